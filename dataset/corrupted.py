@@ -1,0 +1,114 @@
+"""Corrupted versions of a data set on disk: DATA/CIFAR-10-C/{train,test}/{1..5}/{corruption}.npy with labels.npy beside
+them, the layout that the SharpDRO release writes and reads.
+"""
+import contextlib
+import os
+
+import numpy as np
+from tqdm import tqdm
+
+from corruptions.generate import corrupt_chunks
+from utils.errors import UserError
+from utils.files import replacing
+
+SEVERITIES = range(1, 6)
+SEED = 0  # of the images on disk; the seed of a run does not change them
+
+
+def corrupted_path(data_dir, source, part, severity, name):
+    """Where an array lies: `part` is 'train' or 'test', `name` a corruption or 'labels'."""
+    return os.path.join(data_dir, source.corrupted_folder, part, str(severity), f"{name}.npy")
+
+
+def open_array(path, shape):
+    """Open an array of uint8 without reading it into memory.
+
+    Raises:
+        UserError: the file is truncated, no array, or of another shape or type.
+    """
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: not there, though other severities are; put it back, or delete the others so that "
+                        "all are made again") from error
+    except (ValueError, EOFError) as error:
+        raise UserError(f"{path}: truncated or not a numpy array; delete it so that it is made again") from error
+    if array.shape != shape or array.dtype != np.uint8:
+        raise UserError(f"{path}: {array.dtype} of shape {array.shape}, but this data set needs uint8 of {shape}; "
+                        "delete it so that it is made again, or name another --data_dir")
+    return array
+
+
+def check_labels(path, labels):
+    """Make sure that a file holds `labels`, in this order.
+
+    Raises:
+        UserError: it does not, or cannot be read.
+    """
+    try:
+        stored = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path}: missing or not a numpy array; delete the folder {os.path.dirname(path)} "
+                        "so that it is made again") from error
+    if not np.array_equal(stored, labels):
+        raise UserError(f"{path}: not the labels of this data set, so the images beside it are others; "
+                        "name another --data_dir, or delete the file's folder")
+
+
+def generate(data_dir, source, part, name, workers, show_progress):
+    """Write a corruption of one part of a data set at all five severities; the files get their names when all are
+    done."""
+    images, labels = source.images[part], source.labels[part]
+    with contextlib.ExitStack() as stack:
+        arrays = {}
+        for severity in SEVERITIES:
+            path = corrupted_path(data_dir, source, part, severity, name)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            labels_path = corrupted_path(data_dir, source, part, severity, "labels")
+            if not os.path.exists(labels_path):
+                with replacing(labels_path) as temporary:
+                    np.save(temporary, labels.astype(np.uint8))
+            temporary = stack.enter_context(replacing(path))
+            arrays[severity] = np.lib.format.open_memmap(temporary, "w+", np.uint8, images.shape)
+        bar = stack.enter_context(tqdm(total=len(images) * len(arrays), desc=f"{source.name} {part} {name}",
+                                       unit=" images", disable=False if show_progress else None))
+        for severity, where, corrupted in corrupt_chunks(images, name, SEVERITIES, SEED, workers):
+            arrays[severity][where] = corrupted
+            bar.update(len(corrupted))
+        for array in arrays.values():
+            array.flush()
+
+
+def load_corrupted(data_dir, source, name, num_severity, workers=1, show_progress=False):
+    """Open a data set's corrupted versions, made first where they are not on disk.
+
+    Args:
+        data_dir (str): folder of the data sets.
+        source (Source): the clean images.
+        name (str): corruption.
+        num_severity (int): number of severities, the clean one included.
+        workers (int): processes for the generator.
+        show_progress (bool): show its progress bar even if the output is no terminal.
+
+    Returns:
+        dict: for 'train' and 'test' a list over severities 0, 1, ... of uint8 (N, H, W, 3); severity 0 is the clean
+        array, the others are memory-mapped.
+
+    Raises:
+        UserError: an array on disk is damaged or belongs to other data.
+    """
+    images = {}
+    for part in ("train", "test"):
+        clean, labels = source.images[part], source.labels[part]
+        paths = [corrupted_path(data_dir, source, part, severity, name) for severity in SEVERITIES]
+        if not any(os.path.exists(path) for path in paths):
+            for severity in SEVERITIES:
+                labels_path = corrupted_path(data_dir, source, part, severity, "labels")
+                if os.path.exists(labels_path):
+                    check_labels(labels_path, labels)
+            generate(data_dir, source, part, name, workers, show_progress)
+        images[part] = [clean]
+        for severity in range(1, num_severity):
+            check_labels(corrupted_path(data_dir, source, part, severity, "labels"), labels)
+            images[part].append(open_array(corrupted_path(data_dir, source, part, severity, name), clean.shape))
+    return images

@@ -1,0 +1,106 @@
+"""From arrays of images to the batches that a step takes.
+
+A batch is a function of its number alone: the same bytes for any number of workers, and after a stop the stream goes on
+from any step.
+"""
+import os
+
+import mindspore.dataset as ds
+import numpy as np
+
+
+def normalise(images, mean, std):
+    """uint8 (N, H, W, 3) to float32 (N, 3, H, W): values in 0..1, minus `mean`, over `std`, per channel."""
+    scale = np.asarray(1 / (255 * np.asarray(std)), np.float32)
+    shift = np.asarray(np.asarray(mean) / np.asarray(std), np.float32)
+    return np.ascontiguousarray((images * scale - shift).transpose(0, 3, 1, 2))
+
+
+class TrainBatches:
+    """Training batches, drawn with replacement from all severities together, flipped left to right with chance 1/2.
+
+    Args:
+        images (list of numpy.ndarray): the training set at severity 0, 1, ..., uint8 (N, H, W, 3), memory-mapped or
+        not.
+        labels (numpy.ndarray): int32 (N,).
+        split (dataset.poisson.Split): which image is trained on at which severity.
+        mean, std: the data set's normalisation.
+        batch_size (int): images in a batch.
+        steps (range): numbers of the batches, over the whole run.
+        seed (int): seed of the draws.
+        crop (bool): besides, crop at random after padding each side by 1/8 with the mirrored image.
+    """
+
+    columns = ("images", "labels", "groups")
+
+    def __init__(self, images, labels, split, mean, std, batch_size, steps, seed, crop=False):
+        self.images, self.labels = images, labels
+        self.indices = np.concatenate(split.train)
+        self.groups = np.repeat(np.arange(len(split.train), dtype=np.int32), split.counts)
+        self.mean, self.std = mean, std
+        self.batch_size, self.steps, self.seed, self.crop = batch_size, steps, seed, crop
+
+    def __len__(self):
+        return len(self.steps)
+
+    def __getitem__(self, k):
+        rng = np.random.default_rng((self.seed, self.steps[int(k)]))
+        picks = rng.integers(len(self.indices), size=self.batch_size)
+        indices, groups = self.indices[picks], self.groups[picks]
+        batch = np.empty((self.batch_size, *self.images[0].shape[1:]), np.uint8)
+        for s in np.unique(groups):
+            batch[groups == s] = self.images[s][indices[groups == s]]
+        flipped = rng.random(self.batch_size) < 0.5
+        batch[flipped] = batch[flipped, :, ::-1]
+        if self.crop:
+            batch = random_crop(batch, rng)
+        return normalise(batch, self.mean, self.std), self.labels[indices], groups
+
+
+def random_crop(images, rng):
+    """Pad each side by 1/8 with the mirrored image, then cut out the old size at a random place, each image its own."""
+    n, height, width, _ = images.shape
+    pad_y, pad_x = height // 8, width // 8
+    padded = np.pad(images, ((0, 0), (pad_y, pad_y), (pad_x, pad_x), (0, 0)), mode="reflect")
+    tops, lefts = rng.integers(2 * pad_y + 1, size=n), rng.integers(2 * pad_x + 1, size=n)
+    rows = tops[:, None] + np.arange(height)
+    cols = lefts[:, None] + np.arange(width)
+    return padded[np.arange(n)[:, None, None], rows[:, :, None], cols[:, None, :]]
+
+
+class EvaluationBatches:
+    """All images of one array in order, in batches of one size: the last is filled up, and `counts` says how many are
+    real.
+
+    Args:
+        images (numpy.ndarray): uint8 (N, H, W, 3).
+        labels (numpy.ndarray): int32 (N,).
+        indices (numpy.ndarray): which of them, in which order.
+        mean, std: the data set's normalisation.
+        batch_size (int): images in a batch.
+    """
+
+    columns = ("images", "labels", "counts")
+
+    def __init__(self, images, labels, indices, mean, std, batch_size):
+        self.images, self.labels, self.indices = images, labels, indices
+        self.mean, self.std, self.batch_size = mean, std, batch_size
+
+    def __len__(self):
+        return -(-len(self.indices) // self.batch_size)
+
+    def __getitem__(self, k):
+        start = int(k) * self.batch_size
+        chosen = self.indices[start:start + self.batch_size]
+        filled = np.resize(chosen, self.batch_size)
+        return normalise(self.images[filled], self.mean, self.std), self.labels[filled], np.int32(len(chosen))
+
+
+def batches(source, workers):
+    """Iterate over a source's batches as tuples of MindSpore tensors, read ahead by `workers` threads."""
+    if len(source) == 0:
+        return iter(())
+    workers = min(workers, os.cpu_count(), len(source))  # more than there are processors is refused
+    data = ds.GeneratorDataset(source, list(source.columns), shuffle=False, num_parallel_workers=workers,
+                               python_multiprocessing=False)
+    return data.create_tuple_iterator(num_epochs=1)

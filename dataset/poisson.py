@@ -1,0 +1,126 @@
+"""Photon-limited corruption: each training image gets one severity, drawn from a Poisson law with mean 1."""
+import csv
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from utils.errors import UserError
+from utils.files import replacing
+
+VALIDATION = "validation"
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which images of a training set are trained on, and at which severity.
+
+    Attributes:
+        train (list of numpy.ndarray): for each severity s = 0, 1, ... the int64 indices of its training images.
+        validation (numpy.ndarray): int64 indices of the images left over, rising.
+    """
+
+    train: list[np.ndarray]
+    validation: np.ndarray
+
+    @property
+    def counts(self):
+        """Training images of each severity."""
+        return [len(indices) for indices in self.train]
+
+
+def poisson_counts(num_per_class, num_severity):
+    """Images of one class for each severity: floor(K Poisson(s; 1)), s = 0..num_severity-1.
+
+    Args:
+        num_per_class (int): K, training images of a class.
+        num_severity (int): number of severities, the clean one (0) included.
+
+    Returns:
+        list of int: for K = 4000 and 6 severities 1471, 1471, 735, 245, 61, 12.
+    """
+    return [math.floor(num_per_class * math.exp(-1) / math.factorial(s)) for s in range(num_severity)]
+
+
+def default_num_per_class(labels):
+    """4/5 of the smallest class: 4000 for CIFAR-10 and 400 for CIFAR-100, as the release sets it."""
+    return int(np.bincount(labels).min() * 4 // 5)
+
+
+def poisson_split(labels, num_per_class, num_severity, seed):
+    """Draw K images of every class and share them out over the severities; the rest is for validation.
+
+    The draws are those that the release makes after `numpy.random.seed(seed)`.
+
+    Args:
+        labels (numpy.ndarray): int (N,), classes 0..C-1, each present.
+        num_per_class (int): K.
+        num_severity (int): number of severities, the clean one included.
+        seed (int): seed of the draw.
+
+    Returns:
+        Split
+
+    Raises:
+        UserError: K is larger than the smallest class.
+    """
+    smallest = int(np.bincount(labels).min())
+    if num_per_class > smallest:
+        raise UserError(f"-n {num_per_class}: the smallest class has {smallest} training images; "
+                        "give at most that many")
+    rng = np.random.RandomState(seed)
+    bounds = np.cumsum(poisson_counts(num_per_class, num_severity))
+    train = [[] for _ in bounds]
+    for label in range(labels.max() + 1):
+        chosen = rng.choice(np.flatnonzero(labels == label), num_per_class, replace=False)
+        for indices, part in zip(train, np.split(chosen, bounds), strict=False):  # the last part is the rest
+            indices.append(part)
+    train = [np.concatenate(indices) for indices in train]
+    used = np.zeros(len(labels), bool)
+    used[np.concatenate(train)] = True
+    return Split(train, np.flatnonzero(~used))
+
+
+def write_split(path, split, labels):
+    """Write a split as CSV: one line per image with its index, its label, and its severity or the word validation."""
+    severities = np.full(len(labels), VALIDATION, dtype=object)
+    for severity, indices in enumerate(split.train):
+        severities[indices] = severity
+    order = np.concatenate([*split.train, split.validation])
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("index", "label", "severity"))
+        writer.writerows(zip(order.tolist(), labels[order].tolist(), severities[order], strict=True))
+
+
+def read_split(path, labels, num_severity):
+    """Read what `write_split` wrote.
+
+    Args:
+        path (str): CSV file.
+        labels (numpy.ndarray): labels of the data set that the split is for.
+        num_severity (int): number of severities that the split must have, the clean one included.
+
+    Returns:
+        Split
+
+    Raises:
+        UserError: the file is missing, damaged, or made for other data.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        indices = np.array([int(row["index"]) for row in rows], np.int64)
+        stored = np.array([int(row["label"]) for row in rows])
+        severities = np.array([-1 if row["severity"] == VALIDATION else int(row["severity"]) for row in rows])
+    except OSError as error:
+        raise UserError(f"--split {path}: {error.strerror}; make one with dataset/prepare_dataset.py") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"--split {path}: not a table of index, label, severity; "
+                        "make one with dataset/prepare_dataset.py") from error
+    if not np.array_equal(np.sort(indices), np.arange(len(labels))) or not np.array_equal(stored, labels[indices]):
+        raise UserError(f"--split {path}: made for other data; its indices and labels are not those of this data set")
+    if severities.max() + 1 > num_severity:
+        raise UserError(f"--split {path}: has severities up to {severities.max()}; "
+                        f"use --num_severity {severities.max() + 1}")
+    return Split([indices[severities == s] for s in range(num_severity)], indices[severities == -1])

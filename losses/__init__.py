@@ -1,0 +1,1 @@
+"""Objectives, perturbations of the weights, and the step cells that join them (`methods.py` has the table)."""

@@ -1,0 +1,90 @@
+"""Wide residual networks with pre-activation blocks, as the SharpDRO release builds them.
+
+Attribute names follow the release, so that its weights map onto ours by name
+(`utils/torch_weights.py`).
+"""
+import mindspore.nn as nn
+import mindspore.ops as ops
+from mindspore.common.initializer import HeNormal, XavierNormal
+
+NEGATIVE_SLOPE = 0.1
+
+
+class LeakyReLU(nn.Cell):
+    """max(x, 0.1 x), written as 0.1 x + 0.9 relu(x).
+
+    The two are equal, but on the CPU backend the gradient of `nn.LeakyReLU` takes seven times as long.
+    """
+
+    def construct(self, x):
+        return NEGATIVE_SLOPE * x + (1 - NEGATIVE_SLOPE) * ops.relu(x)
+
+
+def conv(in_channels, out_channels, kernel_size, stride=1):
+    return nn.Conv2d(
+        in_channels, out_channels, kernel_size, stride, pad_mode="pad", padding=kernel_size // 2,
+        has_bias=False, weight_init=HeNormal(mode="fan_out", nonlinearity="relu"))
+
+
+def batch_norm(channels):
+    # MindSpore's momentum is the share that is kept: 0.9 here is PyTorch's 0.1.
+    return nn.BatchNorm2d(channels, eps=1e-5, momentum=0.9)
+
+
+class Residual(nn.Cell):
+    """Pre-activation block: x + conv(act(conv(act(x)))), act = BatchNorm and LeakyReLU.
+
+    With `activate_before_residual` the shortcut, too, starts from the activated input.
+    """
+
+    def __init__(self, in_channels, out_channels, stride=1, activate_before_residual=False):
+        super().__init__()
+        act = [batch_norm(in_channels), LeakyReLU()]
+        rest = [conv(in_channels, out_channels, 3, stride), batch_norm(out_channels), LeakyReLU(),
+                conv(out_channels, out_channels, 3)]
+        if activate_before_residual:
+            self.pre_act = nn.SequentialCell(act)
+            self.layer = nn.SequentialCell(rest)
+        else:
+            self.pre_act = nn.Identity()
+            self.layer = nn.SequentialCell(act + rest)
+        changes_shape = stride > 1 or in_channels != out_channels
+        self.identity = conv(in_channels, out_channels, 1, stride) if changes_shape else nn.Identity()
+
+    def construct(self, x):
+        x = self.pre_act(x)
+        return self.identity(x) + self.layer(x)
+
+
+class WideResNet(nn.Cell):
+    """WRN-depth-width (Zagoruyko 2016) for small images; the release's is WRN-28-2.
+
+    Args:
+        depth (int): number of layers, 6 k + 4 for k >= 1 blocks in each of the three stages.
+        width (int): factor on the channel numbers 16, 32, 64.
+        num_classes (int): number of logits.
+
+    Inputs: float32 images (N, 3, H, W), normalised. Outputs: float32 logits (N, num_classes).
+    """
+
+    def __init__(self, depth, width, num_classes):
+        super().__init__()
+        blocks, remainder = divmod(depth - 4, 6)
+        if remainder or blocks < 1:
+            raise ValueError(f"depth must be 6 k + 4 with k >= 1, not {depth}")
+        channels = [16 * width, 32 * width, 64 * width]
+        self.init_conv = conv(3, 16, 3)
+        self.unit1 = self._stage(16, channels[0], 1, blocks, activate_before_residual=True)
+        self.unit2 = self._stage(channels[0], channels[1], 2, blocks)
+        self.unit3 = self._stage(channels[1], channels[2], 2, blocks)
+        self.unit4 = nn.SequentialCell([batch_norm(channels[2]), LeakyReLU()])
+        self.fc = nn.Dense(channels[2], num_classes, weight_init=XavierNormal(), bias_init="zeros")
+
+    @staticmethod
+    def _stage(in_channels, out_channels, stride, blocks, activate_before_residual=False):
+        first = Residual(in_channels, out_channels, stride, activate_before_residual)
+        return nn.SequentialCell([first] + [Residual(out_channels, out_channels) for _ in range(blocks - 1)])
+
+    def construct(self, x):
+        x = self.unit3(self.unit2(self.unit1(self.init_conv(x))))
+        return self.fc(self.unit4(x).mean((2, 3)))

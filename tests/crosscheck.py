@@ -1,0 +1,137 @@
+"""Compare this project with results of the published code.
+
+python tests/crosscheck.py step FILE.json      training steps of the CVPR release
+"""
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+import utils.device  # noqa: E402, F401, I001, first: it sets the environment that MindSpore reads
+
+import argparse  # noqa: E402
+import json  # noqa: E402
+import zlib  # noqa: E402
+
+import mindspore as ms  # noqa: E402
+import numpy as np  # noqa: E402
+
+from losses.methods import create_step  # noqa: E402
+from models.wideresnet import WideResNet  # noqa: E402
+from utils.cli import Parser, one_line_errors  # noqa: E402
+from utils.errors import UserError  # noqa: E402
+from utils.torch_weights import torch_name  # noqa: E402
+
+# Float32 against the files' float64 drifts with every step, and the more the larger rho is.
+STEP_TOLERANCES = {
+    "first losses": 3e-3, "gradient norm": 3e-3, "second losses": 3e-3, "q": 3e-3,
+    "evaluation logits": 1e-2, "parameter norms": 3e-3, "running statistics": 1e-3,
+}
+FIRST_STEP_TOLERANCES = {"first losses": 1e-5, "gradient norm": 1e-5, "second losses": 1e-4, "q": 1e-5}
+
+
+def relative_error(ours, theirs):
+    """Largest difference over the largest value of the reference."""
+    theirs = np.asarray(theirs, np.float64)
+    return float(np.abs(np.asarray(ours, np.float64) - theirs).max() / np.abs(theirs).max())
+
+
+def largest_norm_error(arrays, reference):
+    """Largest error of a sum or l2 norm, over the l2 norm; `reference` maps names to [sum, l2 norm]."""
+    errors = []
+    for name, (_, norm) in reference.items():
+        errors.append(abs(np.linalg.norm(arrays[name].astype(np.float64)) - norm) / norm)
+    return float(max(errors))
+
+
+def formula_weight(name, shape):
+    """A network's parameter as the golden files' formula draws it from its PyTorch name, float32."""
+    z = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape)
+    if z.ndim > 1:
+        z *= np.sqrt(2 / np.prod(shape[1:]))
+    elif name.endswith("weight"):
+        z = 1 + 0.1 * z
+    else:
+        z *= 0.1
+    return z.astype(np.float32)
+
+
+def check_step_case(entry):
+    """Run our SharpDRO step on one case of a file in the format of `release_step.json`.
+
+    Args:
+        entry (dict): `case` with width, rho, adaptive, lr, step_size, num_distribution, batch, seed and groups; and the
+            release's `steps`, `eval_logits`, `param_sums`, `running`.
+
+    Returns:
+        tuple: two dictionaries of largest relative errors, of the first step and of everything after it.
+    """
+    case = entry["case"]
+    network = WideResNet(28, case["width"], num_classes=10)
+    for parameter in network.trainable_params():
+        parameter.set_data(ms.Tensor(formula_weight(torch_name(parameter.name), parameter.shape)))
+    args = argparse.Namespace(method="sharpdro", rho=case["rho"], is_adaptive=case["adaptive"], lr=case["lr"],
+                              momentum=0.9, weight_decay=5e-4, step_size=case["step_size"])
+    step = create_step(args, network, case["num_distribution"])
+    first, later = {}, dict.fromkeys(STEP_TOLERANCES, 0.0)
+    for k, reference in enumerate(entry["steps"]):
+        rng = np.random.RandomState(case["seed"] + k)
+        images = rng.standard_normal((case["batch"], 3, 32, 32)).astype(np.float32)
+        labels = rng.randint(0, 10, case["batch"]).astype(np.int32)
+        groups = rng.choice(case["groups"][k], case["batch"]).astype(np.int32)
+        outputs = step(ms.Tensor(images), ms.Tensor(labels), ms.Tensor(groups))
+        losses, _, second_losses, norm, _ = (output.asnumpy() for output in outputs)
+        errors = {
+            "first losses": relative_error(losses, reference["first_loss"]),
+            "gradient norm": relative_error(norm, reference["grad_norm"]),
+            "second losses": relative_error(second_losses, reference["second_loss"]),
+            "q": relative_error(step.objective.group_weights.adv_probs.asnumpy(), reference["adv_probs"]),
+        }
+        if k == 0:
+            first = errors
+        else:
+            later.update({name: max(later[name], error) for name, error in errors.items()})
+    network.set_train(False)
+    images = np.random.RandomState(999).standard_normal((4, 3, 32, 32)).astype(np.float32)
+    arrays = {torch_name(p.name): p.asnumpy() for p in network.get_parameters()}
+    later["evaluation logits"] = relative_error(network(ms.Tensor(images)).asnumpy(), entry["eval_logits"])
+    later["parameter norms"] = largest_norm_error(arrays, entry["param_sums"])
+    later["running statistics"] = largest_norm_error(arrays, entry["running"])
+    return first, later
+
+
+def load_json(path):
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, json.JSONDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as JSON ({error})") from error
+
+
+def crosscheck_step(path):
+    """Print the errors of every case in a file; return True if all are within tolerance."""
+    passed = True
+    for number, entry in enumerate(load_json(path)):
+        print(f"case {number}: " + ", ".join(f"{k} {v}" for k, v in entry["case"].items() if k != "groups"))
+        for title, errors, tolerances in zip(("first step", "later"), check_step_case(entry),
+                                             (FIRST_STEP_TOLERANCES, STEP_TOLERANCES), strict=True):
+            for name, error in errors.items():
+                within = error <= tolerances[name]
+                passed &= within
+                print(f"  {title:10s}  {name:18s}  {error:.1e}  {'<=' if within else 'ABOVE'} {tolerances[name]:.0e}")
+    return passed
+
+
+def main(argv=None):
+    parser = Parser(prog="crosscheck.py", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+    step = commands.add_parser("step", help="our two-pass step against steps of the CVPR release")
+    step.add_argument("file", metavar="FILE.json", help="in the format of tests/golden/release_step.json")
+    step.set_defaults(check=crosscheck_step)
+    args = parser.parse_args(argv)
+    with one_line_errors(parser.prog):
+        return 0 if args.check(args.file) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

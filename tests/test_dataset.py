@@ -1,0 +1,221 @@
+"""Data sets, Poisson severities, corrupted arrays on disk, batches."""
+import os
+import pickle
+
+import numpy as np
+import pytest
+
+import dataset.pipeline
+from dataset import SOURCES
+from dataset.cifar import load_cifar
+from dataset.corrupted import corrupted_path, load_corrupted
+from dataset.pipeline import EvaluationBatches, TrainBatches, batches, normalise
+from dataset.poisson import poisson_counts, poisson_split, read_split, write_split
+from dataset.prepare_dataset import main as prepare
+from tests.cifar_files import make_cifar
+from utils.errors import UserError
+
+
+def test_counts_are_the_releases():
+    assert poisson_counts(4000, 6) == [1471, 1471, 735, 245, 61, 12]
+    split = poisson_split(np.repeat(np.arange(10), 5000), 4000, 6, seed=0)
+    assert split.counts == [14710, 14710, 7350, 2450, 610, 120]
+
+
+def test_split_draws_what_the_release_draws():
+    labels = np.random.RandomState(3).randint(0, 4, 2000)
+    split = poisson_split(labels, 300, 6, seed=5)
+    np.random.seed(5)
+    bounds = [0, *np.cumsum(poisson_counts(300, 6))]
+    expected = [[] for _ in range(6)]
+    for label in range(4):
+        chosen = np.random.choice(np.where(labels == label)[0], 300, False)
+        for s in range(6):
+            expected[s].extend(chosen[bounds[s]:bounds[s + 1]])
+    for ours, theirs in zip(split.train, expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    everything = np.concatenate([*split.train, split.validation])
+    np.testing.assert_array_equal(np.sort(everything), np.arange(2000))
+
+
+def test_split_is_read_back(tmp_path):
+    labels = np.random.RandomState(3).randint(0, 4, 400)
+    split = poisson_split(labels, 60, 6, seed=5)
+    path = str(tmp_path / "split.csv")
+    write_split(path, split, labels)
+    again = read_split(path, labels, 6)
+    for ours, theirs in zip([*again.train, again.validation], [*split.train, split.validation], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    with pytest.raises(UserError, match="other data"):
+        read_split(path, 3 - labels, 6)
+    with pytest.raises(UserError, match="--num_severity 4"):
+        read_split(path, labels, 3)
+
+
+def test_photos_have_no_pixel_in_train_and_test():
+    source = SOURCES["photos"](None)
+    assert source.images["train"].shape == (5000, 32, 32, 3)
+    assert source.images["test"].shape == (1000, 32, 32, 3)
+    np.testing.assert_array_equal(np.bincount(source.labels["train"]), np.full(10, 500))
+    np.testing.assert_array_equal(SOURCES["photos"](None).images["test"], source.images["test"])
+
+
+@pytest.mark.parametrize("layout", ["binary", "python"])
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+@pytest.mark.parametrize("pack", [False, True])
+def test_cifar_layouts(tmp_path, name, layout, pack):
+    expected = make_cifar(str(tmp_path), name, layout, per_class=(5, 2), pack=pack)
+    source = load_cifar(name, str(tmp_path))
+    for part, (images, labels) in expected.items():
+        np.testing.assert_array_equal(source.images[part], images)
+        np.testing.assert_array_equal(source.labels[part], labels)
+
+
+class Evil:
+    def __reduce__(self):
+        return os.mkdir, ("pwned",)
+
+
+def test_pickle_that_would_run_code_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_cifar(".", layout="python")
+    with open("cifar-10-batches-py/data_batch_2", "wb") as file:
+        pickle.dump({b"data": Evil(), b"labels": []}, file, protocol=2)
+    with pytest.raises(UserError, match=r"data_batch_2.*posix\.mkdir"):
+        load_cifar("cifar10", ".")
+    assert not os.path.exists("pwned")
+
+
+def test_damaged_cifar_is_named(tmp_path):
+    make_cifar(str(tmp_path))
+    path = tmp_path / "cifar-10-batches-bin" / "data_batch_4.bin"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(UserError, match="data_batch_4.bin.*whole number of records"):
+        load_cifar("cifar10", str(tmp_path))
+    path.unlink()
+    with pytest.raises(UserError, match="data_batch_4.bin: not there"):
+        load_cifar("cifar10", str(tmp_path))
+
+
+def test_missing_cifar_says_what_to_put_where(tmp_path, monkeypatch):
+    monkeypatch.setattr("dataset.cifar.URL", "http://127.0.0.1:9/")  # nothing listens there
+    with pytest.raises(UserError, match="cifar-100-binary.tar.gz or cifar-100-python.tar.gz"):
+        load_cifar("cifar100", str(tmp_path))
+    assert os.listdir(tmp_path) == []
+
+
+def test_corrupted_arrays_that_are_there_are_used(tmp_path):
+    make_cifar(str(tmp_path))
+    source = load_cifar("cifar10", str(tmp_path))
+    for part in ("train", "test"):
+        for severity in range(1, 6):
+            path = corrupted_path(str(tmp_path), source, part, severity, "gaussian_noise")
+            os.makedirs(os.path.dirname(path))
+            np.save(path, np.full(source.images[part].shape, severity, np.uint8))
+            labels_path = corrupted_path(str(tmp_path), source, part, severity, "labels")
+            np.save(labels_path, source.labels[part].astype(np.uint8))
+    images = load_corrupted(str(tmp_path), source, "gaussian_noise", 6)
+    assert [int(array[0, 0, 0, 0]) for array in images["train"][1:]] == [1, 2, 3, 4, 5]
+    assert images["train"][0] is source.images["train"]
+    assert all(isinstance(array, np.memmap) for array in images["test"][1:])
+
+
+def test_corrupted_arrays_are_made_once_and_alike(tmp_path):
+    make_cifar(str(tmp_path))
+    source = load_cifar("cifar10", str(tmp_path))
+    first = load_corrupted(str(tmp_path), source, "contrast", 3)
+    assert len(first["train"]) == 3
+    path = corrupted_path(str(tmp_path), source, "train", 5, "contrast")
+    assert os.path.exists(path)  # all five severities, whatever this run needs
+    stamp = os.stat(path).st_mtime_ns
+    load_corrupted(str(tmp_path), source, "contrast", 6)
+    assert os.stat(path).st_mtime_ns == stamp
+    assert not [file for _, _, files in os.walk(tmp_path) for file in files if "partial" in file]
+
+
+def damage_missing(path):
+    os.remove(path)
+
+
+def damage_truncated(path):
+    with open(path, "r+b") as file:
+        file.truncate(500)
+
+
+def damage_shape(path):
+    np.save(path, np.zeros((3, 32, 32, 3), np.uint8))
+
+
+def damage_type(path):
+    np.save(path, np.load(path).astype(np.float32))
+
+
+def damage_labels(path):
+    path = os.path.join(os.path.dirname(path), "labels.npy")
+    np.save(path, np.load(path)[::-1])
+
+
+@pytest.mark.parametrize("damage", [damage_missing, damage_truncated, damage_shape, damage_type, damage_labels])
+def test_damaged_corrupted_array_is_named(tmp_path, damage):
+    make_cifar(str(tmp_path))
+    source = load_cifar("cifar10", str(tmp_path))
+    load_corrupted(str(tmp_path), source, "contrast", 6)
+    path = corrupted_path(str(tmp_path), source, "train", 2, "contrast")
+    damage(path)
+    with pytest.raises(UserError) as error:
+        load_corrupted(str(tmp_path), source, "contrast", 6)
+    assert os.path.dirname(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def example_batches(crop=False):
+    rng = np.random.RandomState(0)
+    images = [rng.randint(0, 256, (60, 8, 8, 3)).astype(np.uint8) for _ in range(6)]
+    labels = rng.randint(0, 3, 60).astype(np.int32)
+    split = poisson_split(labels, 15, 6, seed=0)
+    return images, labels, split, TrainBatches(images, labels, split, (0.5,) * 3, (0.25,) * 3, 16, range(50), 3, crop)
+
+
+def test_training_batches_hold_images_at_their_severity():
+    images, labels, split, source = example_batches()
+    seen = set()
+    for batch, batch_labels, groups in (source[k] for k in range(len(source))):
+        for image, label, group in zip(batch, batch_labels, groups, strict=True):
+            candidates = [i for i in split.train[group] if labels[i] == label]
+            clean = normalise(images[group][candidates], (0.5,) * 3, (0.25,) * 3)
+            assert any(np.array_equal(image, c) or np.array_equal(image, c[:, :, ::-1]) for c in clean)
+            seen.add(int(group))
+    assert seen == {s for s, count in enumerate(split.counts) if count}
+
+
+@pytest.mark.parametrize("crop", [False, True])
+def test_batches_do_not_depend_on_workers_or_on_where_the_stream_starts(crop, monkeypatch):
+    monkeypatch.setattr(dataset.pipeline.os, "cpu_count", lambda: 2)
+    *parts, source = example_batches(crop)
+    one = [[t.asnumpy() for t in batch] for batch in batches(source, 1)]
+    two = [[t.asnumpy() for t in batch] for batch in batches(source, 2)]
+    later = TrainBatches(*parts, (0.5,) * 3, (0.25,) * 3, 16, range(30, 50), 3, crop)
+    for a, b in zip(one, two, strict=True):
+        for x, y in zip(a, b, strict=True):
+            np.testing.assert_array_equal(x, y)
+    np.testing.assert_array_equal(one[30][0], later[0][0])
+    assert not np.array_equal(one[0][0], one[1][0])
+
+
+def test_evaluation_batches_cover_every_image_once():
+    images = np.arange(7 * 12, dtype=np.uint8).reshape(7, 2, 2, 3)
+    source = EvaluationBatches(images, np.arange(7, dtype=np.int32), np.arange(7), (0,) * 3, (1,) * 3, 3)
+    seen = [label for _, labels, count in batches(source, 2) for label in labels.asnumpy()[:int(count)]]
+    assert seen == list(range(7))
+    assert len({batch[0].shape for batch in (source[k] for k in range(3))}) == 1
+    empty = EvaluationBatches(images, np.arange(7, dtype=np.int32), np.arange(0), (0,) * 3, (1,) * 3, 3)
+    assert list(batches(empty, 2)) == []
+
+
+def test_prepare_dataset_prints_the_counts_and_writes_the_split(tmp_path, capsys):
+    prepare(["-d", "photos", "-o", str(tmp_path / "split.csv"), "-n", "50"])
+    captured = capsys.readouterr()
+    assert [line.split() for line in captured.out.splitlines()[1:7]] == [
+        ["0", "180"], ["1", "180"], ["2", "90"], ["3", "30"], ["4", "0"], ["5", "0"]]
+    assert "severity 4, 5" in captured.err
+    labels = SOURCES["photos"](None).labels["train"]
+    assert read_split(str(tmp_path / "split.csv"), labels, 6).counts == [180, 180, 90, 30, 0, 0]

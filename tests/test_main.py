@@ -1,0 +1,171 @@
+"""The main job from the command line: what it writes, and what it says to bad input."""
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import mindspore as ms
+import numpy as np
+import pytest
+
+import main
+from dataset.corrupted import corrupted_path
+from tests.cifar_files import make_cifar
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+@pytest.fixture(scope="module")
+def cifar_dir(tmp_path_factory):
+    folder = str(tmp_path_factory.mktemp("data"))
+    make_cifar(folder)
+    return folder
+
+
+def arguments(cifar_dir, log_dir, *more):
+    return ["-m", "wideresnet10", "--total_epoch", "2", "-b", "40", "--data_dir", cifar_dir, "--log_dir", str(log_dir),
+            "--num_workers", "1", *more]
+
+
+def only_run(log_dir):
+    [name] = os.listdir(log_dir)
+    return os.path.join(log_dir, name)
+
+
+def read_csv(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def run(cifar_dir, tmp_path_factory):
+    """A run as a user starts it; its process and its folder."""
+    log_dir = str(tmp_path_factory.mktemp("logs"))
+    command = [sys.executable, os.path.join(ROOT, "main.py"),
+               *arguments(cifar_dir, log_dir, "--save_last", "--save_best", "--log_train", "2", "--show_progress")]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert process.returncode == 0, process.stderr
+    return process, only_run(log_dir)
+
+
+def test_run_ends_with_a_table(run):
+    process, folder = run
+    lines = process.stdout.splitlines()
+    start = lines.index("severity  training images  test accuracy")
+    rows = [line.split() for line in lines[start + 1:start + 7]]
+    with open(os.path.join(folder, "results.json")) as file:
+        results = json.load(file)
+    assert [row[:2] for row in rows] == [[str(s), str(n)] for s, n in enumerate(results["train_images"])]
+    assert [float(row[2]) for row in rows] == [round(100 * a, 2) for a in results["test"]["accuracy"]]
+    assert results["test"]["images"] == [50] * 6
+
+
+def test_run_shows_progress_and_no_warnings_of_mindspore(run):
+    process, _ = run
+    assert "steps/s" in process.stderr or "s/ steps" in process.stderr
+    assert "loss=" in process.stderr and "gaussian_noise" in process.stderr
+    assert "WARNING" not in process.stderr
+
+
+def test_run_writes_its_records(run):
+    _, folder = run
+    assert os.path.basename(folder).startswith("none_dsetcifar10_sever6_corrgaussian_noise_sharpdro")
+    with open(os.path.join(folder, "config.json")) as file:
+        config = json.load(file)
+    assert config["rho"] == 0.05 and config["device"] == "CPU" and config["dataset"] == "cifar10"
+    rows = read_csv(os.path.join(folder, "train.csv"))
+    assert [(row["epoch"], row["batch"]) for row in rows] == [("0", "0"), ("0", "2"), ("1", "0"), ("1", "2")]
+    for row in rows:
+        counts = [int(row[f"processed_distribution_counts_{s}"]) for s in range(6)]
+        assert sum(counts) == 40
+        losses = [float(row[f"distribution_loss_{s}"]) for s in range(6)]
+        assert float(row["avg_loss"]) == pytest.approx(np.dot(counts, losses) / 40, rel=1e-5)
+        assert sum(float(row[f"adv_prob_{s}"]) for s in range(6)) == pytest.approx(1, rel=1e-5)
+        assert float(row["reg_loss"]) == pytest.approx(2.5e-4 * float(row["model_norm_sq"]))
+    for name in ("val_clean", "val_robust_5", "test_clean", "test_robust_1"):
+        assert [row["epoch"] for row in read_csv(os.path.join(folder, f"{name}.csv"))] == ["0", "1"]
+    with open(os.path.join(folder, "accuracy_by_severity.png"), "rb") as file:
+        assert file.read(8) == b"\x89PNG\r\n\x1a\n"
+    assert len(read_csv(os.path.join(folder, "split.csv"))) == 200
+    for name in ("0_model.ckpt", "last_model.ckpt", "best_model.ckpt"):
+        assert "init_conv.weight" in ms.load_checkpoint(os.path.join(folder, name))
+
+
+def checkpoint_bytes(folder):
+    stored = ms.load_checkpoint(os.path.join(folder, "last_model.ckpt"))
+    return {name: parameter.asnumpy().tobytes() for name, parameter in stored.items()}
+
+
+def test_same_seed_same_weights_for_any_number_of_workers(run, cifar_dir, tmp_path):
+    main.main(arguments(cifar_dir, tmp_path / "logs", "--save_last", "--num_workers", "2", "--eval_every", "2"))
+    again = checkpoint_bytes(only_run(tmp_path / "logs"))
+    assert again == checkpoint_bytes(run[1])
+
+
+def test_erm_reuses_a_split_and_a_second_run_gets_its_own_folder(run, cifar_dir, tmp_path):
+    more = ["--method", "erm", "--total_epoch", "1", "--split", os.path.join(run[1], "split.csv"), "--augment_data"]
+    for _ in range(2):
+        main.main(arguments(cifar_dir, tmp_path, *more))
+    first, second = sorted(os.listdir(tmp_path))
+    assert second == first + "_2"
+    for name in (first, second):
+        assert read_csv(tmp_path / name / "split.csv") == read_csv(os.path.join(run[1], "split.csv"))
+        assert (tmp_path / name / "results.json").exists()
+    assert read_csv(tmp_path / first / "train.csv")[0]["adv_prob_0"] == ""
+
+
+@pytest.mark.parametrize("options, culprit", [
+    (["--num_severity", "7"], "--num_severity"),
+    (["--num_severity", "1"], "--num_severity"),
+    (["-c", "fog_of_war"], "gaussian_noise"),
+    (["-m", "alexnet"], "wideresnet10"),
+    (["-d", "mnist"], "photos"),
+    (["--method", "sgd"], "sharpdro"),
+    (["-n", "21"], "-n 21"),
+    (["--lr", "nan"], "--lr"),
+    (["--rho", "-0.1"], "--rho"),
+    (["-b", "0"], "--batch_size"),
+    (["-b", "5000"], "-b 5000"),
+    (["-n", "1"], "-b 40"),
+    (["--device_target", "Ascend"], "--device_target Ascend"),
+    (["--split", "nowhere.csv"], "nowhere.csv"),
+    (["--log_dir", os.path.join(ROOT, "main.py", "logs")], "--log_dir"),
+    (["--data_dir", os.path.join(ROOT, "main.py", "data")], "cifar10"),
+])
+def test_bad_input_is_one_line(cifar_dir, tmp_path, capsys, monkeypatch, options, culprit):
+    monkeypatch.setattr("dataset.cifar.URL", "http://127.0.0.1:9/")  # nothing listens there
+    with pytest.raises(SystemExit) as stop:
+        main.main(arguments(cifar_dir, tmp_path / "logs", *options))
+    captured = capsys.readouterr()
+    assert stop.value.code == 2
+    errors = [line for line in captured.err.splitlines() if not line.startswith("warning:")]
+    assert len(errors) == 1 and errors[0].startswith("main.py: error: ") and culprit in errors[0]
+    assert not os.path.isdir(tmp_path / "logs") or os.listdir(tmp_path / "logs") == []
+
+
+def test_damaged_corrupted_images_are_one_line(tmp_path, capsys):
+    make_cifar(str(tmp_path))
+    argv = arguments(str(tmp_path), tmp_path / "logs", "--total_epoch", "1", "-c", "contrast", "--method", "erm")
+    main.main(argv)
+    source = main.SOURCES["cifar10"](str(tmp_path))
+    path = corrupted_path(str(tmp_path), source, "test", 4, "contrast")
+    with open(path, "r+b") as file:
+        file.truncate(1000)
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        main.main(argv)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"main.py: error: {path}: truncated or not a numpy array; delete it so that it is made again")
+
+
+def test_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(cifar_dir, tmp_path, capsys, monkeypatch):
+    rates = {0: 0.1, 1: 1e30}
+    monkeypatch.setattr(main, "step_schedule", lambda base, epoch, total: rates[epoch])
+    with pytest.raises(SystemExit) as stop:
+        main.main(arguments(cifar_dir, tmp_path, "--save_last"))
+    assert stop.value.code == 2
+    assert "not finite at step 1 of epoch 1" in capsys.readouterr().err
+    stored = ms.load_checkpoint(os.path.join(only_run(tmp_path), "last_model.ckpt"))
+    assert all(np.isfinite(p.asnumpy()).all() for p in stored.values())

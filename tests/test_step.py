@@ -1,0 +1,191 @@
+"""The train steps against the release's results, and the properties that the method promises."""
+import argparse
+import os
+
+import mindspore as ms
+import mindspore.ops as ops
+import numpy as np
+import pytest
+
+from losses.methods import create_step
+from losses.objectives import GroupWeights
+from losses.step import EvaluationStep
+from models import create_model
+from tests import crosscheck
+from utils.checkpoint import save_checkpoint
+from utils.schedule import set_learning_rate, step_schedule
+
+GOLDEN = os.path.join(os.path.dirname(__file__), "golden", "release_step.json")
+
+
+def test_equals_the_release():
+    first, later = crosscheck.check_step_case(crosscheck.load_json(GOLDEN)[0])
+    assert {name: error for name, error in first.items() if error > crosscheck.FIRST_STEP_TOLERANCES[name]} == {}
+    tolerances = {"evaluation logits": 5e-4, "parameter norms": 5e-5, "running statistics": 1e-5}
+    assert {name: error for name, error in later.items() if error > tolerances.get(name, 2e-4)} == {}
+
+
+class Bench:
+    """A step on a small network that can be put back to where it started, so that tests share its graph."""
+
+    def __init__(self, method):
+        ms.set_seed(0)
+        self.network = create_model("wideresnet10", 10)
+        args = argparse.Namespace(method=method, rho=0.05, is_adaptive=False, lr=0.1, momentum=0.9, weight_decay=5e-4,
+                                  step_size=0.01)
+        self.step = create_step(args, self.network, 6)
+        self.start = {p.name: p.asnumpy().copy() for p in self.step.get_parameters()}
+
+    def reset(self, rate):
+        for parameter in self.step.get_parameters():
+            ops.assign(parameter, ms.Tensor(self.start[parameter.name]))
+        set_learning_rate(self.step.optimizer, rate)
+        self.step.set_train()
+
+    def run(self, images, labels, groups):
+        return [out.asnumpy() for out in self.step(ms.Tensor(images), ms.Tensor(labels), ms.Tensor(groups))]
+
+    def values(self, parameters):
+        return {p.name: p.asnumpy().copy() for p in parameters}
+
+
+@pytest.fixture(scope="module")
+def sharpdro():
+    return Bench("sharpdro")
+
+
+@pytest.fixture(scope="module")
+def erm():
+    return Bench("erm")
+
+
+def example_batch(groups=None):
+    rng = np.random.RandomState(0)
+    images = rng.standard_normal((20, 3, 32, 32)).astype(np.float32)
+    if groups is None:
+        groups = np.arange(20) % 6
+    return images, rng.randint(0, 10, 20).astype(np.int32), np.asarray(groups, np.int32)
+
+
+def test_weights_come_back_bit_for_bit(sharpdro):
+    sharpdro.reset(rate=0.0)
+    before = sharpdro.values(sharpdro.step.weights)
+    losses, _, perturbed, _, _ = sharpdro.run(*example_batch())
+    after = sharpdro.values(sharpdro.step.weights)
+    assert np.abs(perturbed - losses).max() > 1e-3  # it did go somewhere
+    for name, value in before.items():
+        assert value.tobytes() == after[name].tobytes(), name
+
+
+def test_running_statistics_move_in_the_first_pass_only(sharpdro, erm):
+    for bench in (sharpdro, erm):
+        bench.reset(rate=0.0)
+        bench.run(*example_batch())
+    statistics = [[p for p in bench.network.get_parameters() if "moving" in p.name] for bench in (sharpdro, erm)]
+    ours, reference = (bench.values(some) for bench, some in zip((sharpdro, erm), statistics, strict=True))
+    assert any(np.abs(reference[name] - erm.start[name]).max() > 0.01 for name in reference)
+    for name in reference:
+        np.testing.assert_array_equal(ours[name], reference[name], err_msg=name)
+
+
+def test_absent_distributions_contribute_nothing(sharpdro):
+    sharpdro.reset(rate=0.1)
+    images, labels, groups = example_batch(groups=[1] * 12 + [4] * 8)
+    losses, _, perturbed, norm, sharpness = sharpdro.run(images, labels, groups)
+    q = sharpdro.step.objective.group_weights.adv_probs.asnumpy().astype(float)
+    means = np.array([losses[groups == s].mean() if (groups == s).any() else 0 for s in range(6)])
+    np.testing.assert_allclose(q, np.exp(0.01 * means) / np.exp(0.01 * means).sum(), rtol=1e-6)
+    gains = [(perturbed - losses)[groups == s].mean() for s in (1, 4)]
+    np.testing.assert_allclose(sharpness, q[1] * gains[0] + q[4] * gains[1], rtol=1e-4)
+    assert np.isfinite(norm) and all(np.isfinite(v).all() for v in sharpdro.values(sharpdro.step.weights).values())
+
+
+def test_order_of_the_batch_does_not_matter(sharpdro):
+    images, labels, groups = example_batch()
+    order = np.random.RandomState(1).permutation(20)
+    results = []
+    for some in (slice(None), order):
+        sharpdro.reset(rate=0.1)
+        losses, _, _, _, sharpness = sharpdro.run(images[some], labels[some], groups[some])
+        results.append((losses.mean(), sharpness, sharpdro.step.objective.group_weights.adv_probs.asnumpy()))
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-5)
+
+
+def test_one_pass_step_is_sgd_on_the_mean_loss(erm):
+    """The step along the gradient lowers the mean loss by rate * norm^2, to first order."""
+    rate = 1e-3
+    batch = example_batch()
+    erm.reset(rate)
+    losses, _, same, norm, risk = erm.run(*batch)
+    np.testing.assert_array_equal(losses, same)
+    np.testing.assert_allclose(risk, losses.mean(), rtol=1e-6)
+    after = erm.run(*batch)[0]
+    assert 0.9 < (losses.mean() - after.mean()) / (rate * norm ** 2) < 1.1
+
+
+def test_evaluation_leaves_running_statistics_alone(erm):
+    erm.reset(rate=0.1)
+    evaluation = EvaluationStep(erm.network)
+    images, labels, groups = example_batch()
+    statistics = [p for p in erm.network.get_parameters() if "moving" in p.name]
+    for _ in range(2):
+        erm.step.set_train()
+        before = erm.values(statistics)
+        erm.run(images, labels, groups)
+        assert any(np.abs(value - before[name]).max() > 0 for name, value in erm.values(statistics).items())
+        evaluation.set_train(False)
+        before = erm.values(statistics)
+        losses, hits = evaluation(ms.Tensor(images), ms.Tensor(labels))
+        assert losses.shape == (20,) and hits.asnumpy().dtype == bool
+        for name, value in erm.values(statistics).items():
+            np.testing.assert_array_equal(value, before[name])
+
+
+def test_initialisation_is_the_releases():
+    weights = {p.name: p.asnumpy() for p in create_model("wideresnet", 10).get_parameters()}
+    wide = weights["unit3.1.layer.2.weight"]
+    assert wide.shape == (128, 128, 3, 3)
+    assert abs(wide.std() / np.sqrt(2 / (128 * 9)) - 1) < 0.01 and np.abs(wide).max() / wide.std() > 3
+    shortcut = weights["unit2.0.identity.weight"]
+    assert abs(shortcut.std() / np.sqrt(2 / 64) - 1) < 0.1
+    assert abs(weights["fc.weight"].std() / np.sqrt(2 / 138) - 1) < 0.1
+    assert (weights["fc.bias"] == 0).all() and (weights["unit4.0.gamma"] == 1).all()
+    assert sum(v.size for n, v in weights.items() if "moving" not in n) == 1467610  # the release's, counted in PyTorch
+
+
+def test_group_means_of_two_groups():
+    weights = GroupWeights(3, 0.5)
+    means = weights.means(ms.Tensor([1.0, 2.0, 6.0], ms.float32), ms.Tensor([2, 0, 0], ms.int32)).asnumpy()
+    np.testing.assert_allclose(means, [4, 0, 1])
+
+
+def test_checkpoint_loads_into_the_bare_network(sharpdro, tmp_path):
+    sharpdro.reset(rate=0.1)
+    sharpdro.run(*example_batch())
+    path = str(tmp_path / "model.ckpt")
+    save_checkpoint(sharpdro.step, path)
+    stored = ms.load_checkpoint(path)
+    assert "group_weights.adv_probs" in stored and not [name for name in stored if name.startswith("saved.")]
+    network = create_model("wideresnet10", 10)
+    missing, _ = ms.load_param_into_net(network, stored)
+    assert missing == []
+    for ours, theirs in zip(network.get_parameters(), sharpdro.network.get_parameters(), strict=True):
+        np.testing.assert_array_equal(ours.asnumpy(), theirs.asnumpy())
+
+
+def test_learning_rate_reaches_the_compiled_step(erm):
+    moves = []
+    erm.reset(rate=0.1)
+    erm.run(*example_batch())
+    for rate in (0.1, 0.02):
+        erm.reset(rate=0.0)
+        set_learning_rate(erm.step.optimizer, rate)
+        erm.run(*example_batch())
+        moves.append(sum(np.abs(p.asnumpy() - erm.start[p.name]).sum(dtype=float) for p in erm.step.weights))
+    np.testing.assert_allclose(moves[1] / moves[0], 0.2, rtol=1e-3)
+
+
+def test_step_schedule():
+    rates = [step_schedule(0.1, epoch, 200) for epoch in (0, 59, 60, 119, 120, 159, 160, 199)]
+    np.testing.assert_allclose(rates, np.array([1, 1, .2, .2, .04, .04, .008, .008]) * 0.1)

@@ -1,0 +1,91 @@
+"""What the command lines share: one-line errors, and argument types that check their range."""
+import argparse
+import contextlib
+import math
+import os
+import sys
+
+from utils.errors import UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that shows defaults in its help and reports a mistake in one line."""
+
+    def __init__(self, **kwargs):
+        super().__init__(formatter_class=argparse.ArgumentDefaultsHelpFormatter, **kwargs)
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+@contextlib.contextmanager
+def one_line_errors(program):
+    """Turn a `UserError`, or an error of the file system, into one line on stderr and exit status 2; Ctrl-C into
+    130."""
+    try:
+        yield
+    except UserError as error:
+        print(f"{program}: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        print(f"{program}: error: {error.filename or 'input or output'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def _number(kind, accepts, requirement):
+    def parse(text):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not math.isfinite(value) or not accepts(value):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {requirement}")
+        return value
+    return parse
+
+
+positive_int = _number(int, lambda v: v > 0, "a whole number above 0")
+non_negative_int = _number(int, lambda v: v >= 0, "a whole number of 0 or more")
+positive_float = _number(float, lambda v: v > 0, "a finite number above 0")
+non_negative_float = _number(float, lambda v: v >= 0, "a finite number of 0 or more")
+fraction = _number(float, lambda v: 0 <= v < 1, "a number from 0 to below 1")
+num_severity = _number(int, lambda v: 2 <= v <= 6, "a number from 2 to 6 (clean images and one to five severities)")
+seed = _number(int, lambda v: 0 <= v < 2 ** 32, "a whole number from 0 to 4294967295")
+
+
+def add_data_arguments(parser, datasets, corruptions):
+    """The options that say which images are trained on; `main.py` and `prepare_dataset.py` have them both."""
+    parser.add_argument("-d", "--dataset", choices=datasets, default="cifar10",
+                        help="data set; photos needs no download")
+    parser.add_argument("-c", "--corruption", choices=corruptions, default="gaussian_noise", metavar="NAME",
+                        help="corruption: " + ", ".join(corruptions))
+    parser.add_argument("-n", "--num_per_class", type=positive_int, default=argparse.SUPPRESS,
+                        help="training images of each class, all severities together (default: 4/5 of the smallest "
+                             "class, which is 4000 for CIFAR-10 and 400 for CIFAR-100)")
+    parser.add_argument("--num_severity", type=num_severity, default=6,
+                        help="number of distributions, the clean one included: 6 means severities 0 to 5")
+    parser.add_argument("--data_dir", default="./data", help="folder that holds the data sets")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of the split, the initial weights and the batches")
+    parser.add_argument("--num_workers", type=positive_int, default=4,
+                        help="workers that read and corrupt images; does not change the result")
+    parser.add_argument("--show_progress", action="store_true",
+                        help="show progress bars even where the output is not a terminal")
+
+
+def require_writable_folder(flag, path):
+    """Make the folder `path` where it is missing.
+
+    Raises:
+        UserError: nothing can be written there; the text names `flag`.
+    """
+    try:
+        os.makedirs(path, exist_ok=True)
+        probe = os.path.join(path, f".write-test-{os.getpid()}")
+        with open(probe, "wb"):
+            pass
+        os.remove(probe)
+    except OSError as error:
+        raise UserError(f"{flag}: cannot write to {path} ({error.strerror}); name another folder") from error

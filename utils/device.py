@@ -1,0 +1,49 @@
+"""Device set-up: graph mode, and the environment that MindSpore reads when it is imported. Import this module first."""
+import importlib.metadata
+import os
+
+os.environ.setdefault("GLOG_v", "3")  # errors only; MindSpore's warnings would drown a run's own output
+
+MINDSPORE_VERSION = importlib.metadata.version("mindspore")
+
+if tuple(int(part) for part in MINDSPORE_VERSION.split(".")[:2]) >= (2, 9):
+    # From 2.9 on the bundled oneDNN has no fast convolution for plain layouts on AVX-512 CPUs, 100 times slower.
+    os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
+
+import mindspore as ms  # noqa: E402
+
+from utils.errors import UserError  # noqa: E402
+
+ms.set_context(mode=ms.GRAPH_MODE)  # MindSpore's default is to run a step operator by operator
+
+TARGETS = ("Ascend", "GPU", "CPU")
+
+
+def available_targets():
+    """The devices of this machine that the installed MindSpore can use, best first."""
+    return [target for target in TARGETS if ms.hal.is_available(target)]
+
+
+def set_up_device(target, seed):
+    """Choose the device and the seed of MindSpore's own random numbers.
+
+    Args:
+        target (str): 'auto' (the best that is there), 'CPU', 'GPU' or 'Ascend'.
+        seed (int): at least 0.
+
+    Returns:
+        str: the device that is used.
+
+    Raises:
+        UserError: `target` is not on this machine.
+    """
+    targets = available_targets()
+    if target == "auto":
+        target = targets[0]
+    if target not in targets:
+        raise UserError(f"--device_target {target}: MindSpore finds no such device here, only {', '.join(targets)}; "
+                        "choose one of these or auto")
+    ms.set_context(deterministic="ON")
+    ms.set_device(target)
+    ms.set_seed(seed)
+    return target

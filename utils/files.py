@@ -1,0 +1,28 @@
+"""Files that are whole or not there: written under a temporary name, then renamed."""
+import contextlib
+import json
+import os
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """Give the body a temporary path beside `path`; rename it to `path` if the body succeeds, remove it if not.
+
+    The temporary name keeps the suffix, because libraries choose a format by it.
+    """
+    folder, name = os.path.split(os.fspath(path))
+    temporary = os.path.join(folder, f".{os.getpid()}.partial.{name}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(temporary)
+        raise
+
+
+def write_json(path, value):
+    """Write `value` as indented JSON, whole or not at all."""
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        json.dump(value, file, indent=2)
+        file.write("\n")

@@ -1,0 +1,116 @@
+"""The records of a run: its folder, its text log and its CSV files."""
+import csv
+import os
+
+import numpy as np
+
+from utils.metrics import group_means
+
+
+class RunFolder:
+    """The folder of one run, `LOG_DIR/NAME`, or `LOG_DIR/NAME_2`, `_3`, ... where earlier runs have taken the name.
+
+    Args:
+        log_dir (str): an existing folder.
+        name (str): name of the run.
+    """
+
+    def __init__(self, log_dir, name):
+        number = 1
+        while True:
+            self.path = os.path.join(log_dir, name if number == 1 else f"{name}_{number}")
+            try:
+                os.mkdir(self.path)
+                break
+            except FileExistsError:
+                number += 1
+        self._log = open(self.file("log.txt"), "w", encoding="utf-8")  # noqa: SIM115, open as long as the run
+
+    def file(self, name):
+        """Path of a file in the folder."""
+        return os.path.join(self.path, name)
+
+    def log(self, message):
+        """Print a message and keep it in `log.txt`."""
+        print(message, flush=True)
+        print(message, file=self._log, flush=True)
+
+
+class CSVLog:
+    """A CSV file that is written row by row, each row at once on disk.
+
+    Args:
+        path (str): file name; replaced if there.
+        columns (list of str): the header.
+    """
+
+    def __init__(self, path, columns):
+        self._file = open(path, "w", newline="", encoding="utf-8")  # noqa: SIM115, open as long as the run
+        self._writer = csv.DictWriter(self._file, columns)
+        self._writer.writeheader()
+
+    def write(self, row):
+        """Write one row, a dict of columns; a column that it lacks stays empty."""
+        self._writer.writerow(row)
+        self._file.flush()
+
+
+class TrainLog(CSVLog):
+    """`train.csv`: what a batch looked like, overall and for each distribution, under the release's column names."""
+
+    def __init__(self, path, num_groups):
+        self.num_groups = num_groups
+        columns = ["epoch", "batch", "avg_acc", "avg_loss"]
+        for s in range(num_groups):
+            columns += [f"processed_distribution_counts_{s}", f"distribution_loss_{s}", f"adv_prob_{s}",
+                        f"distribution_acc_{s}"]
+        super().__init__(path, [*columns, "grad_norm", "model_norm_sq", "reg_loss"])
+
+    def write_batch(self, epoch, batch, losses, hits, groups, norm, step, weight_decay):
+        """Write a row.
+
+        Args:
+            epoch, batch (int): numbers from 0; the batch's within the epoch.
+            losses, hits, groups (numpy.ndarray): (N,) loss, correctness and distribution index of each sample.
+            norm (float): norm of the first pass's gradient.
+            step (TrainStep): for its weights and, where the objective has them, the weights over distributions.
+            weight_decay (float): the release's `reg_loss` is half of it times the squared norm of the weights.
+        """
+        group_loss, counts = group_means(losses, groups, self.num_groups)
+        group_hits, _ = group_means(hits, groups, self.num_groups)
+        model_norm_sq = sum(float(np.square(p.asnumpy(), dtype=np.float64).sum()) for p in step.weights)
+        row = {"epoch": epoch, "batch": batch, "avg_acc": hits.mean(), "avg_loss": losses.mean(), "grad_norm": norm,
+               "model_norm_sq": model_norm_sq, "reg_loss": weight_decay / 2 * model_norm_sq}
+        for s in range(self.num_groups):
+            row[f"processed_distribution_counts_{s}"] = counts[s]
+            row[f"distribution_loss_{s}"] = group_loss[s]
+            row[f"distribution_acc_{s}"] = group_hits[s]
+        if hasattr(step.objective, "group_weights"):
+            for s, q in enumerate(step.objective.group_weights.adv_probs.asnumpy()):
+                row[f"adv_prob_{s}"] = q
+        self.write(row)
+
+
+class EvaluationLog:
+    """`PART_clean.csv` and `PART_robust_1.csv`, ...: accuracy and loss over all images of one severity, a row an
+    evaluation.
+
+    Args:
+        folder (RunFolder): where the files go.
+        part (str): 'val' or 'test'.
+        num_groups (int): number of severities, the clean one included.
+    """
+
+    COLUMNS = ("epoch", "batch", "avg_acc", "avg_loss", "processed_distribution_counts_0", "distribution_loss_0",
+               "distribution_acc_0")
+
+    def __init__(self, folder, part, num_groups):
+        names = [f"{part}_clean.csv"] + [f"{part}_robust_{s}.csv" for s in range(1, num_groups)]
+        self._logs = [CSVLog(folder.file(name), self.COLUMNS) for name in names]
+
+    def write(self, epoch, batch, results):
+        """Write a row to each file from `results`, for each severity its accuracy, mean loss and number of images."""
+        for log, (accuracy, loss, count) in zip(self._logs, results, strict=True):
+            log.write({"epoch": epoch, "batch": batch, "avg_acc": accuracy, "avg_loss": loss,
+                       "distribution_acc_0": accuracy, "distribution_loss_0": loss,
+                       "processed_distribution_counts_0": count})

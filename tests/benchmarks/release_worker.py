@@ -1,0 +1,41 @@
+"""Takes steps of the PyTorch release when told to; `step.py` starts it with a Python that has torch.
+
+usage: release_worker.py CLONE BATCH_SIZE; every line on stdin is answered by the seconds of one step.
+"""
+import sys
+import time
+import types
+
+import torch
+
+clone, batch_size = sys.argv[1], int(sys.argv[2])
+sys.path.insert(0, clone)
+# The release imports three names of torchvision, and its WideResNet needs none of them.
+sys.modules.update({name: types.ModuleType(name) for name in (
+    "torchvision", "torchvision.models", "torchvision.models.resnet")})
+for attribute in ("BasicBlock", "Bottleneck", "model_urls"):
+    setattr(sys.modules["torchvision.models.resnet"], attribute, None)
+
+from bypass_bn import disable_running_stats, enable_running_stats  # noqa: E402
+from models.resnet import WideResNet  # noqa: E402
+from sam import SAM  # noqa: E402
+from train import Trainer  # noqa: E402
+
+args = types.SimpleNamespace(step_size=0.01)
+model = WideResNet()
+model.train()
+trainer = Trainer(torch.device("cpu"), model, None, None, None, None, 6)
+optimizer = SAM(model.parameters(), torch.optim.SGD, rho=0.05, lr=0.1, momentum=0.9, weight_decay=5e-4)
+images, labels = torch.randn(batch_size, 3, 32, 32), torch.randint(0, 10, (batch_size,))
+groups = torch.randint(0, 6, (batch_size,))
+
+for _ in sys.stdin:
+    start = time.perf_counter()
+    enable_running_stats(model)
+    first_loss = torch.nn.functional.cross_entropy(model(images), labels, reduction="none")
+    first_loss.mean().backward()
+    optimizer.first_step(zero_grad=True)
+    disable_running_stats(model)
+    trainer.compute_sharp_loss(args, model(images), labels, groups, first_loss.data)[0].backward()
+    optimizer.second_step(zero_grad=True)
+    print(time.perf_counter() - start, flush=True)

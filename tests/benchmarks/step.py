@@ -1,0 +1,93 @@
+"""Time the train steps: python tests/benchmarks/step.py [--release CLONE --release_python PYTHON]
+
+Prints graph compilation times, the median time of a one-pass (ERM) and a two-pass (SharpDRO) step taken in turns, and
+the peak resident memory. With a clone of the PyTorch release and a Python that has torch, the release's own step takes
+its turn, too, in a process of its own that waits while the others run.
+"""
+import os
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, ROOT)
+
+import utils.device  # noqa: E402, F401, I001, first: it sets the environment that MindSpore reads
+
+import argparse  # noqa: E402
+import resource  # noqa: E402
+import statistics  # noqa: E402
+import subprocess  # noqa: E402
+import time  # noqa: E402
+
+import mindspore as ms  # noqa: E402
+import numpy as np  # noqa: E402
+
+from losses.methods import create_step  # noqa: E402
+from models import MODELS, create_model  # noqa: E402
+from utils.cli import Parser, positive_int  # noqa: E402
+
+
+def prepare_step(method, model, batch):
+    """Build and compile a step; return a function that takes one step and gives its seconds, and the compile time."""
+    options = argparse.Namespace(method=method, rho=0.05, is_adaptive=False, lr=0.1, momentum=0.9, weight_decay=5e-4,
+                                 step_size=0.01)
+    step = create_step(options, create_model(model, 10), 6)
+    start = time.perf_counter()
+    step.compile(*batch)
+    compile_seconds = time.perf_counter() - start
+
+    def timed():
+        start = time.perf_counter()
+        step(*batch)[0].asnumpy()
+        return time.perf_counter() - start
+    timed()  # the first call also sets up kernels and memory
+    return timed, compile_seconds
+
+
+def release_step(python, clone, batch_size):
+    """Start the release in its own process; return a function that takes one step there and gives its seconds."""
+    worker = subprocess.Popen(
+        [python, os.path.join(ROOT, "tests", "benchmarks", "release_worker.py"), clone, str(batch_size)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def timed():
+        worker.stdin.write("step\n")
+        worker.stdin.flush()
+        return float(worker.stdout.readline())
+    timed()
+    return timed
+
+
+def main():
+    parser = Parser(prog="step.py", description=__doc__.splitlines()[0])
+    parser.add_argument("-m", "--model", choices=sorted(MODELS), default="wideresnet", help="network")
+    parser.add_argument("-b", "--batch_size", type=positive_int, default=100, help="images in a batch")
+    parser.add_argument("--runs", type=positive_int, default=9, help="steps of each kind")
+    parser.add_argument("--release", help="clone of zhuohuangai/SharpDRO; its network is WRN-28-2")
+    parser.add_argument("--release_python", default="python3", help="Python interpreter that has torch")
+    args = parser.parse_args()
+
+    rng = np.random.RandomState(0)
+    batch = (ms.Tensor(rng.standard_normal((args.batch_size, 3, 32, 32)).astype(np.float32)),
+             ms.Tensor(rng.randint(0, 10, args.batch_size), ms.int32),
+             ms.Tensor(rng.randint(0, 6, args.batch_size), ms.int32))
+    steps = {}
+    for method, name in (("erm", "one pass"), ("sharpdro", "two passes")):
+        steps[name], seconds = prepare_step(method, args.model, batch)
+        print(f"{name}: compiled in {seconds:.1f} s")
+    if args.release:
+        steps["release"] = release_step(args.release_python, args.release, args.batch_size)
+    times = {name: [] for name in steps}
+    for _ in range(args.runs):
+        for name, timed in steps.items():
+            times[name].append(timed())
+    for name, seconds in times.items():
+        print(f"{name}: median {statistics.median(seconds):.3f} s (from {min(seconds):.3f} to {max(seconds):.3f})")
+    for name in steps:
+        if name != "two passes":
+            ratios = [a / b for a, b in zip(times["two passes"], times[name], strict=True)]
+            print(f"two passes / {name}: median {statistics.median(ratios):.2f}")
+    print(f"peak resident memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20:.2f} GiB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,5 @@
 """Train and evaluate: python main.py --num_severity 6 -c gaussian_noise -d cifar10"""
+import resource
 import time
 
 import numpy as np
@@ -171,6 +172,7 @@ def report(folder, args, split, results, seconds):
     """Write `results.json` and the figure; print the table of accuracy per severity."""
     write_json(folder.file("results.json"), {
         "train_images": split.counts, "epochs": args.total_epoch, "seconds": round(seconds, 1),
+        "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20, 2),
         **{part: {"accuracy": [r[0] for r in rows], "loss": [r[1] for r in rows], "images": [r[2] for r in rows]}
            for part, rows in results.items()}})
     plot_accuracy_by_severity(folder.file("accuracy_by_severity.png"), [r[0] for r in results["test"]], split.counts,

@@ -9,7 +9,7 @@ from utils.device import MINDSPORE_VERSION, TARGETS, set_up_device
 from corruptions import CORRUPTIONS
 from dataset import SOURCES
 from dataset.corrupted import load_corrupted
-from dataset.pipeline import EvaluationBatches, TrainBatches, batches
+from dataset.pipeline import EvaluationBatches, TrainBatches, batches, release_pages
 from dataset.poisson import write_split
 from dataset.prepare_dataset import counts_table, sample_split
 from losses.methods import METHODS, create_step
@@ -100,6 +100,7 @@ def evaluate(step, images, labels, indices, source, args):
             batch_losses, batch_hits = step(batch, batch_labels)
             losses.append(batch_losses.asnumpy()[:int(count)])
             hits.append(batch_hits.asnumpy()[:int(count)])
+        release_pages(array)
         if hits:
             hits, losses = np.concatenate(hits), np.concatenate(losses)
             results.append((float(hits.mean()), float(losses.mean(dtype=np.float64)), len(hits)))

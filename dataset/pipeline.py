@@ -3,6 +3,7 @@
 A batch is a function of its number alone: the same bytes for any number of workers, and after a stop the stream goes on
 from any step.
 """
+import mmap
 import os
 
 import mindspore.dataset as ds
@@ -94,6 +95,12 @@ class EvaluationBatches:
         chosen = self.indices[start:start + self.batch_size]
         filled = np.resize(chosen, self.batch_size)
         return normalise(self.images[filled], self.mean, self.std), self.labels[filled], np.int32(len(chosen))
+
+
+def release_pages(array):
+    """Let go of the pages of a memory-mapped array that have been read; they stay in the system's file cache."""
+    if isinstance(array, np.memmap):
+        array._mmap.madvise(mmap.MADV_DONTNEED)
 
 
 def batches(source, workers):

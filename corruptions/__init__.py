@@ -1,10 +1,9 @@
-"""Image corruptions: pure functions `f(image, severity, rng)`, found by name.
+"""Image corruptions, found by name in `CORRUPTIONS`; each is a pure function `f(image, severity, rng, options)`.
 
-The functions stand in one file per kind, their severity constants in `severities.py`, the generator for whole data sets
-in `generate.py`.
+The functions stand in one file per kind; `contract.py` says what they have in common, `severities.py` holds their
+constants, `generate.py` corrupts whole data sets.
 """
-from corruptions.digital import brightness, contrast, jpeg_compression, pixelate
-from corruptions.noise import gaussian_noise, impulse_noise, shot_noise, speckle_noise
+from corruptions import blur, digital, noise, weather  # noqa: F401, they fill the table
+from corruptions.contract import CORRUPTIONS, Options
 
-CORRUPTIONS = {f.__name__: f for f in (
-    gaussian_noise, shot_noise, impulse_noise, speckle_noise, brightness, contrast, pixelate, jpeg_compression)}
+__all__ = ["CORRUPTIONS", "Options"]

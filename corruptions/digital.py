@@ -1,43 +1,124 @@
-"""Corruptions of image processing: brightness, contrast, pixelation, compression. The contract is that of
-`corruptions/noise.py`; these draw no random numbers.
-"""
+"""Image processing: brightness, contrast, distortion, pixelation, compression, saturation."""
 import io
 
+import cv2
 import numpy as np
 from PIL import Image
-from skimage.color import hsv2rgb, rgb2hsv
+from scipy import ndimage
 
-from corruptions.noise import to_uint8
-from corruptions.severities import constants
-
-
-def brightness(image, severity, rng):
-    """Add to the V of HSV, values in 0..1."""
-    added = constants("brightness", severity, image.shape)
-    hsv = rgb2hsv(image / 255.0)
-    hsv[..., 2] = np.clip(hsv[..., 2] + added, 0, 1)
-    return to_uint8(hsv2rgb(hsv))
+from corruptions.blur import to_pil
+from corruptions.contract import corruption, to_uint8
 
 
-def contrast(image, severity, rng):
+def rgb_to_hsv(values):
+    """Hue, saturation, value, each (N, H, W), of RGB (N, H, W, 3); float64 in 0..1.
+
+    Rounds as scikit-image's `rgb2hsv`, in a fraction of its time on small images.
+    """
+    red, green, blue = np.ascontiguousarray(np.moveaxis(values, 3, 0))
+    value = np.maximum(np.maximum(red, green), blue)
+    delta = value - np.minimum(np.minimum(red, green), blue)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        hue = np.where(blue == value, 4 + (red - green) / delta,
+                       np.where(green == value, 2 + (blue - red) / delta, (green - blue) / delta))
+        saturation = delta / value
+    hue = hue / 6 % 1
+    grey = delta == 0
+    hue[grey] = 0
+    saturation[grey] = 0
+    return hue, saturation, value
+
+
+def hsv_to_rgb(hue, saturation, value):
+    """RGB (N, H, W, 3) of hue, saturation, value, each (N, H, W); rounds as scikit-image's `hsv2rgb`."""
+    sector = np.floor(hue * 6)
+    fraction = hue * 6 - sector
+    low = value * (1 - saturation)
+    falling = value * (1 - fraction * saturation)
+    rising = value * (1 - (1 - fraction) * saturation)
+    sector = sector.astype(np.uint8) % 6
+    return np.stack((np.choose(sector, (value, falling, low, low, rising, value)),
+                     np.choose(sector, (rising, value, value, falling, low, low)),
+                     np.choose(sector, (low, low, rising, value, value, falling))), axis=-1)
+
+
+@corruption(colour=True, draws=False)
+def brightness(images, added, rngs, options):
+    """Add to the V of HSV."""
+    hue, saturation, value = rgb_to_hsv(images / 255.0)
+    return to_uint8(hsv_to_rgb(hue, saturation, np.clip(value + added, 0, 1)))
+
+
+@corruption(colour=True, draws=False)
+def saturate(images, constants, rngs, options):
+    """Scale and shift the S of HSV."""
+    factor, added = constants
+    hue, saturation, value = rgb_to_hsv(images / 255.0)
+    return to_uint8(hsv_to_rgb(hue, np.clip(saturation * factor + added, 0, 1), value))
+
+
+@corruption(draws=False)
+def contrast(images, factor, rngs, options):
     """Shrink each channel's distance from its mean over the image."""
-    factor = constants("contrast", severity, image.shape)
-    values = image / 255.0
-    means = values.mean(axis=(0, 1), keepdims=True)
-    return to_uint8((values - means) * factor + means)
+    values = images / 255.0
+    means = values.mean(axis=(1, 2), keepdims=True)
+    values -= means
+    values *= factor
+    values += means
+    return to_uint8(values)
 
 
-def pixelate(image, severity, rng):
+@corruption()
+def elastic_transform(images, constants, rngs, options):
+    """A small random affine map, then a random smooth displacement of every pixel."""
+    amplitude, sigma, shift = constants
+    _, height, width, channels = images.shape
+    values = images.astype(np.float32) / 255
+    centre = np.float32((width, height)) // 2
+    arm = min(height, width) // 3
+    corners = np.float32([centre + arm, [centre[0] + arm, centre[1] - arm], centre - arm])
+    fields = np.empty((len(images), 2, height, width))
+    for image, field, rng in zip(values, fields, rngs, strict=True):
+        moved = corners + rng.uniform(-shift, shift, size=corners.shape).astype(np.float32)
+        affine = cv2.getAffineTransform(corners, moved)
+        image[...] = cv2.warpAffine(image, affine, (width, height),
+                                    borderMode=cv2.BORDER_REFLECT_101).reshape(image.shape)
+        field[...] = rng.uniform(-1, 1, size=field.shape)
+    fields = ndimage.gaussian_filter(fields, (0, 0, sigma, sigma), mode="reflect", truncate=3) * amplitude
+    columns = fields[:, 0].astype(np.float32) + np.arange(width)
+    rows = fields[:, 1].astype(np.float32) + np.arange(height)[:, None]
+    for image, *places in zip(values, rows, columns, strict=True):
+        for channel in range(channels):
+            image[..., channel] = ndimage.map_coordinates(image[..., channel], places, order=1, mode="reflect")
+    return to_uint8(values)
+
+
+def through_pil(images, function):
+    """Apply `function`, from PIL image to PIL image of the same size, to each image of a batch uint8 (N, H, W, C).
+
+    The batch is converted as one tall image, because for small images the conversion would take longer than the work.
+    """
+    count, height, width, channels = images.shape
+    tall = to_pil(images.reshape(count * height, width, channels))
+    out = Image.new(tall.mode, tall.size)
+    for top in range(0, count * height, height):
+        out.paste(function(tall.crop((0, top, width, top + height))), (0, top))
+    return np.asarray(out).reshape(images.shape)
+
+
+@corruption(draws=False)
+def pixelate(images, factor, rngs, options):
     """Shrink by averaging boxes, then enlarge again."""
-    factor = constants("pixelate", severity, image.shape)
-    height, width = image.shape[:2]
-    small = Image.fromarray(image).resize((int(width * factor), int(height * factor)), Image.Resampling.BOX)
-    return np.asarray(small.resize((width, height), Image.Resampling.BOX))
+    height, width = images.shape[1:3]
+    small, box = (int(width * factor), int(height * factor)), Image.Resampling.BOX
+    return through_pil(images, lambda image: image.resize(small, box).resize((width, height), box))
 
 
-def jpeg_compression(image, severity, rng):
+@corruption(draws=False)
+def jpeg_compression(images, quality, rngs, options):
     """Store as JPEG of low quality and read back."""
-    quality = constants("jpeg_compression", severity, image.shape)
-    with io.BytesIO() as buffer:
-        Image.fromarray(image).save(buffer, "JPEG", quality=quality)
-        return np.asarray(Image.open(buffer))
+    def store_and_read(image):
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=quality)
+        return Image.open(buffer, formats=("JPEG",))
+    return through_pil(images, store_and_read)

@@ -1,61 +1,88 @@
 """Corrupted versions of a whole array of images, the same bytes for any number of workers."""
-import zlib
+import hashlib
 
+import cv2
 import numpy as np
 from joblib import Parallel, delayed
 
-from corruptions import CORRUPTIONS
+from corruptions.contract import CORRUPTIONS, DEFAULTS
 
-CHUNK = 256  # images a worker takes at a time
-
-
-def image_rng(seed, name, severity, index):
-    """The random stream of image `index` of a data set: it depends on these four values and nothing else.
-
-    Returns:
-        numpy.random.RandomState
-    """
-    entropy = np.random.SeedSequence((seed, zlib.crc32(name.encode()), severity, index))
-    return np.random.RandomState(np.random.PCG64(entropy))
+CHUNK_PIXELS = 256 * 32 * 32  # a worker takes images of about so many pixels at a time
+BATCH_PIXELS = 16 * 32 * 32  # a corruption gets so many at once: few enough to stay in the processor's cache
 
 
-def corrupt_range(images, name, severity, seed, start):
+class ImageStream(np.random.Generator):
+    """A numpy generator under the method names of `numpy.random.RandomState` that the corruptions call."""
+
+    randint = np.random.Generator.integers
+    random_sample = np.random.Generator.random
+
+    def seek(self, seed, name, severity, index):
+        """Start the random stream of image `index` of a data set; it depends on these four values and nothing else."""
+        key = hashlib.blake2b(f"{seed} {name} {severity} {index}".encode(), digest_size=16).digest()
+        self.bit_generator.state = {
+            "bit_generator": "PCG64", "state": {"state": int.from_bytes(key, "little"), "inc": 1},
+            "has_uint32": 0, "uinteger": 0}
+
+
+def image_stream(seed, name, severity, index):
+    """A new source of random numbers for one image, an `ImageStream` at its start."""
+    stream = ImageStream(np.random.PCG64(0))
+    stream.seek(seed, name, severity, index)
+    return stream
+
+
+def corrupt_range(images, name, severity, seed, start, options=DEFAULTS):
     """Corrupt images that are numbers `start`, `start + 1`, ... of a data set.
 
     Args:
-        images (numpy.ndarray): uint8 (N, H, W, 3).
+        images (numpy.ndarray): uint8 (N, H, W) or (N, H, W, C).
         name (str): a key of `CORRUPTIONS`.
         severity (int): 1 to 5.
         seed (int): seed of the data set, at least 0.
         start (int): number of the first image.
+        options (Options): what else can be chosen.
 
     Returns:
         numpy.ndarray: uint8, the shape of `images`.
     """
     corruption = CORRUPTIONS[name]
+    size = max(1, BATCH_PIXELS // (images.shape[1] * images.shape[2]))
+    streams = [ImageStream(np.random.PCG64(0)) for _ in range(min(size, len(images)))]
     out = np.empty_like(images)
-    for k, image in enumerate(images):
-        out[k] = corruption(image, severity, image_rng(seed, name, severity, start + k))
+    for first in range(0, len(images), size):
+        batch = images[first:first + size]
+        if corruption.draws:
+            for k, stream in enumerate(streams[:len(batch)]):
+                stream.seek(seed, name, severity, start + first + k)
+        out[first:first + size] = corruption.batch(batch, severity, streams[:len(batch)], options)
     return out
 
 
-def corrupt_chunks(images, name, severities, seed, workers):
+def _work(*task):
+    cv2.setNumThreads(1)  # the processes share the cores
+    return corrupt_range(*task)
+
+
+def corrupt_chunks(images, name, severities, seed, workers, options=DEFAULTS):
     """Corrupt an array of images at several severities, chunk by chunk.
 
     Args:
-        images (numpy.ndarray): uint8 (N, H, W, 3).
+        images (numpy.ndarray): uint8 (N, H, W) or (N, H, W, C); may be memory-mapped.
         name (str): a key of `CORRUPTIONS`.
         severities (iterable of int): each 1 to 5.
         seed (int): seed of the data set.
         workers (int): processes.
+        options (Options): what else can be chosen.
 
     Yields:
         tuple: severity, slice of the images, their corrupted versions uint8; in the order of severities and images.
     """
-    tasks = [(severity, slice(start, min(start + CHUNK, len(images))))
-             for severity in severities for start in range(0, len(images), CHUNK)]
+    size = max(1, CHUNK_PIXELS // (images.shape[1] * images.shape[2]))
+    tasks = [(severity, slice(start, min(start + size, len(images))))
+             for severity in severities for start in range(0, len(images), size)]
     parallel = Parallel(n_jobs=workers, return_as="generator", pre_dispatch="2 * n_jobs")
-    results = parallel(delayed(corrupt_range)(images[part], name, severity, seed, part.start)
+    results = parallel(delayed(_work)(np.ascontiguousarray(images[part]), name, severity, seed, part.start, options)
                        for severity, part in tasks)
     for (severity, part), corrupted in zip(tasks, results, strict=True):
         yield severity, part, corrupted

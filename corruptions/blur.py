@@ -1,0 +1,182 @@
+"""Blurs."""
+import functools
+import io
+import math
+
+import cv2
+import numpy as np
+import scipy.sparse
+from PIL import Image
+from scipy import ndimage
+
+from corruptions.contract import corruption, to_uint8
+from utils.errors import UserError
+
+
+def smooth(values, sigma):
+    """Blur float images (N, H, W, C) as scikit-image's `gaussian` does: float64, edges repeated, cut at 4 sigma."""
+    return ndimage.gaussian_filter(values, (0, sigma, sigma, 0), mode="nearest", truncate=4.0)
+
+
+@corruption(draws=False)
+def gaussian_blur(images, sigma, rngs, options):
+    """Convolve with a Gaussian."""
+    return to_uint8(smooth(images / 255.0, sigma))
+
+
+@functools.lru_cache
+def disk_kernel(radius, smoothing):
+    """A disk of light, its edge smoothed; float32 (K, K), K = 17 or more."""
+    reach = max(8, radius)
+    offsets = np.arange(-reach, reach + 1)
+    disk = (offsets[:, None] ** 2 + offsets ** 2 <= radius ** 2).astype(np.float32)
+    size = 3 if radius <= 8 else 5
+    return cv2.GaussianBlur(disk / disk.sum(), ksize=(size, size), sigmaX=smoothing)
+
+
+@corruption(draws=False)
+def defocus_blur(images, constants, rngs, options):
+    """Convolve with a disk, what a lens out of focus makes of a point."""
+    kernel = disk_kernel(*constants)
+    values = images / 255.0
+    for image in values:
+        image[...] = cv2.filter2D(image, -1, kernel).reshape(image.shape)
+    return to_uint8(values)
+
+
+def displace(images, reach, rngs):
+    """Give pixels the value of a neighbour at most `reach` away, one pixel after the other from the lower right.
+
+    The published loop means to swap two pixels, but its second assignment reads what the first has written, so it
+    copies. A pixel that copies from one that has already been changed gets the changed value: a chain of copies, which
+    is followed here for all pixels at once, by doubling.
+
+    Args:
+        images (numpy.ndarray): (N, H, W, C), changed in place.
+        reach (int): displacements are drawn from -reach..reach-1.
+        rngs (list): a source of random numbers for each image.
+    """
+    count, height, width, channels = images.shape
+    rows, columns = np.arange(height - reach, reach, -1), np.arange(width - reach, reach, -1)
+    if rows.size == 0 or columns.size == 0:
+        return
+    targets = (rows[:, None] * width + columns).ravel()
+    order = np.full(height * width, targets.size)  # when a pixel is written; those that never are come last
+    order[targets] = np.arange(targets.size)
+    shifts = np.stack([rng.randint(-reach, reach, size=(targets.size, 2)) for rng in rngs])
+    sources = targets + shifts[..., 1] * width + shifts[..., 0]
+    earlier = order[sources]
+    here = np.arange(targets.size)
+    # Index of the earlier copy that a copy reads, or its own, over all images.
+    link = (np.where(earlier < here, earlier, here) + targets.size * np.arange(count)[:, None]).ravel()
+    while True:
+        further = link[link]
+        if np.array_equal(further, link):
+            break
+        link = further
+    first = np.arange(count)[:, None] * (height * width)  # index of each image's first pixel
+    flat = images.reshape(-1, channels)
+    flat[(targets + first).ravel()] = flat[(sources + first).ravel()[link]]
+
+
+@corruption()
+def glass_blur(images, constants, rngs, options):
+    """Blur, displace pixels by small random steps, blur again."""
+    sigma, reach, passes = constants
+    pixels = (smooth(images / 255.0, sigma) * 255).astype(np.uint8)
+    for _ in range(passes):
+        displace(pixels, reach, rngs)
+    return to_uint8(smooth(pixels / 255.0, sigma))
+
+
+@functools.lru_cache(maxsize=32)
+def zoom_operators(height, width, end, step):
+    """Zooms by each of the factors 1, 1 + step, ... below `end` about the centre, with linear interpolation.
+
+    Returns:
+        list of scipy.sparse.csr_array: float64 (height * width, height * width).
+    """
+    operators = []
+    for factor in np.arange(1, end, step):
+        axes = []
+        for size in (height, width):
+            crop = math.ceil(size / factor)
+            start = (size - crop) // 2
+            zoomed = ndimage.zoom(np.eye(crop), (factor, 1), order=1)
+            trim = (len(zoomed) - size) // 2
+            axis = scipy.sparse.lil_array((size, size))
+            axis[:, start:start + crop] = zoomed[trim:trim + size]
+            axes.append(axis)
+        operators.append(scipy.sparse.kron(*axes, format="csr"))
+    return operators
+
+
+@corruption(draws=False)
+def zoom_blur(images, constants, rngs, options):
+    """Mean of the image and of zoomed copies of it."""
+    count, height, width, channels = images.shape
+    values = (images / 255.0).astype(np.float32)
+    columns = np.moveaxis(values, 0, 2).reshape(height * width, count * channels).astype(np.float64)
+    total = np.zeros(columns.shape, np.float32)
+    operators = zoom_operators(height, width, *constants)
+    for operator in operators:
+        total += (operator @ columns).astype(np.float32)
+    values += np.moveaxis(total.reshape(height, width, count, channels), 2, 0)
+    values /= len(operators) + 1
+    return to_uint8(values)
+
+
+def line_blur(image, radius, sigma, angle, backend):
+    """Motion blur as ImageMagick's Q16 build does it: half a Gaussian along a line, its taps rounded to pixels, edges
+    repeated, the sum rounded to 16 bits, then cut to 8.
+
+    Args:
+        image (numpy.ndarray): uint8 (H, W, C).
+        radius, sigma (float): of the half Gaussian, in pixels.
+        angle (float): in degrees.
+        backend (str): 'numpy', or 'wand' for ImageMagick itself.
+
+    Returns:
+        numpy.ndarray: uint8 (H, W, C).
+
+    Raises:
+        UserError: the backend is not installed.
+    """
+    if backend == "wand":
+        return magick_blur(image, radius, sigma, angle)
+    taps = np.arange(2 * math.ceil(radius) + 1)
+    weights = np.exp(-taps ** 2 / (2 * sigma ** 2))
+    rows = np.ceil(taps * math.sin(math.radians(angle)) - 0.5).astype(int)
+    columns = np.ceil(taps * math.cos(math.radians(angle)) - 0.5).astype(int)
+    top, left = rows.min(), columns.min()
+    kernel = np.zeros((np.ptp(rows) + 1, np.ptp(columns) + 1))
+    np.add.at(kernel, (rows - top, columns - left), weights / weights.sum())
+    # 8 bits become 16 by the factor 257
+    blurred = cv2.filter2D(image * 257.0, -1, kernel, anchor=(-left, -top), borderType=cv2.BORDER_REPLICATE)
+    return ((blurred + 0.5).astype(np.uint16) // 257).astype(np.uint8).reshape(image.shape)
+
+
+def magick_blur(image, radius, sigma, angle):
+    """`line_blur` by ImageMagick, through Wand."""
+    try:
+        from wand.image import Image as MagickImage
+    except ImportError as error:
+        raise UserError("--backend wand: Wand or ImageMagick is not installed; use --backend numpy") from error
+    with io.BytesIO() as png:
+        to_pil(image).save(png, "PNG")
+        with MagickImage(blob=png.getvalue()) as magick:
+            magick.motion_blur(radius, sigma, angle)
+            blob = magick.make_blob()
+    return np.asarray(Image.open(io.BytesIO(blob)).convert(to_pil(image).mode)).reshape(image.shape)
+
+
+def to_pil(image):
+    """A PIL image of an array uint8 (H, W, 1) or (H, W, 3)."""
+    return Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+
+
+@corruption()
+def motion_blur(images, constants, rngs, options):
+    """Blur along a line in a random direction, up to 45 degrees from the horizontal."""
+    return np.stack([line_blur(image, *constants, rng.uniform(-45, 45), options.backend)
+                     for image, rng in zip(images, rngs, strict=True)])

@@ -1,0 +1,115 @@
+"""The contract of every corruption: what it takes, what it returns, how it is found.
+
+A corruption is written once, for a small batch: `function(images, constants, rngs, options)` with images uint8
+(N, H, W, C), the constants of the severity (`severities.py`), one source of random numbers for each image, and the
+options. The decorator `corruption` makes a `Corruption` of it and puts that into `CORRUPTIONS`.
+"""
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from corruptions.severities import SEVERITIES, nearest_preset
+from utils.errors import UserError
+
+CORRUPTIONS = {}
+SMALLEST_SIDE = 8
+
+
+@dataclass(frozen=True)
+class Options:
+    """What can be chosen besides name and severity.
+
+    Attributes:
+        preset (int or None): table of severity constants, 32, 64 or 224; None takes the nearest to the image.
+        frost_dir (str or None): folder of frost textures; None takes those of the installed package imagecorruptions.
+        backend (str): 'numpy', or 'wand' to have ImageMagick do the motion blurs.
+    """
+
+    preset: int | None = None
+    frost_dir: str | None = None
+    backend: str = "numpy"
+
+
+DEFAULTS = Options()
+
+
+def check_images(images):
+    """Raise a `UserError` unless `images` is uint8 (N, H, W), (N, H, W, 1) or (N, H, W, 3), sides of 8 or more."""
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
+        kind = images.dtype if isinstance(images, np.ndarray) else type(images).__name__
+        raise UserError(f"images must be arrays of uint8, 0 to 255, not {kind}; convert them first")
+    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)):
+        raise UserError(f"an image must have shape (H, W), (H, W, 1) or (H, W, 3), not {images.shape[1:]}")
+    if min(images.shape[1:3]) < SMALLEST_SIDE:
+        raise UserError(f"an image of {images.shape[1]}x{images.shape[2]} is too small: {SMALLEST_SIDE} pixels a side "
+                        "is the least that every corruption can work on")
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """A corruption, callable for one image.
+
+    Attributes:
+        name (str): as on the command line.
+        function (callable): the batch function that was decorated.
+        colour (bool): the function needs three channels; grey images are given to it as three equal ones, and the
+            result is turned back to grey.
+        draws (bool): the function draws random numbers.
+    """
+
+    name: str
+    function: callable
+    colour: bool
+    draws: bool
+
+    def __call__(self, image, severity, rng, options=DEFAULTS):
+        """Corrupt one image.
+
+        Args:
+            image (numpy.ndarray): uint8 (H, W), (H, W, 1) or (H, W, 3).
+            severity (int): 1 to 5.
+            rng (numpy.random.RandomState): freshly seeded with k, it draws what the published code draws after
+                `numpy.random.seed(k)`.
+            options (Options): what else can be chosen.
+
+        Returns:
+            numpy.ndarray: uint8, the shape of `image`.
+
+        Raises:
+            UserError: the image or the severity is not as above, or something the options ask for is missing.
+        """
+        return self.batch(np.asarray(image)[None], severity, [rng], options)[0]
+
+    def batch(self, images, severity, rngs, options=DEFAULTS):
+        """Corrupt a small batch (N, ...) of images of one size, each with its own `rngs[k]`; else as for one image."""
+        check_images(images)
+        if severity not in (1, 2, 3, 4, 5):
+            raise UserError(f"severity {severity}: must be a whole number from 1 to 5")
+        preset = options.preset or nearest_preset(*images.shape[1:3])
+        constants = SEVERITIES[preset][self.name][severity - 1]
+        channels = images if images.ndim == 4 else images[..., None]
+        if self.colour and channels.shape[3] == 1:
+            out = self.function(np.repeat(channels, 3, axis=3), constants, rngs, options)
+            out = np.stack([cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in out])
+        else:
+            out = self.function(channels, constants, rngs, options)
+        return out.reshape(images.shape)
+
+
+def corruption(colour=False, draws=True):
+    """Put a batch function into `CORRUPTIONS` under its name; the arguments are attributes of `Corruption`."""
+    def decorate(function):
+        CORRUPTIONS[function.__name__] = made = Corruption(function.__name__, function, colour, draws)
+        return made
+    return decorate
+
+
+def to_uint8(values):
+    """Clip values in 0..1 to that range, scale to 0..255 and cut off the fraction, as the published code does.
+
+    `values`, a float array that is no longer needed, is overwritten.
+    """
+    np.clip(values, 0, 1, out=values)
+    values *= 255
+    return values.astype(np.uint8)

@@ -1,0 +1,177 @@
+"""Weather: snow, frost, fog, and spatter of water or mud."""
+import functools
+import importlib.util
+import math
+import os
+
+import cv2
+import numpy as np
+from scipy import ndimage
+
+from corruptions.blur import line_blur, smooth
+from corruptions.contract import corruption, to_uint8
+from corruptions.noise import normal
+from utils.errors import UserError
+
+# The published code lists six textures and never draws the last.
+FROST_FILES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
+WATER = np.array((175, 238, 238), np.float32) / np.float32(255)
+MUD = np.array((63, 42, 20), np.float32) / np.float32(255)
+
+
+def zoom_about_centre(layers, factor):
+    """Enlarge the middle of layers (N, H, W) by `factor` >= 1 to their own size, with linear interpolation."""
+    _, height, width = layers.shape
+    crop_height, crop_width = math.ceil(height / factor), math.ceil(width / factor)
+    top, left = (height - crop_height) // 2, (width - crop_width) // 2
+    crops = layers[:, top:top + crop_height, left:left + crop_width]
+    zoomed = np.stack([ndimage.zoom(crop, factor, order=1) for crop in crops])
+    trim_top, trim_left = (zoomed.shape[1] - height) // 2, (zoomed.shape[2] - width) // 2
+    return zoomed[:, trim_top:trim_top + height, trim_left:trim_left + width]
+
+
+@corruption(colour=True)
+def snow(images, constants, rngs, options):
+    """Whiten the image, then add streaks of snow and the same streaks turned by 180 degrees."""
+    mean, deviation, zoom, threshold, radius, sigma, share = constants
+    values = images.astype(np.float32) / 255
+    flakes = zoom_about_centre(normal(rngs, images.shape[1:3], mean, deviation), zoom)
+    flakes = to_uint8(np.where(flakes < threshold, 0, flakes))[..., None]
+    streaks = np.stack([line_blur(layer, radius, sigma, rng.uniform(-135, -45), options.backend)
+                        for layer, rng in zip(flakes, rngs, strict=True)]) / 255.0
+    grey = np.stack([cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in values])[..., None]
+    whitened = share * values + (1 - share) * np.maximum(values, grey * 1.5 + 0.5)
+    return to_uint8(whitened + streaks + streaks[:, ::-1, ::-1])
+
+
+def frost_folder(folder):
+    """The folder of frost textures: the one that is named, or that of the installed package imagecorruptions.
+
+    Raises:
+        UserError: none is named and the package is not installed.
+    """
+    if folder is not None:
+        return folder
+    package = importlib.util.find_spec("imagecorruptions")
+    if package is None:
+        raise UserError("frost: the package imagecorruptions, which has the textures, is not installed; install it, or "
+                        "name a folder of frost1.png ... frost5.jpg with --frost_dir")
+    return os.path.join(package.submodule_search_locations[0], "frost")
+
+
+@functools.lru_cache
+def frost_textures(folder, scale):
+    """The frost textures, a list of uint8 (H, W, 3) in RGB, shrunk by `scale`.
+
+    Raises:
+        UserError: a texture is missing.
+    """
+    folder = frost_folder(folder)
+    textures = []
+    for name in FROST_FILES:
+        texture = cv2.imread(os.path.join(folder, name))
+        if texture is None:
+            raise UserError(f"{os.path.join(folder, name)}: not there or not an image; name a folder of frost1.png ... "
+                            "frost5.jpg with --frost_dir")
+        if scale != 1:
+            texture = cv2.resize(texture, (0, 0), fx=scale, fy=scale)
+        textures.append(texture[..., ::-1])
+    return textures
+
+
+@corruption(colour=True)
+def frost(images, constants, rngs, options):
+    """Lay a random piece of a photograph of frost over the image. A texture smaller than the image is enlarged."""
+    image_share, frost_share, scale = constants
+    height, width = images.shape[1:3]
+    textures = frost_textures(options.frost_dir, scale)
+    pieces = np.empty_like(images)
+    for piece, rng in zip(pieces, rngs, strict=True):
+        texture = textures[rng.randint(len(textures))]
+        missing = max((height + 1) / texture.shape[0], (width + 1) / texture.shape[1])
+        if missing > 1:
+            size = (math.ceil(texture.shape[1] * missing), math.ceil(texture.shape[0] * missing))
+            texture = cv2.resize(np.ascontiguousarray(texture), size)
+        top, left = rng.randint(0, texture.shape[0] - height), rng.randint(0, texture.shape[1] - width)
+        piece[...] = texture[top:top + height, left:left + width]
+    return np.clip(image_share * images + frost_share * pieces, 0, 255).astype(np.uint8)
+
+
+def plasma(size, decay, rngs):
+    """Clouds made by the diamond-square algorithm.
+
+    Args:
+        size (int): side of the clouds, a power of two.
+        decay (float): factor by which the roughness shrinks when the squares are halved.
+        rngs (list): a source of random numbers for each cloud.
+
+    Returns:
+        numpy.ndarray: float64 (N, size, size) in 0..1.
+    """
+    clouds = np.empty((len(rngs), size, size))
+    clouds[:, 0, 0] = 0
+    step, roughness = size, 100.0
+
+    def mean_and_noise(total):
+        noise = np.stack([rng.uniform(-roughness, roughness, total.shape[1:]) for rng in rngs])
+        return total / 4 + roughness * noise
+
+    while step >= 2:
+        half = step // 2
+        after = np.arange(1, size // step + 1) % (size // step)  # index of the next corner, around the border
+        before = np.arange(-1, size // step - 1)
+        corners = clouds[:, ::step, ::step]
+        total = corners + corners[:, after]
+        total += total[:, :, after]
+        centres = mean_and_noise(total)
+        clouds[:, half::step, half::step] = centres
+        total = (centres + centres[:, before]) + (corners + corners[:, :, after])
+        clouds[:, ::step, half::step] = mean_and_noise(total)
+        total = (centres + centres[:, :, before]) + (corners + corners[:, after])
+        clouds[:, half::step, ::step] = mean_and_noise(total)
+        step, roughness = half, roughness / decay
+    clouds -= clouds.min(axis=(1, 2), keepdims=True)
+    clouds /= clouds.max(axis=(1, 2), keepdims=True)
+    return clouds
+
+
+@corruption()
+def fog(images, constants, rngs, options):
+    """Add a cloud, then scale back to the image's brightness."""
+    thickness, decay = constants
+    height, width = images.shape[1:3]
+    values = images / 255.0
+    brightest = values.max(axis=(1, 2, 3), keepdims=True)
+    size = 2 ** math.ceil(math.log2(max(height, width)))
+    values += thickness * plasma(size, decay, rngs)[:, :height, :width, None]
+    values *= brightest
+    values /= brightest + thickness
+    return to_uint8(values)
+
+
+def water_drops(liquid):
+    """Height of drops of water over an image, float32 (H, W) from 0 up, from their thickness, uint8 (H, W)."""
+    distance = cv2.distanceTransform(255 - cv2.Canny(liquid, 50, 150), cv2.DIST_L2, 5)
+    _, distance = cv2.threshold(distance, 20, 20, cv2.THRESH_TRUNC)
+    distance = cv2.equalizeHist(cv2.blur(distance, (3, 3)).astype(np.uint8))
+    light = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]])  # drops are brighter on their lower right
+    return liquid * cv2.blur(cv2.filter2D(distance, cv2.CV_8U, light), (3, 3)).astype(np.float32)
+
+
+@corruption(colour=True)
+def spatter(images, constants, rngs, options):
+    """Drops of water, or splashes of mud."""
+    mean, deviation, blur, threshold, strength, is_mud = constants
+    values = images.astype(np.float32) / 255
+    liquid = smooth(normal(rngs, (*images.shape[1:3], 1), mean, deviation), blur)
+    liquid[liquid < threshold] = 0
+    if is_mud:
+        mask = smooth((liquid > threshold).astype(np.float32), strength)
+        mask[mask < 0.8] = 0
+        return to_uint8(values * (1 - mask) + MUD * mask)
+    drops = np.stack([water_drops(layer) for layer in (liquid[..., 0] * 255).astype(np.uint8)])[..., None]
+    brightest = drops.max(axis=(1, 2, 3), keepdims=True)
+    brightest[brightest == 0] = 1  # no drop fell; the published code divides by zero here
+    drops /= brightest
+    drops *= strength
+    return to_uint8(values + drops * WATER)

@@ -1,0 +1,104 @@
+"""Time the corruptions beside the published ones: python tests/benchmarks/corruptions.py SCRIPT
+
+SCRIPT is, for instance, CLONE/corruptions/make_cifar_c.py of the release, or hendrycks/robustness's. Both sides corrupt
+the same arrays on one core, in turns; the published functions take and return PIL images, ours draw from a random
+stream of each image's own, as the generator does. `--workers` compares one process with several instead, without a
+script.
+"""
+import os
+import statistics
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ[variable] = "1"
+
+import cv2  # noqa: E402
+import numpy as np  # noqa: E402
+from PIL import Image  # noqa: E402
+from skimage import data  # noqa: E402
+
+from corruptions import CORRUPTIONS  # noqa: E402
+from corruptions.generate import corrupt_chunks, corrupt_range  # noqa: E402
+from corruptions.weather import frost_folder  # noqa: E402
+from tests.benchmarks.published import load_published  # noqa: E402
+from utils.cli import Parser, one_line_errors, positive_int  # noqa: E402
+
+
+def crops(count, size):
+    """Square crops of photographs, uint8 (count, size, size, 3)."""
+    rng = np.random.RandomState(0)
+    photos = [data.astronaut(), data.coffee(), data.chelsea()]
+    images = []
+    for k in range(count):
+        photo = photos[k % 3]
+        top, left = rng.randint(photo.shape[0] - size), rng.randint(photo.shape[1] - size)
+        images.append(photo[top:top + size, left:left + size])
+    return np.stack(images)
+
+
+def compare(args):
+    """Print, for each corruption, milliseconds an image of both sides and their ratio."""
+    published = load_published(args.script, frost_folder(None))
+    images = crops(args.images, args.size)
+    blocks = np.array_split(np.arange(args.images), args.blocks)
+    total = np.zeros(2)
+    print(f"{'corruption':18s}  published ms  ours ms   ratio")
+    for name in CORRUPTIONS:
+        theirs = getattr(published, name, None)
+        if theirs is None:
+            print(f"{name:18s}  needs Wand and ImageMagick")
+            continue
+        seconds = []
+        for block in blocks:
+            start = time.perf_counter()
+            for k in block:
+                np.uint8(theirs(Image.fromarray(images[k]), args.severity))
+            middle = time.perf_counter()
+            corrupt_range(images[block[0]:block[-1] + 1], name, args.severity, 0, block[0])
+            seconds.append(((middle - start) / len(block), (time.perf_counter() - middle) / len(block)))
+        milliseconds = 1000 * np.median(seconds, axis=0)
+        total += milliseconds
+        print(f"{name:18s}  {milliseconds[0]:12.3f}  {milliseconds[1]:7.3f}  {milliseconds[0] / milliseconds[1]:6.1f}")
+    print(f"{'sum':18s}  {total[0]:12.3f}  {total[1]:7.3f}  {total[0] / total[1]:6.1f}")
+
+
+def scale(args):
+    """Print how much faster `--workers` processes are than one, over all corruptions."""
+    images = crops(args.images, args.size)
+    ratios = []
+    for _ in range(args.blocks):
+        seconds = []
+        for workers in (1, args.workers):
+            start = time.perf_counter()
+            for name in CORRUPTIONS:
+                for _ in corrupt_chunks(images, name, [args.severity], 0, workers):
+                    pass
+            seconds.append(time.perf_counter() - start)
+        ratios.append(seconds[0] / seconds[1])
+        print(f"1 worker {seconds[0]:.1f} s, {args.workers} workers {seconds[1]:.1f} s")
+    print(f"{args.workers} workers / 1: median {statistics.median(ratios):.2f} times as fast")
+
+
+def main():
+    parser = Parser(prog="corruptions.py", description=__doc__.splitlines()[0])
+    parser.add_argument("script", nargs="?", help="published script of corruptions")
+    parser.add_argument("--images", type=positive_int, default=10000, help="number of images")
+    parser.add_argument("--size", type=positive_int, default=32, help="side of the images; the script's own")
+    parser.add_argument("--severity", type=int, choices=range(1, 6), default=3, help="severity")
+    parser.add_argument("--blocks", type=positive_int, default=5, help="turns; the median counts")
+    parser.add_argument("--workers", type=positive_int, default=None, help="compare this many processes with one")
+    args = parser.parse_args()
+    cv2.setNumThreads(1)
+    with one_line_errors(parser.prog):
+        if args.workers:
+            scale(args)
+        elif args.script:
+            compare(args)
+        else:
+            parser.error("give a published script, or --workers")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,9 +1,11 @@
-"""Image corruptions, found by name in `CORRUPTIONS`; each is a pure function `f(image, severity, rng, options)`.
+"""Image corruptions: `corrupt(images, name, severity, seed)` for arrays, `python -m corruptions` for files.
 
-The functions stand in one file per kind; `contract.py` says what they have in common, `severities.py` holds their
-constants, `generate.py` corrupts whole data sets.
+`CORRUPTIONS` has the pure function `f(image, severity, rng, options)` behind each name. The functions stand in one file
+per kind; `contract.py` says what they have in common, `severities.py` holds their constants, `generate.py` gives every
+image its random numbers and `files.py` writes arrays and folders.
 """
 from corruptions import blur, digital, noise, weather  # noqa: F401, they fill the table
 from corruptions.contract import CORRUPTIONS, Options
+from corruptions.generate import corrupt
 
-__all__ = ["CORRUPTIONS", "Options"]
+__all__ = ["CORRUPTIONS", "Options", "corrupt"]

@@ -5,7 +5,8 @@ import cv2
 import numpy as np
 from joblib import Parallel, delayed
 
-from corruptions.contract import CORRUPTIONS, DEFAULTS
+from corruptions.contract import CORRUPTIONS, DEFAULTS, check_images
+from utils.errors import UserError
 
 CHUNK_PIXELS = 256 * 32 * 32  # a worker takes images of about so many pixels at a time
 BATCH_PIXELS = 16 * 32 * 32  # a corruption gets so many at once: few enough to stay in the processor's cache
@@ -46,6 +47,7 @@ def corrupt_range(images, name, severity, seed, start, options=DEFAULTS):
     Returns:
         numpy.ndarray: uint8, the shape of `images`.
     """
+    check_images(images)
     corruption = CORRUPTIONS[name]
     size = max(1, BATCH_PIXELS // (images.shape[1] * images.shape[2]))
     streams = [ImageStream(np.random.PCG64(0)) for _ in range(min(size, len(images)))]
@@ -64,25 +66,47 @@ def _work(*task):
     return corrupt_range(*task)
 
 
-def corrupt_chunks(images, name, severities, seed, workers, options=DEFAULTS):
-    """Corrupt an array of images at several severities, chunk by chunk.
+def corrupt_chunks(images, name, severity, seed, workers, options=DEFAULTS, start=0):
+    """Corrupt an array of images, chunk by chunk, from image number `start` on.
 
     Args:
         images (numpy.ndarray): uint8 (N, H, W) or (N, H, W, C); may be memory-mapped.
         name (str): a key of `CORRUPTIONS`.
-        severities (iterable of int): each 1 to 5.
+        severity (int): 1 to 5.
         seed (int): seed of the data set.
         workers (int): processes.
         options (Options): what else can be chosen.
+        start (int): number of the first image.
 
     Yields:
-        tuple: severity, slice of the images, their corrupted versions uint8; in the order of severities and images.
+        numpy.ndarray: the corrupted versions of the next images, uint8 (n, ...), in their order.
     """
     size = max(1, CHUNK_PIXELS // (images.shape[1] * images.shape[2]))
-    tasks = [(severity, slice(start, min(start + size, len(images))))
-             for severity in severities for start in range(0, len(images), size)]
     parallel = Parallel(n_jobs=workers, return_as="generator", pre_dispatch="2 * n_jobs")
-    results = parallel(delayed(_work)(np.ascontiguousarray(images[part]), name, severity, seed, part.start, options)
-                       for severity, part in tasks)
-    for (severity, part), corrupted in zip(tasks, results, strict=True):
-        yield severity, part, corrupted
+    yield from parallel(
+        delayed(_work)(np.ascontiguousarray(images[first:first + size]), name, severity, seed, first, options)
+        for first in range(start, len(images), size))
+
+
+def corrupt(images, name, severity, seed=0, options=DEFAULTS):
+    """Corrupt a batch of images, or one.
+
+    Args:
+        images (numpy.ndarray): uint8 (N, H, W, C) for a batch; (H, W) or (H, W, C) for one image. C is 3 or 1.
+        name (str): a key of `CORRUPTIONS`.
+        severity (int): 1 to 5.
+        seed (int): image k of a batch draws from the stream of (seed, name, severity, k); one image counts as image 0.
+        options (Options): what else can be chosen.
+
+    Returns:
+        numpy.ndarray: uint8, the shape of `images`.
+
+    Raises:
+        UserError: one of the arguments is not as above.
+    """
+    if name not in CORRUPTIONS:
+        raise UserError(f"corruption {name}: unknown; there are {', '.join(CORRUPTIONS)}")
+    images = np.asarray(images)
+    if images.ndim == 4:
+        return corrupt_range(images, name, severity, seed, 0, options)
+    return corrupt_range(images[None], name, severity, seed, 0, options)[0]

@@ -11,6 +11,7 @@ import requests
 
 from dataset.source import Source
 from utils.errors import UserError
+from utils.files import PARTIAL
 
 URL = "https://www.cs.toronto.edu/~kriz/"
 PIXELS = 3 * 32 * 32
@@ -124,7 +125,7 @@ def extract(archive, layout, data_dir):
     Raises:
         UserError: the archive is damaged or lacks the folder.
     """
-    temporary = os.path.join(data_dir, f".{os.getpid()}.partial.{layout.folder}")
+    temporary = os.path.join(data_dir, f".{os.getpid()}{PARTIAL}.{layout.folder}")
     try:
         with tarfile.open(archive) as tar:
             tar.extractall(temporary, filter="data")

@@ -1,13 +1,12 @@
 """Corrupted versions of a data set on disk: DATA/CIFAR-10-C/{train,test}/{1..5}/{corruption}.npy with labels.npy beside
 them, the layout that the SharpDRO release writes and reads.
 """
-import contextlib
 import os
 
 import numpy as np
-from tqdm import tqdm
 
-from corruptions.generate import corrupt_chunks
+from corruptions import Options
+from corruptions.files import is_being_made, write_arrays
 from utils.errors import UserError
 from utils.files import replacing
 
@@ -56,27 +55,18 @@ def check_labels(path, labels):
 
 
 def generate(data_dir, source, part, name, workers, show_progress):
-    """Write a corruption of one part of a data set at all five severities; the files get their names when all are
-    done."""
-    images, labels = source.images[part], source.labels[part]
-    with contextlib.ExitStack() as stack:
-        arrays = {}
-        for severity in SEVERITIES:
-            path = corrupted_path(data_dir, source, part, severity, name)
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            labels_path = corrupted_path(data_dir, source, part, severity, "labels")
-            if not os.path.exists(labels_path):
-                with replacing(labels_path) as temporary:
-                    np.save(temporary, labels.astype(np.uint8))
-            temporary = stack.enter_context(replacing(path))
-            arrays[severity] = np.lib.format.open_memmap(temporary, "w+", np.uint8, images.shape)
-        bar = stack.enter_context(tqdm(total=len(images) * len(arrays), desc=f"{source.name} {part} {name}",
-                                       unit=" images", disable=False if show_progress else None))
-        for severity, where, corrupted in corrupt_chunks(images, name, SEVERITIES, SEED, workers):
-            arrays[severity][where] = corrupted
-            bar.update(len(corrupted))
-        for array in arrays.values():
-            array.flush()
+    """Write a corruption of one part of a data set at all five severities."""
+    for severity in SEVERITIES:
+        labels_path = corrupted_path(data_dir, source, part, severity, "labels")
+        if os.path.exists(labels_path):
+            check_labels(labels_path, source.labels[part])
+        else:
+            os.makedirs(os.path.dirname(labels_path), exist_ok=True)
+            with replacing(labels_path) as temporary:
+                np.save(temporary, source.labels[part].astype(np.uint8))
+    paths = {severity: corrupted_path(data_dir, source, part, severity, name) for severity in SEVERITIES}
+    write_arrays(source.images[part], paths, name, SEED, Options(), workers, show_progress,
+                 f"{source.name} {part} {name}")
 
 
 def load_corrupted(data_dir, source, name, num_severity, workers=1, show_progress=False):
@@ -101,11 +91,7 @@ def load_corrupted(data_dir, source, name, num_severity, workers=1, show_progres
     for part in ("train", "test"):
         clean, labels = source.images[part], source.labels[part]
         paths = [corrupted_path(data_dir, source, part, severity, name) for severity in SEVERITIES]
-        if not any(os.path.exists(path) for path in paths):
-            for severity in SEVERITIES:
-                labels_path = corrupted_path(data_dir, source, part, severity, "labels")
-                if os.path.exists(labels_path):
-                    check_labels(labels_path, labels)
+        if not any(os.path.exists(path) for path in paths) or any(is_being_made(path) for path in paths):
             generate(data_dir, source, part, name, workers, show_progress)
         images[part] = [clean]
         for severity in range(1, num_severity):

@@ -3,6 +3,8 @@ import contextlib
 import json
 import os
 
+PARTIAL = ".partial"  # in the name of every file that is not whole yet
+
 
 @contextlib.contextmanager
 def replacing(path):
@@ -11,7 +13,7 @@ def replacing(path):
     The temporary name keeps the suffix, because libraries choose a format by it.
     """
     folder, name = os.path.split(os.fspath(path))
-    temporary = os.path.join(folder, f".{os.getpid()}.partial.{name}")
+    temporary = os.path.join(folder, f".{os.getpid()}{PARTIAL}.{name}")
     try:
         yield temporary
         os.replace(temporary, path)

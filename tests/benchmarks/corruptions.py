@@ -73,7 +73,7 @@ def scale(args):
         for workers in (1, args.workers):
             start = time.perf_counter()
             for name in CORRUPTIONS:
-                for _ in corrupt_chunks(images, name, [args.severity], 0, workers):
+                for _ in corrupt_chunks(images, name, args.severity, 0, workers):
                     pass
             seconds.append(time.perf_counter() - start)
         ratios.append(seconds[0] / seconds[1])

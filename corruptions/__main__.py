@@ -1,0 +1,150 @@
+"""The corruption generators from the command line: python -m corruptions --help"""
+import os
+from dataclasses import asdict
+
+import numpy as np
+
+from corruptions.contract import CORRUPTIONS, Options, check_images
+from corruptions.files import corrupt_folder, read_image, use_settings, write_arrays
+from corruptions.generate import corrupt
+from corruptions.severities import SEVERITIES
+from utils import cli
+from utils.errors import UserError
+from utils.figures import plot_image_grid
+
+IMAGENET30 = "imagenet30"
+
+
+def corrupt_dataset(args):
+    """Make a data set's corrupted versions where training looks for them."""
+    from dataset import SOURCES  # the generators need no data set, so only this command loads them
+    from dataset.corrupted import load_corrupted
+
+    if args.name == IMAGENET30:
+        for part in ("train", "test"):
+            corrupt_folder(os.path.join(args.data_dir, "ImageNet-30-64", part),
+                           os.path.join(args.data_dir, "ImageNet-30-64-C", part), args.corruption, [1, 2, 3, 4, 5], 0,
+                           Options(), args.workers, "jpeg", False, args.show_progress)
+        print(f"written to {os.path.join(args.data_dir, 'ImageNet-30-64-C')}")
+        return
+    source = SOURCES[args.name](args.data_dir)
+    for name in args.corruption:
+        load_corrupted(args.data_dir, source, name, 6, args.workers, args.show_progress)
+    print(f"written to {os.path.join(args.data_dir, source.corrupted_folder)}")
+
+
+def corrupt_images(args):
+    """Corrupt a folder of images."""
+    corrupt_folder(args.source, args.target, args.corruption, args.severity, args.seed, options_of(args), args.workers,
+                   args.format, args.skip_bad, args.show_progress)
+    print(f"written to {args.target}")
+
+
+def corrupt_array(args):
+    """Corrupt a .npy file."""
+    try:
+        images = np.load(args.source, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{args.source}: missing, truncated or not a numpy array; name a .npy file of "
+                        "images") from error
+    try:
+        check_images(images)
+    except UserError as error:
+        raise UserError(f"{args.source}: {error}") from error
+    options = options_of(args)
+    use_settings(args.target, {"source": os.path.basename(args.source), "shape": list(images.shape), "seed": args.seed,
+                               **asdict(options)})
+    for name in args.corruption:
+        paths = {severity: os.path.join(args.target, str(severity), f"{name}.npy") for severity in args.severity}
+        write_arrays(images, paths, name, args.seed, options, args.workers, args.show_progress, name)
+    print(f"written to {args.target}")
+
+
+def preview(args):
+    """Draw one image under every corruption and severity."""
+    image = read_image(args.image)
+    options = options_of(args)
+    cli.require_writable_folder("--output", os.path.dirname(os.path.abspath(args.output)))
+    rows = {name: [image] + [corrupt(image, name, severity, args.seed, options) for severity in args.severity]
+            for name in args.corruption}
+    plot_image_grid(args.output, rows, ["clean"] + [f"severity {severity}" for severity in args.severity])
+    print(f"written to {args.output}")
+
+
+def options_of(args):
+    return Options(args.preset, args.frost_dir, args.backend)
+
+
+def corruption_names(text):
+    names = list(CORRUPTIONS) if text == "all" else [text]
+    if not set(names) <= set(CORRUPTIONS):
+        raise cli.argparse.ArgumentTypeError(f"unknown corruption {text!r}; there are all, {', '.join(CORRUPTIONS)}")
+    return names
+
+
+class Names(cli.argparse.Action):
+    """Collect the names of a list in which 'all' stands for every corruption."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        setattr(namespace, self.dest, list(dict.fromkeys(name for names in values for name in names)))
+
+
+def parse_args(argv):
+    parser = cli.Parser(prog="python -m corruptions", description="Corrupt images as the published benchmarks do: 19 "
+                        "corruptions, severities 1 to 5, any image size.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=cli.Parser)
+
+    dataset = commands.add_parser("dataset", help="a data set, stored where training looks for it")
+    dataset.add_argument("name", choices=("cifar10", "cifar100", "photos", IMAGENET30), help="data set")
+    dataset.add_argument("--data_dir", default="./data", help="folder that holds the data sets")
+    dataset.set_defaults(run=corrupt_dataset)
+
+    folder = commands.add_parser("folder", help="a folder of images, stored as TARGET/CORRUPTION/SEVERITY/...")
+    folder.add_argument("source", help="folder of images, with sub-folders or not")
+    folder.add_argument("target", help="folder for the corrupted images")
+    folder.add_argument("--format", choices=("jpeg", "png"), default="jpeg",
+                        help="jpeg of quality 85, as the published data sets have it, or png, without loss")
+    folder.add_argument("--skip-bad", action="store_true", help="leave out files that cannot be read")
+    folder.set_defaults(run=corrupt_images)
+
+    array = commands.add_parser("array", help="a .npy file of images, stored as TARGET/SEVERITY/CORRUPTION.npy")
+    array.add_argument("source", help=".npy file of uint8, shape (N, H, W, 3), (N, H, W, 1) or (N, H, W)")
+    array.add_argument("target", help="folder for the corrupted arrays")
+    array.set_defaults(run=corrupt_array)
+
+    picture = commands.add_parser("preview", help="one picture of an image, corruptions x severities, to look at")
+    picture.add_argument("image", help="image file")
+    picture.add_argument("-o", "--output", default="preview.png", help="PNG file to write")
+    picture.set_defaults(run=preview)
+
+    for command in (dataset, folder, array, picture):
+        command.add_argument("-c", "--corruption", nargs="+", type=corruption_names, action=Names, metavar="NAME",
+                             default=list(CORRUPTIONS) if command is picture else cli.argparse.SUPPRESS,
+                             required=command is not picture,
+                             help="all, or names out of " + ", ".join(CORRUPTIONS))
+        if command is not dataset:
+            command.add_argument("--severity", nargs="+", type=int, choices=range(1, 6), default=[1, 2, 3, 4, 5],
+                                 metavar="S", help="severities, 1 to 5")
+            command.add_argument("--seed", type=cli.seed, default=0, help="seed of the random numbers")
+            command.add_argument("--preset", type=int, choices=sorted(SEVERITIES), default=None,
+                                 help="constants published for this image size; without it those of the nearest size")
+            command.add_argument("--frost_dir", default=None,
+                                 help="folder of frost1.png ... frost5.jpg; without it those of imagecorruptions")
+            command.add_argument("--backend", choices=("numpy", "wand"), default="numpy",
+                                 help="who does the motion blur of motion_blur and snow; wand is ImageMagick")
+        if command is not picture:
+            command.add_argument("--workers", type=cli.positive_int, default=os.cpu_count(),
+                                 help="processes; does not change the result")
+            command.add_argument("--show_progress", action="store_true",
+                                 help="show the progress bar even where the output is not a terminal")
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    with cli.one_line_errors("python -m corruptions"):
+        args.run(args)
+
+
+if __name__ == "__main__":
+    main()

@@ -89,40 +89,33 @@ def glass_blur(images, constants, rngs, options):
     return to_uint8(smooth(pixels / 255.0, sigma))
 
 
-@functools.lru_cache(maxsize=32)
-def zoom_operators(height, width, end, step):
-    """Zooms by each of the factors 1, 1 + step, ... below `end` about the centre, with linear interpolation.
-
-    Returns:
-        list of scipy.sparse.csr_array: float64 (height * width, height * width).
-    """
-    operators = []
-    for factor in np.arange(1, end, step):
-        axes = []
-        for size in (height, width):
-            crop = math.ceil(size / factor)
-            start = (size - crop) // 2
-            zoomed = ndimage.zoom(np.eye(crop), (factor, 1), order=1)
-            trim = (len(zoomed) - size) // 2
-            axis = scipy.sparse.lil_array((size, size))
-            axis[:, start:start + crop] = zoomed[trim:trim + size]
-            axes.append(axis)
-        operators.append(scipy.sparse.kron(*axes, format="csr"))
-    return operators
+@functools.lru_cache
+def zoom_operator(size, factor):
+    """Zoom of one axis about its centre with linear interpolation, a sparse float64 matrix (size, size)."""
+    crop = math.ceil(size / factor)
+    start = (size - crop) // 2
+    zoomed = ndimage.zoom(np.eye(crop), (factor, 1), order=1)
+    trim = (len(zoomed) - size) // 2
+    operator = np.zeros((size, size))
+    operator[:, start:start + crop] = zoomed[trim:trim + size]
+    return scipy.sparse.csr_array(operator)
 
 
 @corruption(draws=False)
 def zoom_blur(images, constants, rngs, options):
-    """Mean of the image and of zoomed copies of it."""
+    """Mean of the image and of zoomed copies of it; the factors are 1, 1 + step, ... below an end."""
     count, height, width, channels = images.shape
     values = (images / 255.0).astype(np.float32)
-    columns = np.moveaxis(values, 0, 2).reshape(height * width, count * channels).astype(np.float64)
-    total = np.zeros(columns.shape, np.float32)
-    operators = zoom_operators(height, width, *constants)
-    for operator in operators:
-        total += (operator @ columns).astype(np.float32)
-    values += np.moveaxis(total.reshape(height, width, count, channels), 2, 0)
-    values /= len(operators) + 1
+    factors = np.arange(1, *constants)
+    # Each product acts on the first axis: first the rows, then, with both axes swapped, the columns.
+    by_row = np.ascontiguousarray(values.transpose(1, 2, 0, 3), np.float64).reshape(height, -1)
+    total = np.zeros((width, height, count, channels), np.float32)
+    for factor in factors:
+        zoomed = (zoom_operator(height, factor) @ by_row).reshape(height, width, -1)
+        by_column = np.ascontiguousarray(zoomed.swapaxes(0, 1)).reshape(width, -1)
+        total += (zoom_operator(width, factor) @ by_column).astype(np.float32).reshape(total.shape)
+    values += total.transpose(2, 1, 0, 3)
+    values /= len(factors) + 1
     return to_uint8(values)
 
 

@@ -13,16 +13,14 @@ import sys
 import zlib
 from dataclasses import asdict
 
-import cv2
 import numpy as np
-from joblib import Parallel, delayed
 from PIL import Image
 from tqdm import tqdm
 
 from corruptions.contract import CORRUPTIONS, check_images
-from corruptions.generate import corrupt_chunks, image_stream
+from corruptions.generate import corrupt_chunks, image_stream, in_parallel
 from utils.errors import UserError
-from utils.files import PARTIAL, replacing, write_json
+from utils.files import PARTIAL, naming, replacing, write_json
 
 SETTINGS_FILE = "settings.json"
 JPEG_OPTIONS = {"quality": 85, "optimize": True}  # as the published scripts store images
@@ -86,11 +84,12 @@ def write_arrays(images, paths, name, seed, options, workers, show_progress, tit
             lock(file, path)
             done = _images_done(file, header.getvalue(), images[:1].nbytes, partial + ".json", settings)
             bar.update(done)
-            for corrupted in corrupt_chunks(images, name, severity, seed, workers, options, start=done):
-                file.write(corrupted.data)
-                bar.update(len(corrupted))
-            file.flush()
-            os.fsync(file.fileno())
+            with naming(path):
+                for corrupted in corrupt_chunks(images, name, severity, seed, workers, options, start=done):
+                    file.write(corrupted.data)
+                    bar.update(len(corrupted))
+                file.flush()
+                os.fsync(file.fileno())
         for path in paths.values():
             os.replace(partial_path(path), path)
             os.remove(partial_path(path) + ".json")
@@ -181,7 +180,6 @@ def _problem(path):
 
 
 def _corrupt_files(source, target, numbered, names, severities, seed, options, image_format):
-    cv2.setNumThreads(1)  # the processes share the cores
     for index, file in numbered:
         stored = corrupted_name(file, image_format)
         tasks = [(name, severity, os.path.join(target, name, str(severity), stored))
@@ -238,9 +236,8 @@ def corrupt_folder(source, target, names, severities, seed, options, workers, im
         raise UserError(f"{target}: lies inside the source {source}; name a folder outside of it")
     files = list_images(source)
     hidden = False if show_progress else None
-    parallel = Parallel(n_jobs=workers, return_as="generator", pre_dispatch="4 * n_jobs")
     problems = {}
-    checks = parallel(delayed(_problem)(os.path.join(source, file)) for file in files)
+    checks = in_parallel(workers, _problem, ((os.path.join(source, file),) for file in files))
     for file, problem in zip(files, tqdm(checks, "checking", len(files), unit=" images", disable=hidden), strict=True):
         if problem:
             problems[file] = problem
@@ -263,9 +260,8 @@ def corrupt_folder(source, target, names, severities, seed, options, workers, im
                                   include_hidden=True):
             os.remove(leftover)
         groups = [numbered[k:k + FILES_AT_A_TIME] for k in range(0, len(numbered), FILES_AT_A_TIME)]
-        results = parallel(
-            delayed(_corrupt_files)(source, target, group, names, severities, seed, options, image_format)
-            for group in groups)
+        results = in_parallel(workers, _corrupt_files, (
+            (source, target, group, names, severities, seed, options, image_format) for group in groups))
         with tqdm(total=len(numbered), desc="corrupting", unit=" images", disable=hidden) as bar:
             for count in results:
                 bar.update(count)

@@ -1,5 +1,6 @@
 """Corrupted versions of a whole array of images, the same bytes for any number of workers."""
 import hashlib
+import warnings
 
 import cv2
 import numpy as np
@@ -61,9 +62,25 @@ def corrupt_range(images, name, severity, seed, start, options=DEFAULTS):
     return out
 
 
-def _work(*task):
+def _single_threaded(function, *arguments):
     cv2.setNumThreads(1)  # the processes share the cores
-    return corrupt_range(*task)
+    return function(*arguments)
+
+
+def in_parallel(workers, function, arguments):
+    """Call `function(*a)` for each tuple `a` of `arguments` in several processes; yield the results in their order.
+
+    The tuples are taken as they are needed, so that memory does not grow with their number.
+    """
+    parallel = Parallel(n_jobs=workers, return_as="generator", pre_dispatch="4 * n_jobs")
+    results = parallel(delayed(_single_threaded)(function, *some) for some in arguments)
+    try:
+        for result in results:  # noqa: UP028, `yield from` would close `results` before the warnings are off
+            yield result
+    finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of results that an error or Ctrl-C leaves unused
+            results.close()
 
 
 def corrupt_chunks(images, name, severity, seed, workers, options=DEFAULTS, start=0):
@@ -82,10 +99,9 @@ def corrupt_chunks(images, name, severity, seed, workers, options=DEFAULTS, star
         numpy.ndarray: the corrupted versions of the next images, uint8 (n, ...), in their order.
     """
     size = max(1, CHUNK_PIXELS // (images.shape[1] * images.shape[2]))
-    parallel = Parallel(n_jobs=workers, return_as="generator", pre_dispatch="2 * n_jobs")
-    yield from parallel(
-        delayed(_work)(np.ascontiguousarray(images[first:first + size]), name, severity, seed, first, options)
-        for first in range(start, len(images), size))
+    yield from in_parallel(workers, corrupt_range, (
+        (np.ascontiguousarray(images[first:first + size]), name, severity, seed, first, options)
+        for first in range(start, len(images), size)))
 
 
 def corrupt(images, name, severity, seed=0, options=DEFAULTS):

@@ -1,6 +1,7 @@
 """Compare this project with results of the published code.
 
-python tests/crosscheck.py step FILE.json      training steps of the CVPR release
+python tests/crosscheck.py step FILE.json           training steps of the CVPR release
+python tests/crosscheck.py corruptions FILE.npz     images from the published corruption generators
 """
 import os
 import sys
@@ -16,6 +17,7 @@ import zlib  # noqa: E402
 import mindspore as ms  # noqa: E402
 import numpy as np  # noqa: E402
 
+from corruptions import CORRUPTIONS  # noqa: E402
 from losses.methods import create_step  # noqa: E402
 from models.wideresnet import WideResNet  # noqa: E402
 from utils.cli import Parser, one_line_errors  # noqa: E402
@@ -27,6 +29,8 @@ STEP_TOLERANCES = {
     "first losses": 3e-3, "gradient norm": 3e-3, "second losses": 3e-3, "q": 3e-3,
     "evaluation logits": 1e-2, "parameter norms": 3e-3, "running statistics": 1e-3,
 }
+# Largest difference in grey levels, and the share of values that may differ at all; nothing else may.
+CORRUPTION_TOLERANCES = {name: (1, 0.01) for name in ("zoom_blur", "motion_blur", "snow")}
 FIRST_STEP_TOLERANCES = {"first losses": 1e-5, "gradient norm": 1e-5, "second losses": 1e-4, "q": 1e-5}
 
 
@@ -122,12 +126,59 @@ def crosscheck_step(path):
     return passed
 
 
+def compare_corruptions(path):
+    """Corrupt the images of a file in the format of `corruptions_32.npz` and compare with what the published code made.
+
+    Args:
+        path (str): holds `image-I`, `NAME-SEVERITY-I` and `seed_offset`; each result was drawn after
+            `numpy.random.seed(1000 * SEVERITY + I + seed_offset)`.
+
+    Returns:
+        dict: corruption to the share of values that differ and the largest difference in grey levels.
+
+    Raises:
+        UserError: the file is missing or has another format.
+    """
+    results = {}
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            offset = int(file["seed_offset"])
+            for key in file.files:
+                name, _, place = key.partition("-")
+                if name not in CORRUPTIONS:
+                    continue
+                severity, index = map(int, place.split("-"))
+                rng = np.random.RandomState(1000 * severity + index + offset)
+                ours = CORRUPTIONS[name](file[f"image-{index}"], severity, rng)
+                results.setdefault(name, []).append(np.abs(ours.astype(int) - file[key]))
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise UserError(f"{path}: missing, or not in the format of tests/golden/corruptions_32.npz "
+                        f"({error})") from error
+    return {name: (float(np.mean([(d > 0).mean() for d in differences])), int(max(d.max() for d in differences)))
+            for name, differences in results.items()}
+
+
+def crosscheck_corruptions(path):
+    """Print how each corruption of a file compares; return True if all are within tolerance."""
+    passed = True
+    print(f"{'corruption':18s}  equal values  largest difference")
+    for name, (share, largest) in compare_corruptions(path).items():
+        most_levels, most_share = CORRUPTION_TOLERANCES.get(name, (0, 0))
+        within = largest <= most_levels and share <= most_share
+        passed &= within
+        print(f"{name:18s}  {100 * (1 - share):10.4f} %  {largest:3d}{'' if within else '  TOO MUCH'}")
+    return passed
+
+
 def main(argv=None):
     parser = Parser(prog="crosscheck.py", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     step = commands.add_parser("step", help="our two-pass step against steps of the CVPR release")
     step.add_argument("file", metavar="FILE.json", help="in the format of tests/golden/release_step.json")
     step.set_defaults(check=crosscheck_step)
+    corruptions = commands.add_parser("corruptions", help="our corruptions against images of the published generators")
+    corruptions.add_argument("file", metavar="FILE.npz", help="in the format of tests/golden/corruptions_32.npz")
+    corruptions.set_defaults(check=crosscheck_corruptions)
     args = parser.parse_args(argv)
     with one_line_errors(parser.prog):
         return 0 if args.check(args.file) else 1

@@ -5,26 +5,35 @@ import numpy as np
 import pytest
 
 from corruptions import CORRUPTIONS, Options, corrupt
+from corruptions.blur import line_blur
 from corruptions.generate import corrupt_chunks, corrupt_range
+from tests import crosscheck
+from utils.errors import UserError
 
-GOLDEN = os.path.join(os.path.dirname(__file__), "golden", "corruptions_32.npz")
+HERE = os.path.dirname(__file__)
+GOLDEN = os.path.join(HERE, "golden", "corruptions_32.npz")
+LARGER = [os.path.join(HERE, "..", "..", "shared", "golden", f"corruptions_{size}.npz") for size in (64, 224)]
 
 
-def golden_cases(name):
+@pytest.mark.parametrize("path", [GOLDEN, *LARGER], ids=["32", "64", "224"])
+def test_equals_published_code(path):
+    if path != GOLDEN and not os.path.exists(path):
+        pytest.skip("this file is not part of the repository")
+    results = crosscheck.compare_corruptions(path)
+    assert set(results) == set(CORRUPTIONS) - {"impulse_noise"}
+    exact = {name: result for name, result in results.items() if name not in crosscheck.CORRUPTION_TOLERANCES}
+    assert exact == dict.fromkeys(exact, (0.0, 0))
+    assert all(largest <= 1 and share <= 0.01 for share, largest in results.values())
+
+
+def test_crosscheck_sees_a_wrong_pixel(tmp_path, capsys):
     with np.load(GOLDEN) as golden:
-        offset = int(golden["seed_offset"])
-        for key in golden.files:
-            if key.startswith(f"{name}-"):
-                _, severity, i = key.split("-")
-                yield golden[f"image-{i}"], int(severity), 1000 * int(severity) + int(i) + offset, golden[key]
-
-
-@pytest.mark.parametrize("name", sorted(set(CORRUPTIONS) - {"impulse_noise"}))
-def test_equals_published_code(name):
-    cases = list(golden_cases(name))
-    assert len(cases) >= 5
-    for image, severity, seed, expected in cases:
-        np.testing.assert_array_equal(CORRUPTIONS[name](image, severity, np.random.RandomState(seed)), expected)
+        content = {key: golden[key] for key in ("image-0", "seed_offset", "fog-2-0", "contrast-2-0")}
+    content["fog-2-0"][5, 5] ^= 1
+    np.savez(tmp_path / "wrong.npz", **content)
+    assert crosscheck.main(["corruptions", str(tmp_path / "wrong.npz")]) == 1
+    out = capsys.readouterr().out
+    assert "fog" in out and out.count("TOO MUCH") == 1
 
 
 @pytest.mark.parametrize("severity, share", [(1, 0.01), (5, 0.07)])
@@ -38,14 +47,67 @@ def test_impulse_noise_hits_its_share_of_the_values(severity, share):
     assert abs((hit == 255).mean() - 0.5) < 4 * 0.5 / np.sqrt(hit.size)
 
 
+@pytest.mark.parametrize("shape", [(8, 8, 3), (8, 8), (28, 28, 1), (9, 40, 3), (50, 17, 3), (70, 130), (300, 240, 3)])
 @pytest.mark.parametrize("name", sorted(CORRUPTIONS))
-def test_keeps_shape_and_input(name):
-    image = np.random.RandomState(0).randint(0, 256, (32, 32, 3)).astype(np.uint8)
-    before = image.copy()
-    out = CORRUPTIONS[name](image, 3, np.random.RandomState(0))
-    assert out.shape == image.shape and out.dtype == np.uint8
-    assert not np.array_equal(out, image)
-    np.testing.assert_array_equal(image, before)
+def test_every_size_and_grey_images(name, shape):
+    for value in (None, 0, 255):
+        if value is None:
+            image = np.random.RandomState(0).randint(0, 256, shape).astype(np.uint8)
+        else:
+            image = np.full(shape, value, np.uint8)
+        before = image.copy()
+        out = corrupt(image, name, 4)
+        assert out.shape == image.shape and out.dtype == np.uint8
+        np.testing.assert_array_equal(image, before)
+        if value is None and name != "saturate":  # grey has no saturation to change
+            assert not np.array_equal(out, image)
+
+
+def test_grey_image_is_the_channel_of_an_equal_colour_image():
+    image = np.random.RandomState(0).randint(0, 256, (32, 32)).astype(np.uint8)
+    for name in ("brightness", "snow", "fog", "defocus_blur", "zoom_blur", "elastic_transform"):
+        colour = corrupt(np.repeat(image[..., None], 3, axis=2), name, 3)
+        np.testing.assert_array_equal(corrupt(image, name, 3), colour[..., 1], err_msg=name)
+
+
+def test_a_batch_is_its_images_each_with_its_own_stream():
+    images = np.random.RandomState(0).randint(0, 256, (40, 32, 32, 3)).astype(np.uint8)
+    for name in CORRUPTIONS:
+        batch = corrupt(images, name, 3, seed=5)
+        np.testing.assert_array_equal(batch[0], corrupt(images[0], name, 3, seed=5), err_msg=name)
+        np.testing.assert_array_equal(batch[17:20], corrupt_range(images[17:20], name, 3, 5, 17), err_msg=name)
+    same = np.repeat(images[:1], 40, axis=0)
+    assert len({image.tobytes() for image in corrupt(same, "glass_blur", 3)}) == 40
+    assert not np.array_equal(corrupt(same, "fog", 3, seed=0), corrupt(same, "fog", 3, seed=1))
+
+
+@pytest.mark.parametrize("angle", [-120, -90, -45, -10, 0, 33.3, 45])
+def test_motion_blur_is_imagemagicks(angle):
+    pytest.importorskip("wand.image", reason="Wand or ImageMagick is not installed", exc_type=ImportError)
+    for shape in ((32, 32, 3), (40, 56, 1)):
+        image = np.random.RandomState(0).randint(0, 256, shape).astype(np.uint8)
+        ours, magick = (line_blur(image, 10, 2.5, angle, backend).astype(int) for backend in ("numpy", "wand"))
+        assert np.abs(ours - magick).max() <= 1 and (ours != magick).mean() <= 0.01
+
+
+@pytest.mark.parametrize("image, name, severity, culprit", [
+    (np.zeros((32, 32, 3)), "fog", 1, "float64"),
+    ([[0, 1], [2, 3]], "fog", 1, "int64"),
+    (np.zeros((32, 32, 4), np.uint8), "fog", 1, "(32, 32, 4)"),
+    (np.zeros((7, 32, 3), np.uint8), "fog", 1, "7x32"),
+    (np.zeros((32, 32, 3), np.uint8), "fog", 0, "severity 0"),
+    (np.zeros((32, 32, 3), np.uint8), "fog", 6, "severity 6"),
+    (np.zeros((32, 32, 3), np.uint8), "smog", 1, "gaussian_noise"),
+])
+def test_bad_input_is_named(image, name, severity, culprit):
+    with pytest.raises(UserError) as error:
+        corrupt(image, name, severity)
+    assert culprit in str(error.value) and "\n" not in str(error.value)
+
+
+def test_missing_frost_texture_is_named(tmp_path):
+    with pytest.raises(UserError, match="frost1.png.*--frost_dir"):
+        corrupt(np.zeros((32, 32, 3), np.uint8), "frost", 1, options=Options(frost_dir=str(tmp_path)))
 
 
 def test_bytes_depend_neither_on_workers_nor_on_chunks():

@@ -7,15 +7,28 @@ PARTIAL = ".partial"  # in the name of every file that is not whole yet
 
 
 @contextlib.contextmanager
+def naming(path):
+    """Give an error of the file system that names no file, such as a full disk, the name `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = os.fspath(path)
+        raise
+
+
+@contextlib.contextmanager
 def replacing(path):
     """Give the body a temporary path beside `path`; rename it to `path` if the body succeeds, remove it if not.
 
-    The temporary name keeps the suffix, because libraries choose a format by it.
+    The temporary name keeps the suffix, because libraries choose a format by it. An error of the file system is given
+    the name `path` where it has none.
     """
     folder, name = os.path.split(os.fspath(path))
     temporary = os.path.join(folder, f".{os.getpid()}{PARTIAL}.{name}")
     try:
-        yield temporary
+        with naming(path):
+            yield temporary
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):

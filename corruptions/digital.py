@@ -99,6 +99,8 @@ def through_pil(images, function):
     The batch is converted as one tall image, because for small images the conversion would take longer than the work.
     """
     count, height, width, channels = images.shape
+    if count == 1:
+        return np.asarray(function(to_pil(images[0]))).reshape(images.shape)
     tall = to_pil(images.reshape(count * height, width, channels))
     out = Image.new(tall.mode, tall.size)
     for top in range(0, count * height, height):

@@ -1,7 +1,7 @@
 """Corrupted images on disk: arrays and folders, made by several processes, resumed after a stop.
 
-No half-written file has a final name. An array grows under a temporary name, image after image, and a later run goes on
-at its end; in a folder, the images that are there are left alone.
+No half-written file has a final name. An array is filled under a temporary name, with a journal of how far it is, and a
+later run goes on from there; in a folder, the images that are there are left alone.
 """
 import contextlib
 import fcntl
@@ -18,13 +18,14 @@ from PIL import Image
 from tqdm import tqdm
 
 from corruptions.contract import CORRUPTIONS, check_images
-from corruptions.generate import corrupt_chunks, image_stream, in_parallel
+from corruptions.generate import corrupt_range, image_stream, in_parallel
 from utils.errors import UserError
 from utils.files import PARTIAL, naming, replacing, write_json
 
 SETTINGS_FILE = "settings.json"
 JPEG_OPTIONS = {"quality": 85, "optimize": True}  # as the published scripts store images
 FILES_AT_A_TIME = 16
+CHUNK_PIXELS = 512 * 32 * 32  # a worker takes images of about so many pixels out of an array at a time
 
 
 def lock(descriptor, path):
@@ -73,40 +74,44 @@ def write_arrays(images, paths, name, seed, options, workers, show_progress, tit
     paths = {severity: path for severity, path in paths.items() if not os.path.exists(path)}
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": images.shape})
+    header = header.getvalue()
     settings = {"name": name, "seed": seed, **asdict(options), "images": zlib.crc32(np.ascontiguousarray(images))}
+    size = max(1, CHUNK_PIXELS // (images.shape[1] * images.shape[2]))
     with contextlib.ExitStack() as stack:
         bar = stack.enter_context(tqdm(total=len(images) * len(paths), desc=title, unit=" images",
                                        disable=False if show_progress else None))
         for severity, path in paths.items():
             os.makedirs(os.path.dirname(path), exist_ok=True)
-            partial = partial_path(path)
+            partial, journal = partial_path(path), partial_path(path) + ".json"
             file = stack.enter_context(open(partial, "ab"))
             lock(file, path)
-            done = _images_done(file, header.getvalue(), images[:1].nbytes, partial + ".json", settings)
-            bar.update(done)
-            with naming(path):
-                for corrupted in corrupt_chunks(images, name, severity, seed, workers, options, start=done):
-                    file.write(corrupted.data)
-                    bar.update(len(corrupted))
+            record = read_json(journal)
+            if record is None or record != {**settings, "done": record.get("done")}:
+                record = {**settings, "done": 0}
+                file.truncate(0)
+                file.write(header)
                 file.flush()
+            bar.update(record["done"])
+            tasks = ((images, slice(first, first + size), name, severity, seed, options, partial, len(header))
+                     for first in range(record["done"], len(images), size))
+            for count in in_parallel(workers, _corrupt_into, tasks):
+                record["done"] += count
+                write_json(journal, record)
+                bar.update(count)
+            with naming(path):
                 os.fsync(file.fileno())
         for path in paths.values():
             os.replace(partial_path(path), path)
             os.remove(partial_path(path) + ".json")
 
 
-def _images_done(file, header, image_bytes, settings_path, settings):
-    """Make a partial array ready for images to be appended; return how many whole ones it has from an earlier run."""
-    size = os.fstat(file.fileno()).st_size
-    if size < len(header) or read_json(settings_path) != settings:
-        file.truncate(0)
-        file.write(header)
-        file.flush()
-        write_json(settings_path, settings)
-        return 0
-    done = (size - len(header)) // image_bytes
-    file.truncate(len(header) + done * image_bytes)
-    return done
+def _corrupt_into(images, part, name, severity, seed, options, path, header_bytes):
+    """Corrupt a part of an array and store it at its place in a .npy file; return the number of images."""
+    corrupted = corrupt_range(images[part], name, severity, seed, part.start, options)
+    with naming(path), open(path, "r+b") as file:
+        file.seek(header_bytes + part.start * corrupted[:1].nbytes)
+        file.write(corrupted.data)
+    return len(corrupted)
 
 
 def is_being_made(path):

@@ -9,7 +9,6 @@ from joblib import Parallel, delayed
 from corruptions.contract import CORRUPTIONS, DEFAULTS, check_images
 from utils.errors import UserError
 
-CHUNK_PIXELS = 256 * 32 * 32  # a worker takes images of about so many pixels at a time
 BATCH_PIXELS = 16 * 32 * 32  # a corruption gets so many at once: few enough to stay in the processor's cache
 
 
@@ -70,7 +69,8 @@ def _single_threaded(function, *arguments):
 def in_parallel(workers, function, arguments):
     """Call `function(*a)` for each tuple `a` of `arguments` in several processes; yield the results in their order.
 
-    The tuples are taken as they are needed, so that memory does not grow with their number.
+    The tuples are taken as they are needed, so that memory does not grow with their number. A large array is not copied
+    for each of them: joblib maps it into the processes' memory.
     """
     parallel = Parallel(n_jobs=workers, return_as="generator", pre_dispatch="4 * n_jobs")
     results = parallel(delayed(_single_threaded)(function, *some) for some in arguments)
@@ -81,27 +81,6 @@ def in_parallel(workers, function, arguments):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of results that an error or Ctrl-C leaves unused
             results.close()
-
-
-def corrupt_chunks(images, name, severity, seed, workers, options=DEFAULTS, start=0):
-    """Corrupt an array of images, chunk by chunk, from image number `start` on.
-
-    Args:
-        images (numpy.ndarray): uint8 (N, H, W) or (N, H, W, C); may be memory-mapped.
-        name (str): a key of `CORRUPTIONS`.
-        severity (int): 1 to 5.
-        seed (int): seed of the data set.
-        workers (int): processes.
-        options (Options): what else can be chosen.
-        start (int): number of the first image.
-
-    Yields:
-        numpy.ndarray: the corrupted versions of the next images, uint8 (n, ...), in their order.
-    """
-    size = max(1, CHUNK_PIXELS // (images.shape[1] * images.shape[2]))
-    yield from in_parallel(workers, corrupt_range, (
-        (np.ascontiguousarray(images[first:first + size]), name, severity, seed, first, options)
-        for first in range(start, len(images), size)))
 
 
 def corrupt(images, name, severity, seed=0, options=DEFAULTS):

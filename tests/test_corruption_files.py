@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import corruptions.files
 from corruptions import Options, corrupt
 from corruptions.__main__ import main
 from corruptions.files import partial_path, write_arrays
@@ -59,27 +60,34 @@ def test_array(array, tmp_path, capsys):
     assert stamps == [os.stat(os.path.join(out, name)).st_mtime_ns for name in files_below(out)]
 
 
+def test_array_does_not_depend_on_workers(array, tmp_path, monkeypatch):
+    monkeypatch.setattr("corruptions.files.CHUNK_PIXELS", 37 * 16 * 16)
+    for workers in (1, 2):
+        path = str(tmp_path / f"{workers}.npy")
+        write_arrays(array, {3: path}, "snow", 7, Options(), workers, False, "")
+        np.testing.assert_array_equal(np.load(path), corrupt(array, "snow", 3, 7))
+
+
 def test_array_resumes_where_it_was(array, tmp_path, monkeypatch):
+    monkeypatch.setattr("corruptions.files.CHUNK_PIXELS", 70 * 16 * 16)
     paths = {severity: str(tmp_path / "out" / str(severity) / "snow.npy") for severity in (1, 2)}
-    import corruptions.files as files
+    real, parts = corruptions.files.corrupt_range, []
 
-    real, calls = files.corrupt_chunks, []
-
-    def stops_early(images, name, severity, seed, workers, options, start):
-        calls.append((severity, start))
-        for k, chunk in enumerate(real(images, name, severity, seed, workers, options, start)):
-            if len(calls) == 2 and k == 0:
-                yield chunk[:70]
-                raise KeyboardInterrupt
-            yield chunk
-    monkeypatch.setattr(files, "corrupt_chunks", stops_early)
+    def stops_early(images, name, severity, seed, start, options):
+        if (severity, start) == (2, 140) and (2, 140) not in parts:
+            parts.append((severity, start))
+            raise KeyboardInterrupt
+        parts.append((severity, start))
+        return real(images, name, severity, seed, start, options)
+    monkeypatch.setattr("corruptions.files.corrupt_range", stops_early)
     with pytest.raises(KeyboardInterrupt):
         write_arrays(array, paths, "snow", 0, Options(), 1, False, "")
     assert not [name for name in files_below(tmp_path / "out") if name.endswith("snow.npy")]
-    with open(partial_path(paths[2]), "ab") as file:
-        file.write(b"part of an image")
+    parts.remove((2, 140))
+    before = len(parts)
+    parts.append((2, 140))
     write_arrays(array, paths, "snow", 0, Options(), 1, False, "")
-    assert calls[2:] == [(1, 300), (2, 70)]
+    assert parts[before + 1:] == [(2, 140), (2, 210), (2, 280)]
     assert files_below(tmp_path / "out") == ["1/snow.npy", "2/snow.npy"]
     for severity, path in paths.items():
         np.testing.assert_array_equal(np.load(path), corrupt(array, "snow", severity, 0))

@@ -6,7 +6,7 @@ import pytest
 
 from corruptions import CORRUPTIONS, Options, corrupt
 from corruptions.blur import line_blur
-from corruptions.generate import corrupt_chunks, corrupt_range
+from corruptions.generate import corrupt_range
 from tests import crosscheck
 from utils.errors import UserError
 
@@ -110,11 +110,3 @@ def test_missing_frost_texture_is_named(tmp_path):
         corrupt(np.zeros((32, 32, 3), np.uint8), "frost", 1, options=Options(frost_dir=str(tmp_path)))
 
 
-def test_bytes_depend_neither_on_workers_nor_on_chunks():
-    images = np.random.RandomState(0).randint(0, 256, (600, 8, 8, 3)).astype(np.uint8)
-    one, two, later = (np.concatenate(list(corrupt_chunks(images, "snow", 2, 7, workers, start=start)))
-                       for workers, start in ((1, 0), (2, 0), (1, 37)))
-    np.testing.assert_array_equal(one, two)
-    np.testing.assert_array_equal(one[37:], later)
-    np.testing.assert_array_equal(one[431:433], corrupt_range(images[431:433], "snow", 2, 7, 431))
-    np.testing.assert_array_equal(one, corrupt(images, "snow", 2, 7))

@@ -6,8 +6,10 @@ stream of each image's own, as the generator does. `--workers` compares one proc
 script.
 """
 import os
+import shutil
 import statistics
 import sys
+import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
@@ -19,8 +21,9 @@ import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402
 from skimage import data  # noqa: E402
 
-from corruptions import CORRUPTIONS  # noqa: E402
-from corruptions.generate import corrupt_chunks, corrupt_range  # noqa: E402
+from corruptions import CORRUPTIONS, Options  # noqa: E402
+from corruptions.files import write_arrays  # noqa: E402
+from corruptions.generate import corrupt_range  # noqa: E402
 from corruptions.weather import frost_folder  # noqa: E402
 from tests.benchmarks.published import load_published  # noqa: E402
 from utils.cli import Parser, one_line_errors, positive_int  # noqa: E402
@@ -65,19 +68,25 @@ def compare(args):
 
 
 def scale(args):
-    """Print how much faster `--workers` processes are than one, over all corruptions."""
-    images = crops(args.images, args.size)
+    """Print how much faster `--workers` processes are than one at corrupting a .npy file in every way."""
     ratios = []
-    for _ in range(args.blocks):
-        seconds = []
-        for workers in (1, args.workers):
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(os.path.join(folder, "images.npy"), crops(args.images, args.size))
+        images = np.load(os.path.join(folder, "images.npy"), mmap_mode="r")
+
+        def corrupt_all(workers):
             start = time.perf_counter()
             for name in CORRUPTIONS:
-                for _ in corrupt_chunks(images, name, args.severity, 0, workers):
-                    pass
-            seconds.append(time.perf_counter() - start)
-        ratios.append(seconds[0] / seconds[1])
-        print(f"1 worker {seconds[0]:.1f} s, {args.workers} workers {seconds[1]:.1f} s")
+                path = os.path.join(folder, "out", f"{name}.npy")
+                write_arrays(images, {args.severity: path}, name, 0, Options(), workers, False, name)
+            shutil.rmtree(os.path.join(folder, "out"))
+            return time.perf_counter() - start
+
+        corrupt_all(args.workers)  # starts the processes
+        for _ in range(args.blocks):
+            seconds = [corrupt_all(1), corrupt_all(args.workers)]
+            ratios.append(seconds[0] / seconds[1])
+            print(f"1 worker {seconds[0]:.1f} s, {args.workers} workers {seconds[1]:.1f} s")
     print(f"{args.workers} workers / 1: median {statistics.median(ratios):.2f} times as fast")
 
 

@@ -156,6 +156,7 @@ def find_layout(name, data_dir):
         if os.path.isfile(archive):
             extract(archive, layout, data_dir)
             return layout, reader
+    pooch.get_logger().setLevel("WARNING")  # the progress bar says enough
     try:
         os.makedirs(data_dir, exist_ok=True)
         archive = pooch.retrieve(URL + spec.binary.archive, "md5:" + spec.binary.md5, spec.binary.archive, data_dir,

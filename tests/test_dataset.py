@@ -97,11 +97,11 @@ def test_damaged_cifar_is_named(tmp_path):
         load_cifar("cifar10", str(tmp_path))
 
 
-def test_missing_cifar_says_what_to_put_where(tmp_path, monkeypatch):
+def test_missing_cifar_says_what_to_put_where(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("dataset.cifar.URL", "http://127.0.0.1:9/")  # nothing listens there
     with pytest.raises(UserError, match="cifar-100-binary.tar.gz or cifar-100-python.tar.gz"):
         load_cifar("cifar100", str(tmp_path))
-    assert os.listdir(tmp_path) == []
+    assert os.listdir(tmp_path) == [] and capsys.readouterr().err == ""
 
 
 def test_corrupted_arrays_that_are_there_are_used(tmp_path):

@@ -9,10 +9,10 @@ from utils.device import MINDSPORE_VERSION, TARGETS, set_up_device
 from corruptions import CORRUPTIONS
 from dataset import SOURCES
 from dataset.corrupted import load_corrupted
-from dataset.pipeline import EvaluationBatches, TrainBatches, batches, release_pages
+from dataset.pipeline import SAMPLINGS, EvaluationBatches, TrainBatches, batches, release_pages
 from dataset.poisson import write_split
 from dataset.prepare_dataset import counts_table, sample_split
-from losses.methods import METHODS, create_step
+from losses.methods import METHODS, add_method_arguments, create_step, resolve
 from losses.step import EvaluationStep
 from models import MODELS, create_model
 from utils import cli
@@ -35,17 +35,15 @@ def parse_args(argv=None):
                         help="besides flipping, crop training images at random after padding by 1/8")
     parser.add_argument("-m", "--model", choices=sorted(MODELS), default="wideresnet",
                         help="network; wideresnet is WRN-28-2, wideresnet10 is WRN-10-1, for CPUs")
-    parser.add_argument("--method", choices=sorted(METHODS), default="sharpdro",
-                        help="; ".join(f"{name}: {method.summary}" for name, method in METHODS.items()))
-    parser.add_argument("--rho", type=cli.non_negative_float, default=0.05, help="radius of the weight perturbation")
-    parser.add_argument("--is_adaptive", action="store_true", help="scale the perturbation by the weights (ASAM)")
-    parser.add_argument("--step_size", type=cli.non_negative_float, default=0.01,
-                        help="step of the weights over distributions toward large losses")
+    parser.add_argument("--sampling", choices=SAMPLINGS, default="uniform",
+                        help="training images are drawn with equal chance, or every distribution is")
+    add_method_arguments(parser)
     parser.add_argument("--total_epoch", type=cli.positive_int, default=200, help="epochs")
     parser.add_argument("-b", "--batch_size", type=cli.positive_int, default=100, help="training images in a batch")
     parser.add_argument("--lr", type=cli.positive_float, default=0.1,
                         help="initial learning rate, times 0.2 at 30, 60 and 80 %% of the epochs")
     parser.add_argument("--momentum", type=cli.fraction, default=0.9, help="momentum of SGD")
+    parser.add_argument("--nesterov", action="store_true", help="Nesterov's momentum, as in the DAMP paper")
     parser.add_argument("--weight_decay", type=cli.non_negative_float, default=5e-4, help="l2 penalty on all weights")
     parser.add_argument("--eval_batch_size", type=cli.positive_int, default=128,
                         help="images in a batch of an evaluation")
@@ -76,7 +74,7 @@ def train_epoch(step, loader, steps, epoch, args, train_log):
     with tqdm(total=steps, desc=f"epoch {epoch}", unit=" steps", leave=False, disable=hidden) as bar:
         for batch in range(steps):
             images, labels, groups = next(loader)
-            losses, logits, perturbed_losses, norm, _ = (out.asnumpy() for out in step(images, labels, groups))
+            losses, logits, perturbed_losses, norm, _ = step.run_batch(images, labels, groups)
             if not np.isfinite([losses.sum(), perturbed_losses.sum(), norm]).all():
                 raise UserError(f"the loss is not finite at step {batch} of epoch {epoch}; lower --lr or --rho "
                                 "(checkpoints of earlier epochs are kept)")
@@ -109,11 +107,23 @@ def evaluate(step, images, labels, indices, source, args):
     return results
 
 
+def run_title(args):
+    """The method's name, or the pair that replaces it."""
+    method = METHODS[args.method]
+    if (args.objective, args.perturbation) == (method.objective, method.perturbation):
+        return args.method
+    return f"{args.objective} x {args.perturbation}"
+
+
 def percentages(results):
     return " ".join(f"{100 * accuracy:5.1f}" for accuracy, _, _ in results)
 
 
 def run(args):
+    resolve(args)
+    if args.batch_size % args.num_sub_batches:
+        raise UserError(f"--num_sub_batches {args.num_sub_batches}: does not divide -b {args.batch_size}; "
+                        "choose a divisor")
     cli.require_writable_folder("--log_dir", args.log_dir)
     device = set_up_device(args.device_target, args.seed)
 
@@ -126,7 +136,7 @@ def run(args):
                             args.show_progress)
 
     folder = RunFolder(args.log_dir, f"{args.desc}_dset{args.dataset}_sever{args.num_severity}_corr{args.corruption}_"
-                       f"{args.method}_{args.model}_seed{args.seed}")
+                       f"{run_title(args).replace(' x ', '-')}_{args.model}_seed{args.seed}")
     write_json(folder.file("config.json"), {**vars(args), "device": device, "mindspore": MINDSPORE_VERSION})
     write_split(folder.file("split.csv"), split, source.labels["train"])
     folder.log(counts_table(split))
@@ -136,7 +146,7 @@ def run(args):
     step = create_step(args, network, args.num_severity)
     evaluation = EvaluationStep(network)
     data = TrainBatches(images["train"], source.labels["train"], split, source.mean, source.std, args.batch_size,
-                        range(steps * args.total_epoch), args.seed, args.augment_data)
+                        range(steps * args.total_epoch), args.seed, args.augment_data, args.sampling)
     loader = batches(data, args.num_workers)
     train_log = TrainLog(folder.file("train.csv"), args.num_severity)
     logs = {part: EvaluationLog(folder, part, args.num_severity) for part in ("val", "test")}
@@ -171,13 +181,14 @@ def run(args):
 
 def report(folder, args, split, results, seconds):
     """Write `results.json` and the figure; print the table of accuracy per severity."""
+    title = run_title(args)
     write_json(folder.file("results.json"), {
         "train_images": split.counts, "epochs": args.total_epoch, "seconds": round(seconds, 1),
         "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20, 2),
         **{part: {"accuracy": [r[0] for r in rows], "loss": [r[1] for r in rows], "images": [r[2] for r in rows]}
            for part, rows in results.items()}})
     plot_accuracy_by_severity(folder.file("accuracy_by_severity.png"), [r[0] for r in results["test"]], split.counts,
-                              f"{args.method} on {args.dataset}, {args.corruption.replace('_', ' ')}")
+                              f"{title} on {args.dataset}, {args.corruption.replace('_', ' ')}")
     table = ["", "severity  training images  test accuracy"]
     table += [f"{s:8d}  {count:15d}  {100 * result[0]:11.2f} %"
               for s, (count, result) in enumerate(zip(split.counts, results["test"], strict=True))]

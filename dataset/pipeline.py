@@ -9,6 +9,8 @@ import os
 import mindspore.dataset as ds
 import numpy as np
 
+SAMPLINGS = ("uniform", "balanced")
+
 
 def normalise(images, mean, std):
     """uint8 (N, H, W, 3) to float32 (N, 3, H, W): values in 0..1, minus `mean`, over `std`, per channel."""
@@ -18,7 +20,7 @@ def normalise(images, mean, std):
 
 
 class TrainBatches:
-    """Training batches, drawn with replacement from all severities together, flipped left to right with chance 1/2.
+    """Training batches, drawn with replacement, flipped left to right with chance 1/2.
 
     Args:
         images (list of numpy.ndarray): the training set at severity 0, 1, ..., uint8 (N, H, W, 3), memory-mapped or
@@ -30,23 +32,32 @@ class TrainBatches:
         steps (range): numbers of the batches, over the whole run.
         seed (int): seed of the draws.
         crop (bool): besides, crop at random after padding each side by 1/8 with the mirrored image.
+        sampling (str): 'uniform' draws every image with equal chance, so that severities keep their shares; 'balanced'
+            draws every severity that has images with equal chance (group_DRO's `reweight_groups`).
     """
 
     columns = ("images", "labels", "groups")
 
-    def __init__(self, images, labels, split, mean, std, batch_size, steps, seed, crop=False):
+    def __init__(self, images, labels, split, mean, std, batch_size, steps, seed, crop=False, sampling="uniform"):
         self.images, self.labels = images, labels
         self.indices = np.concatenate(split.train)
         self.groups = np.repeat(np.arange(len(split.train), dtype=np.int32), split.counts)
         self.mean, self.std = mean, std
         self.batch_size, self.steps, self.seed, self.crop = batch_size, steps, seed, crop
+        self.sampling = sampling
+        self.present = np.flatnonzero(split.counts)
+        self.first = np.cumsum([0, *split.counts])
 
     def __len__(self):
         return len(self.steps)
 
     def __getitem__(self, k):
         rng = np.random.default_rng((self.seed, self.steps[int(k)]))
-        picks = rng.integers(len(self.indices), size=self.batch_size)
+        if self.sampling == "balanced":
+            drawn = self.present[rng.integers(len(self.present), size=self.batch_size)]
+            picks = rng.integers(self.first[drawn], self.first[drawn + 1])
+        else:
+            picks = rng.integers(len(self.indices), size=self.batch_size)
         indices, groups = self.indices[picks], self.groups[picks]
         batch = np.empty((self.batch_size, *self.images[0].shape[1:]), np.uint8)
         for s in np.unique(groups):

@@ -28,8 +28,10 @@ class Objective(nn.Cell):
         """The scalar to minimise, float32 ()."""
         raise NotImplementedError
 
-    def sharpness(self, losses, first_losses, groups):
-        """The scalar for the second pass, from losses at the perturbed weights and at the weights, float32 ()."""
+    def sharpness(self, losses, logits, first_losses, first_logits, groups):
+        """The scalar for the second pass, from losses and logits at the perturbed weights and those of the first pass,
+        which carry no gradient; float32 ().
+        """
         raise NotImplementedError
 
 
@@ -40,38 +42,142 @@ class Mean(Objective):
         return losses.mean()
 
 
+class GroupMeans(nn.Cell):
+    """Mean of values (N,) in each of `num_groups` distributions.
+
+    Outputs: float32 (S,) means, 0 for a distribution that the batch lacks; float32 (S,) counts.
+    """
+
+    def __init__(self, num_groups):
+        super().__init__()
+        self.indices = ms.Tensor([[s] for s in range(num_groups)], ms.int32)
+
+    def members(self, groups):
+        """float32 (S, N), 1 where sample n is of distribution s."""
+        return (self.indices == groups.reshape((1, -1))).astype(ms.float32)
+
+    def construct(self, values, groups):
+        members = self.members(groups)
+        counts = members.sum(1)
+        return (members * values.reshape((1, -1))).sum(1) / ops.maximum(counts, 1), counts
+
+
 class GroupWeights(nn.Cell):
     """The weights q over distributions that an adversary moves toward large losses.
 
-    q_s <- q_s exp(step_size * l_s) / sum, with l_s the batch's mean loss of distribution s, and 0 where the batch has
-    no sample of it (Sagawa 2020, Algorithm 1; the SharpDRO release's `adv_probs`). The weights live in a Parameter, so
-    they outlast the graph and are part of a checkpoint.
+    q_s <- q_s exp(step_size * l_s) / sum (Sagawa 2020, Algorithm 1; the SharpDRO release's `adv_probs`), with l_s the
+    batch's mean loss of distribution s. For a distribution that the batch lacks, l_s is 0, as in the release, which
+    lets its weight sink; or, with `last_seen`, its mean loss when it was last in a batch. The weights live in a
+    Parameter, so they outlast the graph and are part of a checkpoint.
 
     Args:
         num_groups (int): number of distributions S, the clean one included.
         step_size (float): step of the adversary, >= 0.
+        last_seen (bool): let absent distributions keep their last loss.
     """
 
-    def __init__(self, num_groups, step_size):
+    def __init__(self, num_groups, step_size, last_seen=False):
         super().__init__()
         self.step_size = step_size
-        self.indices = ms.Tensor(list(range(num_groups)), ms.int32).reshape((-1, 1))
+        self.last_seen = last_seen
+        self.means = GroupMeans(num_groups)
         uniform = ops.ones((num_groups,), ms.float32) / num_groups
         self.adv_probs = Parameter(uniform, name="adv_probs", requires_grad=False)
-
-    def means(self, values, groups):
-        """Mean of `values` (N,) in each distribution, (S,); 0 for a distribution that `groups` lacks."""
-        members = (self.indices == groups.reshape((1, -1))).astype(values.dtype)
-        counts = members.sum(1)
-        return (members * values.reshape((1, -1))).sum(1) / ops.maximum(counts, 1)
+        if last_seen:
+            self.last_losses = Parameter(ops.zeros((num_groups,), ms.float32), name="last_losses", requires_grad=False)
 
     def observe(self, losses, groups):
-        grown = self.adv_probs * ops.exp(self.step_size * self.means(losses, groups))
+        means, counts = self.means(losses, groups)
+        if self.last_seen:
+            means = ops.select(counts > 0, means, self.last_losses)
+            ops.assign(self.last_losses, means)
+        grown = self.adv_probs * ops.exp(self.step_size * means)
         return ops.assign(self.adv_probs, grown / grown.sum())
 
     def construct(self, values, groups):
         """sum_s q_s mean_s(values), float32 ()."""
-        return (self.adv_probs * self.means(values, groups)).sum()
+        means, _ = self.means(values, groups)
+        return (self.adv_probs * means).sum()
+
+
+class GroupDRO(Objective):
+    """sum_s q_s L_s with q moved toward large losses (Sagawa 2020; SharpDRO paper, Eq. 4)."""
+
+    def __init__(self, num_groups, step_size, last_seen=False):
+        super().__init__()
+        self.group_weights = GroupWeights(num_groups, step_size, last_seen)
+
+    def observe(self, losses, groups):
+        return self.group_weights.observe(losses, groups)
+
+    def risk(self, losses, logits, labels, groups):
+        return self.group_weights(losses, groups)
+
+
+class REx(Objective):
+    """Mean over distributions of their loss + beta times its variance over distributions (Krueger 2021).
+
+    Only distributions that are in the batch count. The paper's Eq. 3 has the sum of losses; the mean keeps one learning
+    rate for all methods.
+
+    Args:
+        num_groups (int): number of distributions S.
+        beta (float): weight of the variance, >= 0.
+    """
+
+    def __init__(self, num_groups, beta):
+        super().__init__()
+        self.beta = beta
+        self.means = GroupMeans(num_groups)
+
+    def risk(self, losses, logits, labels, groups):
+        means, counts = self.means(losses, groups)
+        present = (counts > 0).astype(ms.float32)
+        number = ops.maximum(present.sum(), 1)
+        mean = (present * means).sum() / number
+        return mean + self.beta * (present * ops.square(means - mean)).sum() / number
+
+
+class IRM(Objective):
+    """Mean over distributions of their loss + lambda times the squared derivative of the loss by a factor w on the
+    logits at w = 1 (Arjovsky 2019), the square taken as the product of the derivatives on two halves of the
+    distribution's samples.
+
+    The derivative of a sample's loss has the closed form sum_k softmax_k z_k - z_y. Only distributions that are in the
+    batch count; one with a single sample has no second half and no penalty. For the first steps lambda is 1.
+
+    Args:
+        num_groups (int): number of distributions S.
+        penalty (float): lambda, >= 0.
+        anneal_steps (int): steps with lambda = 1 before that.
+    """
+
+    def __init__(self, num_groups, penalty, anneal_steps):
+        super().__init__()
+        self.penalty = penalty
+        self.anneal_steps = anneal_steps
+        self.means = GroupMeans(num_groups)
+        self.steps = Parameter(ms.Tensor(0, ms.int32), name="irm_steps", requires_grad=False)
+
+    def observe(self, losses, groups):
+        return ops.assign_add(self.steps, ms.Tensor(1, ms.int32))
+
+    def risk(self, losses, logits, labels, groups):
+        chosen = ops.gather_elements(logits, 1, labels.reshape((-1, 1))).reshape((-1,))
+        derivatives = (ops.softmax(logits, 1) * logits).sum(1) - chosen
+        members = self.means.members(groups)
+        counts = members.sum(1)
+        rank = (ops.cumsum(members, 1) * members).sum(0) - 1  # of a sample among those of its distribution
+        odd = rank - 2 * ops.floor(rank / 2)
+        halves = []
+        for half in (1 - odd, odd):
+            weights = members * half.reshape((1, -1))
+            halves.append((weights * derivatives.reshape((1, -1))).sum(1) / ops.maximum(weights.sum(1), 1))
+        means, _ = self.means(losses, groups)
+        annealed = (self.steps > self.anneal_steps).astype(ms.float32)
+        factor = 1 + annealed * (self.penalty - 1)
+        present = (counts > 0).astype(ms.float32)
+        return (present * (means + factor * halves[0] * halves[1])).sum() / ops.maximum(present.sum(), 1)
 
 
 class WorstGroupSharpness(Objective):
@@ -83,9 +189,9 @@ class WorstGroupSharpness(Objective):
 
     is_sharpness = True
 
-    def __init__(self, num_groups, step_size):
+    def __init__(self, num_groups, step_size, last_seen=False):
         super().__init__()
-        self.group_weights = GroupWeights(num_groups, step_size)
+        self.group_weights = GroupWeights(num_groups, step_size, last_seen)
 
     def observe(self, losses, groups):
         return self.group_weights.observe(losses, groups)
@@ -93,5 +199,38 @@ class WorstGroupSharpness(Objective):
     def risk(self, losses, logits, labels, groups):
         return losses.mean()
 
-    def sharpness(self, losses, first_losses, groups):
+    def sharpness(self, losses, logits, first_losses, first_logits, groups):
         return self.group_weights(losses - first_losses, groups)
+
+
+def ood_weights(first_logits, logits):
+    """Weights of samples by how much confidence they lose at the perturbed weights (SharpDRO paper, Eq. 11).
+
+    The score is the largest softmax value at the weights minus that at the perturbed weights, scaled per batch to 0..1
+    and then to mean 1; equal scores give weight 1.
+
+    Args:
+        first_logits, logits (Tensor): float32 (N, K), at the weights and at the perturbed weights.
+
+    Returns:
+        Tensor: float32 (N,).
+    """
+    scores = ops.amax(ops.softmax(first_logits, 1), 1) - ops.amax(ops.softmax(logits, 1), 1)
+    lowest = scores.min()
+    spread = scores.max() - lowest
+    scaled = (scores - lowest) / ops.select(spread > 0, spread, ops.ones_like(spread))
+    return ops.select(spread > 0, scaled / ops.maximum(scaled.mean(), 1e-12), ops.ones_like(scaled))
+
+
+class AgnosticSharpness(Objective):
+    """SharpDRO without known distributions: R = mean of w_i (loss at the perturbed weights - loss at the weights), with
+    the samples' `ood_weights` w_i as constants. It does not read the distribution indices.
+    """
+
+    is_sharpness = True
+
+    def risk(self, losses, logits, labels, groups):
+        return losses.mean()
+
+    def sharpness(self, losses, logits, first_losses, first_logits, groups):
+        return (ops.stop_gradient(ood_weights(first_logits, logits)) * (losses - first_losses)).mean()

@@ -1,15 +1,24 @@
 """Perturbations: where, near the weights, a gradient is taken.
 
-A perturbation is a cell from weights and their gradients to perturbed weights. `losses/step.py` moves the network there
-and back.
+A perturbation is a cell that gives perturbed weights; `losses/step.py` moves the network there and back. An *ascent*
+(`needs_gradient`) takes the weights and their gradients, and returns the perturbed weights and the norm it divided by;
+a *noise* takes the weights alone.
 """
+import math
+
+import mindspore as ms
 import mindspore.nn as nn
 import mindspore.ops as ops
+import numpy as np
+from mindspore import Parameter
 from mindspore.ops import functional as F
 
 _square_sum = ops.MultitypeFuncGraph("square_sum")
 _scale_by_weight = ops.MultitypeFuncGraph("scale_by_weight")
 _climb = ops.MultitypeFuncGraph("climb")
+_climb_sign = ops.MultitypeFuncGraph("climb_sign")
+_multiply = ops.MultitypeFuncGraph("multiply")
+_add_noise = ops.MultitypeFuncGraph("add_noise")
 
 
 @_square_sum.register("Tensor")
@@ -17,14 +26,34 @@ def _square_sum_tensor(gradient):
     return ops.square(gradient).sum()
 
 
-@_scale_by_weight.register("Tensor", "Tensor")
-def _scale_by_weight_tensor(weight, gradient):
-    return ops.abs(weight) * gradient
+@_scale_by_weight.register("Bool", "Tensor", "Tensor")
+def _scale_by_weight_tensor(scaled, weight, gradient):
+    return ops.abs(weight) * gradient if scaled else gradient
 
 
 @_climb.register("Tensor", "Tensor", "Tensor")
 def _climb_tensor(scale, weight, direction):
     return weight + scale * direction
+
+
+@_climb_sign.register("Number", "Tensor", "Tensor")
+def _climb_sign_tensor(rho, weight, gradient):
+    return weight + rho * ops.sign(gradient)
+
+
+@_multiply.register("Tensor", "Number", "Bool", "Number", "Number", "Tensor")
+def _multiply_tensor(noise, sigma, noisy, start, stop, weight):
+    return weight * (1 + sigma * noise[start:stop].reshape(weight.shape)) if noisy else weight + 0
+
+
+@_add_noise.register("Tensor", "Number", "Bool", "Number", "Number", "Tensor")
+def _add_noise_tensor(noise, sigma, noisy, start, stop, weight):
+    return weight + sigma * noise[start:stop].reshape(weight.shape) if noisy else weight + 0
+
+
+def is_scale(name):
+    """Whether a parameter is a weight or a norm's scale, by its name; biases and a norm's shifts are not."""
+    return name.rpartition(".")[2] not in ("bias", "beta")
 
 
 class L2Norm(nn.Cell):
@@ -41,28 +70,119 @@ class L2Norm(nn.Cell):
 class L2Ascent(nn.Cell):
     """Climb to w + rho g / ||g||, the highest point of a linear loss in a ball of radius rho (SAM, Foret 2021).
 
-    Adaptive (ASAM, Kwon 2021): w + rho w^2 g / || |w| g ||, so that the ball scales with the weights.
+    Adaptive (ASAM, Kwon 2021): w + rho w^2 g / || |w| g ||, so that the ball scales with the weights. The SharpDRO
+    release scales every weight; the DAMP authors' ASAM leaves biases and a norm's shifts as they are.
 
     Args:
         rho (float): radius, >= 0.
-        adaptive (bool): scale by the weights' magnitude.
-
-    Inputs: weights and gradients, tuples of float32 tensors of the same shapes.
-    Outputs: the perturbed weights, and the norm that the gradient was divided by, float32 ().
+        scaled (tuple of bool): for each weight whether its ball scales with its magnitude.
     """
 
-    def __init__(self, rho, adaptive=False):
+    needs_gradient = True
+
+    def __init__(self, rho, scaled):
         super().__init__()
         self.rho = rho
-        self.adaptive = adaptive
+        self.scaled = scaled
+        self.adaptive = any(scaled)
         self.hyper_map = ops.HyperMap()
         self.norm = L2Norm()
 
     def construct(self, weights, gradients):
         directions = gradients
         if self.adaptive:
-            directions = self.hyper_map(_scale_by_weight, weights, gradients)
+            directions = self.hyper_map(_scale_by_weight, self.scaled, weights, gradients)
         norm = self.norm(directions)
         if self.adaptive:
-            directions = self.hyper_map(_scale_by_weight, weights, directions)
+            directions = self.hyper_map(_scale_by_weight, self.scaled, weights, directions)
         return self.hyper_map(F.partial(_climb, self.rho / (norm + 1e-12)), weights, directions), norm
+
+
+class SignAscent(nn.Cell):
+    """Climb to w + rho sign(g), as the SharpDRO paper has it (Eq. 9).
+
+    Args:
+        rho (float): step of every weight, >= 0.
+    """
+
+    needs_gradient = True
+
+    def __init__(self, rho):
+        super().__init__()
+        self.rho = rho
+        self.hyper_map = ops.HyperMap()
+        self.norm = L2Norm()
+
+    def construct(self, weights, gradients):
+        return self.hyper_map(F.partial(_climb_sign, self.rho), weights, gradients), self.norm(gradients)
+
+
+class NormalNumbers(nn.Cell):
+    """A vector of standard normal numbers that depends on a seed and on how often it was called, and nothing else.
+
+    A hash of the position, the call and the seed gives uniform numbers, Box and Muller's formula makes them normal. The
+    count of calls is a Parameter, so a resumed run draws what an uninterrupted one would; MindSpore's own generators
+    keep their state where no checkpoint reaches it.
+
+    Args:
+        size (int): length of the vector.
+        seed (int): 0 to 2^32 - 1.
+    """
+
+    def __init__(self, size, seed):
+        super().__init__()
+        self.size = size
+        self.positions = ms.Tensor(np.arange((size + 1) // 2, dtype=np.uint32) * np.uint32(0x9E3779B9))  # spread out
+        self.seed = ms.Tensor(seed, ms.uint32)
+        self.calls = Parameter(ms.Tensor(0, ms.int32), name="noise_calls", requires_grad=False)
+        self.shifts = (ms.Tensor(16, ms.uint32), ms.Tensor(15, ms.uint32), ms.Tensor(8, ms.uint32))
+        self.factors = (ms.Tensor(0x7FEB352D, ms.uint32), ms.Tensor(0x846CA68B, ms.uint32))
+
+    def mix(self, x):
+        """Scatter 32 bits over 32 bits, one to one (a multiply-and-shift hash)."""
+        x = ops.bitwise_xor(x, ops.bitwise_right_shift(x, self.shifts[0])) * self.factors[0]
+        x = ops.bitwise_xor(x, ops.bitwise_right_shift(x, self.shifts[1])) * self.factors[1]
+        return ops.bitwise_xor(x, ops.bitwise_right_shift(x, self.shifts[0]))
+
+    def uniform(self, key):
+        """float32 in (0, 1) for every position."""
+        bits = self.mix(self.positions + key)
+        return (ops.bitwise_right_shift(bits, self.shifts[2]).astype(ms.float32) + 0.5) * (1 / 2 ** 24)
+
+    def construct(self):
+        call = ops.assign_add(self.calls, ms.Tensor(1, ms.int32)).astype(ms.uint32)
+        key = self.mix(self.mix(self.seed) + call)
+        radius = ops.sqrt(-2 * ops.log(self.uniform(key)))
+        angle = 2 * math.pi * self.uniform(self.mix(key + self.factors[0]))
+        return ops.concat((radius * ops.cos(angle), radius * ops.sin(angle)))[:self.size]
+
+
+class Noise(nn.Cell):
+    """Random perturbation of weights and norm scales: w (1 + sigma n), or w + sigma n; n ~ N(0, 1) (DAMP, Algorithms 1,
+    3).
+
+    Biases and a norm's shifts stay as they are.
+
+    Args:
+        sigma (float): standard deviation, >= 0.
+        multiplicative (bool): multiply the weights, or else add to them.
+        weights (ParameterTuple): the network's weights.
+        seed (int): seed of the noise.
+    """
+
+    needs_gradient = False
+
+    def __init__(self, sigma, multiplicative, weights, seed):
+        super().__init__()
+        self.sigma = sigma
+        self.noisy = tuple(is_scale(weight.name) for weight in weights)
+        stops = np.cumsum([weight.size for weight in weights]).tolist()
+        self.starts, self.stops = (0, *stops[:-1]), tuple(stops)  # of each weight's part of one long vector
+        self.numbers = NormalNumbers(stops[-1], seed)
+        self.apply_noise = _multiply if multiplicative else _add_noise
+        self.hyper_map = ops.HyperMap()
+
+    def construct(self, weights):
+        # Slices, because the compiler takes ten seconds over `ops.split`.
+        noisy = F.partial(self.apply_noise, self.numbers(), self.sigma)
+        return self.hyper_map(noisy, self.noisy, self.starts, self.stops, weights)

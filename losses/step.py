@@ -11,6 +11,8 @@ from losses.perturbations import L2Norm
 
 _assign = ops.MultitypeFuncGraph("assign")
 _add = ops.MultitypeFuncGraph("add")
+_accumulate = ops.MultitypeFuncGraph("accumulate")
+_clear = ops.MultitypeFuncGraph("clear")
 
 
 @_assign.register("Tensor", "Tensor")
@@ -23,26 +25,64 @@ def _add_tensor(left, right):
     return left + right
 
 
+@_accumulate.register("Number", "Tensor", "Tensor")
+def _accumulate_tensor(share, total, gradient):
+    return ops.assign_add(total, share * gradient)
+
+
+@_clear.register("Tensor")
+def _clear_tensor(total):
+    return ops.assign(total, ops.zeros_like(total))
+
+
+class ApplyGradients(nn.Cell):
+    """Move the weights along gradients that sub-batches have left in Parameters, and clear these."""
+
+    def __init__(self, optimizer, accumulated):
+        super().__init__(auto_prefix=False)
+        self.optimizer = optimizer
+        self.accumulated = accumulated
+        self.hyper_map = ops.HyperMap()
+
+    def construct(self):
+        self.optimizer(self.accumulated)
+        return self.hyper_map(_clear, self.accumulated)
+
+
 class TrainStep(nn.Cell):
     """What every step shares: the network, its loss per sample, the objective and the optimiser.
 
     Inputs: images float32 (N, 3, H, W), normalised; labels int32 (N,); groups int32 (N,), distribution indices.
     Outputs: a tuple of
-        losses float32 (N,), at the weights;
-        logits float32 (N, K), at the weights;
-        perturbed losses float32 (N,), at the perturbed weights (the same as `losses` if nothing is perturbed);
+        losses float32 (N,), of the first pass;
+        logits float32 (N, K), of the first pass;
+        perturbed losses float32 (N,), of the last pass;
         gradient norm float32 (), of the first pass;
         objective float32 (), of the last pass.
+
+    Args:
+        network (nn.Cell): images to logits.
+        objective (Objective): what is minimised.
+        perturbation (nn.Cell or None): where the last gradient is taken.
+        optimizer (nn.Optimizer): moves the weights.
+        sub_batches (int): parts of the batch, each with a perturbation of its own; their gradients are averaged.
     """
 
-    def __init__(self, network, objective, optimizer):
+    def __init__(self, network, objective, perturbation, optimizer, sub_batches=1):
         super().__init__(auto_prefix=False)  # the network keeps the parameter names it has on its own
         self.network = network
         self.objective = objective
+        self.perturbation = perturbation
         self.optimizer = optimizer
         self.weights = optimizer.parameters
+        self.norm = L2Norm()
         self.hyper_map = ops.HyperMap()
         self.first_gradient = ops.value_and_grad(self.first_pass, None, self.weights, has_aux=True)
+        self.sub_batches = sub_batches
+        self.share = 1 / sub_batches
+        if sub_batches > 1:
+            self.accumulated = self.weights.clone(prefix="saved.accumulated", init="zeros")
+            self.apply_gradients = ApplyGradients(optimizer, self.accumulated)
         self.set_train()
 
     def first_pass(self, images, labels, groups):
@@ -51,18 +91,55 @@ class TrainStep(nn.Cell):
         self.objective.observe(ops.stop_gradient(losses), groups)
         return self.objective.risk(losses, logits, labels, groups), losses, logits
 
+    def follow(self, gradients):
+        """Move the weights, or keep the gradients until all sub-batches are through."""
+        if self.sub_batches == 1:
+            return self.optimizer(gradients)
+        return self.hyper_map(ops.partial(_accumulate, self.share), self.accumulated, gradients)
+
+    def run_batch(self, images, labels, groups):
+        """Take one step, sub-batch by sub-batch; not part of a graph.
+
+        Args:
+            images, labels, groups (Tensor): as the inputs above; N must be a multiple of the number of sub-batches.
+
+        Returns:
+            tuple of numpy.ndarray: as the outputs above; norm and objective are means over the sub-batches.
+        """
+        if self.sub_batches == 1:
+            return tuple(out.asnumpy() for out in self(images, labels, groups))
+        results = [self(*part) for part in zip(*(t.split(t.shape[0] // self.sub_batches)
+                                                 for t in (images, labels, groups)), strict=True)]
+        self.apply_gradients()
+        losses, logits, perturbed, norms, values = zip(*results, strict=True)
+        return (*(ops.concat(parts).asnumpy() for parts in (losses, logits, perturbed)),
+                *(ops.stack(numbers).mean().asnumpy() for numbers in (norms, values)))
+
 
 class OnePassStep(TrainStep):
     """Gradient of the objective's risk at the weights."""
 
-    def __init__(self, network, objective, optimizer):
-        super().__init__(network, objective, optimizer)
-        self.norm = L2Norm()
-
     def construct(self, images, labels, groups):
         (risk, losses, logits), gradients = self.first_gradient(images, labels, groups)
         norm = self.norm(gradients)
-        self.optimizer(gradients)
+        self.follow(gradients)
+        return losses, logits, losses, norm, risk
+
+
+class NoisyStep(TrainStep):
+    """Gradient of the objective's risk at randomly perturbed weights; running statistics move, weights come back."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.saved = self.weights.clone(prefix="saved", init="zeros")
+
+    def construct(self, images, labels, groups):
+        self.hyper_map(_assign, self.saved, self.weights)
+        self.hyper_map(_assign, self.weights, self.perturbation(self.weights))
+        (risk, losses, logits), gradients = self.first_gradient(images, labels, groups)
+        self.hyper_map(_assign, self.weights, self.saved)
+        norm = self.norm(gradients)
+        self.follow(gradients)
         return losses, logits, losses, norm, risk
 
 
@@ -73,19 +150,18 @@ class TwoPassStep(TrainStep):
     subtraction, so they return bit for bit.
     """
 
-    def __init__(self, network, objective, perturbation, optimizer):
-        super().__init__(network, objective, optimizer)
-        self.perturbation = perturbation
-        statistics = [p for p in network.get_parameters() if not p.requires_grad]
+    def __init__(self, *args):
+        super().__init__(*args)
+        statistics = [p for p in self.network.get_parameters() if not p.requires_grad]
         self.moved = ParameterTuple(list(self.weights) + statistics)
         self.saved = self.moved.clone(prefix="saved", init="zeros")
         self.second_gradient = ops.value_and_grad(self.second_pass, None, self.weights, has_aux=True)
 
-    def second_pass(self, images, labels, groups, first_losses):
+    def second_pass(self, images, labels, groups, first_losses, first_logits):
         logits = self.network(images)
         losses = ops.cross_entropy(logits, labels, reduction="none")
         if self.objective.is_sharpness:
-            value = self.objective.sharpness(losses, first_losses, groups)
+            value = self.objective.sharpness(losses, logits, first_losses, first_logits, groups)
         else:
             value = self.objective.risk(losses, logits, labels, groups)
         return value, losses
@@ -93,14 +169,30 @@ class TwoPassStep(TrainStep):
     def construct(self, images, labels, groups):
         (_, losses, logits), gradients = self.first_gradient(images, labels, groups)
         self.hyper_map(_assign, self.saved, self.moved)
-        perturbed, norm = self.perturbation(self.weights, gradients)
-        self.hyper_map(_assign, self.weights, perturbed)
-        (value, perturbed_losses), second = self.second_gradient(images, labels, groups, ops.stop_gradient(losses))
+        if self.perturbation is None:
+            norm = self.norm(gradients)
+        elif self.perturbation.needs_gradient:
+            perturbed, norm = self.perturbation(self.weights, gradients)
+            self.hyper_map(_assign, self.weights, perturbed)
+        else:
+            norm = self.norm(gradients)
+            self.hyper_map(_assign, self.weights, self.perturbation(self.weights))
+        (value, perturbed_losses), second = self.second_gradient(
+            images, labels, groups, ops.stop_gradient(losses), ops.stop_gradient(logits))
         self.hyper_map(_assign, self.moved, self.saved)
         if self.objective.is_sharpness:
             second = self.hyper_map(_add, gradients, second)
-        self.optimizer(second)
+        self.follow(second)
         return losses, logits, perturbed_losses, norm, value
+
+
+def create_train_step(network, objective, perturbation, optimizer, sub_batches):
+    """The step that an objective and a perturbation need: as many passes as that takes, and no more."""
+    if objective.is_sharpness or (perturbation is not None and perturbation.needs_gradient):
+        return TwoPassStep(network, objective, perturbation, optimizer, sub_batches)
+    if perturbation is not None:
+        return NoisyStep(network, objective, perturbation, optimizer, sub_batches)
+    return OnePassStep(network, objective, perturbation, optimizer, sub_batches)
 
 
 class EvaluationStep(nn.Cell):

@@ -1,6 +1,7 @@
 """Compare this project with results of the published code.
 
 python tests/crosscheck.py step FILE.json           training steps of the CVPR release
+python tests/crosscheck.py perceptron FILE.json     SAM and ASAM steps of the DAMP authors' code
 python tests/crosscheck.py corruptions FILE.npz     images from the published corruption generators
 """
 import os
@@ -15,10 +16,12 @@ import json  # noqa: E402
 import zlib  # noqa: E402
 
 import mindspore as ms  # noqa: E402
+import mindspore.nn as nn  # noqa: E402
+import mindspore.ops as ops  # noqa: E402
 import numpy as np  # noqa: E402
 
 from corruptions import CORRUPTIONS  # noqa: E402
-from losses.methods import create_step  # noqa: E402
+from losses.methods import add_method_arguments, create_step, resolve  # noqa: E402
 from models.wideresnet import WideResNet  # noqa: E402
 from utils.cli import Parser, one_line_errors  # noqa: E402
 from utils.errors import UserError  # noqa: E402
@@ -31,6 +34,7 @@ STEP_TOLERANCES = {
 }
 # Largest difference in grey levels, and the share of values that may differ at all; nothing else may.
 CORRUPTION_TOLERANCES = {name: (1, 0.01) for name in ("zoom_blur", "motion_blur", "snow")}
+PERCEPTRON_TOLERANCE = 1e-4
 FIRST_STEP_TOLERANCES = {"first losses": 1e-5, "gradient norm": 1e-5, "second losses": 1e-4, "q": 1e-5}
 
 
@@ -60,6 +64,21 @@ def formula_weight(name, shape):
     return z.astype(np.float32)
 
 
+def settings(method, **options):
+    """What `create_step` needs: the command line's defaults, with `options` in place of some.
+
+    Returns:
+        argparse.Namespace
+    """
+    parser = Parser()
+    add_method_arguments(parser)
+    parser.set_defaults(method=method, dataset="cifar10", seed=0, lr=0.1, momentum=0.9, nesterov=False,
+                        weight_decay=5e-4)
+    args = argparse.Namespace(**{**vars(parser.parse_args([])), **options})
+    resolve(args)
+    return args
+
+
 def check_step_case(entry):
     """Run our SharpDRO step on one case of a file in the format of `release_step.json`.
 
@@ -74,17 +93,15 @@ def check_step_case(entry):
     network = WideResNet(28, case["width"], num_classes=10)
     for parameter in network.trainable_params():
         parameter.set_data(ms.Tensor(formula_weight(torch_name(parameter.name), parameter.shape)))
-    args = argparse.Namespace(method="sharpdro", rho=case["rho"], is_adaptive=case["adaptive"], lr=case["lr"],
-                              momentum=0.9, weight_decay=5e-4, step_size=case["step_size"])
-    step = create_step(args, network, case["num_distribution"])
+    step = create_step(settings("sharpdro", rho=case["rho"], is_adaptive=case["adaptive"], lr=case["lr"],
+                                step_size=case["step_size"]), network, case["num_distribution"])
     first, later = {}, dict.fromkeys(STEP_TOLERANCES, 0.0)
     for k, reference in enumerate(entry["steps"]):
         rng = np.random.RandomState(case["seed"] + k)
         images = rng.standard_normal((case["batch"], 3, 32, 32)).astype(np.float32)
         labels = rng.randint(0, 10, case["batch"]).astype(np.int32)
         groups = rng.choice(case["groups"][k], case["batch"]).astype(np.int32)
-        outputs = step(ms.Tensor(images), ms.Tensor(labels), ms.Tensor(groups))
-        losses, _, second_losses, norm, _ = (output.asnumpy() for output in outputs)
+        losses, _, second_losses, norm, _ = step.run_batch(ms.Tensor(images), ms.Tensor(labels), ms.Tensor(groups))
         errors = {
             "first losses": relative_error(losses, reference["first_loss"]),
             "gradient norm": relative_error(norm, reference["grad_norm"]),
@@ -102,6 +119,76 @@ def check_step_case(entry):
     later["parameter norms"] = largest_norm_error(arrays, entry["param_sums"])
     later["running statistics"] = largest_norm_error(arrays, entry["running"])
     return first, later
+
+
+class Dense(nn.Cell):
+    """x @ kernel + bias, with the kernel as input x output."""
+
+    def __init__(self, kernel, bias):
+        super().__init__()
+        self.kernel = ms.Parameter(ms.Tensor(kernel, ms.float32), name="kernel")
+        self.bias = ms.Parameter(ms.Tensor(bias, ms.float32), name="bias")
+
+    def construct(self, x):
+        return ops.matmul(x, self.kernel) + self.bias
+
+
+class Scale(nn.Cell):
+    """scale * x."""
+
+    def __init__(self, scale):
+        super().__init__()
+        self.scale = ms.Parameter(ms.Tensor(scale, ms.float32), name="scale")
+
+    def construct(self, x):
+        return self.scale * x
+
+
+class Perceptron(nn.Cell):
+    """relu(scale * (x @ kernel1 + bias1)) @ kernel2 + bias2, from the `params` of a file's entry."""
+
+    def __init__(self, params):
+        super().__init__()
+        self.dense1 = Dense(**params["dense1"])
+        self.norm = Scale(**params["norm"])
+        self.dense2 = Dense(**params["dense2"])
+
+    def construct(self, x):
+        return self.dense2(ops.relu(self.norm(self.dense1(x))))
+
+
+def check_perceptron_case(entry):
+    """Run our step on one entry of a file in the format of `damp_sam_asam.json`.
+
+    Args:
+        entry (dict): method, sub_batches, rho, lr, momentum, nesterov, weight_decay, params, x, y, and the published
+            code's losses and final parameters.
+
+    Returns:
+        dict: largest relative error of the losses and of the final parameters.
+    """
+    options = {key: entry[key] for key in ("rho", "lr", "momentum", "nesterov", "weight_decay")}
+    network = Perceptron(entry["params"])
+    step = create_step(settings(entry["method"], num_sub_batches=entry["sub_batches"], **options), network, 1)
+    losses = []
+    for x, y in zip(entry["x"], entry["y"], strict=True):
+        x, y = ms.Tensor(x, ms.float32), ms.Tensor(y, ms.int32)
+        losses.append(step.run_batch(x, y, ops.zeros_like(y))[0].mean())
+    final = {p.name: p.asnumpy() for p in network.get_parameters()}
+    return {"losses": relative_error(losses, entry["losses"]),
+            "parameters": max(relative_error(final[f"{layer}.{name}"], value)
+                              for layer, values in entry["final"].items() for name, value in values.items())}
+
+
+def crosscheck_perceptron(path):
+    """Print the errors of every case in a file; return True if all are within tolerance."""
+    passed = True
+    for entry in load_json(path):
+        errors = check_perceptron_case(entry)
+        passed &= max(errors.values()) <= PERCEPTRON_TOLERANCE
+        print(f"{entry['method']}, {entry['sub_batches']} sub-batches, rho {entry['rho']}: "
+              f"losses {errors['losses']:.1e}, parameters {errors['parameters']:.1e} (<= {PERCEPTRON_TOLERANCE:.0e})")
+    return passed
 
 
 def load_json(path):
@@ -176,6 +263,9 @@ def main(argv=None):
     step = commands.add_parser("step", help="our two-pass step against steps of the CVPR release")
     step.add_argument("file", metavar="FILE.json", help="in the format of tests/golden/release_step.json")
     step.set_defaults(check=crosscheck_step)
+    perceptron = commands.add_parser("perceptron", help="our SAM and ASAM against the DAMP authors'")
+    perceptron.add_argument("file", metavar="FILE.json", help="in the format of tests/golden/damp_sam_asam.json")
+    perceptron.set_defaults(check=crosscheck_perceptron)
     corruptions = commands.add_parser("corruptions", help="our corruptions against images of the published generators")
     corruptions.add_argument("file", metavar="FILE.npz", help="in the format of tests/golden/corruptions_32.npz")
     corruptions.set_defaults(check=crosscheck_corruptions)

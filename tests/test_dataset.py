@@ -187,6 +187,15 @@ def test_training_batches_hold_images_at_their_severity():
     assert seen == {s for s, count in enumerate(split.counts) if count}
 
 
+def test_balanced_sampling_draws_every_distribution_alike():
+    images, labels, split, _ = example_batches()
+    source = TrainBatches(images, labels, split, (0.5,) * 3, (0.25,) * 3, 16, range(400), 3, sampling="balanced")
+    groups = np.concatenate([source[k][2] for k in range(len(source))])
+    present = [s for s, count in enumerate(split.counts) if count]
+    shares = np.bincount(groups, minlength=6)[present] / len(groups)
+    assert len(present) >= 3 and np.abs(shares - 1 / len(present)).max() < 4 * np.sqrt(0.25 / len(groups))
+
+
 @pytest.mark.parametrize("crop", [False, True])
 def test_batches_do_not_depend_on_workers_or_on_where_the_stream_starts(crop, monkeypatch):
     monkeypatch.setattr(dataset.pipeline.os, "cpu_count", lambda: 2)

@@ -115,17 +115,33 @@ def test_erm_reuses_a_split_and_a_second_run_gets_its_own_folder(run, cifar_dir,
     assert read_csv(tmp_path / first / "train.csv")[0]["adv_prob_0"] == ""
 
 
+def test_a_pair_with_sub_batches_and_balanced_sampling(cifar_dir, tmp_path):
+    main.main(arguments(cifar_dir, tmp_path, "--total_epoch", "1", "--objective", "group_dro", "--perturbation",
+                        "multiplicative", "--sampling", "balanced", "--group_loss", "last_seen", "--num_sub_batches",
+                        "2", "--nesterov", "--save_last"))
+    folder = only_run(tmp_path)
+    assert "group_dro-multiplicative" in folder
+    row = read_csv(os.path.join(folder, "train.csv"))[0]
+    assert sum(int(row[f"processed_distribution_counts_{s}"]) for s in range(6)) == 40
+    assert int(row["processed_distribution_counts_2"]) > 5  # 20 of 120 images, but a third of a balanced batch
+    stored = ms.load_checkpoint(os.path.join(folder, "last_model.ckpt"))
+    assert any(name.endswith("last_losses") for name in stored) and not any("saved" in name for name in stored)
+
+
 @pytest.mark.parametrize("options, culprit", [
     (["--num_severity", "7"], "--num_severity"),
     (["--num_severity", "1"], "--num_severity"),
     (["-c", "fog_of_war"], "gaussian_noise"),
     (["-m", "alexnet"], "wideresnet10"),
     (["-d", "mnist"], "photos"),
-    (["--method", "sgd"], "sharpdro"),
+    (["--method", "sgd"], "group_dro"),
     (["-n", "21"], "-n 21"),
     (["--lr", "nan"], "--lr"),
     (["--rho", "-0.1"], "--rho"),
     (["-b", "0"], "--batch_size"),
+    (["--num_sub_batches", "7"], "--num_sub_batches 7"),
+    (["--method", "damp", "--is_adaptive"], "--is_adaptive"),
+    (["--objective", "median"], "group_dro"),
     (["-b", "5000"], "-b 5000"),
     (["-n", "1"], "-b 40"),
     (["--device_target", "Ascend"], "--device_target Ascend"),

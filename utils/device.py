@@ -44,6 +44,7 @@ def set_up_device(target, seed):
         raise UserError(f"--device_target {target}: MindSpore finds no such device here, only {', '.join(targets)}; "
                         "choose one of these or auto")
     ms.set_context(deterministic="ON")
-    ms.set_device(target)
+    if ms.get_context("device_target") != target:  # once a graph has run, even the same device is refused
+        ms.set_device(target)
     ms.set_seed(seed)
     return target

@@ -1,8 +1,8 @@
 """Time the train steps: python tests/benchmarks/step.py [--release CLONE --release_python PYTHON]
 
-Prints graph compilation times, the median time of a one-pass (ERM) and a two-pass (SharpDRO) step taken in turns, and
-the peak resident memory. With a clone of the PyTorch release and a Python that has torch, the release's own step takes
-its turn, too, in a process of its own that waits while the others run.
+Prints graph compilation times, the median times of steps of several methods taken in turns, by default one-pass (ERM)
+and two-pass (SharpDRO), and the peak resident memory. With a clone of the PyTorch release and a Python that has torch,
+the release's own step takes its turn, too, in a process of its own that waits while the others run.
 """
 import os
 import sys
@@ -12,7 +12,6 @@ sys.path.insert(0, ROOT)
 
 import utils.device  # noqa: E402, F401, I001, first: it sets the environment that MindSpore reads
 
-import argparse  # noqa: E402
 import resource  # noqa: E402
 import statistics  # noqa: E402
 import subprocess  # noqa: E402
@@ -23,21 +22,27 @@ import numpy as np  # noqa: E402
 
 from losses.methods import create_step  # noqa: E402
 from models import MODELS, create_model  # noqa: E402
+from tests.crosscheck import settings  # noqa: E402
 from utils.cli import Parser, positive_int  # noqa: E402
 
 
 def prepare_step(method, model, batch):
-    """Build and compile a step; return a function that takes one step and gives its seconds, and the compile time."""
-    options = argparse.Namespace(method=method, rho=0.05, is_adaptive=False, lr=0.1, momentum=0.9, weight_decay=5e-4,
-                                 step_size=0.01)
+    """Build and compile a step; return a function that takes one step and gives its seconds, and the compile time.
+
+    `method` is a method's name, with its number of sub-batches after a slash if that is not 1.
+    """
+    name, _, sub_batches = method.partition("/")
+    agnostic = name == "agnostic"
+    options = settings("sharpdro" if agnostic else name, distribution_agnostic=agnostic,
+                       num_sub_batches=int(sub_batches or 1))
     step = create_step(options, create_model(model, 10), 6)
     start = time.perf_counter()
-    step.compile(*batch)
+    step.compile(*(t[:len(t) // options.num_sub_batches] for t in batch))
     compile_seconds = time.perf_counter() - start
 
     def timed():
         start = time.perf_counter()
-        step(*batch)[0].asnumpy()
+        step.run_batch(*batch)
         return time.perf_counter() - start
     timed()  # the first call also sets up kernels and memory
     return timed, compile_seconds
@@ -60,6 +65,9 @@ def release_step(python, clone, batch_size):
 def main():
     parser = Parser(prog="step.py", description=__doc__.splitlines()[0])
     parser.add_argument("-m", "--model", choices=sorted(MODELS), default="wideresnet", help="network")
+    parser.add_argument("--methods", nargs="+", default=["erm", "sharpdro"], metavar="METHOD",
+                        help="methods, the first being what the others are compared with; damp/4 is damp with four "
+                             "sub-batches, agnostic is sharpdro without known distributions")
     parser.add_argument("-b", "--batch_size", type=positive_int, default=100, help="images in a batch")
     parser.add_argument("--runs", type=positive_int, default=9, help="steps of each kind")
     parser.add_argument("--release", help="clone of zhuohuangai/SharpDRO; its network is WRN-28-2")
@@ -71,9 +79,9 @@ def main():
              ms.Tensor(rng.randint(0, 10, args.batch_size), ms.int32),
              ms.Tensor(rng.randint(0, 6, args.batch_size), ms.int32))
     steps = {}
-    for method, name in (("erm", "one pass"), ("sharpdro", "two passes")):
-        steps[name], seconds = prepare_step(method, args.model, batch)
-        print(f"{name}: compiled in {seconds:.1f} s")
+    for method in args.methods:
+        steps[method], seconds = prepare_step(method, args.model, batch)
+        print(f"{method}: compiled in {seconds:.1f} s")
     if args.release:
         steps["release"] = release_step(args.release_python, args.release, args.batch_size)
     times = {name: [] for name in steps}
@@ -82,10 +90,11 @@ def main():
             times[name].append(timed())
     for name, seconds in times.items():
         print(f"{name}: median {statistics.median(seconds):.3f} s (from {min(seconds):.3f} to {max(seconds):.3f})")
-    for name in steps:
-        if name != "two passes":
-            ratios = [a / b for a, b in zip(times["two passes"], times[name], strict=True)]
-            print(f"two passes / {name}: median {statistics.median(ratios):.2f}")
+    for base in (args.methods[0], "release"):
+        for name in steps:
+            if name != base and base in steps:
+                ratios = [a / b for a, b in zip(times[name], times[base], strict=True)]
+                print(f"{name} / {base}: median {statistics.median(ratios):.2f}")
     print(f"peak resident memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20:.2f} GiB")
 
 

@@ -1,0 +1,295 @@
+"""The methods against closed forms, finite differences and the published ASAM code."""
+import os
+
+import mindspore as ms
+import mindspore.ops as ops
+import numpy as np
+import pytest
+from scipy.special import log_softmax, softmax
+
+from losses.methods import METHODS, OBJECTIVES, PERTURBATIONS, create_step, methods_table
+from losses.objectives import IRM, GroupDRO, GroupWeights, REx, WorstGroupSharpness, ood_weights
+from losses.perturbations import NormalNumbers
+from tests import crosscheck
+from utils.errors import UserError
+
+GOLDEN = os.path.join(os.path.dirname(__file__), "golden", "damp_sam_asam.json")
+GROUPS = {"mixed": [0, 1, 0, 2, 1, 0, 2, 0], "one of a kind": [0, 0, 0, 0, 0, 0, 0, 3], "one": [1] * 8}
+
+
+@pytest.mark.parametrize("case", range(4))
+def test_sam_and_asam_equal_the_damp_authors(case):
+    errors = crosscheck.check_perceptron_case(crosscheck.load_json(GOLDEN)[case])
+    assert max(errors.values()) < 2e-6
+
+
+def cross_entropy(logits, labels):
+    return -log_softmax(logits, 1)[np.arange(len(labels)), labels]
+
+
+def group_losses(logits, labels, groups):
+    losses = cross_entropy(logits, labels)
+    return {s: losses[groups == s].mean() for s in sorted(set(groups.tolist()))}
+
+
+def irm_formula(penalty):
+    def value(logits, labels, groups):
+        total = []
+        derivative = (softmax(logits, 1) * logits).sum(1) - logits[np.arange(len(labels)), labels]
+        for s, loss in group_losses(logits, labels, groups).items():
+            own = derivative[groups == s]
+            square = own[0::2].mean() * own[1::2].mean() if len(own) > 1 else 0
+            total.append(loss + penalty * square)
+        return np.mean(total)
+    return value
+
+
+def rex_formula(beta):
+    def value(logits, labels, groups):
+        losses = np.array(list(group_losses(logits, labels, groups).values()))
+        return losses.mean() + beta * losses.var()
+    return value
+
+
+def group_dro_formula(logits, labels, groups):
+    losses = group_losses(logits, labels, groups)
+    return sum(losses.values()) / 4  # all weights are still 1/4
+
+
+@pytest.mark.parametrize("groups", GROUPS.values(), ids=GROUPS)
+@pytest.mark.parametrize("objective, formula", [
+    (lambda: IRM(4, 7.0, 0), irm_formula(7.0)), (lambda: IRM(4, 7.0, 100), irm_formula(1.0)),
+    (lambda: REx(4, 3.0), rex_formula(3.0)), (lambda: GroupDRO(4, 0.0), group_dro_formula)],
+    ids=["irm", "irm annealing", "rex", "group_dro"])
+def test_objective_and_its_gradient(objective, formula, groups):
+    rng = np.random.RandomState(0)
+    logits, labels, groups = rng.standard_normal((8, 5)), rng.randint(0, 5, 8), np.array(groups)
+    objective = objective()
+
+    def risk(tensor):
+        losses = ops.cross_entropy(tensor, ms.Tensor(labels, ms.int32), reduction="none")
+        return objective.risk(losses, tensor, ms.Tensor(labels, ms.int32), ms.Tensor(groups, ms.int32))
+    objective.observe(ms.Tensor(cross_entropy(logits, labels), ms.float32), ms.Tensor(groups, ms.int32))
+    value, gradient = ms.value_and_grad(risk)(ms.Tensor(logits, ms.float32))
+    np.testing.assert_allclose(value.asnumpy(), formula(logits, labels, groups), rtol=2e-5)
+    numeric = np.zeros_like(logits)
+    for place in np.ndindex(logits.shape):
+        shift = np.zeros_like(logits)
+        shift[place] = 1e-5
+        numeric[place] = (formula(logits + shift, labels, groups) - formula(logits - shift, labels, groups)) / 2e-5
+    np.testing.assert_allclose(gradient.asnumpy(), numeric, atol=2e-5 * max(1, np.abs(numeric).max()))
+
+
+def test_ood_weights():
+    rng = np.random.RandomState(0)
+    first, second = rng.standard_normal((2, 8, 5)).astype(np.float32)
+    score = softmax(first, 1).max(1) - softmax(second, 1).max(1)
+    scaled = (score - score.min()) / (score.max() - score.min())
+    ours = ood_weights(ms.Tensor(first), ms.Tensor(second)).asnumpy()
+    np.testing.assert_allclose(ours, scaled / scaled.mean(), rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(ood_weights(ms.Tensor(first), ms.Tensor(first)).asnumpy(), np.ones(8))
+
+
+def test_last_seen_keeps_an_absent_distribution_growing():
+    release, cure = GroupWeights(3, 0.1), GroupWeights(3, 0.1, last_seen=True)
+    losses, groups = ms.Tensor([1.0, 5.0], ms.float32), ms.Tensor([0, 2], ms.int32)
+    for weights in (release, cure):
+        weights.observe(losses, groups)
+        for _ in range(20):
+            weights.observe(losses[:1], groups[:1])
+    expected = np.exp(0.1 * 21 * np.array([1.0, 0.0, 5.0]))
+    np.testing.assert_allclose(cure.adv_probs.asnumpy(), expected / expected.sum(), rtol=1e-4)
+    assert release.adv_probs.asnumpy()[2] < 0.2 < 0.9 < cure.adv_probs.asnumpy()[2]
+
+
+PARAMS = {"dense1": {"kernel": 1, "bias": 2}, "norm": {"scale": 3}, "dense2": {"kernel": 4, "bias": 5}}
+SHAPES = {1: (6, 16), 2: (16,), 3: (16,), 4: (16, 4), 5: (4,)}
+
+
+def perceptron_params(values=None):
+    def draw(seed):
+        if values is not None:
+            return np.full(SHAPES[seed], values)
+        return np.random.RandomState(seed).standard_normal(SHAPES[seed]) * 0.5
+    return {layer: {name: draw(seed) for name, seed in names.items()} for layer, names in PARAMS.items()}
+
+
+def example(k=0):
+    rng = np.random.RandomState(100 + k)
+    return (ms.Tensor(rng.standard_normal((12, 6)), ms.float32), ms.Tensor(rng.randint(0, 4, 12), ms.int32),
+            ms.Tensor(np.arange(12) % 3, ms.int32))
+
+
+def train(method, steps=3, values=None, shuffle=False, **options):
+    """Weights after some steps of a perceptron, by plain gradient descent; the step, too."""
+    options = {"lr": 0.1, "momentum": 0.0, "weight_decay": 0.0, **options}
+    network = crosscheck.Perceptron(perceptron_params(values))
+    step = create_step(crosscheck.settings(method, **options), network, 3)
+    for k in range(steps):
+        x, y, groups = example(k)
+        if shuffle:
+            groups = ms.Tensor(np.random.RandomState(k).permutation(groups.asnumpy()))
+        step.run_batch(x, y, groups)
+    return {p.name: p.asnumpy() for p in network.get_parameters()}, step
+
+
+def assert_same(one, two, exact=True):
+    for name in one:
+        if exact:
+            assert one[name].tobytes() == two[name].tobytes(), name
+        else:
+            np.testing.assert_allclose(one[name], two[name], rtol=2e-5, atol=2e-6, err_msg=name)
+
+
+def difference(one, two):
+    return max(np.abs(one[name] - two[name]).max() for name in one)
+
+
+@pytest.fixture(scope="module")
+def erm():
+    return train("erm")[0]
+
+
+def test_damp_without_noise_is_erm_bit_for_bit(erm):
+    assert_same(train("damp", sigma=0.0)[0], erm)
+    assert_same(train("daap", sigma=0.0)[0], erm)
+
+
+def test_damp_leaves_the_weights_and_draws_anew_every_step():
+    start = {name: p.asnumpy() for name, p in crosscheck.Perceptron(perceptron_params()).parameters_dict().items()}
+    after, step = train("damp", lr=1e-30)
+    assert difference(start, after) < 1e-25
+    losses = [step.run_batch(*example(0))[0] for _ in range(3)]
+    assert len({loss.tobytes() for loss in losses}) == 3
+
+
+def test_damp_repeats_and_depends_on_the_seed():
+    one, two, other = train("damp")[0], train("damp")[0], train("damp", seed=1)[0]
+    assert_same(one, two)
+    assert difference(one, other) > 1e-3
+
+
+def test_damp_has_one_noise_for_each_sub_batch_and_averages():
+    """With the same data in each sub-batch, losses differ between them and the step is the mean of their steps."""
+    network = crosscheck.Perceptron(perceptron_params())
+    step = create_step(crosscheck.settings("damp", num_sub_batches=3, momentum=0.0), network, 3)
+    x, y, groups = (ops.concat((t[:4],) * 3) for t in example())
+    losses = step.run_batch(x, y, groups)[0].reshape(3, 4)
+    assert np.abs(losses[0] - losses[1]).max() > 1e-3 and np.abs(losses[1] - losses[2]).max() > 1e-3
+
+
+def test_sub_batches_without_perturbation_are_the_batch(erm):
+    assert_same(train("erm", num_sub_batches=3)[0], erm, exact=False)
+
+
+def test_noise_skips_biases():
+    start = perceptron_params()
+    network = crosscheck.Perceptron(start)
+    step = create_step(crosscheck.settings("damp", sigma=0.5), network, 3)
+    perturbed = step.perturbation.construct(step.weights)
+    names = [p.name for p in step.weights]
+    for name, tensor, weight in zip(names, perturbed, step.weights, strict=True):
+        ratio = tensor.asnumpy() / weight.asnumpy()
+        if name.endswith("bias"):
+            np.testing.assert_array_equal(ratio, np.ones_like(ratio))
+        else:
+            assert 0.2 < ratio.std() < 0.9
+
+
+def test_damp_follows_the_gradient_at_the_noisy_weights():
+    """Softmax regression: the step is -lr times the analytic gradient at w (1 + s n), not multiplied by the noise."""
+    rng = np.random.RandomState(0)
+    kernel, bias = rng.standard_normal((6, 4)), rng.standard_normal(4)
+    network = crosscheck.Dense(kernel, bias)
+    step = create_step(crosscheck.settings("damp", sigma=0.5, momentum=0.0, weight_decay=0.0, seed=9), network, 3)
+    x, y, groups = example()
+    step.run_batch(x, y, groups)
+    noise = NormalNumbers(kernel.size + bias.size, seed=9)().asnumpy()[:kernel.size].reshape(kernel.shape)
+    x, y = x.asnumpy().astype(float), y.asnumpy()
+    error = softmax(x @ (kernel * (1 + 0.5 * noise)) + bias, 1) - np.eye(4)[y]
+    np.testing.assert_allclose(network.kernel.asnumpy() - kernel, -0.1 * x.T @ error / 12, atol=1e-6)
+    np.testing.assert_allclose(network.bias.asnumpy() - bias, -0.1 * error.mean(axis=0), atol=1e-6)
+
+
+def test_normal_numbers():
+    numbers = NormalNumbers(100001, seed=3)
+    one, two = numbers().asnumpy().astype(float), numbers().asnumpy().astype(float)
+    for x in (one, two):
+        assert abs(x.mean()) < 4 / np.sqrt(x.size) and abs(x.var() - 1) < 4 * np.sqrt(2 / x.size)
+        assert abs((x ** 4).mean() - 3) < 0.15 and 4 < np.abs(x).max() < 6
+        for lag in (1, 2, 50000, 50001):
+            assert abs(np.corrcoef(x[lag:], x[:-lag])[0, 1]) < 5 / np.sqrt(x.size - lag)
+    assert abs(np.corrcoef(one, two)[0, 1]) < 4 / np.sqrt(one.size)
+    resumed = NormalNumbers(100001, seed=3)
+    ops.assign(resumed.calls, ms.Tensor(1, ms.int32))
+    np.testing.assert_array_equal(resumed().asnumpy(), two.astype(np.float32))
+
+
+def test_agnostic_does_not_read_the_distributions():
+    assert_same(train("sharpdro", distribution_agnostic=True)[0],
+                train("sharpdro", distribution_agnostic=True, shuffle=True)[0])
+    assert difference(train("sharpdro")[0], train("sharpdro", shuffle=True)[0]) > 1e-6
+
+
+def test_sharpdro_without_ascent_is_erm_plus_group_dro():
+    """With rho = 0 the step follows grad L + grad sum_s q_s L_s."""
+    start = {name: p.asnumpy() for name, p in crosscheck.Perceptron(perceptron_params()).parameters_dict().items()}
+    both, erm, dro = (train(method, steps=1, **options)[0] for method, options in (
+        ("sharpdro", {"rho": 0.0}), ("erm", {}), ("group_dro", {})))
+    assert_same({name: both[name] - start[name] for name in start},
+                {name: erm[name] + dro[name] - 2 * start[name] for name in start}, exact=False)
+
+
+def test_group_dro_with_a_still_adversary_is_the_balanced_mean(erm):
+    """The example has four samples of each of three distributions, so the balanced mean is the mean."""
+    assert_same(train("group_dro", step_size=0.0)[0], erm, exact=False)
+
+
+def test_asam_on_weights_of_size_one_is_sam():
+    assert_same(train("asam", steps=1, values=1.0, rho=0.3)[0], train("sam", steps=1, values=1.0, rho=0.3)[0])
+
+
+def test_worst_case_risk_is_group_dro_with_ascent():
+    assert_same(train("sharpdro", risk="worst_case", rho=0.05)[0], train("group_dro", perturbation="l2", rho=0.05)[0])
+
+
+@pytest.mark.parametrize("objective, perturbation", [
+    (o, p) for o in OBJECTIVES for p in PERTURBATIONS if (len(o) + len(p)) % 3 == 0])
+def test_pairs_that_no_method_has(objective, perturbation):
+    after, _ = train("erm", objective=objective, perturbation=perturbation)
+    assert all(np.isfinite(value).all() for value in after.values())
+    assert difference(after, train("erm", steps=0)[0]) > 1e-3
+
+
+def test_rows_name_parts_and_passes():
+    for method in METHODS.values():
+        assert method.objective in OBJECTIVES and method.perturbation in PERTURBATIONS
+    assert {name: METHODS[name].passes for name in ("erm", "damp", "sam", "asam", "sharpdro")} == {
+        "erm": 1, "damp": 1, "sam": 2, "asam": 2, "sharpdro": 2}
+
+
+def test_readme_has_the_table_of_methods():
+    with open(os.path.join(os.path.dirname(__file__), "..", "README.md"), encoding="utf-8") as file:
+        assert methods_table() in file.read()
+
+
+def test_defaults_depend_on_the_data_set():
+    assert crosscheck.settings("sam").rho == 0.045
+    assert crosscheck.settings("asam", dataset="cifar100").rho == 2.0
+    assert crosscheck.settings("damp", dataset="photos").sigma == 0.2
+
+
+@pytest.mark.parametrize("options, culprit", [
+    ({"method": "damp", "is_adaptive": True}, "--is_adaptive"),
+    ({"method": "erm", "distribution_agnostic": True}, "--distribution_agnostic"),
+    ({"method": "sharpdro", "distribution_agnostic": True, "risk": "worst_case"}, "--risk"),
+])
+def test_options_that_exclude_each_other(options, culprit):
+    with pytest.raises(UserError, match=culprit):
+        crosscheck.settings(**options)
+
+
+def test_sharpness_with_one_distribution_is_its_mean():
+    objective = WorstGroupSharpness(1, 0.0)
+    gain = objective.sharpness(ms.Tensor([3.0, 5.0]), None, ms.Tensor([1.0, 1.0]), None, ms.Tensor([0, 0], ms.int32))
+    assert float(gain.asnumpy()) == 3.0

@@ -100,8 +100,8 @@ class GroupWeights(nn.Cell):
         return (self.adv_probs * means).sum()
 
 
-class GroupDRO(Objective):
-    """sum_s q_s L_s with q moved toward large losses (Sagawa 2020; SharpDRO paper, Eq. 4)."""
+class GroupWeighted(Objective):
+    """What objectives with weights over distributions share; the arguments are those of `GroupWeights`."""
 
     def __init__(self, num_groups, step_size, last_seen=False):
         super().__init__()
@@ -109,6 +109,10 @@ class GroupDRO(Objective):
 
     def observe(self, losses, groups):
         return self.group_weights.observe(losses, groups)
+
+
+class GroupDRO(GroupWeighted):
+    """sum_s q_s L_s with q moved toward large losses (Sagawa 2020; SharpDRO paper, Eq. 4)."""
 
     def risk(self, losses, logits, labels, groups):
         return self.group_weights(losses, groups)
@@ -180,7 +184,7 @@ class IRM(Objective):
         return (present * (means + factor * halves[0] * halves[1])).sum() / ops.maximum(present.sum(), 1)
 
 
-class WorstGroupSharpness(Objective):
+class WorstGroupSharpness(GroupWeighted):
     """SharpDRO (Huang 2023) with known distributions, as the release computes it.
 
     First pass: L = mean loss at the weights. Second pass: R = sum_s q_s mean_s(loss at the perturbed weights - loss at
@@ -188,13 +192,6 @@ class WorstGroupSharpness(Objective):
     """
 
     is_sharpness = True
-
-    def __init__(self, num_groups, step_size, last_seen=False):
-        super().__init__()
-        self.group_weights = GroupWeights(num_groups, step_size, last_seen)
-
-    def observe(self, losses, groups):
-        return self.group_weights.observe(losses, groups)
 
     def risk(self, losses, logits, labels, groups):
         return losses.mean()

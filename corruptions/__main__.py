@@ -1,4 +1,5 @@
 """The corruption generators from the command line: python -m corruptions --help"""
+import argparse
 import os
 from dataclasses import asdict
 
@@ -78,11 +79,11 @@ def options_of(args):
 def corruption_names(text):
     names = list(CORRUPTIONS) if text == "all" else [text]
     if not set(names) <= set(CORRUPTIONS):
-        raise cli.argparse.ArgumentTypeError(f"unknown corruption {text!r}; there are all, {', '.join(CORRUPTIONS)}")
+        raise argparse.ArgumentTypeError(f"unknown corruption {text!r}; there are all, {', '.join(CORRUPTIONS)}")
     return names
 
 
-class Names(cli.argparse.Action):
+class Names(argparse.Action):
     """Collect the names of a list in which 'all' stands for every corruption."""
 
     def __call__(self, parser, namespace, values, option_string=None):
@@ -119,7 +120,7 @@ def parse_args(argv):
 
     for command in (dataset, folder, array, picture):
         command.add_argument("-c", "--corruption", nargs="+", type=corruption_names, action=Names, metavar="NAME",
-                             default=list(CORRUPTIONS) if command is picture else cli.argparse.SUPPRESS,
+                             default=list(CORRUPTIONS) if command is picture else argparse.SUPPRESS,
                              required=command is not picture,
                              help="all, or names out of " + ", ".join(CORRUPTIONS))
         if command is not dataset:

@@ -86,7 +86,8 @@ def write_arrays(images, paths, name, seed, options, workers, show_progress, tit
             file = stack.enter_context(open(partial, "ab"))
             lock(file, path)
             record = read_json(journal)
-            if record is None or record != {**settings, "done": record.get("done")}:
+            is_new = os.fstat(file.fileno()).st_size < len(header)
+            if is_new or record is None or record != {**settings, "done": record.get("done")}:
                 record = {**settings, "done": 0}
                 file.truncate(0)
                 file.write(header)

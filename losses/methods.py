@@ -21,10 +21,12 @@ class Part:
         create (callable): of an objective, (args, num_groups) to a cell; of a perturbation, (args, weights) to a cell
             or None.
         summary (str): what it is, for the help.
+        second_pass (bool): it needs a pass at the weights before the one that it is about.
     """
 
     create: Callable
     summary: str
+    second_pass: bool = False
 
 
 def _last_seen(args):
@@ -48,17 +50,20 @@ OBJECTIVES = {
     "rex": Part(lambda args, groups: objectives.REx(groups, args.rex_beta),
                 "losses of the distributions + their variance"),
     "sharpdro": Part(lambda args, groups: objectives.WorstGroupSharpness(groups, args.step_size, _last_seen(args)),
-                     "mean loss + sharpness, weighted toward the worst distribution"),
+                     "mean loss + sharpness, weighted toward the worst distribution", second_pass=True),
     "sharpdro_agnostic": Part(lambda args, groups: objectives.AgnosticSharpness(),
-                              "mean loss + sharpness, weighted toward samples that lose confidence"),
+                              "mean loss + sharpness, weighted toward samples that lose confidence",
+                              second_pass=True),
 }
 
 PERTURBATIONS = {
     "none": Part(lambda args, weights: None, "gradient at the weights"),
-    "l2": Part(_ascent(lambda name: False), "ascent of length --rho along the gradient"),
-    "sign": Part(lambda args, weights: perturbations.SignAscent(args.rho), "ascent by --rho along the gradient's sign"),
-    "adaptive": Part(_ascent(lambda name: True), "l2 ascent scaled by the weights"),
-    "asam": Part(_ascent(perturbations.is_scale), "l2 ascent scaled by the weights, biases not scaled"),
+    "l2": Part(_ascent(lambda name: False), "ascent of length --rho along the gradient", second_pass=True),
+    "sign": Part(lambda args, weights: perturbations.SignAscent(args.rho), "ascent by --rho along the gradient's sign",
+                 second_pass=True),
+    "adaptive": Part(_ascent(lambda name: True), "l2 ascent scaled by the weights", second_pass=True),
+    "asam": Part(_ascent(perturbations.is_scale), "l2 ascent scaled by the weights, biases not scaled",
+                 second_pass=True),
     "multiplicative": Part(_noise(True), "weights times normal noise of --sigma around 1"),
     "additive": Part(_noise(False), "weights plus normal noise of --sigma"),
 }
@@ -83,8 +88,7 @@ class Method:
     @property
     def passes(self):
         """Forward and backward passes of a step."""
-        ascends = self.perturbation in ("l2", "sign", "adaptive", "asam")
-        return 2 if ascends or self.objective.startswith("sharpdro") else 1
+        return 2 if OBJECTIVES[self.objective].second_pass or PERTURBATIONS[self.perturbation].second_pass else 1
 
 
 METHODS = {

@@ -102,6 +102,23 @@ def test_array_starts_anew_when_the_images_have_changed(array, tmp_path):
     np.testing.assert_array_equal(np.load(path), corrupt(array, "fog", 1, 0))
 
 
+def test_array_starts_anew_when_only_its_journal_is_left(array, tmp_path, monkeypatch):
+    monkeypatch.setattr("corruptions.files.CHUNK_PIXELS", 100 * 16 * 16)
+    path = str(tmp_path / "fog.npy")
+    real = corruptions.files.corrupt_range
+
+    def stops_early(images, name, severity, seed, start, options):
+        if start == 200:
+            raise KeyboardInterrupt
+        return real(images, name, severity, seed, start, options)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("corruptions.files.corrupt_range", stops_early)
+        write_arrays(array, {1: path}, "fog", 0, Options(), 1, False, "")
+    os.remove(partial_path(path))
+    write_arrays(array, {1: path}, "fog", 0, Options(), 1, False, "")
+    np.testing.assert_array_equal(np.load(path), corrupt(array, "fog", 1, 0))
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_folder(folder, tmp_path, workers):
     out = str(tmp_path / "out")

@@ -10,6 +10,7 @@ from scipy.special import log_softmax, softmax
 from losses.methods import METHODS, OBJECTIVES, PERTURBATIONS, create_step, methods_table
 from losses.objectives import IRM, GroupDRO, GroupWeights, REx, WorstGroupSharpness, ood_weights
 from losses.perturbations import NormalNumbers
+from losses.step import TwoPassStep
 from tests import crosscheck
 from utils.errors import UserError
 
@@ -256,7 +257,9 @@ def test_worst_case_risk_is_group_dro_with_ascent():
 @pytest.mark.parametrize("objective, perturbation", [
     (o, p) for o in OBJECTIVES for p in PERTURBATIONS if (len(o) + len(p)) % 3 == 0])
 def test_pairs_that_no_method_has(objective, perturbation):
-    after, _ = train("erm", objective=objective, perturbation=perturbation)
+    after, step = train("erm", objective=objective, perturbation=perturbation)
+    needs_two = OBJECTIVES[objective].second_pass or PERTURBATIONS[perturbation].second_pass
+    assert isinstance(step, TwoPassStep) == needs_two
     assert all(np.isfinite(value).all() for value in after.values())
     assert difference(after, train("erm", steps=0)[0]) > 1e-3
 

@@ -9,7 +9,7 @@ import mindspore.nn as nn
 
 from losses import objectives, perturbations
 from losses.step import create_train_step
-from utils import cli
+from utils import cli, device
 from utils.errors import UserError
 
 
@@ -38,7 +38,7 @@ def _ascent(scaled):
 
 
 def _noise(multiplicative):
-    return lambda args, weights: perturbations.Noise(args.sigma, multiplicative, weights, args.seed)
+    return lambda args, weights: perturbations.Noise(args.sigma, multiplicative, weights, args.seed, device.rank())
 
 
 OBJECTIVES = {

@@ -118,24 +118,26 @@ class SignAscent(nn.Cell):
 
 
 class NormalNumbers(nn.Cell):
-    """A vector of standard normal numbers that depends on a seed and on how often it was called, and nothing else.
+    """A vector of standard normal numbers that depends on a seed, on the device's rank and on how often it was called,
+    and on nothing else.
 
-    A hash of the position, the call and the seed gives uniform numbers, Box and Muller's formula makes them normal. The
-    count of calls is a Parameter, so a resumed run draws what an uninterrupted one would; MindSpore's own generators
-    keep their state where no checkpoint reaches it.
+    A hash of the position, the call, the rank and the seed gives uniform numbers, Box and Muller's formula makes them
+    normal. The count of calls is a Parameter, so a resumed run draws what an uninterrupted one would; MindSpore's own
+    generators keep their state where no checkpoint reaches it.
 
     Args:
-        size (int): length of the vector.
+        size (int): least length of the vector; an odd one is rounded up.
         seed (int): 0 to 2^32 - 1.
+        rank (int): number of this device among those that train together; each draws numbers of its own.
     """
 
-    def __init__(self, size, seed):
+    def __init__(self, size, seed, rank=0):
         super().__init__()
-        self.size = size
         self.positions = ms.Tensor(np.arange((size + 1) // 2, dtype=np.uint32) * np.uint32(0x9E3779B9))  # spread out
         self.seed = ms.Tensor(seed, ms.uint32)
+        self.rank = ms.Tensor(rank, ms.uint32)
         self.calls = Parameter(ms.Tensor(0, ms.int32), name="noise_calls", requires_grad=False)
-        self.shifts = (ms.Tensor(16, ms.uint32), ms.Tensor(15, ms.uint32), ms.Tensor(8, ms.uint32))
+        self.shifts = (ms.Tensor(16, ms.uint32), ms.Tensor(15, ms.uint32))
         self.factors = (ms.Tensor(0x7FEB352D, ms.uint32), ms.Tensor(0x846CA68B, ms.uint32))
 
     def mix(self, x):
@@ -145,16 +147,16 @@ class NormalNumbers(nn.Cell):
         return ops.bitwise_xor(x, ops.bitwise_right_shift(x, self.shifts[0]))
 
     def uniform(self, key):
-        """float32 in (0, 1) for every position."""
-        bits = self.mix(self.positions + key)
-        return (ops.bitwise_right_shift(bits, self.shifts[2]).astype(ms.float32) + 0.5) * (1 / 2 ** 24)
+        """float32 in (0, 1] for every position."""
+        return (self.mix(self.positions + key).astype(ms.float32) + 0.5) * (1 / 2 ** 32)
 
     def construct(self):
         call = ops.assign_add(self.calls, ms.Tensor(1, ms.int32)).astype(ms.uint32)
-        key = self.mix(self.mix(self.seed) + call)
+        key = self.mix(self.mix(self.mix(self.seed) + self.rank) + call)
         radius = ops.sqrt(-2 * ops.log(self.uniform(key)))
         angle = 2 * math.pi * self.uniform(self.mix(key + self.factors[0]))
-        return ops.concat((radius * ops.cos(angle), radius * ops.sin(angle)))[:self.size]
+        # Not cut to an odd length: on CPU, a slice that keeps the whole vector takes longer than all of the above.
+        return ops.concat((radius * ops.cos(angle), radius * ops.sin(angle)))
 
 
 class Noise(nn.Cell):
@@ -168,17 +170,18 @@ class Noise(nn.Cell):
         multiplicative (bool): multiply the weights, or else add to them.
         weights (ParameterTuple): the network's weights.
         seed (int): seed of the noise.
+        rank (int): number of this device among those that train together.
     """
 
     needs_gradient = False
 
-    def __init__(self, sigma, multiplicative, weights, seed):
+    def __init__(self, sigma, multiplicative, weights, seed, rank=0):
         super().__init__()
         self.sigma = sigma
         self.noisy = tuple(is_scale(weight.name) for weight in weights)
         stops = np.cumsum([weight.size for weight in weights]).tolist()
         self.starts, self.stops = (0, *stops[:-1]), tuple(stops)  # of each weight's part of one long vector
-        self.numbers = NormalNumbers(stops[-1], seed)
+        self.numbers = NormalNumbers(stops[-1], seed, rank)
         self.apply_noise = _multiply if multiplicative else _add_noise
         self.hyper_map = ops.HyperMap()
 

@@ -224,6 +224,8 @@ def test_normal_numbers():
     resumed = NormalNumbers(100001, seed=3)
     ops.assign(resumed.calls, ms.Tensor(1, ms.int32))
     np.testing.assert_array_equal(resumed().asnumpy(), two.astype(np.float32))
+    elsewhere = NormalNumbers(100001, seed=3, rank=1)().asnumpy()
+    assert max(abs(np.corrcoef(elsewhere, x)[0, 1]) for x in (one, two)) < 4 / np.sqrt(one.size)
 
 
 def test_agnostic_does_not_read_the_distributions():

@@ -11,6 +11,7 @@ if tuple(int(part) for part in MINDSPORE_VERSION.split(".")[:2]) >= (2, 9):
     os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
 
 import mindspore as ms  # noqa: E402
+from mindspore.communication import GlobalComm, get_rank  # noqa: E402
 
 from utils.errors import UserError  # noqa: E402
 
@@ -22,6 +23,11 @@ TARGETS = ("Ascend", "GPU", "CPU")
 def available_targets():
     """The devices of this machine that the installed MindSpore can use, best first."""
     return [target for target in TARGETS if ms.hal.is_available(target)]
+
+
+def rank():
+    """Number of this device among those that train together (`msrun`), 0 where it is the only one."""
+    return get_rank() if GlobalComm.INITED else 0
 
 
 def set_up_device(target, seed):

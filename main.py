@@ -1,30 +1,34 @@
 """Train and evaluate: python main.py --num_severity 6 -c gaussian_noise -d cifar10"""
-import resource
+import argparse
 import time
+from dataclasses import dataclass
 
 import numpy as np
 from tqdm import tqdm
 
-from utils.device import MINDSPORE_VERSION, TARGETS, set_up_device
+from utils.device import TARGETS, set_seed, set_up_device
 from corruptions import CORRUPTIONS
 from dataset import SOURCES
 from dataset.corrupted import load_corrupted
 from dataset.pipeline import SAMPLINGS, EvaluationBatches, TrainBatches, batches, release_pages
-from dataset.poisson import write_split
+from dataset.poisson import Split, write_split
 from dataset.prepare_dataset import counts_table, sample_split
-from losses.methods import METHODS, add_method_arguments, create_step, resolve
+from dataset.source import Source
+from losses.methods import METHODS, create_step
+from losses.options import add_method_arguments, add_training_arguments, resolve
+from losses.stage_one import error_set, infer_environments
 from losses.step import EvaluationStep
 from models import MODELS, create_model
 from utils import cli
-from utils.checkpoint import save_checkpoint
+from utils.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from utils.errors import UserError
-from utils.figures import plot_accuracy_by_severity
-from utils.files import write_json
-from utils.logs import EvaluationLog, RunFolder, TrainLog
-from utils.schedule import set_learning_rate, step_schedule
+from utils.logs import EvaluationLog, RunFolder, TrainLog, new_folder
+from utils.report import percentages, report_found, report_results
+from utils.schedule import SCHEDULES, set_learning_rate
+from utils.settings import resumed_settings, write_settings
 
 
-def parse_args(argv=None):
+def create_parser():
     parser = cli.Parser(prog="main.py", description="Train an image classifier on photon-limited corruptions, most "
                         "images clean and few severely corrupted, and measure its accuracy at every severity.")
     cli.add_data_arguments(parser, sorted(SOURCES), list(CORRUPTIONS))
@@ -33,18 +37,14 @@ def parse_args(argv=None):
                              "dataset/prepare_dataset.py")
     parser.add_argument("--augment_data", action="store_true",
                         help="besides flipping, crop training images at random after padding by 1/8")
+    parser.add_argument("--aug_corruption", choices=list(CORRUPTIONS), metavar="NAME", default=None,
+                        help="corruption of half of every batch in method corrupt_aug (default: that of -c)")
     parser.add_argument("-m", "--model", choices=sorted(MODELS), default="wideresnet",
                         help="network; wideresnet is WRN-28-2, wideresnet10 is WRN-10-1, for CPUs")
     parser.add_argument("--sampling", choices=SAMPLINGS, default="uniform",
                         help="training images are drawn with equal chance, or every distribution is")
     add_method_arguments(parser)
-    parser.add_argument("--total_epoch", type=cli.positive_int, default=200, help="epochs")
-    parser.add_argument("-b", "--batch_size", type=cli.positive_int, default=100, help="training images in a batch")
-    parser.add_argument("--lr", type=cli.positive_float, default=0.1,
-                        help="initial learning rate, times 0.2 at 30, 60 and 80 %% of the epochs")
-    parser.add_argument("--momentum", type=cli.fraction, default=0.9, help="momentum of SGD")
-    parser.add_argument("--nesterov", action="store_true", help="Nesterov's momentum, as in the DAMP paper")
-    parser.add_argument("--weight_decay", type=cli.non_negative_float, default=5e-4, help="l2 penalty on all weights")
+    add_training_arguments(parser)
     parser.add_argument("--eval_batch_size", type=cli.positive_int, default=128,
                         help="images in a batch of an evaluation")
     parser.add_argument("--eval_every", type=cli.positive_int, default=1, metavar="N",
@@ -55,12 +55,25 @@ def parse_args(argv=None):
                         help="write a row of train.csv at every N-th batch of an epoch")
     parser.add_argument("--save_step", type=cli.positive_int, default=50, metavar="N",
                         help="keep a checkpoint after the first epoch and every N-th after it")
-    parser.add_argument("--save_last", action="store_true", help="renew last_model.ckpt after every epoch")
+    parser.add_argument("--save_last", action="store_true",
+                        help="renew last_model.ckpt after every epoch, so that --resume loses at most one")
     parser.add_argument("--save_best", action="store_true",
                         help="renew best_model.ckpt when the mean validation accuracy over severities rises")
+    parser.add_argument("--resume", metavar="FOLDER", default=None,
+                        help="go on with the run in FOLDER from its newest checkpoint; its settings are those of the "
+                             "run and need not be given again")
     parser.add_argument("--device_target", choices=("auto", *TARGETS), default="auto",
                         help="device; auto takes the best that is there")
-    return parser.parse_args(argv)
+    return parser
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a run trains and is evaluated on: clean images, who is corrupted how much, and the corrupted images."""
+
+    source: Source
+    split: Split
+    images: dict  # as `load_corrupted` returns
 
 
 def train_epoch(step, loader, steps, epoch, args, train_log):
@@ -73,37 +86,44 @@ def train_epoch(step, loader, steps, epoch, args, train_log):
     hidden = False if args.show_progress else None
     with tqdm(total=steps, desc=f"epoch {epoch}", unit=" steps", leave=False, disable=hidden) as bar:
         for batch in range(steps):
-            images, labels, groups = next(loader)
+            images, labels, groups, severities = next(loader)
             losses, logits, perturbed_losses, norm, _ = step.run_batch(images, labels, groups)
             if not np.isfinite([losses.sum(), perturbed_losses.sum(), norm]).all():
-                raise UserError(f"the loss is not finite at step {batch} of epoch {epoch}; lower --lr or --rho "
-                                "(checkpoints of earlier epochs are kept)")
+                raise UserError(f"the loss is not finite at step {batch} of epoch {epoch}; lower --lr, or --rho "
+                                "or the weight of a penalty (checkpoints of earlier epochs are kept)")
             total += losses.mean()
             bar.set_postfix(loss=f"{total / (batch + 1):.3f}", refresh=False)
             bar.update()
             if batch % args.log_train == 0:
                 hits = logits.argmax(1) == labels.asnumpy()
-                train_log.write_batch(epoch, batch, losses, hits, groups.asnumpy(), norm, step, args.weight_decay)
+                train_log.write_batch(epoch, batch, losses, hits, severities.asnumpy(), norm, step, args.weight_decay)
     return total / steps
 
 
-def evaluate(step, images, labels, indices, source, args):
-    """Accuracy (0..1), mean loss and number of images at each severity of `images`, over the images at `indices`."""
-    results = []
+def predict(step, images, labels, indices, source, args):
+    """Losses float32 (N,) and logits float32 (N, K) of an `EvaluationStep` for the `images` at `indices`, in order."""
     step.set_train(False)
-    for array in images:
-        data = EvaluationBatches(array, labels, indices, source.mean, source.std, args.eval_batch_size)
-        losses, hits = [], []
-        for batch, batch_labels, count in batches(data, args.num_workers):
-            batch_losses, batch_hits = step(batch, batch_labels)
-            losses.append(batch_losses.asnumpy()[:int(count)])
-            hits.append(batch_hits.asnumpy()[:int(count)])
-        release_pages(array)
-        if hits:
-            hits, losses = np.concatenate(hits), np.concatenate(losses)
-            results.append((float(hits.mean()), float(losses.mean(dtype=np.float64)), len(hits)))
-        else:
-            results.append((float("nan"), float("nan"), 0))
+    data = EvaluationBatches(images, labels, indices, source.mean, source.std, args.eval_batch_size)
+    losses, logits = [np.empty(0, np.float32)], [np.empty((0, source.classes), np.float32)]
+    for batch, batch_labels, count in batches(data, args.num_workers):
+        batch_losses, batch_logits = step(batch, batch_labels)
+        losses.append(batch_losses.asnumpy()[:int(count)])
+        logits.append(batch_logits.asnumpy()[:int(count)])
+    release_pages(images)
+    return np.concatenate(losses), np.concatenate(logits)
+
+
+def evaluate(step, data, part, args):
+    """Accuracy (0..1), mean loss and number of images at each severity of 'val' or 'test'; nan where there is none."""
+    source = data.source
+    kind, indices = ("train", data.split.validation) if part == "val" else ("test", np.arange(len(source.labels[part])))
+    labels = source.labels[kind]
+    results = []
+    for images in data.images[kind]:
+        losses, logits = predict(step, images, labels, indices, source, args)
+        hits = logits.argmax(1) == labels[indices]
+        results.append((float(hits.mean()), float(losses.mean(dtype=np.float64)), len(hits)) if len(hits) else
+                       (float("nan"), float("nan"), 0))
     return results
 
 
@@ -112,20 +132,19 @@ def run_title(args):
     method = METHODS[args.method]
     if (args.objective, args.perturbation) == (method.objective, method.perturbation):
         return args.method
-    return f"{args.objective} x {args.perturbation}"
-
-
-def percentages(results):
-    return " ".join(f"{100 * accuracy:5.1f}" for accuracy, _, _ in results)
+    pair = f"{args.objective} x {args.perturbation}"
+    return pair if method.data == "plain" else f"{args.method} {pair}"
 
 
 def run(args):
-    resolve(args)
-    if args.batch_size % args.num_sub_batches:
-        raise UserError(f"--num_sub_batches {args.num_sub_batches}: does not divide -b {args.batch_size}; "
-                        "choose a divisor")
-    cli.require_writable_folder("--log_dir", args.log_dir)
-    device = set_up_device(args.device_target, args.seed)
+    if args.resume is None:
+        resolve(args)
+        if args.batch_size % args.num_sub_batches:
+            raise UserError(f"--num_sub_batches {args.num_sub_batches}: does not divide -b {args.batch_size}; "
+                            "choose a divisor")
+        args.aug_corruption = args.aug_corruption or args.corruption
+        cli.require_writable_folder("--log_dir", args.log_dir)
+    device = set_up_device(args.device_target)
 
     source = SOURCES[args.dataset](args.data_dir)
     split = sample_split(args, source.labels["train"])
@@ -134,71 +153,119 @@ def run(args):
                         "give a smaller batch or a larger -n")
     images = load_corrupted(args.data_dir, source, args.corruption, args.num_severity, args.num_workers,
                             args.show_progress)
+    data = Data(source, split, images)
 
-    folder = RunFolder(args.log_dir, f"{args.desc}_dset{args.dataset}_sever{args.num_severity}_corr{args.corruption}_"
-                       f"{run_title(args).replace(' x ', '-')}_{args.model}_seed{args.seed}")
-    write_json(folder.file("config.json"), {**vars(args), "device": device, "mindspore": MINDSPORE_VERSION})
-    write_split(folder.file("split.csv"), split, source.labels["train"])
+    if args.resume is None:
+        method = run_title(args).replace(" x ", "-").replace(" ", "-")
+        folder = RunFolder(new_folder(args.log_dir, f"{args.desc}_dset{args.dataset}_sever{args.num_severity}_corr"
+                                                    f"{args.corruption}_{method}_{args.model}_seed{args.seed}"))
+        write_split(folder.file("split.csv"), split, source.labels["train"])
+        write_settings(folder.file("config.json"), args, device)
+    else:
+        folder = RunFolder(args.resume)
     folder.log(counts_table(split))
+    train(args, folder, data, **treatment(args, folder, data))
+    print(f"\nresults are in {folder.path}")
+
+
+def treatment(args, folder, data):
+    """How the method treats the training data: keyword arguments of `TrainBatches`, some after its stage one."""
+    kind = METHODS[args.method].data
+    if kind == "half_corrupted":
+        return {"corruption": args.aug_corruption}
+    if kind == "plain":
+        # The variant that does without the distributions is not told of them.
+        return {"groups": np.zeros_like(data.source.labels["train"])} if args.distribution_agnostic else {}
+
+    labels = data.source.labels["train"]
+    trained = np.concatenate(data.split.train)
+    logits = stage_one_logits(args, folder, data)
+    found = np.zeros(len(labels), bool)
+    if kind == "error_set":
+        found[trained] = error_set(logits, labels[trained])
+        report_found(folder, kind, "error", data.split, labels, found[trained])
+        return {"repeats": np.where(found, args.jtt_lambda, 1)}
+    probability = infer_environments(logits, labels[trained], args.seed)
+    found[trained] = probability > 0.5
+    report_found(folder, kind, "environment_1", data.split, labels, found[trained], probability=probability)
+    return {"groups": found.astype(np.int32)}
+
+
+def stage_one_logits(args, folder, data):
+    """Logits of the first model for the training images, each at its severity, float32 (N, K); it is read from
+    `--stage_one`, or trained with ERM in the folder `stage_one` of the run.
+    """
+    network = create_model(args.model, data.source.classes)
+    if args.stage_one is not None:
+        load_checkpoint(network, args.stage_one)
+    else:
+        first = argparse.Namespace(**{
+            **vars(args), "method": "erm", "objective": "mean", "perturbation": "none", "num_sub_batches": 1,
+            "total_epoch": args.stage_one_epochs, "eval_every": args.stage_one_epochs, "save_last": True})
+        first_folder = RunFolder(folder.file("stage_one"))
+        folder.log(f"stage one: erm, {args.stage_one_epochs} epochs")
+        train(first, first_folder, data)
+        load_checkpoint(network, first_folder.file("last_model.ckpt"))
+    step = EvaluationStep(network)
+    return np.concatenate([predict(step, images, data.source.labels["train"], indices, data.source, args)[1]
+                           for images, indices in zip(data.images["train"], data.split.train, strict=True)])
+
+
+def train(args, folder, data, **treatment):
+    """Train a network, from the newest checkpoint in the folder if there is one, and report; `treatment` goes to
+    `TrainBatches`.
+    """
+    source, split = data.source, data.split
+    set_seed(args.seed)  # the initial weights do not depend on what was trained before
+    network = create_model(args.model, source.classes)
+    step = create_step(args, network, 2 if METHODS[args.method].data == "environments" else args.num_severity)
+    evaluation = EvaluationStep(network)
+    checkpoint = newest_checkpoint(folder.path)
+    start = load_checkpoint(step, checkpoint) if checkpoint else 0
+    if start:
+        folder.log(f"resumed after epoch {start - 1}, from {checkpoint}")
 
     steps = sum(split.counts) // args.batch_size
-    network = create_model(args.model, source.classes)
-    step = create_step(args, network, args.num_severity)
-    evaluation = EvaluationStep(network)
-    data = TrainBatches(images["train"], source.labels["train"], split, source.mean, source.std, args.batch_size,
-                        range(steps * args.total_epoch), args.seed, args.augment_data, args.sampling)
-    loader = batches(data, args.num_workers)
-    train_log = TrainLog(folder.file("train.csv"), args.num_severity)
-    logs = {part: EvaluationLog(folder, part, args.num_severity) for part in ("val", "test")}
-    parts = {"val": (images["train"], source.labels["train"], split.validation),
-             "test": (images["test"], source.labels["test"], np.arange(len(source.labels["test"])))}
-
-    best, started, results = -1.0, time.time(), {}
-    for epoch in range(args.total_epoch):
-        rate = step_schedule(args.lr, epoch, args.total_epoch)
+    train_batches = TrainBatches(data.images["train"], source.labels["train"], split, source.mean, source.std,
+                                 args.batch_size, range(steps * start, steps * args.total_epoch), args.seed,
+                                 args.augment_data, args.sampling, **treatment)
+    loader = batches(train_batches, args.num_workers)
+    train_log = TrainLog(folder.file("train.csv"), args.num_severity, start)
+    logs = {part: EvaluationLog(folder, part, args.num_severity, start) for part in ("val", "test")}
+    best = logs["val"].best_mean_accuracy()
+    started, results = time.time(), {}
+    for epoch in range(start, args.total_epoch):
+        rate = SCHEDULES[args.schedule](args.lr, epoch, args.total_epoch)
         set_learning_rate(step.optimizer, rate)
         step.set_train()
         loss = train_epoch(step, loader, steps, epoch, args, train_log)
         message = f"epoch {epoch}  lr {rate:.4g}  loss {loss:.4f}"
         last = epoch + 1 == args.total_epoch
         if last or (epoch + 1) % args.eval_every == 0:
-            for part, (part_images, labels, indices) in parts.items():
-                results[part] = evaluate(evaluation, part_images, labels, indices, source, args)
-                logs[part].write(epoch, steps, results[part])
+            for part, log in logs.items():
+                results[part] = evaluate(evaluation, data, part, args)
+                log.write(epoch, steps, results[part])
                 message += f"  {part} {percentages(results[part])}"
             mean = np.mean([accuracy for accuracy, _, _ in results["val"]])
             if args.save_best and mean > best:
                 best = mean
-                save_checkpoint(step, folder.file("best_model.ckpt"))
+                save_checkpoint(step, folder.file("best_model.ckpt"), epoch + 1)
         folder.log(f"{message}  {time.time() - started:.0f} s")
         if epoch % args.save_step == 0:
-            save_checkpoint(step, folder.file(f"{epoch}_model.ckpt"))
+            save_checkpoint(step, folder.file(f"{epoch}_model.ckpt"), epoch + 1)
         if args.save_last:
-            save_checkpoint(step, folder.file("last_model.ckpt"))
-
-    report(folder, args, split, results, time.time() - started)
-
-
-def report(folder, args, split, results, seconds):
-    """Write `results.json` and the figure; print the table of accuracy per severity."""
-    title = run_title(args)
-    write_json(folder.file("results.json"), {
-        "train_images": split.counts, "epochs": args.total_epoch, "seconds": round(seconds, 1),
-        "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20, 2),
-        **{part: {"accuracy": [r[0] for r in rows], "loss": [r[1] for r in rows], "images": [r[2] for r in rows]}
-           for part, rows in results.items()}})
-    plot_accuracy_by_severity(folder.file("accuracy_by_severity.png"), [r[0] for r in results["test"]], split.counts,
-                              f"{title} on {args.dataset}, {args.corruption.replace('_', ' ')}")
-    table = ["", "severity  training images  test accuracy"]
-    table += [f"{s:8d}  {count:15d}  {100 * result[0]:11.2f} %"
-              for s, (count, result) in enumerate(zip(split.counts, results["test"], strict=True))]
-    folder.log("\n".join(table))
-    print(f"\nresults are in {folder.path}")
+            save_checkpoint(step, folder.file("last_model.ckpt"), epoch + 1)
+    if not results:  # killed after the last checkpoint, or resumed without need
+        results = {part: evaluate(evaluation, data, part, args) for part in logs}
+    report_results(folder, args, run_title(args), split, results, time.time() - started)
 
 
 def main(argv=None):
-    args = parse_args(argv)
+    parser = create_parser()
+    args = parser.parse_args(argv)
     with cli.one_line_errors("main.py"):
+        if args.resume is not None:
+            args = resumed_settings(args.resume, args, cli.given_options(parser, argv))
         run(args)
 
 

@@ -6,6 +6,6 @@ image its random numbers and `files.py` writes arrays and folders.
 """
 from corruptions import blur, digital, noise, weather  # noqa: F401, they fill the table
 from corruptions.contract import CORRUPTIONS, Options
-from corruptions.generate import corrupt
+from corruptions.generate import ImageStream, corrupt
 
-__all__ = ["CORRUPTIONS", "Options", "corrupt"]
+__all__ = ["CORRUPTIONS", "ImageStream", "Options", "corrupt"]

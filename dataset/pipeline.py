@@ -9,6 +9,8 @@ import os
 import mindspore.dataset as ds
 import numpy as np
 
+from corruptions import CORRUPTIONS, ImageStream
+
 SAMPLINGS = ("uniform", "balanced")
 
 
@@ -34,19 +36,28 @@ class TrainBatches:
         crop (bool): besides, crop at random after padding each side by 1/8 with the mirrored image.
         sampling (str): 'uniform' draws every image with equal chance, so that severities keep their shares; 'balanced'
             draws every severity that has images with equal chance (group_DRO's `reweight_groups`).
+        repeats (numpy.ndarray): int (N,), how many times as often as others an image is drawn, within its severity if
+            the sampling is balanced; None for once each.
+        groups (numpy.ndarray): int32 (N,), what a step is told of an image's distribution; None for its severity.
+        corruption (str): one half of every batch, chosen at random, is corrupted with this (DAMP paper, Algorithm 2),
+            each image at a severity of its own from 1 to the highest of the split; None for no image.
     """
 
-    columns = ("images", "labels", "groups")
+    columns = ("images", "labels", "groups", "severities")
 
-    def __init__(self, images, labels, split, mean, std, batch_size, steps, seed, crop=False, sampling="uniform"):
+    def __init__(self, images, labels, split, mean, std, batch_size, steps, seed, crop=False, sampling="uniform",
+                 repeats=None, groups=None, corruption=None):
         self.images, self.labels = images, labels
         self.indices = np.concatenate(split.train)
-        self.groups = np.repeat(np.arange(len(split.train), dtype=np.int32), split.counts)
+        self.severities = np.repeat(np.arange(len(split.train), dtype=np.int32), split.counts)
+        self.groups = self.severities if groups is None else groups[self.indices]
         self.mean, self.std = mean, std
         self.batch_size, self.steps, self.seed, self.crop = batch_size, steps, seed, crop
-        self.sampling = sampling
+        self.sampling, self.corruption, self.highest = sampling, corruption, len(split.train) - 1
         self.present = np.flatnonzero(split.counts)
-        self.first = np.cumsum([0, *split.counts])
+        # An image holds as many tickets as it has repeats, those of one severity in a row.
+        self.last_ticket = np.cumsum(np.ones(len(self.indices), int) if repeats is None else repeats[self.indices])
+        self.first_ticket = np.concatenate([[0], self.last_ticket])[np.cumsum([0, *split.counts])]
 
     def __len__(self):
         return len(self.steps)
@@ -55,18 +66,21 @@ class TrainBatches:
         rng = np.random.default_rng((self.seed, self.steps[int(k)]))
         if self.sampling == "balanced":
             drawn = self.present[rng.integers(len(self.present), size=self.batch_size)]
-            picks = rng.integers(self.first[drawn], self.first[drawn + 1])
+            tickets = rng.integers(self.first_ticket[drawn], self.first_ticket[drawn + 1])
         else:
-            picks = rng.integers(len(self.indices), size=self.batch_size)
-        indices, groups = self.indices[picks], self.groups[picks]
+            tickets = rng.integers(self.last_ticket[-1], size=self.batch_size)
+        picks = np.searchsorted(self.last_ticket, tickets, side="right")
+        indices, severities = self.indices[picks], self.severities[picks]
         batch = np.empty((self.batch_size, *self.images[0].shape[1:]), np.uint8)
-        for s in np.unique(groups):
-            batch[groups == s] = self.images[s][indices[groups == s]]
+        for s in np.unique(severities):
+            batch[severities == s] = self.images[s][indices[severities == s]]
         flipped = rng.random(self.batch_size) < 0.5
         batch[flipped] = batch[flipped, :, ::-1]
         if self.crop:
             batch = random_crop(batch, rng)
-        return normalise(batch, self.mean, self.std), self.labels[indices], groups
+        if self.corruption:
+            batch = corrupt_half(batch, self.corruption, self.highest, rng)
+        return normalise(batch, self.mean, self.std), self.labels[indices], self.groups[picks], severities
 
 
 def random_crop(images, rng):
@@ -78,6 +92,18 @@ def random_crop(images, rng):
     rows = tops[:, None] + np.arange(height)
     cols = lefts[:, None] + np.arange(width)
     return padded[np.arange(n)[:, None, None], rows[:, :, None], cols[:, None, :]]
+
+
+def corrupt_half(images, name, highest, rng):
+    """Corrupt one half of a batch, chosen at random, each image at a random severity from 1 to `highest`."""
+    chosen = rng.permutation(len(images))[:len(images) // 2]
+    severities = rng.integers(1, highest + 1, size=len(chosen))
+    images = images.copy()
+    for severity in np.unique(severities):
+        some = chosen[severities == severity]
+        streams = [ImageStream(bits) for bits in rng.bit_generator.spawn(len(some))]
+        images[some] = CORRUPTIONS[name].batch(images[some], int(severity), streams)
+    return images
 
 
 class EvaluationBatches:

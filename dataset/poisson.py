@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from utils.errors import UserError
-from utils.files import replacing
+from utils.files import write_csv
 
 VALIDATION = "validation"
 
@@ -87,10 +87,7 @@ def write_split(path, split, labels):
     for severity, indices in enumerate(split.train):
         severities[indices] = severity
     order = np.concatenate([*split.train, split.validation])
-    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(("index", "label", "severity"))
-        writer.writerows(zip(order.tolist(), labels[order].tolist(), severities[order], strict=True))
+    write_csv(path, {"index": order, "label": labels[order], "severity": severities[order]})
 
 
 def read_split(path, labels, num_severity):

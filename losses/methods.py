@@ -9,8 +9,7 @@ import mindspore.nn as nn
 
 from losses import objectives, perturbations
 from losses.step import create_train_step
-from utils import cli, device
-from utils.errors import UserError
+from utils import device
 
 
 @dataclass(frozen=True)
@@ -69,6 +68,23 @@ PERTURBATIONS = {
 }
 
 
+# How the data are treated before they reach a step.
+DATA = {
+    "plain": "images as they were drawn",
+    "error_set": "images that a first model (stage one) gets wrong are drawn --jtt_lambda times as often",
+    "environments": "two environments, inferred with a first model (stage one), take the place of the distributions",
+    "half_corrupted": "half of every batch is corrupted with --aug_corruption, at random severities",
+}
+
+# Training settings of the two papers' experiments: option to its default.
+RECIPES = {
+    "sharpdro": {"total_epoch": 200, "batch_size": 100, "lr": 0.1, "schedule": "step", "nesterov": False,
+                 "weight_decay": 5e-4, "num_sub_batches": 1},
+    "damp": {"total_epoch": 300, "batch_size": 128, "lr": 0.1, "schedule": "linear", "nesterov": True,
+             "weight_decay": 5e-4, "num_sub_batches": 8},
+}
+
+
 @dataclass(frozen=True)
 class Method:
     """A row of the table.
@@ -78,17 +94,31 @@ class Method:
         perturbation (str): a key of `PERTURBATIONS`.
         source (str): where the method comes from.
         defaults (dict): option to its default for each data set; 'cifar10' stands for all that are not named.
+        data (str): a key of `DATA`.
+        recipe (str): a key of `RECIPES`.
     """
 
     objective: str
     perturbation: str
     source: str
     defaults: dict = field(default_factory=dict)
+    data: str = "plain"
+    recipe: str = "sharpdro"
 
     @property
     def passes(self):
         """Forward and backward passes of a step."""
         return 2 if OBJECTIVES[self.objective].second_pass or PERTURBATIONS[self.perturbation].second_pass else 1
+
+    @property
+    def has_stage_one(self):
+        """Whether another model is trained first."""
+        return self.data in ("error_set", "environments")
+
+    @property
+    def cost(self):
+        """Passes per step, and whether a stage one comes first, as text."""
+        return f"{self.passes} + stage one" if self.has_stage_one else str(self.passes)
 
 
 METHODS = {
@@ -96,98 +126,40 @@ METHODS = {
     "irm": Method("irm", "none", "Arjovsky 2019"),
     "rex": Method("rex", "none", "Krueger 2021"),
     "group_dro": Method("group_dro", "none", "Sagawa 2020"),
-    "sam": Method("mean", "l2", "Foret 2021", {"rho": {"cifar10": 0.045, "cifar100": 0.06}}),
-    "asam": Method("mean", "asam", "Kwon 2021, as in Trinh 2024", {"rho": {"cifar10": 1.0, "cifar100": 2.0}}),
+    "sam": Method("mean", "l2", "Foret 2021", {"rho": {"cifar10": 0.045, "cifar100": 0.06}}, recipe="damp"),
+    "asam": Method("mean", "asam", "Kwon 2021, as in Trinh 2024", {"rho": {"cifar10": 1.0, "cifar100": 2.0}},
+                   recipe="damp"),
     "sharpdro": Method("sharpdro", "l2", "Huang 2023", {"rho": {"cifar10": 0.05}}),
-    "damp": Method("mean", "multiplicative", "Trinh 2024", {"sigma": {"cifar10": 0.2, "cifar100": 0.1}}),
-    "daap": Method("mean", "additive", "Trinh 2024, Algorithm 3"),
+    "jtt": Method("mean", "none", "Liu 2021", data="error_set"),
+    "eiil": Method("irm", "none", "Creager 2021", data="environments"),
+    "damp": Method("mean", "multiplicative", "Trinh 2024", {"sigma": {"cifar10": 0.2, "cifar100": 0.1}},
+                   recipe="damp"),
+    "daap": Method("mean", "additive", "Trinh 2024, Algorithm 3", recipe="damp"),
+    "corrupt_aug": Method("mean", "none", "Trinh 2024, Algorithm 2", data="half_corrupted", recipe="damp"),
 }
 
 
 def methods_table():
     """The methods as a Markdown table, the one in the README."""
-    lines = ["| `--method` | objective | perturbation | passes | defaults on CIFAR-10 / CIFAR-100 | source |",
-             "| --- | --- | --- | --- | --- | --- |"]
+    lines = ["| `--method` | objective | perturbation | data | passes | defaults on CIFAR-10 / CIFAR-100 | `--recipe` "
+             "| source |",
+             "| --- | --- | --- | --- | --- | --- | --- | --- |"]
     for name, method in METHODS.items():
         defaults = ", ".join(f"`--{option}` " + " / ".join(map(str, values.values()))
                              for option, values in method.defaults.items())
-        lines.append(f"| `{name}` | {method.objective} | {method.perturbation} | {method.passes} | {defaults} | "
-                     f"{method.source} |")
+        lines.append(f"| `{name}` | {method.objective} | {method.perturbation} | {method.data} | {method.cost} "
+                     f"| {defaults} | {method.recipe} | {method.source} |")
     return "\n".join(lines) + "\n"
 
 
-# For options that a method's row does not set.
-DEFAULTS = {"rho": 0.05, "sigma": 0.01}
-
-
-def resolve(args):
-    """Fill in what the command line leaves to the method: objective, perturbation, rho and sigma.
-
-    Args:
-        args (argparse.Namespace): method, dataset; objective, perturbation, rho, sigma or None; is_adaptive,
-            distribution_agnostic and risk.
-
-    Raises:
-        UserError: options that exclude each other.
-    """
-    method = METHODS[args.method]
-    args.objective = args.objective or method.objective
-    args.perturbation = args.perturbation or method.perturbation
-    for option, value in DEFAULTS.items():
-        if getattr(args, option) is None:
-            values = method.defaults.get(option, {"cifar10": value})
-            setattr(args, option, values.get(args.dataset, values["cifar10"]))
-    if args.is_adaptive:
-        if args.perturbation not in ("l2", "adaptive"):
-            raise UserError(f"--is_adaptive: scales an l2 ascent, not {args.perturbation}; use --perturbation l2")
-        args.perturbation = "adaptive"
-    if args.distribution_agnostic and args.risk == "worst_case":
-        raise UserError("--risk worst_case: needs known distributions; leave out --distribution_agnostic")
-    if args.distribution_agnostic or args.risk == "worst_case":
-        if args.objective != "sharpdro":
-            flag = "--distribution_agnostic" if args.distribution_agnostic else "--risk worst_case"
-            raise UserError(f"{flag}: is a variant of sharpdro, not of {args.objective}; use --method sharpdro")
-        # With both terms over Q (Eq. 10, 12), their sum is the Q-weighted loss at the perturbed weights.
-        args.objective = "sharpdro_agnostic" if args.distribution_agnostic else "group_dro"
-
-
-def add_method_arguments(parser):
-    """The options that choose a method and its settings, with help made from the tables."""
-    def listing(parts):
-        return "; ".join(f"{name}: {part.summary}" for name, part in parts.items())
-
-    def defaults(option):
-        own = [f"{value} for {name} on {dataset}" for name, method in METHODS.items()
-               for dataset, value in method.defaults.get(option, {}).items()]
-        return f" (default: {', '.join([*own, f'{DEFAULTS[option]} else'])})"
-
-    rows = [f"{name}: {method.objective} x {method.perturbation}, {method.source}" for name, method in METHODS.items()]
-    parser.add_argument("--method", choices=list(METHODS), default="sharpdro",
-                        help="objective x perturbation: " + "; ".join(rows))
-    parser.add_argument("--objective", choices=list(OBJECTIVES), default=None,
-                        help="what is minimised, instead of the method's: " + listing(OBJECTIVES))
-    parser.add_argument("--perturbation", choices=list(PERTURBATIONS), default=None,
-                        help="where the gradient is taken, instead of the method's: " + listing(PERTURBATIONS))
-    parser.add_argument("--rho", type=cli.non_negative_float, default=None,
-                        help="length of an ascent" + defaults("rho"))
-    parser.add_argument("--sigma", type=cli.non_negative_float, default=None,
-                        help="standard deviation of a noise" + defaults("sigma"))
-    parser.add_argument("--is_adaptive", action="store_true", help="scale the l2 ascent by the weights, as the release")
-    parser.add_argument("--num_sub_batches", type=cli.positive_int, default=1, metavar="M",
-                        help="parts of a batch, each with its own perturbation; the DAMP paper has 8, with -b 128")
-    parser.add_argument("--distribution_agnostic", action="store_true",
-                        help="sharpdro without known distributions: weights from the confidence that samples lose")
-    parser.add_argument("--risk", choices=("mean", "worst_case"), default="mean",
-                        help="first term of sharpdro: mean loss (the release), or weighted like the second (the paper)")
-    parser.add_argument("--step_size", type=cli.non_negative_float, default=0.01,
-                        help="step of the weights over distributions toward large losses")
-    parser.add_argument("--group_loss", choices=("batch", "last_seen"), default="batch",
-                        help="loss of a distribution that a batch lacks, for its weight: 0 (batch, the release), or "
-                             "what it was when last seen")
-    parser.add_argument("--irm_lambda", type=cli.non_negative_float, default=10.0, help="weight of irm's penalty")
-    parser.add_argument("--irm_anneal", type=cli.non_negative_int, default=500, metavar="N",
-                        help="steps in which irm's penalty has weight 1 before --irm_lambda")
-    parser.add_argument("--rex_beta", type=cli.non_negative_float, default=10.0, help="weight of rex's variance")
+def recipes_table():
+    """The recipes as a Markdown table, the one in the README."""
+    options = RECIPES["sharpdro"]
+    lines = ["| `--recipe` | " + " | ".join(f"`--{option}`" for option in options) + " |",
+             "| --- " * (len(options) + 1) + "|"]
+    for name, values in RECIPES.items():
+        lines.append(f"| `{name}` | " + " | ".join(str(values[option]) for option in options) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def create_step(args, network, num_groups):

@@ -122,7 +122,7 @@ class REx(Objective):
     """Mean over distributions of their loss + beta times its variance over distributions (Krueger 2021).
 
     Only distributions that are in the batch count. The paper's Eq. 3 has the sum of losses; the mean keeps one learning
-    rate for all methods.
+    rate for all methods. Where beta is above 1 all is divided by it, as in the authors' code.
 
     Args:
         num_groups (int): number of distributions S.
@@ -139,7 +139,7 @@ class REx(Objective):
         present = (counts > 0).astype(ms.float32)
         number = ops.maximum(present.sum(), 1)
         mean = (present * means).sum() / number
-        return mean + self.beta * (present * ops.square(means - mean)).sum() / number
+        return (mean + self.beta * (present * ops.square(means - mean)).sum() / number) / max(self.beta, 1.0)
 
 
 class IRM(Objective):
@@ -148,7 +148,8 @@ class IRM(Objective):
     distribution's samples.
 
     The derivative of a sample's loss has the closed form sum_k softmax_k z_k - z_y. Only distributions that are in the
-    batch count; one with a single sample has no second half and no penalty. For the first steps lambda is 1.
+    batch count; one with a single sample has no second half and no penalty. For the first steps lambda is 1. Where it
+    is above 1 all is divided by it, as in the code of the authors of IRM and of EIIL, so that steps keep their size.
 
     Args:
         num_groups (int): number of distributions S.
@@ -181,7 +182,8 @@ class IRM(Objective):
         annealed = (self.steps > self.anneal_steps).astype(ms.float32)
         factor = 1 + annealed * (self.penalty - 1)
         present = (counts > 0).astype(ms.float32)
-        return (present * (means + factor * halves[0] * halves[1])).sum() / ops.maximum(present.sum(), 1)
+        mean = (present * (means + factor * halves[0] * halves[1])).sum() / ops.maximum(present.sum(), 1)
+        return mean / ops.maximum(factor, 1)
 
 
 class WorstGroupSharpness(GroupWeighted):

@@ -147,13 +147,14 @@ class NormalNumbers(nn.Cell):
         return ops.bitwise_xor(x, ops.bitwise_right_shift(x, self.shifts[0]))
 
     def uniform(self, key):
-        """float32 in (0, 1] for every position."""
-        return (self.mix(self.positions + key).astype(ms.float32) + 0.5) * (1 / 2 ** 32)
+        """float32 in [0, 1) for every position."""
+        return self.mix(self.positions + key).astype(ms.float32) * ((1 - 2 ** -24) / 2 ** 32)
 
     def construct(self):
         call = ops.assign_add(self.calls, ms.Tensor(1, ms.int32)).astype(ms.uint32)
         key = self.mix(self.mix(self.mix(self.seed) + self.rank) + call)
-        radius = ops.sqrt(-2 * ops.log(self.uniform(key)))
+        # log1p, because on CPU the last bit of `ops.log` depends on how the work was shared out among threads.
+        radius = ops.sqrt(-2 * ops.log1p(-self.uniform(key)))
         angle = 2 * math.pi * self.uniform(self.mix(key + self.factors[0]))
         # Not cut to an odd length: on CPU, a slice that keeps the whole vector takes longer than all of the above.
         return ops.concat((radius * ops.cos(angle), radius * ops.sin(angle)))

@@ -21,7 +21,8 @@ import mindspore.ops as ops  # noqa: E402
 import numpy as np  # noqa: E402
 
 from corruptions import CORRUPTIONS  # noqa: E402
-from losses.methods import add_method_arguments, create_step, resolve  # noqa: E402
+from losses.methods import create_step  # noqa: E402
+from losses.options import add_method_arguments, add_training_arguments, resolve  # noqa: E402
 from models.wideresnet import WideResNet  # noqa: E402
 from utils.cli import Parser, one_line_errors  # noqa: E402
 from utils.errors import UserError  # noqa: E402
@@ -65,15 +66,15 @@ def formula_weight(name, shape):
 
 
 def settings(method, **options):
-    """What `create_step` needs: the command line's defaults, with `options` in place of some.
+    """What `create_step` needs: the command line's defaults in recipe sharpdro, with `options` in place of some.
 
     Returns:
         argparse.Namespace
     """
     parser = Parser()
     add_method_arguments(parser)
-    parser.set_defaults(method=method, dataset="cifar10", seed=0, lr=0.1, momentum=0.9, nesterov=False,
-                        weight_decay=5e-4)
+    add_training_arguments(parser)
+    parser.set_defaults(method=method, dataset="cifar10", seed=0, recipe="sharpdro")
     args = argparse.Namespace(**{**vars(parser.parse_args([])), **options})
     resolve(args)
     return args

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import dataset.pipeline
+from corruptions import corrupt
 from dataset import SOURCES
 from dataset.cifar import load_cifar
 from dataset.corrupted import corrupted_path, load_corrupted
@@ -167,9 +168,9 @@ def test_damaged_corrupted_array_is_named(tmp_path, damage):
     assert os.path.dirname(path) in str(error.value) and "\n" not in str(error.value)
 
 
-def example_batches(crop=False):
+def example_batches(crop=False, size=8):
     rng = np.random.RandomState(0)
-    images = [rng.randint(0, 256, (60, 8, 8, 3)).astype(np.uint8) for _ in range(6)]
+    images = [rng.randint(0, 256, (60, size, size, 3)).astype(np.uint8) for _ in range(6)]
     labels = rng.randint(0, 3, 60).astype(np.int32)
     split = poisson_split(labels, 15, 6, seed=0)
     return images, labels, split, TrainBatches(images, labels, split, (0.5,) * 3, (0.25,) * 3, 16, range(50), 3, crop)
@@ -178,7 +179,8 @@ def example_batches(crop=False):
 def test_training_batches_hold_images_at_their_severity():
     images, labels, split, source = example_batches()
     seen = set()
-    for batch, batch_labels, groups in (source[k] for k in range(len(source))):
+    for batch, batch_labels, groups, severities in (source[k] for k in range(len(source))):
+        np.testing.assert_array_equal(groups, severities)
         for image, label, group in zip(batch, batch_labels, groups, strict=True):
             candidates = [i for i in split.train[group] if labels[i] == label]
             clean = normalise(images[group][candidates], (0.5,) * 3, (0.25,) * 3)
@@ -194,6 +196,60 @@ def test_balanced_sampling_draws_every_distribution_alike():
     present = [s for s, count in enumerate(split.counts) if count]
     shares = np.bincount(groups, minlength=6)[present] / len(groups)
     assert len(present) >= 3 and np.abs(shares - 1 / len(present)).max() < 4 * np.sqrt(0.25 / len(groups))
+
+
+def test_images_with_more_repeats_are_drawn_more_often():
+    images, labels, split, _ = example_batches()
+    repeats = np.where(np.arange(60) % 5 == 0, 7, 1)
+    marked = [np.broadcast_to(np.arange(60, dtype=np.uint8).reshape(-1, 1, 1, 1), (60, 8, 8, 3))] * 6
+    for sampling in ("uniform", "balanced"):
+        source = TrainBatches(marked, labels, split, (0,) * 3, (1 / 255,) * 3, 16, range(400), 3, sampling=sampling,
+                              repeats=repeats)
+        drawn = np.concatenate([source[k][0][:, 0, 0, 0] for k in range(len(source))]).round().astype(int)
+        severities = np.concatenate([source[k][3] for k in range(len(source))])
+        for s, indices in enumerate(split.train):
+            if sampling == "uniform" or len(indices):
+                expected = repeats[indices] / (repeats[np.concatenate(split.train)] if sampling == "uniform" else
+                                               repeats[indices]).sum()
+                total = len(drawn) if sampling == "uniform" else (severities == s).sum()
+                shares = np.array([((drawn == i) & (severities == s)).sum() for i in indices]) / total
+                assert (np.abs(shares - expected) < 5 * np.sqrt(expected / total)).all()
+
+
+def test_a_step_is_told_other_groups_than_severities():
+    images, labels, split, plain = example_batches()
+    environments = (np.arange(60) % 2).astype(np.int32)
+    source = TrainBatches(images, labels, split, (0.5,) * 3, (0.25,) * 3, 16, range(50), 3, groups=environments)
+    for (batch, _, groups, severities), (same, _, known, _) in zip((source[k] for k in range(50)),
+                                                                   (plain[k] for k in range(50)), strict=True):
+        np.testing.assert_array_equal(batch, same)
+        np.testing.assert_array_equal(severities, known)
+        assert set(groups) == {0, 1}
+
+
+def test_half_of_a_batch_is_corrupted_at_random_severities():
+    *parts, plain = example_batches(size=16)
+    source = TrainBatches(*parts, (0.5,) * 3, (0.25,) * 3, 16, range(50), 3, corruption="brightness")
+    brighter = []
+    for k in range(50):
+        batch, labels, groups, _ = source[k]
+        same, same_labels, same_groups, _ = plain[k]
+        np.testing.assert_array_equal(labels, same_labels)
+        np.testing.assert_array_equal(groups, same_groups)
+        gain = (batch - same).reshape(16, -1)
+        changed = np.abs(gain).max(1) > 0
+        assert changed.sum() == 8
+        brighter += list(gain[changed].mean(1))
+        np.testing.assert_array_equal(batch, source[k][0])
+    clean = parts[0][0].astype(float)
+    means = [(corrupt(parts[0][0], "brightness", s) - clean).mean() / 255 / 0.25 for s in range(1, 6)]
+    counts = np.bincount(np.abs(np.subtract.outer(brighter, means)).argmin(1), minlength=5)
+    assert (np.abs(counts - 80) < 4 * np.sqrt(80)).all()
+    noisy = TrainBatches(*parts, (0.5,) * 3, (0.25,) * 3, 16, range(50), 3, corruption="gaussian_noise")
+    one, two = ([batch[0].asnumpy() for batch in batches(noisy, workers)] for workers in (1, 2))
+    np.testing.assert_array_equal(one, two)
+    changed = one[0] - plain[0][0]
+    assert np.corrcoef(*changed[np.abs(changed).reshape(16, -1).max(1) > 0][:2].reshape(2, -1))[0, 1] < 0.3
 
 
 @pytest.mark.parametrize("crop", [False, True])

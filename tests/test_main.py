@@ -2,8 +2,10 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import mindspore as ms
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 import main
 from dataset.corrupted import corrupted_path
 from tests.cifar_files import make_cifar
+from tests.crosscheck import settings
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -115,17 +118,146 @@ def test_erm_reuses_a_split_and_a_second_run_gets_its_own_folder(run, cifar_dir,
     assert read_csv(tmp_path / first / "train.csv")[0]["adv_prob_0"] == ""
 
 
-def test_a_pair_with_sub_batches_and_balanced_sampling(cifar_dir, tmp_path):
-    main.main(arguments(cifar_dir, tmp_path, "--total_epoch", "1", "--objective", "group_dro", "--perturbation",
-                        "multiplicative", "--sampling", "balanced", "--group_loss", "last_seen", "--num_sub_batches",
-                        "2", "--nesterov", "--save_last"))
-    folder = only_run(tmp_path)
-    assert "group_dro-multiplicative" in folder
-    row = read_csv(os.path.join(folder, "train.csv"))[0]
+def files(folder, *names):
+    contents = {}
+    for name in names:
+        with open(os.path.join(folder, name), "rb") as file:
+            contents[name] = file.read()
+    return contents
+
+
+def stop_at(monkeypatch, folder, stop_epoch):
+    """Have the next run stop as by a kill in the middle of an epoch of the training whose records are in `folder`."""
+    train_epoch = main.train_epoch
+
+    def killed(step, loader, steps, epoch, args, train_log):
+        if epoch == stop_epoch and os.path.basename(os.path.dirname(train_log.path)).startswith(folder):
+            train_epoch(step, loader, steps - 1, epoch, args, train_log)
+            raise KeyboardInterrupt
+        return train_epoch(step, loader, steps, epoch, args, train_log)
+    monkeypatch.setattr(main, "train_epoch", killed)
+
+
+RECORDS = ("train.csv", "val_clean.csv", "val_robust_3.csv", "test_clean.csv", "split.csv")
+
+
+def test_a_resumed_run_equals_one_that_was_not_stopped(cifar_dir, tmp_path, monkeypatch):
+    """With everything that has a state: noise, weights over distributions, last losses, sub-batches, sampling."""
+    options = ["--objective", "group_dro", "--perturbation", "multiplicative", "--sampling", "balanced", "--group_loss",
+               "last_seen", "--num_sub_batches", "2", "--nesterov", "--save_last", "--save_best", "--total_epoch", "4",
+               "--log_train", "1"]
+    main.main(arguments(cifar_dir, tmp_path / "whole", *options))
+    with monkeypatch.context() as patch:
+        stop_at(patch, "none", 2)
+        with pytest.raises(SystemExit) as stop:
+            main.main(arguments(cifar_dir, tmp_path / "cut", *options))
+    assert stop.value.code == 130
+    whole, cut = only_run(tmp_path / "whole"), only_run(tmp_path / "cut")
+    assert "group_dro-multiplicative" in cut and not os.path.exists(os.path.join(cut, "results.json"))
+    main.main(["--resume", cut, "--num_workers", "2"])
+    assert checkpoint_bytes(cut) == checkpoint_bytes(whole)
+    assert files(cut, *RECORDS) == files(whole, *RECORDS)
+    assert os.path.exists(os.path.join(cut, "results.json")) and os.listdir(tmp_path / "cut") == [os.path.basename(cut)]
+    row = read_csv(os.path.join(cut, "train.csv"))[0]
     assert sum(int(row[f"processed_distribution_counts_{s}"]) for s in range(6)) == 40
     assert int(row["processed_distribution_counts_2"]) > 5  # 20 of 120 images, but a third of a balanced batch
-    stored = ms.load_checkpoint(os.path.join(folder, "last_model.ckpt"))
+    stored = ms.load_checkpoint(os.path.join(cut, "last_model.ckpt"))
     assert any(name.endswith("last_losses") for name in stored) and not any("saved" in name for name in stored)
+
+
+def test_resuming_a_finished_run_reports_again(run, cifar_dir, tmp_path):
+    folder = shutil.copytree(run[1], tmp_path / "run")
+    os.remove(folder / "results.json")
+    main.main(["--resume", str(folder), "-m", "wideresnet10", "--save_last"])
+    with open(folder / "results.json") as file, open(os.path.join(run[1], "results.json")) as original:
+        assert json.load(file)["test"] == json.load(original)["test"]
+    assert files(folder, *RECORDS) == files(run[1], *RECORDS)
+
+
+@pytest.mark.parametrize("options, culprit", [
+    (["--resume", "nowhere"], "--resume nowhere"),
+    (["--resume", "RUN", "--lr", "0.3"], "--lr: the run in"),
+    (["--resume", "RUN", "-c", "fog"], "--corruption: the run in"),
+    (["--resume", "RUN", "--damage"], "last_model.ckpt: damaged"),
+])
+def test_bad_resume_is_one_line(run, tmp_path, capsys, options, culprit):
+    folder = str(shutil.copytree(run[1], tmp_path / "run"))
+    if "--damage" in options:
+        options = options[:-1]
+        with open(os.path.join(folder, "last_model.ckpt"), "r+b") as file:
+            file.truncate(1000)
+    with pytest.raises(SystemExit) as stop:
+        main.main([folder if option == "RUN" else option for option in options])
+    errors = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("warning:")]
+    assert stop.value.code == 2 and len(errors) == 1 and culprit in errors[0]
+
+
+def check_found(folder, name, column, test):
+    rows = read_csv(os.path.join(folder, f"{name}.csv"))
+    assert len(rows) == 120 and {row["severity"] for row in rows} == {"0", "1", "2"}
+    for row in rows:
+        assert test(row) == bool(int(row[column]))
+    for row in read_csv(os.path.join(folder, f"{name}_by_severity.csv")):
+        own = [int(other[column]) for other in rows if other["severity"] == row["severity"]]
+        assert int(row["images"]) == len(own) and int(row[column]) == sum(own)
+
+
+def test_eiil_stopped_after_stage_one_does_not_train_it_again(cifar_dir, tmp_path, monkeypatch):
+    options = ["--method", "eiil", "--save_last", "--total_epoch", "2", "--stage_one_epochs", "2", "--irm_anneal", "1"]
+    main.main(arguments(cifar_dir, tmp_path / "whole", *options))
+    whole = only_run(tmp_path / "whole")
+    check_found(whole, "environments", "environment_1", lambda row: float(row["probability"]) > 0.5)
+    with monkeypatch.context() as patch:
+        stop_at(patch, "none", 0)
+        with pytest.raises(SystemExit):
+            main.main(arguments(cifar_dir, tmp_path / "cut", *options))
+    cut = only_run(tmp_path / "cut")
+    with monkeypatch.context() as patch:
+        stop_at(patch, "stage_one", 0)
+        main.main(["--resume", cut])
+    assert checkpoint_bytes(cut) == checkpoint_bytes(whole)
+    assert files(cut, *RECORDS, "environments.csv") == files(whole, *RECORDS, "environments.csv")
+    assert "erm" not in os.path.basename(cut) and "eiil" in os.path.basename(cut)
+    assert os.path.exists(os.path.join(cut, "stage_one", "results.json"))
+
+
+def test_jtt_takes_a_first_model_and_draws_its_errors_more_often(run, cifar_dir, tmp_path, capsys):
+    first = os.path.join(run[1], "last_model.ckpt")
+    main.main(arguments(cifar_dir, tmp_path, "--method", "jtt", "--stage_one", first, "--jtt_lambda", "1000",
+                        "--total_epoch", "1"))
+    folder = only_run(tmp_path)
+    assert not os.path.exists(os.path.join(folder, "stage_one"))
+    source = main.SOURCES["cifar10"](cifar_dir)
+    network = main.create_model("wideresnet10", 10)
+    ms.load_param_into_net(network, ms.load_checkpoint(first))
+    network.set_train(False)
+    images = main.load_corrupted(cifar_dir, source, "gaussian_noise", 6)["train"]
+
+    def wrong(row):
+        image = images[int(row["severity"])][int(row["index"])][None] / 255
+        image = ((image - source.mean) / source.std).transpose(0, 3, 1, 2).astype(np.float32)
+        return network(ms.Tensor(image)).asnumpy().argmax() != int(row["label"])
+    check_found(folder, "error_set", "error", wrong)
+    assert "severity  training images  error" in capsys.readouterr().out
+    errors = [int(row["error"]) for row in read_csv(os.path.join(folder, "error_set.csv"))]
+    assert 0 < sum(errors) < 120
+
+
+def test_agnostic_steps_are_not_told_the_distributions():
+    data = SimpleNamespace(source=SimpleNamespace(labels={"train": np.arange(5, dtype=np.int32)}))
+    treated = main.treatment(settings("sharpdro", distribution_agnostic=True), None, data)
+    np.testing.assert_array_equal(treated["groups"], np.zeros(5, np.int32))
+    assert main.treatment(settings("sharpdro"), None, data) == {}
+
+
+def test_corrupt_aug_changes_the_training_images_only(cifar_dir, tmp_path):
+    for name, more in (("plain", []), ("half", ["--method", "corrupt_aug", "--aug_corruption", "contrast"])):
+        main.main(arguments(cifar_dir, tmp_path / name, "--method", "erm", "--total_epoch", "1", "--recipe", "sharpdro",
+                            "--log_train", "1", *more))
+    plain, half = (read_csv(os.path.join(only_run(tmp_path / name), "train.csv")) for name in ("plain", "half"))
+    assert [row["processed_distribution_counts_1"] for row in plain] == [
+        row["processed_distribution_counts_1"] for row in half]
+    assert plain[0]["avg_loss"] != half[0]["avg_loss"]
 
 
 @pytest.mark.parametrize("options, culprit", [
@@ -143,6 +275,9 @@ def test_a_pair_with_sub_batches_and_balanced_sampling(cifar_dir, tmp_path):
     (["--method", "damp", "--is_adaptive"], "--is_adaptive"),
     (["--objective", "median"], "group_dro"),
     (["-b", "5000"], "-b 5000"),
+    (["--aug_corruption", "rain"], "gaussian_noise"),
+    (["--stage_one", "model.ckpt"], "--stage_one"),
+    (["--method", "jtt", "--jtt_lambda", "0"], "--jtt_lambda"),
     (["-n", "1"], "-b 40"),
     (["--device_target", "Ascend"], "--device_target Ascend"),
     (["--split", "nowhere.csv"], "nowhere.csv"),
@@ -178,7 +313,7 @@ def test_damaged_corrupted_images_are_one_line(tmp_path, capsys):
 
 def test_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(cifar_dir, tmp_path, capsys, monkeypatch):
     rates = {0: 0.1, 1: 1e30}
-    monkeypatch.setattr(main, "step_schedule", lambda base, epoch, total: rates[epoch])
+    monkeypatch.setitem(main.SCHEDULES, "step", lambda base, epoch, total: rates[epoch])
     with pytest.raises(SystemExit) as stop:
         main.main(arguments(cifar_dir, tmp_path, "--save_last"))
     assert stop.value.code == 2

@@ -43,6 +43,21 @@ def one_line_errors(program):
         sys.exit(130)
 
 
+def given_options(parser, argv):
+    """The options that a command line names, as opposed to those that take their default.
+
+    Args:
+        parser (argparse.ArgumentParser): as for `parse_args`.
+        argv (list of str or None): as for `parse_args`.
+
+    Returns:
+        dict: option to its value.
+    """
+    unset = object()
+    namespace = argparse.Namespace(**dict.fromkeys(vars(parser.parse_args([])), unset))
+    return {name: value for name, value in vars(parser.parse_args(argv, namespace)).items() if value is not unset}
+
+
 def _number(kind, accepts, requirement):
     def parse(text):
         try:

@@ -30,12 +30,11 @@ def rank():
     return get_rank() if GlobalComm.INITED else 0
 
 
-def set_up_device(target, seed):
-    """Choose the device and the seed of MindSpore's own random numbers.
+def set_up_device(target):
+    """Choose the device.
 
     Args:
         target (str): 'auto' (the best that is there), 'CPU', 'GPU' or 'Ascend'.
-        seed (int): at least 0.
 
     Returns:
         str: the device that is used.
@@ -52,5 +51,9 @@ def set_up_device(target, seed):
     ms.set_context(deterministic="ON")
     if ms.get_context("device_target") != target:  # once a graph has run, even the same device is refused
         ms.set_device(target)
-    ms.set_seed(seed)
     return target
+
+
+def set_seed(seed):
+    """Seed what draws initial weights, `seed` at least 0."""
+    ms.set_seed(seed)

@@ -1,5 +1,6 @@
 """Files that are whole or not there: written under a temporary name, then renamed."""
 import contextlib
+import csv
 import json
 import os
 
@@ -41,3 +42,16 @@ def write_json(path, value):
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         json.dump(value, file, indent=2)
         file.write("\n")
+
+
+def write_csv(path, columns):
+    """Write a table as CSV, whole or not at all.
+
+    Args:
+        path (str): file name.
+        columns (dict): name to a sequence of values, all of one length.
+    """
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))

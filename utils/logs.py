@@ -4,27 +4,41 @@ import os
 
 import numpy as np
 
+from utils.files import replacing
 from utils.metrics import group_means
 
 
-class RunFolder:
-    """The folder of one run, `LOG_DIR/NAME`, or `LOG_DIR/NAME_2`, `_3`, ... where earlier runs have taken the name.
+def new_folder(log_dir, name):
+    """Make the folder `LOG_DIR/NAME`, or `LOG_DIR/NAME_2`, `_3`, ... where earlier runs have taken the name.
 
     Args:
         log_dir (str): an existing folder.
         name (str): name of the run.
+
+    Returns:
+        str: path of the folder.
+    """
+    number = 1
+    while True:
+        path = os.path.join(log_dir, name if number == 1 else f"{name}_{number}")
+        try:
+            os.mkdir(path)
+            return path
+        except FileExistsError:
+            number += 1
+
+
+class RunFolder:
+    """The folder of one run, or of a stage of it, with its `log.txt`, which grows when the run is resumed.
+
+    Args:
+        path (str): the folder; made if it is missing.
     """
 
-    def __init__(self, log_dir, name):
-        number = 1
-        while True:
-            self.path = os.path.join(log_dir, name if number == 1 else f"{name}_{number}")
-            try:
-                os.mkdir(self.path)
-                break
-            except FileExistsError:
-                number += 1
-        self._log = open(self.file("log.txt"), "w", encoding="utf-8")  # noqa: SIM115, open as long as the run
+    def __init__(self, path):
+        self.path = path
+        os.makedirs(path, exist_ok=True)
+        self._log = open(self.file("log.txt"), "a", encoding="utf-8")  # noqa: SIM115, open as long as the run
 
     def file(self, name):
         """Path of a file in the folder."""
@@ -40,14 +54,24 @@ class CSVLog:
     """A CSV file that is written row by row, each row at once on disk.
 
     Args:
-        path (str): file name; replaced if there.
-        columns (list of str): the header.
+        path (str): file name.
+        columns (list of str): the header; one is 'epoch'.
+        epochs (int): rows of so many epochs are kept if the file is there, later ones dropped.
     """
 
-    def __init__(self, path, columns):
-        self._file = open(path, "w", newline="", encoding="utf-8")  # noqa: SIM115, open as long as the run
+    def __init__(self, path, columns, epochs):
+        self.path, self.rows = path, []
+        if epochs > 0 and os.path.exists(path):
+            with open(path, newline="", encoding="utf-8") as file:
+                # The last row may be cut short where the run was killed.
+                self.rows = [row for row in csv.DictReader(file) if None not in row.values() and
+                             int(row["epoch"]) < epochs]
+        with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(self.rows)
+        self._file = open(path, "a", newline="", encoding="utf-8")  # noqa: SIM115, open as long as the run
         self._writer = csv.DictWriter(self._file, columns)
-        self._writer.writeheader()
 
     def write(self, row):
         """Write one row, a dict of columns; a column that it lacks stays empty."""
@@ -58,13 +82,13 @@ class CSVLog:
 class TrainLog(CSVLog):
     """`train.csv`: what a batch looked like, overall and for each distribution, under the release's column names."""
 
-    def __init__(self, path, num_groups):
+    def __init__(self, path, num_groups, epochs):
         self.num_groups = num_groups
         columns = ["epoch", "batch", "avg_acc", "avg_loss"]
         for s in range(num_groups):
             columns += [f"processed_distribution_counts_{s}", f"distribution_loss_{s}", f"adv_prob_{s}",
                         f"distribution_acc_{s}"]
-        super().__init__(path, [*columns, "grad_norm", "model_norm_sq", "reg_loss"])
+        super().__init__(path, [*columns, "grad_norm", "model_norm_sq", "reg_loss"], epochs)
 
     def write_batch(self, epoch, batch, losses, hits, groups, norm, step, weight_decay):
         """Write a row.
@@ -99,14 +123,15 @@ class EvaluationLog:
         folder (RunFolder): where the files go.
         part (str): 'val' or 'test'.
         num_groups (int): number of severities, the clean one included.
+        epochs (int): rows of so many epochs are kept, as in `CSVLog`.
     """
 
     COLUMNS = ("epoch", "batch", "avg_acc", "avg_loss", "processed_distribution_counts_0", "distribution_loss_0",
                "distribution_acc_0")
 
-    def __init__(self, folder, part, num_groups):
+    def __init__(self, folder, part, num_groups, epochs):
         names = [f"{part}_clean.csv"] + [f"{part}_robust_{s}.csv" for s in range(1, num_groups)]
-        self._logs = [CSVLog(folder.file(name), self.COLUMNS) for name in names]
+        self._logs = [CSVLog(folder.file(name), self.COLUMNS, epochs) for name in names]
 
     def write(self, epoch, batch, results):
         """Write a row to each file from `results`, for each severity its accuracy, mean loss and number of images."""
@@ -114,3 +139,8 @@ class EvaluationLog:
             log.write({"epoch": epoch, "batch": batch, "avg_acc": accuracy, "avg_loss": loss,
                        "distribution_acc_0": accuracy, "distribution_loss_0": loss,
                        "processed_distribution_counts_0": count})
+
+    def best_mean_accuracy(self):
+        """The best mean accuracy over the severities among the rows that were kept, -1 if there are none."""
+        columns = [[float(row["avg_acc"]) for row in log.rows] for log in self._logs]
+        return max((np.mean(accuracies) for accuracies in zip(*columns, strict=True)), default=-1.0)

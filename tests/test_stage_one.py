@@ -1,0 +1,67 @@
+"""Stage one of JTT and EIIL: the error set against its definition, the environments against the known optimum."""
+import numpy as np
+import pytest
+from scipy.special import log_softmax
+
+from losses.stage_one import derivative_by_factor, error_set, infer_environments
+
+
+@pytest.fixture
+def example():
+    rng = np.random.default_rng(0)
+    logits, labels = 2 * rng.standard_normal((3000, 5)), rng.integers(0, 5, 3000)
+    logits[np.arange(3000), labels] += 2 * rng.random(3000)
+    return logits.astype(np.float32), labels
+
+
+def test_error_set():
+    logits = np.array([[2.0, 1.0, 0.0], [0.0, 3.0, 1.0], [1.0, 0.0, 4.0]])
+    np.testing.assert_array_equal(error_set(logits, np.array([0, 2, 2])), [False, True, False])
+
+
+def test_derivative_is_that_of_the_loss(example):
+    logits, labels = example
+
+    def loss(factor):
+        return -log_softmax(factor * logits.astype(float), 1)[np.arange(len(labels)), labels]
+    numeric = (loss(1 + 1e-5) - loss(1 - 1e-5)) / 2e-5
+    np.testing.assert_allclose(derivative_by_factor(logits, labels), numeric, atol=1e-8)
+
+
+def penalty(probability, derivative):
+    """What EIIL maximises: mean over both environments of the squared mean derivative."""
+    return ((probability * derivative).mean() ** 2 + ((1 - probability) * derivative).mean() ** 2) / 2
+
+
+def test_environments_reach_the_optimum(example):
+    """The penalty is convex in each probability, so its maximum puts the samples with a positive derivative into one
+    environment and the others into the other.
+    """
+    probability = infer_environments(*example, seed=0)
+    derivative = derivative_by_factor(*example)
+    best = penalty(derivative > 0, derivative)
+    assert penalty(probability, derivative) > 0.99 * best
+    clear = np.abs(derivative) > 0.05
+    agreement = ((probability > 0.5) == (derivative > 0))[clear]
+    assert clear.sum() > 2000 and (agreement.all() or not agreement.any())
+
+
+def test_environments_repeat_and_depend_on_the_seed(example):
+    one, two, other = (infer_environments(*example, seed=seed, steps=50) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(one, two)
+    assert np.abs(one - other).max() > 0.1
+
+
+def test_environments_of_another_order_of_samples(example):
+    """A permuted start gives permuted environments: no sample's place matters."""
+    logits, labels = example
+    order = np.random.default_rng(1).permutation(len(labels))
+    start = np.random.default_rng(0).standard_normal(len(labels))
+
+    class Permuted:
+        def standard_normal(self, size):
+            return start[order]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(np.random, "default_rng", lambda seed: Permuted())
+        permuted = infer_environments(logits[order], labels[order], seed=0, steps=50)
+    np.testing.assert_allclose(permuted, infer_environments(logits, labels, seed=0, steps=50)[order], rtol=1e-9)

@@ -1,0 +1,62 @@
+"""What a run leaves when it, or its stage one, has ended."""
+import resource
+
+import numpy as np
+
+from utils.figures import plot_accuracy_by_severity
+from utils.files import write_csv, write_json
+
+
+def percentages(results):
+    """Accuracies in percent on one line; `results` has one (accuracy, loss, images) for each severity."""
+    return " ".join(f"{100 * accuracy:5.1f}" for accuracy, _, _ in results)
+
+
+def report_results(folder, args, title, split, results, seconds):
+    """Write `results.json` and the figure, log the table of accuracy per severity.
+
+    Args:
+        folder (RunFolder): where the files go.
+        args (argparse.Namespace): total_epoch, dataset, corruption.
+        title (str): the method.
+        split (dataset.poisson.Split): for the number of training images.
+        results (dict): for 'val' and 'test' a list with (accuracy, mean loss, images) for each severity.
+        seconds (float): duration of the training.
+    """
+    write_json(folder.file("results.json"), {
+        "train_images": split.counts, "epochs": args.total_epoch, "seconds": round(seconds, 1),
+        "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20, 2),
+        **{part: {"accuracy": [r[0] for r in rows], "loss": [r[1] for r in rows], "images": [r[2] for r in rows]}
+           for part, rows in results.items()}})
+    plot_accuracy_by_severity(folder.file("accuracy_by_severity.png"), [r[0] for r in results["test"]], split.counts,
+                              f"{title} on {args.dataset}, {args.corruption.replace('_', ' ')}")
+    lines = ["", "severity  training images  test accuracy"]
+    lines += [f"{s:8d}  {count:15d}  {100 * result[0]:11.2f} %"
+              for s, (count, result) in enumerate(zip(split.counts, results["test"], strict=True))]
+    folder.log("\n".join(lines))
+
+
+def report_found(folder, name, column, split, labels, found, **columns):
+    """Write down which training images a stage one has found: `NAME.csv`, one line for each image, and
+    `NAME_by_severity.csv`, how many there are at each severity, which is logged, too.
+
+    Args:
+        folder (RunFolder): where the files go.
+        name (str): of the files.
+        column (str): title of what was found.
+        split (dataset.poisson.Split): the training images.
+        labels (numpy.ndarray): int (N,), of the whole training set.
+        found (numpy.ndarray): bool (n,), for each training image in the order of the split.
+        columns: name to values (n,), to be written as well.
+    """
+    trained = np.concatenate(split.train)
+    severities = np.repeat(np.arange(len(split.train)), split.counts)
+    write_csv(folder.file(f"{name}.csv"), {"index": trained, "label": labels[trained], "severity": severities,
+                                           **columns, column: found.astype(int)})
+    counts = np.bincount(severities[found], minlength=len(split.train))
+    write_csv(folder.file(f"{name}_by_severity.csv"), {"severity": range(len(split.train)), "images": split.counts,
+                                                       column: counts})
+    lines = [f"severity  training images  {column}    share"]
+    lines += [f"{s:8d}  {images:15d}  {count:{len(column)}d}  {100 * count / max(images, 1):5.1f} %"
+              for s, (images, count) in enumerate(zip(split.counts, counts, strict=True))]
+    folder.log("\n".join(lines))

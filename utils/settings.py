@@ -1,0 +1,46 @@
+"""The settings of a run, `config.json` in its folder."""
+import argparse
+import json
+import os
+
+from utils.device import MINDSPORE_VERSION
+from utils.errors import UserError
+from utils.files import write_json
+
+# What may differ when a run is resumed, because results do not depend on it.
+FREE_OPTIONS = ("resume", "data_dir", "num_workers", "show_progress", "device_target")
+
+
+def write_settings(path, args, device):
+    """Write down the settings `args` (argparse.Namespace) of a run on a `device` (str)."""
+    write_json(path, {**vars(args), "device": device, "mindspore": MINDSPORE_VERSION})
+
+
+def resumed_settings(folder, args, given):
+    """The settings of an earlier run, to go on with it.
+
+    Args:
+        folder (str): the run's folder.
+        args (argparse.Namespace): the command line.
+        given (dict): the options that it names.
+
+    Returns:
+        argparse.Namespace: the run's settings, with those of `FREE_OPTIONS` that are given and the run's own split.
+
+    Raises:
+        UserError: there is no run, or a given option differs from the run's.
+    """
+    try:
+        with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
+            config = json.load(file)
+    except (OSError, ValueError) as error:
+        raise UserError(f"--resume {folder}: no run with a config.json is there; name a run's folder, LOG_DIR/NAME"
+                        ) from error
+    for option, value in given.items():
+        if option in FREE_OPTIONS:
+            config[option] = value
+        elif config.get(option) != value:
+            raise UserError(f"--{option}: the run in {folder} has {config.get(option)}; leave the option out, or start "
+                            "a new run without --resume")
+    config["split"] = os.path.join(folder, "split.csv")
+    return argparse.Namespace(**{**vars(args), **config})

@@ -1,5 +1,6 @@
 """Train and evaluate: python main.py --num_severity 6 -c gaussian_noise -d cifar10"""
 import argparse
+import os
 import time
 from dataclasses import dataclass
 
@@ -170,42 +171,43 @@ def run(args):
 
 def treatment(args, folder, data):
     """How the method treats the training data: keyword arguments of `TrainBatches`, some after its stage one."""
-    kind = METHODS[args.method].data
+    kind, labels = METHODS[args.method].data, data.source.labels["train"]
+    # The variant that does without the distributions is not told of them.
+    treated = {"groups": np.zeros_like(labels)} if args.distribution_agnostic else {}
     if kind == "half_corrupted":
-        return {"corruption": args.aug_corruption}
-    if kind == "plain":
-        # The variant that does without the distributions is not told of them.
-        return {"groups": np.zeros_like(data.source.labels["train"])} if args.distribution_agnostic else {}
-
-    labels = data.source.labels["train"]
-    trained = np.concatenate(data.split.train)
-    logits = stage_one_logits(args, folder, data)
-    found = np.zeros(len(labels), bool)
-    if kind == "error_set":
-        found[trained] = error_set(logits, labels[trained])
-        report_found(folder, kind, "error", data.split, labels, found[trained])
-        return {"repeats": np.where(found, args.jtt_lambda, 1)}
-    probability = infer_environments(logits, labels[trained], args.seed)
-    found[trained] = probability > 0.5
-    report_found(folder, kind, "environment_1", data.split, labels, found[trained], probability=probability)
-    return {"groups": found.astype(np.int32)}
+        treated["corruption"] = args.aug_corruption
+    if kind in ("error_set", "environments"):
+        trained = np.concatenate(data.split.train)
+        logits = stage_one_logits(args, folder, data)
+        found = np.zeros(len(labels), bool)
+        if kind == "error_set":
+            found[trained] = error_set(logits, labels[trained])
+            report_found(folder, kind, "error", data.split, labels, found[trained])
+            treated["repeats"] = np.where(found, args.jtt_lambda, 1)
+        else:
+            probability = infer_environments(logits, labels[trained], args.seed)
+            found[trained] = probability > 0.5
+            report_found(folder, kind, "environment_1", data.split, labels, found[trained], probability=probability)
+            treated["groups"] = found.astype(np.int32)
+    return treated
 
 
 def stage_one_logits(args, folder, data):
     """Logits of the first model for the training images, each at its severity, float32 (N, K); it is read from
     `--stage_one`, or trained with ERM in the folder `stage_one` of the run.
     """
-    network = create_model(args.model, data.source.classes)
-    if args.stage_one is not None:
-        load_checkpoint(network, args.stage_one)
-    else:
+    checkpoint = args.stage_one
+    if checkpoint is None:
         first = argparse.Namespace(**{
             **vars(args), "method": "erm", "objective": "mean", "perturbation": "none", "num_sub_batches": 1,
             "total_epoch": args.stage_one_epochs, "eval_every": args.stage_one_epochs, "save_last": True})
         first_folder = RunFolder(folder.file("stage_one"))
-        folder.log(f"stage one: erm, {args.stage_one_epochs} epochs")
-        train(first, first_folder, data)
-        load_checkpoint(network, first_folder.file("last_model.ckpt"))
+        checkpoint = first_folder.file("last_model.ckpt")
+        if not os.path.exists(first_folder.file("results.json")):  # nor is it trained again when the run is resumed
+            folder.log(f"stage one: erm, {args.stage_one_epochs} epochs")
+            train(first, first_folder, data)
+    network = create_model(args.model, data.source.classes)
+    load_checkpoint(network, checkpoint)
     step = EvaluationStep(network)
     return np.concatenate([predict(step, images, data.source.labels["train"], indices, data.source, args)[1]
                            for images, indices in zip(data.images["train"], data.split.train, strict=True)])

@@ -53,7 +53,7 @@ def add_method_arguments(parser):
     parser.add_argument("--stage_one_epochs", type=cli.positive_int, default=None, metavar="T",
                         help="jtt and eiil: epochs of the first model, which erm trains (default: a tenth of "
                              "--total_epoch, so that it still makes errors)")
-    parser.add_argument("--stage_one", metavar="FILE", default=None,
+    parser.add_argument("--stage_one", type=cli.existing_file, metavar="FILE", default=None,
                         help="jtt and eiil: checkpoint to use as the first model instead of training one, of the same "
                              "network, data and seed; an earlier run has it in stage_one/last_model.ckpt")
     parser.add_argument("--jtt_lambda", type=cli.positive_int, default=10, metavar="N",

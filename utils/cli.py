@@ -70,6 +70,12 @@ def _number(kind, accepts, requirement):
     return parse
 
 
+def existing_file(path):
+    if not os.path.isfile(path):
+        raise argparse.ArgumentTypeError(f"{path}: no such file")
+    return path
+
+
 positive_int = _number(int, lambda v: v > 0, "a whole number above 0")
 non_negative_int = _number(int, lambda v: v >= 0, "a whole number of 0 or more")
 positive_float = _number(float, lambda v: v > 0, "a finite number above 0")

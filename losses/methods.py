@@ -158,7 +158,8 @@ def recipes_table():
     lines = ["| `--recipe` | " + " | ".join(f"`--{option}`" for option in options) + " |",
              "| --- " * (len(options) + 1) + "|"]
     for name, values in RECIPES.items():
-        lines.append(f"| `{name}` | " + " | ".join(str(values[option]) for option in options) + " |")
+        cells = (("no", "yes")[value] if isinstance(value, bool) else value for value in values.values())
+        lines.append(f"| `{name}` | " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines) + "\n"
 
 

@@ -137,6 +137,8 @@ class NormalNumbers(nn.Cell):
         self.seed = ms.Tensor(seed, ms.uint32)
         self.rank = ms.Tensor(rank, ms.uint32)
         self.calls = Parameter(ms.Tensor(0, ms.int32), name="noise_calls", requires_grad=False)
+        # A Tensor, because a plain number in a graph is rounded to 2^-32, with which `uniform` would reach 1.
+        self.scale = ms.Tensor((1 - 2 ** -24) / 2 ** 32, ms.float32)
         self.shifts = (ms.Tensor(16, ms.uint32), ms.Tensor(15, ms.uint32))
         self.factors = (ms.Tensor(0x7FEB352D, ms.uint32), ms.Tensor(0x846CA68B, ms.uint32))
 
@@ -148,7 +150,7 @@ class NormalNumbers(nn.Cell):
 
     def uniform(self, key):
         """float32 in [0, 1) for every position."""
-        return self.mix(self.positions + key).astype(ms.float32) * ((1 - 2 ** -24) / 2 ** 32)
+        return self.mix(self.positions + key).astype(ms.float32) * self.scale
 
     def construct(self):
         call = ops.assign_add(self.calls, ms.Tensor(1, ms.int32)).astype(ms.uint32)

@@ -1,6 +1,7 @@
 """Train and evaluate: python main.py --num_severity 6 -c gaussian_noise -d cifar10"""
 import argparse
 import os
+import sys
 import time
 from dataclasses import dataclass
 
@@ -142,7 +143,7 @@ def run(args):
         resolve(args)
         if args.batch_size % args.num_sub_batches:
             raise UserError(f"--num_sub_batches {args.num_sub_batches}: does not divide -b {args.batch_size}; "
-                            "choose a divisor")
+                            "give a divisor of the batch size")
         args.aug_corruption = args.aug_corruption or args.corruption
         cli.require_writable_folder("--log_dir", args.log_dir)
     device = set_up_device(args.device_target)
@@ -152,6 +153,8 @@ def run(args):
     if args.batch_size > sum(split.counts):
         raise UserError(f"-b {args.batch_size}: the training set has only {sum(split.counts)} images; "
                         "give a smaller batch or a larger -n")
+    if args.stage_one is not None:
+        load_checkpoint(create_model(args.model, source.classes), args.stage_one)  # to find a wrong one now
     images = load_corrupted(args.data_dir, source, args.corruption, args.num_severity, args.num_workers,
                             args.show_progress)
     data = Data(source, split, images)
@@ -183,6 +186,9 @@ def treatment(args, folder, data):
         if kind == "error_set":
             found[trained] = error_set(logits, labels[trained])
             report_found(folder, kind, "error", data.split, labels, found[trained])
+            if not found.any():
+                print("warning: the first model makes no error, so that jtt is erm; fewer --stage_one_epochs leave "
+                      "some", file=sys.stderr)
             treated["repeats"] = np.where(found, args.jtt_lambda, 1)
         else:
             probability = infer_environments(logits, labels[trained], args.seed)

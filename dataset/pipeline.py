@@ -26,7 +26,7 @@ class TrainBatches:
 
     Args:
         images (list of numpy.ndarray): the training set at severity 0, 1, ..., uint8 (N, H, W, 3), memory-mapped or
-        not.
+            not.
         labels (numpy.ndarray): int32 (N,).
         split (dataset.poisson.Split): which image is trained on at which severity.
         mean, std: the data set's normalisation.

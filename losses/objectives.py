@@ -10,6 +10,11 @@ import mindspore.ops as ops
 from mindspore import Parameter
 
 
+def label_logits(logits, labels):
+    """Each sample's logit of its label, float32 (N,)."""
+    return ops.gather_elements(logits, 1, labels.reshape((-1, 1))).reshape((-1,))
+
+
 class Objective(nn.Cell):
     """Contract of an objective.
 
@@ -56,10 +61,18 @@ class GroupMeans(nn.Cell):
         """float32 (S, N), 1 where sample n is of distribution s."""
         return (self.indices == groups.reshape((1, -1))).astype(ms.float32)
 
-    def construct(self, values, groups):
-        members = self.members(groups)
+    def average(self, values, members):
+        """The outputs, with the samples of each distribution marked in `members` float32 (S, N)."""
         counts = members.sum(1)
         return (members * values.reshape((1, -1))).sum(1) / ops.maximum(counts, 1), counts
+
+    def over_present(self, means, counts):
+        """Mean of `means` (S,) over the distributions whose count is not 0, float32 ()."""
+        present = (counts > 0).astype(ms.float32)
+        return (present * means).sum() / ops.maximum(present.sum(), 1)
+
+    def construct(self, values, groups):
+        return self.average(values, self.members(groups))
 
 
 class GroupWeights(nn.Cell):
@@ -136,10 +149,9 @@ class REx(Objective):
 
     def risk(self, losses, logits, labels, groups):
         means, counts = self.means(losses, groups)
-        present = (counts > 0).astype(ms.float32)
-        number = ops.maximum(present.sum(), 1)
-        mean = (present * means).sum() / number
-        return (mean + self.beta * (present * ops.square(means - mean)).sum() / number) / max(self.beta, 1.0)
+        mean = self.means.over_present(means, counts)
+        variance = self.means.over_present(ops.square(means - mean), counts)
+        return (mean + self.beta * variance) / max(self.beta, 1.0)
 
 
 class IRM(Objective):
@@ -168,22 +180,16 @@ class IRM(Objective):
         return ops.assign_add(self.steps, ms.Tensor(1, ms.int32))
 
     def risk(self, losses, logits, labels, groups):
-        chosen = ops.gather_elements(logits, 1, labels.reshape((-1, 1))).reshape((-1,))
-        derivatives = (ops.softmax(logits, 1) * logits).sum(1) - chosen
+        derivatives = (ops.softmax(logits, 1) * logits).sum(1) - label_logits(logits, labels)
         members = self.means.members(groups)
-        counts = members.sum(1)
+        means, counts = self.means.average(losses, members)
         rank = (ops.cumsum(members, 1) * members).sum(0) - 1  # of a sample among those of its distribution
         odd = rank - 2 * ops.floor(rank / 2)
-        halves = []
-        for half in (1 - odd, odd):
-            weights = members * half.reshape((1, -1))
-            halves.append((weights * derivatives.reshape((1, -1))).sum(1) / ops.maximum(weights.sum(1), 1))
-        means, _ = self.means(losses, groups)
+        one, _ = self.means.average(derivatives, members * (1 - odd).reshape((1, -1)))
+        other, _ = self.means.average(derivatives, members * odd.reshape((1, -1)))
         annealed = (self.steps > self.anneal_steps).astype(ms.float32)
         factor = 1 + annealed * (self.penalty - 1)
-        present = (counts > 0).astype(ms.float32)
-        mean = (present * (means + factor * halves[0] * halves[1])).sum() / ops.maximum(present.sum(), 1)
-        return mean / ops.maximum(factor, 1)
+        return self.means.over_present(means + factor * one * other, counts) / ops.maximum(factor, 1)
 
 
 class WorstGroupSharpness(GroupWeighted):
@@ -221,15 +227,12 @@ def ood_weights(first_logits, logits):
     return ops.select(spread > 0, scaled / ops.maximum(scaled.mean(), 1e-12), ops.ones_like(scaled))
 
 
-class AgnosticSharpness(Objective):
+class AgnosticSharpness(Mean):
     """SharpDRO without known distributions: R = mean of w_i (loss at the perturbed weights - loss at the weights), with
     the samples' `ood_weights` w_i as constants. It does not read the distribution indices.
     """
 
     is_sharpness = True
-
-    def risk(self, losses, logits, labels, groups):
-        return losses.mean()
 
     def sharpness(self, losses, logits, first_losses, first_logits, groups):
         return (ops.stop_gradient(ood_weights(first_logits, logits)) * (losses - first_losses)).mean()

@@ -23,7 +23,7 @@ def save_checkpoint(step, path, epochs):
         path (str): file name that ends in .ckpt; replaced whole or left as it was.
         epochs (int): number of epochs done.
     """
-    parameters = [{"name": p.name, "data": p} for p in step.get_parameters() if not p.name.startswith("saved.")]
+    parameters = [{"name": p.name, "data": p} for p in _lasting(step)]
     with replacing(path) as temporary:
         ms.save_checkpoint(parameters, temporary, append_dict={EPOCHS: epochs})
         os.chmod(temporary, stat.S_IRUSR | stat.S_IWUSR | stat.S_IRGRP | stat.S_IROTH)
@@ -43,15 +43,12 @@ def load_checkpoint(cell, path):
         UserError: the file is missing or damaged, or is of another network or method.
     """
     stored = _read(path)
-    for parameter in cell.get_parameters():
-        if parameter.name.startswith("saved."):
-            continue
+    for parameter in _lasting(cell):
         if parameter.name not in stored or stored[parameter.name].shape != parameter.shape:
             raise UserError(f"{path}: has no {parameter.name} of shape {parameter.shape}; it is of another network or "
                             "method, name one of this")
-    for parameter in cell.get_parameters():
-        if parameter.name in stored:
-            ops.assign(parameter, stored[parameter.name])
+    for parameter in _lasting(cell):
+        ops.assign(parameter, stored[parameter.name])
     return _epochs(stored)
 
 
@@ -59,6 +56,11 @@ def newest_checkpoint(folder):
     """The checkpoint in a run's folder with the most epochs done, or None."""
     paths = glob.glob(os.path.join(glob.escape(folder), "*_model.ckpt"))
     return max(paths, key=lambda path: _epochs(_read(path)), default=None)
+
+
+def _lasting(cell):
+    """The parameters of a cell but for those that only serve within a step."""
+    return [parameter for parameter in cell.get_parameters() if not parameter.name.startswith("saved.")]
 
 
 def _read(path):

@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 
-from utils.files import replacing
+from utils.files import write_csv
 from utils.metrics import group_means
 
 
@@ -60,16 +60,13 @@ class CSVLog:
     """
 
     def __init__(self, path, columns, epochs):
-        self.path, self.rows = path, []
+        self.rows = []
         if epochs > 0 and os.path.exists(path):
             with open(path, newline="", encoding="utf-8") as file:
                 # The last row may be cut short where the run was killed.
                 self.rows = [row for row in csv.DictReader(file) if None not in row.values() and
                              int(row["epoch"]) < epochs]
-        with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(self.rows)
+        write_csv(path, {column: [row[column] for row in self.rows] for column in columns})
         self._file = open(path, "a", newline="", encoding="utf-8")  # noqa: SIM115, open as long as the run
         self._writer = csv.DictWriter(self._file, columns)
 

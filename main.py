@@ -174,33 +174,31 @@ def run(args):
 
 def treatment(args, folder, data):
     """How the method treats the training data: keyword arguments of `TrainBatches`, some after its stage one."""
-    kind, labels = METHODS[args.method].data, data.source.labels["train"]
+    kind, split = METHODS[args.method].data, data.split
     # The variant that does without the distributions is not told of them.
-    treated = {"groups": np.zeros_like(labels)} if args.distribution_agnostic else {}
+    treated = {"groups": np.zeros_like(split.severities)} if args.distribution_agnostic else {}
     if kind == "half_corrupted":
         treated["corruption"] = args.aug_corruption
-    if kind in ("error_set", "environments"):
-        trained = np.concatenate(data.split.train)
-        logits = stage_one_logits(args, folder, data)
-        found = np.zeros(len(labels), bool)
-        if kind == "error_set":
-            found[trained] = error_set(logits, labels[trained])
-            report_found(folder, kind, "error", data.split, labels, found[trained])
-            if not found.any():
-                print("warning: the first model makes no error, so that jtt is erm; fewer --stage_one_epochs leave "
-                      "some", file=sys.stderr)
-            treated["repeats"] = np.where(found, args.jtt_lambda, 1)
-        else:
-            probability = infer_environments(logits, labels[trained], args.seed)
-            found[trained] = probability > 0.5
-            report_found(folder, kind, "environment_1", data.split, labels, found[trained], probability=probability)
-            treated["groups"] = found.astype(np.int32)
+    elif kind == "error_set":
+        logits, labels = stage_one_logits(args, folder, data)
+        found = error_set(logits, labels)
+        report_found(folder, kind, "error", split, labels, found)
+        if not found.any():
+            print("warning: the first model makes no error, so that jtt is erm; fewer --stage_one_epochs leave some",
+                  file=sys.stderr)
+        treated["repeats"] = np.where(found, args.jtt_lambda, 1)
+    elif kind == "environments":
+        logits, labels = stage_one_logits(args, folder, data)
+        probability = infer_environments(logits, labels, args.seed)
+        found = probability > 0.5
+        report_found(folder, kind, "environment_1", split, labels, found, probability=probability)
+        treated["groups"] = found.astype(np.int32)
     return treated
 
 
 def stage_one_logits(args, folder, data):
-    """Logits of the first model for the training images, each at its severity, float32 (N, K); it is read from
-    `--stage_one`, or trained with ERM in the folder `stage_one` of the run.
+    """Logits of the first model for the training images, each at its severity, float32 (n, K), and their labels; the
+    model is read from `--stage_one`, or trained with ERM in the folder `stage_one` of the run.
     """
     checkpoint = args.stage_one
     if checkpoint is None:
@@ -214,9 +212,10 @@ def stage_one_logits(args, folder, data):
             train(first, first_folder, data)
     network = create_model(args.model, data.source.classes)
     load_checkpoint(network, checkpoint)
-    step = EvaluationStep(network)
-    return np.concatenate([predict(step, images, data.source.labels["train"], indices, data.source, args)[1]
-                           for images, indices in zip(data.images["train"], data.split.train, strict=True)])
+    step, labels = EvaluationStep(network), data.source.labels["train"]
+    logits = [predict(step, images, labels, indices, data.source, args)[1]
+              for images, indices in zip(data.images["train"], data.split.train, strict=True)]
+    return np.concatenate(logits), labels[data.split.indices]
 
 
 def train(args, folder, data, **treatment):

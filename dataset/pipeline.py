@@ -36,9 +36,10 @@ class TrainBatches:
         crop (bool): besides, crop at random after padding each side by 1/8 with the mirrored image.
         sampling (str): 'uniform' draws every image with equal chance, so that severities keep their shares; 'balanced'
             draws every severity that has images with equal chance (group_DRO's `reweight_groups`).
-        repeats (numpy.ndarray): int (N,), how many times as often as others an image is drawn, within its severity if
-            the sampling is balanced; None for once each.
-        groups (numpy.ndarray): int32 (N,), what a step is told of an image's distribution; None for its severity.
+        repeats (numpy.ndarray): int (n,), for each of `split.indices` how many times as often as others it is drawn,
+            within its severity if the sampling is balanced; None for once each.
+        groups (numpy.ndarray): int32 (n,), for each of `split.indices` what a step is told of its distribution; None
+            for its severity.
         corruption (str): one half of every batch, chosen at random, is corrupted with this (DAMP paper, Algorithm 2),
             each image at a severity of its own from 1 to the highest of the split; None for no image.
     """
@@ -48,15 +49,14 @@ class TrainBatches:
     def __init__(self, images, labels, split, mean, std, batch_size, steps, seed, crop=False, sampling="uniform",
                  repeats=None, groups=None, corruption=None):
         self.images, self.labels = images, labels
-        self.indices = np.concatenate(split.train)
-        self.severities = np.repeat(np.arange(len(split.train), dtype=np.int32), split.counts)
-        self.groups = self.severities if groups is None else groups[self.indices]
+        self.indices, self.severities = split.indices, split.severities
+        self.groups = self.severities if groups is None else groups
         self.mean, self.std = mean, std
         self.batch_size, self.steps, self.seed, self.crop = batch_size, steps, seed, crop
         self.sampling, self.corruption, self.highest = sampling, corruption, len(split.train) - 1
         self.present = np.flatnonzero(split.counts)
         # An image holds as many tickets as it has repeats, those of one severity in a row.
-        self.last_ticket = np.cumsum(np.ones(len(self.indices), int) if repeats is None else repeats[self.indices])
+        self.last_ticket = np.cumsum(np.ones(len(self.indices), int) if repeats is None else repeats)
         self.first_ticket = np.concatenate([[0], self.last_ticket])[np.cumsum([0, *split.counts])]
 
     def __len__(self):

@@ -24,6 +24,16 @@ class Split:
     validation: np.ndarray
 
     @property
+    def indices(self):
+        """All training images, severity after severity; int64 (n,)."""
+        return np.concatenate(self.train)
+
+    @property
+    def severities(self):
+        """Severity of each of `indices`, int32 (n,)."""
+        return np.repeat(np.arange(len(self.train), dtype=np.int32), self.counts)
+
+    @property
     def counts(self):
         """Training images of each severity."""
         return [len(indices) for indices in self.train]
@@ -84,9 +94,8 @@ def poisson_split(labels, num_per_class, num_severity, seed):
 def write_split(path, split, labels):
     """Write a split as CSV: one line per image with its index, its label, and its severity or the word validation."""
     severities = np.full(len(labels), VALIDATION, dtype=object)
-    for severity, indices in enumerate(split.train):
-        severities[indices] = severity
-    order = np.concatenate([*split.train, split.validation])
+    severities[split.indices] = split.severities
+    order = np.concatenate([split.indices, split.validation])
     write_csv(path, {"index": order, "label": labels[order], "severity": severities[order]})
 
 

@@ -204,7 +204,7 @@ def test_images_with_more_repeats_are_drawn_more_often():
     marked = [np.broadcast_to(np.arange(60, dtype=np.uint8).reshape(-1, 1, 1, 1), (60, 8, 8, 3))] * 6
     for sampling in ("uniform", "balanced"):
         source = TrainBatches(marked, labels, split, (0,) * 3, (1 / 255,) * 3, 16, range(400), 3, sampling=sampling,
-                              repeats=repeats)
+                              repeats=repeats[split.indices])
         drawn = np.concatenate([source[k][0][:, 0, 0, 0] for k in range(len(source))]).round().astype(int)
         severities = np.concatenate([source[k][3] for k in range(len(source))])
         for s, indices in enumerate(split.train):
@@ -219,7 +219,8 @@ def test_images_with_more_repeats_are_drawn_more_often():
 def test_a_step_is_told_other_groups_than_severities():
     images, labels, split, plain = example_batches()
     environments = (np.arange(60) % 2).astype(np.int32)
-    source = TrainBatches(images, labels, split, (0.5,) * 3, (0.25,) * 3, 16, range(50), 3, groups=environments)
+    source = TrainBatches(images, labels, split, (0.5,) * 3, (0.25,) * 3, 16, range(50), 3,
+                          groups=environments[split.indices])
     for (batch, _, groups, severities), (same, _, known, _) in zip((source[k] for k in range(50)),
                                                                    (plain[k] for k in range(50)), strict=True):
         np.testing.assert_array_equal(batch, same)

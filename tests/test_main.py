@@ -13,6 +13,7 @@ import pytest
 
 import main
 from dataset.corrupted import corrupted_path
+from dataset.poisson import Split
 from tests.cifar_files import make_cifar
 from tests.crosscheck import settings
 
@@ -126,12 +127,12 @@ def files(folder, *names):
     return contents
 
 
-def stop_at(monkeypatch, folder, stop_epoch):
-    """Have the next run stop as by a kill in the middle of an epoch of the training whose records are in `folder`."""
+def stop_at(monkeypatch, method, stop_epoch):
+    """Have the next run stop as by a kill in the middle of an epoch of the training with `method`."""
     train_epoch = main.train_epoch
 
     def killed(step, loader, steps, epoch, args, train_log):
-        if epoch == stop_epoch and os.path.basename(os.path.dirname(train_log.path)).startswith(folder):
+        if epoch == stop_epoch and args.method == method:
             train_epoch(step, loader, steps - 1, epoch, args, train_log)
             raise KeyboardInterrupt
         return train_epoch(step, loader, steps, epoch, args, train_log)
@@ -148,7 +149,7 @@ def test_a_resumed_run_equals_one_that_was_not_stopped(cifar_dir, tmp_path, monk
                "--log_train", "1"]
     main.main(arguments(cifar_dir, tmp_path / "whole", *options))
     with monkeypatch.context() as patch:
-        stop_at(patch, "none", 2)
+        stop_at(patch, "sharpdro", 2)
         with pytest.raises(SystemExit) as stop:
             main.main(arguments(cifar_dir, tmp_path / "cut", *options))
     assert stop.value.code == 130
@@ -208,12 +209,12 @@ def test_eiil_stopped_after_stage_one_does_not_train_it_again(cifar_dir, tmp_pat
     whole = only_run(tmp_path / "whole")
     check_found(whole, "environments", "environment_1", lambda row: float(row["probability"]) > 0.5)
     with monkeypatch.context() as patch:
-        stop_at(patch, "none", 0)
+        stop_at(patch, "eiil", 0)
         with pytest.raises(SystemExit):
             main.main(arguments(cifar_dir, tmp_path / "cut", *options))
     cut = only_run(tmp_path / "cut")
     with monkeypatch.context() as patch:
-        stop_at(patch, "stage_one", 0)
+        stop_at(patch, "erm", 0)
         main.main(["--resume", cut])
     assert checkpoint_bytes(cut) == checkpoint_bytes(whole)
     assert files(cut, *RECORDS, "environments.csv") == files(whole, *RECORDS, "environments.csv")
@@ -244,7 +245,7 @@ def test_jtt_takes_a_first_model_and_draws_its_errors_more_often(run, cifar_dir,
 
 
 def test_agnostic_steps_are_not_told_the_distributions():
-    data = SimpleNamespace(source=SimpleNamespace(labels={"train": np.arange(5, dtype=np.int32)}))
+    data = SimpleNamespace(split=Split([np.arange(3), np.arange(3, 5)], np.arange(0)))
     treated = main.treatment(settings("sharpdro", distribution_agnostic=True), None, data)
     np.testing.assert_array_equal(treated["groups"], np.zeros(5, np.int32))
     assert main.treatment(settings("sharpdro"), None, data) == {}

@@ -45,15 +45,13 @@ def report_found(folder, name, column, split, labels, found, **columns):
         name (str): of the files.
         column (str): title of what was found.
         split (dataset.poisson.Split): the training images.
-        labels (numpy.ndarray): int (N,), of the whole training set.
-        found (numpy.ndarray): bool (n,), for each training image in the order of the split.
+        labels (numpy.ndarray): int (n,), of `split.indices`, as what follows.
+        found (numpy.ndarray): bool (n,).
         columns: name to values (n,), to be written as well.
     """
-    trained = np.concatenate(split.train)
-    severities = np.repeat(np.arange(len(split.train)), split.counts)
-    write_csv(folder.file(f"{name}.csv"), {"index": trained, "label": labels[trained], "severity": severities,
+    write_csv(folder.file(f"{name}.csv"), {"index": split.indices, "label": labels, "severity": split.severities,
                                            **columns, column: found.astype(int)})
-    counts = np.bincount(severities[found], minlength=len(split.train))
+    counts = np.bincount(split.severities[found], minlength=len(split.train))
     write_csv(folder.file(f"{name}_by_severity.csv"), {"severity": range(len(split.train)), "images": split.counts,
                                                        column: counts})
     lines = [f"severity  training images  {column}    share"]

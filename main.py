@@ -269,10 +269,10 @@ def train(args, folder, data, **treatment):
 
 def main(argv=None):
     parser = create_parser()
-    args = parser.parse_args(argv)
+    args, given = cli.parse(parser, argv)
     with cli.one_line_errors("main.py"):
         if args.resume is not None:
-            args = resumed_settings(args.resume, args, cli.given_options(parser, argv))
+            args = resumed_settings(args.resume, args, given)
         run(args)
 
 

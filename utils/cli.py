@@ -43,19 +43,21 @@ def one_line_errors(program):
         sys.exit(130)
 
 
-def given_options(parser, argv):
-    """The options that a command line names, as opposed to those that take their default.
+def parse(parser, argv):
+    """Parse a command line, and tell what it names from what takes its default.
 
     Args:
-        parser (argparse.ArgumentParser): as for `parse_args`.
+        parser (argparse.ArgumentParser): without required arguments.
         argv (list of str or None): as for `parse_args`.
 
     Returns:
-        dict: option to its value.
+        tuple: argparse.Namespace of all options; dict of those that are given.
     """
     unset = object()
-    namespace = argparse.Namespace(**dict.fromkeys(vars(parser.parse_args([])), unset))
-    return {name: value for name, value in vars(parser.parse_args(argv, namespace)).items() if value is not unset}
+    defaults = vars(parser.parse_args([]))
+    parsed = vars(parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(defaults, unset))))
+    given = {name: value for name, value in parsed.items() if value is not unset}
+    return argparse.Namespace(**{**defaults, **given}), given
 
 
 def _number(kind, accepts, requirement):
@@ -68,6 +70,19 @@ def _number(kind, accepts, requirement):
             raise argparse.ArgumentTypeError(f"{text!r} is not {requirement}")
         return value
     return parse
+
+
+def processors():
+    """Number of processors that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def workers(text):
+    """A number of workers, at least 1; never more than there are processors, which is said where more are asked for."""
+    asked = positive_int(text)
+    if asked > processors():
+        print(f"warning: {asked} workers are more than the processors here; {processors()} are used", file=sys.stderr)
+    return min(asked, processors())
 
 
 def existing_file(path):
@@ -98,8 +113,9 @@ def add_data_arguments(parser, datasets, corruptions):
                         help="number of distributions, the clean one included: 6 means severities 0 to 5")
     parser.add_argument("--data_dir", default="./data", help="folder that holds the data sets")
     parser.add_argument("--seed", type=seed, default=0, help="seed of the split, the initial weights and the batches")
-    parser.add_argument("--num_workers", type=positive_int, default=4,
-                        help="workers that read and corrupt images; does not change the result")
+    parser.add_argument("--num_workers", type=workers, default=min(4, processors()),
+                        help="workers that read and corrupt images, at most one a processor; does not change the "
+                             "result")
     parser.add_argument("--show_progress", action="store_true",
                         help="show progress bars even where the output is not a terminal")
 

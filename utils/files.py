@@ -1,10 +1,19 @@
-"""Files that are whole or not there: written under a temporary name, then renamed."""
+"""Files that are whole or not there: written under a temporary name, then renamed; and locks on what is being written.
+"""
 import contextlib
 import csv
+import errno
+import fcntl
 import json
 import os
+import socket
+import sys
+
+from utils.errors import UserError
 
 PARTIAL = ".partial"  # in the name of every file that is not whole yet
+# What `flock` says where a file system knows no locks, such as Lustre or NFS, depending on how they are mounted.
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextlib.contextmanager
@@ -22,19 +31,87 @@ def naming(path):
 def replacing(path):
     """Give the body a temporary path beside `path`; rename it to `path` if the body succeeds, remove it if not.
 
-    The temporary name keeps the suffix, because libraries choose a format by it. An error of the file system is given
-    the name `path` where it has none.
+    The temporary name keeps the suffix, because libraries choose a format by it. The content is on disk before the name
+    is, so that even after a power cut a file with its final name is whole. An error of the file system is given the
+    name `path` where it has none.
     """
     folder, name = os.path.split(os.fspath(path))
     temporary = os.path.join(folder, f".{os.getpid()}{PARTIAL}.{name}")
     try:
         with naming(path):
             yield temporary
+            sync(temporary)
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.remove(temporary)
         raise
+
+
+def sync(path):
+    """Wait until the content of a file is on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def locked(path, guarded):
+    """Hold the lock file `path` while the body runs, so that no other process writes the same things.
+
+    The file names its owner, and is removed in the end; one that a killed process has left is no hindrance. Where the
+    file system knows no locks there is a warning, and no lock.
+
+    Args:
+        path (str): the lock file, in a folder that is there.
+        guarded (str): the file or folder that is written, for the error.
+
+    Raises:
+        UserError: another process holds the lock.
+    """
+    while True:
+        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115, closed below, on every way out
+        try:
+            _lock(file, guarded)
+            # Whoever held the lock until now has removed the file; if that is the one that was opened, open anew.
+            if _is_same(file, path):
+                break
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+    try:
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)
+        file.close()
+
+
+def _lock(file, guarded):
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.seek(0)
+        raise UserError(f"{guarded}: {file.read() or 'another process'} is writing this; wait until it ends, or stop "
+                        "it") from error
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        print(f"warning: {guarded}: cannot be locked on this file system ({error.strerror}); make sure that no other "
+              "process writes it", file=sys.stderr)
+
+
+def _is_same(file, path):
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def write_json(path, value):

@@ -11,7 +11,7 @@ import requests
 
 from dataset.source import Source
 from utils.errors import UserError
-from utils.files import PARTIAL
+from utils.files import PARTIAL, sync
 
 URL = "https://www.cs.toronto.edu/~kriz/"
 PIXELS = 3 * 32 * 32
@@ -120,18 +120,24 @@ def _checked(path, images, labels, spec):
 
 
 def extract(archive, layout, data_dir):
-    """Unpack an archive; its folder appears whole or not at all.
+    """Unpack a published archive; its folder appears with all its files or not at all.
 
     Raises:
-        UserError: the archive is damaged or lacks the folder.
+        UserError: the archive is damaged, or is not the published one.
     """
+    if pooch.file_hash(archive, alg="md5") != layout.md5:
+        raise UserError(f"{archive}: damaged, or not the published archive (its MD5 is not {layout.md5}); delete it "
+                        f"and fetch it again, or unpack other images of this layout into the folder {layout.folder}")
     temporary = os.path.join(data_dir, f".{os.getpid()}{PARTIAL}.{layout.folder}")
     try:
         with tarfile.open(archive) as tar:
             tar.extractall(temporary, filter="data")
-        os.rename(os.path.join(temporary, layout.folder), os.path.join(data_dir, layout.folder))
+        unpacked = os.path.join(temporary, layout.folder)
+        for file in (file for files in layout.files.values() for file in files):
+            sync(os.path.join(unpacked, file))
+        os.rename(unpacked, os.path.join(data_dir, layout.folder))
     except (tarfile.TarError, EOFError, FileNotFoundError) as error:
-        raise UserError(f"{archive}: damaged, or without the folder {layout.folder}; "
+        raise UserError(f"{archive}: damaged, or without all files of the folder {layout.folder}; "
                         "delete it and fetch it again") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -11,8 +11,6 @@ import numpy as np
 
 from corruptions import CORRUPTIONS, ImageStream
 
-SAMPLINGS = ("uniform", "balanced")
-
 
 def normalise(images, mean, std):
     """uint8 (N, H, W, 3) to float32 (N, 3, H, W): values in 0..1, minus `mean`, over `std`, per channel."""

@@ -12,6 +12,7 @@ from dataset import SOURCES  # noqa: E402
 from dataset.corrupted import load_corrupted  # noqa: E402
 from dataset.poisson import default_num_per_class, poisson_split, read_split, write_split  # noqa: E402
 from utils.cli import Parser, add_data_arguments, one_line_errors, require_writable_folder  # noqa: E402
+from utils.errors import UserError  # noqa: E402
 
 
 def sample_split(args, labels):
@@ -29,6 +30,9 @@ def sample_split(args, labels):
     """
     path = getattr(args, "split", None)
     if path is not None:
+        if getattr(args, "num_per_class", None) is not None:
+            raise UserError(f"-n {args.num_per_class}: the table {path} says how many images there are; leave out -n, "
+                            "or --split")
         split = read_split(path, labels, args.num_severity)
     else:
         num_per_class = getattr(args, "num_per_class", None) or default_num_per_class(labels)

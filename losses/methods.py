@@ -20,12 +20,19 @@ class Part:
         create (callable): of an objective, (args, num_groups) to a cell; of a perturbation, (args, weights) to a cell
             or None.
         summary (str): what it is, for the help.
+        options (tuple of str): the options that it reads.
+        defaults (dict): those of a perturbation's options whose default depends on the data set, to the default for
+            each; 'cifar10' stands for all that are not named.
         second_pass (bool): it needs a pass at the weights before the one that it is about.
+        reads_groups (bool): of an objective, whether it looks at the samples' distributions.
     """
 
     create: Callable
     summary: str
+    options: tuple = ()
+    defaults: dict = field(default_factory=dict)
     second_pass: bool = False
+    reads_groups: bool = False
 
 
 def _last_seen(args):
@@ -43,37 +50,68 @@ def _noise(multiplicative):
 OBJECTIVES = {
     "mean": Part(lambda args, groups: objectives.Mean(), "mean loss"),
     "group_dro": Part(lambda args, groups: objectives.GroupDRO(groups, args.step_size, _last_seen(args)),
-                      "losses of the distributions, weighted toward the worst"),
+                      "losses of the distributions, weighted toward the worst", ("step_size", "group_loss"),
+                      reads_groups=True),
     "irm": Part(lambda args, groups: objectives.IRM(groups, args.irm_lambda, args.irm_anneal),
-                "losses of the distributions + squared derivative by a factor on the logits"),
+                "losses of the distributions + squared derivative by a factor on the logits",
+                ("irm_lambda", "irm_anneal"), reads_groups=True),
     "rex": Part(lambda args, groups: objectives.REx(groups, args.rex_beta),
-                "losses of the distributions + their variance"),
+                "losses of the distributions + their variance", ("rex_beta",), reads_groups=True),
     "sharpdro": Part(lambda args, groups: objectives.WorstGroupSharpness(groups, args.step_size, _last_seen(args)),
-                     "mean loss + sharpness, weighted toward the worst distribution", second_pass=True),
+                     "mean loss + sharpness, weighted toward the worst distribution", ("step_size", "group_loss"),
+                     second_pass=True, reads_groups=True),
     "sharpdro_agnostic": Part(lambda args, groups: objectives.AgnosticSharpness(),
                               "mean loss + sharpness, weighted toward samples that lose confidence",
                               second_pass=True),
 }
 
+RHO = {"rho": {"cifar10": 0.05}}
+
 PERTURBATIONS = {
     "none": Part(lambda args, weights: None, "gradient at the weights"),
-    "l2": Part(_ascent(lambda name: False), "ascent of length --rho along the gradient", second_pass=True),
+    "l2": Part(_ascent(lambda name: False), "ascent of length --rho along the gradient", ("rho",), RHO,
+               second_pass=True),
     "sign": Part(lambda args, weights: perturbations.SignAscent(args.rho), "ascent by --rho along the gradient's sign",
-                 second_pass=True),
-    "adaptive": Part(_ascent(lambda name: True), "l2 ascent scaled by the weights", second_pass=True),
-    "asam": Part(_ascent(perturbations.is_scale), "l2 ascent scaled by the weights, biases not scaled",
-                 second_pass=True),
-    "multiplicative": Part(_noise(True), "weights times normal noise of --sigma around 1"),
-    "additive": Part(_noise(False), "weights plus normal noise of --sigma"),
+                 ("rho",), RHO, second_pass=True),
+    "adaptive": Part(_ascent(lambda name: True), "l2 ascent scaled by the weights", ("rho",), RHO, second_pass=True),
+    "asam": Part(_ascent(perturbations.is_scale), "l2 ascent scaled by the weights, biases not scaled", ("rho",),
+                 {"rho": {"cifar10": 1.0, "cifar100": 2.0}}, second_pass=True),
+    "multiplicative": Part(_noise(True), "weights times normal noise of --sigma around 1", ("sigma",),
+                           {"sigma": {"cifar10": 0.2, "cifar100": 0.1}}),
+    "additive": Part(_noise(False), "weights plus normal noise of --sigma", ("sigma",), {"sigma": {"cifar10": 0.01}}),
 }
 
 
-# How the data are treated before they reach a step.
+@dataclass(frozen=True)
+class Treatment:
+    """What is done to the training data before they reach a step.
+
+    Attributes:
+        summary (str): for the help.
+        options (tuple of str): the options that it reads.
+        stage_one (bool): it asks another model, which is trained first.
+        sets_groups (bool): it gives the samples other groups than the distributions.
+    """
+
+    summary: str
+    options: tuple = ()
+    stage_one: bool = False
+    sets_groups: bool = False
+
+
 DATA = {
-    "plain": "images as they were drawn",
-    "error_set": "images that a first model (stage one) gets wrong are drawn --jtt_lambda times as often",
-    "environments": "two environments, inferred with a first model (stage one), take the place of the distributions",
-    "half_corrupted": "half of every batch is corrupted with --aug_corruption, at random severities",
+    "plain": Treatment("images as they were drawn"),
+    "error_set": Treatment("images that a first model (stage one) gets wrong are drawn --jtt_lambda times as often",
+                           ("jtt_lambda", "stage_one", "stage_one_epochs"), stage_one=True),
+    "environments": Treatment("two environments, inferred with a first model (stage one), take the place of the "
+                              "distributions", ("stage_one", "stage_one_epochs"), stage_one=True, sets_groups=True),
+    "half_corrupted": Treatment("half of every batch, as it was drawn at its severities, is corrupted once more, with "
+                                "--aug_corruption at random severities", ("aug_corruption",)),
+}
+
+SAMPLINGS = {
+    "uniform": "training images are drawn with equal chance",
+    "balanced": "every distribution is drawn with equal chance",
 }
 
 # Training settings of the two papers' experiments: option to its default.
@@ -93,7 +131,7 @@ class Method:
         objective (str): a key of `OBJECTIVES`.
         perturbation (str): a key of `PERTURBATIONS`.
         source (str): where the method comes from.
-        defaults (dict): option to its default for each data set; 'cifar10' stands for all that are not named.
+        own_defaults (dict): where the method's default differs from its perturbation's, as in `Part`.
         data (str): a key of `DATA`.
         recipe (str): a key of `RECIPES`.
     """
@@ -101,7 +139,7 @@ class Method:
     objective: str
     perturbation: str
     source: str
-    defaults: dict = field(default_factory=dict)
+    own_defaults: dict = field(default_factory=dict)
     data: str = "plain"
     recipe: str = "sharpdro"
 
@@ -111,14 +149,14 @@ class Method:
         return 2 if OBJECTIVES[self.objective].second_pass or PERTURBATIONS[self.perturbation].second_pass else 1
 
     @property
-    def has_stage_one(self):
-        """Whether another model is trained first."""
-        return self.data in ("error_set", "environments")
-
-    @property
     def cost(self):
         """Passes per step, and whether a stage one comes first, as text."""
-        return f"{self.passes} + stage one" if self.has_stage_one else str(self.passes)
+        return f"{self.passes} + stage one" if DATA[self.data].stage_one else str(self.passes)
+
+    def defaults(self, perturbation=None):
+        """Option to its default for each data set, as in `Part`, with the method's perturbation or another."""
+        own = self.own_defaults if perturbation in (None, self.perturbation) else {}
+        return {**PERTURBATIONS[perturbation or self.perturbation].defaults, **own}
 
 
 METHODS = {
@@ -127,16 +165,24 @@ METHODS = {
     "rex": Method("rex", "none", "Krueger 2021"),
     "group_dro": Method("group_dro", "none", "Sagawa 2020"),
     "sam": Method("mean", "l2", "Foret 2021", {"rho": {"cifar10": 0.045, "cifar100": 0.06}}, recipe="damp"),
-    "asam": Method("mean", "asam", "Kwon 2021, as in Trinh 2024", {"rho": {"cifar10": 1.0, "cifar100": 2.0}},
-                   recipe="damp"),
-    "sharpdro": Method("sharpdro", "l2", "Huang 2023", {"rho": {"cifar10": 0.05}}),
+    "asam": Method("mean", "asam", "Kwon 2021, as in Trinh 2024", recipe="damp"),
+    "sharpdro": Method("sharpdro", "l2", "Huang 2023"),
     "jtt": Method("mean", "none", "Liu 2021", data="error_set"),
     "eiil": Method("irm", "none", "Creager 2021", data="environments"),
-    "damp": Method("mean", "multiplicative", "Trinh 2024", {"sigma": {"cifar10": 0.2, "cifar100": 0.1}},
-                   recipe="damp"),
+    "damp": Method("mean", "multiplicative", "Trinh 2024", recipe="damp"),
     "daap": Method("mean", "additive", "Trinh 2024, Algorithm 3", recipe="damp"),
     "corrupt_aug": Method("mean", "none", "Trinh 2024, Algorithm 2", data="half_corrupted", recipe="damp"),
 }
+
+
+def used_options(objective, perturbation, data):
+    """The options that an objective, a perturbation and a treatment of the data (keys of the tables) read."""
+    return {*OBJECTIVES[objective].options, *PERTURBATIONS[perturbation].options, *DATA[data].options}
+
+
+def users(option):
+    """The methods that read an option."""
+    return [name for name, row in METHODS.items() if option in used_options(row.objective, row.perturbation, row.data)]
 
 
 def methods_table():
@@ -146,7 +192,7 @@ def methods_table():
              "| --- | --- | --- | --- | --- | --- | --- | --- |"]
     for name, method in METHODS.items():
         defaults = ", ".join(f"`--{option}` " + " / ".join(map(str, values.values()))
-                             for option, values in method.defaults.items())
+                             for option, values in method.defaults().items())
         lines.append(f"| `{name}` | {method.objective} | {method.perturbation} | {method.data} | {method.cost} "
                      f"| {defaults} | {method.recipe} | {method.source} |")
     return "\n".join(lines) + "\n"

@@ -18,15 +18,18 @@ def label_logits(logits, labels):
 class Objective(nn.Cell):
     """Contract of an objective.
 
-    A step calls `observe` once, with the losses of its first pass, then `risk` in every pass. Where `is_sharpness` is
-    true the second pass calls `sharpness` in place of `risk`, and the step follows the sum of both gradients. An
-    objective that weighs distributions has its `GroupWeights` as attribute `group_weights`.
+    A step calls `risk` in every pass, and `observe` once a batch, with the losses of the first pass: before `risk`, or,
+    where a batch is cut into sub-batches (`observes_first` is false then), with all their losses after the last of
+    them. So what is observed moves once a batch, and sub-batches use what the batches before have left. Where
+    `is_sharpness` is true the second pass calls `sharpness` in place of `risk`, and the step follows the sum of both
+    gradients. An objective that weighs distributions has its `GroupWeights` as attribute `group_weights`.
     """
 
     is_sharpness = False
+    observes_first = True
 
     def observe(self, losses, groups):
-        """Move what the objective remembers from step to step. `losses` carry no gradient."""
+        """Move what the objective remembers from batch to batch. `losses` carry no gradient."""
         return losses
 
     def risk(self, losses, logits, labels, groups):
@@ -79,9 +82,10 @@ class GroupWeights(nn.Cell):
     """The weights q over distributions that an adversary moves toward large losses.
 
     q_s <- q_s exp(step_size * l_s) / sum (Sagawa 2020, Algorithm 1; the SharpDRO release's `adv_probs`), with l_s the
-    batch's mean loss of distribution s. For a distribution that the batch lacks, l_s is 0, as in the release, which
-    lets its weight sink; or, with `last_seen`, its mean loss when it was last in a batch. The weights live in a
-    Parameter, so they outlast the graph and are part of a checkpoint.
+    batch's mean loss of distribution s; one move a batch, whether or not it is cut into sub-batches (see `Objective`).
+    For a distribution that the batch lacks, l_s is 0, as in the release, which lets its weight sink; or, with
+    `last_seen`, its mean loss when it was last in a batch. The weights live in a Parameter, so they outlast the graph
+    and are part of a checkpoint.
 
     Args:
         num_groups (int): number of distributions S, the clean one included.
@@ -160,24 +164,24 @@ class IRM(Objective):
     distribution's samples.
 
     The derivative of a sample's loss has the closed form sum_k softmax_k z_k - z_y. Only distributions that are in the
-    batch count; one with a single sample has no second half and no penalty. For the first steps lambda is 1. Where it
+    batch count; one with a single sample has no second half and no penalty. For the first batches lambda is 1. Where it
     is above 1 all is divided by it, as in the code of the authors of IRM and of EIIL, so that steps keep their size.
 
     Args:
         num_groups (int): number of distributions S.
         penalty (float): lambda, >= 0.
-        anneal_steps (int): steps with lambda = 1 before that.
+        anneal_batches (int): batches with lambda = 1 before that.
     """
 
-    def __init__(self, num_groups, penalty, anneal_steps):
+    def __init__(self, num_groups, penalty, anneal_batches):
         super().__init__()
         self.penalty = penalty
-        self.anneal_steps = anneal_steps
+        self.anneal_batches = anneal_batches
         self.means = GroupMeans(num_groups)
-        self.steps = Parameter(ms.Tensor(0, ms.int32), name="irm_steps", requires_grad=False)
+        self.batches = Parameter(ms.Tensor(0, ms.int32), name="irm_batches", requires_grad=False)
 
     def observe(self, losses, groups):
-        return ops.assign_add(self.steps, ms.Tensor(1, ms.int32))
+        return ops.assign_add(self.batches, ms.Tensor(1, ms.int32))
 
     def risk(self, losses, logits, labels, groups):
         derivatives = (ops.softmax(logits, 1) * logits).sum(1) - label_logits(logits, labels)
@@ -187,7 +191,8 @@ class IRM(Objective):
         odd = rank - 2 * ops.floor(rank / 2)
         one, _ = self.means.average(derivatives, members * (1 - odd).reshape((1, -1)))
         other, _ = self.means.average(derivatives, members * odd.reshape((1, -1)))
-        annealed = (self.steps > self.anneal_steps).astype(ms.float32)
+        before = self.batches - 1 if self.observes_first else self.batches  # without this one
+        annealed = (before >= self.anneal_batches).astype(ms.float32)
         factor = 1 + annealed * (self.penalty - 1)
         return self.means.over_present(means + factor * one * other, counts) / ops.maximum(factor, 1)
 

@@ -1,13 +1,23 @@
 """The options that choose a method and how it is trained; their help and their defaults come from the tables."""
 import argparse
 
-from losses.methods import DATA, METHODS, OBJECTIVES, PERTURBATIONS, RECIPES
+from losses.methods import (
+    DATA,
+    METHODS,
+    OBJECTIVES,
+    PERTURBATIONS,
+    RECIPES,
+    SAMPLINGS,
+    used_options,
+    users,
+)
 from utils import cli
 from utils.errors import UserError
 from utils.schedule import SCHEDULES
 
-# For options that a method's row does not set.
-DEFAULTS = {"rho": 0.05, "sigma": 0.01}
+# Options that some methods read and others do not.
+METHOD_OPTIONS = {option for table in (OBJECTIVES, PERTURBATIONS, DATA) for part in table.values()
+                  for option in part.options}
 
 
 def add_method_arguments(parser):
@@ -16,20 +26,24 @@ def add_method_arguments(parser):
         return "; ".join(f"{name}: {part.summary}" for name, part in parts.items())
 
     def defaults(option):
-        own = [f"{value} for {name} on {dataset}" for name, method in METHODS.items()
-               for dataset, value in method.defaults.get(option, {}).items()]
-        return f" (default: {', '.join([*own, f'{DEFAULTS[option]} else'])})"
+        own = {name: method.own_defaults for name, method in METHODS.items()}
+        every = {**{name: part.defaults for name, part in PERTURBATIONS.items()}, **own}
+        return " (default: " + ", ".join(
+            f"{value} for {name}" + (f" on {dataset}" if len(values[option]) > 1 else "")
+            for name, values in every.items() for dataset, value in values.get(option, {}).items()) + ")"
 
     rows = "; ".join(f"{name}: {method.objective} x {method.perturbation}"
                      f"{'' if method.data == 'plain' else ' on ' + method.data}, {method.cost}, {method.source}"
                      for name, method in METHODS.items())
-    data = "; ".join(f"{name}: {summary}" for name, summary in DATA.items() if name != "plain")
+    data = "; ".join(f"{name}: {part.summary}" for name, part in DATA.items() if name != "plain")
     parser.add_argument("--method", choices=list(METHODS), default="sharpdro",
                         help=f"objective x perturbation (on data), passes per step, source. {rows}. Data are {data}")
     parser.add_argument("--objective", choices=list(OBJECTIVES), default=None,
                         help="what is minimised, instead of the method's: " + listing(OBJECTIVES))
     parser.add_argument("--perturbation", choices=list(PERTURBATIONS), default=None,
                         help="where the gradient is taken, instead of the method's: " + listing(PERTURBATIONS))
+    parser.add_argument("--sampling", choices=list(SAMPLINGS), default="uniform",
+                        help="; ".join(f"{name}: {summary}" for name, summary in SAMPLINGS.items()))
     parser.add_argument("--rho", type=cli.non_negative_float, default=None,
                         help="length of an ascent" + defaults("rho"))
     parser.add_argument("--sigma", type=cli.non_negative_float, default=None,
@@ -47,7 +61,7 @@ def add_method_arguments(parser):
     parser.add_argument("--irm_lambda", type=cli.non_negative_float, default=1.0,
                         help="weight of irm's penalty; above 1 all is divided by it")
     parser.add_argument("--irm_anneal", type=cli.non_negative_int, default=500, metavar="N",
-                        help="steps in which irm's penalty has weight 1 before --irm_lambda")
+                        help="batches in which irm's penalty has weight 1 before --irm_lambda")
     parser.add_argument("--rex_beta", type=cli.non_negative_float, default=1.0,
                         help="weight of rex's variance; above 1 all is divided by it")
     parser.add_argument("--stage_one_epochs", type=cli.positive_int, default=None, metavar="T",
@@ -90,40 +104,86 @@ def add_training_arguments(parser):
                              default("num_sub_batches"))
 
 
-def resolve(args):
+def resolve(args, given):
     """Fill in what the command line leaves to the method and its recipe, in place.
 
     Args:
         args (argparse.Namespace): of a parser with both groups of arguments above, and dataset.
+        given (collection of str): the options that the command line names.
 
     Raises:
-        UserError: options that exclude each other.
+        UserError: options that exclude each other, or one that is given and has no effect.
     """
     method = METHODS[args.method]
     args.objective = args.objective or method.objective
     args.perturbation = args.perturbation or method.perturbation
+    resolve_variants(args, given)
+    check_given(args, given)
     args.recipe = args.recipe or method.recipe
     for option, value in RECIPES[args.recipe].items():
         if getattr(args, option) is None:
             setattr(args, option, 1 if option == "num_sub_batches" and args.perturbation == "none" else value)
-    for option, value in DEFAULTS.items():
+    for option, values in method.defaults(args.perturbation).items():
         if getattr(args, option) is None:
-            values = method.defaults.get(option, {"cifar10": value})
             setattr(args, option, values.get(args.dataset, values["cifar10"]))
-    if args.stage_one is not None and not method.has_stage_one:
-        names = " and ".join(name for name, other in METHODS.items() if other.has_stage_one)
-        raise UserError(f"--stage_one: {args.method} has no first model, only {names} do; leave it out")
-    if args.stage_one_epochs is None:
+    if args.batch_size % args.num_sub_batches:
+        raise UserError(f"--num_sub_batches {args.num_sub_batches}: does not divide -b {args.batch_size}; "
+                        "give a divisor of the batch size")
+    if args.nesterov and args.momentum == 0:
+        if "nesterov" in given:
+            raise UserError("--nesterov: is a form of momentum, and --momentum is 0; leave one of them out")
+        args.nesterov = False
+    if DATA[method.data].stage_one and args.stage_one is None and args.stage_one_epochs is None:
         args.stage_one_epochs = max(1, args.total_epoch // 10)
+
+
+def resolve_variants(args, given):
+    """Replace the options that are variants of an objective or a perturbation by the one that they mean, in place.
+
+    Raises:
+        UserError: they are variants of another than the one that is used.
+    """
     if args.is_adaptive:
         if args.perturbation not in ("l2", "adaptive"):
             raise UserError(f"--is_adaptive: scales an l2 ascent, not {args.perturbation}; use --perturbation l2")
         args.perturbation = "adaptive"
     if args.distribution_agnostic and args.risk == "worst_case":
         raise UserError("--risk worst_case: needs known distributions; leave out --distribution_agnostic")
-    if args.distribution_agnostic or args.risk == "worst_case":
-        if args.objective != "sharpdro":
-            flag = "--distribution_agnostic" if args.distribution_agnostic else "--risk worst_case"
-            raise UserError(f"{flag}: is a variant of sharpdro, not of {args.objective}; use --method sharpdro")
+    if (args.distribution_agnostic or "risk" in given) and args.objective != "sharpdro":
+        flag = "--distribution_agnostic" if args.distribution_agnostic else f"--risk {args.risk}"
+        raise UserError(f"{flag}: is a variant of sharpdro, not of {args.objective}; use --method sharpdro")
+    if args.distribution_agnostic:
+        args.objective = "sharpdro_agnostic"
+    elif args.risk == "worst_case":
         # With both terms over Q (Eq. 10, 12), their sum is the Q-weighted loss at the perturbed weights.
-        args.objective = "sharpdro_agnostic" if args.distribution_agnostic else "group_dro"
+        args.objective = "group_dro"
+
+
+def check_given(args, given):
+    """Raise a `UserError` where an option is given that the objective, the perturbation and the data do not read, or
+    where one part makes another useless.
+    """
+    data = METHODS[args.method].data
+    unused = METHOD_OPTIONS.intersection(given) - used_options(args.objective, args.perturbation, data)
+    if unused:
+        option = min(unused)
+        raise UserError(f"--{option}: {title(args)} does not use it, of the methods only {', '.join(users(option))}; "
+                        "leave it out")
+    if "stage_one" in given and "stage_one_epochs" in given:
+        raise UserError("--stage_one_epochs: no first model is trained where --stage_one names one; leave one out")
+    if DATA[data].sets_groups and not OBJECTIVES[args.objective].reads_groups:
+        readers = ", ".join(name for name, part in OBJECTIVES.items() if part.reads_groups)
+        raise UserError(f"--objective {args.objective}: does not look at the environments that {args.method} finds; "
+                        f"use one of {readers}")
+    if args.objective == "sharpdro_agnostic" and args.sampling == "balanced":
+        raise UserError("--sampling balanced: uses the severities that distribution-agnostic training does without; "
+                        "leave it out")
+
+
+def title(args):
+    """The method's name, or the pair that replaces it."""
+    method = METHODS[args.method]
+    if (args.objective, args.perturbation) == (method.objective, method.perturbation):
+        return args.method
+    pair = f"{args.objective} x {args.perturbation}"
+    return pair if method.data == "plain" else f"{args.method} {pair}"

@@ -1,8 +1,7 @@
 """Perturbations: where, near the weights, a gradient is taken.
 
 A perturbation is a cell that gives perturbed weights; `losses/step.py` moves the network there and back. An *ascent*
-(`needs_gradient`) takes the weights and their gradients, and returns the perturbed weights and the norm it divided by;
-a *noise* takes the weights alone.
+(`needs_gradient`) takes the weights and their gradients, a *noise* takes the weights alone.
 """
 import math
 
@@ -95,7 +94,7 @@ class L2Ascent(nn.Cell):
         norm = self.norm(directions)
         if self.adaptive:
             directions = self.hyper_map(_scale_by_weight, self.scaled, weights, directions)
-        return self.hyper_map(F.partial(_climb, self.rho / (norm + 1e-12)), weights, directions), norm
+        return self.hyper_map(F.partial(_climb, self.rho / (norm + 1e-12)), weights, directions)
 
 
 class SignAscent(nn.Cell):
@@ -111,10 +110,9 @@ class SignAscent(nn.Cell):
         super().__init__()
         self.rho = rho
         self.hyper_map = ops.HyperMap()
-        self.norm = L2Norm()
 
     def construct(self, weights, gradients):
-        return self.hyper_map(F.partial(_climb_sign, self.rho), weights, gradients), self.norm(gradients)
+        return self.hyper_map(F.partial(_climb_sign, self.rho), weights, gradients)
 
 
 class NormalNumbers(nn.Cell):

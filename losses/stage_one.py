@@ -4,6 +4,8 @@ EIIL.
 import numpy as np
 from scipy.special import expit, softmax
 
+ENVIRONMENTS = 2  # how many EIIL infers
+
 
 def error_set(logits, labels):
     """The images that the first model gets wrong (JTT, Liu 2021).

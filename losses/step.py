@@ -14,6 +14,7 @@ _assign = ops.MultitypeFuncGraph("assign")
 _add = ops.MultitypeFuncGraph("add")
 _accumulate = ops.MultitypeFuncGraph("accumulate")
 _clear = ops.MultitypeFuncGraph("clear")
+_add_to_kept = ops.MultitypeFuncGraph("add_to_kept")
 
 
 @_assign.register("Tensor", "Tensor")
@@ -36,6 +37,11 @@ def _clear_tensor(total):
     return ops.assign(total, ops.zeros_like(total))
 
 
+@_add_to_kept.register("Tensor", "Tensor", "Tensor")
+def _add_to_kept_tensor(keep, total, gradient):
+    return ops.assign(total, keep * total + gradient)
+
+
 def cross_entropy(logits, labels):
     """Cross-entropy of each sample, float32 (N,), of `logits` float32 (N, K) and `labels` int32 (N,).
 
@@ -47,16 +53,20 @@ def cross_entropy(logits, labels):
     return ops.log1p(others) + highest - label_logits(logits, labels)
 
 
-class ApplyGradients(nn.Cell):
-    """Move the weights along gradients that sub-batches have left in Parameters, and clear these."""
+class EndBatch(nn.Cell):
+    """What follows the last sub-batch: move the weights along the gradients that the sub-batches have left in
+    Parameters, clear these, and let the objective observe the losses of the whole batch.
+    """
 
-    def __init__(self, optimizer, accumulated):
+    def __init__(self, objective, optimizer, accumulated):
         super().__init__(auto_prefix=False)
+        self.objective = objective
         self.optimizer = optimizer
         self.accumulated = accumulated
         self.hyper_map = ops.HyperMap()
 
-    def construct(self):
+    def construct(self, losses, groups):
+        self.objective.observe(losses, groups)
         self.optimizer(self.accumulated)
         return self.hyper_map(_clear, self.accumulated)
 
@@ -69,8 +79,9 @@ class TrainStep(nn.Cell):
         losses float32 (N,), of the first pass;
         logits float32 (N, K), of the first pass;
         perturbed losses float32 (N,), of the last pass;
-        gradient norm float32 (), of the first pass;
+        gradient norm float32 (), l2 norm of the first pass's gradient over all weights;
         objective float32 (), of the last pass.
+    The first pass is at the weights, but for noises, whose only pass is at the noisy weights.
 
     Args:
         network (nn.Cell): images to logits.
@@ -94,13 +105,15 @@ class TrainStep(nn.Cell):
         self.share = 1 / sub_batches
         if sub_batches > 1:
             self.accumulated = self.weights.clone(prefix="saved.accumulated", init="zeros")
-            self.apply_gradients = ApplyGradients(optimizer, self.accumulated)
+            self.end_batch = EndBatch(objective, optimizer, self.accumulated)
+            objective.observes_first = False
         self.set_train()
 
     def first_pass(self, images, labels, groups):
         logits = self.network(images)
         losses = cross_entropy(logits, labels)
-        self.objective.observe(ops.stop_gradient(losses), groups)
+        if self.objective.observes_first:
+            self.objective.observe(ops.stop_gradient(losses), groups)
         return self.objective.risk(losses, logits, labels, groups), losses, logits
 
     def follow(self, gradients):
@@ -122,9 +135,10 @@ class TrainStep(nn.Cell):
             return tuple(out.asnumpy() for out in self(images, labels, groups))
         results = [self(*part) for part in zip(*(t.split(t.shape[0] // self.sub_batches)
                                                  for t in (images, labels, groups)), strict=True)]
-        self.apply_gradients()
         losses, logits, perturbed, norms, values = zip(*results, strict=True)
-        return (*(ops.concat(parts).asnumpy() for parts in (losses, logits, perturbed)),
+        losses = ops.concat(losses)
+        self.end_batch(losses, groups)
+        return (losses.asnumpy(), *(ops.concat(parts).asnumpy() for parts in (logits, perturbed)),
                 *(ops.stack(numbers).mean().asnumpy() for numbers in (norms, values)))
 
 
@@ -180,15 +194,13 @@ class TwoPassStep(TrainStep):
 
     def construct(self, images, labels, groups):
         (_, losses, logits), gradients = self.first_gradient(images, labels, groups)
+        norm = self.norm(gradients)
         self.hyper_map(_assign, self.saved, self.moved)
-        if self.perturbation is None:
-            norm = self.norm(gradients)
-        elif self.perturbation.needs_gradient:
-            perturbed, norm = self.perturbation(self.weights, gradients)
-            self.hyper_map(_assign, self.weights, perturbed)
-        else:
-            norm = self.norm(gradients)
-            self.hyper_map(_assign, self.weights, self.perturbation(self.weights))
+        if self.perturbation is not None:
+            if self.perturbation.needs_gradient:
+                self.hyper_map(_assign, self.weights, self.perturbation(self.weights, gradients))
+            else:
+                self.hyper_map(_assign, self.weights, self.perturbation(self.weights))
         (value, perturbed_losses), second = self.second_gradient(
             images, labels, groups, ops.stop_gradient(losses), ops.stop_gradient(logits))
         self.hyper_map(_assign, self.moved, self.saved)
@@ -221,3 +233,29 @@ class EvaluationStep(nn.Cell):
     def construct(self, images, labels):
         logits = self.network(images)
         return cross_entropy(logits, labels), logits
+
+
+class GradientNorm(nn.Cell):
+    """l2 norm over all weights of the gradient of a weighted sum of losses, which may go over several batches;
+    running statistics are in use and left as they are after `set_train(False)`.
+
+    Inputs: images float32 (N, 3, H, W), normalised; labels int32 (N,); shares float32 (N,), the samples' factors in the
+        sum; keep float32 (), 1 to add to the batches before, 0 to begin anew.
+    Outputs: float32 (), the norm of the sum so far.
+    """
+
+    def __init__(self, network):
+        super().__init__(auto_prefix=False)
+        self.network = network
+        self.total = ParameterTuple(network.trainable_params()).clone(prefix="saved.gradient", init="zeros")
+        self.gradient = ops.grad(self.weighted_loss, None, ParameterTuple(network.trainable_params()))
+        self.norm = L2Norm()
+        self.hyper_map = ops.HyperMap()
+
+    def weighted_loss(self, images, labels, shares):
+        return (shares * cross_entropy(self.network(images), labels)).sum()
+
+    def construct(self, images, labels, shares, keep):
+        gradients = self.gradient(images, labels, shares)
+        self.hyper_map(ops.partial(_add_to_kept, keep), self.total, gradients)
+        return self.norm(self.total)

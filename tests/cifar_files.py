@@ -1,4 +1,6 @@
 """Small CIFAR archives in the real formats, made of random images."""
+import dataclasses
+import hashlib
 import os
 import pickle
 import tarfile
@@ -49,3 +51,14 @@ def make_cifar(folder, name="cifar10", layout="binary", per_class=(20, 5), pack=
             os.remove(os.path.join(target, file))
         os.rmdir(target)
     return result
+
+
+def publish(monkeypatch, folder, name="cifar10", layout="binary"):
+    """Have the archive in a folder pass for the published one, whose MD5 the table knows; return its path."""
+    spec = CIFAR[name]
+    files = getattr(spec, layout)
+    path = os.path.join(folder, files.archive)
+    with open(path, "rb") as file:
+        md5 = hashlib.md5(file.read()).hexdigest()
+    monkeypatch.setitem(CIFAR, name, dataclasses.replace(spec, **{layout: dataclasses.replace(files, md5=md5)}))
+    return path

@@ -1,6 +1,7 @@
 """Data sets, Poisson severities, corrupted arrays on disk, batches."""
 import os
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -8,12 +9,12 @@ import pytest
 import dataset.pipeline
 from corruptions import corrupt
 from dataset import SOURCES
-from dataset.cifar import load_cifar
+from dataset.cifar import CIFAR, load_cifar
 from dataset.corrupted import corrupted_path, load_corrupted
 from dataset.pipeline import EvaluationBatches, TrainBatches, batches, normalise
 from dataset.poisson import poisson_counts, poisson_split, read_split, write_split
 from dataset.prepare_dataset import main as prepare
-from tests.cifar_files import make_cifar
+from tests.cifar_files import make_cifar, publish
 from utils.errors import UserError
 
 
@@ -64,12 +65,42 @@ def test_photos_have_no_pixel_in_train_and_test():
 @pytest.mark.parametrize("layout", ["binary", "python"])
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 @pytest.mark.parametrize("pack", [False, True])
-def test_cifar_layouts(tmp_path, name, layout, pack):
+def test_cifar_layouts(tmp_path, monkeypatch, name, layout, pack):
     expected = make_cifar(str(tmp_path), name, layout, per_class=(5, 2), pack=pack)
+    if pack:
+        publish(monkeypatch, str(tmp_path), name, layout)
     source = load_cifar(name, str(tmp_path))
     for part, (images, labels) in expected.items():
         np.testing.assert_array_equal(source.images[part], images)
         np.testing.assert_array_equal(source.labels[part], labels)
+
+
+@pytest.mark.parametrize("layout", ["binary", "python"])
+def test_archive_that_is_not_the_published_one_is_refused(tmp_path, monkeypatch, layout):
+    make_cifar(str(tmp_path), layout=layout, per_class=(5, 2), pack=True)
+    archive = getattr(CIFAR["cifar10"], layout).archive
+    with pytest.raises(UserError, match=rf"{archive}: damaged, or not the published.*unpack"):
+        load_cifar("cifar10", str(tmp_path))
+    path = publish(monkeypatch, str(tmp_path), layout=layout)
+    with open(path, "r+b") as file:  # a bit in the middle of the pixels
+        file.seek(os.path.getsize(path) // 2)
+        byte = file.read(1)[0]
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte ^ 1]))
+    with pytest.raises(UserError, match="damaged"):
+        load_cifar("cifar10", str(tmp_path))
+    assert os.listdir(tmp_path) == [archive]
+
+
+def test_archive_without_one_of_its_files_leaves_no_folder(tmp_path, monkeypatch):
+    make_cifar(str(tmp_path), per_class=(5, 2))
+    os.remove(tmp_path / "cifar-10-batches-bin" / "data_batch_3.bin")
+    shutil.make_archive(str(tmp_path / "cifar-10-binary"), "gztar", tmp_path, "cifar-10-batches-bin")
+    shutil.rmtree(tmp_path / "cifar-10-batches-bin")
+    publish(monkeypatch, str(tmp_path))
+    with pytest.raises(UserError, match="without all files"):
+        load_cifar("cifar10", str(tmp_path))
+    assert os.listdir(tmp_path) == ["cifar-10-binary.tar.gz"]
 
 
 class Evil:

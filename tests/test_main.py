@@ -8,14 +8,16 @@ import sys
 from types import SimpleNamespace
 
 import mindspore as ms
+import mindspore.ops as ops
 import numpy as np
 import pytest
 
 import main
 from dataset.corrupted import corrupted_path
-from dataset.poisson import Split
+from dataset.poisson import Split, write_split
 from tests.cifar_files import make_cifar
 from tests.crosscheck import settings
+from utils.logs import RunFolder
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -131,11 +133,11 @@ def stop_at(monkeypatch, method, stop_epoch):
     """Have the next run stop as by a kill in the middle of an epoch of the training with `method`."""
     train_epoch = main.train_epoch
 
-    def killed(step, loader, steps, epoch, args, train_log):
+    def killed(step, loader, steps, epoch, args, *logs):
         if epoch == stop_epoch and args.method == method:
-            train_epoch(step, loader, steps - 1, epoch, args, train_log)
+            train_epoch(step, loader, steps - 1, epoch, args, *logs)
             raise KeyboardInterrupt
-        return train_epoch(step, loader, steps, epoch, args, train_log)
+        return train_epoch(step, loader, steps, epoch, args, *logs)
     monkeypatch.setattr(main, "train_epoch", killed)
 
 
@@ -179,18 +181,143 @@ def test_resuming_a_finished_run_reports_again(run, cifar_dir, tmp_path):
     (["--resume", "nowhere"], "--resume nowhere"),
     (["--resume", "RUN", "--lr", "0.3"], "--lr: the run in"),
     (["--resume", "RUN", "-c", "fog"], "--corruption: the run in"),
-    (["--resume", "RUN", "--damage"], "last_model.ckpt: damaged"),
 ])
 def test_bad_resume_is_one_line(run, tmp_path, capsys, options, culprit):
     folder = str(shutil.copytree(run[1], tmp_path / "run"))
-    if "--damage" in options:
-        options = options[:-1]
-        with open(os.path.join(folder, "last_model.ckpt"), "r+b") as file:
-            file.truncate(1000)
     with pytest.raises(SystemExit) as stop:
         main.main([folder if option == "RUN" else option for option in options])
     errors = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("warning:")]
     assert stop.value.code == 2 and len(errors) == 1 and culprit in errors[0]
+
+
+def epochs_of(folder):
+    return {name: int(ms.load_checkpoint(os.path.join(folder, name))["epochs"].asnumpy())
+            for name in sorted(os.listdir(folder)) if name.endswith(".ckpt")}
+
+
+def test_a_kill_between_two_checkpoints_of_an_epoch(cifar_dir, tmp_path, monkeypatch):
+    """The last epoch of stage one, and the second of the run: what is missing then is made when the run goes on."""
+    options = ["--method", "jtt", "--stage_one_epochs", "1", "--save_last", "--save_best", "--save_step", "1"]
+    main.main(arguments(cifar_dir, tmp_path / "whole", *options))
+    whole = only_run(tmp_path / "whole")
+
+    def killed(*_):
+        raise KeyboardInterrupt
+    with monkeypatch.context() as patch:
+        patch.setattr("utils.checkpoint.Checkpoints.complete", killed)
+        with pytest.raises(SystemExit):
+            main.main(arguments(cifar_dir, tmp_path / "cut", *options))
+    cut = only_run(tmp_path / "cut")
+    assert list(epochs_of(os.path.join(cut, "stage_one"))) == ["last_model.ckpt"]
+    with monkeypatch.context() as patch:
+        stop_at(patch, "jtt", 1)
+        with pytest.raises(SystemExit):
+            main.main(["--resume", cut])
+    os.remove(os.path.join(cut, "best_model.ckpt"))  # as if the kill had come before it
+    os.remove(os.path.join(cut, "0_model.ckpt"))
+    main.main(["--resume", cut])
+    for name in ("", "stage_one"):
+        assert epochs_of(os.path.join(cut, name)) == epochs_of(os.path.join(whole, name))
+    assert set(epochs_of(cut)) == {"0_model.ckpt", "1_model.ckpt", "best_model.ckpt", "last_model.ckpt"}
+    assert checkpoint_bytes(cut) == checkpoint_bytes(whole)
+    assert files(cut, *RECORDS) == files(whole, *RECORDS)
+
+
+def flip_a_bit(path):
+    with open(path, "r+b") as file:
+        file.seek(50000)
+        byte = file.read(1)[0]
+        file.seek(50000)
+        file.write(bytes([byte ^ 1]))
+
+
+@pytest.mark.parametrize("damage", [lambda path: os.truncate(path, 0), flip_a_bit], ids=["empty", "a bit"])
+def test_a_damaged_checkpoint_is_passed_over(run, tmp_path, capsys, damage):
+    folder = shutil.copytree(run[1], tmp_path / "run")
+    last = str(folder / "last_model.ckpt")
+    if epochs_of(folder)["best_model.ckpt"] == 2:
+        os.remove(folder / "best_model.ckpt")
+    before = files(folder, *RECORDS)
+    os.chmod(last, 0o644)
+    damage(last)
+    os.remove(folder / "results.json")
+    main.main(["--resume", str(folder)])
+    captured = capsys.readouterr()
+    assert [line for line in captured.err.splitlines() if "damaged" in line] == [
+        f"warning: {last}: damaged; the newest of the others is used"]
+    assert "resumed after epoch 0" in captured.out
+    assert checkpoint_bytes(folder) == checkpoint_bytes(run[1]) and files(folder, *RECORDS) == before
+
+
+def test_a_run_that_another_process_has_open_is_left_alone(run, tmp_path, capsys):
+    folder = str(shutil.copytree(run[1], tmp_path / "run"))
+    os.remove(os.path.join(folder, "results.json"))
+    before = files(folder, *RECORDS, "log.txt")
+    with RunFolder(folder), pytest.raises(SystemExit) as stop:
+        main.main(["--resume", folder])
+    assert stop.value.code == 2 and f"{folder}: process {os.getpid()} on" in capsys.readouterr().err
+    assert files(folder, *RECORDS, "log.txt") == before and not os.path.exists(os.path.join(folder, ".lock"))
+
+
+def test_resuming_a_finished_run_leaves_its_results(run, tmp_path, capsys):
+    folder = shutil.copytree(run[1], tmp_path / "run")
+    before = files(folder, *RECORDS, "results.json", "config.json")
+    main.main(["--resume", str(folder)])
+    assert "all 2 epochs are done" in capsys.readouterr().out
+    assert files(folder, *RECORDS, "results.json", "config.json") == before
+
+
+def test_a_run_is_resumed_with_its_own_command_line_and_from_another_folder(run, cifar_dir, tmp_path, monkeypatch):
+    """Also where options were rewritten (adaptive ascent) or name a file relative to the first folder."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(os.path.join(run[1], "last_model.ckpt"), "first.ckpt")
+    argv = arguments(os.path.relpath(cifar_dir), "logs", "--method", "jtt", "--stage_one", "first.ckpt",
+                     "--perturbation", "l2", "--is_adaptive", "-n", "18", "--save_last")
+    with monkeypatch.context() as patch:
+        stop_at(patch, "jtt", 1)
+        with pytest.raises(SystemExit):
+            main.main(argv)
+    cut = os.path.abspath(only_run("logs"))
+    with monkeypatch.context() as patch:
+        stop_at(patch, "jtt", 1)
+        with pytest.raises(SystemExit) as stop:
+            main.main(["--resume", cut, *argv])
+    assert stop.value.code == 130  # it went on
+    os.mkdir("elsewhere")
+    monkeypatch.chdir("elsewhere")
+    main.main(["--resume", cut])
+    with open(os.path.join(cut, "results.json")) as file:
+        results = json.load(file)
+    with open(os.path.join(cut, "cost.json")) as file:
+        cost = json.load(file)
+    assert sum(results["train_images"]) == 160 and 0 < cost["seconds"] <= results["seconds"]
+
+
+def test_weights_over_environments_and_gradient_norms_have_columns_of_their_own(run, cifar_dir, tmp_path):
+    first = os.path.join(run[1], "last_model.ckpt")
+    main.main(arguments(cifar_dir, tmp_path, "--method", "eiil", "--objective", "group_dro", "--stage_one", first,
+                        "--record_norm", "--total_epoch", "1", "--log_train", "1"))
+    folder = only_run(tmp_path)
+    for row in read_csv(os.path.join(folder, "train.csv")):
+        assert "adv_prob_0" not in row
+        assert sum(float(row[f"adv_prob_environment_{e}"]) for e in range(2)) == pytest.approx(1)
+        for s in range(6):
+            assert (row[f"gradnorm_{s}"] != "") == (row[f"processed_distribution_counts_{s}"] != "0")
+            assert row[f"gradnorm_{s}"] == "" or float(row[f"gradnorm_{s}"]) > 0
+    source, split = main.SOURCES["cifar10"](cifar_dir), read_csv(os.path.join(folder, "split.csv"))
+    network = main.create_model("wideresnet10", 10)
+    ms.load_param_into_net(network, ms.load_checkpoint(os.path.join(folder, "0_model.ckpt")))
+    network.set_train(False)
+    chosen = [int(row["index"]) for row in split if row["severity"] == "validation"]
+    images = source.images["train"][chosen] / 255
+    images = ms.Tensor(((images - source.mean) / source.std).transpose(0, 3, 1, 2).astype(np.float32))
+    labels = ms.Tensor(source.labels["train"][chosen])
+
+    def mean_loss(images):
+        return ops.cross_entropy(network(images), labels)
+    gradients = ms.grad(mean_loss, None, network.trainable_params())(images)
+    norm = np.sqrt(sum(np.square(gradient.asnumpy(), dtype=float).sum() for gradient in gradients))
+    assert float(read_csv(os.path.join(folder, "val_clean.csv"))[0]["gradnorm_0"]) == pytest.approx(norm, rel=1e-4)
 
 
 def check_found(folder, name, column, test):
@@ -282,6 +409,11 @@ def test_corrupt_aug_changes_the_training_images_only(cifar_dir, tmp_path):
     (["--stage_one", os.path.join(ROOT, "main.py")], "--stage_one"),
     (["--method", "jtt", "--jtt_lambda", "0"], "--jtt_lambda"),
     (["-n", "1"], "-b 40"),
+    (["--split", "SPLIT", "--save_best"], "--save_best: no image is left for validation"),
+    (["-n", "10", "--split", "split.csv"], "-n 10: the table split.csv"),
+    (["--method", "erm", "--rho", "0.1"], "--rho: erm does not use it, of the methods only sam, asam, sharpdro"),
+    (["--distribution_agnostic", "--sampling", "balanced"], "--sampling balanced"),
+    (["--method", "damp", "--momentum", "0", "--nesterov", "-b", "40"], "--nesterov"),
     (["--device_target", "Ascend"], "--device_target Ascend"),
     (["--split", "nowhere.csv"], "nowhere.csv"),
     (["--log_dir", os.path.join(ROOT, "main.py", "logs")], "--log_dir"),
@@ -289,6 +421,10 @@ def test_corrupt_aug_changes_the_training_images_only(cifar_dir, tmp_path):
 ])
 def test_bad_input_is_one_line(cifar_dir, tmp_path, capsys, monkeypatch, options, culprit):
     monkeypatch.setattr("dataset.cifar.URL", "http://127.0.0.1:9/")  # nothing listens there
+    if "SPLIT" in options:  # one that leaves nothing for validation
+        options = ["--split", str(tmp_path / "split.csv"), *options[2:]]
+        labels = main.SOURCES["cifar10"](cifar_dir).labels["train"]
+        write_split(options[1], Split([np.arange(200)] + [np.arange(0)] * 5, np.arange(0)), labels)
     with pytest.raises(SystemExit) as stop:
         main.main(arguments(cifar_dir, tmp_path / "logs", *options))
     captured = capsys.readouterr()

@@ -1,4 +1,5 @@
 """The methods against closed forms, finite differences and the published ASAM code."""
+import argparse
 import os
 
 import mindspore as ms
@@ -16,6 +17,7 @@ from losses.methods import (
     create_step,
     methods_table,
     recipes_table,
+    users,
 )
 from losses.objectives import IRM, GroupDRO, GroupWeights, REx, WorstGroupSharpness, ood_weights
 from losses.perturbations import NormalNumbers
@@ -183,14 +185,52 @@ def test_damp_repeats_and_depends_on_the_seed():
 def test_damp_has_one_noise_for_each_sub_batch_and_averages():
     """With the same data in each sub-batch, losses differ between them and the step is the mean of their steps."""
     network = crosscheck.Perceptron(perceptron_params())
-    step = create_step(crosscheck.settings("damp", num_sub_batches=3, momentum=0.0), network, 3)
+    step = create_step(crosscheck.settings("damp", num_sub_batches=3, batch_size=12, momentum=0.0), network, 3)
     x, y, groups = (ops.concat((t[:4],) * 3) for t in example())
     losses = step.run_batch(x, y, groups)[0].reshape(3, 4)
     assert np.abs(losses[0] - losses[1]).max() > 1e-3 and np.abs(losses[1] - losses[2]).max() > 1e-3
 
 
 def test_sub_batches_without_perturbation_are_the_batch(erm):
-    assert_same(train("erm", num_sub_batches=3)[0], erm, exact=False)
+    assert_same(train("erm", num_sub_batches=3, batch_size=12)[0], erm, exact=False)
+
+
+def q_after(batches, **options):
+    _, step = train("group_dro", steps=batches, rho=0.2, perturbation="l2", step_size=0.5, batch_size=12, lr=1e-30,
+                    **options)
+    return step.objective.group_weights
+
+
+@pytest.mark.parametrize("group_loss", ["batch", "last_seen"])
+def test_weights_over_distributions_make_one_move_a_batch(group_loss):
+    """Whatever the number of sub-batches: with weights that stay, the losses of a batch are the same."""
+    whole, parts = (q_after(3, num_sub_batches=m, group_loss=group_loss) for m in (1, 4))
+    np.testing.assert_allclose(parts.adv_probs.asnumpy(), whole.adv_probs.asnumpy(), rtol=1e-5)
+    if group_loss == "last_seen":
+        np.testing.assert_allclose(parts.last_losses.asnumpy(), whole.last_losses.asnumpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("sub_batches", [1, 4])
+def test_irm_anneals_in_batches(sub_batches):
+    """Up to the last batch of the annealing a large penalty changes nothing, in the next it does."""
+    def after(steps, penalty):
+        return train("irm", steps=steps, num_sub_batches=sub_batches, batch_size=12, irm_anneal=3, irm_lambda=penalty,
+                     batches=one_distribution)[0]
+    assert_same(after(3, 1.0), after(3, 0.5))
+    assert difference(after(4, 1.0), after(4, 0.5)) > 1e-6
+
+
+@pytest.mark.parametrize("method", ["asam", "sharpdro", "damp"])
+def test_gradient_norm_is_that_of_the_gradient(method):
+    """For an ascent that scales the gradient, too: the norm, from the change that a step of plain descent makes."""
+    options = {"is_adaptive": True} if method == "sharpdro" else {"sigma": 0.0} if method == "damp" else {}
+    network = crosscheck.Perceptron(perceptron_params())
+    before = {p.name: p.asnumpy().astype(float) for p in network.get_parameters()}
+    train_step = create_step(crosscheck.settings("erm", momentum=0.0, weight_decay=0.0), network, 3)
+    train_step.run_batch(*example())
+    moved = np.sqrt(sum(((p.asnumpy() - before[p.name]) ** 2).sum() for p in network.get_parameters()))
+    step = create_step(crosscheck.settings(method, **options), crosscheck.Perceptron(perceptron_params()), 3)
+    np.testing.assert_allclose(step.run_batch(*example())[3], moved / 0.1, rtol=1e-4)
 
 
 def test_noise_skips_biases():
@@ -271,8 +311,9 @@ def test_agnostic_with_equal_scores_is_the_uniform_case():
 def test_sharpdro_with_one_distribution_follows_both_gradients():
     """With a still adversary the step follows g1 + grad L at the perturbed weights: that of ERM and that of SAM."""
     start = {name: p.asnumpy() for name, p in crosscheck.Perceptron(perceptron_params()).parameters_dict().items()}
-    both, erm, sam = (train(method, steps=1, num_groups=1, batches=one_distribution, rho=0.3, step_size=0.0)[0]
-                      for method in ("sharpdro", "erm", "sam"))
+    both, erm, sam = (train(method, steps=1, num_groups=1, batches=one_distribution, **options)[0]
+                      for method, options in (("sharpdro", {"rho": 0.3, "step_size": 0.0}), ("erm", {}),
+                                              ("sam", {"rho": 0.3})))
     assert difference(erm, sam) > 1e-3
     assert_same({name: both[name] - start[name] for name in start},
                 {name: erm[name] + sam[name] - 2 * start[name] for name in start}, exact=False)
@@ -315,7 +356,7 @@ def test_rows_name_parts_and_passes():
         assert method.objective in OBJECTIVES and method.perturbation in PERTURBATIONS
         assert method.data in DATA and method.recipe in RECIPES
     assert {name for name, method in METHODS.items() if method.passes == 2} == {"sam", "asam", "sharpdro"}
-    assert {name for name, method in METHODS.items() if method.has_stage_one} == {"jtt", "eiil"}
+    assert {name for name, method in METHODS.items() if DATA[method.data].stage_one} == {"jtt", "eiil"}
 
 
 @pytest.mark.parametrize("table", [methods_table, recipes_table])
@@ -328,6 +369,25 @@ def test_defaults_depend_on_the_data_set():
     assert crosscheck.settings("sam").rho == 0.045
     assert crosscheck.settings("asam", dataset="cifar100").rho == 2.0
     assert crosscheck.settings("damp", dataset="photos").sigma == 0.2
+
+
+@pytest.mark.parametrize("method, perturbation, option, value", [
+    ("asam", "l2", "rho", 0.05), ("damp", "additive", "sigma", 0.01), ("sharpdro", "asam", "rho", 1.0),
+    ("group_dro", "multiplicative", "sigma", 0.2), ("sam", "sign", "rho", 0.05), ("sam", "none", "rho", None),
+    ("damp", "none", "sigma", None)])
+def test_defaults_are_those_of_the_perturbation_that_runs(method, perturbation, option, value):
+    assert getattr(crosscheck.settings(method, perturbation=perturbation), option) == value
+
+
+def test_adaptive_sam_takes_the_default_of_the_adaptive_ascent():
+    assert crosscheck.settings("sam", is_adaptive=True).rho == 0.05 != crosscheck.settings("sam").rho
+
+
+def test_no_momentum_means_no_nesterov():
+    assert crosscheck.settings("damp", recipe="damp", momentum=0.0).nesterov is False
+    with pytest.raises(UserError, match="--nesterov"):
+        crosscheck.settings("damp", nesterov=True, momentum=0.0)
+    assert train("damp", steps=1, recipe="damp", num_sub_batches=1)[0]
 
 
 def test_defaults_depend_on_the_recipe():
@@ -344,11 +404,39 @@ def test_defaults_depend_on_the_recipe():
     ({"method": "damp", "is_adaptive": True}, "--is_adaptive"),
     ({"method": "erm", "distribution_agnostic": True}, "--distribution_agnostic"),
     ({"method": "sharpdro", "distribution_agnostic": True, "risk": "worst_case"}, "--risk"),
-    ({"method": "erm", "stage_one": "model.ckpt"}, "--stage_one"),
+    ({"method": "erm", "stage_one": "model.ckpt"}, "--stage_one: erm does not use it, .* only jtt, eiil"),
+    ({"method": "erm", "risk": "mean"}, "--risk mean"),
+    ({"method": "jtt", "stage_one": "model.ckpt", "stage_one_epochs": 3}, "--stage_one_epochs"),
+    ({"method": "eiil", "objective": "mean"}, "--objective mean: .* environments .* group_dro, irm"),
+    ({"method": "sharpdro", "distribution_agnostic": True, "sampling": "balanced"}, "--sampling balanced"),
+    ({"method": "erm", "objective": "sharpdro_agnostic", "perturbation": "l2", "sampling": "balanced"}, "--sampling"),
+    ({"method": "sharpdro", "distribution_agnostic": True, "step_size": 0.1}, "--step_size: sharpdro_agnostic x l2"),
+    ({"method": "sharpdro", "perturbation": "none", "rho": 0.1}, "--rho"),
+    ({"method": "sharpdro", "num_sub_batches": 7}, "--num_sub_batches 7"),
+    *(({"method": method, option: value}, f"--{option}: {method} does not use it")
+      for option, value in (("rho", 0.1), ("sigma", 0.1), ("step_size", 0.1), ("group_loss", "batch"),
+                            ("irm_lambda", 2.0), ("irm_anneal", 5), ("rex_beta", 2.0), ("jtt_lambda", 5),
+                            ("stage_one_epochs", 5), ("aug_corruption", "fog"))
+      for method in METHODS if method not in users(option)),
 ])
-def test_options_that_exclude_each_other(options, culprit):
+def test_options_that_exclude_each_other_or_do_nothing(options, culprit):
     with pytest.raises(UserError, match=culprit):
         crosscheck.settings(**options)
+
+
+def test_options_are_read_by_the_parts_that_name_them():
+    """What the tables say is what the parts read: without an option that it names, no part can be made."""
+    everything = vars(crosscheck.settings("sharpdro"))
+    everything.update(rho=0.1, sigma=0.1)
+    weights = crosscheck.Perceptron(perceptron_params()).trainable_params()
+    for table, other in ((OBJECTIVES, 3), (PERTURBATIONS, weights)):
+        for name, part in table.items():
+            own = {option: everything[option] for option in (*part.options, "seed")}
+            part.create(argparse.Namespace(**own), other)
+            for option in part.options:
+                with pytest.raises(AttributeError, match=option):
+                    part.create(argparse.Namespace(**{k: v for k, v in own.items() if k != option}), other)
+            assert part.reads_groups == (table is OBJECTIVES and name not in ("mean", "sharpdro_agnostic"))
 
 
 def test_sharpness_with_one_distribution_is_its_mean():

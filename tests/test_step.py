@@ -9,7 +9,7 @@ from scipy.special import log_softmax
 
 from losses.methods import create_step
 from losses.objectives import GroupWeights
-from losses.step import EvaluationStep, cross_entropy
+from losses.step import EvaluationStep, GradientNorm, cross_entropy
 from models import create_model
 from tests import crosscheck
 from utils.checkpoint import load_checkpoint, save_checkpoint
@@ -96,6 +96,28 @@ def test_absent_distributions_contribute_nothing(sharpdro):
     gains = [(perturbed - losses)[groups == s].mean() for s in (1, 4)]
     np.testing.assert_allclose(sharpness, q[1] * gains[0] + q[4] * gains[1], rtol=1e-4)
     assert np.isfinite(norm) and all(np.isfinite(v).all() for v in sharpdro.values(sharpdro.step.weights).values())
+
+
+def test_gradient_norm_goes_over_batches_and_leaves_no_trace(erm):
+    """The gradient of a mean over 20 samples, in one batch and in two, is that of plain descent with a still norm."""
+    erm.reset(rate=0.0)
+    images, labels, groups = example_batch()
+    erm.run(images, labels, groups)  # running statistics that are not those of the start
+    gradient_norm = GradientNorm(erm.network)
+    gradient_norm.set_train(False)
+    before = erm.values(erm.network.get_parameters())
+
+    def norm(parts):
+        for k, part in enumerate(parts):
+            shares = np.isin(np.arange(20), part) / 20
+            value = gradient_norm(ms.Tensor(images), ms.Tensor(labels), ms.Tensor(shares, ms.float32),
+                                  ms.Tensor(k > 0, ms.float32))
+        return float(value)
+    at_once, in_parts, half = norm([range(20)]), norm([range(7), range(7, 20)]), norm([range(7)])
+    assert at_once == pytest.approx(in_parts, rel=1e-5) and abs(half - at_once) > 1e-3
+    after = erm.values(erm.network.get_parameters())
+    assert {name: value.tobytes() for name, value in before.items()} == {
+        name: value.tobytes() for name, value in after.items()}
 
 
 def test_order_of_the_batch_does_not_matter(sharpdro):

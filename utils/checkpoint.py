@@ -1,7 +1,10 @@
 """Checkpoints: MindSpore's own format, parameters only."""
 import glob
+import logging
 import os
+import shutil
 import stat
+import sys
 
 import mindspore as ms
 import mindspore.ops as ops
@@ -25,8 +28,41 @@ def save_checkpoint(step, path, epochs):
     """
     parameters = [{"name": p.name, "data": p} for p in _lasting(step)]
     with replacing(path) as temporary:
-        ms.save_checkpoint(parameters, temporary, append_dict={EPOCHS: epochs})
+        ms.save_checkpoint(parameters, temporary, append_dict={EPOCHS: epochs}, crc_check=True)
         os.chmod(temporary, stat.S_IRUSR | stat.S_IWUSR | stat.S_IRGRP | stat.S_IROTH)
+
+
+class Checkpoints:
+    """The checkpoints of a run. Of those that are due after an epoch the first is written and the others are copies of
+    it, so that a run that is killed in between can make the others when it goes on.
+
+    Args:
+        folder (str): the run's folder.
+        save_step (int): keep `{epoch}_model.ckpt` after epoch 0 and every `save_step`-th after it.
+        save_last (bool): renew `last_model.ckpt` after every epoch.
+    """
+
+    def __init__(self, folder, save_step, save_last):
+        self.folder, self.save_step, self.save_last = folder, save_step, save_last
+
+    def due(self, epoch, is_best):
+        """Paths of the checkpoints that epoch `epoch` (from 0) leaves; `is_best` adds `best_model.ckpt`."""
+        names = {"last_model.ckpt": self.save_last, f"{epoch}_model.ckpt": epoch % self.save_step == 0,
+                 "best_model.ckpt": is_best}
+        return [os.path.join(self.folder, name) for name, wanted in names.items() if wanted]
+
+    def save(self, step, epoch, is_best):
+        """Write what is due after an epoch; arguments as of `due`, and the train step."""
+        paths = self.due(epoch, is_best)
+        save_checkpoint(step, paths[0], epoch + 1)
+        self.complete(paths[0], epoch, is_best)
+
+    def complete(self, path, epoch, is_best):
+        """Make what is due after an epoch from its checkpoint `path`; other arguments as of `due`."""
+        for other in self.due(epoch, is_best):
+            if other != path:
+                with replacing(other) as temporary:
+                    shutil.copy(path, temporary)
 
 
 def load_checkpoint(cell, path):
@@ -53,9 +89,15 @@ def load_checkpoint(cell, path):
 
 
 def newest_checkpoint(folder):
-    """The checkpoint in a run's folder with the most epochs done, or None."""
-    paths = glob.glob(os.path.join(glob.escape(folder), "*_model.ckpt"))
-    return max(paths, key=lambda path: _epochs(_read(path)), default=None)
+    """The checkpoint in a run's folder with the most epochs done, or None; damaged ones are passed over with a warning.
+    """
+    epochs = {}
+    for path in sorted(glob.glob(os.path.join(glob.escape(folder), "*_model.ckpt"))):
+        try:
+            epochs[path] = _epochs(_read(path))
+        except UserError:
+            print(f"warning: {path}: damaged; the newest of the others is used", file=sys.stderr)
+    return max(epochs, key=epochs.get, default=None)
 
 
 def _lasting(cell):
@@ -66,10 +108,13 @@ def _lasting(cell):
 def _read(path):
     if not os.path.isfile(path):
         raise UserError(f"{path}: no such checkpoint")
+    logging.disable()  # MindSpore would also log what the error says
     try:
-        return ms.load_checkpoint(path)
+        return ms.load_checkpoint(path, crc_check=True)
     except Exception as error:  # MindSpore has no type of its own for a damaged file
         raise UserError(f"{path}: damaged or not a checkpoint; delete it or name another") from error
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _epochs(stored):

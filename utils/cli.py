@@ -86,9 +86,10 @@ def workers(text):
 
 
 def existing_file(path):
+    """The absolute path of a file that is there."""
     if not os.path.isfile(path):
         raise argparse.ArgumentTypeError(f"{path}: no such file")
-    return path
+    return os.path.abspath(path)
 
 
 positive_int = _number(int, lambda v: v > 0, "a whole number above 0")
@@ -111,7 +112,8 @@ def add_data_arguments(parser, datasets, corruptions):
                              "class, which is 4000 for CIFAR-10 and 400 for CIFAR-100)")
     parser.add_argument("--num_severity", type=num_severity, default=6,
                         help="number of distributions, the clean one included: 6 means severities 0 to 5")
-    parser.add_argument("--data_dir", default="./data", help="folder that holds the data sets")
+    parser.add_argument("--data_dir", type=os.path.abspath, default="./data",
+                        help="folder that holds the data sets")
     parser.add_argument("--seed", type=seed, default=0, help="seed of the split, the initial weights and the batches")
     parser.add_argument("--num_workers", type=workers, default=min(4, processors()),
                         help="workers that read and corrupt images, at most one a processor; does not change the "

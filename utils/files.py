@@ -114,6 +114,15 @@ def _is_same(file, path):
         return False
 
 
+def read_json(path):
+    """What a JSON file holds, or None where it is missing or damaged."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError):
+        return None
+
+
 def write_json(path, value):
     """Write `value` as indented JSON, whole or not at all."""
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:

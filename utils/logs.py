@@ -1,10 +1,12 @@
 """The records of a run: its folder, its text log and its CSV files."""
+import contextlib
 import csv
+import glob
 import os
 
 import numpy as np
 
-from utils.files import write_csv
+from utils.files import PARTIAL, locked, write_csv
 from utils.metrics import group_means
 
 
@@ -28,17 +30,30 @@ def new_folder(log_dir, name):
             number += 1
 
 
-class RunFolder:
+class RunFolder(contextlib.AbstractContextManager):
     """The folder of one run, or of a stage of it, with its `log.txt`, which grows when the run is resumed.
+
+    No other process can open it in the meantime. What an interrupted write has left there is removed.
 
     Args:
         path (str): the folder; made if it is missing.
+
+    Raises:
+        UserError: another process has opened it.
     """
 
     def __init__(self, path):
         self.path = path
         os.makedirs(path, exist_ok=True)
-        self._log = open(self.file("log.txt"), "a", encoding="utf-8")  # noqa: SIM115, open as long as the run
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(locked(self.file(".lock"), path))
+            for leftover in glob.glob(os.path.join(glob.escape(path), f".*{PARTIAL}.*")):
+                os.remove(leftover)
+            self._log = stack.enter_context(open(self.file("log.txt"), "a", encoding="utf-8"))
+            self._closing = stack.pop_all()
+
+    def __exit__(self, *error):
+        self._closing.close()
 
     def file(self, name):
         """Path of a file in the folder."""
@@ -75,25 +90,44 @@ class CSVLog:
         self._writer.writerow(row)
         self._file.flush()
 
+    def sync(self):
+        """Wait until the rows are on disk; a checkpoint that is written after this never knows more epochs than they.
+        """
+        os.fsync(self._file.fileno())
+
 
 class TrainLog(CSVLog):
-    """`train.csv`: what a batch looked like, overall and for each distribution, under the release's column names."""
+    """`train.csv`: what a batch looked like, overall and for each distribution, under the release's column names.
 
-    def __init__(self, path, num_groups, epochs):
+    Args:
+        path (str): file name.
+        num_groups (int): number of distributions, the clean one included.
+        epochs (int): rows of so many epochs are kept, as in `CSVLog`.
+        environments (int): number of environments that the objective weighs in place of the distributions; 0 where it
+            weighs distributions.
+    """
+
+    def __init__(self, path, num_groups, epochs, environments=0):
         self.num_groups = num_groups
         columns = ["epoch", "batch", "avg_acc", "avg_loss"]
         for s in range(num_groups):
             columns += [f"processed_distribution_counts_{s}", f"distribution_loss_{s}", f"adv_prob_{s}",
-                        f"distribution_acc_{s}"]
+                        f"distribution_acc_{s}", f"gradnorm_{s}"]
+        self.weight_columns = [f"adv_prob_{s}" for s in range(num_groups)]
+        if environments:
+            columns = [column for column in columns if column not in self.weight_columns]
+            self.weight_columns = [f"adv_prob_environment_{e}" for e in range(environments)]
+            columns += self.weight_columns
         super().__init__(path, [*columns, "grad_norm", "model_norm_sq", "reg_loss"], epochs)
 
-    def write_batch(self, epoch, batch, losses, hits, groups, norm, step, weight_decay):
+    def write_batch(self, epoch, batch, losses, hits, groups, norm, gradient_norms, step, weight_decay):
         """Write a row.
 
         Args:
             epoch, batch (int): numbers from 0; the batch's within the epoch.
             losses, hits, groups (numpy.ndarray): (N,) loss, correctness and distribution index of each sample.
-            norm (float): norm of the first pass's gradient.
+            norm (float): l2 norm of the first pass's gradient.
+            gradient_norms (dict): distribution index to the norm of the gradient of its mean loss; may be empty.
             step (TrainStep): for its weights and, where the objective has them, the weights over distributions.
             weight_decay (float): the release's `reg_loss` is half of it times the squared norm of the weights.
         """
@@ -106,9 +140,9 @@ class TrainLog(CSVLog):
             row[f"processed_distribution_counts_{s}"] = counts[s]
             row[f"distribution_loss_{s}"] = group_loss[s]
             row[f"distribution_acc_{s}"] = group_hits[s]
+        row.update({f"gradnorm_{s}": value for s, value in gradient_norms.items()})
         if hasattr(step.objective, "group_weights"):
-            for s, q in enumerate(step.objective.group_weights.adv_probs.asnumpy()):
-                row[f"adv_prob_{s}"] = q
+            row.update(zip(self.weight_columns, step.objective.group_weights.adv_probs.asnumpy(), strict=True))
         self.write(row)
 
 
@@ -124,20 +158,29 @@ class EvaluationLog:
     """
 
     COLUMNS = ("epoch", "batch", "avg_acc", "avg_loss", "processed_distribution_counts_0", "distribution_loss_0",
-               "distribution_acc_0")
+               "distribution_acc_0", "gradnorm_0")
 
     def __init__(self, folder, part, num_groups, epochs):
         names = [f"{part}_clean.csv"] + [f"{part}_robust_{s}.csv" for s in range(1, num_groups)]
         self._logs = [CSVLog(folder.file(name), self.COLUMNS, epochs) for name in names]
 
     def write(self, epoch, batch, results):
-        """Write a row to each file from `results`, for each severity its accuracy, mean loss and number of images."""
-        for log, (accuracy, loss, count) in zip(self._logs, results, strict=True):
-            log.write({"epoch": epoch, "batch": batch, "avg_acc": accuracy, "avg_loss": loss,
-                       "distribution_acc_0": accuracy, "distribution_loss_0": loss,
-                       "processed_distribution_counts_0": count})
+        """Write a row to each file from `results`, a `Result` for each severity."""
+        for log, result in zip(self._logs, results, strict=True):
+            log.write({"epoch": epoch, "batch": batch, "avg_acc": result.accuracy, "avg_loss": result.loss,
+                       "distribution_acc_0": result.accuracy, "distribution_loss_0": result.loss,
+                       "processed_distribution_counts_0": result.images, "gradnorm_0": result.gradient_norm})
 
-    def best_mean_accuracy(self):
-        """The best mean accuracy over the severities among the rows that were kept, -1 if there are none."""
-        columns = [[float(row["avg_acc"]) for row in log.rows] for log in self._logs]
-        return max((np.mean(accuracies) for accuracies in zip(*columns, strict=True)), default=-1.0)
+    def sync(self):
+        """Wait until the rows are on disk, as in `CSVLog`."""
+        for log in self._logs:
+            log.sync()
+
+    def best(self):
+        """The best mean accuracy over the severities among the rows that were kept, and its epoch; -1 and None if there
+        are none.
+        """
+        rows = zip(*(log.rows for log in self._logs), strict=True)
+        means = [(np.mean([float(row["avg_acc"]) for row in severities]), int(severities[0]["epoch"]))
+                 for severities in rows]
+        return max(means, key=lambda mean: mean[0], default=(-1.0, None))

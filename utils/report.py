@@ -1,18 +1,43 @@
 """What a run leaves when it, or its stage one, has ended."""
 import resource
+import time
 
 import numpy as np
 
 from utils.figures import plot_accuracy_by_severity
-from utils.files import write_csv, write_json
+from utils.files import read_json, write_csv, write_json
+
+
+class Cost:
+    """Time and memory of a run, over all the sessions that it takes where it is stopped and resumed.
+
+    Args:
+        path (str): JSON file in which it outlives a session.
+        resumed (bool): go on from what the file says.
+    """
+
+    def __init__(self, path, resumed):
+        self.path = path
+        self._started = time.monotonic()
+        self._before = resumed and read_json(path) or {"seconds": 0, "peak_memory_gib": 0}
+
+    def so_far(self):
+        """`seconds`, and `peak_memory_gib`, the largest resident memory."""
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20
+        return {"seconds": round(self._before["seconds"] + time.monotonic() - self._started, 1),
+                "peak_memory_gib": round(max(self._before["peak_memory_gib"], memory), 2)}
+
+    def save(self):
+        """Write down what a later session starts from, beside a checkpoint."""
+        write_json(self.path, self.so_far())
 
 
 def percentages(results):
-    """Accuracies in percent on one line; `results` has one (accuracy, loss, images) for each severity."""
-    return " ".join(f"{100 * accuracy:5.1f}" for accuracy, _, _ in results)
+    """Accuracies in percent on one line; `results` has a `Result` for each severity."""
+    return " ".join(f"{100 * result.accuracy:5.1f}" for result in results)
 
 
-def report_results(folder, args, title, split, results, seconds):
+def report_results(folder, args, title, split, results, cost):
     """Write `results.json` and the figure, log the table of accuracy per severity.
 
     Args:
@@ -20,18 +45,17 @@ def report_results(folder, args, title, split, results, seconds):
         args (argparse.Namespace): total_epoch, dataset, corruption.
         title (str): the method.
         split (dataset.poisson.Split): for the number of training images.
-        results (dict): for 'val' and 'test' a list with (accuracy, mean loss, images) for each severity.
-        seconds (float): duration of the training.
+        results (dict): for 'val' and 'test' a list with a `Result` for each severity.
+        cost (Cost): of the training.
     """
     write_json(folder.file("results.json"), {
-        "train_images": split.counts, "epochs": args.total_epoch, "seconds": round(seconds, 1),
-        "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20, 2),
-        **{part: {"accuracy": [r[0] for r in rows], "loss": [r[1] for r in rows], "images": [r[2] for r in rows]}
-           for part, rows in results.items()}})
-    plot_accuracy_by_severity(folder.file("accuracy_by_severity.png"), [r[0] for r in results["test"]], split.counts,
-                              f"{title} on {args.dataset}, {args.corruption.replace('_', ' ')}")
+        "train_images": split.counts, "epochs": args.total_epoch, **cost.so_far(),
+        **{part: {"accuracy": [r.accuracy for r in rows], "loss": [r.loss for r in rows],
+                  "images": [r.images for r in rows]} for part, rows in results.items()}})
+    plot_accuracy_by_severity(folder.file("accuracy_by_severity.png"), [r.accuracy for r in results["test"]],
+                              split.counts, f"{title} on {args.dataset}, {args.corruption.replace('_', ' ')}")
     lines = ["", "severity  training images  test accuracy"]
-    lines += [f"{s:8d}  {count:15d}  {100 * result[0]:11.2f} %"
+    lines += [f"{s:8d}  {count:15d}  {100 * result.accuracy:11.2f} %"
               for s, (count, result) in enumerate(zip(split.counts, results["test"], strict=True))]
     folder.log("\n".join(lines))
 

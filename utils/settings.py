@@ -11,9 +11,11 @@ from utils.files import write_json
 FREE_OPTIONS = ("resume", "data_dir", "num_workers", "show_progress", "device_target")
 
 
-def write_settings(path, args, device):
-    """Write down the settings `args` (argparse.Namespace) of a run on a `device` (str)."""
-    write_json(path, {**vars(args), "device": device, "mindspore": MINDSPORE_VERSION})
+def write_settings(path, args, given, device):
+    """Write down the settings `args` (argparse.Namespace) of a run, what its command line had `given` (dict), and its
+    `device` (str).
+    """
+    write_json(path, {**vars(args), "given": given, "device": device, "mindspore": MINDSPORE_VERSION})
 
 
 def resumed_settings(folder, args, given):
@@ -36,11 +38,14 @@ def resumed_settings(folder, args, given):
     except (OSError, ValueError) as error:
         raise UserError(f"--resume {folder}: no run with a config.json is there; name a run's folder, LOG_DIR/NAME"
                         ) from error
+    first_given = config.pop("given", {})  # some are rewritten before they are used
     for option, value in given.items():
         if option in FREE_OPTIONS:
             config[option] = value
-        elif config.get(option) != value:
+        elif value not in (config.get(option), first_given.get(option)):
             raise UserError(f"--{option}: the run in {folder} has {config.get(option)}; leave the option out, or start "
                             "a new run without --resume")
     config["split"] = os.path.join(folder, "split.csv")
-    return argparse.Namespace(**{**vars(args), **config})
+    settings = {**vars(args), **config}
+    settings.pop("num_per_class", None)  # the split has it
+    return argparse.Namespace(**settings)

@@ -1,6 +1,7 @@
 """Photon-limited corruption: each training image gets one severity, drawn from a Poisson law with mean 1."""
 import csv
 import math
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -130,3 +131,40 @@ def read_split(path, labels, num_severity):
         raise UserError(f"--split {path}: has severities up to {severities.max()}; "
                         f"use --num_severity {severities.max() + 1}")
     return Split([indices[severities == s] for s in range(num_severity)], indices[severities == -1])
+
+
+def choose_split(labels, num_severity, seed, num_per_class=None, path=None):
+    """The split that a command line asks for: read from a table, or drawn. Severities without an image are a warning.
+
+    Args:
+        labels (numpy.ndarray): int32 (N,), of the training set.
+        num_severity (int): number of severities, the clean one included.
+        seed (int): seed of the draw.
+        num_per_class (int or None): training images of a class; None takes `default_num_per_class`.
+        path (str or None): the table to read instead of drawing.
+
+    Returns:
+        Split
+
+    Raises:
+        UserError: the table does not fit, a class has too few images, or both a table and a number are given.
+    """
+    if path is not None and num_per_class is not None:
+        raise UserError(f"-n {num_per_class}: the table {path} says how many images there are; leave out -n, or "
+                        "--split")
+    if path is not None:
+        split = read_split(path, labels, num_severity)
+    else:
+        split = poisson_split(labels, num_per_class or default_num_per_class(labels), num_severity, seed)
+    empty = [str(s) for s, count in enumerate(split.counts) if count == 0]
+    if empty:
+        print(f"warning: no training image has severity {', '.join(empty)}; a larger -n gives some", file=sys.stderr)
+    return split
+
+
+def counts_table(split):
+    """The number of training images of each severity as text, one line each."""
+    lines = ["severity  training images"]
+    lines += [f"{s:8d}  {count:15d}" for s, count in enumerate(split.counts)]
+    lines.append(f"validation: {len(split.validation)} images")
+    return "\n".join(lines)

@@ -10,45 +10,8 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from corruptions import CORRUPTIONS  # noqa: E402
 from dataset import SOURCES  # noqa: E402
 from dataset.corrupted import load_corrupted  # noqa: E402
-from dataset.poisson import default_num_per_class, poisson_split, read_split, write_split  # noqa: E402
+from dataset.poisson import choose_split, counts_table, write_split  # noqa: E402
 from utils.cli import Parser, add_data_arguments, one_line_errors, require_writable_folder  # noqa: E402
-from utils.errors import UserError  # noqa: E402
-
-
-def sample_split(args, labels):
-    """The split that the command line asks for: read from `--split`, or drawn.
-
-    Args:
-        args (argparse.Namespace): num_severity, seed, and where given num_per_class and split.
-        labels (numpy.ndarray): int32 (N,), of the training set.
-
-    Returns:
-        dataset.poisson.Split
-
-    Raises:
-        UserError: the file does not fit, or a class has too few images.
-    """
-    path = getattr(args, "split", None)
-    if path is not None:
-        if getattr(args, "num_per_class", None) is not None:
-            raise UserError(f"-n {args.num_per_class}: the table {path} says how many images there are; leave out -n, "
-                            "or --split")
-        split = read_split(path, labels, args.num_severity)
-    else:
-        num_per_class = getattr(args, "num_per_class", None) or default_num_per_class(labels)
-        split = poisson_split(labels, num_per_class, args.num_severity, args.seed)
-    empty = [str(s) for s, count in enumerate(split.counts) if count == 0]
-    if empty:
-        print(f"warning: no training image has severity {', '.join(empty)}; a larger -n gives some", file=sys.stderr)
-    return split
-
-
-def counts_table(split):
-    """The number of training images of each severity as text, one line each."""
-    lines = ["severity  training images"]
-    lines += [f"{s:8d}  {count:15d}" for s, count in enumerate(split.counts)]
-    lines.append(f"validation: {len(split.validation)} images")
-    return "\n".join(lines)
 
 
 def main(argv=None):
@@ -61,7 +24,7 @@ def main(argv=None):
     with one_line_errors(parser.prog):
         require_writable_folder("--output", os.path.dirname(os.path.abspath(args.output)))
         source = SOURCES[args.dataset](args.data_dir)
-        split = sample_split(args, source.labels["train"])
+        split = choose_split(source.labels["train"], args.num_severity, args.seed, getattr(args, "num_per_class", None))
         if args.corruption:
             load_corrupted(args.data_dir, source, args.corruption, args.num_severity, args.num_workers,
                            args.show_progress)

@@ -84,23 +84,23 @@ class GroupWeights(nn.Cell):
     q_s <- q_s exp(step_size * l_s) / sum (Sagawa 2020, Algorithm 1; the SharpDRO release's `adv_probs`), with l_s the
     batch's mean loss of distribution s; one move a batch, whether or not it is cut into sub-batches (see `Objective`).
     For a distribution that the batch lacks, l_s is 0, as in the release, which lets its weight sink; or, with
-    `last_seen`, its mean loss when it was last in a batch. The weights live in a Parameter, so they outlast the graph
+    'last_seen', its mean loss when it was last in a batch. The weights live in a Parameter, so they outlast the graph
     and are part of a checkpoint.
 
     Args:
         num_groups (int): number of distributions S, the clean one included.
         step_size (float): step of the adversary, >= 0.
-        last_seen (bool): let absent distributions keep their last loss.
+        group_loss (str): loss of an absent distribution, 'batch' for 0 or 'last_seen'.
     """
 
-    def __init__(self, num_groups, step_size, last_seen=False):
+    def __init__(self, num_groups, step_size, group_loss="batch"):
         super().__init__()
         self.step_size = step_size
-        self.last_seen = last_seen
+        self.last_seen = group_loss == "last_seen"
         self.means = GroupMeans(num_groups)
         uniform = ops.ones((num_groups,), ms.float32) / num_groups
         self.adv_probs = Parameter(uniform, name="adv_probs", requires_grad=False)
-        if last_seen:
+        if self.last_seen:
             self.last_losses = Parameter(ops.zeros((num_groups,), ms.float32), name="last_losses", requires_grad=False)
 
     def observe(self, losses, groups):
@@ -120,9 +120,9 @@ class GroupWeights(nn.Cell):
 class GroupWeighted(Objective):
     """What objectives with weights over distributions share; the arguments are those of `GroupWeights`."""
 
-    def __init__(self, num_groups, step_size, last_seen=False):
+    def __init__(self, num_groups, step_size, group_loss="batch"):
         super().__init__()
-        self.group_weights = GroupWeights(num_groups, step_size, last_seen)
+        self.group_weights = GroupWeights(num_groups, step_size, group_loss)
 
     def observe(self, losses, groups):
         return self.group_weights.observe(losses, groups)
@@ -143,12 +143,12 @@ class REx(Objective):
 
     Args:
         num_groups (int): number of distributions S.
-        beta (float): weight of the variance, >= 0.
+        rex_beta (float): weight beta of the variance, >= 0.
     """
 
-    def __init__(self, num_groups, beta):
+    def __init__(self, num_groups, rex_beta):
         super().__init__()
-        self.beta = beta
+        self.beta = rex_beta
         self.means = GroupMeans(num_groups)
 
     def risk(self, losses, logits, labels, groups):
@@ -169,14 +169,14 @@ class IRM(Objective):
 
     Args:
         num_groups (int): number of distributions S.
-        penalty (float): lambda, >= 0.
-        anneal_batches (int): batches with lambda = 1 before that.
+        irm_lambda (float): lambda, >= 0.
+        irm_anneal (int): batches with lambda = 1 before that.
     """
 
-    def __init__(self, num_groups, penalty, anneal_batches):
+    def __init__(self, num_groups, irm_lambda, irm_anneal):
         super().__init__()
-        self.penalty = penalty
-        self.anneal_batches = anneal_batches
+        self.penalty = irm_lambda
+        self.anneal_batches = irm_anneal
         self.means = GroupMeans(num_groups)
         self.batches = Parameter(ms.Tensor(0, ms.int32), name="irm_batches", requires_grad=False)
 

@@ -9,12 +9,12 @@ from mindspore import ParameterTuple
 
 from losses.objectives import label_logits
 from losses.perturbations import L2Norm
+from utils.errors import UserError
 
 _assign = ops.MultitypeFuncGraph("assign")
 _add = ops.MultitypeFuncGraph("add")
 _accumulate = ops.MultitypeFuncGraph("accumulate")
 _clear = ops.MultitypeFuncGraph("clear")
-_add_to_kept = ops.MultitypeFuncGraph("add_to_kept")
 
 
 @_assign.register("Tensor", "Tensor")
@@ -35,11 +35,6 @@ def _accumulate_tensor(share, total, gradient):
 @_clear.register("Tensor")
 def _clear_tensor(total):
     return ops.assign(total, ops.zeros_like(total))
-
-
-@_add_to_kept.register("Tensor", "Tensor", "Tensor")
-def _add_to_kept_tensor(keep, total, gradient):
-    return ops.assign(total, keep * total + gradient)
 
 
 def cross_entropy(logits, labels):
@@ -130,9 +125,15 @@ class TrainStep(nn.Cell):
 
         Returns:
             tuple of numpy.ndarray: as the outputs above; norm and objective are means over the sub-batches.
+
+        Raises:
+            UserError: it is not.
         """
         if self.sub_batches == 1:
             return tuple(out.asnumpy() for out in self(images, labels, groups))
+        if len(labels) % self.sub_batches:
+            raise UserError(f"a batch of {len(labels)} samples: cannot be cut into {self.sub_batches} sub-batches; "
+                            "give a multiple, or another num_sub_batches")
         results = [self(*part) for part in zip(*(t.split(t.shape[0] // self.sub_batches)
                                                  for t in (images, labels, groups)), strict=True)]
         losses, logits, perturbed, norms, values = zip(*results, strict=True)
@@ -217,45 +218,3 @@ def create_train_step(network, objective, perturbation, optimizer, sub_batches):
     if perturbation is not None:
         return NoisyStep(network, objective, perturbation, optimizer, sub_batches)
     return OnePassStep(network, objective, perturbation, optimizer, sub_batches)
-
-
-class EvaluationStep(nn.Cell):
-    """Losses and logits of a batch, running statistics in use and left as they are.
-
-    Inputs: images float32 (N, 3, H, W), normalised; labels int32 (N,).
-    Outputs: losses float32 (N,); logits float32 (N, K).
-    """
-
-    def __init__(self, network):
-        super().__init__(auto_prefix=False)
-        self.network = network
-
-    def construct(self, images, labels):
-        logits = self.network(images)
-        return cross_entropy(logits, labels), logits
-
-
-class GradientNorm(nn.Cell):
-    """l2 norm over all weights of the gradient of a weighted sum of losses, which may go over several batches;
-    running statistics are in use and left as they are after `set_train(False)`.
-
-    Inputs: images float32 (N, 3, H, W), normalised; labels int32 (N,); shares float32 (N,), the samples' factors in the
-        sum; keep float32 (), 1 to add to the batches before, 0 to begin anew.
-    Outputs: float32 (), the norm of the sum so far.
-    """
-
-    def __init__(self, network):
-        super().__init__(auto_prefix=False)
-        self.network = network
-        self.total = ParameterTuple(network.trainable_params()).clone(prefix="saved.gradient", init="zeros")
-        self.gradient = ops.grad(self.weighted_loss, None, ParameterTuple(network.trainable_params()))
-        self.norm = L2Norm()
-        self.hyper_map = ops.HyperMap()
-
-    def weighted_loss(self, images, labels, shares):
-        return (shares * cross_entropy(self.network(images), labels)).sum()
-
-    def construct(self, images, labels, shares, keep):
-        gradients = self.gradient(images, labels, shares)
-        self.hyper_map(ops.partial(_add_to_kept, keep), self.total, gradients)
-        return self.norm(self.total)

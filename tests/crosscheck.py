@@ -11,7 +11,6 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import utils.device  # noqa: E402, F401, I001, first: it sets the environment that MindSpore reads
 
-import argparse  # noqa: E402
 import json  # noqa: E402
 import zlib  # noqa: E402
 
@@ -21,8 +20,7 @@ import mindspore.ops as ops  # noqa: E402
 import numpy as np  # noqa: E402
 
 from corruptions import CORRUPTIONS  # noqa: E402
-from losses.methods import create_step  # noqa: E402
-from losses.options import add_method_arguments, add_training_arguments, resolve  # noqa: E402
+from losses import create_step  # noqa: E402
 from models.wideresnet import WideResNet  # noqa: E402
 from utils.cli import Parser, one_line_errors  # noqa: E402
 from utils.errors import UserError  # noqa: E402
@@ -65,21 +63,6 @@ def formula_weight(name, shape):
     return z.astype(np.float32)
 
 
-def settings(method, **options):
-    """What `create_step` needs: the command line's defaults in recipe sharpdro, with `options` in place of some.
-
-    Returns:
-        argparse.Namespace
-    """
-    parser = Parser()
-    add_method_arguments(parser)
-    add_training_arguments(parser)
-    parser.set_defaults(method=method, dataset="cifar10", seed=0, recipe="sharpdro")
-    args = argparse.Namespace(**{**vars(parser.parse_args([])), **options})
-    resolve(args, options)
-    return args
-
-
 def check_step_case(entry):
     """Run our SharpDRO step on one case of a file in the format of `release_step.json`.
 
@@ -94,8 +77,8 @@ def check_step_case(entry):
     network = WideResNet(28, case["width"], num_classes=10)
     for parameter in network.trainable_params():
         parameter.set_data(ms.Tensor(formula_weight(torch_name(parameter.name), parameter.shape)))
-    step = create_step(settings("sharpdro", rho=case["rho"], is_adaptive=case["adaptive"], lr=case["lr"],
-                                step_size=case["step_size"]), network, case["num_distribution"])
+    step = create_step(network, "sharpdro", case["num_distribution"], rho=case["rho"], is_adaptive=case["adaptive"],
+                       lr=case["lr"], step_size=case["step_size"])
     first, later = {}, dict.fromkeys(STEP_TOLERANCES, 0.0)
     for k, reference in enumerate(entry["steps"]):
         rng = np.random.RandomState(case["seed"] + k)
@@ -171,7 +154,7 @@ def check_perceptron_case(entry):
     """
     options = {key: entry[key] for key in ("rho", "lr", "momentum", "nesterov", "weight_decay")}
     network = Perceptron(entry["params"])
-    step = create_step(settings(entry["method"], num_sub_batches=entry["sub_batches"], **options), network, 1)
+    step = create_step(network, entry["method"], 1, num_sub_batches=entry["sub_batches"], **options)
     losses = []
     for x, y in zip(entry["x"], entry["y"], strict=True):
         x, y = ms.Tensor(x, ms.float32), ms.Tensor(y, ms.int32)

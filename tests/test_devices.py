@@ -13,11 +13,11 @@ sys.path.insert(0, {root!r})
 import utils.device
 import numpy as np
 from mindspore.communication import init
-from losses.methods import create_step
+from losses import create_step
 from tests import crosscheck
 from tests.test_methods import perceptron_params
 init()
-step = create_step(crosscheck.settings("damp"), crosscheck.Perceptron(perceptron_params()), 3)
+step = create_step(crosscheck.Perceptron(perceptron_params()), "damp", 3)
 np.save({folder!r} + "/noise" + str(utils.device.rank()), step.perturbation.numbers().asnumpy())
 """
 

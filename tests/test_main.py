@@ -12,12 +12,18 @@ import mindspore.ops as ops
 import numpy as np
 import pytest
 
+import losses.run
+import losses.train
 import main
-from dataset.corrupted import corrupted_path
+from dataset import SOURCES
+from dataset.corrupted import corrupted_path, load_corrupted
 from dataset.poisson import Split, write_split
+from losses.resolve import resolve
+from losses.treatment import treatment
+from models import create_model
 from tests.cifar_files import make_cifar
-from tests.crosscheck import settings
-from utils.logs import RunFolder
+from utils.records.logs import RunFolder
+from utils.schedule import SCHEDULES
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -131,14 +137,21 @@ def files(folder, *names):
 
 def stop_at(monkeypatch, method, stop_epoch):
     """Have the next run stop as by a kill in the middle of an epoch of the training with `method`."""
-    train_epoch = main.train_epoch
+    train_epoch, train = losses.train.train_epoch, losses.run.train
+    methods = []
 
-    def killed(step, loader, steps, epoch, args, *logs):
-        if epoch == stop_epoch and args.method == method:
-            train_epoch(step, loader, steps - 1, epoch, args, *logs)
+    def noted(settings, *args, **treated):
+        methods.append(settings.method.method)
+        train(settings, *args, **treated)
+        methods.pop()
+
+    def killed(step, loader, batches, epoch, *args, **options):
+        if epoch == stop_epoch and methods[-1] == method:
+            train_epoch(step, loader, batches - 1, epoch, *args, **options)
             raise KeyboardInterrupt
-        return train_epoch(step, loader, steps, epoch, args, *logs)
-    monkeypatch.setattr(main, "train_epoch", killed)
+        return train_epoch(step, loader, batches, epoch, *args, **options)
+    monkeypatch.setattr(losses.run, "train", noted)
+    monkeypatch.setattr(losses.train, "train_epoch", killed)
 
 
 RECORDS = ("train.csv", "val_clean.csv", "val_robust_3.csv", "test_clean.csv", "split.csv")
@@ -204,7 +217,7 @@ def test_a_kill_between_two_checkpoints_of_an_epoch(cifar_dir, tmp_path, monkeyp
     def killed(*_):
         raise KeyboardInterrupt
     with monkeypatch.context() as patch:
-        patch.setattr("utils.checkpoint.Checkpoints.complete", killed)
+        patch.setattr("utils.records.checkpoint.Checkpoints.complete", killed)
         with pytest.raises(SystemExit):
             main.main(arguments(cifar_dir, tmp_path / "cut", *options))
     cut = only_run(tmp_path / "cut")
@@ -263,7 +276,7 @@ def test_resuming_a_finished_run_leaves_its_results(run, tmp_path, capsys):
     folder = shutil.copytree(run[1], tmp_path / "run")
     before = files(folder, *RECORDS, "results.json", "config.json")
     main.main(["--resume", str(folder)])
-    assert "all 2 epochs are done" in capsys.readouterr().out
+    assert "all epochs are done" in capsys.readouterr().out
     assert files(folder, *RECORDS, "results.json", "config.json") == before
 
 
@@ -304,8 +317,8 @@ def test_weights_over_environments_and_gradient_norms_have_columns_of_their_own(
         for s in range(6):
             assert (row[f"gradnorm_{s}"] != "") == (row[f"processed_distribution_counts_{s}"] != "0")
             assert row[f"gradnorm_{s}"] == "" or float(row[f"gradnorm_{s}"]) > 0
-    source, split = main.SOURCES["cifar10"](cifar_dir), read_csv(os.path.join(folder, "split.csv"))
-    network = main.create_model("wideresnet10", 10)
+    source, split = SOURCES["cifar10"](cifar_dir), read_csv(os.path.join(folder, "split.csv"))
+    network = create_model("wideresnet10", 10)
     ms.load_param_into_net(network, ms.load_checkpoint(os.path.join(folder, "0_model.ckpt")))
     network.set_train(False)
     chosen = [int(row["index"]) for row in split if row["severity"] == "validation"]
@@ -355,11 +368,11 @@ def test_jtt_takes_a_first_model_and_draws_its_errors_more_often(run, cifar_dir,
                         "--total_epoch", "1"))
     folder = only_run(tmp_path)
     assert not os.path.exists(os.path.join(folder, "stage_one"))
-    source = main.SOURCES["cifar10"](cifar_dir)
-    network = main.create_model("wideresnet10", 10)
+    source = SOURCES["cifar10"](cifar_dir)
+    network = create_model("wideresnet10", 10)
     ms.load_param_into_net(network, ms.load_checkpoint(first))
     network.set_train(False)
-    images = main.load_corrupted(cifar_dir, source, "gaussian_noise", 6)["train"]
+    images = load_corrupted(cifar_dir, source, "gaussian_noise", 6)["train"]
 
     def wrong(row):
         image = images[int(row["severity"])][int(row["index"])][None] / 255
@@ -373,9 +386,9 @@ def test_jtt_takes_a_first_model_and_draws_its_errors_more_often(run, cifar_dir,
 
 def test_agnostic_steps_are_not_told_the_distributions():
     data = SimpleNamespace(split=Split([np.arange(3), np.arange(3, 5)], np.arange(0)))
-    treated = main.treatment(settings("sharpdro", distribution_agnostic=True), None, data)
+    treated = treatment(resolve("sharpdro", distribution_agnostic=True), data, "fog", 0, None, None)
     np.testing.assert_array_equal(treated["groups"], np.zeros(5, np.int32))
-    assert main.treatment(settings("sharpdro"), None, data) == {}
+    assert treatment(resolve("sharpdro"), data, "fog", 0, None, None) == {}
 
 
 def test_corrupt_aug_changes_the_training_images_only(cifar_dir, tmp_path):
@@ -423,7 +436,7 @@ def test_bad_input_is_one_line(cifar_dir, tmp_path, capsys, monkeypatch, options
     monkeypatch.setattr("dataset.cifar.URL", "http://127.0.0.1:9/")  # nothing listens there
     if "SPLIT" in options:  # one that leaves nothing for validation
         options = ["--split", str(tmp_path / "split.csv"), *options[2:]]
-        labels = main.SOURCES["cifar10"](cifar_dir).labels["train"]
+        labels = SOURCES["cifar10"](cifar_dir).labels["train"]
         write_split(options[1], Split([np.arange(200)] + [np.arange(0)] * 5, np.arange(0)), labels)
     with pytest.raises(SystemExit) as stop:
         main.main(arguments(cifar_dir, tmp_path / "logs", *options))
@@ -438,7 +451,7 @@ def test_damaged_corrupted_images_are_one_line(tmp_path, capsys):
     make_cifar(str(tmp_path))
     argv = arguments(str(tmp_path), tmp_path / "logs", "--total_epoch", "1", "-c", "contrast", "--method", "erm")
     main.main(argv)
-    source = main.SOURCES["cifar10"](str(tmp_path))
+    source = SOURCES["cifar10"](str(tmp_path))
     path = corrupted_path(str(tmp_path), source, "test", 4, "contrast")
     with open(path, "r+b") as file:
         file.truncate(1000)
@@ -452,7 +465,7 @@ def test_damaged_corrupted_images_are_one_line(tmp_path, capsys):
 
 def test_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(cifar_dir, tmp_path, capsys, monkeypatch):
     rates = {0: 0.1, 1: 1e30}
-    monkeypatch.setitem(main.SCHEDULES, "step", lambda base, epoch, total: rates[epoch])
+    monkeypatch.setitem(SCHEDULES, "step", lambda base, epoch, total: rates[epoch])
     with pytest.raises(SystemExit) as stop:
         main.main(arguments(cifar_dir, tmp_path, "--save_last"))
     assert stop.value.code == 2

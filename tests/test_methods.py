@@ -1,5 +1,4 @@
 """The methods against closed forms, finite differences and the published ASAM code."""
-import argparse
 import os
 
 import mindspore as ms
@@ -8,19 +7,21 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
 
+from losses import create_step
 from losses.methods import (
     DATA,
+    METHOD_OPTIONS,
     METHODS,
     OBJECTIVES,
     PERTURBATIONS,
     RECIPES,
-    create_step,
+    default_options,
     methods_table,
     recipes_table,
-    users,
 )
 from losses.objectives import IRM, GroupDRO, GroupWeights, REx, WorstGroupSharpness, ood_weights
 from losses.perturbations import NormalNumbers
+from losses.resolve import Settings, resolve
 from losses.step import TwoPassStep
 from tests import crosscheck
 from utils.errors import UserError
@@ -104,7 +105,7 @@ def test_ood_weights():
 
 
 def test_last_seen_keeps_an_absent_distribution_growing():
-    release, cure = GroupWeights(3, 0.1), GroupWeights(3, 0.1, last_seen=True)
+    release, cure = GroupWeights(3, 0.1), GroupWeights(3, 0.1, group_loss="last_seen")
     losses, groups = ms.Tensor([1.0, 5.0], ms.float32), ms.Tensor([0, 2], ms.int32)
     for weights in (release, cure):
         weights.observe(losses, groups)
@@ -135,9 +136,9 @@ def example(k=0):
 
 def train(method, steps=3, values=None, shuffle=False, num_groups=3, batches=example, **options):
     """Weights after some steps of a perceptron, by plain gradient descent; the step, too."""
-    options = {"lr": 0.1, "momentum": 0.0, "weight_decay": 0.0, **options}
+    options = {"lr": 0.1, "momentum": 0.0, "weight_decay": 0.0, "recipe": "sharpdro", **options}
     network = crosscheck.Perceptron(perceptron_params(values))
-    step = create_step(crosscheck.settings(method, **options), network, num_groups)
+    step = create_step(network, method, num_groups, **options)
     for k in range(steps):
         x, y, groups = batches(k)
         if shuffle:
@@ -185,18 +186,18 @@ def test_damp_repeats_and_depends_on_the_seed():
 def test_damp_has_one_noise_for_each_sub_batch_and_averages():
     """With the same data in each sub-batch, losses differ between them and the step is the mean of their steps."""
     network = crosscheck.Perceptron(perceptron_params())
-    step = create_step(crosscheck.settings("damp", num_sub_batches=3, batch_size=12, momentum=0.0), network, 3)
+    step = create_step(network, "damp", 3, num_sub_batches=3, momentum=0.0, recipe="sharpdro")
     x, y, groups = (ops.concat((t[:4],) * 3) for t in example())
     losses = step.run_batch(x, y, groups)[0].reshape(3, 4)
     assert np.abs(losses[0] - losses[1]).max() > 1e-3 and np.abs(losses[1] - losses[2]).max() > 1e-3
 
 
 def test_sub_batches_without_perturbation_are_the_batch(erm):
-    assert_same(train("erm", num_sub_batches=3, batch_size=12)[0], erm, exact=False)
+    assert_same(train("erm", num_sub_batches=3)[0], erm, exact=False)
 
 
 def q_after(batches, **options):
-    _, step = train("group_dro", steps=batches, rho=0.2, perturbation="l2", step_size=0.5, batch_size=12, lr=1e-30,
+    _, step = train("group_dro", steps=batches, rho=0.2, perturbation="l2", step_size=0.5, lr=1e-30,
                     **options)
     return step.objective.group_weights
 
@@ -214,7 +215,7 @@ def test_weights_over_distributions_make_one_move_a_batch(group_loss):
 def test_irm_anneals_in_batches(sub_batches):
     """Up to the last batch of the annealing a large penalty changes nothing, in the next it does."""
     def after(steps, penalty):
-        return train("irm", steps=steps, num_sub_batches=sub_batches, batch_size=12, irm_anneal=3, irm_lambda=penalty,
+        return train("irm", steps=steps, num_sub_batches=sub_batches, irm_anneal=3, irm_lambda=penalty,
                      batches=one_distribution)[0]
     assert_same(after(3, 1.0), after(3, 0.5))
     assert difference(after(4, 1.0), after(4, 0.5)) > 1e-6
@@ -226,17 +227,17 @@ def test_gradient_norm_is_that_of_the_gradient(method):
     options = {"is_adaptive": True} if method == "sharpdro" else {"sigma": 0.0} if method == "damp" else {}
     network = crosscheck.Perceptron(perceptron_params())
     before = {p.name: p.asnumpy().astype(float) for p in network.get_parameters()}
-    train_step = create_step(crosscheck.settings("erm", momentum=0.0, weight_decay=0.0), network, 3)
+    train_step = create_step(network, "erm", 3, momentum=0.0, weight_decay=0.0, recipe="sharpdro")
     train_step.run_batch(*example())
     moved = np.sqrt(sum(((p.asnumpy() - before[p.name]) ** 2).sum() for p in network.get_parameters()))
-    step = create_step(crosscheck.settings(method, **options), crosscheck.Perceptron(perceptron_params()), 3)
+    step = create_step(crosscheck.Perceptron(perceptron_params()), method, 3, recipe="sharpdro", **options)
     np.testing.assert_allclose(step.run_batch(*example())[3], moved / 0.1, rtol=1e-4)
 
 
 def test_noise_skips_biases():
     start = perceptron_params()
     network = crosscheck.Perceptron(start)
-    step = create_step(crosscheck.settings("damp", sigma=0.5), network, 3)
+    step = create_step(network, "damp", 3, sigma=0.5, recipe="sharpdro")
     perturbed = step.perturbation.construct(step.weights)
     names = [p.name for p in step.weights]
     for name, tensor, weight in zip(names, perturbed, step.weights, strict=True):
@@ -252,7 +253,7 @@ def test_damp_follows_the_gradient_at_the_noisy_weights():
     rng = np.random.RandomState(0)
     kernel, bias = rng.standard_normal((6, 4)), rng.standard_normal(4)
     network = crosscheck.Dense(kernel, bias)
-    step = create_step(crosscheck.settings("damp", sigma=0.5, momentum=0.0, weight_decay=0.0, seed=9), network, 3)
+    step = create_step(network, "damp", 3, sigma=0.5, momentum=0.0, weight_decay=0.0, seed=9, recipe="sharpdro")
     x, y, groups = example()
     step.run_batch(x, y, groups)
     noise = NormalNumbers(kernel.size + bias.size, seed=9)().asnumpy()[:kernel.size].reshape(kernel.shape)
@@ -366,9 +367,9 @@ def test_readme_has_the_tables(table):
 
 
 def test_defaults_depend_on_the_data_set():
-    assert crosscheck.settings("sam").rho == 0.045
-    assert crosscheck.settings("asam", dataset="cifar100").rho == 2.0
-    assert crosscheck.settings("damp", dataset="photos").sigma == 0.2
+    assert resolve("sam").options == {"rho": 0.045}
+    assert resolve("asam", dataset="cifar100").options["rho"] == 2.0
+    assert resolve("damp", dataset="photos").options["sigma"] == 0.2
 
 
 @pytest.mark.parametrize("method, perturbation, option, value", [
@@ -376,28 +377,38 @@ def test_defaults_depend_on_the_data_set():
     ("group_dro", "multiplicative", "sigma", 0.2), ("sam", "sign", "rho", 0.05), ("sam", "none", "rho", None),
     ("damp", "none", "sigma", None)])
 def test_defaults_are_those_of_the_perturbation_that_runs(method, perturbation, option, value):
-    assert getattr(crosscheck.settings(method, perturbation=perturbation), option) == value
+    assert resolve(method, perturbation=perturbation).options.get(option) == value
 
 
 def test_adaptive_sam_takes_the_default_of_the_adaptive_ascent():
-    assert crosscheck.settings("sam", is_adaptive=True).rho == 0.05 != crosscheck.settings("sam").rho
+    assert resolve("sam", is_adaptive=True).options["rho"] == 0.05 != resolve("sam").options["rho"]
 
 
 def test_no_momentum_means_no_nesterov():
-    assert crosscheck.settings("damp", recipe="damp", momentum=0.0).nesterov is False
+    assert resolve("damp", momentum=0.0).nesterov is False
     with pytest.raises(UserError, match="--nesterov"):
-        crosscheck.settings("damp", nesterov=True, momentum=0.0)
+        resolve("damp", nesterov=True, momentum=0.0)
     assert train("damp", steps=1, recipe="damp", num_sub_batches=1)[0]
 
 
 def test_defaults_depend_on_the_recipe():
-    damp, sharpdro = crosscheck.settings("damp", recipe=None), crosscheck.settings("sharpdro", recipe=None)
+    damp, sharpdro = resolve("damp"), resolve("sharpdro")
     assert (damp.total_epoch, damp.batch_size, damp.nesterov, damp.schedule, damp.num_sub_batches) == (
         300, 128, True, "linear", 8)
     assert (sharpdro.total_epoch, sharpdro.batch_size, sharpdro.nesterov, sharpdro.schedule,
             sharpdro.num_sub_batches) == (200, 100, False, "step", 1)
-    assert crosscheck.settings("erm", recipe="damp").num_sub_batches == 1
-    assert crosscheck.settings("damp", recipe="damp", nesterov=False, batch_size=64).nesterov is False
+    assert resolve("erm", recipe="damp").num_sub_batches == 1
+    assert resolve("damp", nesterov=False, batch_size=64).nesterov is False
+
+
+def test_settings_survive_a_file():
+    for method, row in METHODS.items():
+        settings = resolve(method)
+        assert Settings.of(settings.flat()) == settings and settings.title == method
+        assert {option for option in METHOD_OPTIONS if settings.flat()[option] is None} >= (
+            set(METHOD_OPTIONS) - set(settings.options))
+        assert resolve(method, objective="rex").title == ("rex" if method == "rex" else f"rex x {row.perturbation}" if
+                                                          row.data == "plain" else f"{method} rex x none")
 
 
 @pytest.mark.parametrize("options, culprit", [
@@ -412,31 +423,30 @@ def test_defaults_depend_on_the_recipe():
     ({"method": "erm", "objective": "sharpdro_agnostic", "perturbation": "l2", "sampling": "balanced"}, "--sampling"),
     ({"method": "sharpdro", "distribution_agnostic": True, "step_size": 0.1}, "--step_size: sharpdro_agnostic x l2"),
     ({"method": "sharpdro", "perturbation": "none", "rho": 0.1}, "--rho"),
-    ({"method": "sharpdro", "num_sub_batches": 7}, "--num_sub_batches 7"),
+    ({"method": "sgd"}, "--method sgd: unknown; there are erm"),
+    ({"group_loss": "median"}, "--group_loss median: unknown"),
+    ({"rate": 0.1}, "rate: unknown; there are .*rho"),
     *(({"method": method, option: value}, f"--{option}: {method} does not use it")
       for option, value in (("rho", 0.1), ("sigma", 0.1), ("step_size", 0.1), ("group_loss", "batch"),
                             ("irm_lambda", 2.0), ("irm_anneal", 5), ("rex_beta", 2.0), ("jtt_lambda", 5),
                             ("stage_one_epochs", 5), ("aug_corruption", "fog"))
-      for method in METHODS if method not in users(option)),
+      for method in METHODS if option not in default_options(method)),
 ])
 def test_options_that_exclude_each_other_or_do_nothing(options, culprit):
     with pytest.raises(UserError, match=culprit):
-        crosscheck.settings(**options)
+        resolve(**options)
 
 
-def test_options_are_read_by_the_parts_that_name_them():
-    """What the tables say is what the parts read: without an option that it names, no part can be made."""
-    everything = vars(crosscheck.settings("sharpdro"))
-    everything.update(rho=0.1, sigma=0.1)
-    weights = crosscheck.Perceptron(perceptron_params()).trainable_params()
-    for table, other in ((OBJECTIVES, 3), (PERTURBATIONS, weights)):
-        for name, part in table.items():
-            own = {option: everything[option] for option in (*part.options, "seed")}
-            part.create(argparse.Namespace(**own), other)
-            for option in part.options:
-                with pytest.raises(AttributeError, match=option):
-                    part.create(argparse.Namespace(**{k: v for k, v in own.items() if k != option}), other)
-            assert part.reads_groups == (table is OBJECTIVES and name not in ("mean", "sharpdro_agnostic"))
+def test_a_step_has_no_use_for_the_options_of_a_run():
+    for option in ("batch_size", "schedule", "jtt_lambda", "stage_one_epochs"):
+        with pytest.raises(UserError, match=f"{option}: is of a run"):
+            create_step(crosscheck.Perceptron(perceptron_params()), "jtt", **{option: 3})
+
+
+def test_sub_batches_must_divide_the_batch():
+    step = create_step(crosscheck.Perceptron(perceptron_params()), "damp", 3)
+    with pytest.raises(UserError, match="12 samples.*8"):
+        step.run_batch(*example())
 
 
 def test_sharpness_with_one_distribution_is_its_mean():

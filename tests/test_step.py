@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from losses.methods import create_step
+from losses import create_step
+from losses.evaluation import EvaluationStep, GradientNorm
 from losses.objectives import GroupWeights
-from losses.step import EvaluationStep, GradientNorm, cross_entropy
+from losses.step import cross_entropy
 from models import create_model
 from tests import crosscheck
-from utils.checkpoint import load_checkpoint, save_checkpoint
+from utils.records.checkpoint import load_checkpoint, save_checkpoint
 from utils.schedule import linear_schedule, set_learning_rate, step_schedule
 
 GOLDEN = os.path.join(os.path.dirname(__file__), "golden", "release_step.json")
@@ -31,7 +32,7 @@ class Bench:
     def __init__(self, method):
         ms.set_seed(0)
         self.network = create_model("wideresnet10", 10)
-        self.step = create_step(crosscheck.settings(method), self.network, 6)
+        self.step = create_step(self.network, method)
         self.start = {p.name: p.asnumpy().copy() for p in self.step.get_parameters()}
 
     def reset(self, rate):

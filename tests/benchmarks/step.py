@@ -20,9 +20,8 @@ import time  # noqa: E402
 import mindspore as ms  # noqa: E402
 import numpy as np  # noqa: E402
 
-from losses.methods import create_step  # noqa: E402
+from losses import create_step  # noqa: E402
 from models import MODELS, create_model  # noqa: E402
-from tests.crosscheck import settings  # noqa: E402
 from utils.cli import Parser, positive_int  # noqa: E402
 
 
@@ -33,11 +32,11 @@ def prepare_step(method, model, batch):
     """
     name, _, sub_batches = method.partition("/")
     agnostic = name == "agnostic"
-    options = settings("sharpdro" if agnostic else name, distribution_agnostic=agnostic,
-                       num_sub_batches=int(sub_batches or 1))
-    step = create_step(options, create_model(model, 10), 6)
+    sub_batches = int(sub_batches or 1)
+    step = create_step(create_model(model, 10), "sharpdro" if agnostic else name, distribution_agnostic=agnostic,
+                       num_sub_batches=sub_batches, recipe="sharpdro")
     start = time.perf_counter()
-    step.compile(*(t[:len(t) // options.num_sub_batches] for t in batch))
+    step.compile(*(t[:len(t) // sub_batches] for t in batch))
     compile_seconds = time.perf_counter() - start
 
     def timed():

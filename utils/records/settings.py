@@ -1,5 +1,4 @@
 """The settings of a run, `config.json` in its folder."""
-import argparse
 import json
 import os
 
@@ -11,23 +10,21 @@ from utils.files import write_json
 FREE_OPTIONS = ("resume", "data_dir", "num_workers", "show_progress", "device_target")
 
 
-def write_settings(path, args, given, device):
-    """Write down the settings `args` (argparse.Namespace) of a run, what its command line had `given` (dict), and its
-    `device` (str).
-    """
-    write_json(path, {**vars(args), "given": given, "device": device, "mindspore": MINDSPORE_VERSION})
+def write_settings(path, settings, given, device):
+    """Write down the settings of a run (dict), what its command line had `given` (dict), and its `device` (str)."""
+    write_json(path, {**settings, "given": given, "device": device, "mindspore": MINDSPORE_VERSION})
 
 
-def resumed_settings(folder, args, given):
+def resumed_settings(folder, defaults, given):
     """The settings of an earlier run, to go on with it.
 
     Args:
         folder (str): the run's folder.
-        args (argparse.Namespace): the command line.
+        defaults (dict): all options to their values on this command line, for those that the run did not have yet.
         given (dict): the options that it names.
 
     Returns:
-        argparse.Namespace: the run's settings, with those of `FREE_OPTIONS` that are given and the run's own split.
+        dict: the run's settings, with those of `FREE_OPTIONS` that are given and the run's own split.
 
     Raises:
         UserError: there is no run, or a given option differs from the run's.
@@ -46,6 +43,6 @@ def resumed_settings(folder, args, given):
             raise UserError(f"--{option}: the run in {folder} has {config.get(option)}; leave the option out, or start "
                             "a new run without --resume")
     config["split"] = os.path.join(folder, "split.csv")
-    settings = {**vars(args), **config}
+    settings = {**defaults, **config}
     settings.pop("num_per_class", None)  # the split has it
-    return argparse.Namespace(**settings)
+    return settings

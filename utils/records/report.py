@@ -37,23 +37,23 @@ def percentages(results):
     return " ".join(f"{100 * result.accuracy:5.1f}" for result in results)
 
 
-def report_results(folder, args, title, split, results, cost):
+def report_results(folder, title, total_epoch, split, results, cost):
     """Write `results.json` and the figure, log the table of accuracy per severity.
 
     Args:
         folder (RunFolder): where the files go.
-        args (argparse.Namespace): total_epoch, dataset, corruption.
-        title (str): the method.
+        title (str): of the figure.
+        total_epoch (int): epochs of the training.
         split (dataset.poisson.Split): for the number of training images.
         results (dict): for 'val' and 'test' a list with a `Result` for each severity.
         cost (Cost): of the training.
     """
     write_json(folder.file("results.json"), {
-        "train_images": split.counts, "epochs": args.total_epoch, **cost.so_far(),
+        "train_images": split.counts, "epochs": total_epoch, **cost.so_far(),
         **{part: {"accuracy": [r.accuracy for r in rows], "loss": [r.loss for r in rows],
                   "images": [r.images for r in rows]} for part, rows in results.items()}})
     plot_accuracy_by_severity(folder.file("accuracy_by_severity.png"), [r.accuracy for r in results["test"]],
-                              split.counts, f"{title} on {args.dataset}, {args.corruption.replace('_', ' ')}")
+                              split.counts, title)
     lines = ["", "severity  training images  test accuracy"]
     lines += [f"{s:8d}  {count:15d}  {100 * result.accuracy:11.2f} %"
               for s, (count, result) in enumerate(zip(split.counts, results["test"], strict=True))]

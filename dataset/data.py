@@ -1,0 +1,77 @@
+"""All that a run is trained and evaluated on."""
+from dataclasses import dataclass
+
+import numpy as np
+
+from dataset import SOURCES
+from dataset.corrupted import load_corrupted
+from dataset.pipeline import EvaluationBatches, TrainBatches, batches, release_pages
+from dataset.poisson import Split, choose_split
+from dataset.source import Source
+
+
+@dataclass(frozen=True)
+class Data:
+    """Clean images, who is corrupted how much, and the corrupted images.
+
+    Attributes:
+        source (Source): the clean images.
+        split (Split): which training image is used at which severity, and which are for validation.
+        images (dict): for 'train' and 'test' a list over severities of uint8 (N, H, W, 3), as `load_corrupted` returns.
+    """
+
+    source: Source
+    split: Split
+    images: dict
+
+    @property
+    def num_severity(self):
+        """Number of severities, the clean one included."""
+        return len(self.split.train)
+
+    @property
+    def train_labels(self):
+        """Label of each of `split.indices`, int32 (n,)."""
+        return self.source.labels["train"][self.split.indices]
+
+    def train_batches(self, batch_size, steps, seed, workers, **how):
+        """Iterate over the batches number `steps` (range) of a training, tuples of tensors (images, labels, groups,
+        severities); `how` goes to `TrainBatches`, as the other arguments.
+        """
+        return batches(TrainBatches(self.images["train"], self.source.labels["train"], self.split, self.source.mean,
+                                    self.source.std, batch_size, steps, seed, **how), workers)
+
+    def evaluation_batches(self, part, severity, batch_size, workers):
+        """Iterate over the images of a part at one severity, in order, as `EvaluationBatches` gives them: 'val',
+        'test', or 'train', the training images that have this severity.
+        """
+        kind = "test" if part == "test" else "train"
+        images, labels = self.images[kind][severity], self.source.labels[kind]
+        indices = {"val": self.split.validation, "train": self.split.train[severity], "test": np.arange(len(labels))}
+        yield from batches(EvaluationBatches(images, labels, indices[part], self.source.mean, self.source.std,
+                                             batch_size), workers)
+        release_pages(images)
+
+
+def load_data(dataset, data_dir, corruption, num_severity, seed, num_per_class=None, split=None, workers=1,
+              show_progress=False):
+    """Load a data set and its corrupted versions, which are made where they are missing.
+
+    Args:
+        dataset (str): a key of `SOURCES`.
+        data_dir (str): folder of the data sets.
+        corruption (str): a key of `corruptions.CORRUPTIONS`.
+        num_severity, seed, num_per_class: of the split, as `choose_split` takes them.
+        split (str or None): table of a split to read instead.
+        workers (int): processes for the generator.
+        show_progress (bool): show its progress bar even if the output is no terminal.
+
+    Returns:
+        Data
+
+    Raises:
+        UserError: something is missing or damaged, or does not fit.
+    """
+    source = SOURCES[dataset](data_dir)
+    chosen = choose_split(source.labels["train"], num_severity, seed, num_per_class, split)
+    return Data(source, chosen, load_corrupted(data_dir, source, corruption, num_severity, workers, show_progress))

@@ -1,0 +1,57 @@
+"""A train step for anybody's network and loop."""
+import mindspore.nn as nn
+
+from losses.methods import DATA, OBJECTIVES, PERTURBATIONS
+from losses.resolve import resolve
+from losses.step import create_train_step
+from utils.errors import UserError
+
+# Options that are about the loop around a step, or the data before it.
+NOT_OF_A_STEP = ("total_epoch", "batch_size", "schedule", "sampling", *(
+    option for treatment in DATA.values() for option in treatment.defaults))
+
+
+def create_step(network, method="sharpdro", num_groups=6, dataset="cifar10", seed=0, **options):
+    """Build the train step of a method: `step.run_batch(images, labels, groups)` takes one step.
+
+    The step is the method's objective and perturbation, joined in one graph. What `jtt`, `eiil` and `corrupt_aug` do to
+    the data is not part of it. Options that are not given have the defaults of the method and of its paper's recipe;
+    `damp` therefore cuts a batch into 8 sub-batches, and its size must be a multiple of that.
+
+    Args:
+        network (nn.Cell): float32 images (N, C, H, W) to float32 logits (N, K).
+        method (str): a key of `losses.methods.METHODS`.
+        num_groups (int): number of distributions, the clean one included.
+        dataset (str): the one whose published defaults are taken, 'cifar10' or 'cifar100'.
+        seed (int): seed of a noise, 0 to 2^32 - 1.
+        options: lr, momentum, nesterov, weight_decay, num_sub_batches, recipe, objective, perturbation, and what these
+            read, such as rho, sigma, step_size; named as the options of `main.py`, which explains them.
+
+    Returns:
+        TrainStep: see `losses/step.py` for what `run_batch` takes and returns; `utils.schedule.set_learning_rate` sets
+            the learning rate of its `optimizer`.
+
+    Raises:
+        UserError: an unknown method or option, or one that has no effect.
+    """
+    useless = [option for option in options if option in NOT_OF_A_STEP]
+    if useless:
+        raise UserError(f"{useless[0]}: is of a run, not of a step; leave it out")
+    return build_step(network, resolve(method, dataset, **options), num_groups, seed)
+
+
+def build_step(network, settings, num_groups, seed):
+    """The train step of `Settings`; other arguments and result as of `create_step`."""
+    weights = network.trainable_params()
+    # As a group of parameters: given a plain list, nn.SGD spares those named gamma and beta from weight decay, and
+    # PyTorch does not.
+    optimizer = nn.SGD([{"params": weights, "weight_decay": settings.weight_decay}], learning_rate=settings.lr,
+                       momentum=settings.momentum, nesterov=settings.nesterov)
+
+    def create(part, *arguments):
+        return part.create(*arguments, **{option: settings.options[option] for option in part.defaults})
+    objective = create(OBJECTIVES[settings.objective], num_groups)
+    perturbation = create(PERTURBATIONS[settings.perturbation], optimizer.parameters, seed)
+    return create_train_step(network, objective, perturbation, optimizer, settings.num_sub_batches)
+
+

@@ -1,0 +1,56 @@
+"""Cells that look at a network and leave it as it is."""
+import mindspore.nn as nn
+import mindspore.ops as ops
+from mindspore import ParameterTuple
+
+from losses.perturbations import L2Norm
+from losses.step import cross_entropy
+
+_add_to_kept = ops.MultitypeFuncGraph("add_to_kept")
+
+
+@_add_to_kept.register("Tensor", "Tensor", "Tensor")
+def _add_to_kept_tensor(keep, total, gradient):
+    return ops.assign(total, keep * total + gradient)
+
+
+class EvaluationStep(nn.Cell):
+    """Losses and logits of a batch, running statistics in use and left as they are.
+
+    Inputs: images float32 (N, 3, H, W), normalised; labels int32 (N,).
+    Outputs: losses float32 (N,); logits float32 (N, K).
+    """
+
+    def __init__(self, network):
+        super().__init__(auto_prefix=False)
+        self.network = network
+
+    def construct(self, images, labels):
+        logits = self.network(images)
+        return cross_entropy(logits, labels), logits
+
+
+class GradientNorm(nn.Cell):
+    """l2 norm over all weights of the gradient of a weighted sum of losses, which may go over several batches;
+    running statistics are in use and left as they are after `set_train(False)`.
+
+    Inputs: images float32 (N, 3, H, W), normalised; labels int32 (N,); shares float32 (N,), the samples' factors in the
+        sum; keep float32 (), 1 to add to the batches before, 0 to begin anew.
+    Outputs: float32 (), the norm of the sum so far.
+    """
+
+    def __init__(self, network):
+        super().__init__(auto_prefix=False)
+        self.network = network
+        self.total = ParameterTuple(network.trainable_params()).clone(prefix="saved.gradient", init="zeros")
+        self.gradient = ops.grad(self.weighted_loss, None, ParameterTuple(network.trainable_params()))
+        self.norm = L2Norm()
+        self.hyper_map = ops.HyperMap()
+
+    def weighted_loss(self, images, labels, shares):
+        return (shares * cross_entropy(self.network(images), labels)).sum()
+
+    def construct(self, images, labels, shares, keep):
+        gradients = self.gradient(images, labels, shares)
+        self.hyper_map(ops.partial(_add_to_kept, keep), self.total, gradients)
+        return self.norm(self.total)

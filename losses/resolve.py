@@ -1,0 +1,154 @@
+"""From what a user asks for to settings that leave nothing open."""
+from dataclasses import dataclass, fields
+
+from losses.methods import (
+    DATA,
+    METHOD_OPTIONS,
+    METHODS,
+    OBJECTIVES,
+    PERTURBATIONS,
+    RECIPES,
+    SAMPLINGS,
+    default_for,
+    default_options,
+)
+from utils.errors import UserError
+from utils.schedule import SCHEDULES
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A method and how it is trained. Fields and the keys of `options` are named as the options of `main.py`.
+
+    Attributes:
+        method, objective, perturbation, recipe (str): keys of the tables in `losses/methods.py`.
+        total_epoch, batch_size, lr, schedule, momentum, nesterov, weight_decay, num_sub_batches: the training's.
+        sampling (str): a key of `SAMPLINGS`.
+        options (dict): the options that the parts of the method read, to their values.
+    """
+
+    method: str
+    objective: str
+    perturbation: str
+    recipe: str
+    total_epoch: int
+    batch_size: int
+    lr: float
+    schedule: str
+    momentum: float
+    nesterov: bool
+    weight_decay: float
+    num_sub_batches: int
+    sampling: str
+    options: dict
+
+    @classmethod
+    def of(cls, values):
+        """Settings from the values of all options (dict), as `flat` gives them."""
+        names = default_options(values["method"], values["objective"], values["perturbation"])
+        own = {field.name: values[field.name] for field in fields(cls) if field.name != "options"}
+        return cls(**own, options={option: values[option] for option in names})
+
+    def flat(self):
+        """All options to their values, None for those that the method does not read."""
+        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "options"}
+        return {**own, **dict.fromkeys(METHOD_OPTIONS), **self.options}
+
+    @property
+    def data(self):
+        """Name of what is done to the data, a key of `DATA`."""
+        return METHODS[self.method].data
+
+    @property
+    def title(self):
+        """The method's name, or the pair that replaces it."""
+        row = METHODS[self.method]
+        if (self.objective, self.perturbation) == (row.objective, row.perturbation):
+            return self.method
+        pair = f"{self.objective} x {self.perturbation}"
+        return pair if self.data == "plain" else f"{self.method} {pair}"
+
+
+CHOICES = {"method": METHODS, "objective": OBJECTIVES, "perturbation": PERTURBATIONS, "recipe": RECIPES,
+           "sampling": SAMPLINGS, "schedule": SCHEDULES, "risk": ("mean", "worst_case"),
+           "group_loss": ("batch", "last_seen")}
+VARIANTS = ("is_adaptive", "distribution_agnostic", "risk")
+OPTIONS = ("objective", "perturbation", "recipe", "momentum", "sampling", *VARIANTS, *RECIPES["sharpdro"],
+           *METHOD_OPTIONS)
+
+
+def resolve(method="sharpdro", dataset="cifar10", **given):
+    """Fill in what is not given from the tables.
+
+    Args:
+        method (str): a key of `METHODS`.
+        dataset (str): some defaults depend on it.
+        given: options of `OPTIONS`, to their values.
+
+    Returns:
+        Settings
+
+    Raises:
+        UserError: an unknown option or name, options that exclude each other, or one that has no effect.
+    """
+    for option, value in {"method": method, **given}.items():
+        if option != "method" and option not in OPTIONS:
+            raise UserError(f"{option}: unknown; there are method, {', '.join(OPTIONS)}")
+        if option in CHOICES and value not in CHOICES[option]:
+            raise UserError(f"--{option} {value}: unknown; there are {', '.join(CHOICES[option])}")
+    row = METHODS[method]
+    objective, perturbation = _parts(given.get("objective", row.objective),
+                                     given.get("perturbation", row.perturbation), given)
+    recipe = given.get("recipe", row.recipe)
+    values = {**RECIPES[recipe], "momentum": 0.9, "sampling": "uniform"}
+    if perturbation == "none":
+        values["num_sub_batches"] = 1
+    values.update({option: value for option, value in given.items() if option in values})
+    if values["nesterov"] and values["momentum"] == 0:
+        if "nesterov" in given:
+            raise UserError("--nesterov: is a form of momentum, and --momentum is 0; leave one of them out")
+        values["nesterov"] = False
+    options = {option: given.get(option, default_for(value, dataset))
+               for option, value in default_options(method, objective, perturbation).items()}
+    settings = Settings(method, objective, perturbation, recipe, options=options, **values)
+    _check(settings, given)
+    if DATA[row.data].stage_one and options["stage_one"] is None and options["stage_one_epochs"] is None:
+        options["stage_one_epochs"] = max(1, values["total_epoch"] // 10)
+    return settings
+
+
+def _parts(objective, perturbation, given):
+    """Replace an objective and a perturbation by the variants that are asked for."""
+    agnostic, risk = given.get("distribution_agnostic", False), given.get("risk", "mean")
+    if given.get("is_adaptive", False):
+        if perturbation not in ("l2", "adaptive"):
+            raise UserError(f"--is_adaptive: scales an l2 ascent, not {perturbation}; use --perturbation l2")
+        perturbation = "adaptive"
+    if agnostic and risk == "worst_case":
+        raise UserError("--risk worst_case: needs known distributions; leave out --distribution_agnostic")
+    if (agnostic or "risk" in given) and objective != "sharpdro":
+        flag = "--distribution_agnostic" if agnostic else f"--risk {risk}"
+        raise UserError(f"{flag}: is a variant of sharpdro, not of {objective}; use --method sharpdro")
+    if agnostic:
+        objective = "sharpdro_agnostic"
+    elif risk == "worst_case":
+        # With both terms over Q (Eq. 10, 12), their sum is the Q-weighted loss at the perturbed weights.
+        objective = "group_dro"
+    return objective, perturbation
+
+
+def _check(settings, given):
+    """Refuse an option that is given and not read, and parts of which one makes another useless."""
+    unused = [option for option in given if option in METHOD_OPTIONS and option not in settings.options]
+    if unused:
+        users = ", ".join(name for name in METHODS if unused[0] in default_options(name))
+        raise UserError(f"--{unused[0]}: {settings.title} does not use it, of the methods only {users}; leave it out")
+    if "stage_one" in given and "stage_one_epochs" in given:
+        raise UserError("--stage_one_epochs: no first model is trained where --stage_one names one; leave one out")
+    if DATA[settings.data].sets_groups and not OBJECTIVES[settings.objective].reads_groups:
+        readers = ", ".join(name for name, part in OBJECTIVES.items() if part.reads_groups)
+        raise UserError(f"--objective {settings.objective}: does not look at the environments that {settings.method} "
+                        f"finds; use one of {readers}")
+    if settings.objective == "sharpdro_agnostic" and settings.sampling == "balanced":
+        raise UserError("--sampling balanced: uses the severities that distribution-agnostic training does without; "
+                        "leave it out")

@@ -1,0 +1,77 @@
+"""The epoch loop. It stands beside the step, because it is what the step is called by, and takes batches and records as
+they come, so that it knows neither data sets nor files.
+"""
+import numpy as np
+from tqdm import tqdm
+
+from utils.errors import UserError
+from utils.evaluate import distribution_gradient_norms
+from utils.schedule import set_learning_rate
+
+
+def train_epoch(step, loader, batches, epoch, records, weight_decay, gradient_norm=None, show_progress=False):
+    """Take one epoch's steps.
+
+    Args:
+        step (TrainStep): what takes a step.
+        loader (iterator): tuples of tensors: images, labels, groups, severities.
+        batches (int): how many of them are an epoch.
+        epoch (int): its number, from 0.
+        records (RunRecords): writes rows of `train.csv`.
+        weight_decay (float): for these rows.
+        gradient_norm (GradientNorm or None): measures gradient norms for these rows.
+        show_progress (bool): show the progress bar even where the output is no terminal.
+
+    Returns:
+        float: mean loss of the first pass over all batches.
+
+    Raises:
+        UserError: the loss is no longer finite.
+    """
+    step.set_train()
+    total = 0.0
+    hidden = False if show_progress else None
+    with tqdm(total=batches, desc=f"epoch {epoch}", unit=" steps", leave=False, disable=hidden) as bar:
+        for batch in range(batches):
+            images, labels, groups, severities = next(loader)
+            norms = {}
+            if gradient_norm is not None and records.is_logged(batch):
+                norms = distribution_gradient_norms(gradient_norm, images, labels, severities.asnumpy())
+                step.set_train()
+            losses, logits, perturbed_losses, norm, _ = step.run_batch(images, labels, groups)
+            if not np.isfinite([losses.sum(), perturbed_losses.sum(), norm]).all():
+                raise UserError(f"the loss is not finite at step {batch} of epoch {epoch}; lower --lr, or --rho "
+                                "or the weight of a penalty (checkpoints of earlier epochs are kept)")
+            total += losses.mean()
+            bar.set_postfix(loss=f"{total / (batch + 1):.3f}", refresh=False)
+            bar.update()
+            if records.is_logged(batch):
+                hits = logits.argmax(1) == labels.asnumpy()
+                records.train_log.write_batch(epoch, batch, losses, hits, severities.asnumpy(), norm, norms, step,
+                                              weight_decay)
+    return total / batches
+
+
+def fit(step, loader, batches, total_epoch, schedule, records, evaluate, eval_every=1, **epoch_options):
+    """Train from the epoch that the records have come to up to the last, and evaluate.
+
+    Args:
+        step, loader, batches, records: as of `train_epoch`; the loader begins with the first batch that is to be taken.
+        total_epoch (int): number of epochs, those done before included.
+        schedule (callable): number of an epoch to its learning rate.
+        evaluate (callable): gives 'val' and 'test' to a list of `Result`.
+        eval_every (int): evaluate after every so many epochs, and after the last.
+        epoch_options: further arguments of `train_epoch`.
+
+    Returns:
+        dict: the last evaluation.
+    """
+    results = {}
+    for epoch in range(records.start, total_epoch):
+        rate = schedule(epoch)
+        set_learning_rate(step.optimizer, rate)
+        loss = train_epoch(step, loader, batches, epoch, records, **epoch_options)
+        is_evaluated = epoch + 1 == total_epoch or (epoch + 1) % eval_every == 0
+        results = evaluate() if is_evaluated else {}
+        records.end_epoch(epoch, batches, rate, loss, results)
+    return results or evaluate()  # all epochs were done when the run was killed

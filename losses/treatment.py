@@ -1,0 +1,44 @@
+"""How a method treats the training data before they reach its step."""
+import sys
+
+import numpy as np
+
+from losses.methods import OBJECTIVES
+from losses.stage_one import error_set, infer_environments
+from utils.records.report import report_found
+
+
+def treatment(method, data, corruption, seed, folder, first_logits):
+    """What the batches of a method's training have that others do not.
+
+    Args:
+        method (Settings): the method.
+        data (dataset.data.Data): its training images.
+        corruption (str): with which `half_corrupted` corrupts where the option `aug_corruption` is not given.
+        seed (int): of the inferred environments.
+        folder (RunFolder): gets tables of what a stage one finds.
+        first_logits (callable): gives a first model's logits for the training images, float32 (n, K).
+
+    Returns:
+        dict: arguments of `dataset.pipeline.TrainBatches`.
+    """
+    split = data.split
+    # An objective that does without the distributions is not told of them.
+    treated = {} if OBJECTIVES[method.objective].reads_groups else {"groups": np.zeros_like(split.severities)}
+    if method.data == "half_corrupted":
+        treated["corruption"] = method.options["aug_corruption"] or corruption
+    elif method.data == "error_set":
+        labels = data.train_labels
+        found = error_set(first_logits(), labels)
+        report_found(folder, method.data, "error", split, labels, found)
+        if not found.any():
+            print("warning: the first model makes no error, so that jtt is erm; fewer --stage_one_epochs leave some",
+                  file=sys.stderr)
+        treated["repeats"] = np.where(found, method.options["jtt_lambda"], 1)
+    elif method.data == "environments":
+        labels = data.train_labels
+        probability = infer_environments(first_logits(), labels, seed)
+        found = probability > 0.5
+        report_found(folder, method.data, "environment_1", split, labels, found, probability=probability)
+        treated["groups"] = found.astype(np.int32)
+    return treated

@@ -362,7 +362,7 @@ def test_rows_name_parts_and_passes():
 
 @pytest.mark.parametrize("table", [methods_table, recipes_table])
 def test_readme_has_the_tables(table):
-    with open(os.path.join(os.path.dirname(__file__), "..", "README.md"), encoding="utf-8") as file:
+    with open(os.path.join(os.path.dirname(__file__), "..", "losses", "README.md"), encoding="utf-8") as file:
         assert table() in file.read()
 
 

@@ -1,0 +1,48 @@
+"""What the READMEs say is so: their Python runs, their files are there, the main one is short."""
+import os
+import re
+
+import pytest
+
+from models import MODELS
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+ROOMS = ("corruptions", "dataset", "losses", "models", "tests", "utils")
+
+
+def text(*parts):
+    with open(os.path.join(ROOT, *parts), encoding="utf-8") as file:
+        return file.read()
+
+
+@pytest.mark.parametrize("room", ["losses", "dataset", "models", "corruptions"])
+def test_the_first_python_block_runs(room, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code = re.search(r"```python\n(.*?)```", text(room, "README.md"), re.DOTALL).group(1)
+    if room == "corruptions":
+        code = "import numpy as np; images = np.zeros((2, 32, 32, 3), np.uint8)\n" + code
+    found = {}
+    exec(compile(code, room, "exec"), found)
+    if room == "losses":
+        assert len(capsys.readouterr().out.splitlines()) == 3 and found["losses"].shape == (12,)
+
+
+def test_the_main_readme_is_short_and_its_links_lead_somewhere():
+    readme = text("README.md")
+    assert len(readme.splitlines()) < 200
+    for target in re.findall(r"\]\((?!http)([^)]+)\)", readme):
+        assert os.path.exists(os.path.join(ROOT, target)), target
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_lists_its_files_and_how_to_add_one(room):
+    readme = text(room, "README.md")
+    assert room == "tests" or "## How to add one" in readme
+    for name in re.findall(r"^\| (.*?) \|", readme, re.MULTILINE):
+        for file in re.findall(r"`([\w/]+\.py)`", name):
+            assert os.path.exists(os.path.join(ROOT, room, file)), file
+
+
+def test_models_are_listed():
+    for name in MODELS:
+        assert f"| `{name}` |" in text("models", "README.md")

@@ -3,7 +3,7 @@ import argparse
 import contextlib
 
 from utils.device import TARGETS, set_up_device
-from corruptions import CORRUPTIONS
+from corruptions import CORRUPTIONS, SETS
 from dataset import SOURCES
 from dataset.data import load_data
 from dataset.poisson import counts_table, write_split
@@ -20,16 +20,17 @@ from utils.records.settings import resumed_settings, write_settings
 def create_parser():
     parser = cli.Parser(prog="main.py", description="Train an image classifier on photon-limited corruptions, most "
                         "images clean and few severely corrupted, and measure its accuracy at every severity.")
-    cli.add_data_arguments(parser, sorted(SOURCES), list(CORRUPTIONS))
+    cli.add_data_arguments(parser, sorted(SOURCES), list(CORRUPTIONS), SETS)
     parser.add_argument("--split", metavar="FILE", default=None,
                         help="table of severities to use instead of drawing one: split.csv of an earlier run or of "
                              "dataset/prepare_dataset.py")
     parser.add_argument("--augment_data", action="store_true",
                         help="besides flipping, crop training images at random after padding by 1/8")
-    parser.add_argument("--aug_corruption", choices=list(CORRUPTIONS), metavar="NAME", default=None,
+    parser.add_argument("--aug_corruption", type=cli.names(CORRUPTIONS, SETS), metavar="NAME", default=None,
+                        action=cli.OneOrMore,
                         help="corruption of half of every batch in method corrupt_aug, on top of the one that an image "
                              "has (default: that of -c)")
-    parser.add_argument("-m", "--model", choices=sorted(MODELS), default="wideresnet",
+    parser.add_argument("-m", "--model", choices=sorted(MODELS), default="wideresnet", action=cli.OneOrMore,
                         help="network; wideresnet is WRN-28-2, wideresnet10 is WRN-10-1, for CPUs")
     add_method_arguments(parser)
     add_training_arguments(parser)

@@ -8,4 +8,9 @@ from corruptions import blur, digital, noise, weather  # noqa: F401, they fill t
 from corruptions.contract import CORRUPTIONS, Options
 from corruptions.generate import ImageStream, corrupt
 
-__all__ = ["CORRUPTIONS", "ImageStream", "Options", "corrupt"]
+# The fifteen of the published benchmarks; the other four were meant for validation (Hendrycks 2019).
+COMMON = ("gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur",
+          "snow", "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression")
+SETS = {"common": COMMON, "all": tuple(CORRUPTIONS)}
+
+__all__ = ["COMMON", "CORRUPTIONS", "SETS", "ImageStream", "Options", "corrupt"]

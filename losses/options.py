@@ -30,41 +30,41 @@ def add_method_arguments(parser):
                      f"{'' if method.data == 'plain' else ' on ' + method.data}, {method.cost}, {method.source}"
                      for name, method in METHODS.items())
     data = "; ".join(f"{name}: {part.summary}" for name, part in DATA.items() if name != "plain")
-    parser.add_argument("--method", choices=list(METHODS), default="sharpdro",
+    parser.add_argument("--method", choices=list(METHODS), default="sharpdro", action=cli.OneOrMore,
                         help=f"objective x perturbation (on data), passes per step, source. {rows}. Data are {data}")
-    parser.add_argument("--objective", choices=list(OBJECTIVES), default=None,
+    parser.add_argument("--objective", choices=list(OBJECTIVES), default=None, action=cli.OneOrMore,
                         help="what is minimised, instead of the method's: " + listing(OBJECTIVES))
-    parser.add_argument("--perturbation", choices=list(PERTURBATIONS), default=None,
+    parser.add_argument("--perturbation", choices=list(PERTURBATIONS), default=None, action=cli.OneOrMore,
                         help="where the gradient is taken, instead of the method's: " + listing(PERTURBATIONS))
-    parser.add_argument("--sampling", choices=list(SAMPLINGS), default="uniform",
+    parser.add_argument("--sampling", choices=list(SAMPLINGS), default="uniform", action=cli.OneOrMore,
                         help="; ".join(f"{name}: {summary}" for name, summary in SAMPLINGS.items()))
-    parser.add_argument("--rho", type=cli.non_negative_float, default=None,
+    parser.add_argument("--rho", type=cli.non_negative_float, default=None, action=cli.OneOrMore,
                         help="length of an ascent" + defaults("rho"))
-    parser.add_argument("--sigma", type=cli.non_negative_float, default=None,
+    parser.add_argument("--sigma", type=cli.non_negative_float, default=None, action=cli.OneOrMore,
                         help="standard deviation of a noise" + defaults("sigma"))
     parser.add_argument("--is_adaptive", action="store_true", help="scale the l2 ascent by the weights, as the release")
     parser.add_argument("--distribution_agnostic", action="store_true",
                         help="sharpdro without known distributions: weights from the confidence that samples lose")
-    parser.add_argument("--risk", choices=CHOICES["risk"], default="mean",
+    parser.add_argument("--risk", choices=CHOICES["risk"], default="mean", action=cli.OneOrMore,
                         help="first term of sharpdro: mean loss (the release), or weighted like the second (the paper)")
-    parser.add_argument("--step_size", type=cli.non_negative_float, default=None,
+    parser.add_argument("--step_size", type=cli.non_negative_float, default=None, action=cli.OneOrMore,
                         help="step of the weights over distributions toward large losses" + defaults("step_size"))
-    parser.add_argument("--group_loss", choices=CHOICES["group_loss"], default=None,
+    parser.add_argument("--group_loss", choices=CHOICES["group_loss"], default=None, action=cli.OneOrMore,
                         help="loss of a distribution that a batch lacks, for its weight: 0 (batch, the release), or "
                              "what it was when last seen" + defaults("group_loss"))
-    parser.add_argument("--irm_lambda", type=cli.non_negative_float, default=None,
+    parser.add_argument("--irm_lambda", type=cli.non_negative_float, default=None, action=cli.OneOrMore,
                         help="weight of irm's penalty; above 1 all is divided by it" + defaults("irm_lambda"))
-    parser.add_argument("--irm_anneal", type=cli.non_negative_int, default=None, metavar="N",
+    parser.add_argument("--irm_anneal", type=cli.non_negative_int, default=None, action=cli.OneOrMore, metavar="N",
                         help="batches in which irm's penalty has weight 1 before --irm_lambda" + defaults("irm_anneal"))
-    parser.add_argument("--rex_beta", type=cli.non_negative_float, default=None,
+    parser.add_argument("--rex_beta", type=cli.non_negative_float, default=None, action=cli.OneOrMore,
                         help="weight of rex's variance; above 1 all is divided by it" + defaults("rex_beta"))
-    parser.add_argument("--stage_one_epochs", type=cli.positive_int, default=None, metavar="T",
+    parser.add_argument("--stage_one_epochs", type=cli.positive_int, default=None, action=cli.OneOrMore, metavar="T",
                         help="jtt and eiil: epochs of the first model, which erm trains (default: a tenth of "
                              "--total_epoch, so that it still makes errors)")
-    parser.add_argument("--stage_one", type=cli.existing_file, metavar="FILE", default=None,
+    parser.add_argument("--stage_one", type=cli.existing_file, metavar="FILE", default=None, action=cli.OneOrMore,
                         help="jtt and eiil: checkpoint to use as the first model instead of training one, of the same "
                              "network, data and seed; an earlier run has it in stage_one/last_model.ckpt")
-    parser.add_argument("--jtt_lambda", type=cli.positive_int, default=None, metavar="N",
+    parser.add_argument("--jtt_lambda", type=cli.positive_int, default=None, action=cli.OneOrMore, metavar="N",
                         help="jtt: how many times as often an image of the error set is drawn" + defaults("jtt_lambda"))
 
 
@@ -81,19 +81,21 @@ def add_training_arguments(parser):
                              "; ".join(f"{recipe} for " + ", ".join(name for name, method in METHODS.items()
                                                                     if method.recipe == recipe)
                                        for recipe in RECIPES) + ")")
-    parser.add_argument("--total_epoch", type=cli.positive_int, default=None, help="epochs" + default("total_epoch"))
-    parser.add_argument("-b", "--batch_size", type=cli.positive_int, default=None,
+    parser.add_argument("--total_epoch", type=cli.positive_int, default=None, action=cli.OneOrMore,
+                        help="epochs" + default("total_epoch"))
+    parser.add_argument("-b", "--batch_size", type=cli.positive_int, default=None, action=cli.OneOrMore,
                         help="training images in a batch" + default("batch_size"))
-    parser.add_argument("--lr", type=cli.positive_float, default=None, help="initial learning rate" + default("lr"))
-    parser.add_argument("--schedule", choices=list(SCHEDULES), default=None,
+    parser.add_argument("--lr", type=cli.positive_float, default=None, action=cli.OneOrMore,
+                        help="initial learning rate" + default("lr"))
+    parser.add_argument("--schedule", choices=list(SCHEDULES), default=None, action=cli.OneOrMore,
                         help="step: learning rate times 0.2 at 30, 60 and 80 %% of the epochs; linear: falling to a "
                              "hundredth from 50 to 90 %% of the epochs" + default("schedule"))
-    parser.add_argument("--momentum", type=cli.fraction, default=0.9, help="momentum of SGD")
+    parser.add_argument("--momentum", type=cli.fraction, default=0.9, action=cli.OneOrMore, help="momentum of SGD")
     parser.add_argument("--nesterov", action=argparse.BooleanOptionalAction, default=None,
                         help="Nesterov's momentum" + default("nesterov"))
-    parser.add_argument("--weight_decay", type=cli.non_negative_float, default=None,
+    parser.add_argument("--weight_decay", type=cli.non_negative_float, default=None, action=cli.OneOrMore,
                         help="l2 penalty on all weights" + default("weight_decay"))
-    parser.add_argument("--num_sub_batches", type=cli.positive_int, default=None, metavar="M",
+    parser.add_argument("--num_sub_batches", type=cli.positive_int, default=None, action=cli.OneOrMore, metavar="M",
                         help="parts of a batch, each with its own perturbation; 1 where there is none" +
                              default("num_sub_batches"))
 

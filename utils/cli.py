@@ -26,6 +26,22 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message}\n")
 
 
+class Several(list):
+    """Values of an option that were given together."""
+
+
+class OneOrMore(argparse.Action):
+    """One value of an option, or `Several`; a type may give `Several` for one word."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, nargs="+", **kwargs)
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        flat = [one for value in values for one in (value if isinstance(value, Several) else [value])]
+        flat = Several(dict.fromkeys(flat))
+        setattr(namespace, self.dest, flat if len(flat) > 1 else flat[0])
+
+
 @contextlib.contextmanager
 def one_line_errors(program):
     """Turn a `UserError`, or an error of the file system, into one line on stderr and exit status 2; Ctrl-C into
@@ -92,6 +108,15 @@ def existing_file(path):
     return os.path.abspath(path)
 
 
+def names(known, sets):
+    """A type for names out of `known`, or for a word that stands for several of them (dict `sets`)."""
+    def parse(text):
+        if text not in known and text not in sets:
+            raise argparse.ArgumentTypeError(f"unknown name {text!r}; there are {', '.join([*sets, *known])}")
+        return Several(sets[text]) if text in sets else text
+    return parse
+
+
 positive_int = _number(int, lambda v: v > 0, "a whole number above 0")
 non_negative_int = _number(int, lambda v: v >= 0, "a whole number of 0 or more")
 positive_float = _number(float, lambda v: v > 0, "a finite number above 0")
@@ -101,12 +126,22 @@ num_severity = _number(int, lambda v: 2 <= v <= 6, "a number from 2 to 6 (clean 
 seed = _number(int, lambda v: 0 <= v < 2 ** 32, "a whole number from 0 to 4294967295")
 
 
-def add_data_arguments(parser, datasets, corruptions):
-    """The options that say which images are trained on; `main.py` and `prepare_dataset.py` have them both."""
-    parser.add_argument("-d", "--dataset", choices=datasets, default="cifar10",
+def add_data_arguments(parser, datasets, corruptions, corruption_sets=None):
+    """The options that say which images are trained on; `main.py` and `prepare_dataset.py` have them both.
+
+    Args:
+        parser (argparse.ArgumentParser): gets the options.
+        datasets, corruptions (list of str): what there is.
+        corruption_sets (dict or None): words for several corruptions; with it data set, corruption and seed may have
+            several values.
+    """
+    several = {} if corruption_sets is None else {"action": OneOrMore}
+    sets = corruption_sets or {}
+    parser.add_argument("-d", "--dataset", choices=datasets, default="cifar10", **several,
                         help="data set; photos needs no download")
-    parser.add_argument("-c", "--corruption", choices=corruptions, default="gaussian_noise", metavar="NAME",
-                        help="corruption: " + ", ".join(corruptions))
+    parser.add_argument("-c", "--corruption", type=names(corruptions, sets), default="gaussian_noise", metavar="NAME",
+                        **several, help="corruption: " + ", ".join(corruptions) + "".join(
+                            f"; {word} stands for {len(some)} of them" for word, some in sets.items()))
     parser.add_argument("-n", "--num_per_class", type=positive_int, default=argparse.SUPPRESS,
                         help="training images of each class, all severities together (default: 4/5 of the smallest "
                              "class, which is 4000 for CIFAR-10 and 400 for CIFAR-100)")
@@ -114,7 +149,8 @@ def add_data_arguments(parser, datasets, corruptions):
                         help="number of distributions, the clean one included: 6 means severities 0 to 5")
     parser.add_argument("--data_dir", type=os.path.abspath, default="./data",
                         help="folder that holds the data sets")
-    parser.add_argument("--seed", type=seed, default=0, help="seed of the split, the initial weights and the batches")
+    parser.add_argument("--seed", type=seed, default=0, **several,
+                        help="seed of the split, the initial weights and the batches")
     parser.add_argument("--num_workers", type=workers, default=min(4, processors()),
                         help="workers that read and corrupt images, at most one a processor; does not change the "
                              "result")

@@ -1,25 +1,31 @@
 """Train and evaluate: python main.py --num_severity 6 -c gaussian_noise -d cifar10"""
 import argparse
 import contextlib
+import functools
+import os
+import sys
 
 from utils.device import TARGETS, set_up_device
 from corruptions import CORRUPTIONS, SETS
 from dataset import SOURCES
-from dataset.data import load_data
-from dataset.poisson import counts_table, write_split
+from dataset.data import load_data, load_images
+from dataset.poisson import counts_table
+from losses.compare import compare
+from losses.grid import parse_variants, plan
 from losses.options import add_method_arguments, add_training_arguments, resolve_arguments
-from losses.run import RunSettings, run
+from losses.run import RunSettings, begin, run
 from models import MODELS, create_model
 from utils import cli
 from utils.errors import UserError
 from utils.records.checkpoint import load_checkpoint
 from utils.records.logs import RunFolder, new_folder
-from utils.records.settings import resumed_settings, write_settings
+from utils.records.settings import resumed_settings
 
 
 def create_parser():
     parser = cli.Parser(prog="main.py", description="Train an image classifier on photon-limited corruptions, most "
-                        "images clean and few severely corrupted, and measure its accuracy at every severity.")
+                        "images clean and few severely corrupted, and measure its accuracy at every severity. "
+                        "Options that take several values, or a --variant, make a comparison: a run for each of them.")
     cli.add_data_arguments(parser, sorted(SOURCES), list(CORRUPTIONS), SETS)
     parser.add_argument("--split", metavar="FILE", default=None,
                         help="table of severities to use instead of drawing one: split.csv of an earlier run or of "
@@ -54,6 +60,11 @@ def create_parser():
     parser.add_argument("--resume", metavar="FOLDER", default=None,
                         help="go on with the run in FOLDER from its newest checkpoint; its settings are those of the "
                              "run and need not be given again")
+    parser.add_argument("--variant", action="append", default=[], metavar="'NAME: OPTIONS'",
+                        help="a row of a comparison beside those of --method, with options of its own; repeat it for "
+                             "more")
+    parser.add_argument("--jobs", type=cli.workers, default=1, metavar="J",
+                        help="runs of a comparison at a time, each in a process of its own; does not change results")
     parser.add_argument("--device_target", choices=("auto", *TARGETS), default="auto",
                         help="device; auto takes the best that is there")
     return parser
@@ -66,14 +77,15 @@ def folder_name(args, title):
             f"seed{args.seed}")
 
 
-def load(args):
+def load(args, load_images=load_images):
     """The data of a run.
 
     Raises:
         UserError: something is missing or damaged, or the options do not go with the data.
     """
     data = load_data(args.dataset, args.data_dir, args.corruption, args.num_severity, args.seed,
-                     getattr(args, "num_per_class", None), args.split, args.num_workers, args.show_progress)
+                     getattr(args, "num_per_class", None), args.split, args.num_workers, args.show_progress,
+                     load_images)
     images = sum(data.split.counts)
     if args.batch_size > images:
         raise UserError(f"-b {args.batch_size}: the training set has only {images} images; give a smaller batch or a "
@@ -99,17 +111,36 @@ def train(args, given):
         data = load(args)
         if args.resume is None:
             folder = stack.enter_context(RunFolder(new_folder(args.log_dir, folder_name(args, settings.method.title))))
-            write_split(folder.file("split.csv"), data.split, data.source.labels["train"])
-            write_settings(folder.file("config.json"), vars(args), given, device)
+            begin(folder, data, vars(args), given, device)
         folder.log(counts_table(data.split))
         run(settings, data, folder)
         print(f"\nresults are in {folder.path}")
 
 
+def compare_runs(args, given):
+    """Carry out a comparison: the runs for all values of the options, and the variants; exit status 1 if some fail."""
+    parser = create_parser()
+    own = {option: given[option] for option in given if option not in ("variant", "jobs", "resume", "desc", "log_dir")}
+    planned = plan({**own, "save_last": True}, parse_variants(args.variant, lambda words: cli.parse(parser, words)[1]))
+    values = [argparse.Namespace(**{**vars(cli.parse(parser, [])[0]), **one.given}) for one in planned]
+    for one, options in zip(planned, values, strict=True):
+        resolve_arguments(options, one.given)
+    cli.require_writable_folder("--log_dir", args.log_dir)
+    device = set_up_device(args.device_target)
+    kept = functools.lru_cache(maxsize=1)(load_images)  # runs of one data set and corruption follow each other
+    folder = os.path.join(args.log_dir, f"{args.desc}_comparison")
+    done = compare(planned, list(map(vars, values)), folder, lambda own: load(argparse.Namespace(**own), kept), device,
+                   args.jobs, os.path.abspath(__file__))
+    sys.exit(0 if done else 1)
+
+
 def main(argv=None):
     args, given = cli.parse(create_parser(), argv)
     with cli.one_line_errors("main.py"):
-        train(args, given)
+        if args.variant or any(isinstance(value, cli.Several) for value in given.values()):
+            compare_runs(args, given)
+        else:
+            train(args, given)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import numpy as np
 from dataset import SOURCES
 from dataset.corrupted import load_corrupted
 from dataset.pipeline import EvaluationBatches, TrainBatches, batches, release_pages
-from dataset.poisson import Split, choose_split
+from dataset.poisson import Split, choose_split, write_split
 from dataset.source import Source
 
 
@@ -34,6 +34,10 @@ class Data:
         """Label of each of `split.indices`, int32 (n,)."""
         return self.source.labels["train"][self.split.indices]
 
+    def write_split(self, path):
+        """Write down the split, as `write_split` does."""
+        write_split(path, self.split, self.source.labels["train"])
+
     def train_batches(self, batch_size, steps, seed, workers, **how):
         """Iterate over the batches number `steps` (range) of a training, tuples of tensors (images, labels, groups,
         severities); `how` goes to `TrainBatches`, as the other arguments.
@@ -53,18 +57,36 @@ class Data:
         release_pages(images)
 
 
-def load_data(dataset, data_dir, corruption, num_severity, seed, num_per_class=None, split=None, workers=1,
-              show_progress=False):
+def load_images(dataset, data_dir, corruption, num_severity, workers=1, show_progress=False):
     """Load a data set and its corrupted versions, which are made where they are missing.
 
     Args:
         dataset (str): a key of `SOURCES`.
         data_dir (str): folder of the data sets.
         corruption (str): a key of `corruptions.CORRUPTIONS`.
-        num_severity, seed, num_per_class: of the split, as `choose_split` takes them.
-        split (str or None): table of a split to read instead.
+        num_severity (int): number of severities, the clean one included.
         workers (int): processes for the generator.
         show_progress (bool): show its progress bar even if the output is no terminal.
+
+    Returns:
+        tuple: `Source`, and the images as `load_corrupted` returns them.
+
+    Raises:
+        UserError: something is missing or damaged.
+    """
+    source = SOURCES[dataset](data_dir)
+    return source, load_corrupted(data_dir, source, corruption, num_severity, workers, show_progress)
+
+
+def load_data(dataset, data_dir, corruption, num_severity, seed, num_per_class=None, split=None, workers=1,
+              show_progress=False, load=load_images):
+    """Load the images, and choose who is corrupted how much.
+
+    Args:
+        seed, num_per_class: of the split, as `choose_split` takes them.
+        split (str or None): table of a split to read instead.
+        load (callable): loads the images, in place of `load_images`.
+        Others as of `load_images`.
 
     Returns:
         Data
@@ -72,6 +94,5 @@ def load_data(dataset, data_dir, corruption, num_severity, seed, num_per_class=N
     Raises:
         UserError: something is missing or damaged, or does not fit.
     """
-    source = SOURCES[dataset](data_dir)
-    chosen = choose_split(source.labels["train"], num_severity, seed, num_per_class, split)
-    return Data(source, chosen, load_corrupted(data_dir, source, corruption, num_severity, workers, show_progress))
+    source, images = load(dataset, data_dir, corruption, num_severity, workers, show_progress)
+    return Data(source, choose_split(source.labels["train"], num_severity, seed, num_per_class, split), images)

@@ -60,6 +60,18 @@ class Settings:
         return METHODS[self.method].data
 
     @property
+    def step_options(self):
+        """The options that the objective and the perturbation read, to their values."""
+        names = {**OBJECTIVES[self.objective].defaults, **PERTURBATIONS[self.perturbation].defaults}
+        return {option: self.options[option] for option in names}
+
+    @property
+    def passes(self):
+        """Forward and backward passes of a step."""
+        parts = OBJECTIVES[self.objective], PERTURBATIONS[self.perturbation]
+        return 2 if any(part.second_pass for part in parts) else 1
+
+    @property
     def title(self):
         """The method's name, or the pair that replaces it."""
         row = METHODS[self.method]

@@ -4,9 +4,10 @@ has one.
 import os
 from dataclasses import dataclass, field, fields, replace
 
+import mindspore.ops as ops
 import numpy as np
 
-from utils.device import set_seed
+from utils.device import device, set_seed
 from losses.create import build_step
 from losses.evaluation import EvaluationStep, GradientNorm
 from losses.methods import DATA
@@ -20,6 +21,7 @@ from utils.records.checkpoint import load_checkpoint
 from utils.records.logs import RunFolder
 from utils.records.report import report_results
 from utils.records.run import RunRecords
+from utils.records.settings import write_settings
 from utils.schedule import SCHEDULES
 
 
@@ -63,27 +65,77 @@ class RunSettings:
         return cls(method=Settings.of(values), **own)
 
 
-def run(settings, data, folder):
+class Cells:
+    """A network and the cells that train and look at it. Those of the last run are used again, and need not be compiled
+    anew, where the next one differs only in what is not part of the graph: the values of parameters, the learning rate.
+    """
+
+    def __init__(self):
+        self._key = self._kept = None
+
+    def get(self, settings, classes, num_groups):
+        """Network, step, `EvaluationStep` and `GradientNorm` as they are at the start of a run.
+
+        Args:
+            settings (RunSettings): of the run.
+            classes (int): logits of the network.
+            num_groups (int): distributions that the objective distinguishes.
+        """
+        method = settings.method
+        set_seed(settings.seed)  # the initial weights do not depend on what was trained before
+        network = create_model(settings.model, classes)
+        step = build_step(network, method, num_groups, settings.seed)
+        is_noisy = not (step.perturbation is None or step.perturbation.needs_gradient)
+        key = (settings.model, classes, num_groups, method.objective, method.perturbation, method.step_options,
+               method.momentum, method.nesterov, method.weight_decay, method.num_sub_batches, method.batch_size,
+               settings.seed if is_noisy else None)
+        if key != self._key:
+            self._key = key
+            self._kept = network, step, EvaluationStep(network), GradientNorm(network)
+            return self._kept
+        for kept, fresh in zip(self._kept[1].get_parameters(), step.get_parameters(), strict=True):
+            ops.assign(kept, fresh)
+        return self._kept
+
+
+def run(settings, data, folder, cells=None):
     """Train a method on data that are treated as it asks for, and report.
 
     Args:
         settings (RunSettings): what is trained, and how.
         data (dataset.data.Data): on what.
         folder (RunFolder): where the records go; a run that was begun there goes on.
+        cells (Cells or None): of runs before this one.
 
     Raises:
         UserError: the loss is no longer finite, or a checkpoint in the folder is of something else.
     """
-    if is_finished(folder):
+    if is_finished(folder.path):
         folder.log(f"{folder.path}: all epochs are done, results.json is left as it is")
         return
-    train(settings, data, folder, **treatment(settings.method, data, settings.corruption, settings.seed, folder,
-                                              lambda: stage_one_logits(settings, data, folder)))
+    treated = treatment(settings.method, data, settings.corruption, settings.seed, folder,
+                        lambda: stage_one_logits(settings, data, folder))
+    train(settings, data, folder, cells or Cells(), **treated)
 
 
-def is_finished(folder):
-    """Whether a run has ended: its results are written last."""
-    return os.path.exists(folder.file("results.json"))
+def begin(folder, data, values, given, device):
+    """Write down what a run is, unless that was done before.
+
+    Args:
+        folder (RunFolder): of the run.
+        data (dataset.data.Data): it has the split.
+        values (dict): all options to their values.
+        given (dict): those that were asked for.
+        device (str): on which it begins.
+    """
+    if not os.path.exists(folder.file("config.json")):
+        data.write_split(folder.file("split.csv"))
+        write_settings(folder.file("config.json"), values, given, device)
+
+
+def is_finished(path):
+    """Whether the run in a folder has ended: its results are written last."""
+    return os.path.exists(os.path.join(path, "results.json"))
 
 
 def stage_one_logits(settings, data, folder):
@@ -98,9 +150,9 @@ def stage_one_logits(settings, data, folder):
         first = replace(settings, method=erm, eval_every=epochs, save_last=True)
         with RunFolder(folder.file("stage_one")) as first_folder:
             checkpoint = first_folder.file("last_model.ckpt")
-            if not (is_finished(first_folder) and os.path.exists(checkpoint)):
+            if not (is_finished(first_folder.path) and os.path.exists(checkpoint)):
                 folder.log(f"stage one: erm, {epochs} epochs")
-                train(first, data, first_folder)
+                train(first, data, first_folder, Cells())
     network = create_model(settings.model, data.source.classes)
     load_checkpoint(network, checkpoint)
     step = EvaluationStep(network)
@@ -110,27 +162,31 @@ def stage_one_logits(settings, data, folder):
     return np.concatenate(logits)
 
 
-def train(settings, data, folder, **treated):
+def train(settings, data, folder, cells, **treated):
     """Train a network, from the newest checkpoint in the folder if there is one, and report.
 
     Args:
-        settings, data, folder: as of `run`.
+        settings, data, folder, cells: as of `run`.
         treated: further arguments of `dataset.pipeline.TrainBatches`.
     """
     method = settings.method
-    set_seed(settings.seed)  # the initial weights do not depend on what was trained before
-    network = create_model(settings.model, data.source.classes)
     environments = ENVIRONMENTS if DATA[method.data].sets_groups else 0
-    step = build_step(network, method, environments or data.num_severity, settings.seed)
+    num_groups = environments or data.num_severity
+    network, step, evaluation, gradient_norm = cells.get(settings, data.source.classes, num_groups)
+    gradient_norm = gradient_norm if settings.record_norm else None
     records = RunRecords(folder, step, data.num_severity, environments, settings.log_train, settings.save_step,
                          settings.save_last, settings.save_best)
-    evaluation = EvaluationStep(network)
-    gradient_norm = GradientNorm(network) if settings.record_norm else None
 
     def evaluate_now():
         return {part: evaluate(evaluation, data, part, settings.eval_batch_size, settings.num_workers, gradient_norm)
                 for part in ("val", "test")}
-    batches = sum(data.split.counts) // method.batch_size
+    images, weights = sum(data.split.counts), sum(weight.size for weight in network.trainable_params())
+    batches = images // method.batch_size
+    folder.log(f"{method.title}: {method.objective} x {method.perturbation}, recipe {method.recipe}, "
+               f"{method.total_epoch} epochs of {batches} batches of {method.batch_size}\n"
+               f"{settings.model} with {weights:,} weights on {settings.dataset}, "
+               f"{settings.corruption.replace('_', ' ')}, {images:,} training images, device {device()}\n"
+               f"records go to {folder.path}")
     loader = data.train_batches(method.batch_size, range(batches * records.start, batches * method.total_epoch),
                                 settings.seed, settings.num_workers, crop=settings.augment_data,
                                 sampling=method.sampling, **treated)

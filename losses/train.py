@@ -1,12 +1,17 @@
 """The epoch loop. It stands beside the step, because it is what the step is called by, and takes batches and records as
 they come, so that it knows neither data sets nor files.
 """
+import time
+
 import numpy as np
 from tqdm import tqdm
 
 from utils.errors import UserError
 from utils.evaluate import distribution_gradient_norms
+from utils.records.report import duration
 from utils.schedule import set_learning_rate
+
+PACE_STEPS = 5
 
 
 def train_epoch(step, loader, batches, epoch, records, weight_decay, gradient_norm=None, show_progress=False):
@@ -52,6 +57,19 @@ def train_epoch(step, loader, batches, epoch, records, weight_decay, gradient_no
     return total / batches
 
 
+def note_pace(loader, steps, log):
+    """Pass on the batches for so many steps; after the first few say so if all will take more than a day."""
+    for k, batch in enumerate(loader):
+        if k == 1:  # the first also compiled the graph
+            started = time.monotonic()
+        elif k == 1 + PACE_STEPS:
+            seconds = (time.monotonic() - started) / PACE_STEPS * steps
+            if seconds > 24 * 3600:
+                log(f"at the pace of the first steps this run takes {duration(seconds)} and more; a smaller network, "
+                    "fewer epochs, or a faster device make it shorter")
+        yield batch
+
+
 def fit(step, loader, batches, total_epoch, schedule, records, evaluate, eval_every=1, **epoch_options):
     """Train from the epoch that the records have come to up to the last, and evaluate.
 
@@ -66,6 +84,7 @@ def fit(step, loader, batches, total_epoch, schedule, records, evaluate, eval_ev
     Returns:
         dict: the last evaluation.
     """
+    loader = note_pace(loader, batches * (total_epoch - records.start), records.folder.log)
     results = {}
     for epoch in range(records.start, total_epoch):
         rate = schedule(epoch)
@@ -73,5 +92,5 @@ def fit(step, loader, batches, total_epoch, schedule, records, evaluate, eval_ev
         loss = train_epoch(step, loader, batches, epoch, records, **epoch_options)
         is_evaluated = epoch + 1 == total_epoch or (epoch + 1) % eval_every == 0
         results = evaluate() if is_evaluated else {}
-        records.end_epoch(epoch, batches, rate, loss, results)
+        records.end_epoch(epoch, total_epoch, batches, rate, loss, results)
     return results or evaluate()  # all epochs were done when the run was killed

@@ -71,8 +71,9 @@ def parse(parser, argv):
     """
     unset = object()
     defaults = vars(parser.parse_args([]))
-    parsed = vars(parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(defaults, unset))))
-    given = {name: value for name, value in parsed.items() if value is not unset}
+    start = {name: value if value == [] else unset for name, value in defaults.items()}  # [] is what can be repeated
+    parsed = vars(parser.parse_args(argv, argparse.Namespace(**start)))
+    given = {name: value for name, value in parsed.items() if value is not unset and value != []}
     return argparse.Namespace(**{**defaults, **given}), given
 
 
@@ -89,16 +90,16 @@ def _number(kind, accepts, requirement):
 
 
 def processors():
-    """Number of processors that this process may use."""
-    return len(os.sched_getaffinity(0))
+    """Numbers of the processors that this process may use."""
+    return sorted(os.sched_getaffinity(0))
 
 
 def workers(text):
     """A number of workers, at least 1; never more than there are processors, which is said where more are asked for."""
-    asked = positive_int(text)
-    if asked > processors():
-        print(f"warning: {asked} workers are more than the processors here; {processors()} are used", file=sys.stderr)
-    return min(asked, processors())
+    asked, most = positive_int(text), len(processors())
+    if asked > most:
+        print(f"warning: {asked} workers are more than the processors here; {most} are used", file=sys.stderr)
+    return min(asked, most)
 
 
 def existing_file(path):
@@ -151,7 +152,7 @@ def add_data_arguments(parser, datasets, corruptions, corruption_sets=None):
                         help="folder that holds the data sets")
     parser.add_argument("--seed", type=seed, default=0, **several,
                         help="seed of the split, the initial weights and the batches")
-    parser.add_argument("--num_workers", type=workers, default=min(4, processors()),
+    parser.add_argument("--num_workers", type=workers, default=min(4, len(processors())),
                         help="workers that read and corrupt images, at most one a processor; does not change the "
                              "result")
     parser.add_argument("--show_progress", action="store_true",

@@ -25,6 +25,11 @@ def available_targets():
     return [target for target in TARGETS if ms.hal.is_available(target)]
 
 
+def device():
+    """The device that is used, 'CPU', 'GPU' or 'Ascend'."""
+    return ms.get_context("device_target")
+
+
 def rank():
     """Number of this device among those that train together (`msrun`), 0 where it is the only one."""
     return get_rank() if GlobalComm.INITED else 0
@@ -49,7 +54,7 @@ def set_up_device(target):
         raise UserError(f"--device_target {target}: MindSpore finds no such device here, only {', '.join(targets)}; "
                         "choose one of these or auto")
     ms.set_context(deterministic="ON")
-    if ms.get_context("device_target") != target:  # once a graph has run, even the same device is refused
+    if device() != target:  # once a graph has run, even the same device is refused
         ms.set_device(target)
     return target
 

@@ -32,6 +32,15 @@ class Cost:
         write_json(self.path, self.so_far())
 
 
+def duration(seconds):
+    """A time in words, such as '2 h 5 min'."""
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return f"{seconds:.0f} s"
+    days, hours, minutes = minutes // 1440, minutes // 60 % 24, minutes % 60
+    return " ".join(f"{n} {unit}" for n, unit in ((days, "d"), (hours, "h"), (minutes, "min")) if n) or "0 min"
+
+
 def percentages(results):
     """Accuracies in percent on one line; `results` has a `Result` for each severity."""
     return " ".join(f"{100 * result.accuracy:5.1f}" for result in results)

@@ -1,9 +1,11 @@
 """The records of a run that is under way, written in an order that lets a run that is killed go on."""
+import time
+
 import numpy as np
 
 from utils.records.checkpoint import Checkpoints, load_checkpoint, newest_checkpoint
 from utils.records.logs import EvaluationLog, TrainLog
-from utils.records.report import Cost, percentages
+from utils.records.report import Cost, duration, percentages
 
 
 class RunRecords:
@@ -28,6 +30,7 @@ class RunRecords:
         checkpoint = newest_checkpoint(folder.path)
         self.start = load_checkpoint(step, checkpoint) if checkpoint else 0
         self.cost = Cost(folder.file("cost.json"), self.start > 0)
+        self.session = time.monotonic()
         self.train_log = TrainLog(folder.file("train.csv"), num_severity, self.start, environments)
         self.evaluation_logs = {part: EvaluationLog(folder, part, num_severity, self.start) for part in ("val", "test")}
         self.checkpoints = Checkpoints(folder.path, save_step, save_last)
@@ -40,11 +43,12 @@ class RunRecords:
         """Whether batch number `batch` of an epoch has a row in `train.csv`."""
         return batch % self.log_train == 0
 
-    def end_epoch(self, epoch, batches, rate, loss, results):
+    def end_epoch(self, epoch, total_epoch, batches, rate, loss, results):
         """Write down an epoch.
 
         Args:
             epoch (int): its number, from 0.
+            total_epoch (int): how many there are.
             batches (int): batches that it had.
             rate, loss (float): its learning rate and mean loss.
             results (dict): 'val' and 'test' to a list of `Result`; empty where the epoch was not evaluated.
@@ -59,7 +63,9 @@ class RunRecords:
             mean = np.mean([result.accuracy for result in results["val"]])
             is_best = self.save_best and mean > self.best
             self.best = max(self.best, mean)
-        self.folder.log(f"{message}  {self.cost.so_far()['seconds']:.0f} s")
+        left = (time.monotonic() - self.session) / (epoch + 1 - self.start) * (total_epoch - epoch - 1)
+        message += f"  {self.cost.so_far()['seconds']:.0f} s"
+        self.folder.log(f"{message}, {duration(left)} left" if left else message)
         if self.checkpoints.due(epoch, is_best):
             for log in (self.train_log, *self.evaluation_logs.values()):
                 log.sync()

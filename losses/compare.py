@@ -1,0 +1,151 @@
+"""Several runs, one after the other or some at a time, each in a folder of its own under that of the comparison."""
+import concurrent.futures
+import os
+import subprocess
+import sys
+import time
+
+from losses.grid import SETTING
+from losses.run import Cells, RunSettings, begin, is_finished, run
+from utils.cli import processors
+from utils.errors import UserError
+from utils.files import locked, read_json, write_json
+from utils.records.comparison import Row, write_comparison
+from utils.records.logs import RunFolder
+from utils.records.report import duration
+
+PLAN = "comparison.json"
+
+
+def compare(planned, values, folder, load, device, jobs, program):
+    """Carry out the runs of a comparison that have not ended yet, and write its table.
+
+    Args:
+        planned (list of Planned): the runs.
+        values (list of dict): for each of them all options to their values.
+        folder (str): that of the comparison; made if it is missing.
+        load (callable): values of a run to its `dataset.data.Data`.
+        device (str): for the records.
+        jobs (int): runs at a time; with 1 all run in this process. The system shares out the processors among them:
+            each process sees all, because the last bits of a result depend on how many MindSpore finds.
+        program (str): path of `main.py`, which other processes start with `--resume`.
+
+    Returns:
+        bool: whether all runs have ended well; those that have not are named in the table.
+
+    Raises:
+        UserError: the folder is of another comparison, or another process is at it.
+    """
+    os.makedirs(folder, exist_ok=True)
+    with locked(os.path.join(folder, ".lock"), folder):
+        paths = [os.path.join(folder, run_name(one, settings)) for one, settings in zip(planned, values, strict=True)]
+        _keep_plan(folder, planned, paths)
+        waiting = [k for k, path in enumerate(paths) if not is_finished(path)]
+        clock = Clock([work(settings) for settings in values], waiting)
+        print(f"comparison of {len(planned)} runs, {len(planned) - len(waiting)} of them done, in {folder}", flush=True)
+        if jobs == 1:
+            failures = _one_by_one(planned, values, paths, waiting, load, device, clock)
+        else:
+            failures = _side_by_side(planned, values, paths, waiting, load, device, jobs, program, clock)
+        rows = {}
+        for k, (one, settings) in enumerate(zip(planned, values, strict=True)):
+            setting = tuple(settings[option] for option in SETTING)
+            row = rows.setdefault((setting, one.name), Row(setting, one.name, {}, {}))
+            if k in failures:
+                row.failures[settings["seed"]] = failures[k]
+            else:
+                row.accuracies[settings["seed"]] = read_json(os.path.join(paths[k], "results.json"))["test"]["accuracy"]
+        print("\n" + write_comparison(folder, list(rows.values())))
+        return not failures
+
+
+def run_name(one, settings):
+    """Name of the folder of a run."""
+    name = "".join(c if c.isalnum() or c in "._=-" else "-" for c in one.name)
+    return f"{name}_{settings['dataset']}_{settings['corruption']}_{settings['model']}_seed{settings['seed']}"
+
+
+def work(settings):
+    """How long a run takes, in passes over the data of one epoch; a rough measure to share out the time."""
+    method = RunSettings.of(settings).method
+    return method.total_epoch * method.passes + (settings["stage_one_epochs"] or 0)
+
+
+class Clock:
+    """How long the runs that are left will take, judged by those that have ended.
+
+    Args:
+        works (list of float): how much each run is, in any unit.
+        waiting (list of int): numbers of the runs that are to be done.
+    """
+
+    def __init__(self, works, waiting):
+        self.works, self.left, self.done = works, sum(works[k] for k in waiting), 0.0
+        self.started = time.monotonic()
+
+    def end(self, k):
+        """Run number `k` has ended."""
+        self.done += self.works[k]
+        self.left -= self.works[k]
+
+    def __str__(self):
+        if not self.done:
+            return ""
+        return f", about {duration((time.monotonic() - self.started) * self.left / self.done)} left"
+
+
+def _keep_plan(folder, planned, paths):
+    """Write down what the comparison consists of, or make sure that it is what was written down."""
+    plan = [{"name": one.name, "folder": os.path.basename(path), "given": dict(one.given)}
+            for one, path in zip(planned, paths, strict=True)]
+    path = os.path.join(folder, PLAN)
+    stored = read_json(path)
+    if stored is not None and stored != plan:
+        raise UserError(f"{folder}: holds a comparison of other runs (see {PLAN} there); repeat its command, or name "
+                        "another with --desc")
+    if len(set(paths)) < len(paths):
+        raise UserError("--variant: two names differ in signs alone that a folder's name cannot have; change one")
+    write_json(path, plan)
+
+
+def _announce(number, total, one, settings, clock):
+    print(f"\nrun {number} of {total}: {one.name}, seed {settings['seed']}, {settings['dataset']}, "
+          f"{settings['corruption']}{clock}", flush=True)
+
+
+def _one_by_one(planned, values, paths, waiting, load, device, clock):
+    """Carry out runs in this process; return those that failed, number to reason."""
+    failures, cells = {}, Cells()
+    for k in waiting:
+        _announce(k + 1, len(planned), planned[k], values[k], clock)
+        data = load(values[k])
+        with RunFolder(paths[k]) as folder:
+            begin(folder, data, values[k], planned[k].given, device)
+            try:
+                run(RunSettings.of(values[k]), data, folder, cells)
+            except UserError as error:
+                failures[k] = str(error)
+                folder.log(f"failed: {error}")
+        clock.end(k)
+    return failures
+
+
+def _side_by_side(planned, values, paths, waiting, load, device, jobs, program, clock):
+    """Carry out runs in `jobs` processes at a time; return as above."""
+    for k in waiting:  # so that they only have to go on, and find all images made
+        with RunFolder(paths[k]) as folder:
+            begin(folder, load(values[k]), values[k], planned[k].given, device)
+    workers = max(1, len(processors()) // jobs)
+
+    def carry_out(k):
+        _announce(k + 1, len(planned), planned[k], values[k], clock)
+        ended = subprocess.run([sys.executable, program, "--resume", paths[k], "--num_workers", str(workers)],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+        clock.end(k)
+        if ended.returncode == 0:
+            return None
+        lines = [line for line in ended.stderr.splitlines() if line.strip()] or ["it says nothing"]
+        return f"{lines[-1].removeprefix('main.py: error: ')} (exit status {ended.returncode})"
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        ends = dict(zip(waiting, pool.map(carry_out, waiting), strict=True))
+    return {k: reason for k, reason in ends.items() if reason is not None}

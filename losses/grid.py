@@ -1,0 +1,127 @@
+"""From a command line with several values, and variants, to the runs of a comparison."""
+import itertools
+import shlex
+from dataclasses import dataclass
+
+from losses.methods import METHOD_OPTIONS, METHODS
+from losses.resolve import OPTIONS, VARIANTS, resolve
+from utils.cli import Several
+from utils.errors import UserError
+
+SETTING = ("dataset", "corruption", "model")  # methods are compared within these
+STRUCTURE = ("method", "objective", "perturbation", "risk")  # they decide which other options are read
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run of a comparison.
+
+    Attributes:
+        name (str): of its row in the table: the method, with the options that have several values, or the variant's.
+        given (dict): its options, one value each.
+    """
+
+    name: str
+    given: dict
+
+    @property
+    def setting(self):
+        """What is the same for all rows of a table: values of the options `SETTING`, where they are given."""
+        return tuple(self.given[option] for option in SETTING if option in self.given)
+
+
+def reads(option, method, given):
+    """Whether a method reads an option, with the objective and the perturbation that are given, or its own."""
+    row = METHODS[method]
+    if option == "is_adaptive":
+        return given.get("perturbation", row.perturbation) in ("l2", "adaptive")
+    if option in VARIANTS:
+        return given.get("objective", row.objective) == "sharpdro"
+    if option not in METHOD_OPTIONS:
+        return True
+    # What the variants make of the objective and the perturbation, which other options do not change.
+    own = {name: given[name] for name in ("objective", "perturbation", *VARIANTS) if name in given
+           and (name not in VARIANTS or reads(name, method, given))}
+    return option in resolve(method, given.get("dataset", "cifar10"), **own).options
+
+
+def parse_variants(texts, parse):
+    """The variants of a command line.
+
+    Args:
+        texts (list of str): each 'NAME: OPTIONS'.
+        parse (callable): list of words to a dict of the options that they name.
+
+    Returns:
+        dict: name to its options.
+
+    Raises:
+        UserError: a text has another form, or a name comes twice.
+    """
+    variants = {}
+    for text in texts:
+        name, colon, options = text.partition(":")
+        name = name.strip()
+        if not colon or not name or name in variants:
+            raise UserError(f"--variant {text!r}: not of the form 'NAME: OPTIONS' with a name of its own")
+        variants[name] = parse(shlex.split(options))
+        foreign = [option for option in variants[name] if option not in ("method", *OPTIONS)]
+        if foreign:
+            raise UserError(f"--variant {name}: --{foreign[0]} is not an option of a method; give it for all runs")
+    return variants
+
+
+def plan(given, variants):
+    """The runs that a command line asks for, those of one data set and corruption one after the other.
+
+    Each row is a method of `--method`, or a variant, which adds its own options to those that are given for all; for
+    each value of an option with several there is a run. An option that only some of the methods read goes to those.
+    Where no recipe is named, all take that of SharpDRO.
+
+    Args:
+        given (dict): the options that the command line names, to a value or `Several`.
+        variants (dict): name to such options.
+
+    Returns:
+        list of Planned
+
+    Raises:
+        UserError: an option that no row reads, or two rows that are the same.
+    """
+    common = {"recipe": "sharpdro", **given}
+    rows = [(name, {**common, **own}, own) for name, own in variants.items()]
+    if not variants or any(isinstance(value, Several) and option not in (*SETTING, "seed")
+                           for option, value in given.items()) or "method" in given:
+        rows.insert(0, (None, common, given))
+    runs, read = {}, set()
+    for name, options, own in rows:
+        for structure in _product(options, STRUCTURE):
+            fixed = {**options, **structure}
+            method = fixed.setdefault("method", "sharpdro")
+            mine = {option: value for option, value in fixed.items()
+                    if reads(option, method, fixed) or name is not None and option in own}
+            read.update(mine)
+            titled = [option for option in mine if isinstance(options.get(option), Several)
+                      and option not in ("method", "seed", *SETTING)]
+            for values in _product(mine, sorted(mine, key=lambda option: option == "seed")):  # seeds change fastest
+                single = {**mine, **values}
+                title = " ".join([name or method] + [f"{option}={single[option]}" for option in titled])
+                found = runs.setdefault((title, *(single.get(option) for option in (*SETTING, "seed"))), [])
+                if single not in found:
+                    found.append(single)
+    unread = [option for option in given if option not in read]
+    if unread:
+        raise UserError(f"--{unread[0]}: no method of the comparison uses it; leave it out")
+    twice = [key[0] for key, found in runs.items() if len(found) > 1]
+    if twice:
+        raise UserError(f"--variant {twice[0]}: has the name of another row; give it another")
+    planned = [Planned(key[0], found[0]) for key, found in runs.items()]
+    order = {key: k for k, key in enumerate(dict.fromkeys(run.setting for run in planned))}
+    return sorted(planned, key=lambda run: order[run.setting])
+
+
+def _product(options, names):
+    """Every choice of one value each of the options `names` that have several, as dicts."""
+    several = [option for option in names if isinstance(options.get(option), Several)]
+    for values in itertools.product(*(options[option] for option in several)):
+        yield dict(zip(several, values, strict=True))

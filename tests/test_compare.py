@@ -1,0 +1,186 @@
+"""Comparisons: which runs they consist of, that these equal separate ones, what a restart does, the table."""
+import json
+import os
+
+import numpy as np
+import pytest
+
+import losses.compare
+import main
+from losses.grid import parse_variants, plan
+from tests.cifar_files import make_cifar
+from tests.test_main import RECORDS, arguments, checkpoint_bytes, files, only_run, read_csv
+from utils import cli
+from utils.errors import UserError
+from utils.records.comparison import Row, write_comparison
+from utils.records.report import duration
+
+
+def planned(line, *variants):
+    parser = main.create_parser()
+    return plan(cli.parse(parser, line.split())[1],
+                parse_variants(variants, lambda words: cli.parse(parser, words)[1]))
+
+
+def rows(line, *variants):
+    return [(one.name, {option: one.given[option] for option in one.given if option != "recipe"})
+            for one in planned(line, *variants)]
+
+
+def test_options_go_to_the_methods_that_read_them():
+    assert rows("--method erm sam damp --rho 0.1 0.2 --sigma 0.3") == [
+        ("erm", {"method": "erm"}), ("sam rho=0.1", {"method": "sam", "rho": 0.1}),
+        ("sam rho=0.2", {"method": "sam", "rho": 0.2}), ("damp", {"method": "damp", "sigma": 0.3})]
+    assert rows("--objective mean group_dro --perturbation none l2 --step_size 0.5 --rho 0.1 0.2")[-2:] == [
+        ("sharpdro objective=group_dro perturbation=l2 rho=0.1",
+         {"method": "sharpdro", "objective": "group_dro", "perturbation": "l2", "step_size": 0.5, "rho": 0.1}),
+        ("sharpdro objective=group_dro perturbation=l2 rho=0.2",
+         {"method": "sharpdro", "objective": "group_dro", "perturbation": "l2", "step_size": 0.5, "rho": 0.2})]
+    assert rows("--method erm sharpdro --distribution_agnostic") == [
+        ("erm", {"method": "erm"}), ("sharpdro", {"method": "sharpdro", "distribution_agnostic": True})]
+
+
+def test_runs_of_one_data_set_and_corruption_follow_each_other():
+    runs = planned("--method erm sam -c fog snow --seed 0 1", "balanced: --method sharpdro --sampling balanced")
+    assert [(one.given["corruption"], one.name, one.given["seed"]) for one in runs] == [
+        (corruption, name, seed) for corruption in ("fog", "snow") for name in ("erm", "sam", "balanced")
+        for seed in (0, 1)]
+
+
+def test_all_take_one_recipe_unless_one_is_named():
+    assert {one.given["recipe"] for one in planned("--method erm damp")} == {"sharpdro"}
+    assert {one.given["recipe"] for one in planned("--method erm damp --recipe damp")} == {"damp"}
+    assert [one.given["recipe"] for one in planned("--method erm", "own: --method damp --recipe damp")] == [
+        "sharpdro", "damp"]
+
+
+def test_variants_alone_are_all_there_is():
+    assert [one.name for one in planned("--seed 0 1", "a: --method erm", "b: --method sam --rho 0.1 0.2")] == [
+        "a", "a", "b rho=0.1", "b rho=0.1", "b rho=0.2", "b rho=0.2"]
+
+
+@pytest.mark.parametrize("line, variants, culprit", [
+    ("--method erm sam --sigma 0.1", [], "--sigma: no method of the comparison"),
+    ("--method erm sam", ["erm: --lr 0.2"], "--variant erm: has the name of another row"),
+    ("--method erm", ["balanced --sampling balanced"], "not of the form 'NAME: OPTIONS'"),
+    ("--method erm", ["a: --lr 1", "a: --lr 2"], "a name of its own"),
+    ("--method erm", ["a: --seed 3"], "--variant a: --seed"),
+])
+def test_plans_that_make_no_sense(line, variants, culprit):
+    with pytest.raises(UserError, match=culprit):
+        planned(line, *variants)
+
+
+@pytest.fixture(scope="module")
+def cifar_dir(tmp_path_factory):
+    folder = str(tmp_path_factory.mktemp("data"))
+    make_cifar(folder)
+    return folder
+
+
+def ends_with(argv):
+    with pytest.raises(SystemExit) as stop:
+        main.main(argv)
+    return stop.value.code
+
+
+@pytest.fixture(scope="module")
+def comparison(cifar_dir, tmp_path_factory):
+    """Two seeds, and a variant that cannot go well; stopped in the second run, and started again."""
+    log_dir = tmp_path_factory.mktemp("logs")
+    argv = arguments(cifar_dir, log_dir, "--method", "erm", "--seed", "0", "1", "--log_train", "1", "--variant",
+                     "wild: --method erm --lr 1e30")
+    real, begun = losses.compare.run, []
+
+    def stops(settings, data, folder, cells):
+        begun.append(folder.path)
+        if len(begun) == 2:
+            raise KeyboardInterrupt
+        real(settings, data, folder, cells)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(losses.compare, "run", stops)
+        assert ends_with(argv) == 130
+    folder = only_run(log_dir)
+    stamp = os.stat(os.path.join(begun[0], "results.json")).st_mtime_ns
+    status = ends_with(argv)
+    assert os.stat(os.path.join(begun[0], "results.json")).st_mtime_ns == stamp
+    return folder, argv, status
+
+
+def test_a_failed_run_is_named_and_does_not_stop_the_others(comparison):
+    folder, _, status = comparison
+    text = files(folder, "comparison.md")["comparison.md"].decode()
+    assert status == 1 and "| wild | failed |" in text
+    assert "- failed: wild, seed 1 (cifar10, gaussian noise, wideresnet10): the loss is not finite" in text
+    assert not os.path.exists(os.path.join(folder, ".lock"))
+
+
+def test_a_run_of_a_comparison_equals_a_separate_one(comparison, cifar_dir, tmp_path):
+    """Also the second seed, which used the first one's compiled graph."""
+    main.main(arguments(cifar_dir, tmp_path, "--method", "erm", "--seed", "1", "--log_train", "1", "--save_last"))
+    separate, own = only_run(tmp_path), os.path.join(comparison[0], "erm_cifar10_gaussian_noise_wideresnet10_seed1")
+    assert files(separate, *RECORDS) == files(own, *RECORDS)
+    assert checkpoint_bytes(separate) == checkpoint_bytes(own)
+
+
+def test_the_table_is_that_of_the_results(comparison):
+    folder = comparison[0]
+    accuracies = []
+    for seed in (0, 1):
+        with open(os.path.join(folder, f"erm_cifar10_gaussian_noise_wideresnet10_seed{seed}", "results.json")) as file:
+            accuracies.append(json.load(file)["test"]["accuracy"])
+    erm, wild = read_csv(os.path.join(folder, "comparison.csv"))
+    assert (erm["dataset"], erm["corruption"], erm["model"]) == ("cifar10", "gaussian_noise", "wideresnet10")
+    assert float(erm["severity_5_mean"]) == pytest.approx(50 * (accuracies[0][5] + accuracies[1][5]))
+    assert float(erm["worst_mean"]) == pytest.approx(50 * (min(accuracies[0]) + min(accuracies[1])))
+    assert erm["runs"] == "2" and wild["failed"] == "2" and wild["mean_mean"] == ""
+
+
+def test_the_same_folder_is_not_for_another_grid(comparison, cifar_dir, capsys):
+    argv = comparison[1]
+    assert ends_with([*argv, "--seed", "0"]) == 2
+    assert "holds a comparison of other runs" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_runs_side_by_side_are_the_same_bytes(comparison, cifar_dir, tmp_path):
+    assert ends_with(arguments(cifar_dir, tmp_path, "--method", "erm", "--seed", "0", "1", "--log_train", "1", "--jobs",
+                               "2")) == 0
+    for seed in (0, 1):
+        name = f"erm_cifar10_gaussian_noise_wideresnet10_seed{seed}"
+        one, other = (os.path.join(folder, name) for folder in (comparison[0], only_run(tmp_path)))
+        assert files(one, *RECORDS) == files(other, *RECORDS) and checkpoint_bytes(one) == checkpoint_bytes(other)
+
+
+def test_jobs_must_be_a_number_above_0(capsys):
+    assert ends_with(["--jobs", "0"]) == 2 and "--jobs" in capsys.readouterr().err
+
+
+SETTING = ("cifar10", "fog", "wideresnet")
+
+
+def test_statistics_are_over_seeds_with_n_minus_1():
+    row = Row(SETTING, "erm", {0: [0.9, 0.5], 1: [0.8, 0.6], 2: [0.7, 0.4]}, {})
+    clean, worst_severity, worst, mean = row.statistics()
+    assert clean == pytest.approx((80, 10)) and worst_severity == pytest.approx((50, 10))
+    assert worst == pytest.approx((50, 10)) and mean == pytest.approx((65, np.std([70, 70, 55], ddof=1)))
+    single = Row(SETTING, "erm", {0: [0.9, 0.5]}, {}).statistics()
+    assert single[0][0] == pytest.approx(90) and np.isnan(single[0][1])
+
+
+def test_the_best_of_a_column_is_bold_and_names_are_escaped(tmp_path):
+    table = [Row(SETTING, "a_b", {0: [0.9, 0.5], 1: [0.7, 0.5]}, {}),
+             Row(SETTING, "c", {0: [0.75, 0.6], 1: [0.75, 0.6]}, {}),
+             Row(SETTING, "d", {}, {0: "the loss is not finite"})]
+    text = write_comparison(str(tmp_path), table)
+    markdown = (tmp_path / "comparison.md").read_text()
+    assert "| a_b | **80.00 ± 14.14** | 50.00 ± 0.00 | 50.00 ± 0.00 | 65.00 ± 7.07 |" in markdown
+    assert "| c | 75.00 ± 0.00 | **60.00 ± 0.00** |" in markdown and "| d | failed |" in markdown
+    assert r"a\_b & $\mathbf{80.00 \pm 14.14}$ & $50.00 \pm 0.00$" in (tmp_path / "comparison.tex").read_text()
+    assert "80.00 ± 14.14*" in text and "failed: d, seed 0" in text
+
+
+@pytest.mark.parametrize("seconds, text", [
+    (12.3, "12 s"), (59.9, "1 min"), (3700, "1 h 2 min"), (200000, "2 d 7 h 33 min")])
+def test_durations_in_words(seconds, text):
+    assert duration(seconds) == text

@@ -1,0 +1,139 @@
+"""The table of a comparison: test accuracy of each row at every severity, over seeds."""
+import math
+import os
+from dataclasses import dataclass
+
+import numpy as np
+
+from utils.files import replacing, write_csv
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table.
+
+    Attributes:
+        setting (tuple of str): data set, corruption and network; rows of one setting are compared with each other.
+        name (str): the method or variant.
+        accuracies (dict): seed to test accuracies 0..1, one for each severity.
+        failures (dict): seed to the reason why its run gave none.
+    """
+
+    setting: tuple[str, str, str]
+    name: str
+    accuracies: dict
+    failures: dict
+
+    @property
+    def setting_title(self):
+        """The setting as text."""
+        return ", ".join(self.setting).replace("_", " ")
+
+    def statistics(self):
+        """Mean and standard deviation over seeds (n - 1), in percent, of every severity, the worst severity and the
+        mean over severities of a run; list of pairs, the deviation nan for one run; None without a run.
+        """
+        if not self.accuracies:
+            return None
+        runs = 100 * np.array(list(self.accuracies.values()))
+        columns = np.column_stack([runs, runs.min(axis=1), runs.mean(axis=1)])
+        deviations = columns.std(axis=0, ddof=1) if len(columns) > 1 else np.full(columns.shape[1], math.nan)
+        return list(zip(columns.mean(axis=0).tolist(), deviations.tolist(), strict=True))
+
+
+def write_comparison(folder, rows):
+    """Write `comparison.md`, `.csv` and `.tex`.
+
+    Args:
+        folder (str): where they go.
+        rows (list of Row): in their order.
+
+    Returns:
+        str: the tables as text.
+    """
+    settings = {}
+    for row in rows:
+        settings.setdefault(row.setting, []).append(row)
+    num_severity = max((len(row.statistics()) - 2 for row in rows if row.statistics()), default=0)
+    titles = [f"s = {s}" for s in range(num_severity)] + ["worst", "mean"]
+    markdown, tex, text = [], [], []
+    for some in settings.values():
+        setting, cells = some[0].setting_title, _cells(some, len(titles))
+        markdown += [f"## {setting}", "", *_markdown(some, titles, cells), ""]
+        tex += [f"% {setting}", *_tex(some, titles, cells), ""]
+        text += [f"test accuracy in percent, {setting}", *_text(some, titles, cells), ""]
+    notes = [f"failed: {row.name}, seed {seed} ({row.setting_title}): {reason}" for row in rows
+             for seed, reason in row.failures.items()]
+    runs = max((len(row.accuracies) for row in rows), default=0)
+    caption = "Test accuracy in percent" + (", mean ± standard deviation over seeds; best in bold." if runs > 1 else
+                                            ", one run each; best in bold.")
+    _write(folder, "comparison.md", ["# Comparison", "", caption, "", *markdown, *(f"- {note}" for note in notes)])
+    _write(folder, "comparison.tex", tex + [f"% {note}" for note in notes])
+    write_csv(os.path.join(folder, "comparison.csv"), _columns(rows, titles))
+    return "\n".join(text + notes)
+
+
+def _write(folder, name, lines):
+    with replacing(os.path.join(folder, name)) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        file.write("\n".join(lines).rstrip() + "\n")
+
+
+def _cells(rows, count):
+    """For each row its cells, (mean, deviation, whether it is the best of its column), or None."""
+    statistics = [row.statistics() or [None] * count for row in rows]
+    best = [max((pair[0] for pair in column if pair is not None), default=None)
+            for column in zip(*statistics, strict=True)]
+    return [[None if pair is None else (*pair, round(pair[0], 2) == round(top, 2))
+             for pair, top in zip(pairs, best, strict=True)] for pairs in statistics]
+
+
+def _number(cell, plus_minus):
+    if cell is None:
+        return "failed"
+    mean, deviation, _ = cell
+    return f"{mean:.2f}" if math.isnan(deviation) else f"{mean:.2f}{plus_minus}{deviation:.2f}"
+
+
+def _markdown(rows, titles, cells):
+    yield f"| method | {' | '.join(titles)} |"
+    yield "| --- |" + " --- |" * len(titles)
+    for row, some in zip(rows, cells, strict=True):
+        texts = [f"**{_number(cell, ' ± ')}**" if cell and cell[2] else _number(cell, " ± ") for cell in some]
+        yield f"| {row.name} | {' | '.join(texts)} |"
+
+
+def _tex(rows, titles, cells):
+    def escape(text):
+        return text.replace("_", r"\_").replace("%", r"\%").replace("&", r"\&").replace("#", r"\#")
+    yield r"\begin{tabular}{l" + "c" * len(titles) + "}"
+    yield " & ".join(["method", *(f"${title}$" if "=" in title else title for title in titles)]) + r" \\ \hline"
+    for row, some in zip(rows, cells, strict=True):
+        texts = [rf"$\mathbf{{{_number(cell, ' pm ')}}}$" if cell and cell[2] else f"${_number(cell, ' pm ')}$" if cell
+                 else "failed" for cell in some]
+        yield " & ".join([escape(row.name), *(text.replace(" pm ", r" \pm ") for text in texts)]) + r" \\"
+    yield r"\end{tabular}"
+
+
+def _text(rows, titles, cells):
+    table = [["method", *titles]]
+    for row, some in zip(rows, cells, strict=True):
+        table.append([row.name, *(_number(cell, " ± ") + ("*" if cell and cell[2] else " ") for cell in some)])
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for line in table:
+        yield "  ".join([line[0].ljust(widths[0]), *(text.rjust(width) for text, width in
+                                                     zip(line[1:], widths[1:], strict=True))]).rstrip()
+    yield "* best"
+
+
+def _columns(rows, titles):
+    """The table as columns of numbers, an empty cell where there is none."""
+    columns = {name: [row.setting[k] for row in rows] for k, name in enumerate(("dataset", "corruption", "model"))}
+    columns |= {"method": [row.name for row in rows],
+               "runs": [len(row.accuracies) for row in rows],
+                "failed": [len(row.failures) for row in rows]}
+    statistics = [row.statistics() or [("", "")] * len(titles) for row in rows]
+    for k, title in enumerate(titles):
+        name = title.replace("s = ", "severity_")
+        columns[f"{name}_mean"] = [pairs[k][0] for pairs in statistics]
+        columns[f"{name}_std"] = ["" if pairs[k][1] != pairs[k][1] else pairs[k][1] for pairs in statistics]
+    return columns

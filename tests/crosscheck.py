@@ -31,8 +31,10 @@ STEP_TOLERANCES = {
     "first losses": 3e-3, "gradient norm": 3e-3, "second losses": 3e-3, "q": 3e-3,
     "evaluation logits": 1e-2, "parameter norms": 3e-3, "running statistics": 1e-3,
 }
-# Largest difference in grey levels, and the share of values that may differ at all; nothing else may.
-CORRUPTION_TOLERANCES = {name: (1, 0.01) for name in ("zoom_blur", "motion_blur", "snow")}
+# Largest difference in grey levels, and the share of values that may differ at all; nothing else may. glass_blur cuts
+# off the fraction of a Gaussian blur, whose last bit depends on the processor: among nine pixels of 23 it is 23 on one
+# and 23 - 7e-15 on another, where the published function, run there, also gives 22.
+CORRUPTION_TOLERANCES = {**dict.fromkeys(("zoom_blur", "motion_blur", "snow"), (1, 0.01)), "glass_blur": (1, 0.0001)}
 PERCEPTRON_TOLERANCE = 1e-4
 FIRST_STEP_TOLERANCES = {"first losses": 1e-5, "gradient norm": 1e-5, "second losses": 1e-4, "q": 1e-5}
 

@@ -12,6 +12,8 @@ from scipy import ndimage
 from corruptions.contract import corruption, to_uint8
 from utils.errors import UserError
 
+ZOOMED_AT_ONCE = 1 << 16  # zoom_blur works on rows of so many values, few enough for the processor's cache
+
 
 def smooth(values, sigma):
     """Blur float images (N, H, W, C) as scikit-image's `gaussian` does: float64, edges repeated, cut at 4 sigma."""
@@ -90,33 +92,57 @@ def glass_blur(images, constants, rngs, options):
 
 
 @functools.lru_cache
-def zoom_operator(size, factor):
-    """Zoom of one axis about its centre with linear interpolation, a sparse float64 matrix (size, size)."""
+def interpolation(size, factor):
+    """Zoom of one axis about its centre with linear interpolation: each place is a weighted mean of two neighbours.
+
+    Returns:
+        tuple: int (size,) index of the first neighbour; float64 (size, 2) weights of it and of the next.
+    """
     crop = math.ceil(size / factor)
-    start = (size - crop) // 2
-    zoomed = ndimage.zoom(np.eye(crop), (factor, 1), order=1)
+    colours = (np.arange(crop)[:, None] % 3 == np.arange(3)).astype(np.float64)  # no two neighbours share one
+    zoomed = ndimage.zoom(colours, (factor, 1), order=1)
     trim = (len(zoomed) - size) // 2
-    operator = np.zeros((size, size))
-    operator[:, start:start + crop] = zoomed[trim:trim + size]
-    return scipy.sparse.csr_array(operator)
+    places = np.arange(trim, trim + size) * ((crop - 1) / (len(zoomed) - 1))
+    first = np.clip(np.floor(places).astype(int), 0, crop - 2)
+    weights = np.take_along_axis(zoomed[trim:trim + size], np.stack((first, first + 1), axis=1) % 3, axis=1)
+    return first + (size - crop) // 2, weights
+
+
+@functools.lru_cache
+def zoom_operator(size, factor, begin, end):
+    """The places `begin` to `end` of `interpolation` as a sparse matrix.
+
+    Returns:
+        tuple: float64 (end - begin, K), the slice of the axis that its K columns stand for.
+    """
+    first, weights = (values[begin:end] for values in interpolation(size, factor))
+    low, high = first.min(), first.max() + 2
+    columns = np.stack((first, first + 1), axis=1) - low
+    rows = np.arange(0, columns.size + 1, 2)
+    return scipy.sparse.csr_array((weights.ravel(), columns.ravel(), rows), (end - begin, high - low)), slice(low, high)
 
 
 @corruption(draws=False)
 def zoom_blur(images, constants, rngs, options):
     """Mean of the image and of zoomed copies of it; the factors are 1, 1 + step, ... below an end."""
     count, height, width, channels = images.shape
-    values = (images / 255.0).astype(np.float32)
     factors = np.arange(1, *constants)
-    # Each product acts on the first axis: first the rows, then, with both axes swapped, the columns.
-    by_row = np.ascontiguousarray(values.transpose(1, 2, 0, 3), np.float64).reshape(height, -1)
-    total = np.zeros((width, height, count, channels), np.float32)
-    for factor in factors:
-        zoomed = (zoom_operator(height, factor) @ by_row).reshape(height, width, -1)
-        by_column = np.ascontiguousarray(zoomed.swapaxes(0, 1)).reshape(width, -1)
-        total += (zoom_operator(width, factor) @ by_column).astype(np.float32).reshape(total.shape)
-    values += total.transpose(2, 1, 0, 3)
+    values = (images.transpose(1, 2, 0, 3) / 255.0).astype(np.float32)
+    by_row = values.astype(np.float64).reshape(height, -1)
+    rows = max(1, ZOOMED_AT_ONCE // by_row.shape[1])
+    for top in range(0, height, rows):
+        strip = values[top:top + rows]
+        total = np.zeros((width, strip.size // width), np.float32)
+        for factor in factors:
+            # Each product acts on the first axis: first the rows, then, with both axes swapped, the columns.
+            operator, near = zoom_operator(height, factor, top, top + len(strip))
+            zoomed = (operator @ by_row[near]).reshape(len(strip), width, -1)
+            operator, near = zoom_operator(width, factor, 0, width)
+            by_column = zoomed[:, near].swapaxes(0, 1).reshape(operator.shape[1], -1)
+            total += (operator @ by_column).astype(np.float32)
+        strip += total.reshape(width, len(strip), count, channels).swapaxes(0, 1)
     values /= len(factors) + 1
-    return to_uint8(values)
+    return to_uint8(values).transpose(2, 0, 1, 3)
 
 
 def line_blur(image, radius, sigma, angle, backend):

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from corruptions.blur import line_blur, smooth
+from corruptions.clouds import clouds
 from corruptions.contract import corruption, to_uint8
 from corruptions.noise import normal
 from utils.errors import UserError
@@ -97,44 +98,6 @@ def frost(images, constants, rngs, options):
     return np.clip(image_share * images + frost_share * pieces, 0, 255).astype(np.uint8)
 
 
-def plasma(size, decay, rngs):
-    """Clouds made by the diamond-square algorithm.
-
-    Args:
-        size (int): side of the clouds, a power of two.
-        decay (float): factor by which the roughness shrinks when the squares are halved.
-        rngs (list): a source of random numbers for each cloud.
-
-    Returns:
-        numpy.ndarray: float64 (N, size, size) in 0..1.
-    """
-    clouds = np.empty((len(rngs), size, size))
-    clouds[:, 0, 0] = 0
-    step, roughness = size, 100.0
-
-    def mean_and_noise(total):
-        noise = np.stack([rng.uniform(-roughness, roughness, total.shape[1:]) for rng in rngs])
-        return total / 4 + roughness * noise
-
-    while step >= 2:
-        half = step // 2
-        after = np.arange(1, size // step + 1) % (size // step)  # index of the next corner, around the border
-        before = np.arange(-1, size // step - 1)
-        corners = clouds[:, ::step, ::step]
-        total = corners + corners[:, after]
-        total += total[:, :, after]
-        centres = mean_and_noise(total)
-        clouds[:, half::step, half::step] = centres
-        total = (centres + centres[:, before]) + (corners + corners[:, :, after])
-        clouds[:, ::step, half::step] = mean_and_noise(total)
-        total = (centres + centres[:, :, before]) + (corners + corners[:, after])
-        clouds[:, half::step, ::step] = mean_and_noise(total)
-        step, roughness = half, roughness / decay
-    clouds -= clouds.min(axis=(1, 2), keepdims=True)
-    clouds /= clouds.max(axis=(1, 2), keepdims=True)
-    return clouds
-
-
 @corruption()
 def fog(images, constants, rngs, options):
     """Add a cloud, then scale back to the image's brightness."""
@@ -142,8 +105,7 @@ def fog(images, constants, rngs, options):
     height, width = images.shape[1:3]
     values = images / 255.0
     brightest = values.max(axis=(1, 2, 3), keepdims=True)
-    size = 2 ** math.ceil(math.log2(max(height, width)))
-    values += thickness * plasma(size, decay, rngs)[:, :height, :width, None]
+    values += thickness * clouds(height, width, decay, rngs)[..., None]
     values *= brightest
     values /= brightest + thickness
     return to_uint8(values)

@@ -1,12 +1,15 @@
 """The corruption functions against results of the published code."""
+import math
 import os
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from corruptions import CORRUPTIONS, Options, corrupt
-from corruptions.blur import line_blur
-from corruptions.generate import corrupt_range
+from corruptions.blur import line_blur, zoom_operator
+from corruptions.clouds import clouds
+from corruptions.generate import corrupt_range, image_stream
 from tests import crosscheck
 from utils.errors import UserError
 
@@ -110,3 +113,34 @@ def test_missing_frost_texture_is_named(tmp_path):
         corrupt(np.zeros((32, 32, 3), np.uint8), "frost", 1, options=Options(frost_dir=str(tmp_path)))
 
 
+
+
+@pytest.mark.parametrize("source", [np.random.RandomState, lambda seed: image_stream(seed, "fog", 1, "0")])
+def test_a_cloud_made_by_rows_is_the_one_made_whole(monkeypatch, source):
+    results = []
+    for side in (1024, 1, 8):
+        monkeypatch.setattr("corruptions.clouds.WHOLE_SIDE", side)
+        sources = [source(seed) for seed in (1, 2)]
+        results.append((clouds(20, 60, 1.75, sources), [rng.uniform() for rng in sources]))
+    for corner, following in results[1:]:
+        np.testing.assert_array_equal(corner, results[0][0])
+        assert following == results[0][1]
+
+
+@pytest.mark.parametrize("size", [8, 31, 32, 65, 300])
+def test_interpolation_is_that_of_a_zoomed_identity(size):
+    for factor in np.arange(1, 1.35, 0.03):
+        crop = math.ceil(size / factor)
+        zoomed = ndimage.zoom(np.eye(crop), (factor, 1), order=1)
+        expected = np.zeros((size, size))
+        expected[:, (size - crop) // 2:][:, :crop] = zoomed[(len(zoomed) - size) // 2:][:size]
+        operator, near = zoom_operator(size, factor, 0, size)
+        np.testing.assert_array_equal(operator.toarray(), expected[:, near])
+        assert expected[:, near].sum() == expected.sum()
+
+
+def test_zoom_blur_by_rows_is_that_of_the_whole_image(monkeypatch):
+    image = np.random.RandomState(0).randint(0, 256, (50, 40, 3)).astype(np.uint8)
+    whole = corrupt(image, "zoom_blur", 5)
+    monkeypatch.setattr("corruptions.blur.ZOOMED_AT_ONCE", 7 * image[0].size)
+    np.testing.assert_array_equal(corrupt(image, "zoom_blur", 5), whole)

@@ -64,17 +64,14 @@ def displace(images, reach, rngs):
         return
     targets = (rows[:, None] * width + columns).ravel()
     order = np.full(height * width, targets.size)  # when a pixel is written; those that never are come last
-    order[targets] = np.arange(targets.size)
-    shifts = np.stack([rng.randint(-reach, reach, size=(targets.size, 2)) for rng in rngs])
-    sources = targets + shifts[..., 1] * width + shifts[..., 0]
-    earlier = order[sources]
-    here = np.arange(targets.size)
+    here = order[targets] = np.arange(targets.size)
+    sources = np.stack([rng.randint(-reach, reach, size=(targets.size, 2)) @ (1, width) for rng in rngs])
+    sources += targets
     # Index of the earlier copy that a copy reads, or its own, over all images.
-    link = (np.where(earlier < here, earlier, here) + targets.size * np.arange(count)[:, None]).ravel()
-    while True:
-        further = link[link]
-        if np.array_equal(further, link):
-            break
+    link = np.minimum(order[sources], here)
+    link += targets.size * np.arange(count)[:, None]
+    link = link.ravel()
+    while not np.array_equal(link, further := link[link]):
         link = further
     first = np.arange(count)[:, None] * (height * width)  # index of each image's first pixel
     flat = images.reshape(-1, channels)

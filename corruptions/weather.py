@@ -42,7 +42,9 @@ def snow(images, constants, rngs, options):
                         for layer, rng in zip(flakes, rngs, strict=True)]) / 255.0
     grey = np.stack([cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in values])[..., None]
     whitened = share * values + (1 - share) * np.maximum(values, grey * 1.5 + 0.5)
-    return to_uint8(whitened + streaks + streaks[:, ::-1, ::-1])
+    snowed = whitened + streaks
+    snowed += streaks[:, ::-1, ::-1]
+    return to_uint8(snowed)
 
 
 def frost_folder(folder):
@@ -80,6 +82,43 @@ def frost_textures(folder, scale):
     return textures
 
 
+def neighbours(old, new, begin, end):
+    """What the pixels `begin` to `end` of an axis enlarged from `old` to `new` pixels are made of.
+
+    Returns:
+        tuple: int (2, N) indices of two neighbours; int32 (2, N) their weights in 2048ths.
+    """
+    places = ((np.arange(begin, end) + 0.5) * (old / new) - 0.5).astype(np.float32)
+    first = np.floor(places)
+    second_weight = places - first
+    weights = np.rint(2048 * np.stack((1 - second_weight, second_weight))).astype(np.int32)
+    return np.clip(np.stack((first, first + 1)).astype(int), 0, old - 1), weights
+
+
+def enlarged_piece(texture, size, top, left, height, width):
+    """A piece of what `cv2.resize` enlarges a texture to, without making the rest; it rounds as OpenCV does.
+
+    Args:
+        texture (numpy.ndarray): uint8 (H, W, C).
+        size (tuple): height and width of the enlarged texture.
+        top, left, height, width (int): the piece of it.
+
+    Returns:
+        numpy.ndarray: uint8 (height, width, C).
+    """
+    (upper, lower), row_weights = neighbours(texture.shape[0], size[0], top, top + height)
+    (left, right), (left_weights, right_weights) = neighbours(texture.shape[1], size[1], left, left + width)
+    first = upper[0]
+    texture = texture[first:lower[-1] + 1].astype(np.int32)
+    wide = texture[:, left] * left_weights[:, None]
+    wide += texture[:, right] * right_weights[:, None]
+    wide >>= 4
+    piece = np.empty((height, width, texture.shape[2]), np.uint8)
+    for row, above, below, (above_weight, below_weight) in zip(piece, upper, lower, row_weights.T, strict=True):
+        row[...] = ((above_weight * wide[above - first] >> 16) + (below_weight * wide[below - first] >> 16) + 2) >> 2
+    return piece
+
+
 @corruption(colour=True)
 def frost(images, constants, rngs, options):
     """Lay a random piece of a photograph of frost over the image. A texture smaller than the image is enlarged."""
@@ -89,12 +128,14 @@ def frost(images, constants, rngs, options):
     pieces = np.empty_like(images)
     for piece, rng in zip(pieces, rngs, strict=True):
         texture = textures[rng.randint(len(textures))]
-        missing = max((height + 1) / texture.shape[0], (width + 1) / texture.shape[1])
-        if missing > 1:
-            size = (math.ceil(texture.shape[1] * missing), math.ceil(texture.shape[0] * missing))
-            texture = cv2.resize(np.ascontiguousarray(texture), size)
-        top, left = rng.randint(0, texture.shape[0] - height), rng.randint(0, texture.shape[1] - width)
-        piece[...] = texture[top:top + height, left:left + width]
+        rows, columns, _ = texture.shape
+        enlargement = max(1, (height + 1) / rows, (width + 1) / columns)
+        rows, columns = math.ceil(rows * enlargement), math.ceil(columns * enlargement)
+        top, left = rng.randint(0, rows - height), rng.randint(0, columns - width)
+        if enlargement > 1:
+            piece[...] = enlarged_piece(texture, (rows, columns), top, left, height, width)
+        else:
+            piece[...] = texture[top:top + height, left:left + width]
     return np.clip(image_share * images + frost_share * pieces, 0, 255).astype(np.uint8)
 
 

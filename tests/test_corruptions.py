@@ -2,6 +2,7 @@
 import math
 import os
 
+import cv2
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -10,7 +11,9 @@ from corruptions import CORRUPTIONS, Options, corrupt
 from corruptions.blur import line_blur, zoom_operator
 from corruptions.clouds import clouds
 from corruptions.generate import corrupt_range, image_stream
+from corruptions.weather import enlarged_piece
 from tests import crosscheck
+from tests.benchmarks import memory
 from utils.errors import UserError
 
 HERE = os.path.dirname(__file__)
@@ -144,3 +147,18 @@ def test_zoom_blur_by_rows_is_that_of_the_whole_image(monkeypatch):
     whole = corrupt(image, "zoom_blur", 5)
     monkeypatch.setattr("corruptions.blur.ZOOMED_AT_ONCE", 7 * image[0].size)
     np.testing.assert_array_equal(corrupt(image, "zoom_blur", 5), whole)
+
+
+@pytest.mark.parametrize("shape, size", [((44, 79), (155, 300)), ((44, 79), (45, 80)), ((100, 60), (900, 541))])
+def test_a_piece_of_an_enlarged_texture_is_opencvs(shape, size):
+    texture = np.random.RandomState(0).randint(0, 256, (*shape, 3)).astype(np.uint8)
+    whole = cv2.resize(texture, size[::-1])
+    np.testing.assert_array_equal(enlarged_piece(texture, size, 0, 0, *size), whole)
+    np.testing.assert_array_equal(enlarged_piece(texture, size, 7, 11, 30, 20), whole[7:37, 11:31])
+
+
+@pytest.mark.parametrize("name, shape", [("fog", (16, 5000, 3)), ("zoom_blur", (16, 5000, 3)), ("frost", (5000, 16)),
+                                         ("brightness", (3000, 4000)), ("snow", (3000, 4000))])
+def test_memory_stays_within_ten_times_the_image(name, shape):
+    peak, _ = memory.measure(name, shape, 3)
+    assert peak <= memory.limit(shape)

@@ -2,9 +2,10 @@
 
 Reads DATA/ImageNet-30-64/{train,test}/CLASS/*.JPEG and writes, one `class/file label` a line, a list for each Poisson
 severity (imagenet30_distribution_0.txt ...), the images left over (imagenet30_val.txt) and the test images
-(imagenet30_test.txt).
+(imagenet30_test.txt). Labels count the training classes in alphabetical order.
 """
 import os
+import re
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -17,27 +18,52 @@ from utils.errors import UserError  # noqa: E402
 from utils.files import replacing  # noqa: E402
 
 
-def list_images(folder):
-    """The images of a folder of class folders; labels count the classes in alphabetical order.
+def list_classes(folder):
+    """The class folders of a folder, in alphabetical order; each one's label is its place in this list.
+
+    Raises:
+        UserError: there is no such folder, or no class folder in it.
+    """
+    if not os.path.isdir(folder):
+        raise UserError(f"{folder}: not there; name the folder above it with --data_dir")
+    classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    if not classes:
+        raise UserError(f"{folder}: has no class folder; put the images there as CLASS/*.JPEG")
+    return classes
+
+
+def list_images(folder, classes):
+    """The images of a folder of class folders.
+
+    Args:
+        folder (str): holds CLASS/*.JPEG.
+        classes (list of str): each one's place is its label.
 
     Returns:
         tuple: list of 'class/file', int32 (N,) labels.
 
     Raises:
-        UserError: there is no such folder, or no image in one of its class folders.
+        UserError: there is a class that `classes` does not have, or no image in a class folder.
     """
-    if not os.path.isdir(folder):
-        raise UserError(f"{folder}: not there; name the folder above it with --data_dir")
     names, labels = [], []
-    for label, class_name in enumerate(sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())):
-        files = sorted(file for file in os.listdir(os.path.join(folder, class_name)) if file.endswith(".JPEG"))
+    for class_name in list_classes(folder):
+        path = os.path.join(folder, class_name)
+        if class_name not in classes:
+            raise UserError(f"{path}: no class of that name is in the training images; rename or remove the folder")
+        files = sorted(file for file in os.listdir(path) if file.endswith(".JPEG"))
         if not files:
-            raise UserError(f"{os.path.join(folder, class_name)}: has no .JPEG file; remove the folder or fill it")
+            raise UserError(f"{path}: has no .JPEG file; remove the folder or fill it")
         names += [f"{class_name}/{file}" for file in files]
-        labels += [label] * len(files)
-    if not names:
-        raise UserError(f"{folder}: has no class folder; put the images there as CLASS/*.JPEG")
+        labels += [classes.index(class_name)] * len(files)
     return names, np.array(labels, np.int32)
+
+
+def remove_lists_from(folder, num_severity):
+    """Remove the lists of severities that an earlier run had and this one has not."""
+    for name in os.listdir(folder):
+        match = re.fullmatch(r"imagenet30_distribution_(\d+)\.txt", name)
+        if match and int(match[1]) >= num_severity:
+            os.remove(os.path.join(folder, name))
 
 
 def write_list(path, names, labels, indices):
@@ -61,9 +87,14 @@ def main(argv=None):
     with cli.one_line_errors(parser.prog):
         cli.require_writable_folder("--output_dir", args.output_dir)
         root = os.path.join(args.data_dir, "ImageNet-30-64")
-        names, labels = list_images(os.path.join(root, "train"))
-        test_names, test_labels = list_images(os.path.join(root, "test"))
+        classes = list_classes(os.path.join(root, "train"))
+        names, labels = list_images(os.path.join(root, "train"), classes)
+        test_names, test_labels = list_images(os.path.join(root, "test"), classes)
+        untested = [name for label, name in enumerate(classes) if label not in test_labels]
+        if untested:
+            print(f"warning: {os.path.join(root, 'test')}: has no images of {', '.join(untested)}", file=sys.stderr)
         split = poisson_split(labels, args.num_per_class, args.num_severity, args.seed)
+        remove_lists_from(args.output_dir, args.num_severity)
         for severity, indices in enumerate(split.train):
             write_list(os.path.join(args.output_dir, f"imagenet30_distribution_{severity}.txt"), names, labels, indices)
         write_list(os.path.join(args.output_dir, "imagenet30_val.txt"), names, labels, split.validation)

@@ -6,8 +6,10 @@ from dataclasses import asdict
 import numpy as np
 
 from corruptions.contract import CORRUPTIONS, Options, check_images
-from corruptions.files import corrupt_folder, read_image, use_settings, write_arrays
+from corruptions.files import digest, use_settings, write_arrays
+from corruptions.folders import BadImages, corrupt_folder
 from corruptions.generate import corrupt
+from corruptions.images import read_image
 from corruptions.severities import SEVERITIES
 from utils import cli
 from utils.errors import UserError
@@ -36,8 +38,11 @@ def corrupt_dataset(args):
 
 def corrupt_images(args):
     """Corrupt a folder of images."""
-    corrupt_folder(args.source, args.target, args.corruption, args.severity, args.seed, options_of(args), args.workers,
-                   args.format, args.skip_bad, args.show_progress)
+    try:
+        corrupt_folder(args.source, args.target, args.corruption, args.severity, args.seed, options_of(args),
+                       args.workers, args.format, args.skip_bad, args.show_progress)
+    except BadImages as error:
+        raise UserError(f"{error}; or pass --skip-bad") from error
     print(f"written to {args.target}")
 
 
@@ -52,12 +57,16 @@ def corrupt_array(args):
         check_images(images)
     except UserError as error:
         raise UserError(f"{args.source}: {error}") from error
+    if len(images) == 0:
+        raise UserError(f"{args.source}: has no images, its shape is {images.shape}; name an array of one or more")
     options = options_of(args)
-    use_settings(args.target, {"source": os.path.basename(args.source), "shape": list(images.shape), "seed": args.seed,
+    images_digest = digest(images)
+    use_settings(args.target, {"images": images_digest, "shape": list(images.shape), "seed": args.seed,
                                **asdict(options)})
     for name in args.corruption:
         paths = {severity: os.path.join(args.target, str(severity), f"{name}.npy") for severity in args.severity}
-        write_arrays(images, paths, name, args.seed, options, args.workers, args.show_progress, name)
+        write_arrays(images, paths, name, args.seed, options, args.workers, args.show_progress, name,
+                     images_digest)
     print(f"written to {args.target}")
 
 
@@ -100,15 +109,19 @@ def parse_args(argv):
     dataset.add_argument("--data_dir", default="./data", help="folder that holds the data sets")
     dataset.set_defaults(run=corrupt_dataset)
 
-    folder = commands.add_parser("folder", help="a folder of images, stored as TARGET/CORRUPTION/SEVERITY/...")
-    folder.add_argument("source", help="folder of images, with sub-folders or not")
+    folder = commands.add_parser("folder", help="a folder of images, stored as TARGET/CORRUPTION/SEVERITY/...",
+                                 description="Corrupt a folder of images. The random numbers of an image depend on the "
+                                 "seed, the corruption, the severity and the image's name in the folder.")
+    folder.add_argument("source", help="folder of images, with sub-folders or not; links are followed")
     folder.add_argument("target", help="folder for the corrupted images")
     folder.add_argument("--format", choices=("jpeg", "png"), default="jpeg",
                         help="jpeg of quality 85, as the published data sets have it, or png, without loss")
     folder.add_argument("--skip-bad", action="store_true", help="leave out files that cannot be read")
     folder.set_defaults(run=corrupt_images)
 
-    array = commands.add_parser("array", help="a .npy file of images, stored as TARGET/SEVERITY/CORRUPTION.npy")
+    array = commands.add_parser("array", help="a .npy file of images, stored as TARGET/SEVERITY/CORRUPTION.npy",
+                                description="Corrupt a .npy file. The random numbers of an image depend on the seed, "
+                                "the corruption, the severity and the image's place in the array.")
     array.add_argument("source", help=".npy file of uint8, shape (N, H, W, 3), (N, H, W, 1) or (N, H, W)")
     array.add_argument("target", help="folder for the corrupted arrays")
     array.set_defaults(run=corrupt_array)

@@ -18,18 +18,19 @@ class ImageStream(np.random.Generator):
     randint = np.random.Generator.integers
     random_sample = np.random.Generator.random
 
-    def seek(self, seed, name, severity, index):
-        """Start the random stream of image `index` of a data set; it depends on these four values and nothing else."""
-        key = hashlib.blake2b(f"{seed} {name} {severity} {index}".encode(), digest_size=16).digest()
+    def seek(self, seed, name, severity, image):
+        """Start the random stream of an image, known by its number in an array or by its relative name in a folder,
+        with '/'; the stream depends on these four values and nothing else."""
+        key = hashlib.blake2b(f"{seed} {name} {severity} {image}".encode(), digest_size=16).digest()
         self.bit_generator.state = {
             "bit_generator": "PCG64", "state": {"state": int.from_bytes(key, "little"), "inc": 1},
             "has_uint32": 0, "uinteger": 0}
 
 
-def image_stream(seed, name, severity, index):
+def image_stream(seed, name, severity, image):
     """A new source of random numbers for one image, an `ImageStream` at its start."""
     stream = ImageStream(np.random.PCG64(0))
-    stream.seek(seed, name, severity, index)
+    stream.seek(seed, name, severity, image)
     return stream
 
 
@@ -51,9 +52,9 @@ def corrupt_range(images, name, severity, seed, start, options=DEFAULTS):
     corruption = CORRUPTIONS[name]
     size = max(1, BATCH_PIXELS // (images.shape[1] * images.shape[2]))
     streams = [ImageStream(np.random.PCG64(0)) for _ in range(min(size, len(images)))]
-    out = np.empty_like(images)
+    out = np.empty(images.shape, np.uint8)
     for first in range(0, len(images), size):
-        batch = images[first:first + size]
+        batch = np.ascontiguousarray(images[first:first + size])  # a file may have them in Fortran's order
         if corruption.draws:
             for k, stream in enumerate(streams[:len(batch)]):
                 stream.seek(seed, name, severity, start + first + k)

@@ -1,0 +1,179 @@
+"""Corrupted folders of images, made by several processes, resumed after a stop: images that are there stay."""
+import csv
+import glob
+import os
+import sys
+import zlib
+from dataclasses import asdict
+
+from tqdm import tqdm
+
+from corruptions.contract import CORRUPTIONS
+from corruptions.files import SETTINGS_FILE, has_settings
+from corruptions.generate import image_stream, in_parallel
+from corruptions.images import folders_below, list_images, read_image, write_image
+from utils.errors import UserError
+from utils.files import PARTIAL, locked, write_csv, write_json
+
+SOURCES_FILE = "sources.csv"
+FILES_AT_A_TIME = 16
+
+
+class BadImages(UserError):
+    """There are files that cannot be read as images."""
+
+
+def corrupted_name(name, image_format):
+    """The name of a corrupted image: that of the original, with the suffix of the format where it has another."""
+    stem, suffix = os.path.splitext(name)
+    if image_format == "png":
+        return stem + ".png"
+    return name if suffix.lower() in (".jpg", ".jpeg") else stem + ".jpg"
+
+
+def check_image(path):
+    """Read an image file.
+
+    Returns:
+        tuple: what is wrong with it, or None; the CRC-32 of its bytes, None where there are none.
+    """
+    problem = checksum = None
+    try:
+        path.encode()
+        with open(path, "rb") as file:
+            checksum = zlib.crc32(file.read())
+        read_image(path)
+    except OSError as error:
+        problem = f"{path}: not a readable image ({error.strerror}); repair or remove it"
+    except UnicodeEncodeError:
+        problem = f"{path!a}: the name is not in UTF-8; rename the file"
+    except UserError as error:
+        problem = str(error)
+    return problem, checksum
+
+
+def checksums_of(source, workers, skip_bad, hidden):
+    """Read all images of a folder.
+
+    Returns:
+        dict: relative name to CRC-32 of the files that can be read.
+
+    Raises:
+        BadImages: there are others, and `skip_bad` is false; a warning tells of them if it is true.
+    """
+    files = list_images(source)
+    results = in_parallel(workers, check_image, ((os.path.join(source, file),) for file in files))
+    results = list(tqdm(results, "checking", len(files), unit=" images", disable=hidden))
+    problems = [problem for problem, _ in results if problem]
+    if problems and not skip_bad:
+        raise BadImages(f"{problems[0]} ({len(problems)} of {len(files)} files)")
+    for problem in problems:
+        print(f"warning: skipped {problem}", file=sys.stderr)
+    return {file: checksum for file, (problem, checksum) in zip(files, results, strict=True) if not problem}
+
+
+def read_sources(target):
+    """The images that a folder was made from so far, relative name to CRC-32.
+
+    Raises:
+        UserError: the list is not there, or damaged.
+    """
+    path = os.path.join(target, SOURCES_FILE)
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            return {row["file"]: int(row["crc32"]) for row in csv.DictReader(file)}
+    except FileNotFoundError as error:
+        raise UserError(f"{target}: was made by an earlier version, whose random numbers were others; name a new "
+                        "folder") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: damaged; name a new folder") from error
+
+
+def check_sources(source, target, checksums):
+    """Make sure that a folder was made from no other images than those of `source`, relative name to CRC-32.
+
+    Raises:
+        UserError: one has changed or is gone.
+    """
+    for name, checksum in read_sources(target).items():
+        if checksums.get(name) != checksum:
+            change = "has changed" if os.path.exists(os.path.join(source, name)) else "is gone"
+            raise UserError(f"{os.path.join(source, name)}: {change} since {target} was made from it; put the old file "
+                            "back, or name a new folder")
+
+
+def require_outside(target, source):
+    """Raise a `UserError` if the target lies in a folder whose images are read, also by way of links."""
+    real_target = os.path.realpath(target)
+    for folder, real in folders_below(source):
+        if os.path.commonpath([real, real_target]) == real:
+            raise UserError(f"{target}: lies inside the source {folder}; name a folder outside of it")
+
+
+def require_own_names(source, files, image_format):
+    """Raise a `UserError` if the corrupted images of two files would have one name."""
+    origins = {}
+    for file in files:
+        other = origins.setdefault(corrupted_name(file, image_format), file)
+        if other != file:
+            raise UserError(f"{os.path.join(source, file)}: its corrupted image would have the same name as that of "
+                            f"{other}; rename one of them")
+
+
+def corrupt_folder(source, target, names, severities, seed, options, workers, image_format, skip_bad, show_progress):
+    """Corrupt the images of a folder: SOURCE/CLASS/FILE becomes TARGET/CORRUPTION/SEVERITY/CLASS/FILE.
+
+    All images are read once before anything is written. An image draws from the stream of (seed, corruption, severity,
+    'CLASS/FILE'), so that other images do not change it; TARGET/sources.csv records the images.
+
+    Args:
+        source, target (str): folders.
+        names (list of str): corruptions.
+        severities (list of int): each 1 to 5.
+        seed (int): seed of the random streams.
+        options (Options): what else can be chosen.
+        workers (int): processes.
+        image_format (str): 'jpeg' or 'png'.
+        skip_bad (bool): leave out files that cannot be read, with a warning.
+        show_progress (bool): show progress bars even where the output is no terminal.
+
+    Raises:
+        BadImages: images cannot be read.
+        UserError: the target was made with other settings or from other images, or another process is making it.
+    """
+    require_outside(target, source)
+    hidden = False if show_progress else None
+    checksums = checksums_of(source, workers, skip_bad, hidden)
+    require_own_names(source, checksums, image_format)
+    os.makedirs(target, exist_ok=True)
+    with locked(os.path.join(target, ".lock"), target):
+        settings = {"seed": seed, **asdict(options), "format": image_format}
+        if has_settings(target, settings, besides=SOURCES_FILE):
+            check_sources(source, target, checksums)
+        # The settings come last: a folder that has them has the list, too.
+        write_csv(os.path.join(target, SOURCES_FILE), {"file": list(checksums), "crc32": list(checksums.values())})
+        write_json(os.path.join(target, SETTINGS_FILE), settings)
+        for leftover in glob.glob(os.path.join(glob.escape(target), "**", f".*{PARTIAL}.*"), recursive=True,
+                                  include_hidden=True):
+            os.remove(leftover)
+        files = list(checksums)
+        groups = [files[k:k + FILES_AT_A_TIME] for k in range(0, len(files), FILES_AT_A_TIME)]
+        results = in_parallel(workers, _corrupt_files, (
+            (source, target, group, names, severities, seed, options, image_format) for group in groups))
+        with tqdm(total=len(files), desc="corrupting", unit=" images", disable=hidden) as bar:
+            for count in results:
+                bar.update(count)
+
+
+def _corrupt_files(source, target, files, names, severities, seed, options, image_format):
+    for file in files:
+        stored = corrupted_name(file, image_format)
+        tasks = [(name, severity, os.path.join(target, name, str(severity), stored))
+                 for name in names for severity in severities]
+        tasks = [task for task in tasks if not os.path.exists(task[2])]
+        if tasks:
+            image = read_image(os.path.join(source, file))
+        for name, severity, path in tasks:
+            stream = image_stream(seed, name, severity, file)
+            write_image(path, CORRUPTIONS[name](image, severity, stream, options), image_format)
+    return len(files)

@@ -1,0 +1,112 @@
+"""Image files: which there are below a folder, reading, writing."""
+import os
+import re
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from corruptions.contract import check_images
+from utils.errors import UserError
+from utils.files import replacing
+
+JPEG_OPTIONS = {"quality": 85, "optimize": True}  # as the published scripts store images
+# Formats that PIL opens and cannot read by itself, or that are no still images.
+NO_IMAGES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+GREY_MODES = {"1", "L", "LA", "La"}
+
+
+def image_suffixes():
+    """The suffixes of the files that can be read, in lower case."""
+    formats = {suffix: name for suffix, name in Image.registered_extensions().items() if name not in NO_IMAGES}
+    return {suffix for suffix, name in formats.items() if name in Image.OPEN or name == "MPO"}  # MPO is read as JPEG
+
+
+def folders_below(folder, above=()):
+    """A folder and those below it, also where they are symbolic links; yields pairs of a path and the real path.
+
+    A folder that is one of those `above` it, as a link may make it, is left out.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    if not os.path.isdir(folder):
+        raise UserError(f"{folder}: no such folder; name a folder of images")
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    yield folder, real
+    for entry in os.scandir(folder):
+        if entry.is_dir():
+            yield from folders_below(entry.path, (*above, real))
+
+
+def list_images(folder):
+    """The image files below a folder, known by their suffix, as sorted paths relative to it, with '/'.
+
+    Symbolic links are followed. One that leads nowhere counts as an image if it has an image's suffix or, because it
+    may stand for a folder, none; reading it will say so.
+
+    Raises:
+        UserError: the folder is missing or has none.
+    """
+    suffixes = image_suffixes()
+    names = []
+    for path, _ in folders_below(folder):
+        for entry in os.scandir(path):
+            suffix = os.path.splitext(entry.name)[1].lower()
+            leads_nowhere = suffix == "" and not os.path.exists(entry.path)
+            if (suffix in suffixes or leads_nowhere) and not entry.name.startswith(".") and not entry.is_dir():
+                names.append(os.path.relpath(entry.path, folder).replace(os.sep, "/"))
+    if not names:
+        raise UserError(f"{folder}: has no image in it or its sub-folders; name a folder of images")
+    return sorted(names)
+
+
+def read_image(path):
+    """Read an image file, turned upright as its EXIF data say.
+
+    Returns:
+        numpy.ndarray: uint8 (H, W) for a grey or black and white image, (H, W, 3) else; transparency is dropped.
+
+    Raises:
+        UserError: the file is missing, no image, damaged, too small, or deeper than 8 bits.
+    """
+    try:
+        with Image.open(path) as image:
+            if has_deep_channels(image):
+                raise UserError(f"{path}: has more than 8 bits a channel; convert it to 8 bits first")
+            pixels = np.asarray(ImageOps.exif_transpose(image).convert("L" if image.mode in GREY_MODES else "RGB"))
+    except UserError:
+        raise
+    except Exception as error:  # PIL's decoders raise errors of many kinds at damaged files
+        reason = getattr(error, "strerror", None) or "; ".join(str(error).splitlines()) or type(error).__name__
+        raise UserError(f"{path}: not a readable image ({reason}); repair or remove it") from error
+    try:
+        check_images(pixels[None])
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    return pixels
+
+
+def has_deep_channels(image):
+    """Whether a file that PIL has opened has more than 8 bits a channel, also where PIL would cut them off in silence.
+
+    PIL's way to unpack the file tells, such as 'RGB;16B' for a PNG, or the maximum of a PPM file. Of JPEG 2000 and AVIF
+    it does not: they are decoded to 8 bits.
+    """
+    if image.mode[0] in "IF":
+        return True
+    for codec, _, _, arguments in image.tile:
+        if re.search("SGI16|;16[BLN]", f"{codec} {arguments}"):
+            return True
+        if codec in ("ppm", "ppm_plain") and isinstance(arguments, tuple) and arguments[1] > 255:
+            return True
+    return False
+
+
+def write_image(path, pixels, image_format):
+    """Store an image as 'jpeg' (quality 85, as the published scripts) or 'png'."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with replacing(path) as temporary:
+        options = JPEG_OPTIONS if image_format == "jpeg" else {}
+        Image.fromarray(pixels).save(temporary, image_format.upper(), **options)

@@ -1,0 +1,220 @@
+"""python -m corruptions folder: what it writes, how it resumes, which files it takes, how it reads them."""
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from corruptions import CORRUPTIONS
+from corruptions.__main__ import main
+from corruptions.generate import image_stream
+from corruptions.images import image_suffixes, list_images, read_image
+from tests.corrupted_files import contents, files_below, one_line
+from utils.errors import UserError
+from utils.files import locked
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Ten images of two classes: colour PNGs of two sizes and grey JPEGs."""
+    rng = np.random.RandomState(0)
+    for k in range(10):
+        path = tmp_path / "in" / ("ant" if k % 2 else "bee")
+        path.mkdir(parents=True, exist_ok=True)
+        shape = (20, 30, 3) if k % 3 else (24, 24)
+        suffix = "png" if k % 3 else "JPEG"
+        Image.fromarray(rng.randint(0, 256, shape).astype(np.uint8)).save(path / f"{k}.{suffix}")
+    return str(tmp_path / "in")
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_folder(folder, tmp_path, workers):
+    out = str(tmp_path / "out")
+    main(["folder", folder, out, "-c", "snow", "--severity", "3", "--format", "png", "--workers", workers])
+    names = sorted(os.path.join(root[len(folder) + 1:], file) for root, _, files in os.walk(folder) for file in files)
+    assert files_below(out) == ["settings.json", *(f"snow/3/{os.path.splitext(name)[0]}.png" for name in names),
+                                "sources.csv"]
+    for name in names:
+        expected = CORRUPTIONS["snow"](np.asarray(Image.open(os.path.join(folder, name))), 3,
+                                       image_stream(0, "snow", 3, name))
+        stored = np.asarray(Image.open(os.path.join(out, "snow", "3", os.path.splitext(name)[0] + ".png")))
+        np.testing.assert_array_equal(stored, expected)
+
+
+def test_folder_that_was_killed_goes_on(folder, tmp_path):
+    whole, killed = str(tmp_path / "whole"), str(tmp_path / "killed")
+    command = [sys.executable, "-m", "corruptions", "folder", folder, killed, "-c", "all", "--workers", "2"]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.time() + 60
+    while not os.path.isdir(os.path.join(killed, "gaussian_noise")) and time.time() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for name in files_below(killed):
+        if not os.path.basename(name).startswith(".") and name not in ("settings.json", "sources.csv"):
+            Image.open(os.path.join(killed, name)).load()
+    open(os.path.join(killed, ".12345.partial.3.jpg"), "wb").close()
+    for target in (whole, killed):
+        main(["folder", folder, target, "-c", "all", "--workers", "1"])
+    assert contents(whole) == contents(killed)
+    assert len(contents(whole)) == 10 * 19 * 5 + 2
+
+
+def test_jpeg_names_keep_their_suffix(folder, tmp_path):
+    main(["folder", folder, str(tmp_path / "out"), "-c", "contrast", "--severity", "1", "--workers", "1"])
+    assert "contrast/1/bee/0.JPEG" in files_below(tmp_path / "out")
+    assert "contrast/1/ant/1.jpg" in files_below(tmp_path / "out")
+
+
+def test_imagenet30_lies_in_the_releases_layout(tmp_path):
+    for part in ("train", "test"):
+        folder = tmp_path / "ImageNet-30-64" / part / "acorn"
+        folder.mkdir(parents=True)
+        Image.fromarray(np.full((64, 64, 3), 90, np.uint8)).save(folder / "x.JPEG", "JPEG")
+    main(["dataset", "imagenet30", "-c", "fog", "--data_dir", str(tmp_path), "--workers", "1"])
+    assert "train/fog/3/acorn/x.JPEG" in files_below(tmp_path / "ImageNet-30-64-C")
+    assert "test/fog/5/acorn/x.JPEG" in files_below(tmp_path / "ImageNet-30-64-C")
+
+
+def test_preview(folder, tmp_path):
+    main(["preview", os.path.join(folder, "ant", "1.png"), "-o", str(tmp_path / "p.png"), "-c", "fog", "snow"])
+    with Image.open(tmp_path / "p.png") as image:
+        assert image.width > image.height > 100
+
+
+def test_bad_image_stops_before_anything_is_written_or_is_skipped(folder, tmp_path, capsys):
+    bad = os.path.join(folder, "bee", "0.JPEG")
+    with open(bad, "r+b") as file:
+        file.truncate(300)
+    out = str(tmp_path / "out")
+    argv = ["folder", folder, out, "-c", "contrast", "--severity", "1", "--workers", "1"]
+    line = one_line(capsys, argv)
+    assert bad in line and line.endswith("(1 of 10 files); or pass --skip-bad")
+    assert not os.path.exists(out)
+    main([*argv, "--skip-bad"])
+    assert f"warning: skipped {bad}" in capsys.readouterr().err
+    assert len(files_below(out)) == 11 and "contrast/1/bee/0.JPEG" not in files_below(out)
+
+
+def test_a_folder_of_other_images_is_refused(folder, tmp_path, capsys):
+    out = str(tmp_path / "out")
+    argv = ["folder", folder, out, "-c", "contrast", "--severity", "1", "--workers", "1"]
+    main(argv)
+    before = contents(out)
+    shutil.copy(os.path.join(folder, "ant", "3.JPEG"), tmp_path / "3.JPEG")
+    Image.fromarray(np.zeros((24, 24), np.uint8)).save(os.path.join(folder, "ant", "3.JPEG"))
+    assert os.path.join("ant", "3.JPEG") + ": has changed" in one_line(capsys, argv)
+    os.remove(os.path.join(folder, "ant", "3.JPEG"))
+    assert os.path.join("ant", "3.JPEG") + ": is gone" in one_line(capsys, argv)
+    assert contents(out) == before
+    shutil.move(tmp_path / "3.JPEG", os.path.join(folder, "ant", "3.JPEG"))
+    main([*argv[:4], "fog", "--severity", "2", "--workers", "1"])
+    os.remove(os.path.join(out, "sources.csv"))
+    assert "earlier version" in one_line(capsys, argv)
+
+
+def test_a_folder_killed_before_its_settings_were_written_goes_on(folder, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "sources.csv").write_text("file,crc32\nant/old.png,1\n")
+    main(["folder", folder, str(out), "-c", "contrast", "--severity", "1", "--workers", "1"])
+    assert "old.png" not in (out / "sources.csv").read_text() and len(files_below(out)) == 12
+
+
+def test_an_image_that_is_added_later_changes_no_other(folder, tmp_path):
+    late = os.path.join(folder, "ant", "1.png")
+    os.rename(late, tmp_path / "late.png")
+    argv = ["-c", "snow", "--severity", "3", "--workers", "1"]
+    main(["folder", folder, str(tmp_path / "grown"), *argv])
+    os.remove(tmp_path / "grown" / "snow" / "3" / "bee" / "4.jpg")  # as if it had been stopped
+    os.rename(tmp_path / "late.png", late)
+    for target in ("grown", "whole"):
+        main(["folder", folder, str(tmp_path / target), *argv])
+    assert contents(tmp_path / "grown") == contents(tmp_path / "whole")
+
+
+def test_two_processes_do_not_make_one_folder(folder, tmp_path, capsys):
+    argv = ["folder", folder, str(tmp_path / "out"), "-c", "contrast", "--severity", "1", "--workers", "1"]
+    main(argv)
+    with locked(str(tmp_path / "out" / ".lock"), "it"):
+        assert f"process {os.getpid()}" in one_line(capsys, argv)
+
+
+def test_links_to_folders_are_followed(folder, tmp_path, capsys):
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for name in ("cat", "cow"):
+        os.symlink(os.path.join(folder, "ant"), linked / name)
+    os.symlink(linked, linked / "cat" / "loop")
+    assert list_images(str(linked)) == [f"{name}/{k}.{suffix}" for name in ("cat", "cow") for k, suffix in
+                                        ((1, "png"), (3, "JPEG"), (5, "png"), (7, "png"), (9, "JPEG"))]
+    inside = os.path.join(folder, "ant", "out")
+    assert inside in one_line(capsys, ["folder", str(linked), inside, "-c", "fog"])
+    assert not os.path.exists(inside)
+
+
+@pytest.mark.parametrize("name", ["lost.jpg", "lost_class"])
+def test_a_link_that_leads_nowhere_is_a_bad_file(folder, tmp_path, capsys, name):
+    os.symlink("nowhere", os.path.join(folder, name))
+    line = one_line(capsys, ["folder", folder, str(tmp_path / "out"), "-c", "fog", "--workers", "1"])
+    assert f"{os.path.join(folder, name)}: not a readable image (No such file or directory)" in line
+
+
+def test_only_files_that_can_be_images_are_taken(folder):
+    for name in ("notes.txt", "paper.pdf", "figure.eps", "film.mpg", "table.h5", ".hidden.png"):
+        open(os.path.join(folder, name), "wb").close()
+    assert len(list_images(folder)) == 10
+    assert {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".gif", ".webp", ".ppm"} <= image_suffixes()
+
+
+def test_imagenet30_names_no_option_that_it_lacks(tmp_path, capsys):
+    for part in ("train", "test"):
+        (tmp_path / "ImageNet-30-64" / part / "acorn").mkdir(parents=True)
+        (tmp_path / "ImageNet-30-64" / part / "acorn" / "x.JPEG").touch()
+    line = one_line(capsys, ["dataset", "imagenet30", "-c", "fog", "--data_dir", str(tmp_path)])
+    assert "x.JPEG" in line and "--skip-bad" not in line
+
+
+def test_other_settings_are_refused(folder, tmp_path, capsys):
+    out = str(tmp_path / "out")
+    argv = ["folder", folder, out, "-c", "contrast", "--severity", "1", "--workers", "1"]
+    main(argv)
+    assert "(seed" in one_line(capsys, [*argv, "--seed", "1"])
+    os.makedirs(tmp_path / "mine")
+    (tmp_path / "mine" / "thesis.txt").write_text("do not touch")
+    assert "thesis" not in one_line(capsys, ["folder", folder, str(tmp_path / "mine"), "-c", "fog"])
+    assert files_below(tmp_path / "mine") == ["thesis.txt"]
+
+
+def test_an_image_is_turned_as_its_exif_data_say(tmp_path):
+    pixels = np.random.RandomState(0).randint(0, 256, (10, 20, 3)).astype(np.uint8)
+    for orientation, turns in ((1, 0), (3, 2), (6, -1), (8, 1)):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
+        np.testing.assert_array_equal(read_image(str(tmp_path / "turned.png")), np.rot90(pixels, turns))
+
+
+def test_grey_with_alpha_and_black_and_white_are_grey(tmp_path):
+    pixels = np.random.RandomState(0).randint(0, 2, (10, 20)).astype(np.uint8) * 255
+    Image.fromarray(pixels).convert("1").save(tmp_path / "1.png")
+    Image.merge("LA", [Image.fromarray(pixels), Image.fromarray(255 - pixels)]).save(tmp_path / "LA.png")
+    for name in ("1.png", "LA.png"):
+        np.testing.assert_array_equal(read_image(str(tmp_path / name)), pixels)
+
+
+@pytest.mark.parametrize("suffix, channels", [("png", 1), ("png", 3), ("png", 4), ("tif", 1), ("tif", 3), ("tif", 4),
+                                              ("pgm", 1), ("ppm", 3)])
+def test_16_bits_are_refused(tmp_path, suffix, channels):
+    path = str(tmp_path / f"deep.{suffix}")
+    cv2.imwrite(path, np.full((10, 20, channels), 40000, np.uint16))
+    with pytest.raises(UserError, match=f"deep.{suffix}: has more than 8 bits"):
+        read_image(path)

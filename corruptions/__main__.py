@@ -4,6 +4,7 @@ import os
 from dataclasses import asdict
 
 import numpy as np
+from matplotlib.backend_bases import FigureCanvasBase
 
 from corruptions.contract import CORRUPTIONS, Options, check_images
 from corruptions.files import digest, use_settings, write_arrays
@@ -16,6 +17,7 @@ from utils.errors import UserError
 from utils.figures import plot_image_grid
 
 IMAGENET30 = "imagenet30"
+PICTURE_TYPES = sorted(set(FigureCanvasBase.get_supported_filetypes()) - {"pgf"})  # that one needs LaTeX
 
 
 def corrupt_dataset(args):
@@ -92,6 +94,13 @@ def corruption_names(text):
     return names
 
 
+def picture_name(text):
+    suffix = os.path.splitext(text)[1].lower().removeprefix(".")
+    if suffix not in PICTURE_TYPES:
+        raise argparse.ArgumentTypeError(f"{text!r} has no suffix of a picture; there are {', '.join(PICTURE_TYPES)}")
+    return text
+
+
 class Names(argparse.Action):
     """Collect the names of a list in which 'all' stands for every corruption."""
 
@@ -128,7 +137,8 @@ def parse_args(argv):
 
     picture = commands.add_parser("preview", help="one picture of an image, corruptions x severities, to look at")
     picture.add_argument("image", help="image file")
-    picture.add_argument("-o", "--output", default="preview.png", help="PNG file to write")
+    picture.add_argument("-o", "--output", type=picture_name, default="preview.png",
+                         help="picture to write, its type by the suffix: " + ", ".join(PICTURE_TYPES))
     picture.set_defaults(run=preview)
 
     for command in (dataset, folder, array, picture):

@@ -189,6 +189,8 @@ def test_photos_lie_where_training_reads_them(tmp_path, capsys):
     (["folder", "empty", "out", "-c", "fog"], "empty"),
     (["preview", "images.npy"], "images.npy"),
     (["preview", "nowhere.png"], "nowhere.png"),
+    (["preview", "images.npy", "-o", "picture"], "png"),
+    (["preview", "images.npy", "-o", "picture.bmp"], "png"),
     (["dataset", "mnist", "-c", "fog"], "mnist"),
 ])
 def test_bad_input_is_one_line(array, tmp_path, capsys, monkeypatch, argv, culprit):

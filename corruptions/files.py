@@ -150,6 +150,7 @@ def fill_partial(images, path, severity, settings, options, workers, bar):
         record = read_json(journal)
         if not continues(record, settings, os.fstat(file.fileno()).st_size - len(header), images):
             record = {**settings, "done": 0}
+            write_json(journal, record)  # before the bytes that an older journal counts on go
             file.truncate(0)
             file.write(header)
             file.flush()

@@ -21,6 +21,11 @@ def image_suffixes():
     return {suffix for suffix, name in formats.items() if name in Image.OPEN or name == "MPO"}  # MPO is read as JPEG
 
 
+def is_folder(entry):
+    """Whether an entry of a folder is a folder or leads to one; `is_dir` fails at a link to itself."""
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
+
+
 def folders_below(folder, above=()):
     """A folder and those below it, also where they are symbolic links; yields pairs of a path and the real path.
 
@@ -36,7 +41,7 @@ def folders_below(folder, above=()):
         return
     yield folder, real
     for entry in os.scandir(folder):
-        if entry.is_dir():
+        if is_folder(entry):
             yield from folders_below(entry.path, (*above, real))
 
 
@@ -55,7 +60,7 @@ def list_images(folder):
         for entry in os.scandir(path):
             suffix = os.path.splitext(entry.name)[1].lower()
             leads_nowhere = suffix == "" and not os.path.exists(entry.path)
-            if (suffix in suffixes or leads_nowhere) and not entry.name.startswith(".") and not entry.is_dir():
+            if (suffix in suffixes or leads_nowhere) and not entry.name.startswith(".") and not is_folder(entry):
                 names.append(os.path.relpath(entry.path, folder).replace(os.sep, "/"))
     if not names:
         raise UserError(f"{folder}: has no image in it or its sub-folders; name a folder of images")

@@ -161,11 +161,15 @@ def test_links_to_folders_are_followed(folder, tmp_path, capsys):
     assert not os.path.exists(inside)
 
 
-@pytest.mark.parametrize("name", ["lost.jpg", "lost_class"])
-def test_a_link_that_leads_nowhere_is_a_bad_file(folder, tmp_path, capsys, name):
-    os.symlink("nowhere", os.path.join(folder, name))
-    line = one_line(capsys, ["folder", folder, str(tmp_path / "out"), "-c", "fog", "--workers", "1"])
-    assert f"{os.path.join(folder, name)}: not a readable image (No such file or directory)" in line
+@pytest.mark.parametrize("name, leads_to, reason", [("lost.jpg", "nowhere", "No such file or directory"),
+                                                    ("lost_class", "nowhere", "No such file or directory"),
+                                                    ("self.png", "self.png", "Too many levels of symbolic links")])
+def test_a_link_that_leads_nowhere_is_a_bad_file(folder, tmp_path, capsys, name, leads_to, reason):
+    os.symlink(leads_to, os.path.join(folder, name))
+    argv = ["folder", folder, str(tmp_path / "out"), "-c", "contrast", "--severity", "1", "--workers", "1"]
+    assert f"{os.path.join(folder, name)}: not a readable image ({reason})" in one_line(capsys, argv)
+    main([*argv, "--skip-bad"])
+    assert len(files_below(tmp_path / "out")) == 12
 
 
 def test_only_files_that_can_be_images_are_taken(folder):

@@ -127,7 +127,7 @@ def lock_unfinished(paths, stack):
 
     Whoever held a lock before may have ended the array since; what it left beside the array is removed.
     """
-    for path in paths.values():
+    for path in sorted(paths.values()):  # in one order, so that of two commands one gets them all
         if not os.path.exists(path) or os.path.exists(journal_path(path)):
             os.makedirs(os.path.dirname(path), exist_ok=True)
             folder, name = os.path.split(path)

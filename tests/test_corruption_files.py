@@ -149,6 +149,17 @@ def test_an_array_that_another_process_is_making_is_left_alone(array, tmp_path, 
     assert files_below(tmp_path / "out") == ["1/fog.npy", "2/fog.npy", "settings.json"]
 
 
+def test_locks_are_taken_in_one_order(array, tmp_path, monkeypatch):
+    taken = []
+
+    def record(lock, guarded):
+        taken.append(os.path.basename(guarded))
+        return locked(lock, guarded)
+    monkeypatch.setattr("corruptions.files.locked", record)
+    write_arrays(array, {s: str(tmp_path / f"{s}.npy") for s in (3, 1, 2)}, "contrast", 0, Options(), 1, False, "")
+    assert taken == ["1.npy", "2.npy", "3.npy"]
+
+
 def test_the_journal_never_knows_more_than_the_disk(array, tmp_path, monkeypatch):
     monkeypatch.setattr("corruptions.files.CHUNK_PIXELS", 70 * 16 * 16)
     monkeypatch.setattr("corruptions.files.JOURNAL_SECONDS", -1)

@@ -2,7 +2,7 @@
 
 `CORRUPTIONS` has the pure function `f(image, severity, rng, options)` behind each name. The functions stand in one file
 per kind; `contract.py` says what they have in common, `severities.py` holds their constants, `generate.py` gives every
-image its random numbers and `files.py` writes arrays and folders.
+image its random numbers; `files.py` writes arrays, `folders.py` folders, and `images.py` reads and writes single files.
 """
 from corruptions import blur, digital, noise, weather  # noqa: F401, they fill the table
 from corruptions.contract import CORRUPTIONS, Options

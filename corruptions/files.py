@@ -6,7 +6,6 @@ later run goes on from there.
 import contextlib
 import hashlib
 import io
-import json
 import os
 import time
 from dataclasses import asdict
@@ -16,21 +15,12 @@ from tqdm import tqdm
 
 from corruptions.generate import corrupt_range, in_parallel
 from utils.errors import UserError
-from utils.files import PARTIAL, locked, naming, write_json
+from utils.files import PARTIAL, locked, naming, read_json, write_json
 
 SETTINGS_FILE = "settings.json"
 CHUNK_PIXELS = 512 * 32 * 32  # a worker takes images of about so many pixels out of an array at a time
 JOURNAL_SECONDS = 2  # a journal entry waits for the disk; a kill loses the work since the last one
 DIGEST_BYTES = 1 << 24
-
-
-def read_json(path):
-    """What a JSON file holds, or None where it is missing or damaged."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except (OSError, ValueError):
-        return None
 
 
 def digest(images):

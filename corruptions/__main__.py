@@ -14,7 +14,7 @@ from corruptions.images import read_image
 from corruptions.severities import SEVERITIES
 from utils import cli
 from utils.errors import UserError
-from utils.figures import plot_image_grid
+from utils.figures.pictures import plot_image_grid
 
 IMAGENET30 = "imagenet30"
 PICTURE_TYPES = sorted(set(FigureCanvasBase.get_supported_filetypes()) - {"pgf"})  # that one needs LaTeX

@@ -9,9 +9,12 @@ from losses.grid import SETTING
 from losses.run import Cells, RunSettings, begin, is_finished, run
 from utils.cli import processors
 from utils.errors import UserError
+from utils.figures.severity import accuracy
+from utils.figures.style import save
 from utils.files import locked, read_json, write_json
 from utils.records.comparison import Row, write_comparison
 from utils.records.logs import RunFolder
+from utils.records.reading import read_record
 from utils.records.report import duration
 
 PLAN = "comparison.json"
@@ -56,7 +59,19 @@ def compare(planned, values, folder, load, device, jobs, program):
             else:
                 row.accuracies[settings["seed"]] = read_json(os.path.join(paths[k], "results.json"))["test"]["accuracy"]
         print("\n" + write_comparison(folder, list(rows.values())))
+        _draw(folder, [read_record(path, one.name) for one, path in zip(planned, paths, strict=True)
+                       if is_finished(path)])
         return not failures
+
+
+def _draw(folder, records):
+    """Draw accuracy over severity, a figure for each data set and corruption."""
+    settings = {}
+    for record in records:
+        settings.setdefault(record.setting, []).append(record)
+    for (dataset, corruption, _), some in settings.items():
+        [(name, figure)] = accuracy(some)
+        save(figure, os.path.join(folder, name if len(settings) == 1 else f"{name}_{dataset}_{corruption}"))
 
 
 def run_name(one, settings):

@@ -130,7 +130,7 @@ def begin(folder, data, values, given, device):
     """
     if not os.path.exists(folder.file("config.json")):
         data.write_split(folder.file("split.csv"))
-        write_settings(folder.file("config.json"), values, given, device)
+        write_settings(folder.file("config.json"), values, Settings.of(values).title, given, device)
 
 
 def is_finished(path):

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from models import MODELS
+from utils.figures import FIGURES
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ROOMS = ("corruptions", "dataset", "losses", "models", "tests", "utils")
@@ -43,6 +44,7 @@ def test_a_room_lists_its_files_and_how_to_add_one(room):
             assert os.path.exists(os.path.join(ROOT, room, file)), file
 
 
-def test_models_are_listed():
-    for name in MODELS:
-        assert f"| `{name}` |" in text("models", "README.md")
+@pytest.mark.parametrize("room, table", [("models", MODELS), ("utils", FIGURES)])
+def test_every_row_of_a_table_is_listed(room, table):
+    for name in table:
+        assert f"| `{name}` |" in text(room, "README.md")

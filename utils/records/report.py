@@ -4,7 +4,8 @@ import time
 
 import numpy as np
 
-from utils.figures import plot_accuracy_by_severity
+from utils.figures.severity import accuracy_and_images
+from utils.figures.style import save
 from utils.files import read_json, write_csv, write_json
 
 
@@ -47,7 +48,7 @@ def percentages(results):
 
 
 def report_results(folder, title, total_epoch, split, results, cost):
-    """Write `results.json` and the figure, log the table of accuracy per severity.
+    """Write `results.json` and a figure, log the table of accuracy per severity.
 
     Args:
         folder (RunFolder): where the files go.
@@ -61,8 +62,8 @@ def report_results(folder, title, total_epoch, split, results, cost):
         "train_images": split.counts, "epochs": total_epoch, **cost.so_far(),
         **{part: {"accuracy": [r.accuracy for r in rows], "loss": [r.loss for r in rows],
                   "images": [r.images for r in rows]} for part, rows in results.items()}})
-    plot_accuracy_by_severity(folder.file("accuracy_by_severity.png"), [r.accuracy for r in results["test"]],
-                              split.counts, title)
+    save(accuracy_and_images([r.accuracy for r in results["test"]], split.counts, title),
+         folder.file("accuracy_by_severity"))
     lines = ["", "severity  training images  test accuracy"]
     lines += [f"{s:8d}  {count:15d}  {100 * result.accuracy:11.2f} %"
               for s, (count, result) in enumerate(zip(split.counts, results["test"], strict=True))]

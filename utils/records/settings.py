@@ -10,9 +10,11 @@ from utils.files import write_json
 FREE_OPTIONS = ("resume", "data_dir", "num_workers", "show_progress", "device_target")
 
 
-def write_settings(path, settings, given, device):
-    """Write down the settings of a run (dict), what its command line had `given` (dict), and its `device` (str)."""
-    write_json(path, {**settings, "given": given, "device": device, "mindspore": MINDSPORE_VERSION})
+def write_settings(path, settings, title, given, device):
+    """Write down the settings of a run (dict), the `title` (str) of its method, what its command line had `given`
+    (dict), and its `device` (str).
+    """
+    write_json(path, {**settings, "title": title, "given": given, "device": device, "mindspore": MINDSPORE_VERSION})
 
 
 def resumed_settings(folder, defaults, given):

@@ -1,0 +1,79 @@
+"""Figures over the severity."""
+import numpy as np
+
+from utils.errors import UserError
+from utils.figures.style import create, legend_below, looks
+
+
+def by_name(records, values):
+    """Mean and standard deviation (n - 1; 0 for one run) over the runs of each name.
+
+    Args:
+        records (list of Record): the runs.
+        values (callable): record to numbers.
+
+    Returns:
+        dict: name to a pair of float64 arrays.
+    """
+    found = {}
+    for record in records:
+        found.setdefault(record.name, []).append(values(record))
+    return {name: (np.mean(runs, axis=0), np.std(runs, axis=0, ddof=1) if len(runs) > 1 else np.zeros(len(runs[0])))
+            for name, runs in found.items()}
+
+
+def lines_over_severity(records, values, label):
+    """A line for each name, with a band of one standard deviation where there are several runs."""
+    statistics = by_name(records, values)
+    figure, axes = create(height=2.3 + 0.12 * len(statistics))
+    for name, look in looks(statistics).items():
+        mean, deviation = statistics[name]
+        severities = np.arange(len(mean))
+        axes.plot(severities, mean, label=name, **look)
+        if deviation.any():
+            axes.fill_between(severities, mean - deviation, mean + deviation, color=look["color"], linewidth=0,
+                              alpha=0.15 if len(statistics) < 5 else 0.07)
+    dataset, corruption, _ = records[0].setting
+    axes.set(xlabel="severity (0 = clean)", ylabel=label, xticks=severities,
+             title=f"{dataset}, {corruption.replace('_', ' ')}")
+    legend_below(figure, axes)
+    return figure
+
+
+def accuracy(records):
+    """Test accuracy at every severity."""
+    yield "accuracy", lines_over_severity(records, lambda record: 100 * np.array(record.results["test"]["accuracy"]),
+                                          "test accuracy (%)")
+
+
+def gradnorm(records):
+    """Norm of the gradient of the mean validation loss at every severity, after the last epoch (SharpDRO, Fig. 4)."""
+    def last(record):
+        parts = ["val_clean.csv"] + [f"val_robust_{s}.csv" for s in range(1, record.config["num_severity"])]
+        norms = [record.table(part)["gradnorm_0"][-1] for part in parts]
+        if np.isnan(norms).any():
+            raise UserError(f"{record.path}: has no gradient norms; run it with --record_norm")
+        return norms
+    yield "gradnorm", lines_over_severity(records, last, "gradient norm (validation)")
+
+
+def accuracy_and_images(accuracy, train_images, title):
+    """Test accuracy of one run over severity, above the number of training images of each severity.
+
+    Args:
+        accuracy (list of float): test accuracy in 0..1 at severity 0, 1, ...
+        train_images (list of int): training images of each severity.
+        title (str): printed above.
+
+    Returns:
+        matplotlib.figure.Figure
+    """
+    severities = range(len(accuracy))
+    figure, (top, bottom) = create(2, height=3, sharex=True, height_ratios=(2, 1))
+    top.plot(severities, [100 * a for a in accuracy], **looks([title])[title])
+    top.set(ylabel="test accuracy (%)", title=title)
+    bars = bottom.bar(severities, train_images, color="0.6")
+    bottom.bar_label(bars, padding=1, fontsize=7)
+    bottom.set(xlabel="severity (0 = clean)", ylabel="training\nimages", xticks=list(severities))
+    bottom.margins(y=0.25)
+    return figure

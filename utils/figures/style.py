@@ -1,0 +1,57 @@
+"""What all figures share: size, colours, files."""
+import importlib.metadata
+import itertools
+import sys
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+
+from utils.files import replacing  # noqa: E402
+
+# Okabe and Ito's colours, which people with any kind of colour vision can tell apart; black comes last.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+WIDTH = 3.5  # inches, of a column of text
+plt.rcParams.update({
+    "font.size": 8, "axes.titlesize": 8, "legend.fontsize": 7, "legend.handlelength": 3, "axes.grid": True,
+    "grid.alpha": 0.3, "lines.linewidth": 1.2, "lines.markersize": 3.5, "axes.spines.top": False,
+    "axes.spines.right": False, "svg.hashsalt": "figures", "svg.fonttype": "none",
+})
+
+
+def looks(names):
+    """For each name a look of its own: colour, marker and, from the eighth on, a broken line."""
+    looks = itertools.product(("-", "--", ":"), zip(COLOURS, MARKERS, strict=True))
+    return {name: {"linestyle": line, "color": colour, "marker": marker}
+            for name, (line, (colour, marker)) in zip(names, itertools.cycle(looks))}
+
+
+def create(rows=1, columns=1, height=2.4, **options):
+    """A figure of a column's width with axes; `height` in inches, further options as of `plt.subplots`."""
+    return plt.subplots(rows, columns, figsize=(WIDTH, height), layout="constrained", **options)
+
+
+def legend_below(figure, axes):
+    """One legend for the figure, below it, in as many columns as fit, so that it covers nothing."""
+    handles, labels = axes.get_legend_handles_labels()
+    longest = max(map(len, labels), default=1)
+    figure.legend(handles, labels, loc="outside lower center", ncols=max(1, min(len(labels), 60 // (longest + 9))),
+                  frameon=False)
+
+
+def save(figure, path):
+    """Write a figure as PNG and SVG, with the command and the versions in their metadata.
+
+    Args:
+        figure (matplotlib.figure.Figure): is closed.
+        path (str): without a suffix.
+    """
+    command = " ".join(sys.argv)
+    versions = f"matplotlib {matplotlib.__version__}, mindspore {importlib.metadata.version('mindspore')}"
+    for suffix, metadata in (("png", {"Description": command, "Software": versions}),
+                             ("svg", {"Description": command, "Creator": versions, "Date": None})):
+        with replacing(f"{path}.{suffix}") as temporary:
+            figure.savefig(temporary, dpi=300, metadata=metadata)
+    plt.close(figure)

@@ -1,0 +1,32 @@
+"""Figures over the time of a training."""
+import numpy as np
+
+from utils.figures.style import create, legend_below, looks
+
+
+def training(records):
+    """Loss and accuracy of each distribution and its weight q in the logged batches, a figure for each run."""
+    for record in records:
+        table = record.table("train.csv")
+        time = table["epoch"] + table["batch"] / max(1, table["batch"].max() + 1)
+        num_severity = record.config["num_severity"]
+        weights = [name for name in table if name.startswith("adv_prob_") and not np.isnan(table[name]).all()]
+        panels = {"training loss": [f"distribution_loss_{s}" for s in range(num_severity)],
+                  "training accuracy": [f"distribution_acc_{s}" for s in range(num_severity)]}
+        if weights:
+            panels["weight q"] = weights
+        figure, axes = create(len(panels), height=0.7 + 1.4 * len(panels), sharex=True, squeeze=False)
+        styles = list(looks(range(max(num_severity, len(weights)))).values())
+        for panel, (label, columns) in zip(axes[:, 0], panels.items(), strict=True):
+            for k, column in enumerate(columns):
+                there = ~np.isnan(table[column])
+                if label != "weight q":  # a batch without the distribution says nothing of it
+                    there &= table[f"processed_distribution_counts_{k}"] > 0
+                environment = column.partition("environment_")[2]
+                panel.plot(time[there], table[column][there], label=f"environment {environment}" if environment
+                           else f"severity {k}", **{**styles[k], "marker": ""})
+            panel.set_ylabel(label)
+        axes[-1, 0].set_xlabel("epoch")
+        axes[0, 0].set_title(f"{record.name}, seed {record.config['seed']}")
+        legend_below(figure, axes[0, 0])
+        yield f"training_{record.name}_seed{record.config['seed']}".replace(" ", "_"), figure

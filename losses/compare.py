@@ -12,7 +12,7 @@ from utils.errors import UserError
 from utils.figures.severity import accuracy
 from utils.figures.style import save
 from utils.files import locked, read_json, write_json
-from utils.records.comparison import Row, write_comparison
+from utils.records.comparison import Row, write_comparison, write_comparison_page
 from utils.records.logs import RunFolder
 from utils.records.reading import read_record
 from utils.records.report import duration
@@ -59,19 +59,23 @@ def compare(planned, values, folder, load, device, jobs, program):
             else:
                 row.accuracies[settings["seed"]] = read_json(os.path.join(paths[k], "results.json"))["test"]["accuracy"]
         print("\n" + write_comparison(folder, list(rows.values())))
-        _draw(folder, [read_record(path, one.name) for one, path in zip(planned, paths, strict=True)
-                       if is_finished(path)])
+        drawn = _draw(folder, [read_record(path, one.name) for one, path in zip(planned, paths, strict=True)
+                               if is_finished(path)])
+        write_comparison_page(folder, list(rows.values()), drawn)
         return not failures
 
 
 def _draw(folder, records):
-    """Draw accuracy over severity, a figure for each data set and corruption."""
-    settings = {}
+    """Draw accuracy over severity, a figure for each data set and corruption; return caption to SVG file."""
+    settings, drawn = {}, {}
     for record in records:
         settings.setdefault(record.setting, []).append(record)
     for (dataset, corruption, _), some in settings.items():
         [(name, figure)] = accuracy(some)
-        save(figure, os.path.join(folder, name if len(settings) == 1 else f"{name}_{dataset}_{corruption}"))
+        path = os.path.join(folder, name if len(settings) == 1 else f"{name}_{dataset}_{corruption}")
+        save(figure, path)
+        drawn[f"{dataset}, {corruption.replace('_', ' ')}: mean and standard deviation over seeds"] = path + ".svg"
+    return drawn
 
 
 def run_name(one, settings):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from utils.files import replacing, write_csv
+from utils.records import page
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,7 @@ def write_comparison(folder, rows):
     settings = {}
     for row in rows:
         settings.setdefault(row.setting, []).append(row)
-    num_severity = max((len(row.statistics()) - 2 for row in rows if row.statistics()), default=0)
-    titles = [f"s = {s}" for s in range(num_severity)] + ["worst", "mean"]
+    titles = _titles(rows)
     markdown, tex, text = [], [], []
     for some in settings.values():
         setting, cells = some[0].setting_title, _cells(some, len(titles))
@@ -71,6 +71,37 @@ def write_comparison(folder, rows):
     _write(folder, "comparison.tex", tex + [f"% {note}" for note in notes])
     write_csv(os.path.join(folder, "comparison.csv"), _columns(rows, titles))
     return "\n".join(text + notes)
+
+
+def write_comparison_page(folder, rows, drawn):
+    """Write `report.html` of a comparison; its tables sort by a click.
+
+    Args:
+        folder (str): where it goes.
+        rows (list of Row): in their order.
+        drawn (dict): caption to SVG file of its figures.
+    """
+    settings = {}
+    for row in rows:
+        settings.setdefault(row.setting_title, []).append(row)
+    titles, parts = _titles(rows), []
+    for setting, some in settings.items():
+        cells = _cells(some, len(titles))
+        texts = [[row.name, *(_number(cell, " ± ") for cell in line)] for row, line in zip(some, cells, strict=True)]
+        places = {(i, j + 1): cell for i, line in enumerate(cells) for j, cell in enumerate(line) if cell}
+        parts += [page.heading(f"Test accuracy in percent, {setting}"),
+                  page.table(["method", *titles], texts, "sortable", {at: cell[0] for at, cell in places.items()},
+                             {at for at, cell in places.items() if cell[2]})]
+    failed = [[row.name, seed, row.setting_title, reason] for row in rows for seed, reason in row.failures.items()]
+    if failed:
+        header = ["method", "seed", "data", "reason"]
+        parts += [page.heading("Runs that failed"), page.table(header, failed, "settings")]
+    page.write_page(folder, "Comparison", [*parts, page.heading("Figures"), page.figures(drawn)])
+
+
+def _titles(rows):
+    num_severity = max((len(row.statistics()) - 2 for row in rows if row.statistics()), default=0)
+    return [f"s = {s}" for s in range(num_severity)] + ["worst", "mean"]
 
 
 def _write(folder, name, lines):

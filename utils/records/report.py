@@ -1,4 +1,5 @@
 """What a run leaves when it, or its stage one, has ended."""
+import os
 import resource
 import time
 
@@ -6,7 +7,10 @@ import numpy as np
 
 from utils.figures.severity import accuracy_and_images
 from utils.figures.style import save
+from utils.figures.training import training
 from utils.files import read_json, write_csv, write_json
+from utils.records import page
+from utils.records.reading import Record
 
 
 class Cost:
@@ -48,26 +52,52 @@ def percentages(results):
 
 
 def report_results(folder, title, total_epoch, split, results, cost):
-    """Write `results.json` and a figure, log the table of accuracy per severity.
+    """Write `results.json`, figures and `report.html`, log the table of accuracy per severity.
 
     Args:
         folder (RunFolder): where the files go.
-        title (str): of the figure.
+        title (str): of the figure and the page.
         total_epoch (int): epochs of the training.
         split (dataset.poisson.Split): for the number of training images.
         results (dict): for 'val' and 'test' a list with a `Result` for each severity.
         cost (Cost): of the training.
     """
-    write_json(folder.file("results.json"), {
-        "train_images": split.counts, "epochs": total_epoch, **cost.so_far(),
-        **{part: {"accuracy": [r.accuracy for r in rows], "loss": [r.loss for r in rows],
-                  "images": [r.images for r in rows]} for part, rows in results.items()}})
     save(accuracy_and_images([r.accuracy for r in results["test"]], split.counts, title),
          folder.file("accuracy_by_severity"))
+    found = {"train_images": split.counts, "epochs": total_epoch, **cost.so_far(),
+             **{part: {"accuracy": [r.accuracy for r in rows], "loss": [r.loss for r in rows],
+                       "images": [r.images for r in rows]} for part, rows in results.items()}}
+    write_run_page(folder.path, title, found)
+    write_json(folder.file("results.json"), found)  # last: with it the run has ended
     lines = ["", "severity  training images  test accuracy"]
     lines += [f"{s:8d}  {count:15d}  {100 * result.accuracy:11.2f} %"
               for s, (count, result) in enumerate(zip(split.counts, results["test"], strict=True))]
     folder.log("\n".join(lines))
+
+
+def write_run_page(path, title, results):
+    """Write `report.html` of a run.
+
+    Args:
+        path (str): the run's folder, with `config.json`, `train.csv` and the figure of accuracy by severity.
+        title (str): of the page.
+        results (dict): content of `results.json`.
+    """
+    drawn = {"accuracy by severity": os.path.join(path, "accuracy_by_severity.svg")}
+    config = read_json(os.path.join(path, "config.json"))
+    parts = []
+    if config is not None:  # a stage one has none of its own
+        [(_, figure)] = training([Record(path, title, config, results)])
+        save(figure, os.path.join(path, "training"))
+        drawn["training, of the logged batches"] = os.path.join(path, "training.svg")
+        parts = [page.heading("Settings that were asked for"),
+                 page.settings_table(os.path.join(path, "config.json"))]
+    test, validation = results["test"], results["val"]
+    rows = [[s, results["train_images"][s], f"{100 * test['accuracy'][s]:.2f}", f"{test['loss'][s]:.4f}",
+             f"{100 * validation['accuracy'][s]:.2f}"] for s in range(len(test["accuracy"]))]
+    header = ["severity", "training images", "test accuracy (%)", "test loss", "validation accuracy (%)"]
+    page.write_page(path, title, [page.heading(f"After {results['epochs']} epochs"), page.table(header, rows),
+                                  page.heading("Figures"), page.figures(drawn), *parts])
 
 
 def report_found(folder, name, column, split, labels, found, **columns):

@@ -12,7 +12,7 @@ from dataset.data import load_data, load_images
 from dataset.poisson import counts_table
 from losses.compare import compare
 from losses.grid import parse_variants, plan
-from losses.options import add_method_arguments, add_training_arguments, resolve_arguments
+from losses.options import add_method_arguments, add_run_arguments, add_training_arguments, resolve_arguments
 from losses.run import RunSettings, begin, run
 from models import MODELS, create_model
 from utils import cli
@@ -40,23 +40,7 @@ def create_parser():
                         help="network; wideresnet is WRN-28-2, wideresnet10 is WRN-10-1, for CPUs")
     add_method_arguments(parser)
     add_training_arguments(parser)
-    parser.add_argument("--eval_batch_size", type=cli.positive_int, default=128,
-                        help="images in a batch of an evaluation")
-    parser.add_argument("--eval_every", type=cli.positive_int, default=1, metavar="N",
-                        help="evaluate after every N-th epoch, and after the last")
-    parser.add_argument("--log_dir", default="./logs", help="folder for the folders of runs")
-    parser.add_argument("--desc", default="none", help="first part of the name of the run's folder")
-    parser.add_argument("--log_train", type=cli.positive_int, default=100, metavar="N",
-                        help="write a row of train.csv at every N-th batch of an epoch")
-    parser.add_argument("--record_norm", action="store_true",
-                        help="measure the norm of the loss's gradient at each severity (gradnorm_k in the CSV files), "
-                             "which makes evaluations take about four times as long")
-    parser.add_argument("--save_step", type=cli.positive_int, default=50, metavar="N",
-                        help="keep a checkpoint after the first epoch and every N-th after it")
-    parser.add_argument("--save_last", action="store_true",
-                        help="renew last_model.ckpt after every epoch, so that --resume loses at most one")
-    parser.add_argument("--save_best", action="store_true",
-                        help="renew best_model.ckpt when the mean validation accuracy over severities rises")
+    add_run_arguments(parser)
     parser.add_argument("--resume", metavar="FOLDER", default=None,
                         help="go on with the run in FOLDER from its newest checkpoint; its settings are those of the "
                              "run and need not be given again")
@@ -119,6 +103,8 @@ def train(args, given):
 
 def compare_runs(args, given):
     """Carry out a comparison: the runs for all values of the options, and the variants; exit status 1 if some fail."""
+    if args.resume is not None:
+        raise UserError("--resume: is of one run; a comparison goes on when its command is given again")
     parser = create_parser()
     own = {option: given[option] for option in given if option not in ("variant", "jobs", "resume", "desc", "log_dir")}
     planned = plan({**own, "save_last": True}, parse_variants(args.variant, lambda words: cli.parse(parser, words)[1]))
@@ -139,6 +125,8 @@ def main(argv=None):
     with cli.one_line_errors("main.py"):
         if args.variant or any(isinstance(value, cli.Several) for value in given.values()):
             compare_runs(args, given)
+        elif "jobs" in given:
+            raise UserError("--jobs: is of a comparison; give an option several values, or leave it out")
         else:
             train(args, given)
 

@@ -100,6 +100,27 @@ def add_training_arguments(parser):
                              default("num_sub_batches"))
 
 
+def add_run_arguments(parser):
+    """The options that say how a run is evaluated and what it leaves."""
+    parser.add_argument("--eval_batch_size", type=cli.positive_int, default=128,
+                        help="images in a batch of an evaluation")
+    parser.add_argument("--eval_every", type=cli.positive_int, default=1, metavar="N",
+                        help="evaluate after every N-th epoch, and after the last")
+    parser.add_argument("--log_dir", default="./logs", help="folder for the folders of runs")
+    parser.add_argument("--desc", default="none", help="first part of the name of the run's folder")
+    parser.add_argument("--log_train", type=cli.positive_int, default=100, metavar="N",
+                        help="write a row of train.csv at every N-th batch of an epoch")
+    parser.add_argument("--record_norm", action="store_true",
+                        help="measure the norm of the loss's gradient at each severity (gradnorm_k in the CSV files), "
+                             "which makes evaluations take about four times as long")
+    parser.add_argument("--save_step", type=cli.positive_int, default=50, metavar="N",
+                        help="keep a checkpoint after the first epoch and every N-th after it")
+    parser.add_argument("--save_last", action="store_true",
+                        help="renew last_model.ckpt after every epoch, so that --resume loses at most one")
+    parser.add_argument("--save_best", action="store_true",
+                        help="renew best_model.ckpt when the mean validation accuracy over severities rises")
+
+
 def resolve_arguments(args, given):
     """The `Settings` that a command line asks for; their values take the place of its defaults in `args`.
 

@@ -152,8 +152,13 @@ def test_runs_side_by_side_are_the_same_bytes(comparison, cifar_dir, tmp_path):
         assert files(one, *RECORDS) == files(other, *RECORDS) and checkpoint_bytes(one) == checkpoint_bytes(other)
 
 
-def test_jobs_must_be_a_number_above_0(capsys):
-    assert ends_with(["--jobs", "0"]) == 2 and "--jobs" in capsys.readouterr().err
+@pytest.mark.parametrize("argv, culprit", [
+    (["--jobs", "0"], "--jobs"), (["--jobs", "2"], "--jobs: is of a comparison"),
+    (["--resume", "run", "--seed", "0", "1"], "--resume: is of one run")])
+def test_bad_input_is_one_line(capsys, argv, culprit):
+    assert ends_with(argv) == 2
+    [line] = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("warning")]
+    assert culprit in line
 
 
 SETTING = ("cifar10", "fog", "wideresnet")

@@ -105,6 +105,8 @@ def compare_runs(args, given):
     """Carry out a comparison: the runs for all values of the options, and the variants; exit status 1 if some fail."""
     if args.resume is not None:
         raise UserError("--resume: is of one run; a comparison goes on when its command is given again")
+    if args.show_progress and args.jobs > 1:
+        raise UserError("--show_progress: bars of several runs would mix; leave it out, or --jobs")
     parser = create_parser()
     own = {option: given[option] for option in given if option not in ("variant", "jobs", "resume", "desc", "log_dir")}
     planned = plan({**own, "save_last": True}, parse_variants(args.variant, lambda words: cli.parse(parser, words)[1]))

@@ -6,12 +6,15 @@ from dataclasses import asdict
 import numpy as np
 from matplotlib.backend_bases import FigureCanvasBase
 
+from corruptions import SETS
+from corruptions.blur import require_wand
 from corruptions.contract import CORRUPTIONS, Options, check_images
 from corruptions.files import digest, use_settings, write_arrays
 from corruptions.folders import BadImages, corrupt_folder
 from corruptions.generate import corrupt
 from corruptions.images import read_image
 from corruptions.severities import SEVERITIES
+from corruptions.weather import frost_textures
 from utils import cli
 from utils.errors import UserError
 from utils.figures.pictures import plot_image_grid
@@ -84,14 +87,20 @@ def preview(args):
 
 
 def options_of(args):
+    """The `Options`; what they ask for is there, and one of the corruptions uses it.
+
+    Raises:
+        UserError: otherwise.
+    """
+    if args.frost_dir is not None:
+        if "frost" not in args.corruption:
+            raise UserError("--frost_dir: only frost uses it; leave it out")
+        frost_textures(args.frost_dir, 1)
+    if args.backend == "wand":
+        if not {"motion_blur", "snow"} & set(args.corruption):
+            raise UserError("--backend wand: only motion_blur and snow use it; leave it out")
+        require_wand()
     return Options(args.preset, args.frost_dir, args.backend)
-
-
-def corruption_names(text):
-    names = list(CORRUPTIONS) if text == "all" else [text]
-    if not set(names) <= set(CORRUPTIONS):
-        raise argparse.ArgumentTypeError(f"unknown corruption {text!r}; there are all, {', '.join(CORRUPTIONS)}")
-    return names
 
 
 def picture_name(text):
@@ -99,13 +108,6 @@ def picture_name(text):
     if suffix not in PICTURE_TYPES:
         raise argparse.ArgumentTypeError(f"{text!r} has no suffix of a picture; there are {', '.join(PICTURE_TYPES)}")
     return text
-
-
-class Names(argparse.Action):
-    """Collect the names of a list in which 'all' stands for every corruption."""
-
-    def __call__(self, parser, namespace, values, option_string=None):
-        setattr(namespace, self.dest, list(dict.fromkeys(name for names in values for name in names)))
 
 
 def parse_args(argv):
@@ -142,10 +144,11 @@ def parse_args(argv):
     picture.set_defaults(run=preview)
 
     for command in (dataset, folder, array, picture):
-        command.add_argument("-c", "--corruption", nargs="+", type=corruption_names, action=Names, metavar="NAME",
+        command.add_argument("-c", "--corruption", type=cli.names(CORRUPTIONS, SETS), action=cli.OneOrMore,
+                             metavar="NAME",
                              default=list(CORRUPTIONS) if command is picture else argparse.SUPPRESS,
                              required=command is not picture,
-                             help="all, or names out of " + ", ".join(CORRUPTIONS))
+                             help="all, common (the 15 of the benchmarks), or names out of " + ", ".join(CORRUPTIONS))
         if command is not dataset:
             command.add_argument("--severity", nargs="+", type=int, choices=range(1, 6), default=[1, 2, 3, 4, 5],
                                  metavar="S", help="severities, 1 to 5")
@@ -161,7 +164,10 @@ def parse_args(argv):
                                  help="processes, at most one a processor; does not change the result")
             command.add_argument("--show_progress", action="store_true",
                                  help="show the progress bar even where the output is not a terminal")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if not isinstance(args.corruption, list):
+        args.corruption = [args.corruption]
+    return args
 
 
 def main(argv=None):

@@ -172,12 +172,22 @@ def line_blur(image, radius, sigma, angle, backend):
     return ((blurred + 0.5).astype(np.uint16) // 257).astype(np.uint8).reshape(image.shape)
 
 
-def magick_blur(image, radius, sigma, angle):
-    """`line_blur` by ImageMagick, through Wand."""
+def require_wand():
+    """Wand's class of images.
+
+    Raises:
+        UserError: Wand or ImageMagick is not installed.
+    """
     try:
         from wand.image import Image as MagickImage
     except ImportError as error:
         raise UserError("--backend wand: Wand or ImageMagick is not installed; use --backend numpy") from error
+    return MagickImage
+
+
+def magick_blur(image, radius, sigma, angle):
+    """`line_blur` by ImageMagick, through Wand."""
+    MagickImage = require_wand()
     with io.BytesIO() as png:
         to_pil(image).save(png, "PNG")
         with MagickImage(blob=png.getvalue()) as magick:

@@ -8,8 +8,12 @@ from scipy import ndimage
 
 from corruptions.blur import to_pil
 from corruptions.contract import corruption, to_uint8
+from utils.errors import UserError
 
 PIXELS_AT_A_TIME = 1 << 14
+
+LONGEST_IN_OPENCV = 32767  # sides from here on are too long for some of its functions
+LONGEST_IN_JPEG = 65500
 
 
 def rgb_to_hsv(values):
@@ -81,6 +85,20 @@ def contrast(images, factor, rngs, options):
     return to_uint8(values)
 
 
+def warp(image, affine):
+    """Move the pixels of an image (H, W, C) by an affine map (2, 3) of (x, y), edges mirrored.
+
+    OpenCV's function, as in the published code, takes sides below 32767 alone. Longer images, which the published code
+    cannot do, are interpolated without OpenCV's rounding of places to 1/32 of a pixel.
+    """
+    height, width, channels = image.shape
+    if max(height, width) < LONGEST_IN_OPENCV:
+        return cv2.warpAffine(image, affine, (width, height), borderMode=cv2.BORDER_REFLECT_101).reshape(image.shape)
+    (a, b, c), (d, e, f) = cv2.invertAffineTransform(affine)
+    return np.stack([ndimage.affine_transform(image[..., k], [[e, d], [b, a]], (f, c), order=1, mode="mirror")
+                     for k in range(channels)], axis=-1)
+
+
 @corruption()
 def elastic_transform(images, constants, rngs, options):
     """A small random affine map, then a random smooth displacement of every pixel."""
@@ -94,8 +112,7 @@ def elastic_transform(images, constants, rngs, options):
     for image, field, rng in zip(values, fields, rngs, strict=True):
         moved = corners + rng.uniform(-shift, shift, size=corners.shape).astype(np.float32)
         affine = cv2.getAffineTransform(corners, moved)
-        image[...] = cv2.warpAffine(image, affine, (width, height),
-                                    borderMode=cv2.BORDER_REFLECT_101).reshape(image.shape)
+        image[...] = warp(image, affine)
         field[...] = rng.uniform(-1, 1, size=field.shape)
     fields = ndimage.gaussian_filter(fields, (0, 0, sigma, sigma), mode="reflect", truncate=3) * amplitude
     columns = fields[:, 0].astype(np.float32) + np.arange(width)
@@ -132,6 +149,9 @@ def pixelate(images, factor, rngs, options):
 @corruption(draws=False)
 def jpeg_compression(images, quality, rngs, options):
     """Store as JPEG of low quality and read back."""
+    if max(images.shape[1:3]) > LONGEST_IN_JPEG:
+        raise UserError(f"jpeg_compression: a JPEG image has at most {LONGEST_IN_JPEG} pixels a side, not "
+                        f"{max(images.shape[1:3])}; leave it out, or cut the image")
     def store_and_read(image):
         buffer = io.BytesIO()
         image.save(buffer, "JPEG", quality=quality)

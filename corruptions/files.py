@@ -40,7 +40,7 @@ def has_settings(folder, settings, besides=None):
         UserError: it was made with other settings or from other images, or has files that were made without any.
     """
     stored = read_json(os.path.join(folder, SETTINGS_FILE))
-    if stored is None:
+    if not isinstance(stored, dict):
         if any(not entry.startswith(".") and entry != besides for entry in os.listdir(folder)):
             raise UserError(f"{folder}: has files, but no {SETTINGS_FILE} that says how they were made; name a new "
                             "folder")
@@ -61,8 +61,9 @@ def use_settings(folder, settings):
         UserError: as `has_settings`.
     """
     os.makedirs(folder, exist_ok=True)
-    if not has_settings(folder, settings):
-        write_json(os.path.join(folder, SETTINGS_FILE), settings)
+    with locked(os.path.join(folder, ".lock"), folder):
+        if not has_settings(folder, settings):
+            write_json(os.path.join(folder, SETTINGS_FILE), settings)
 
 
 def partial_path(path):

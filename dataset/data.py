@@ -8,6 +8,7 @@ from dataset.corrupted import load_corrupted
 from dataset.pipeline import EvaluationBatches, TrainBatches, batches, release_pages
 from dataset.poisson import Split, choose_split, write_split
 from dataset.source import Source
+from utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -94,5 +95,8 @@ def load_data(dataset, data_dir, corruption, num_severity, seed, num_per_class=N
     Raises:
         UserError: something is missing or damaged, or does not fit.
     """
+    if split is not None and num_per_class is not None:
+        raise UserError(f"-n {num_per_class}: the table {split} says how many images there are; leave out -n, or "
+                        "--split")
     source, images = load(dataset, data_dir, corruption, num_severity, workers, show_progress)
     return Data(source, choose_split(source.labels["train"], num_severity, seed, num_per_class, split), images)

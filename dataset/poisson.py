@@ -1,7 +1,6 @@
 """Photon-limited corruption: each training image gets one severity, drawn from a Poisson law with mean 1."""
 import csv
 import math
-import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +37,11 @@ class Split:
     def counts(self):
         """Training images of each severity."""
         return [len(indices) for indices in self.train]
+
+    @property
+    def empty(self):
+        """The severities that no training image has."""
+        return [s for s, count in enumerate(self.counts) if count == 0]
 
 
 def poisson_counts(num_per_class, num_severity):
@@ -134,7 +138,7 @@ def read_split(path, labels, num_severity):
 
 
 def choose_split(labels, num_severity, seed, num_per_class=None, path=None):
-    """The split that a command line asks for: read from a table, or drawn. Severities without an image are a warning.
+    """The split that a command line asks for: read from a table, or drawn.
 
     Args:
         labels (numpy.ndarray): int32 (N,), of the training set.
@@ -147,19 +151,11 @@ def choose_split(labels, num_severity, seed, num_per_class=None, path=None):
         Split
 
     Raises:
-        UserError: the table does not fit, a class has too few images, or both a table and a number are given.
+        UserError: the table does not fit, or a class has too few images.
     """
-    if path is not None and num_per_class is not None:
-        raise UserError(f"-n {num_per_class}: the table {path} says how many images there are; leave out -n, or "
-                        "--split")
     if path is not None:
-        split = read_split(path, labels, num_severity)
-    else:
-        split = poisson_split(labels, num_per_class or default_num_per_class(labels), num_severity, seed)
-    empty = [str(s) for s, count in enumerate(split.counts) if count == 0]
-    if empty:
-        print(f"warning: no training image has severity {', '.join(empty)}; a larger -n gives some", file=sys.stderr)
-    return split
+        return read_split(path, labels, num_severity)
+    return poisson_split(labels, num_per_class or default_num_per_class(labels), num_severity, seed)
 
 
 def counts_table(split):

@@ -25,6 +25,9 @@ def main(argv=None):
         require_writable_folder("--output", os.path.dirname(os.path.abspath(args.output)))
         source = SOURCES[args.dataset](args.data_dir)
         split = choose_split(source.labels["train"], args.num_severity, args.seed, getattr(args, "num_per_class", None))
+        if split.empty:
+            print(f"warning: no training image has severity {', '.join(map(str, split.empty))}; a larger -n gives some",
+                  file=sys.stderr)
         if args.corruption:
             load_corrupted(args.data_dir, source, args.corruption, args.num_severity, args.num_workers,
                            args.show_progress)

@@ -26,7 +26,7 @@ def list_classes(folder):
     """
     if not os.path.isdir(folder):
         raise UserError(f"{folder}: not there; name the folder above it with --data_dir")
-    classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
     if not classes:
         raise UserError(f"{folder}: has no class folder; put the images there as CLASS/*.JPEG")
     return classes

@@ -16,6 +16,7 @@ from utils.records.comparison import Row, write_comparison, write_comparison_pag
 from utils.records.logs import RunFolder
 from utils.records.reading import read_record
 from utils.records.report import duration
+from utils.records.settings import FREE_OPTIONS, resumed_settings
 
 PLAN = "comparison.json"
 
@@ -42,8 +43,12 @@ def compare(planned, values, folder, load, device, jobs, program):
     os.makedirs(folder, exist_ok=True)
     with locked(os.path.join(folder, ".lock"), folder):
         paths = [os.path.join(folder, run_name(one, settings)) for one, settings in zip(planned, values, strict=True)]
-        _keep_plan(folder, planned, paths)
+        plan = _check_plan(folder, planned, paths)
         waiting = [k for k, path in enumerate(paths) if not is_finished(path)]
+        values = [_own_settings(*run) for run in zip(planned, values, paths, strict=True)]
+        for k in waiting:  # what is wrong with the data of a later run is found now, and before anything is written
+            load(values[k])
+        write_json(os.path.join(folder, PLAN), plan)
         clock = Clock([work(settings) for settings in values], waiting)
         print(f"comparison of {len(planned)} runs, {len(planned) - len(waiting)} of them done, in {folder}", flush=True)
         if jobs == 1:
@@ -113,18 +118,26 @@ class Clock:
         return f", about {duration((time.monotonic() - self.started) * self.left / self.done)} left"
 
 
-def _keep_plan(folder, planned, paths):
-    """Write down what the comparison consists of, or make sure that it is what was written down."""
-    plan = [{"name": one.name, "folder": os.path.basename(path), "given": dict(one.given)}
+def _check_plan(folder, planned, paths):
+    """What the comparison consists of, made sure that it is what was written down."""
+    plan = [{"name": one.name, "folder": os.path.basename(path),
+             "given": {option: value for option, value in one.given.items() if option not in FREE_OPTIONS}}
             for one, path in zip(planned, paths, strict=True)]
-    path = os.path.join(folder, PLAN)
-    stored = read_json(path)
+    stored = read_json(os.path.join(folder, PLAN))
     if stored is not None and stored != plan:
         raise UserError(f"{folder}: holds a comparison of other runs (see {PLAN} there); repeat its command, or name "
                         "another with --desc")
     if len(set(paths)) < len(paths):
         raise UserError("--variant: two names differ in signs alone that a folder's name cannot have; change one")
-    write_json(path, plan)
+    return plan
+
+
+def _own_settings(one, settings, path):
+    """The settings of a run: those that it began with, if it has begun, and its own split."""
+    if not os.path.exists(os.path.join(path, "config.json")):
+        return settings
+    free = {option: one.given[option] for option in FREE_OPTIONS if option in one.given}
+    return resumed_settings(path, settings, free)
 
 
 def _announce(number, total, one, settings, clock):
@@ -137,14 +150,14 @@ def _one_by_one(planned, values, paths, waiting, load, device, clock):
     failures, cells = {}, Cells()
     for k in waiting:
         _announce(k + 1, len(planned), planned[k], values[k], clock)
-        data = load(values[k])
-        with RunFolder(paths[k]) as folder:
-            begin(folder, data, values[k], planned[k].given, device)
-            try:
+        try:
+            data = load(values[k])
+            with RunFolder(paths[k]) as folder:
+                begin(folder, data, values[k], planned[k].given, device)
                 run(RunSettings.of(values[k]), data, folder, cells)
-            except UserError as error:
-                failures[k] = str(error)
-                folder.log(f"failed: {error}")
+        except UserError as error:
+            failures[k] = str(error)
+            print(f"failed: {error}", flush=True)
         clock.end(k)
     return failures
 
@@ -154,16 +167,15 @@ def _side_by_side(planned, values, paths, waiting, load, device, jobs, program, 
     for k in waiting:  # so that they only have to go on, and find all images made
         with RunFolder(paths[k]) as folder:
             begin(folder, load(values[k]), values[k], planned[k].given, device)
-    workers = max(1, len(processors()) // jobs)
-
     def carry_out(k):
         _announce(k + 1, len(planned), planned[k], values[k], clock)
+        workers = planned[k].given.get("num_workers", max(1, len(processors()) // jobs))
         ended = subprocess.run([sys.executable, program, "--resume", paths[k], "--num_workers", str(workers)],
                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
         clock.end(k)
         if ended.returncode == 0:
             return None
-        lines = [line for line in ended.stderr.splitlines() if line.strip()] or ["it says nothing"]
+        lines = [line for line in ended.stderr.splitlines() if line.strip()] or ["no message"]
         return f"{lines[-1].removeprefix('main.py: error: ')} (exit status {ended.returncode})"
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
         ends = dict(zip(waiting, pool.map(carry_out, waiting), strict=True))

@@ -11,7 +11,8 @@ _add_to_kept = ops.MultitypeFuncGraph("add_to_kept")
 
 @_add_to_kept.register("Tensor", "Tensor", "Tensor")
 def _add_to_kept_tensor(keep, total, gradient):
-    return ops.assign(total, keep * total + gradient)
+    # Not keep * total: after a run that diverged the total is not a number.
+    return ops.assign(total, ops.select(keep > 0, total, ops.zeros_like(total)) + gradient)
 
 
 class EvaluationStep(nn.Cell):

@@ -64,7 +64,10 @@ def parse_variants(texts, parse):
         name = name.strip()
         if not colon or not name or name in variants:
             raise UserError(f"--variant {text!r}: not of the form 'NAME: OPTIONS' with a name of its own")
-        variants[name] = parse(shlex.split(options))
+        try:
+            variants[name] = parse(shlex.split(options))
+        except ValueError as error:
+            raise UserError(f"--variant {text!r}: {str(error).lower()}; close it") from error
         foreign = [option for option in variants[name] if option not in ("method", *OPTIONS)]
         if foreign:
             raise UserError(f"--variant {name}: --{foreign[0]} is not an option of a method; give it for all runs")

@@ -80,7 +80,7 @@ def add_training_arguments(parser):
                         help="training settings of a paper's experiments (default: " +
                              "; ".join(f"{recipe} for " + ", ".join(name for name, method in METHODS.items()
                                                                     if method.recipe == recipe)
-                                       for recipe in RECIPES) + ")")
+                                       for recipe in RECIPES) + "; a comparison takes sharpdro for all)")
     parser.add_argument("--total_epoch", type=cli.positive_int, default=None, action=cli.OneOrMore,
                         help="epochs" + default("total_epoch"))
     parser.add_argument("-b", "--batch_size", type=cli.positive_int, default=None, action=cli.OneOrMore,

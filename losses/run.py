@@ -17,6 +17,7 @@ from losses.train import fit
 from losses.treatment import treatment
 from models import create_model
 from utils.evaluate import evaluate, predict
+from utils.files import read_json
 from utils.records.checkpoint import load_checkpoint
 from utils.records.logs import RunFolder
 from utils.records.report import report_results
@@ -135,7 +136,7 @@ def begin(folder, data, values, given, device):
 
 def is_finished(path):
     """Whether the run in a folder has ended: its results are written last."""
-    return os.path.exists(os.path.join(path, "results.json"))
+    return read_json(os.path.join(path, "results.json")) is not None
 
 
 def stage_one_logits(settings, data, folder):
@@ -187,6 +188,8 @@ def train(settings, data, folder, cells, **treated):
                f"{settings.model} with {weights:,} weights on {settings.dataset}, "
                f"{settings.corruption.replace('_', ' ')}, {images:,} training images, device {device()}\n"
                f"records go to {folder.path}")
+    if data.split.empty:
+        folder.log(f"no training image has severity {', '.join(map(str, data.split.empty))}; a larger -n gives some")
     loader = data.train_batches(method.batch_size, range(batches * records.start, batches * method.total_epoch),
                                 settings.seed, settings.num_workers, crop=settings.augment_data,
                                 sampling=method.sampling, **treated)

@@ -1,12 +1,14 @@
 """Comparisons: which runs they consist of, that these equal separate ones, what a restart does, the table."""
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
 
 import losses.compare
 import main
+from dataset.poisson import choose_split
 from losses.grid import parse_variants, plan
 from tests.cifar_files import make_cifar
 from tests.test_main import RECORDS, arguments, checkpoint_bytes, files, only_run, read_csv
@@ -88,8 +90,8 @@ def ends_with(argv):
 def comparison(cifar_dir, tmp_path_factory):
     """Two seeds, and a variant that cannot go well; stopped in the second run, and started again."""
     log_dir = tmp_path_factory.mktemp("logs")
-    argv = arguments(cifar_dir, log_dir, "--method", "erm", "--seed", "0", "1", "--log_train", "1", "--variant",
-                     "wild: --method erm --lr 1e30")
+    argv = arguments(cifar_dir, log_dir, "--method", "group_dro", "--seed", "0", "1", "--log_train", "1",
+                     "--variant", "wild: --method group_dro --lr 1e30")
     real, begun = losses.compare.run, []
 
     def stops(settings, data, folder, cells):
@@ -117,8 +119,9 @@ def test_a_failed_run_is_named_and_does_not_stop_the_others(comparison):
 
 def test_a_run_of_a_comparison_equals_a_separate_one(comparison, cifar_dir, tmp_path):
     """Also the second seed, which used the first one's compiled graph."""
-    main.main(arguments(cifar_dir, tmp_path, "--method", "erm", "--seed", "1", "--log_train", "1", "--save_last"))
-    separate, own = only_run(tmp_path), os.path.join(comparison[0], "erm_cifar10_gaussian_noise_wideresnet10_seed1")
+    main.main(arguments(cifar_dir, tmp_path, "--method", "group_dro", "--seed", "1", "--log_train", "1", "--save_last"))
+    separate = only_run(tmp_path)
+    own = os.path.join(comparison[0], "group_dro_cifar10_gaussian_noise_wideresnet10_seed1")
     assert files(separate, *RECORDS) == files(own, *RECORDS)
     assert checkpoint_bytes(separate) == checkpoint_bytes(own)
 
@@ -127,7 +130,8 @@ def test_the_table_is_that_of_the_results(comparison):
     folder = comparison[0]
     accuracies = []
     for seed in (0, 1):
-        with open(os.path.join(folder, f"erm_cifar10_gaussian_noise_wideresnet10_seed{seed}", "results.json")) as file:
+        run = f"group_dro_cifar10_gaussian_noise_wideresnet10_seed{seed}"
+        with open(os.path.join(folder, run, "results.json")) as file:
             accuracies.append(json.load(file)["test"]["accuracy"])
     erm, wild = read_csv(os.path.join(folder, "comparison.csv"))
     assert (erm["dataset"], erm["corruption"], erm["model"]) == ("cifar10", "gaussian_noise", "wideresnet10")
@@ -142,19 +146,46 @@ def test_the_same_folder_is_not_for_another_grid(comparison, cifar_dir, capsys):
     assert "holds a comparison of other runs" in capsys.readouterr().err
 
 
+def test_a_comparison_goes_on_with_the_runs_own_splits_and_with_other_free_options(comparison, tmp_path):
+    """What the data and the workers are called does not matter; the split that a run began with does."""
+    folder = shutil.copytree(comparison[0], tmp_path / "x_comparison")
+    run = os.path.join(folder, "group_dro_cifar10_gaussian_noise_wideresnet10_seed1")
+    before = files(run, *RECORDS)
+    for name in ("results.json", "last_model.ckpt"):  # epoch 0 has left 0_model.ckpt
+        os.remove(os.path.join(run, name))
+    argv = [*comparison[1], "--log_dir", str(tmp_path), "--desc", "x", "--num_workers", "2"]
+    real, splits = losses.compare.run, []
+
+    def noted(settings, data, *more):
+        splits.append(data.split)
+        real(settings, data, *more)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(losses.compare, "run", noted)
+        patch.setattr("dataset.data.choose_split", lambda labels, num_severity, seed, n, path:
+                      choose_split(labels, num_severity, seed + (path is None), n, path))  # as if drawn otherwise now
+        ends_with(argv)
+    assert splits and files(run, *RECORDS) == before
+
+
+def test_a_comparison_that_cannot_begin_leaves_its_name_free(cifar_dir, tmp_path, capsys):
+    assert ends_with(arguments(cifar_dir, tmp_path, "--method", "erm", "irm", "-b", "4000")) == 2
+    assert "-b 4000" in capsys.readouterr().err and os.listdir(tmp_path / "none_comparison") == []
+
+
 @pytest.mark.slow
 def test_runs_side_by_side_are_the_same_bytes(comparison, cifar_dir, tmp_path):
-    assert ends_with(arguments(cifar_dir, tmp_path, "--method", "erm", "--seed", "0", "1", "--log_train", "1", "--jobs",
-                               "2")) == 0
+    assert ends_with(arguments(cifar_dir, tmp_path, "--method", "group_dro", "--seed", "0", "1", "--log_train", "1",
+                               "--jobs", "2")) == 0
     for seed in (0, 1):
-        name = f"erm_cifar10_gaussian_noise_wideresnet10_seed{seed}"
+        name = f"group_dro_cifar10_gaussian_noise_wideresnet10_seed{seed}"
         one, other = (os.path.join(folder, name) for folder in (comparison[0], only_run(tmp_path)))
         assert files(one, *RECORDS) == files(other, *RECORDS) and checkpoint_bytes(one) == checkpoint_bytes(other)
 
 
 @pytest.mark.parametrize("argv, culprit", [
     (["--jobs", "0"], "--jobs"), (["--jobs", "2"], "--jobs: is of a comparison"),
-    (["--resume", "run", "--seed", "0", "1"], "--resume: is of one run")])
+    (["--resume", "run", "--seed", "0", "1"], "--resume: is of one run"),
+    (["--method", "erm", "sam", "--variant", "a: '"], "no closing quotation")])
 def test_bad_input_is_one_line(capsys, argv, culprit):
     assert ends_with(argv) == 2
     [line] = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("warning")]

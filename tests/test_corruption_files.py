@@ -9,6 +9,7 @@ from corruptions import Options, corrupt
 from corruptions.__main__ import main
 from corruptions.files import digest, is_being_made, partial_path, write_arrays
 from tests.corrupted_files import contents, files_below, one_line
+from utils.errors import UserError
 from utils.files import locked
 
 
@@ -226,3 +227,32 @@ def test_full_disk_is_one_line_and_leaves_no_final_name(array, tmp_path, capsys,
     line = one_line(capsys, ["array", str(tmp_path / "images.npy"), str(tmp_path / "out"), "-c", "fog"])
     assert "No space left on device" in line
     assert not [name for name in files_below(tmp_path / "out") if os.path.basename(name) == "fog.npy"]
+
+
+@pytest.mark.parametrize("more, culprit", [
+    (["-c", "fog", "--frost_dir", "nowhere"], "--frost_dir: only frost uses it"),
+    (["-c", "frost", "--frost_dir", "nowhere"], "frost1.png"),
+    (["-c", "fog", "--backend", "wand"], "--backend wand: only motion_blur and snow")])
+def test_options_are_looked_at_before_anything_is_written(array, tmp_path, capsys, more, culprit):
+    out = str(tmp_path / "out")
+    assert culprit in one_line(capsys, ["array", str(tmp_path / "images.npy"), out, *more])
+    assert not os.path.exists(out)
+
+
+def test_settings_are_written_by_one_process_at_a_time(tmp_path, monkeypatch):
+    """A second command that comes between the look and the writing is turned away."""
+    real = corruptions.files.has_settings
+
+    def look(folder, settings):
+        found = real(folder, settings)
+        if settings["images"] == "a":
+            with pytest.raises(UserError, match="is writing this"):
+                corruptions.files.use_settings(folder, {"images": "b"})
+        return found
+    monkeypatch.setattr(corruptions.files, "has_settings", look)
+    corruptions.files.use_settings(str(tmp_path / "out"), {"images": "a"})
+    with pytest.raises(UserError, match="made from other images"):
+        corruptions.files.use_settings(str(tmp_path / "out"), {"images": "b"})
+    (tmp_path / "out" / "settings.json").write_text("[]")
+    with pytest.raises(UserError, match="says how they were made"):
+        corruptions.files.use_settings(str(tmp_path / "out"), {"images": "a"})

@@ -162,3 +162,15 @@ def test_a_piece_of_an_enlarged_texture_is_opencvs(shape, size):
 def test_memory_stays_within_ten_times_the_image(name, shape):
     peak, _ = memory.measure(name, shape, 3)
     assert peak <= memory.limit(shape)
+
+
+def test_elastic_transform_of_a_long_image_and_jpeg_of_a_longer_one(monkeypatch):
+    image = np.random.RandomState(0).randint(0, 256, (8, 33000)).astype(np.uint8)
+    out = corrupt(image, "elastic_transform", 5)
+    assert out.shape == image.shape and not np.array_equal(out, image)
+    with pytest.raises(UserError, match="65500 pixels a side, not 65501"):
+        corrupt(np.zeros((8, 65501), np.uint8), "jpeg_compression", 1)
+    image = cv2.GaussianBlur(np.random.RandomState(0).randint(0, 256, (90, 120, 3)).astype(np.uint8), (9, 9), 3)
+    short = corrupt(image, "elastic_transform", 3).astype(int)
+    monkeypatch.setattr("corruptions.digital.LONGEST_IN_OPENCV", 0)
+    assert np.abs(corrupt(image, "elastic_transform", 3) - short).max() <= 2  # OpenCV rounds places to 1/32

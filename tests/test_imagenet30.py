@@ -22,6 +22,7 @@ def make_images(data_dir, part, classes, count):
 def test_lists_share_out_every_image_once(tmp_path, capsys):
     make_images(tmp_path, "train", ("acorn", "barn"), 30)
     make_images(tmp_path, "test", ("acorn", "barn"), 3)
+    (tmp_path / "ImageNet-30-64" / "train" / ".ipynb_checkpoints").mkdir()
     split_imagenet30.main(["--data_dir", str(tmp_path), "-n", "20", "-o", str(tmp_path / "lists")])
     assert "severity 0: 14 images" in capsys.readouterr().out
     lists = {file.name: file.read_text().splitlines() for file in (tmp_path / "lists").iterdir()}

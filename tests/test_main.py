@@ -257,9 +257,21 @@ def test_a_damaged_checkpoint_is_passed_over(run, tmp_path, capsys, damage):
     main.main(["--resume", str(folder)])
     captured = capsys.readouterr()
     assert [line for line in captured.err.splitlines() if "damaged" in line] == [
-        f"warning: {last}: damaged; the newest of the others is used"]
+        f"warning: {last}: damaged; it is passed over"]
     assert "resumed after epoch 0" in captured.out
     assert checkpoint_bytes(folder) == checkpoint_bytes(run[1]) and files(folder, *RECORDS) == before
+
+
+def test_damaged_records_are_begun_anew_with_a_warning(run, tmp_path, capsys):
+    folder = shutil.copytree(run[1], tmp_path / "run")
+    (folder / "results.json").write_text("")  # as an interrupted copy may leave it
+    (folder / "val_robust_3.csv").unlink()
+    (folder / "train.csv").write_text("epo")
+    main.main(["--resume", str(folder)])
+    warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert len(warnings) == 2 and all("missing or damaged" in line for line in warnings)
+    with open(folder / "results.json") as file, open(os.path.join(run[1], "results.json")) as original:
+        assert json.load(file)["test"] == json.load(original)["test"]
 
 
 def test_a_run_that_another_process_has_open_is_left_alone(run, tmp_path, capsys):
@@ -391,7 +403,7 @@ def test_agnostic_steps_are_not_told_the_distributions():
     assert treatment(resolve("sharpdro"), data, "fog", 0, None, None) == {}
 
 
-def test_corrupt_aug_changes_the_training_images_only(cifar_dir, tmp_path):
+def test_corrupt_aug_changes_the_training_images(cifar_dir, tmp_path):
     for name, more in (("plain", []), ("half", ["--method", "corrupt_aug", "--aug_corruption", "contrast"])):
         main.main(arguments(cifar_dir, tmp_path / name, "--method", "erm", "--total_epoch", "1", "--recipe", "sharpdro",
                             "--log_train", "1", *more))

@@ -114,6 +114,8 @@ def test_gradient_norm_goes_over_batches_and_leaves_no_trace(erm):
             value = gradient_norm(ms.Tensor(images), ms.Tensor(labels), ms.Tensor(shares, ms.float32),
                                   ms.Tensor(k > 0, ms.float32))
         return float(value)
+    shares = ms.Tensor(np.full(20, np.nan), ms.float32)
+    assert np.isnan(float(gradient_norm(ms.Tensor(images), ms.Tensor(labels), shares, ms.Tensor(0, ms.float32))))
     at_once, in_parts, half = norm([range(20)]), norm([range(7), range(7, 20)]), norm([range(7)])
     assert at_once == pytest.approx(in_parts, rel=1e-5) and abs(half - at_once) > 1e-3
     after = erm.values(erm.network.get_parameters())

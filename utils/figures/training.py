@@ -8,7 +8,7 @@ def training(records):
     """Loss and accuracy of each distribution and its weight q in the logged batches, a figure for each run."""
     for record in records:
         table = record.table("train.csv")
-        time = table["epoch"] + table["batch"] / max(1, table["batch"].max() + 1)
+        time = table["epoch"] + table["batch"] / (table["batch"].max(initial=0) + 1)
         num_severity = record.config["num_severity"]
         weights = [name for name in table if name.startswith("adv_prob_") and not np.isnan(table[name]).all()]
         panels = {"training loss": [f"distribution_loss_{s}" for s in range(num_severity)],

@@ -96,7 +96,7 @@ def newest_checkpoint(folder):
         try:
             epochs[path] = _epochs(_read(path))
         except UserError:
-            print(f"warning: {path}: damaged; the newest of the others is used", file=sys.stderr)
+            print(f"warning: {path}: damaged; it is passed over", file=sys.stderr)
     return max(epochs, key=epochs.get, default=None)
 
 

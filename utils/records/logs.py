@@ -3,6 +3,7 @@ import contextlib
 import csv
 import glob
 import os
+import sys
 
 import numpy as np
 
@@ -76,11 +77,16 @@ class CSVLog:
 
     def __init__(self, path, columns, epochs):
         self.rows = []
-        if epochs > 0 and os.path.exists(path):
-            with open(path, newline="", encoding="utf-8") as file:
-                # The last row may be cut short where the run was killed.
-                self.rows = [row for row in csv.DictReader(file) if None not in row.values() and
-                             int(row["epoch"]) < epochs]
+        if epochs > 0:
+            try:
+                with open(path, newline="", encoding="utf-8") as file:
+                    reader = csv.DictReader(file)
+                    if reader.fieldnames != list(columns):
+                        raise ValueError
+                    # The last row may be cut short where the run was killed.
+                    self.rows = [row for row in reader if None not in row.values() and int(row["epoch"]) < epochs]
+            except (OSError, ValueError):
+                print(f"warning: {path}: missing or damaged; its rows of earlier epochs are lost", file=sys.stderr)
         write_csv(path, {column: [row[column] for row in self.rows] for column in columns})
         self._file = open(path, "a", newline="", encoding="utf-8")  # noqa: SIM115, open as long as the run
         self._writer = csv.DictWriter(self._file, columns)
@@ -180,7 +186,7 @@ class EvaluationLog:
         """The best mean accuracy over the severities among the rows that were kept, and its epoch; -1 and None if there
         are none.
         """
-        rows = zip(*(log.rows for log in self._logs), strict=True)
-        means = [(np.mean([float(row["avg_acc"]) for row in severities]), int(severities[0]["epoch"]))
-                 for severities in rows]
+        found = [{int(row["epoch"]): float(row["avg_acc"]) for row in log.rows} for log in self._logs]
+        means = [(np.mean([accuracies[epoch] for accuracies in found]), epoch) for epoch in found[0]
+                 if all(epoch in accuracies for accuracies in found)]
         return max(means, key=lambda mean: mean[0], default=(-1.0, None))

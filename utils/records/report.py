@@ -1,6 +1,6 @@
 """What a run leaves when it, or its stage one, has ended."""
+import contextlib
 import os
-import resource
 import time
 
 import numpy as np
@@ -14,7 +14,8 @@ from utils.records.reading import Record
 
 
 class Cost:
-    """Time and memory of a run, over all the sessions that it takes where it is stopped and resumed.
+    """Time and memory of a run, over all the sessions that it takes where it is stopped and resumed, and without what
+    was before it in this process.
 
     Args:
         path (str): JSON file in which it outlives a session.
@@ -24,11 +25,14 @@ class Cost:
     def __init__(self, path, resumed):
         self.path = path
         self._started = time.monotonic()
+        with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
+            file.write("5")  # the largest memory counts from now on
         self._before = resumed and read_json(path) or {"seconds": 0, "peak_memory_gib": 0}
 
     def so_far(self):
         """`seconds`, and `peak_memory_gib`, the largest resident memory."""
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20
+        with open("/proc/self/status", encoding="ascii") as file:
+            memory = next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) / 2 ** 20
         return {"seconds": round(self._before["seconds"] + time.monotonic() - self._started, 1),
                 "peak_memory_gib": round(max(self._before["peak_memory_gib"], memory), 2)}
 

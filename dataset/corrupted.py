@@ -7,6 +7,7 @@ import numpy as np
 
 from corruptions import Options
 from corruptions.files import is_being_made, write_arrays
+from corruptions.generate import corrupt_range
 from utils.errors import UserError
 from utils.files import replacing
 
@@ -89,12 +90,67 @@ def load_corrupted(data_dir, source, name, num_severity, workers=1, show_progres
     """
     images = {}
     for part in ("train", "test"):
-        clean, labels = source.images[part], source.labels[part]
-        paths = [corrupted_path(data_dir, source, part, severity, name) for severity in SEVERITIES]
-        if not any(os.path.exists(path) for path in paths) or any(is_being_made(path) for path in paths):
+        if not is_stored(data_dir, source, part, name):
             generate(data_dir, source, part, name, workers, show_progress)
-        images[part] = [clean]
-        for severity in range(1, num_severity):
-            check_labels(corrupted_path(data_dir, source, part, severity, "labels"), labels)
-            images[part].append(open_array(corrupted_path(data_dir, source, part, severity, name), clean.shape))
+        stored = [open_stored(data_dir, source, part, severity, name) for severity in range(1, num_severity)]
+        images[part] = [source.images[part], *stored]
     return images
+
+
+def is_stored(data_dir, source, part, name):
+    """Whether a corruption of a part is on disk; where its making was begun and not ended, it is not.
+
+    Where only some severities are there it counts as stored, so that the others are missed: they may be images of
+    somebody else's, which ours must not be mixed with.
+    """
+    paths = [corrupted_path(data_dir, source, part, severity, name) for severity in SEVERITIES]
+    return any(os.path.exists(path) for path in paths) and not any(is_being_made(path) for path in paths)
+
+
+def open_stored(data_dir, source, part, severity, name):
+    """Open one severity of a corruption, memory-mapped, uint8 (N, H, W, 3).
+
+    Raises:
+        UserError: the array is missing, damaged or of other data.
+    """
+    check_labels(corrupted_path(data_dir, source, part, severity, "labels"), source.labels[part])
+    return open_array(corrupted_path(data_dir, source, part, severity, name), source.images[part].shape)
+
+
+class MadeImages:
+    """A corruption of an array whose images are made when they are read, with the pixels that `generate` stores.
+
+    Indexed with int (n,), it gives uint8 (n, H, W, 3).
+
+    Args:
+        clean (numpy.ndarray): uint8 (N, H, W, 3).
+        name (str): a key of `corruptions.CORRUPTIONS`.
+        severity (int): 1 to 5.
+    """
+
+    def __init__(self, clean, name, severity):
+        self.clean, self.name, self.severity = clean, name, severity
+
+    def __getitem__(self, indices):
+        rows = np.split(indices, np.flatnonzero(np.diff(indices) != 1) + 1)  # each of neighbours
+        return np.concatenate([corrupt_range(self.clean[row], self.name, self.severity, SEED, int(row[0]))
+                               for row in rows])
+
+
+def corrupted_images(data_dir, source, part, name):
+    """A corruption of a part of a data set at severities 1 to 5: opened where it is on disk, else made when it is read,
+    and not stored.
+
+    Args:
+        data_dir, source, name: as of `load_corrupted`.
+        part (str): 'train' or 'test'.
+
+    Returns:
+        list: of numpy.memmap or `MadeImages`.
+
+    Raises:
+        UserError: an array on disk is missing, damaged or of other data.
+    """
+    if is_stored(data_dir, source, part, name):
+        return [open_stored(data_dir, source, part, severity, name) for severity in SEVERITIES]
+    return [MadeImages(source.images[part], name, severity) for severity in SEVERITIES]

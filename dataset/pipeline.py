@@ -3,6 +3,7 @@
 A batch is a function of its number alone: the same bytes for any number of workers, and after a stop the stream goes on
 from any step.
 """
+import itertools
 import mmap
 import os
 
@@ -16,7 +17,11 @@ def normalise(images, mean, std):
     """uint8 (N, H, W, 3) to float32 (N, 3, H, W): values in 0..1, minus `mean`, over `std`, per channel."""
     scale = np.asarray(1 / (255 * np.asarray(std)), np.float32)
     shift = np.asarray(np.asarray(mean) / np.asarray(std), np.float32)
-    return np.ascontiguousarray((images * scale - shift).transpose(0, 3, 1, 2))
+    out = np.empty((len(images), 3, *images.shape[1:3]), np.float32)
+    for channel in range(3):  # five times as fast as on all at once, which has to be transposed
+        np.multiply(images[..., channel], scale[channel], out=out[:, channel], dtype=np.float32)
+        out[:, channel] -= shift[channel]
+    return out
 
 
 class TrainBatches:
@@ -109,7 +114,7 @@ class EvaluationBatches:
     real.
 
     Args:
-        images (numpy.ndarray): uint8 (N, H, W, 3).
+        images (numpy.ndarray or dataset.corrupted.MadeImages): uint8 (N, H, W, 3).
         labels (numpy.ndarray): int32 (N,).
         indices (numpy.ndarray): which of them, in which order.
         mean, std: the data set's normalisation.
@@ -128,8 +133,35 @@ class EvaluationBatches:
     def __getitem__(self, k):
         start = int(k) * self.batch_size
         chosen = self.indices[start:start + self.batch_size]
-        filled = np.resize(chosen, self.batch_size)
-        return normalise(self.images[filled], self.mean, self.std), self.labels[filled], np.int32(len(chosen))
+        filled = np.resize(np.arange(len(chosen)), self.batch_size)  # each image is read, or made, once
+        images, labels = self.images[chosen][filled], self.labels[chosen][filled]
+        return normalise(images, self.mean, self.std), labels, np.int32(len(chosen))
+
+
+class Chain:
+    """Sources of batches that have the same columns, one after the other, so that the next is read ahead, too."""
+
+    def __init__(self, sources):
+        self.sources, self.columns = sources, sources[0].columns
+        self.ends = np.cumsum([len(source) for source in sources])
+
+    def __len__(self):
+        return int(self.ends[-1])
+
+    def __getitem__(self, k):
+        number = int(np.searchsorted(self.ends, k, side="right"))
+        return self.sources[number][int(k) - (int(self.ends[number]) - len(self.sources[number]))]
+
+
+def array_by_array(arrays, labels, mean, std, batch_size, workers):
+    """Iterate over arrays of images that have the same labels: for each, an iterator over all its batches, as
+    `EvaluationBatches` gives them, to be exhausted before the next is taken.
+    """
+    sources = [EvaluationBatches(images, labels, np.arange(len(labels)), mean, std, batch_size) for images in arrays]
+    stream = batches(Chain(sources), workers)
+    for images, source in zip(arrays, sources, strict=True):
+        yield itertools.islice(stream, len(source))
+        release_pages(images)
 
 
 def release_pages(array):

@@ -2,7 +2,7 @@
 import mindspore as ms
 import numpy as np
 
-from utils.metrics import Result
+from utils.metrics import Result, scores
 
 
 def predict(step, batches):
@@ -89,3 +89,18 @@ def evaluate(step, data, part, batch_size, workers, gradient_norm=None):
         hits = logits.argmax(1) == labels
         results.append(Result(float(hits.mean()), float(losses.mean(dtype=np.float64)), len(labels), norm))
     return results
+
+
+def evaluate_arrays(step, streams):
+    """Scores of each of several arrays of images.
+
+    Args:
+        step (EvaluationStep): of the network.
+        streams (iterable): for each array its batches, as for `predict`; `dataset.pipeline.array_by_array` gives them.
+
+    Yields:
+        Scores: of one array, as soon as its batches are done.
+    """
+    for batches in streams:
+        _, logits, labels = predict(step, batches)
+        yield scores(logits, labels)

@@ -6,11 +6,13 @@ import os
 import sys
 
 from utils.device import TARGETS, set_up_device
-from corruptions import CORRUPTIONS, SETS
+from corruptions import COMMON, CORRUPTIONS, SETS
 from dataset import SOURCES
 from dataset.data import load_data, load_images
 from dataset.poisson import counts_table
-from losses.compare import compare
+from losses.compare import add_comparison_arguments, compare
+from losses.evaluate_run import OPTIONS as EVALUATION_OPTIONS
+from losses.evaluate_run import add_evaluation_arguments, evaluate_run
 from losses.grid import parse_variants, plan
 from losses.options import add_method_arguments, add_run_arguments, add_training_arguments, resolve_arguments
 from losses.run import RunSettings, begin, run
@@ -44,21 +46,11 @@ def create_parser():
     parser.add_argument("--resume", metavar="FOLDER", default=None,
                         help="go on with the run in FOLDER from its newest checkpoint; its settings are those of the "
                              "run and need not be given again")
-    parser.add_argument("--variant", action="append", default=[], metavar="'NAME: OPTIONS'",
-                        help="a row of a comparison beside those of --method, with options of its own; repeat it for "
-                             "more")
-    parser.add_argument("--jobs", type=cli.workers, default=1, metavar="J",
-                        help="runs of a comparison at a time, each in a process of its own; does not change results")
+    add_comparison_arguments(parser)
+    add_evaluation_arguments(parser)
     parser.add_argument("--device_target", choices=("auto", *TARGETS), default="auto",
                         help="device; auto takes the best that is there")
     return parser
-
-
-def folder_name(args, title):
-    """Name of the folder of a run of the method `title`."""
-    method = title.replace(" x ", "-").replace(" ", "-")
-    return (f"{args.desc}_dset{args.dataset}_sever{args.num_severity}_corr{args.corruption}_{method}_{args.model}_"
-            f"seed{args.seed}")
 
 
 def load(args, load_images=load_images):
@@ -94,7 +86,7 @@ def train(args, given):
         device = set_up_device(args.device_target)
         data = load(args)
         if args.resume is None:
-            folder = stack.enter_context(RunFolder(new_folder(args.log_dir, folder_name(args, settings.method.title))))
+            folder = stack.enter_context(RunFolder(new_folder(args.log_dir, settings.folder_name(args.desc, args.num_severity))))
             begin(folder, data, vars(args), given, device)
         folder.log(counts_table(data.split))
         run(settings, data, folder)
@@ -122,10 +114,23 @@ def compare_runs(args, given):
     sys.exit(0 if done else 1)
 
 
+def evaluate(args, given):
+    """Evaluate a trained network under many corruptions; `given` are the options that the command line names."""
+    cli.require_effect("--evaluate", given, EVALUATION_OPTIONS, several=("corruption",))
+    set_up_device(args.device_target)
+    evaluate_run(args.evaluate, given.get("corruption", COMMON), args.baseline, given.get("model"),
+                 given.get("dataset"), given.get("data_dir"), given.get("eval_batch_size"), args.num_workers,
+                 args.show_progress)
+
+
 def main(argv=None):
     args, given = cli.parse(create_parser(), argv)
     with cli.one_line_errors("main.py"):
-        if args.variant or any(isinstance(value, cli.Several) for value in given.values()):
+        if args.evaluate is not None:
+            evaluate(args, given)
+        elif args.baseline is not None:
+            raise UserError("--baseline: is what --evaluate compares with; name a run with --evaluate, too")
+        elif args.variant or any(isinstance(value, cli.Several) for value in given.values()):
             compare_runs(args, given)
         elif "jobs" in given:
             raise UserError("--jobs: is of a comparison; give an option several values, or leave it out")

@@ -7,7 +7,7 @@ import time
 
 from losses.grid import SETTING
 from losses.run import Cells, RunSettings, begin, is_finished, run
-from utils.cli import processors
+from utils import cli
 from utils.errors import UserError
 from utils.figures.severity import accuracy
 from utils.figures.style import save
@@ -19,6 +19,15 @@ from utils.records.report import duration
 from utils.records.settings import FREE_OPTIONS, resumed_settings
 
 PLAN = "comparison.json"
+
+
+def add_comparison_arguments(parser):
+    """The options of a comparison."""
+    parser.add_argument("--variant", action="append", default=[], metavar="'NAME: OPTIONS'",
+                        help="a row of a comparison beside those of --method, with options of its own; repeat it for "
+                             "more")
+    parser.add_argument("--jobs", type=cli.workers, default=1, metavar="J",
+                        help="runs of a comparison at a time, each in a process of its own; does not change results")
 
 
 def compare(planned, values, folder, load, device, jobs, program):
@@ -169,7 +178,7 @@ def _side_by_side(planned, values, paths, waiting, load, device, jobs, program, 
             begin(folder, load(values[k]), values[k], planned[k].given, device)
     def carry_out(k):
         _announce(k + 1, len(planned), planned[k], values[k], clock)
-        workers = planned[k].given.get("num_workers", max(1, len(processors()) // jobs))
+        workers = planned[k].given.get("num_workers", max(1, len(cli.processors()) // jobs))
         ended = subprocess.run([sys.executable, program, "--resume", paths[k], "--num_workers", str(workers)],
                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
         clock.end(k)

@@ -65,6 +65,12 @@ class RunSettings:
         own = {field.name: values[field.name] for field in fields(cls) if field.name != "method"}
         return cls(method=Settings.of(values), **own)
 
+    def folder_name(self, description, num_severity):
+        """Name of the run's folder, which begins as the release's files do."""
+        method = self.method.title.replace(" x ", "-").replace(" ", "-")
+        return (f"{description}_dset{self.dataset}_sever{num_severity}_corr{self.corruption}_{method}_{self.model}_"
+                f"seed{self.seed}")
+
 
 class Cells:
     """A network and the cells that train and look at it. Those of the last run are used again, and need not be compiled

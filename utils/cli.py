@@ -159,6 +159,25 @@ def add_data_arguments(parser, datasets, corruptions, corruption_sets=None):
                         help="show progress bars even where the output is not a terminal")
 
 
+def require_effect(flag, given, effective, several=()):
+    """Make sure that options mean something beside another one.
+
+    Args:
+        flag (str): the other one.
+        given (dict): the options that a command line names, to their values.
+        effective (tuple of str): options that have an effect beside `flag`.
+        several (tuple of str): those that may have several values.
+
+    Raises:
+        UserError: one has no effect, or more values than one.
+    """
+    for option, value in given.items():
+        if option not in effective:
+            raise UserError(f"--{option}: has no effect with {flag}; leave it out")
+        if isinstance(value, Several) and option not in several:
+            raise UserError(f"--{option}: takes one value with {flag}, not {', '.join(map(str, value))}")
+
+
 def require_writable_folder(flag, path):
     """Make the folder `path` where it is missing.
 

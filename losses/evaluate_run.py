@@ -1,0 +1,231 @@
+"""A trained network under many corruptions, from a run's folder or a checkpoint to its records. It stands beside the
+run, whose settings say which network and data they were.
+"""
+import hashlib
+import os
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+from tqdm import tqdm
+
+from corruptions import COMMON, CORRUPTIONS, SETS
+from dataset import SOURCES
+from dataset.corrupted import corrupted_images
+from dataset.pipeline import array_by_array
+from dataset.source import Source
+from losses.evaluation import EvaluationStep
+from models import MODELS, create_model
+from utils.cli import require_writable_folder
+from utils.errors import UserError
+from utils.evaluate import evaluate_arrays
+from utils.files import read_json
+from utils.records.checkpoint import load_checkpoint
+from utils.records.evaluation import (
+    CLEAN,
+    Baseline,
+    as_record,
+    averages,
+    heading,
+    row,
+    stored_evaluation,
+    write_evaluation,
+)
+from utils.records.trained import find_trained
+
+# The options of main.py that have an effect here.
+OPTIONS = ("evaluate", "baseline", "corruption", "dataset", "model", "data_dir", "eval_batch_size", "num_workers",
+           "show_progress", "device_target")
+
+
+def add_evaluation_arguments(parser):
+    """The options that ask for an evaluation instead of a training."""
+    parser.add_argument("--evaluate", metavar="RUN", default=None,
+                        help="instead of training, evaluate the newest checkpoint of the run in the folder RUN, or the "
+                             "checkpoint RUN itself (-m and -d say what one without a config.json is), on clean test "
+                             "images and those of -c (here by default common) at severities 1 to 5; "
+                             "evaluation_SET.json and .csv are written beside it")
+    parser.add_argument("--baseline", metavar="RUN", default=None,
+                        help="--evaluate: what corruption errors are relative to, such as a run of erm: a run or a "
+                             "checkpoint, evaluated first where it has no evaluation of these corruptions, or the "
+                             "evaluation_SET.json of one")
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """What networks are evaluated on, and how.
+
+    Attributes:
+        source (Source): the data set.
+        images (dict): `CLEAN` to a list of the clean images, each corruption to a list over severities 1 to 5.
+        sha256 (str): hash of the clean test images and labels.
+        batch_size, workers (int): images in a batch, threads that read or make images; do not change the result.
+        show_progress (bool): show the progress bar even where the output is no terminal.
+    """
+
+    source: Source
+    images: dict
+    sha256: str
+    batch_size: int
+    workers: int
+    show_progress: bool
+
+    @property
+    def names(self):
+        """The corruptions."""
+        return [name for name in self.images if name != CLEAN]
+
+
+def evaluate_run(path, corruptions=COMMON, baseline=None, model=None, dataset=None, data_dir=None,
+                 eval_batch_size=None, num_workers=1, show_progress=False):
+    """Evaluate a network on clean and corrupted test images, print a table, and write JSON and CSV beside it.
+
+    Args:
+        path (str): folder of a run, of which the newest checkpoint is taken, or a checkpoint.
+        corruptions (str or list of str): one or more keys of `corruptions.CORRUPTIONS`.
+        baseline (str or None): what corruption errors are relative to: a run or a checkpoint, which is evaluated first
+            where it has no evaluation of the same corruptions and test images, or the JSON of an evaluation.
+        model, dataset (str or None): what a checkpoint is that has no config.json beside it.
+        data_dir (str or None): folder of the data sets; None takes the run's, or else ./data.
+        eval_batch_size (int or None): images in a batch; None takes the run's, or else 128.
+        num_workers (int): threads that read or make images.
+        show_progress (bool): show the progress bar even where the output is no terminal.
+
+    Returns:
+        dict: what the JSON holds.
+
+    Raises:
+        UserError: something is missing or damaged, or does not fit.
+    """
+    trained = find_trained("--evaluate", path)
+    model = trained.setting("model", model, MODELS)
+    dataset = trained.setting("dataset", dataset, SOURCES)
+    if trained.checkpoint is None:
+        raise UserError(f"--evaluate {path}: has no checkpoint; train with --save_last, which keeps one")
+    require_writable_folder("--evaluate", trained.folder)
+    reference = None if baseline is None else find_reference(baseline, dataset)
+
+    test = load_evaluation_set(dataset, data_dir or trained.config.get("data_dir", os.path.abspath("./data")),
+                               corruptions, eval_batch_size or trained.config.get("eval_batch_size", 128), num_workers,
+                               show_progress)
+    relative_to = None if baseline is None else load_baseline(baseline, reference, model, test)
+    return evaluate_network(trained, model, test, relative_to)
+
+
+def load_evaluation_set(dataset, data_dir, corruptions, batch_size, workers, show_progress):
+    """The `EvaluationSet` of a data set; arguments as of `evaluate_run`. Corrupted images are not yet read or made."""
+    source = SOURCES[dataset](data_dir)
+    chosen = {corruptions} if isinstance(corruptions, str) else set(corruptions)
+    images = {CLEAN: [source.images["test"]]}
+    for name in dict.fromkeys([*COMMON, *CORRUPTIONS]):  # the published order
+        if name in chosen:
+            images[name] = corrupted_images(data_dir, source, "test", name)
+    content = hashlib.sha256(np.ascontiguousarray(source.images["test"]))
+    content.update(source.labels["test"].tobytes())
+    return EvaluationSet(source, images, content.hexdigest(), batch_size, workers, show_progress)
+
+
+def name_of_set(names):
+    """What a set of corruptions is called: in the name of a file, and in a text, 'common (15 corruptions)'."""
+    word = next((word for word, members in SETS.items() if set(members) == set(names)), None)
+    plural = "" if len(names) == 1 else "s"
+    return word or "+".join(names), f"{word or ', '.join(names)} ({len(names)} corruption{plural})"
+
+
+def find_reference(path, dataset):
+    """A baseline as `Trained`, or as the record of its evaluation where `path` is that.
+
+    Raises:
+        UserError: it is not there, or of another data set than `dataset`.
+    """
+    if os.path.isfile(path) and path.endswith(".json"):
+        content = read_json(path)
+        found = settings = content if isinstance(content, dict) else {}
+    else:
+        found = find_trained("--baseline", path)
+        settings = found.config
+    if settings.get("dataset", dataset) != dataset:
+        raise UserError(f"--baseline {path}: is of {settings['dataset']}, not of {dataset}; name one of the same data "
+                        "set")
+    return found
+
+
+def load_baseline(path, reference, model, test):
+    """The `Baseline` that `find_reference` has found; evaluated where its evaluation is not there.
+
+    Raises:
+        UserError: it cannot be evaluated, or its evaluation is of other images or corruptions.
+    """
+    if isinstance(reference, dict):
+        if reference.get("test_sha256", test.sha256) != test.sha256:
+            raise UserError(f"--baseline {path}: was evaluated on other test images; name the run that it is of")
+        return Baseline(path, reference, test.names)
+    record = stored_evaluation(reference, test.names, test.sha256)
+    if record is None and reference.checkpoint is None:
+        raise UserError(f"--baseline {path}: has neither a checkpoint nor an evaluation of {', '.join(test.names)} on "
+                        "these test images; name another")
+    if record is None:
+        require_writable_folder("--baseline", reference.folder)
+        model = reference.setting("model", reference.config.get("model", model), MODELS)
+        record = evaluate_network(reference, model, test)
+    return Baseline(path, record, test.names)
+
+
+def evaluate_network(trained, model, test, baseline=None):
+    """Evaluate a network, print its table row by row, and write its records.
+
+    Args:
+        trained (Trained): with a checkpoint.
+        model (str): a key of `MODELS`.
+        test (EvaluationSet): on what.
+        baseline (Baseline or None): what corruption errors are relative to.
+
+    Returns:
+        dict: what the JSON holds.
+
+    Raises:
+        UserError: the checkpoint is damaged, of another network, or gives numbers that are not finite.
+    """
+    network = create_model(model, test.source.classes)
+    epochs = load_checkpoint(network, trained.checkpoint)
+    planned = trained.config.get("total_epoch", epochs)
+    if os.path.isdir(trained.path) and epochs < planned:
+        print(f"warning: {trained.path}: the newest checkpoint is of epoch {epochs} of {planned}; training with "
+              "--save_last keeps the last", file=sys.stderr)
+    tag, title = name_of_set(test.names)
+    about = {"set": title, "dataset": test.source.name, "test_images": len(test.source.labels["test"]),
+             "test_sha256": test.sha256, "model": model, "checkpoint": os.path.basename(trained.checkpoint),
+             "checkpoint_sha256": trained.sha256, "epochs": epochs}
+    print(heading(about, test.names, baseline), flush=True)
+    found = {}
+    for name, rows in scores_by_corruption(EvaluationStep(network), test):
+        if not all(np.isfinite(one.nll) for one in rows):
+            raise UserError(f"{trained.checkpoint}: gives numbers that are not finite; name a checkpoint of before the "
+                            "training went astray")
+        found[name] = rows
+        tqdm.write(row(name, rows, test.names, baseline))  # above the bar
+        sys.stdout.flush()
+    record = as_record(about, *found.pop(CLEAN), found, baseline)
+    print(averages(record))
+    write_evaluation(trained.file(f"evaluation_{tag}"), record)
+    print(f"\nresults are in {trained.file(f'evaluation_{tag}')}.json and .csv")
+    return record
+
+
+def scores_by_corruption(step, test):
+    """Yield each key of `test.images` with the list of `Scores` of its arrays, as soon as they are done."""
+    arrays = [images for several in test.images.values() for images in several]
+    labels = test.source.labels["test"]
+    streams = array_by_array(arrays, labels, test.source.mean, test.source.std, test.batch_size, test.workers)
+    with tqdm(total=len(arrays) * len(labels), desc="evaluating", unit=" images", leave=False,
+              disable=False if test.show_progress else None) as bar:
+        found = evaluate_arrays(step, (counted(stream, bar) for stream in streams))
+        for name, several in test.images.items():
+            yield name, [next(found) for _ in several]
+
+
+def counted(batches, bar):
+    """Pass batches on, and move the bar by their images."""
+    for batch in batches:
+        yield batch
+        bar.update(int(batch[2]))

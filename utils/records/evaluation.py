@@ -1,0 +1,154 @@
+"""The records of an evaluation at many corruptions: JSON, CSV and a table to read."""
+import glob
+import os
+
+import numpy as np
+
+from utils.errors import UserError
+from utils.files import read_json, write_csv, write_json
+from utils.metrics import BINS, LEVELS, Scores, corruption_error
+
+CLEAN = "none"  # stands for no corruption, as in the papers' tables
+
+
+def summary(clean, corrupted):
+    """Error, likelihood and calibration, averaged over corruptions.
+
+    Args:
+        clean (Scores): of the clean images.
+        corrupted (dict): corruption to a list of `Scores` at severities 1 to 5.
+
+    Returns:
+        dict: `by_severity`, for each metric a list over severities 0 (clean) to 5, and `by_level`, for each of
+        `metrics.LEVELS` the mean of every metric over its severities.
+    """
+    means = np.concatenate([[clean], np.mean(list(corrupted.values()), axis=0)])  # severity x metric
+    means[:, 0] = 1 - means[:, 0]
+    metrics = ("error", *Scores._fields[1:])
+    return {"by_severity": dict(zip(metrics, means.T.tolist(), strict=True)),
+            "by_level": {level: dict(zip(metrics, means[list(severities)].mean(0).tolist(), strict=True))
+                         for level, severities in LEVELS.items()}}
+
+
+def as_record(about, clean, corrupted, baseline=None):
+    """An evaluation as it is stored.
+
+    Args:
+        about (dict): what was evaluated on what.
+        clean, corrupted: as of `summary`.
+        baseline (Baseline or None): to compare with.
+
+    Returns:
+        dict: plain values.
+    """
+    record = {**about, "bins": BINS, "clean": clean._asdict(),
+              "corrupted": {name: dict(zip(Scores._fields, zip(*rows, strict=True), strict=True))
+                            for name, rows in corrupted.items()},
+              **summary(clean, corrupted)}
+    if baseline is not None:
+        ratios = {name: baseline.corruption_error(name, rows) for name, rows in corrupted.items()}
+        record["corruption_error"] = {"baseline": baseline.about, "by_corruption": ratios,
+                                      "mean": float(np.mean(list(ratios.values())))}
+    return record
+
+
+def write_evaluation(path, record):
+    """Write an evaluation as `PATH.csv`, one row for each corruption and severity, and `PATH.json`."""
+    rows = [(CLEAN, 0, *record["clean"].values())]
+    rows += [(name, severity, *values) for name, metrics in record["corrupted"].items()
+             for severity, values in enumerate(zip(*metrics.values(), strict=True), 1)]
+    columns = dict(zip(("corruption", "severity", *Scores._fields), zip(*rows, strict=True), strict=True))
+    write_csv(path + ".csv", {"set": [record["set"]] * len(rows), **columns})
+    write_json(path + ".json", record)
+
+
+class Baseline:
+    """What corruption errors are relative to.
+
+    Args:
+        path (str): as it was named, for errors.
+        record (dict): its evaluation, as `as_record` gives it, or as it was read.
+        names (list of str): the corruptions that are needed.
+
+    Attributes:
+        about (dict): what it is.
+
+    Raises:
+        UserError: the record is no evaluation, lacks a corruption, or has one without an error.
+    """
+
+    def __init__(self, path, record, names):
+        try:
+            self.about = {"name": os.path.basename(os.path.abspath(path)),
+                          **{key: record[key] for key in ("model", "checkpoint", "epochs")}}
+            self.errors = {name: [1 - metrics["accuracy"][k] for k in range(5)]
+                           for name, metrics in record["corrupted"].items()}
+        except (LookupError, TypeError, AttributeError) as error:
+            raise UserError(f"--baseline {path}: not an evaluation; name a run's folder, a checkpoint, or an "
+                            "evaluation_SET.json of one") from error
+        missing = [name for name in names if name not in self.errors]
+        if missing:
+            raise UserError(f"--baseline {path}: lacks {', '.join(missing)}; name the run that it is of, which is "
+                            "then evaluated again, or leave these out of -c")
+        perfect = [name for name in names if sum(self.errors[name]) == 0]
+        if perfect:
+            raise UserError(f"--baseline {path}: makes no error under {', '.join(perfect)}, so that nothing can be "
+                            "relative to it; name another, or leave these out of -c")
+
+    def corruption_error(self, name, rows):
+        """Corruption error of the `Scores` at severities 1 to 5 of one corruption."""
+        return corruption_error([1 - row.accuracy for row in rows], self.errors[name])
+
+
+def stored_evaluation(trained, names, test_sha256):
+    """The stored evaluation of a network that has all corruptions `names`, on the same test images; None without one.
+
+    One of an earlier checkpoint does not count. Where no checkpoint is left, the evaluation speaks for itself.
+    """
+    for path in sorted(glob.glob(glob.escape(trained.file("evaluation_")) + "*.json")):
+        record = read_json(path)
+        if not isinstance(record, dict) or record.get("test_sha256") != test_sha256:
+            continue
+        is_newest = trained.checkpoint is None or record.get("checkpoint_sha256") == trained.sha256
+        if is_newest and set(names) <= set(record.get("corrupted", ())):
+            return record
+    return None
+
+
+def heading(about, names, baseline=None):
+    """What stands above the rows of a table."""
+    epochs = f"{about['epochs']} epoch{'' if about['epochs'] == 1 else 's'}"
+    title = (f"{about['set']} on {about['dataset']}, {about['test_images']} test images: {about['model']}, "
+             f"{about['checkpoint']} after {epochs}")
+    columns = "".join(f"{severity:7d}" for severity in range(1, 6)) + "   mean     NLL    ECE"
+    return f"\n{title}\n{'accuracy (%)':{_width(names)}}{columns}{'' if baseline is None else '     CE'}"
+
+
+def row(name, rows, names, baseline=None):
+    """A row of the table: accuracy at every severity, the means of accuracy, likelihood and calibration, and the
+    corruption error where there is a baseline; arguments as of `Baseline.corruption_error` and `heading`.
+    """
+    accuracy, nll, ece = np.mean(rows, axis=0)
+    cells = "".join(f"{100 * one.accuracy:7.2f}" for one in rows) if len(rows) > 1 else 5 * 7 * " "
+    error = "" if baseline is None or name == CLEAN else f"{baseline.corruption_error(name, rows):7.3f}"
+    return f"{name:{_width(names)}}{cells}{100 * accuracy:7.2f}{nll:8.3f}{ece:7.3f}{error}"
+
+
+def averages(record):
+    """The lines below the table: averages over corruptions, by severity and grouped."""
+    lines = ["", f"averaged over {record['set']}; mild: severities 1 to 3, severe: 4 and 5",
+             "severity     " + "".join(f"{severity:7d}" for severity in range(6)) +
+             "".join(f"{level:>8}" for level in record["by_level"])]
+    for metric, title, factor in (("error", "error (%)", 100), ("nll", "NLL", 1), ("ece", "ECE", 1)):
+        digits = 2 if factor == 100 else 3
+        lines.append(f"{title:13}" + "".join(f"{factor * v:7.{digits}f}" for v in record["by_severity"][metric]) +
+                     "".join(f"{factor * level[metric]:8.{digits}f}" for level in record["by_level"].values()))
+    if "corruption_error" in record:
+        found = record["corruption_error"]
+        lines.append(f"mean corruption error over {record['set']}: {found['mean']:.3f}, of the baseline "
+                     f"{found['baseline']['name']} 1")
+    return "\n".join(lines)
+
+
+def _width(names):
+    return max(map(len, (*names, "accuracy (%)"))) + 1

@@ -145,8 +145,8 @@ def averages(record):
                      "".join(f"{factor * level[metric]:8.{digits}f}" for level in record["by_level"].values()))
     if "corruption_error" in record:
         found = record["corruption_error"]
-        lines.append(f"mean corruption error over {record['set']}: {found['mean']:.3f}, of the baseline "
-                     f"{found['baseline']['name']} 1")
+        lines.append(f"mean corruption error over {record['set']}: {found['mean']:.3f}, relative to "
+                     f"{found['baseline']['name']}")
     return "\n".join(lines)
 
 

@@ -1,0 +1,263 @@
+"""A trained network under many corruptions: python main.py --evaluate RUN."""
+import csv
+import json
+import os
+import shutil
+
+import mindspore as ms
+import numpy as np
+import pytest
+
+import main
+from corruptions import COMMON, SETS, corrupt
+from dataset import SOURCES
+from dataset.corrupted import corrupted_path, load_corrupted
+from dataset.pipeline import normalise
+from losses import evaluate_run as evaluation
+from models import create_model
+from tests.cifar_files import make_cifar
+from utils.files import read_json
+from utils.metrics import Scores, scores
+from utils.records.evaluation import as_record, summary
+
+
+@pytest.fixture(scope="module")
+def cifar_dir(tmp_path_factory):
+    folder = str(tmp_path_factory.mktemp("data"))
+    make_cifar(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(cifar_dir, tmp_path_factory):
+    """The folder of a run of two epochs; tests copy it before they write there."""
+    log_dir = str(tmp_path_factory.mktemp("logs"))
+    main.main(["--method", "erm", "-m", "wideresnet10", "--total_epoch", "2", "-b", "40", "--data_dir", cifar_dir,
+               "--log_dir", log_dir, "--num_workers", "1", "--save_last", "--eval_every", "2",
+               "--eval_batch_size", "25"])
+    [name] = os.listdir(log_dir)
+    return os.path.join(log_dir, name)
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    return str(shutil.copytree(trained, tmp_path / "run"))
+
+
+@pytest.fixture(scope="module")
+def common(trained, tmp_path_factory):
+    """A copy of the run after an evaluation with the defaults; its folder."""
+    folder = str(shutil.copytree(trained, tmp_path_factory.mktemp("common") / "run"))
+    main.main(["--evaluate", folder])
+    return folder
+
+
+def contents(folder):
+    found = {}
+    for name in os.listdir(folder):
+        with open(os.path.join(folder, name), "rb") as file:
+            found[name] = file.read()
+    return found
+
+
+def fails(capsys, *argv):
+    """The one line with which a command stops, exit status 2."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        main.main(list(argv))
+    assert stop.value.code == 2
+    captured = capsys.readouterr()
+    [line] = [line for line in captured.err.splitlines() if not line.startswith("warning:")]
+    assert line.startswith("main.py: error: ") and captured.out == ""
+    return line.removeprefix("main.py: error: ")
+
+
+def test_an_evaluation_agrees_with_what_the_run_found(common):
+    record, results = read_json(common + "/evaluation_common.json"), read_json(common + "/results.json")["test"]
+    found = [record["clean"]["accuracy"], *record["corrupted"]["gaussian_noise"]["accuracy"]]
+    assert found == pytest.approx(results["accuracy"], rel=1e-12)
+    found = [record["clean"]["nll"], *record["corrupted"]["gaussian_noise"]["nll"]]
+    assert found == pytest.approx(results["loss"], rel=1e-4)
+
+
+def test_corrupted_images_are_scored(common, cifar_dir):
+    """One that is not on disk, against a forward pass of its own."""
+    source = SOURCES["cifar10"](cifar_dir)
+    network = create_model("wideresnet10", 10)
+    ms.load_param_into_net(network, ms.load_checkpoint(os.path.join(common, "last_model.ckpt")))
+    images = corrupt(source.images["test"], "fog", 4, seed=0)
+    logits = network.set_train(False)(ms.Tensor(normalise(images, source.mean, source.std))).asnumpy()
+    fog = read_json(common + "/evaluation_common.json")["corrupted"]["fog"]
+    assert [fog[metric][3] for metric in Scores._fields] == pytest.approx(scores(logits, source.labels["test"]), 1e-3)
+    assert not os.path.exists(corrupted_path(cifar_dir, source, "test", 4, "fog"))
+
+
+def test_the_records_say_what_was_evaluated_and_nothing_else_changes(trained, common):
+    after = contents(common)
+    record, table = after.pop("evaluation_common.json"), after.pop("evaluation_common.csv")
+    assert after == contents(trained)
+    record = json.loads(record)
+    assert {key: record[key] for key in ("set", "dataset", "model", "checkpoint", "epochs", "bins", "test_images")} == {
+        "set": "common (15 corruptions)", "dataset": "cifar10", "model": "wideresnet10",
+        "checkpoint": "last_model.ckpt", "epochs": 2, "bins": 15, "test_images": 50}
+    assert tuple(record["corrupted"]) == COMMON
+    rows = list(csv.DictReader(table.decode().splitlines()))
+    assert len(rows) == 1 + 15 * 5 and {row["set"] for row in rows} == {"common (15 corruptions)"}
+    assert (rows[0]["corruption"], rows[0]["severity"]) == ("none", "0")
+    for row in rows[1:]:
+        cell = record["corrupted"][row["corruption"]]
+        assert [float(row[metric]) for metric in Scores._fields] == [
+            cell[metric][int(row["severity"]) - 1] for metric in Scores._fields]
+
+
+def test_averages_by_hand():
+    corrupted = {"fog": [Scores(a, 0.1 * s, 0.01) for s, a in enumerate((0.9, 0.8, 0.7, 0.6, 0.5), 1)],
+                 "snow": [Scores(a, 0.1 * s, 0.03) for s, a in enumerate((0.7, 0.6, 0.5, 0.2, 0.1), 1)]}
+    found = summary(Scores(0.95, 0.05, 0), corrupted)
+    assert found["by_severity"]["error"] == pytest.approx([0.05, 0.2, 0.3, 0.4, 0.6, 0.7])
+    assert found["by_severity"]["nll"] == pytest.approx([0.05, 0.1, 0.2, 0.3, 0.4, 0.5])
+    assert found["by_level"]["none"] == pytest.approx({"error": 0.05, "nll": 0.05, "ece": 0})
+    assert found["by_level"]["mild"] == pytest.approx({"error": 0.3, "nll": 0.2, "ece": 0.02})
+    assert found["by_level"]["severe"] == pytest.approx({"error": 0.65, "nll": 0.45, "ece": 0.02})
+
+
+def test_the_table_has_every_corruption_and_the_averages(run, capsys):
+    capsys.readouterr()
+    main.main(["--evaluate", run, "-c", "snow", "fog"])
+    record = read_json(run + "/evaluation_snow+fog.json")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == ("snow, fog (2 corruptions) on cifar10, 50 test images: wideresnet10, last_model.ckpt after 2 "
+                        "epochs")
+    rows = {line.split()[0]: line.split()[1:] for line in lines[3:] if line}
+    for name in ("snow", "fog"):
+        accuracy = [100 * value for value in record["corrupted"][name]["accuracy"]]
+        assert rows[name][:6] == [f"{value:.2f}" for value in [*accuracy, np.mean(accuracy)]]
+    errors = [*record["by_severity"]["error"], *(level["error"] for level in record["by_level"].values())]
+    assert rows["error"][1:] == [f"{100 * value:.2f}" for value in errors]
+    assert lines[-1].endswith("evaluation_snow+fog.json and .csv")
+
+
+def test_same_bytes_from_disk_or_made_for_any_number_of_workers(run, cifar_dir, tmp_path):
+    copy = str(shutil.copytree(cifar_dir, tmp_path / "data"))
+    found = []
+    for workers in ("1", "2"):
+        main.main(["--evaluate", run, "-c", "fog", "pixelate", "--data_dir", copy, "--num_workers", workers])
+        found.append({name: text for name, text in contents(run).items() if "evaluation" in name})
+        for name in ("fog", "pixelate"):  # for the second time around
+            load_corrupted(copy, SOURCES["cifar10"](copy), name, 6)
+    assert len(found[0]) == 2 and found[0] == found[1]
+
+
+def test_a_baseline_is_evaluated_where_it_has_no_evaluation_of_its_checkpoint(run, common, tmp_path, capsys):
+    base = str(shutil.copytree(common, tmp_path / "base"))
+    evaluated = os.stat(base + "/evaluation_common.json").st_mtime_ns
+    main.main(["--evaluate", run + "/0_model.ckpt", "-c", "fog", "contrast", "--baseline", base])
+    assert capsys.readouterr().out.count("\nnone") == 1 and len(contents(base)) == len(contents(common))
+    record, other = (read_json(path) for path in (run + "/0_model_evaluation_fog+contrast.json",
+                                                  base + "/evaluation_common.json"))
+    found = record["corruption_error"]
+    assert found["baseline"] == {"name": "base", "model": "wideresnet10", "checkpoint": "last_model.ckpt", "epochs": 2}
+    for name in ("fog", "contrast"):
+        ratio = (5 - sum(record["corrupted"][name]["accuracy"])) / (5 - sum(other["corrupted"][name]["accuracy"]))
+        assert found["by_corruption"][name] == pytest.approx(ratio)
+    assert found["mean"] == pytest.approx(np.mean(list(found["by_corruption"].values())))
+
+    main.main(["--evaluate", run, "-c", "saturate", "--baseline", base])
+    assert capsys.readouterr().out.count("\nnone") == 2
+    assert read_json(run + "/evaluation_saturate.json")["corruption_error"]["mean"] == 1
+    os.remove(base + "/last_model.ckpt")  # another one is the newest now
+    main.main(["--evaluate", run, "-c", "saturate", "--baseline", base])
+    assert capsys.readouterr().out.count("\nnone") == 2
+    os.remove(base + "/0_model.ckpt")  # none left: what is stored counts
+    main.main(["--evaluate", run, "-c", "saturate", "--baseline", base])
+    assert capsys.readouterr().out.count("\nnone") == 1
+    assert os.stat(base + "/evaluation_common.json").st_mtime_ns == evaluated
+
+
+def test_the_newest_checkpoint_of_a_run_is_taken_and_said_where_it_is_not_the_last(run, capsys):
+    os.remove(run + "/last_model.ckpt")
+    main.main(["--evaluate", run, "-c", "fog"])
+    assert "newest checkpoint is of epoch 1 of 2" in capsys.readouterr().err
+    assert read_json(run + "/evaluation_fog.json")["checkpoint"] == "0_model.ckpt"
+
+
+def test_a_checkpoint_without_settings_is_what_the_command_line_says(run, cifar_dir, tmp_path, capsys):
+    os.mkdir(tmp_path / "alone")
+    path = str(shutil.copy(run + "/last_model.ckpt", tmp_path / "alone" / "my.ckpt"))
+    what = ["--data_dir", cifar_dir, "-c", "fog", "--eval_batch_size", "25"]
+    assert fails(capsys, "--evaluate", path, *what).startswith(f"{path}: no config.json beside it says what it is")
+    assert "is of another network" in fails(capsys, "--evaluate", path, *what, "-m", "wideresnet", "-d", "cifar10")
+    assert not os.path.exists(tmp_path / "alone" / "my_evaluation_fog.json")
+    main.main(["--evaluate", path, *what, "-m", "wideresnet10", "-d", "cifar10"])
+    assert sorted(os.listdir(tmp_path / "alone")) == ["my.ckpt", "my_evaluation_fog.csv", "my_evaluation_fog.json"]
+    main.main(["--evaluate", run, "-c", "fog", "--baseline", path])
+    assert read_json(run + "/evaluation_fog.json")["corruption_error"]["mean"] == 1
+
+
+@pytest.mark.parametrize("argv, message", [
+    (["--evaluate", "nowhere"], "--evaluate nowhere: no such run or checkpoint"),
+    (["--evaluate", "EMPTY"], "no run with a config.json is there"),
+    (["--evaluate", "RUN", "-m", "wideresnet"], "--model wideresnet: RUN is of wideresnet10"),
+    (["--evaluate", "RUN", "-d", "photos"], "--dataset photos: RUN is of cifar10"),
+    (["--evaluate", "RUN", "-d", "cifar10", "photos"], "--dataset: takes one value with --evaluate"),
+    (["--evaluate", "RUN", "--lr", "0.1"], "--lr: has no effect with --evaluate"),
+    (["--evaluate", "RUN", "--method", "erm"], "--method: has no effect with --evaluate"),
+    (["--evaluate", "RUN", "--resume", "RUN"], "--resume: has no effect with --evaluate"),
+    (["--evaluate", "RUN/split.csv"], "RUN/split.csv: damaged or not a checkpoint"),
+    (["--evaluate", "RUN", "--data_dir", "EMPTY/file"], "cifar10 is not in "),
+    (["--baseline", "RUN"], "--baseline: is what --evaluate compares with"),
+    (["--evaluate", "RUN", "--baseline", "nowhere"], "--baseline nowhere: no such run"),
+    (["--evaluate", "RUN", "--baseline", "RUN/results.json"], "--baseline RUN/results.json: not an evaluation"),
+    (["--evaluate", "RUN", "--baseline", "RUN/log.txt"], "RUN/log.txt: damaged or not a checkpoint"),
+    (["--evaluate", "RUN", "--baseline", "COMMON", "-c", "spatter"], "lacks spatter"),
+    (["--evaluate", "RUN", "--baseline", "OTHER"], "is of cifar100, not of cifar10"),
+    (["--evaluate", "RUN", "--baseline", "IMAGES"], "was evaluated on other test images"),
+    (["--evaluate", "RUN", "--baseline", "PERFECT"], "makes no error under fog"),
+    (["--evaluate", "RUN", "--baseline", "LIST"], "not an evaluation"),
+])
+def test_bad_input_is_one_line(run, common, tmp_path, capsys, monkeypatch, argv, message):
+    monkeypatch.setattr("dataset.cifar.URL", "http://127.0.0.1:9/")  # nothing listens there
+    os.mkdir(tmp_path / "empty")
+    (tmp_path / "empty" / "file").touch()
+    record = read_json(common + "/evaluation_common.json")
+    fog = {**record["corrupted"]["fog"], "accuracy": [1] * 5}
+    places = {"RUN": run, "EMPTY": str(tmp_path / "empty"), "COMMON": common + "/evaluation_common.json"}
+    for name, value in {"OTHER": {**record, "dataset": "cifar100"}, "IMAGES": {**record, "test_sha256": "0"},
+                        "PERFECT": {**record, "corrupted": {**record["corrupted"], "fog": fog}}, "LIST": []}.items():
+        places[name] = str(tmp_path / f"{name}.json")
+        (tmp_path / f"{name}.json").write_text(json.dumps(value))
+
+    def placed(text):
+        return next((text.replace(word, path) for word, path in places.items() if word in text), text)
+    before = contents(run)
+    assert placed(message) in fails(capsys, *map(placed, argv))
+    assert contents(run) == before
+
+
+def test_a_damaged_array_is_named_before_anything_is_evaluated(run, cifar_dir, tmp_path, capsys):
+    copy = str(shutil.copytree(cifar_dir, tmp_path / "data"))
+    path = corrupted_path(copy, SOURCES["cifar10"](copy), "test", 5, "gaussian_noise")
+    os.truncate(path, 1000)
+    assert fails(capsys, "--evaluate", run, "--data_dir", copy).startswith(f"{path}: truncated")
+
+
+def test_a_network_that_gives_no_numbers_is_named(run, cifar_dir, capsys):
+    network = create_model("wideresnet10", 10)
+    network.fc.bias.set_data(ms.Tensor(np.full(10, np.nan, np.float32)))
+    ms.save_checkpoint(network, run + "/astray.ckpt", crc_check=True)
+    with pytest.raises(SystemExit) as stop:
+        main.main(["--evaluate", run + "/astray.ckpt", "-c", "fog"])
+    assert stop.value.code == 2 and "astray.ckpt: gives numbers that are not finite" in capsys.readouterr().err
+    assert not [name for name in os.listdir(run) if "evaluation" in name]
+
+
+def test_names_of_sets():
+    assert evaluation.name_of_set(SETS["all"]) == ("all", "all (19 corruptions)")
+    assert evaluation.name_of_set(list(reversed(COMMON))) == ("common", "common (15 corruptions)")
+    assert evaluation.name_of_set(["fog"]) == ("fog", "fog (1 corruption)")
+    assert evaluation.name_of_set(["snow", "fog"]) == ("snow+fog", "snow, fog (2 corruptions)")
+
+
+def test_a_record_has_the_corruption_error_only_with_a_baseline():
+    record = as_record({}, Scores(1, 0, 0), {"fog": [Scores(0.5, 1, 0)] * 5})
+    assert "corruption_error" not in record and record["corrupted"]["fog"]["accuracy"] == (0.5,) * 5

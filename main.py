@@ -86,7 +86,8 @@ def train(args, given):
         device = set_up_device(args.device_target)
         data = load(args)
         if args.resume is None:
-            folder = stack.enter_context(RunFolder(new_folder(args.log_dir, settings.folder_name(args.desc, args.num_severity))))
+            name = settings.folder_name(args.desc, args.num_severity)
+            folder = stack.enter_context(RunFolder(new_folder(args.log_dir, name)))
             begin(folder, data, vars(args), given, device)
         folder.log(counts_table(data.split))
         run(settings, data, folder)

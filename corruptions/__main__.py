@@ -160,7 +160,7 @@ def parse_args(argv):
             command.add_argument("--backend", choices=("numpy", "wand"), default="numpy",
                                  help="who does the motion blur of motion_blur and snow; wand is ImageMagick")
         if command is not picture:
-            command.add_argument("--workers", type=cli.workers, default=len(cli.processors()),
+            command.add_argument("--workers", type=cli.workers, default=cli.processors(),
                                  help="processes, at most one a processor; does not change the result")
             command.add_argument("--show_progress", action="store_true",
                                  help="show the progress bar even where the output is not a terminal")

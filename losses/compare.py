@@ -178,7 +178,7 @@ def _side_by_side(planned, values, paths, waiting, load, device, jobs, program, 
             begin(folder, load(values[k]), values[k], planned[k].given, device)
     def carry_out(k):
         _announce(k + 1, len(planned), planned[k], values[k], clock)
-        workers = planned[k].given.get("num_workers", max(1, len(cli.processors()) // jobs))
+        workers = planned[k].given.get("num_workers", max(1, cli.processors() // jobs))
         ended = subprocess.run([sys.executable, program, "--resume", paths[k], "--num_workers", str(workers)],
                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
         clock.end(k)

@@ -90,13 +90,13 @@ def _number(kind, accepts, requirement):
 
 
 def processors():
-    """Numbers of the processors that this process may use."""
-    return sorted(os.sched_getaffinity(0))
+    """Number of processors that this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def workers(text):
     """A number of workers, at least 1; never more than there are processors, which is said where more are asked for."""
-    asked, most = positive_int(text), len(processors())
+    asked, most = positive_int(text), processors()
     if asked > most:
         print(f"warning: {asked} workers are more than the processors here; {most} are used", file=sys.stderr)
     return min(asked, most)
@@ -152,7 +152,7 @@ def add_data_arguments(parser, datasets, corruptions, corruption_sets=None):
                         help="folder that holds the data sets")
     parser.add_argument("--seed", type=seed, default=0, **several,
                         help="seed of the split, the initial weights and the batches")
-    parser.add_argument("--num_workers", type=workers, default=min(4, len(processors())),
+    parser.add_argument("--num_workers", type=workers, default=min(4, processors()),
                         help="workers that read and corrupt images, at most one a processor; does not change the "
                              "result")
     parser.add_argument("--show_progress", action="store_true",

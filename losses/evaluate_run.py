@@ -14,7 +14,6 @@ from dataset import SOURCES
 from dataset.corrupted import corrupted_images
 from dataset.pipeline import array_by_array
 from dataset.source import Source
-from losses.evaluation import EvaluationStep
 from models import MODELS, create_model
 from utils.cli import require_writable_folder
 from utils.errors import UserError
@@ -198,7 +197,7 @@ def evaluate_network(trained, model, test, baseline=None):
              "checkpoint_sha256": trained.sha256, "epochs": epochs}
     print(heading(about, test.names, baseline), flush=True)
     found = {}
-    for name, rows in scores_by_corruption(EvaluationStep(network), test):
+    for name, rows in scores_by_corruption(network, test):
         if not all(np.isfinite(one.nll) for one in rows):
             raise UserError(f"{trained.checkpoint}: gives numbers that are not finite; name a checkpoint of before the "
                             "training went astray")
@@ -212,14 +211,14 @@ def evaluate_network(trained, model, test, baseline=None):
     return record
 
 
-def scores_by_corruption(step, test):
+def scores_by_corruption(network, test):
     """Yield each key of `test.images` with the list of `Scores` of its arrays, as soon as they are done."""
     arrays = [images for several in test.images.values() for images in several]
     labels = test.source.labels["test"]
     streams = array_by_array(arrays, labels, test.source.mean, test.source.std, test.batch_size, test.workers)
     with tqdm(total=len(arrays) * len(labels), desc="evaluating", unit=" images", leave=False,
               disable=False if test.show_progress else None) as bar:
-        found = evaluate_arrays(step, (counted(stream, bar) for stream in streams))
+        found = evaluate_arrays(network, (counted(stream, bar) for stream in streams))
         for name, several in test.images.items():
             yield name, [next(found) for _ in several]
 

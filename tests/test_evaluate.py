@@ -203,12 +203,13 @@ def test_a_checkpoint_without_settings_is_what_the_command_line_says(run, cifar_
     (["--evaluate", "RUN", "--lr", "0.1"], "--lr: has no effect with --evaluate"),
     (["--evaluate", "RUN", "--method", "erm"], "--method: has no effect with --evaluate"),
     (["--evaluate", "RUN", "--resume", "RUN"], "--resume: has no effect with --evaluate"),
-    (["--evaluate", "RUN/split.csv"], "RUN/split.csv: damaged or not a checkpoint"),
+    (["--evaluate", "RUN/split.csv"], "--evaluate RUN/split.csv: no such run or checkpoint"),
+    (["--evaluate", "EMPTY/bad.ckpt", "-m", "wideresnet10", "-d", "photos"], "bad.ckpt: damaged or not a checkpoint"),
     (["--evaluate", "RUN", "--data_dir", "EMPTY/file"], "cifar10 is not in "),
     (["--baseline", "RUN"], "--baseline: is what --evaluate compares with"),
     (["--evaluate", "RUN", "--baseline", "nowhere"], "--baseline nowhere: no such run"),
     (["--evaluate", "RUN", "--baseline", "RUN/results.json"], "--baseline RUN/results.json: not an evaluation"),
-    (["--evaluate", "RUN", "--baseline", "RUN/log.txt"], "RUN/log.txt: damaged or not a checkpoint"),
+    (["--evaluate", "RUN", "--baseline", "RUN/log.txt"], "--baseline RUN/log.txt: no such run or checkpoint"),
     (["--evaluate", "RUN", "--baseline", "COMMON", "-c", "spatter"], "lacks spatter"),
     (["--evaluate", "RUN", "--baseline", "OTHER"], "is of cifar100, not of cifar10"),
     (["--evaluate", "RUN", "--baseline", "IMAGES"], "was evaluated on other test images"),
@@ -218,7 +219,8 @@ def test_a_checkpoint_without_settings_is_what_the_command_line_says(run, cifar_
 def test_bad_input_is_one_line(run, common, tmp_path, capsys, monkeypatch, argv, message):
     monkeypatch.setattr("dataset.cifar.URL", "http://127.0.0.1:9/")  # nothing listens there
     os.mkdir(tmp_path / "empty")
-    (tmp_path / "empty" / "file").touch()
+    for name in ("file", "bad.ckpt"):
+        (tmp_path / "empty" / name).touch()
     record = read_json(common + "/evaluation_common.json")
     fog = {**record["corrupted"]["fog"], "accuracy": [1] * 5}
     places = {"RUN": run, "EMPTY": str(tmp_path / "empty"), "COMMON": common + "/evaluation_common.json"}

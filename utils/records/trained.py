@@ -77,7 +77,7 @@ def find_trained(flag, path):
             raise UserError(f"{flag} {path}: no run with a config.json is there; name a run's folder, LOG_DIR/NAME, or "
                             "a checkpoint")
         return Trained(path, path, newest_checkpoint(path), "", config)
-    if not os.path.isfile(path):
+    if not os.path.isfile(path) or not path.endswith(".ckpt"):
         raise UserError(f"{flag} {path}: no such run or checkpoint; name a run's folder, LOG_DIR/NAME, or a .ckpt file")
     folder, name = os.path.dirname(path) or ".", os.path.basename(path)
     return Trained(path, folder, path, os.path.splitext(name)[0] + "_", _config(folder))

@@ -355,6 +355,7 @@ def check_found(folder, name, column, test):
         assert int(row["images"]) == len(own) and int(row[column]) == sum(own)
 
 
+@pytest.mark.slow
 def test_eiil_stopped_after_stage_one_does_not_train_it_again(cifar_dir, tmp_path, monkeypatch):
     options = ["--method", "eiil", "--save_last", "--total_epoch", "2", "--stage_one_epochs", "2", "--irm_anneal", "1"]
     main.main(arguments(cifar_dir, tmp_path / "whole", *options))

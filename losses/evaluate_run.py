@@ -107,6 +107,7 @@ def evaluate_run(path, corruptions=COMMON, baseline=None, model=None, dataset=No
     test = load_evaluation_set(dataset, data_dir or trained.config.get("data_dir", os.path.abspath("./data")),
                                corruptions, eval_batch_size or trained.config.get("eval_batch_size", 128), num_workers,
                                show_progress)
+    load_checkpoint(create_model(model, test.source.classes), trained.checkpoint)  # to find a wrong one now
     relative_to = None if baseline is None else load_baseline(baseline, reference, model, test)
     return evaluate_network(trained, model, test, relative_to)
 

@@ -186,7 +186,9 @@ def test_a_checkpoint_without_settings_is_what_the_command_line_says(run, cifar_
     path = str(shutil.copy(run + "/last_model.ckpt", tmp_path / "alone" / "my.ckpt"))
     what = ["--data_dir", cifar_dir, "-c", "fog", "--eval_batch_size", "25"]
     assert fails(capsys, "--evaluate", path, *what).startswith(f"{path}: no config.json beside it says what it is")
-    assert "is of another network" in fails(capsys, "--evaluate", path, *what, "-m", "wideresnet", "-d", "cifar10")
+    assert "is of another network" in fails(capsys, "--evaluate", path, *what, "-m", "wideresnet", "-d", "cifar10",
+                                            "--baseline", run)  # found before the baseline is evaluated
+    assert not os.path.exists(run + "/evaluation_fog.json")
     assert not os.path.exists(tmp_path / "alone" / "my_evaluation_fog.json")
     main.main(["--evaluate", path, *what, "-m", "wideresnet10", "-d", "cifar10"])
     assert sorted(os.listdir(tmp_path / "alone")) == ["my.ckpt", "my_evaluation_fog.csv", "my_evaluation_fog.json"]

@@ -12,7 +12,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Shows the default of every option that has one."""
 
     def _get_help_string(self, action):
-        has_default = action.default is not None and action.default is not False
+        has_default = action.default is not None and action.default is not False and action.default != []
         return super()._get_help_string(action) if has_default else action.help
 
 

@@ -64,18 +64,17 @@ def compare(planned, values, folder, load, device, jobs, program):
             failures = _one_by_one(planned, values, paths, waiting, load, device, clock)
         else:
             failures = _side_by_side(planned, values, paths, waiting, load, device, jobs, program, clock)
-        rows = {}
+        rows, records = {}, []
         for k, (one, settings) in enumerate(zip(planned, values, strict=True)):
             setting = tuple(settings[option] for option in SETTING)
             row = rows.setdefault((setting, one.name), Row(setting, one.name, {}, {}))
             if k in failures:
                 row.failures[settings["seed"]] = failures[k]
             else:
-                row.accuracies[settings["seed"]] = read_json(os.path.join(paths[k], "results.json"))["test"]["accuracy"]
+                records.append(read_record(paths[k], one.name))
+                row.accuracies[settings["seed"]] = records[-1].results["test"]["accuracy"]
         print("\n" + write_comparison(folder, list(rows.values())))
-        drawn = _draw(folder, [read_record(path, one.name) for one, path in zip(planned, paths, strict=True)
-                               if is_finished(path)])
-        write_comparison_page(folder, list(rows.values()), drawn)
+        write_comparison_page(folder, list(rows.values()), _draw(folder, records))
         return not failures
 
 
@@ -176,6 +175,7 @@ def _side_by_side(planned, values, paths, waiting, load, device, jobs, program, 
     for k in waiting:  # so that they only have to go on, and find all images made
         with RunFolder(paths[k]) as folder:
             begin(folder, load(values[k]), values[k], planned[k].given, device)
+
     def carry_out(k):
         _announce(k + 1, len(planned), planned[k], values[k], clock)
         workers = planned[k].given.get("num_workers", max(1, cli.processors() // jobs))

@@ -52,13 +52,10 @@ def write_comparison(folder, rows):
     Returns:
         str: the tables as text.
     """
-    settings = {}
-    for row in rows:
-        settings.setdefault(row.setting, []).append(row)
     titles = _titles(rows)
     markdown, tex, text = [], [], []
-    for some in settings.values():
-        setting, cells = some[0].setting_title, _cells(some, len(titles))
+    for setting, some in _by_setting(rows).items():
+        cells = _cells(some, len(titles))
         markdown += [f"## {setting}", "", *_markdown(some, titles, cells), ""]
         tex += [f"% {setting}", *_tex(some, titles, cells), ""]
         text += [f"test accuracy in percent, {setting}", *_text(some, titles, cells), ""]
@@ -81,11 +78,8 @@ def write_comparison_page(folder, rows, drawn):
         rows (list of Row): in their order.
         drawn (dict): caption to SVG file of its figures.
     """
-    settings = {}
-    for row in rows:
-        settings.setdefault(row.setting_title, []).append(row)
     titles, parts = _titles(rows), []
-    for setting, some in settings.items():
+    for setting, some in _by_setting(rows).items():
         cells = _cells(some, len(titles))
         texts = [[row.name, *(_number(cell, " ± ") for cell in line)] for row, line in zip(some, cells, strict=True)]
         places = {(i, j + 1): cell for i, line in enumerate(cells) for j, cell in enumerate(line) if cell}
@@ -97,6 +91,14 @@ def write_comparison_page(folder, rows, drawn):
         header = ["method", "seed", "data", "reason"]
         parts += [page.heading("Runs that failed"), page.table(header, failed, "settings")]
     page.write_page(folder, "Comparison", [*parts, page.heading("Figures"), page.figures(drawn)])
+
+
+def _by_setting(rows):
+    """The rows of each setting, by its title."""
+    settings = {}
+    for row in rows:
+        settings.setdefault(row.setting_title, []).append(row)
+    return settings
 
 
 def _titles(rows):

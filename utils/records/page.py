@@ -4,7 +4,7 @@ import html
 import os
 import string
 
-from utils.files import read_json, replacing
+from utils.files import replacing
 
 TEMPLATE = os.path.join(os.path.dirname(__file__), "page.html")
 
@@ -69,9 +69,8 @@ def figures(paths):
     return f'<div class="figures">{"".join(parts)}</div>'
 
 
-def settings_table(path):
-    """The settings in a `config.json`: those that were asked for, and all of them to be unfolded."""
-    config = read_json(path)
-    given = config.pop("given", {})
+def settings_table(config):
+    """The content of a `config.json`: the settings that were asked for, and all of them to be unfolded."""
+    given, others = config.get("given", {}), {option: config[option] for option in config if option != "given"}
     return (table(["option", "value"], sorted(given.items()), "settings") +
-            details("all settings", table(["option", "value"], sorted(config.items()), "settings")))
+            details("all settings", table(["option", "value"], sorted(others.items()), "settings")))

@@ -29,11 +29,16 @@ class Cost:
             file.write("5")  # the largest memory counts from now on
         self._before = resumed and read_json(path) or {"seconds": 0, "peak_memory_gib": 0}
 
+    @property
+    def session_seconds(self):
+        """Duration of this session alone."""
+        return time.monotonic() - self._started
+
     def so_far(self):
         """`seconds`, and `peak_memory_gib`, the largest resident memory."""
         with open("/proc/self/status", encoding="ascii") as file:
             memory = next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) / 2 ** 20
-        return {"seconds": round(self._before["seconds"] + time.monotonic() - self._started, 1),
+        return {"seconds": round(self._before["seconds"] + self.session_seconds, 1),
                 "peak_memory_gib": round(max(self._before["peak_memory_gib"], memory), 2)}
 
     def save(self):
@@ -94,8 +99,7 @@ def write_run_page(path, title, results):
         [(_, figure)] = training([Record(path, title, config, results)])
         save(figure, os.path.join(path, "training"))
         drawn["training, of the logged batches"] = os.path.join(path, "training.svg")
-        parts = [page.heading("Settings that were asked for"),
-                 page.settings_table(os.path.join(path, "config.json"))]
+        parts = [page.heading("Settings that were asked for"), page.settings_table(config)]
     test, validation = results["test"], results["val"]
     rows = [[s, results["train_images"][s], f"{100 * test['accuracy'][s]:.2f}", f"{test['loss'][s]:.4f}",
              f"{100 * validation['accuracy'][s]:.2f}"] for s in range(len(test["accuracy"]))]

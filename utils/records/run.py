@@ -1,6 +1,4 @@
 """The records of a run that is under way, written in an order that lets a run that is killed go on."""
-import time
-
 import numpy as np
 
 from utils.records.checkpoint import Checkpoints, load_checkpoint, newest_checkpoint
@@ -30,7 +28,6 @@ class RunRecords:
         checkpoint = newest_checkpoint(folder.path)
         self.start = load_checkpoint(step, checkpoint) if checkpoint else 0
         self.cost = Cost(folder.file("cost.json"), self.start > 0)
-        self.session = time.monotonic()
         self.train_log = TrainLog(folder.file("train.csv"), num_severity, self.start, environments)
         self.evaluation_logs = {part: EvaluationLog(folder, part, num_severity, self.start) for part in ("val", "test")}
         self.checkpoints = Checkpoints(folder.path, save_step, save_last)
@@ -63,7 +60,7 @@ class RunRecords:
             mean = np.mean([result.accuracy for result in results["val"]])
             is_best = self.save_best and mean > self.best
             self.best = max(self.best, mean)
-        left = (time.monotonic() - self.session) / (epoch + 1 - self.start) * (total_epoch - epoch - 1)
+        left = self.cost.session_seconds / (epoch + 1 - self.start) * (total_epoch - epoch - 1)
         message += f"  {self.cost.so_far()['seconds']:.0f} s"
         self.folder.log(f"{message}, {duration(left)} left" if left else message)
         if self.checkpoints.due(epoch, is_best):

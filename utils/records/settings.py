@@ -1,10 +1,9 @@
 """The settings of a run, `config.json` in its folder."""
-import json
 import os
 
 from utils.device import MINDSPORE_VERSION
 from utils.errors import UserError
-from utils.files import write_json
+from utils.files import read_json, write_json
 
 # What may differ when a run is resumed, because results do not depend on it.
 FREE_OPTIONS = ("resume", "data_dir", "num_workers", "show_progress", "device_target")
@@ -31,12 +30,9 @@ def resumed_settings(folder, defaults, given):
     Raises:
         UserError: there is no run, or a given option differs from the run's.
     """
-    try:
-        with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
-            config = json.load(file)
-    except (OSError, ValueError) as error:
-        raise UserError(f"--resume {folder}: no run with a config.json is there; name a run's folder, LOG_DIR/NAME"
-                        ) from error
+    config = read_json(os.path.join(folder, "config.json"))
+    if config is None:
+        raise UserError(f"--resume {folder}: no run with a config.json is there; name a run's folder, LOG_DIR/NAME")
     first_given = config.pop("given", {})  # some are rewritten before they are used
     for option, value in given.items():
         if option in FREE_OPTIONS:

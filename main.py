@@ -60,8 +60,8 @@ def load(args, load_images=load_images):
         UserError: something is missing or damaged, or the options do not go with the data.
     """
     data = load_data(args.dataset, args.data_dir, args.corruption, args.num_severity, args.seed,
-                     getattr(args, "num_per_class", None), args.split, args.num_workers, args.show_progress,
-                     load_images)
+                     getattr(args, "num_per_class", None), args.val_per_class, args.split, args.num_workers,
+                     args.show_progress, load_images)
     images = sum(data.split.counts)
     if args.batch_size > images:
         raise UserError(f"-b {args.batch_size}: the training set has only {images} images; give a smaller batch or a "

@@ -79,12 +79,12 @@ def load_images(dataset, data_dir, corruption, num_severity, workers=1, show_pro
     return source, load_corrupted(data_dir, source, corruption, num_severity, workers, show_progress)
 
 
-def load_data(dataset, data_dir, corruption, num_severity, seed, num_per_class=None, split=None, workers=1,
-              show_progress=False, load=load_images):
+def load_data(dataset, data_dir, corruption, num_severity, seed, num_per_class=None, val_per_class=None, split=None,
+              workers=1, show_progress=False, load=load_images):
     """Load the images, and choose who is corrupted how much.
 
     Args:
-        seed, num_per_class: of the split, as `choose_split` takes them.
+        seed, num_per_class, val_per_class: of the split, as `choose_split` takes them.
         split (str or None): table of a split to read instead.
         load (callable): loads the images, in place of `load_images`.
         Others as of `load_images`.
@@ -95,8 +95,10 @@ def load_data(dataset, data_dir, corruption, num_severity, seed, num_per_class=N
     Raises:
         UserError: something is missing or damaged, or does not fit.
     """
-    if split is not None and num_per_class is not None:
-        raise UserError(f"-n {num_per_class}: the table {split} says how many images there are; leave out -n, or "
-                        "--split")
+    for flag, number in (("-n", num_per_class), ("--val_per_class", val_per_class)):
+        if split is not None and number is not None:
+            raise UserError(f"{flag} {number}: the table {split} says how many images there are; leave out {flag}, or "
+                            "--split")
     source, images = load(dataset, data_dir, corruption, num_severity, workers, show_progress)
-    return Data(source, choose_split(source.labels["train"], num_severity, seed, num_per_class, split), images)
+    return Data(source, choose_split(source.labels["train"], num_severity, seed, num_per_class, split, val_per_class),
+                images)

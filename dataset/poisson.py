@@ -8,7 +8,7 @@ import numpy as np
 from utils.errors import UserError
 from utils.files import write_csv
 
-VALIDATION = "validation"
+VALIDATION, UNUSED = "validation", "unused"
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Split:
 
     Attributes:
         train (list of numpy.ndarray): for each severity s = 0, 1, ... the int64 indices of its training images.
-        validation (numpy.ndarray): int64 indices of the images left over, rising.
+        validation (numpy.ndarray): int64 indices of the validation images, rising: what is left over, or some of it.
     """
 
     train: list[np.ndarray]
@@ -62,7 +62,7 @@ def default_num_per_class(labels):
     return int(np.bincount(labels).min() * 4 // 5)
 
 
-def poisson_split(labels, num_per_class, num_severity, seed):
+def poisson_split(labels, num_per_class, num_severity, seed, val_per_class=None):
     """Draw K images of every class and share them out over the severities; the rest is for validation.
 
     The draws are those that the release makes after `numpy.random.seed(seed)`.
@@ -72,12 +72,13 @@ def poisson_split(labels, num_per_class, num_severity, seed):
         num_per_class (int): K.
         num_severity (int): number of severities, the clean one included.
         seed (int): seed of the draw.
+        val_per_class (int or None): validation images of a class, drawn from the rest; None takes the rest.
 
     Returns:
         Split
 
     Raises:
-        UserError: K is larger than the smallest class.
+        UserError: K is larger than the smallest class, or not enough is left over.
     """
     smallest = int(np.bincount(labels).min())
     if num_per_class > smallest:
@@ -91,16 +92,26 @@ def poisson_split(labels, num_per_class, num_severity, seed):
         for indices, part in zip(train, np.split(chosen, bounds), strict=False):  # the last part is the rest
             indices.append(part)
     train = [np.concatenate(indices) for indices in train]
-    used = np.zeros(len(labels), bool)
-    used[np.concatenate(train)] = True
-    return Split(train, np.flatnonzero(~used))
+    left = np.ones(len(labels), bool)
+    left[np.concatenate(train)] = False
+    validation = np.flatnonzero(left)
+    if val_per_class is not None:
+        fewest = int(np.bincount(labels[validation], minlength=labels.max() + 1).min())
+        if val_per_class > fewest:
+            raise UserError(f"--val_per_class {val_per_class}: only {fewest} images of a class are left for it; give at "
+                            "most that many, or a smaller -n")
+        validation = np.sort(np.concatenate([rng.choice(validation[labels[validation] == label], val_per_class,
+                                                        replace=False) for label in range(labels.max() + 1)]))
+    return Split(train, validation)
 
 
 def write_split(path, split, labels):
-    """Write a split as CSV: one line per image with its index, its label, and its severity or the word validation."""
-    severities = np.full(len(labels), VALIDATION, dtype=object)
+    """Write a split as CSV: one line per image with its index, its label, and its severity or the word validation, or
+    unused."""
+    severities = np.full(len(labels), UNUSED, dtype=object)
+    severities[split.validation] = VALIDATION
     severities[split.indices] = split.severities
-    order = np.concatenate([split.indices, split.validation])
+    order = np.concatenate([split.indices, split.validation, np.flatnonzero(severities == UNUSED)])
     write_csv(path, {"index": order, "label": labels[order], "severity": severities[order]})
 
 
@@ -123,7 +134,8 @@ def read_split(path, labels, num_severity):
             rows = list(csv.DictReader(file))
         indices = np.array([int(row["index"]) for row in rows], np.int64)
         stored = np.array([int(row["label"]) for row in rows])
-        severities = np.array([-1 if row["severity"] == VALIDATION else int(row["severity"]) for row in rows])
+        severities = np.array([{VALIDATION: -1, UNUSED: -2}.get(row["severity"]) or int(row["severity"])
+                               for row in rows])
     except OSError as error:
         raise UserError(f"--split {path}: {error.strerror}; make one with dataset/prepare_dataset.py") from error
     except (KeyError, TypeError, ValueError) as error:
@@ -137,7 +149,7 @@ def read_split(path, labels, num_severity):
     return Split([indices[severities == s] for s in range(num_severity)], indices[severities == -1])
 
 
-def choose_split(labels, num_severity, seed, num_per_class=None, path=None):
+def choose_split(labels, num_severity, seed, num_per_class=None, path=None, val_per_class=None):
     """The split that a command line asks for: read from a table, or drawn.
 
     Args:
@@ -146,6 +158,7 @@ def choose_split(labels, num_severity, seed, num_per_class=None, path=None):
         seed (int): seed of the draw.
         num_per_class (int or None): training images of a class; None takes `default_num_per_class`.
         path (str or None): the table to read instead of drawing.
+        val_per_class (int or None): as of `poisson_split`.
 
     Returns:
         Split
@@ -155,7 +168,7 @@ def choose_split(labels, num_severity, seed, num_per_class=None, path=None):
     """
     if path is not None:
         return read_split(path, labels, num_severity)
-    return poisson_split(labels, num_per_class or default_num_per_class(labels), num_severity, seed)
+    return poisson_split(labels, num_per_class or default_num_per_class(labels), num_severity, seed, val_per_class)
 
 
 def counts_table(split):

@@ -24,7 +24,8 @@ def main(argv=None):
     with one_line_errors(parser.prog):
         require_writable_folder("--output", os.path.dirname(os.path.abspath(args.output)))
         source = SOURCES[args.dataset](args.data_dir)
-        split = choose_split(source.labels["train"], args.num_severity, args.seed, getattr(args, "num_per_class", None))
+        split = choose_split(source.labels["train"], args.num_severity, args.seed, getattr(args, "num_per_class", None),
+                             val_per_class=args.val_per_class)
         if split.empty:
             print(f"warning: no training image has severity {', '.join(map(str, split.empty))}; a larger -n gives some",
                   file=sys.stderr)

@@ -54,6 +54,20 @@ def test_split_is_read_back(tmp_path):
         read_split(path, labels, 3)
 
 
+def test_validation_can_be_capped(tmp_path):
+    labels = np.random.RandomState(3).randint(0, 4, 400)
+    whole, capped = poisson_split(labels, 60, 6, seed=5), poisson_split(labels, 60, 6, seed=5, val_per_class=7)
+    np.testing.assert_array_equal(capped.indices, whole.indices)
+    assert set(capped.validation) < set(whole.validation)
+    assert np.bincount(labels[capped.validation]).tolist() == [7] * 4
+    write_split(str(tmp_path / "split.csv"), capped, labels)
+    again = read_split(str(tmp_path / "split.csv"), labels, 6)
+    np.testing.assert_array_equal(again.validation, capped.validation)
+    np.testing.assert_array_equal(again.indices, capped.indices)
+    with pytest.raises(UserError, match="--val_per_class 400: only .* images of a class are left for it"):
+        poisson_split(labels, 60, 6, seed=5, val_per_class=400)
+
+
 def test_photos_have_no_pixel_in_train_and_test():
     source = SOURCES["photos"](None)
     assert source.images["train"].shape == (5000, 32, 32, 3)

@@ -146,6 +146,8 @@ def add_data_arguments(parser, datasets, corruptions, corruption_sets=None):
     parser.add_argument("-n", "--num_per_class", type=positive_int, default=argparse.SUPPRESS,
                         help="training images of each class, all severities together (default: 4/5 of the smallest "
                              "class, which is 4000 for CIFAR-10 and 400 for CIFAR-100)")
+    parser.add_argument("--val_per_class", type=positive_int, default=None, metavar="N",
+                        help="validation images of each class (default: all that -n leaves over)")
     parser.add_argument("--num_severity", type=num_severity, default=6,
                         help="number of distributions, the clean one included: 6 means severities 0 to 5")
     parser.add_argument("--data_dir", type=os.path.abspath, default="./data",

@@ -42,5 +42,5 @@ def resumed_settings(folder, defaults, given):
                             "a new run without --resume")
     config["split"] = os.path.join(folder, "split.csv")
     settings = {**defaults, **config}
-    settings.pop("num_per_class", None)  # the split has it
-    return settings
+    settings.pop("num_per_class", None)  # the split has both
+    return {**settings, "val_per_class": None}

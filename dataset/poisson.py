@@ -98,8 +98,8 @@ def poisson_split(labels, num_per_class, num_severity, seed, val_per_class=None)
     if val_per_class is not None:
         fewest = int(np.bincount(labels[validation], minlength=labels.max() + 1).min())
         if val_per_class > fewest:
-            raise UserError(f"--val_per_class {val_per_class}: only {fewest} images of a class are left for it; give at "
-                            "most that many, or a smaller -n")
+            raise UserError(f"--val_per_class {val_per_class}: only {fewest} images of a class are left for that; "
+                            "give at most that many, or a smaller -n")
         validation = np.sort(np.concatenate([rng.choice(validation[labels[validation] == label], val_per_class,
                                                         replace=False) for label in range(labels.max() + 1)]))
     return Split(train, validation)

@@ -64,7 +64,7 @@ def test_validation_can_be_capped(tmp_path):
     again = read_split(str(tmp_path / "split.csv"), labels, 6)
     np.testing.assert_array_equal(again.validation, capped.validation)
     np.testing.assert_array_equal(again.indices, capped.indices)
-    with pytest.raises(UserError, match="--val_per_class 400: only .* images of a class are left for it"):
+    with pytest.raises(UserError, match="--val_per_class 400: only .* images of a class are left for that"):
         poisson_split(labels, 60, 6, seed=5, val_per_class=400)
 
 

@@ -7,6 +7,7 @@ import itertools
 import mmap
 import os
 
+import mindspore as ms
 import mindspore.dataset as ds
 import numpy as np
 
@@ -136,6 +137,24 @@ class EvaluationBatches:
         filled = np.resize(np.arange(len(chosen)), self.batch_size)  # each image is read, or made, once
         images, labels = self.images[chosen][filled], self.labels[chosen][filled]
         return normalise(images, self.mean, self.std), labels, np.int32(len(chosen))
+
+
+def held_batches(images, source, number, batch_size):
+    """Batches of test images, held in memory to be used several times.
+
+    Args:
+        images (numpy.ndarray or dataset.corrupted.MadeImages): the test images at some severity, uint8 (N, H, W, 3).
+        source (Source): of the images.
+        number (int or None): how many, spread evenly over all N; all of them where that is None or more than N.
+        batch_size (int): images in a batch, as of `EvaluationBatches`.
+
+    Returns:
+        list: tuples of tensors, as `EvaluationBatches` gives arrays.
+    """
+    labels = source.labels["test"]
+    chosen = np.linspace(0, len(labels) - 1, min(number or len(labels), len(labels))).round().astype(int)
+    batches = EvaluationBatches(images, labels, chosen, source.mean, source.std, batch_size)
+    return [tuple(map(ms.Tensor, batches[k])) for k in range(len(batches))]
 
 
 class Chain:

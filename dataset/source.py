@@ -1,5 +1,7 @@
 """What every data set gives: clean images, labels, and the constants that go with them."""
+import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -23,3 +25,10 @@ class Source:
     labels: dict[str, np.ndarray]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+
+    @cached_property
+    def test_sha256(self):
+        """Hash of the test images and labels."""
+        content = hashlib.sha256(np.ascontiguousarray(self.images["test"]))
+        content.update(self.labels["test"].tobytes())
+        return content.hexdigest()

@@ -6,7 +6,7 @@ import sys
 import time
 
 from losses.grid import SETTING
-from losses.run import Cells, RunSettings, begin, is_finished, run
+from losses.run import Cells, RunSettings, begin, run
 from utils import cli
 from utils.errors import UserError
 from utils.figures.severity import accuracy
@@ -15,7 +15,7 @@ from utils.files import locked, read_json, write_json
 from utils.records.comparison import Row, write_comparison, write_comparison_page
 from utils.records.logs import RunFolder
 from utils.records.reading import read_record
-from utils.records.report import duration
+from utils.records.report import duration, is_finished
 from utils.records.settings import FREE_OPTIONS, resumed_settings
 
 PLAN = "comparison.json"

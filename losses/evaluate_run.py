@@ -1,7 +1,6 @@
 """A trained network under many corruptions, from a run's folder or a checkpoint to its records. It stands beside the
 run, whose settings say which network and data they were.
 """
-import hashlib
 import os
 import sys
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from utils.records.evaluation import (
     stored_evaluation,
     write_evaluation,
 )
+from utils.records.report import run_title, write_run_page
 from utils.records.trained import find_trained
 
 # The options of main.py that have an effect here.
@@ -57,14 +57,12 @@ class EvaluationSet:
     Attributes:
         source (Source): the data set.
         images (dict): `CLEAN` to a list of the clean images, each corruption to a list over severities 1 to 5.
-        sha256 (str): hash of the clean test images and labels.
         batch_size, workers (int): images in a batch, threads that read or make images; do not change the result.
         show_progress (bool): show the progress bar even where the output is no terminal.
     """
 
     source: Source
     images: dict
-    sha256: str
     batch_size: int
     workers: int
     show_progress: bool
@@ -120,9 +118,7 @@ def load_evaluation_set(dataset, data_dir, corruptions, batch_size, workers, sho
     for name in dict.fromkeys([*COMMON, *CORRUPTIONS]):  # the published order
         if name in chosen:
             images[name] = corrupted_images(data_dir, source, "test", name)
-    content = hashlib.sha256(np.ascontiguousarray(source.images["test"]))
-    content.update(source.labels["test"].tobytes())
-    return EvaluationSet(source, images, content.hexdigest(), batch_size, workers, show_progress)
+    return EvaluationSet(source, images, batch_size, workers, show_progress)
 
 
 def name_of_set(names):
@@ -157,10 +153,10 @@ def load_baseline(path, reference, model, test):
         UserError: it cannot be evaluated, or its evaluation is of other images or corruptions.
     """
     if isinstance(reference, dict):
-        if reference.get("test_sha256", test.sha256) != test.sha256:
+        if reference.get("test_sha256", test.source.test_sha256) != test.source.test_sha256:
             raise UserError(f"--baseline {path}: was evaluated on other test images; name the run that it is of")
         return Baseline(path, reference, test.names)
-    record = stored_evaluation(reference, test.names, test.sha256)
+    record = stored_evaluation(reference, test.names, test.source.test_sha256)
     if record is None and reference.checkpoint is None:
         raise UserError(f"--baseline {path}: has neither a checkpoint nor an evaluation of {', '.join(test.names)} on "
                         "these test images; name another")
@@ -194,7 +190,7 @@ def evaluate_network(trained, model, test, baseline=None):
               "--save_last keeps the last", file=sys.stderr)
     tag, title = name_of_set(test.names)
     about = {"set": title, "dataset": test.source.name, "test_images": len(test.source.labels["test"]),
-             "test_sha256": test.sha256, "model": model, "checkpoint": os.path.basename(trained.checkpoint),
+             "test_sha256": test.source.test_sha256, "model": model, "checkpoint": os.path.basename(trained.checkpoint),
              "checkpoint_sha256": trained.sha256, "epochs": epochs}
     print(heading(about, test.names, baseline), flush=True)
     found = {}
@@ -208,6 +204,10 @@ def evaluate_network(trained, model, test, baseline=None):
     record = as_record(about, *found.pop(CLEAN), found, baseline)
     print(averages(record))
     write_evaluation(trained.file(f"evaluation_{tag}"), record)
+    results = read_json(os.path.join(trained.path, "results.json"))
+    if results is not None:  # its page shows evaluations, too
+        about = (trained.config[option] for option in ("title", "dataset", "corruption"))
+        write_run_page(trained.path, run_title(*about), results)
     print(f"\nresults are in {trained.file(f'evaluation_{tag}')}.json and .csv")
     return record
 

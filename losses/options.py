@@ -5,6 +5,7 @@ from losses.methods import DATA, METHODS, OBJECTIVES, PERTURBATIONS, RECIPES, SA
 from losses.resolve import CHOICES, OPTIONS, resolve
 from utils import cli
 from utils.errors import UserError
+from utils.probes import IMAGES, RHO
 from utils.schedule import SCHEDULES
 
 
@@ -113,6 +114,15 @@ def add_run_arguments(parser):
     parser.add_argument("--record_norm", action="store_true",
                         help="measure the norm of the loss's gradient at each severity (gradnorm_k in the CSV files), "
                              "which makes evaluations take about four times as long")
+    parser.add_argument("--log_sharpness", type=cli.positive_int, default=None, metavar="N",
+                        help=f"measure after every N-th epoch, and after the last, how much the loss of {IMAGES} test "
+                             f"images of each severity rises within {RHO} of the weights (sharpness.csv)")
+    parser.add_argument("--tensorboard", action="store_true",
+                        help="write train.csv and the evaluations in TensorBoard's format, too, into the folder "
+                             "tensorboard of the run; tensorboard --logdir LOG_DIR shows them")
+    parser.add_argument("--keep_epochs", type=cli.non_negative_int, nargs="+", default=[], metavar="N",
+                        help="keep the checkpoints of after these epochs, counted from 0 as in the tables, besides "
+                             "those of --save_step")
     parser.add_argument("--save_step", type=cli.positive_int, default=50, metavar="N",
                         help="keep a checkpoint after the first epoch and every N-th after it")
     parser.add_argument("--save_last", action="store_true",
@@ -135,5 +145,8 @@ def resolve_arguments(args, given):
     if settings.batch_size % settings.num_sub_batches:
         raise UserError(f"--num_sub_batches {settings.num_sub_batches}: does not divide -b {settings.batch_size}; "
                         "give a divisor of the batch size")
+    late = [epoch for epoch in args.keep_epochs if epoch >= settings.total_epoch]
+    if late:
+        raise UserError(f"--keep_epochs {late[0]}: the last epoch is {settings.total_epoch - 1}; give none above that")
     vars(args).update(settings.flat())
     return settings

@@ -1,13 +1,16 @@
 """One run, from settings and data to a trained network, its records and its report; with a stage one where the method
 has one.
 """
+import contextlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 
 import mindspore.ops as ops
 import numpy as np
 
 from utils.device import device, set_seed
+from dataset.pipeline import held_batches
 from losses.create import build_step
 from losses.evaluation import EvaluationStep, GradientNorm
 from losses.methods import DATA
@@ -17,10 +20,10 @@ from losses.train import fit
 from losses.treatment import treatment
 from models import create_model
 from utils.evaluate import evaluate, predict
-from utils.files import read_json
+from utils.probes import IMAGES, RHO, sharpness
 from utils.records.checkpoint import load_checkpoint
 from utils.records.logs import RunFolder
-from utils.records.report import report_results
+from utils.records.report import is_finished, report_results, run_title
 from utils.records.run import RunRecords
 from utils.records.settings import write_settings
 from utils.schedule import SCHEDULES
@@ -37,7 +40,9 @@ class RunSettings:
         seed (int): of the initial weights, the batches and a noise.
         augment_data (bool): crop training images at random.
         eval_batch_size, eval_every (int): images in a batch of an evaluation; epochs from one to the next.
-        log_train, save_step, save_last, save_best: as of `RunRecords`.
+        log_train, save_step, save_last, save_best, keep_epochs: as of `RunRecords`.
+        log_sharpness (int or None): measure sharpness after every so many epochs.
+        tensorboard (bool): write TensorBoard's format, too.
         record_norm (bool): measure gradient norms.
         num_workers (int): threads that read images; does not change the result.
         show_progress (bool): show progress bars even where the output is no terminal.
@@ -55,6 +60,9 @@ class RunSettings:
     save_step: int = 50
     save_last: bool = False
     save_best: bool = False
+    keep_epochs: Sequence[int] = ()
+    log_sharpness: int | None = None
+    tensorboard: bool = False
     record_norm: bool = False
     num_workers: int = 1
     show_progress: bool = False
@@ -140,11 +148,6 @@ def begin(folder, data, values, given, device):
         write_settings(folder.file("config.json"), values, Settings.of(values).title, given, device)
 
 
-def is_finished(path):
-    """Whether the run in a folder has ended: its results are written last."""
-    return read_json(os.path.join(path, "results.json")) is not None
-
-
 def stage_one_logits(settings, data, folder):
     """Logits of the first model for the training images, each at its severity, float32 (n, K); the model is read from
     the option `stage_one`, or trained with ERM in the folder `stage_one` of the run.
@@ -154,7 +157,8 @@ def stage_one_logits(settings, data, folder):
         epochs = settings.method.options["stage_one_epochs"]
         erm = replace(settings.method, method="erm", objective="mean", perturbation="none", num_sub_batches=1,
                       total_epoch=epochs, options={})
-        first = replace(settings, method=erm, eval_every=epochs, save_last=True)
+        first = replace(settings, method=erm, eval_every=epochs, save_last=True, keep_epochs=(), log_sharpness=None,
+                        tensorboard=False)
         with RunFolder(folder.file("stage_one")) as first_folder:
             checkpoint = first_folder.file("last_model.ckpt")
             if not (is_finished(first_folder.path) and os.path.exists(checkpoint)):
@@ -180,28 +184,37 @@ def train(settings, data, folder, cells, **treated):
     environments = ENVIRONMENTS if DATA[method.data].sets_groups else 0
     num_groups = environments or data.num_severity
     network, step, evaluation, gradient_norm = cells.get(settings, data.source.classes, num_groups)
-    gradient_norm = gradient_norm if settings.record_norm else None
-    records = RunRecords(folder, step, data.num_severity, environments, settings.log_train, settings.save_step,
-                         settings.save_last, settings.save_best)
-
-    def evaluate_now():
-        return {part: evaluate(evaluation, data, part, settings.eval_batch_size, settings.num_workers, gradient_norm)
-                for part in ("val", "test")}
+    recorded_norm = gradient_norm if settings.record_norm else None
     images, weights = sum(data.split.counts), sum(weight.size for weight in network.trainable_params())
     batches = images // method.batch_size
-    folder.log(f"{method.title}: {method.objective} x {method.perturbation}, recipe {method.recipe}, "
-               f"{method.total_epoch} epochs of {batches} batches of {method.batch_size}\n"
-               f"{settings.model} with {weights:,} weights on {settings.dataset}, "
-               f"{settings.corruption.replace('_', ' ')}, {images:,} training images, device {device()}\n"
-               f"records go to {folder.path}")
-    if data.split.empty:
-        folder.log(f"no training image has severity {', '.join(map(str, data.split.empty))}; a larger -n gives some")
-    loader = data.train_batches(method.batch_size, range(batches * records.start, batches * method.total_epoch),
-                                settings.seed, settings.num_workers, crop=settings.augment_data,
-                                sampling=method.sampling, **treated)
-    results = fit(step, loader, batches, method.total_epoch,
-                  lambda epoch: SCHEDULES[method.schedule](method.lr, epoch, method.total_epoch), records,
-                  evaluate_now, settings.eval_every, weight_decay=method.weight_decay, gradient_norm=gradient_norm,
-                  show_progress=settings.show_progress)
-    report_results(folder, f"{method.title} on {settings.dataset}, {settings.corruption.replace('_', ' ')}",
-                   method.total_epoch, data.split, results, records.cost)
+
+    def evaluate_now():
+        return {part: evaluate(evaluation, data, part, settings.eval_batch_size, settings.num_workers, recorded_norm)
+                for part in ("val", "test")}
+
+    def measure_sharpness():
+        held = [held_batches(images, data.source, IMAGES, settings.eval_batch_size) for images in data.images["test"]]
+        number = min(IMAGES, len(data.source.labels["test"]))
+        return number, RHO, [sharpness(evaluation, gradient_norm, batches, RHO) for batches in held]
+    with contextlib.closing(RunRecords(
+            folder, step, data.num_severity, environments, settings.log_train, settings.save_step, settings.save_last,
+            settings.save_best, settings.keep_epochs, settings.log_sharpness is not None,
+            batches if settings.tensorboard else None)) as records:
+        folder.log(f"{method.title}: {method.objective} x {method.perturbation}, recipe {method.recipe}, "
+                   f"{method.total_epoch} epochs of {batches} batches of {method.batch_size}\n"
+                   f"{settings.model} with {weights:,} weights on {settings.dataset}, "
+                   f"{settings.corruption.replace('_', ' ')}, {images:,} training images, device {device()}\n"
+                   f"records go to {folder.path}")
+        if data.split.empty:
+            folder.log(f"no training image has severity {', '.join(map(str, data.split.empty))}; a larger -n gives "
+                       "some")
+        loader = data.train_batches(method.batch_size, range(batches * records.start, batches * method.total_epoch),
+                                    settings.seed, settings.num_workers, crop=settings.augment_data,
+                                    sampling=method.sampling, **treated)
+        results = fit(step, loader, batches, method.total_epoch,
+                      lambda epoch: SCHEDULES[method.schedule](method.lr, epoch, method.total_epoch), records,
+                      (evaluate_now, settings.eval_every), (measure_sharpness, settings.log_sharpness),
+                      weight_decay=method.weight_decay, gradient_norm=recorded_norm,
+                      show_progress=settings.show_progress)
+    report_results(folder, run_title(method.title, settings.dataset, settings.corruption), method.total_epoch,
+                   data.split, results, records.cost)

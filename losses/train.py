@@ -70,27 +70,32 @@ def note_pace(loader, steps, log):
         yield batch
 
 
-def fit(step, loader, batches, total_epoch, schedule, records, evaluate, eval_every=1, **epoch_options):
+def fit(step, loader, batches, total_epoch, schedule, records, evaluation, sharpness=(None, None), **epoch_options):
     """Train from the epoch that the records have come to up to the last, and evaluate.
 
     Args:
         step, loader, batches, records: as of `train_epoch`; the loader begins with the first batch that is to be taken.
         total_epoch (int): number of epochs, those done before included.
         schedule (callable): number of an epoch to its learning rate.
-        evaluate (callable): gives 'val' and 'test' to a list of `Result`.
-        eval_every (int): evaluate after every so many epochs, and after the last.
+        evaluation (tuple): callable that gives 'val' and 'test' to a list of `Result`; after how many epochs it is
+            called again, and after the last.
+        sharpness (tuple): callable that gives what `RunRecords.end_epoch` takes; when it is called, as above, or None.
         epoch_options: further arguments of `train_epoch`.
 
     Returns:
         dict: the last evaluation.
     """
+    def due(epoch, every):
+        return epoch + 1 == total_epoch or (epoch + 1) % every == 0
+    evaluate, eval_every = evaluation
+    measure_sharpness, sharpness_every = sharpness
     loader = note_pace(loader, batches * (total_epoch - records.start), records.folder.log)
     results = {}
     for epoch in range(records.start, total_epoch):
         rate = schedule(epoch)
         set_learning_rate(step.optimizer, rate)
         loss = train_epoch(step, loader, batches, epoch, records, **epoch_options)
-        is_evaluated = epoch + 1 == total_epoch or (epoch + 1) % eval_every == 0
-        results = evaluate() if is_evaluated else {}
-        records.end_epoch(epoch, total_epoch, batches, rate, loss, results)
+        results = evaluate() if due(epoch, eval_every) else {}
+        risen = measure_sharpness() if sharpness_every and due(epoch, sharpness_every) else None
+        records.end_epoch(epoch, total_epoch, batches, rate, loss, results, risen)
     return results or evaluate()  # all epochs were done when the run was killed

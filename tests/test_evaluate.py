@@ -2,6 +2,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 
 import mindspore as ms
@@ -93,10 +94,17 @@ def test_corrupted_images_are_scored(common, cifar_dir):
 
 
 def test_the_records_say_what_was_evaluated_and_nothing_else_changes(trained, common):
-    after = contents(common)
+    before, after = contents(trained), contents(common)
     record, table = after.pop("evaluation_common.json"), after.pop("evaluation_common.csv")
-    assert after == contents(trained)
+    old_page, page = before.pop("report.html").decode(), after.pop("report.html").decode()
+    assert after == before
     record = json.loads(record)
+    assert "Evaluation: common (15 corruptions)" in page and "Evaluation" not in old_page
+    for part in re.findall(r"<figure>.*?</figure>|<table class=.settings.>.*?</table>", old_page, re.DOTALL):
+        assert part in page
+    shown = re.search(r'<td data-title="corruption">fog</td>(.*?)</tr>', page, re.DOTALL).group(1)
+    accuracy = [100 * value for value in record["corrupted"]["fog"]["accuracy"]]
+    assert re.findall(r">([\d.]+)<", shown)[:6] == [f"{value:.2f}" for value in [*accuracy, np.mean(accuracy)]]
     assert {key: record[key] for key in ("set", "dataset", "model", "checkpoint", "epochs", "bins", "test_images")} == {
         "set": "common (15 corruptions)", "dataset": "cifar10", "model": "wideresnet10",
         "checkpoint": "last_model.ckpt", "epochs": 2, "bins": 15, "test_images": 50}

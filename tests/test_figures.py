@@ -33,7 +33,7 @@ def make_run(folder, name="erm", seed=0, accuracy=(0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
 
 
 def drawn(name, *folders):
-    [(_, figure)] = FIGURES[name](read_records(folders))
+    [(_, figure)] = FIGURES[name].draw(read_records(folders))
     lines = {line.get_label(): (line.get_xdata(), np.asarray(line.get_ydata(), float))
              for axes in figure.axes for line in axes.get_lines() if not line.get_label().startswith("_")}
     plt.close(figure)
@@ -46,7 +46,7 @@ def test_accuracy_is_the_mean_over_runs_of_one_name(tmp_path):
     lines = drawn("accuracy", *folders)
     np.testing.assert_allclose(lines["erm"][1], [80] * 6)
     np.testing.assert_allclose(lines["sam"][1], [100, 80, 60, 40, 20, 0])
-    [(_, figure)] = FIGURES["accuracy"](read_records(folders))
+    [(_, figure)] = FIGURES["accuracy"].draw(read_records(folders))
     [band] = figure.axes[0].collections  # of erm alone, which has two runs: 80 plus and minus the deviation
     assert np.ptp(band.get_paths()[0].vertices[:, 1]) == pytest.approx(2 * np.std([90, 70], ddof=1))
     plt.close(figure)
@@ -69,7 +69,7 @@ def test_sweeps(tmp_path):
 
 
 def test_training_leaves_out_what_a_batch_lacks(tmp_path):
-    [(name, figure)] = FIGURES["training"](read_records([make_run(tmp_path / "a", seed=3)]))
+    [(name, figure)] = FIGURES["training"].draw(read_records([make_run(tmp_path / "a", seed=3)]))
     loss, _, weights = figure.axes
     assert name == "training_erm_seed3" and len(loss.get_lines()) == 6
     np.testing.assert_allclose(loss.get_lines()[1].get_xdata(), [0, 10 / 11, 1, 1 + 10 / 11])
@@ -81,7 +81,7 @@ def test_training_leaves_out_what_a_batch_lacks(tmp_path):
 
 def test_twelve_methods_have_looks_of_their_own_and_nothing_overlaps(tmp_path):
     folders = [make_run(tmp_path / f"{k}", f"method_{k}") for k in range(12)]
-    [(_, figure)] = FIGURES["accuracy"](read_records(folders))
+    [(_, figure)] = FIGURES["accuracy"].draw(read_records(folders))
     figure.canvas.draw()
     lines = figure.axes[0].get_lines()
     assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 12

@@ -124,6 +124,7 @@ positive_float = _number(float, lambda v: v > 0, "a finite number above 0")
 non_negative_float = _number(float, lambda v: v >= 0, "a finite number of 0 or more")
 fraction = _number(float, lambda v: 0 <= v < 1, "a number from 0 to below 1")
 num_severity = _number(int, lambda v: 2 <= v <= 6, "a number from 2 to 6 (clean images and one to five severities)")
+odd = _number(int, lambda v: v > 1 and v % 2 == 1, "an odd number above 1")
 seed = _number(int, lambda v: 0 <= v < 2 ** 32, "a whole number from 0 to 4294967295")
 
 

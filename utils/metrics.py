@@ -91,11 +91,20 @@ def expected_calibration_error(probabilities, labels, bins=BINS):
     Returns:
         float: 0..1.
     """
+    _, hits, confidences = calibration_bins(probabilities, labels, bins)
+    return float(np.abs(hits - confidences).sum() / len(labels))
+
+
+def calibration_bins(probabilities, labels, bins=BINS):
+    """What is in each bin of confidence; arguments as of `expected_calibration_error`.
+
+    Returns:
+        tuple of numpy.ndarray: (M,) number of samples, number of those that are classified right, sum of confidences.
+    """
     confidences = probabilities.max(axis=1)
     hits = probabilities.argmax(axis=1) == labels
-    upper_edges = np.arange(1, bins) / bins
-    gaps = np.bincount(np.searchsorted(upper_edges, confidences, side="left"), weights=hits - confidences)
-    return float(np.abs(gaps).sum() / len(confidences))
+    number = np.searchsorted(np.arange(1, bins) / bins, confidences, side="left")
+    return tuple(np.bincount(number, weights, minlength=bins) for weights in (None, hits, confidences))
 
 
 def corruption_error(errors, baseline_errors):

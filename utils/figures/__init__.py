@@ -1,10 +1,45 @@
 """Figures from the records of runs: python -m utils.figures NAME RUN ...
 
-`FIGURES` is the table of them: a name to a function from records (`utils/records/reading.py`) to pairs of a file's name
-and a matplotlib figure. `style.py` has what they share.
+`FIGURES` is the table of them. `style.py` has what they share.
 """
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from utils.figures.evaluations import ce
+from utils.figures.probes import calibration, ood, samples, sharpness, surface
 from utils.figures.severity import accuracy, gradnorm
 from utils.figures.sweep import rho, sigma
 from utils.figures.training import training
 
-FIGURES = {"accuracy": accuracy, "training": training, "gradnorm": gradnorm, "rho": rho, "sigma": sigma}
+
+@dataclass(frozen=True)
+class Figure:
+    """A row of the table.
+
+    Attributes:
+        draw (callable): takes records (`utils/records/reading.py`) of the same data, and what was measured for them
+            where it is measured; yields pairs of a file's name and a matplotlib figure. Its docstring is the help.
+        measured (bool): `losses.measure.MEASUREMENTS` has what measures for it.
+        options (tuple of str): options of the measurement.
+        shared (tuple of str): settings that all its runs must have in common.
+    """
+
+    draw: Callable
+    measured: bool = False
+    options: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ("dataset", "corruption", "num_severity")
+
+
+FIGURES = {
+    "accuracy": Figure(accuracy),
+    "training": Figure(training),
+    "gradnorm": Figure(gradnorm),
+    "sharpness": Figure(sharpness, True, ("images", "rho")),
+    "surface": Figure(surface, True, ("images", "points", "span")),
+    "rho": Figure(rho),
+    "sigma": Figure(sigma),
+    "ood": Figure(ood, True, ("images", "rho", "epoch")),
+    "ce": Figure(ce, shared=("dataset",)),
+    "samples": Figure(samples, True, ("image",)),
+    "calibration": Figure(calibration, True, ("images",)),
+}

@@ -1,29 +1,72 @@
-"""Draw figures from the command line: python -m utils.figures --help"""
+"""Draw figures from the command line: python -m utils.figures --help
+
+It alone looks from here to `losses/`, for the figures that need a network, and not for the others.
+"""
 import os
 
 from utils import cli
+from utils.errors import UserError
 from utils.figures import FIGURES
 from utils.figures.style import save
 from utils.records.reading import read_records
 
 
-def main(argv=None):
+def create_parser():
     parser = cli.Parser(prog="python -m utils.figures", description="Draw a figure from the folders of runs or "
                         "comparisons, as PNG and SVG.")
-    listing = "; ".join(f"{name}: {' '.join(figure.__doc__.split())}" for name, figure in FIGURES.items())
+    texts = {name: " ".join(figure.draw.__doc__.split()).rstrip(".") for name, figure in FIGURES.items()}
+    listing = "; ".join(f"{name}: {text}" for name, text in texts.items())
     parser.add_argument("name", choices=list(FIGURES), help=listing.replace("%", "%%"))
     parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run or a comparison; runs of one name are "
                         "averaged")
     parser.add_argument("-o", "--output", metavar="FOLDER", default=None,
                         help="folder for the figure (default: the first RUN)")
+    parser.add_argument("--data_dir", type=os.path.abspath, default=None, metavar="FOLDER",
+                        help=f"{_figures('image', 'images')}: folder that holds the data sets (default: that of the "
+                             "run)")
+    for option, kind, metavar, text in (
+            ("images", cli.positive_int, "N", "test images of each severity, spread evenly over all (default: 512; "
+                                              "surface: 256; calibration: all)"),
+            ("rho", cli.positive_float, "RHO", "distance from the weights (default: 0.05)"),
+            ("points", cli.odd, "N", "places on an axis, an odd number (default: 11)"),
+            ("span", cli.positive_float, "X", "the axes go from -X to X, 1 being the length of the weights (default: "
+                                              "1)"),
+            ("epoch", cli.non_negative_int, "N", "take the checkpoint of after epoch N, from 0, which --keep_epochs N "
+                                                 "keeps (default: the newest)"),
+            ("image", cli.non_negative_int, "K", "number of the test image (default: 0)")):
+        parser.add_argument(f"--{option}", type=kind, default=None, metavar=metavar,
+                            help=f"{_figures(option)}: {text}")
+    return parser
+
+
+def _figures(*options):
+    return ", ".join(name for name, figure in FIGURES.items() if set(options) & set(figure.options))
+
+
+def measure(name, records, **options):
+    """What the figure draws besides the records; a tuple, empty where it draws these alone."""
+    if not FIGURES[name].measured:
+        return ()
+    from losses.measure import MEASUREMENTS
+    return (MEASUREMENTS[name](records, **options),)
+
+
+def main(argv=None):
+    parser = create_parser()
     args = parser.parse_args(argv)
     with cli.one_line_errors(parser.prog):
-        records = read_records(args.runs)
+        figure = FIGURES[args.name]
+        given = {option: value for option, value in vars(args).items()
+                 if value is not None and option not in ("name", "runs", "output")}
+        for option in given:
+            if option not in figure.options and not (option == "data_dir" and figure.measured):
+                raise UserError(f"--{option}: has no effect on the figure {args.name}; leave it out")
+        records = read_records(args.runs, figure.shared)
         folder = args.output or args.runs[0]
         cli.require_writable_folder("--output", folder)
-        for name, figure in FIGURES[args.name](records):
+        for name, drawn in figure.draw(records, *measure(args.name, records, **given)):
             path = os.path.join(folder, name)
-            save(figure, path)
+            save(drawn, path)
             print(f"written to {path}.png and .svg")
 
 

@@ -18,7 +18,7 @@ def by_name(records, values):
     found = {}
     for record in records:
         found.setdefault(record.name, []).append(values(record))
-    return {name: (np.mean(runs, axis=0), np.std(runs, axis=0, ddof=1) if len(runs) > 1 else np.zeros(len(runs[0])))
+    return {name: (np.mean(runs, axis=0), np.std(runs, axis=0, ddof=1) if len(runs) > 1 else 0 * np.array(runs[0]))
             for name, runs in found.items()}
 
 

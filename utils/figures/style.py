@@ -28,17 +28,18 @@ def looks(names):
             for name, (line, (colour, marker)) in zip(names, itertools.cycle(looks))}
 
 
-def create(rows=1, columns=1, height=2.4, **options):
-    """A figure of a column's width with axes; `height` in inches, further options as of `plt.subplots`."""
-    return plt.subplots(rows, columns, figsize=(WIDTH, height), layout="constrained", **options)
+def create(rows=1, columns=1, height=2.4, width=WIDTH, **options):
+    """A figure with axes; `height` and `width` in inches, further options as of `plt.subplots`."""
+    return plt.subplots(rows, columns, figsize=(width, height), layout="constrained", **options)
 
 
 def legend_below(figure, axes):
     """One legend for the figure, below it, in as many columns as fit, so that it covers nothing."""
     handles, labels = axes.get_legend_handles_labels()
     longest = max(map(len, labels), default=1)
-    figure.legend(handles, labels, loc="outside lower center", ncols=max(1, min(len(labels), 60 // (longest + 9))),
-                  frameon=False)
+    letters = 60 * figure.get_figwidth() / WIDTH
+    figure.legend(handles, labels, loc="outside lower center",
+                  ncols=max(1, min(len(labels), int(letters // (longest + 9)))), frameon=False)
 
 
 def save(figure, path):

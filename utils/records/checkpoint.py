@@ -40,15 +40,16 @@ class Checkpoints:
         folder (str): the run's folder.
         save_step (int): keep `{epoch}_model.ckpt` after epoch 0 and every `save_step`-th after it.
         save_last (bool): renew `last_model.ckpt` after every epoch.
+        keep_epochs (list of int): keep `{epoch}_model.ckpt` after these, too.
     """
 
-    def __init__(self, folder, save_step, save_last):
-        self.folder, self.save_step, self.save_last = folder, save_step, save_last
+    def __init__(self, folder, save_step, save_last, keep_epochs=()):
+        self.folder, self.save_step, self.save_last, self.keep_epochs = folder, save_step, save_last, keep_epochs
 
     def due(self, epoch, is_best):
         """Paths of the checkpoints that epoch `epoch` (from 0) leaves; `is_best` adds `best_model.ckpt`."""
-        names = {"last_model.ckpt": self.save_last, f"{epoch}_model.ckpt": epoch % self.save_step == 0,
-                 "best_model.ckpt": is_best}
+        names = {"last_model.ckpt": self.save_last, "best_model.ckpt": is_best,
+                 f"{epoch}_model.ckpt": epoch % self.save_step == 0 or epoch in self.keep_epochs}
         return [os.path.join(self.folder, name) for name, wanted in names.items() if wanted]
 
     def save(self, step, epoch, is_best):
@@ -89,15 +90,20 @@ def load_checkpoint(cell, path):
 
 
 def newest_checkpoint(folder):
-    """The checkpoint in a run's folder with the most epochs done, or None; damaged ones are passed over with a warning.
-    """
+    """The checkpoint in a run's folder with the most epochs done, or None."""
+    epochs = find_checkpoints(folder)
+    return max(epochs, key=epochs.get, default=None)
+
+
+def find_checkpoints(folder):
+    """The checkpoints in a run's folder, path to number of epochs done; damaged ones are passed over with a warning."""
     epochs = {}
     for path in sorted(glob.glob(os.path.join(glob.escape(folder), "*_model.ckpt"))):
         try:
             epochs[path] = _epochs(_read(path))
         except UserError:
             print(f"warning: {path}: damaged; it is passed over", file=sys.stderr)
-    return max(epochs, key=epochs.get, default=None)
+    return epochs
 
 
 def _lasting(cell):

@@ -115,6 +115,30 @@ def stored_evaluation(trained, names, test_sha256):
     return None
 
 
+def read_evaluations(folder):
+    """The evaluations in a run's folder, widest first."""
+    found = [read_json(path) for path in sorted(glob.glob(os.path.join(glob.escape(folder), "evaluation_*.json")))]
+    return sorted((record for record in found if record), key=lambda record: -len(record["corrupted"]))
+
+
+def evaluation_table(record):
+    """An evaluation as a line of text and a table, header and rows of texts."""
+    errors = record.get("corruption_error", {})
+    names = {CLEAN: record["clean"], **record["corrupted"]}
+    header = ["corruption", *(f"severity {s}" for s in range(1, 6)), "mean accuracy (%)", "NLL", "ECE",
+              *(["CE"] if errors else [])]
+    rows = []
+    for name, metrics in names.items():
+        accuracy, nll, ece = (np.atleast_1d(metrics[metric]) for metric in Scores._fields)
+        cells = [f"{100 * value:.2f}" for value in accuracy] if name != CLEAN else [""] * 5
+        rows.append([name, *cells, f"{100 * accuracy.mean():.2f}", f"{nll.mean():.3f}", f"{ece.mean():.3f}",
+                     *([f"{errors['by_corruption'][name]:.3f}" if name != CLEAN else ""] if errors else [])])
+    about = f"{record['checkpoint']} after {record['epochs']} epochs; test accuracy (%) at each severity"
+    if errors:
+        about += f"; mean corruption error {errors['mean']:.3f}, relative to {errors['baseline']['name']}"
+    return about, (header, rows)
+
+
 def heading(about, names, baseline=None):
     """What stands above the rows of a table."""
     epochs = f"{about['epochs']} epoch{'' if about['epochs'] == 1 else 's'}"

@@ -73,10 +73,11 @@ class CSVLog:
         path (str): file name.
         columns (list of str): the header; one is 'epoch'.
         epochs (int): rows of so many epochs are kept if the file is there, later ones dropped.
+        mirror (callable or None): is given every row, too.
     """
 
-    def __init__(self, path, columns, epochs):
-        self.rows = []
+    def __init__(self, path, columns, epochs, mirror=None):
+        self.rows, self._mirror = [], mirror
         if epochs > 0:
             try:
                 with open(path, newline="", encoding="utf-8") as file:
@@ -95,11 +96,17 @@ class CSVLog:
         """Write one row, a dict of columns; a column that it lacks stays empty."""
         self._writer.writerow(row)
         self._file.flush()
+        if self._mirror:
+            self._mirror(row)
 
     def sync(self):
         """Wait until the rows are on disk; a checkpoint that is written after this never knows more epochs than they.
         """
         os.fsync(self._file.fileno())
+
+    def close(self):
+        """No row follows."""
+        self._file.close()
 
 
 class TrainLog(CSVLog):
@@ -111,9 +118,10 @@ class TrainLog(CSVLog):
         epochs (int): rows of so many epochs are kept, as in `CSVLog`.
         environments (int): number of environments that the objective weighs in place of the distributions; 0 where it
             weighs distributions.
+        mirror (callable or None): as in `CSVLog`.
     """
 
-    def __init__(self, path, num_groups, epochs, environments=0):
+    def __init__(self, path, num_groups, epochs, environments=0, mirror=None):
         self.num_groups = num_groups
         columns = ["epoch", "batch", "avg_acc", "avg_loss"]
         for s in range(num_groups):
@@ -124,7 +132,7 @@ class TrainLog(CSVLog):
             columns = [column for column in columns if column not in self.weight_columns]
             self.weight_columns = [f"adv_prob_environment_{e}" for e in range(environments)]
             columns += self.weight_columns
-        super().__init__(path, [*columns, "grad_norm", "model_norm_sq", "reg_loss"], epochs)
+        super().__init__(path, [*columns, "grad_norm", "model_norm_sq", "reg_loss"], epochs, mirror)
 
     def write_batch(self, epoch, batch, losses, hits, groups, norm, gradient_norms, step, weight_decay):
         """Write a row.
@@ -182,6 +190,11 @@ class EvaluationLog:
         for log in self._logs:
             log.sync()
 
+    def close(self):
+        """No row follows."""
+        for log in self._logs:
+            log.close()
+
     def best(self):
         """The best mean accuracy over the severities among the rows that were kept, and its epoch; -1 and None if there
         are none.
@@ -190,3 +203,21 @@ class EvaluationLog:
         means = [(np.mean([accuracies[epoch] for accuracies in found]), epoch) for epoch in found[0]
                  if all(epoch in accuracies for accuracies in found)]
         return max(means, key=lambda mean: mean[0], default=(-1.0, None))
+
+
+class SharpnessLog(CSVLog):
+    """`sharpness.csv`: sharpness at every severity (`utils.probes.sharpness`), a row a measurement.
+
+    Args:
+        path (str): file name.
+        num_groups (int): number of severities, the clean one included.
+        epochs (int): rows of so many epochs are kept, as in `CSVLog`.
+    """
+
+    def __init__(self, path, num_groups, epochs):
+        super().__init__(path, ["epoch", "images", "rho", *(f"sharpness_{s}" for s in range(num_groups))], epochs)
+
+    def write_epoch(self, epoch, images, rho, values):
+        """Write a row: `values` of the sharpness at each severity, each of so many images and within `rho`."""
+        self.write({"epoch": epoch, "images": images, "rho": rho,
+                    **{f"sharpness_{s}": value for s, value in enumerate(values)}})

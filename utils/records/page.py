@@ -28,6 +28,11 @@ def heading(text):
     return f"<h2>{html.escape(text)}</h2>"
 
 
+def paragraph(text):
+    """A line of text."""
+    return f"<p>{html.escape(text)}</p>"
+
+
 def table(header, rows, kind="", values=None, best=()):
     """A table.
 

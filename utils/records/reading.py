@@ -26,7 +26,7 @@ class Record:
 
     @property
     def setting(self):
-        """Data set, corruption and number of severities; runs of one setting can be drawn together."""
+        """Data set, corruption and number of severities."""
         return tuple(self.config[option] for option in ("dataset", "corruption", "num_severity"))
 
     def table(self, name):
@@ -59,11 +59,12 @@ def read_record(path, name=None):
     return Record(path, name or config.get("title", config["method"]), config, results)
 
 
-def read_records(paths):
+def read_records(paths, shared=("dataset", "corruption", "num_severity")):
     """Read runs, and those of comparisons that have ended.
 
     Args:
         paths (list of str): folders of runs or comparisons.
+        shared (tuple of str): settings that must be the same for all of them.
 
     Returns:
         list of Record
@@ -82,9 +83,14 @@ def read_records(paths):
         if not ended:
             raise UserError(f"{path}: none of its runs has ended; go on with its command")
         records += ended
-    first = records[0]
-    for record in records:
-        if record.setting != first.setting:
-            raise UserError(f"{record.path}: its data ({', '.join(map(str, record.setting))}) are not those of "
-                            f"{first.path} ({', '.join(map(str, first.setting))}); draw them apart")
+    first, *others = [[str(record.config[option]) for option in shared] for record in records]
+    for record, setting in zip(records[1:], others, strict=True):
+        if setting != first:
+            raise UserError(f"{record.path}: its data ({', '.join(setting)}) are not those of "
+                            f"{records[0].path} ({', '.join(first)}); draw them apart")
     return records
+
+
+def first_of_each_name(records):
+    """The first record of each name."""
+    return list({record.name: record for record in reversed(records)}.values())[::-1]

@@ -10,7 +10,10 @@ from utils.figures.style import save
 from utils.figures.training import training
 from utils.files import read_json, write_csv, write_json
 from utils.records import page
+from utils.records.evaluation import evaluation_table, read_evaluations
 from utils.records.reading import Record
+
+FIGURES = {"accuracy_by_severity.svg": "accuracy by severity", "training.svg": "training, of the logged batches"}
 
 
 class Cost:
@@ -73,6 +76,10 @@ def report_results(folder, title, total_epoch, split, results, cost):
     """
     save(accuracy_and_images([r.accuracy for r in results["test"]], split.counts, title),
          folder.file("accuracy_by_severity"))
+    config = read_json(folder.file("config.json"))
+    if config is not None:  # a stage one has none of its own
+        [(_, figure)] = training([Record(folder.path, title, config, {})])
+        save(figure, folder.file("training"))
     found = {"train_images": split.counts, "epochs": total_epoch, **cost.so_far(),
              **{part: {"accuracy": [r.accuracy for r in rows], "loss": [r.loss for r in rows],
                        "images": [r.images for r in rows]} for part, rows in results.items()}}
@@ -84,28 +91,40 @@ def report_results(folder, title, total_epoch, split, results, cost):
     folder.log("\n".join(lines))
 
 
+def run_title(title, dataset, corruption):
+    """What a run is called on its page and figure; `title` is that of its method."""
+    return f"{title} on {dataset}, {corruption.replace('_', ' ')}"
+
+
+def is_finished(path):
+    """Whether the run in a folder has ended: its results are written last."""
+    return read_json(os.path.join(path, "results.json")) is not None
+
+
 def write_run_page(path, title, results):
-    """Write `report.html` of a run.
+    """Write `report.html` of a run; one of before is replaced.
 
     Args:
-        path (str): the run's folder, with `config.json`, `train.csv` and the figure of accuracy by severity.
+        path (str): the run's folder, of which figures, evaluations and settings are shown where they are.
         title (str): of the page.
         results (dict): content of `results.json`.
     """
-    drawn = {"accuracy by severity": os.path.join(path, "accuracy_by_severity.svg")}
     config = read_json(os.path.join(path, "config.json"))
-    parts = []
-    if config is not None:  # a stage one has none of its own
-        [(_, figure)] = training([Record(path, title, config, results)])
-        save(figure, os.path.join(path, "training"))
-        drawn["training, of the logged batches"] = os.path.join(path, "training.svg")
-        parts = [page.heading("Settings that were asked for"), page.settings_table(config)]
     test, validation = results["test"], results["val"]
     rows = [[s, results["train_images"][s], f"{100 * test['accuracy'][s]:.2f}", f"{test['loss'][s]:.4f}",
              f"{100 * validation['accuracy'][s]:.2f}"] for s in range(len(test["accuracy"]))]
     header = ["severity", "training images", "test accuracy (%)", "test loss", "validation accuracy (%)"]
-    page.write_page(path, title, [page.heading(f"After {results['epochs']} epochs"), page.table(header, rows),
-                                  page.heading("Figures"), page.figures(drawn), *parts])
+    parts = [page.heading(f"After {results['epochs']} epochs"), page.table(header, rows)]
+    for evaluation in read_evaluations(path):
+        about, table = evaluation_table(evaluation)
+        parts += [page.heading(f"Evaluation: {evaluation['set']}"), page.paragraph(about),
+                  page.table(*table, "sortable")]
+    drawn = {caption: os.path.join(path, name) for name, caption in FIGURES.items()
+             if os.path.exists(os.path.join(path, name))}
+    parts += [page.heading("Figures"), page.figures(drawn)]
+    if config is not None:
+        parts += [page.heading("Settings that were asked for"), page.settings_table(config)]
+    page.write_page(path, title, parts)
 
 
 def report_found(folder, name, column, split, labels, found, **columns):

@@ -34,8 +34,7 @@ class Trained:
     @cached_property
     def sha256(self):
         """Hash of the checkpoint."""
-        with open(self.checkpoint, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_hash(self.checkpoint)
 
     def setting(self, option, given, known):
         """The value of an option of `main.py`, from the settings of the run, or else from the command line.
@@ -56,6 +55,12 @@ class Trained:
         if value not in known:
             raise UserError(f"{self.path}: is of {option} {value}, and there are only {', '.join(known)}")
         return value
+
+
+def file_hash(path):
+    """SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def find_trained(flag, path):

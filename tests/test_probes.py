@@ -1,0 +1,391 @@
+"""A network looked at around its weights: closed forms, finite differences, and the figures that show it."""
+import json
+import os
+import shutil
+
+import matplotlib.pyplot as plt
+import mindspore as ms
+import mindspore.nn as nn
+import numpy as np
+import pytest
+
+import losses.measure
+import losses.run
+import main
+from dataset import SOURCES
+from dataset.pipeline import held_batches
+from losses.evaluation import EvaluationStep, GradientNorm
+from losses.measure import MEASUREMENTS
+from models import create_model
+from tests.cifar_files import make_cifar
+from tests.test_figures import make_run
+from tests.test_main import only_run, read_csv
+from utils.evaluate import mean_gradient_norm
+from utils.figures import FIGURES
+from utils.figures.__main__ import main as draw
+from utils.figures.evaluations import best_last
+from utils.files import read_json
+from utils.probes import filter_normalised, loss_surface, mean_loss, random_direction, sharpness
+from utils.records.reading import read_records
+
+
+class Tiny(nn.Cell):
+    """A convolution, BatchNorm and a classifier: 56 weights."""
+
+    def __init__(self):
+        super().__init__()
+        rng = np.random.RandomState(0)
+        self.conv = nn.Conv2d(1, 3, 3, pad_mode="valid", weight_init=ms.Tensor(rng.randn(3, 1, 3, 3), ms.float32))
+        self.norm = nn.BatchNorm2d(3, moving_var_init=ms.Tensor([0.5, 2, 1], ms.float32),
+                                   moving_mean_init=ms.Tensor([0.1, -0.4, 0], ms.float32))
+        self.classifier = nn.Dense(3, 5, weight_init=ms.Tensor(rng.randn(5, 3), ms.float32))
+
+    def construct(self, x):
+        return self.classifier(ms.ops.tanh(self.norm(self.conv(x))).mean((2, 3)))
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    rng = np.random.RandomState(1)
+    network = Tiny()
+    batches = [(ms.Tensor(rng.randn(8, 1, 6, 6), ms.float32), ms.Tensor(rng.randint(0, 5, 8), ms.int32),
+                ms.Tensor(count, ms.int32)) for count in (8, 5)]  # 13 images count
+    return EvaluationStep(network), GradientNorm(network), batches
+
+
+def numeric_gradient(step, batches, h=1e-2):
+    """By central differences, of the mean loss by each of the weights."""
+    weights = step.network.trainable_params()
+    gradient = [np.zeros(weight.shape) for weight in weights]
+    for k, weight in enumerate(weights):
+        for place in np.ndindex(weight.shape):
+            direction = [np.zeros(other.shape, np.float32) for other in weights]
+            direction[k][place] = 1
+            zero = [np.zeros_like(part) for part in direction]
+            [low, _, high] = loss_surface(step, (direction, zero), [batches], [-h, 0, h])[0, 1]
+            gradient[k][place] = (high - low) / (2 * h)
+    return gradient
+
+
+def state(network):
+    return {p.name: p.asnumpy().tobytes() for p in network.get_parameters()}
+
+
+def test_gradient_norm_and_sharpness_agree_with_finite_differences(tiny):
+    step, gradient_norm, batches = tiny
+    before = state(step.network)
+    gradient = numeric_gradient(step, batches)
+    norm = np.sqrt(sum(np.square(part).sum() for part in gradient))
+    assert mean_gradient_norm(gradient_norm, batches) == pytest.approx(norm, rel=1e-3)
+    for rho in (0.02, 0.5):
+        unit = [(part / norm).astype(np.float32) for part in gradient]
+        zero = [np.zeros_like(part) for part in unit]
+        [_, here, above] = loss_surface(step, (unit, zero), [batches], [-rho, 0, rho])[0, 1]
+        assert sharpness(step, gradient_norm, batches, rho) == pytest.approx(above - here, rel=5e-3)
+    assert sharpness(step, gradient_norm, batches, 0.02) == pytest.approx(0.02 * norm, rel=0.05)
+    assert state(step.network) == before  # weights and running statistics, bit for bit
+
+
+def test_nothing_near_the_weights_is_much_higher_than_sharpness_says(tiny):
+    step, gradient_norm, batches = tiny
+    rho, rng = 0.05, np.random.RandomState(0)
+    highest = sharpness(step, gradient_norm, batches, rho)
+    weights = step.network.trainable_params()
+    for _ in range(20):
+        direction = [rng.randn(*weight.shape) for weight in weights]
+        length = np.sqrt(sum(np.square(part).sum() for part in direction))
+        direction = [(part / length).astype(np.float32) for part in direction]
+        zero = [np.zeros_like(part) for part in direction]
+        [_, here, there] = loss_surface(step, (direction, zero), [batches], [-rho, 0, rho])[0, 1]
+        assert there - here < 1.05 * highest
+
+
+def test_weights_come_back_even_where_a_measurement_stops(tiny):
+    step, _, batches = tiny
+    before = state(step.network)
+    weights = step.network.trainable_params()
+
+    def interrupted():
+        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        loss_surface(step, (random_direction(weights, 0), random_direction(weights, 1)), [batches], [-1, 0, 1],
+                     interrupted)
+    assert state(step.network) == before
+
+
+def test_a_surface_is_the_loss_along_both_directions(tiny):
+    step, _, batches = tiny
+    weights = step.network.trainable_params()
+    one, other = random_direction(weights, 0), random_direction(weights, 1)
+    surface = loss_surface(step, (one, other), [batches, batches[:1]], [-0.5, 0, 0.5])
+    assert surface.shape == (2, 3, 3)
+    assert surface[0, 1, 1] == mean_loss(step, batches) and surface[1, 1, 1] == mean_loss(step, batches[:1])
+    moved = Tiny()
+    for weight, start, a, b in zip(moved.trainable_params(), weights, one, other, strict=True):
+        weight.set_data(ms.Tensor(start.asnumpy() + 0.5 * a - 0.5 * b))
+    assert surface[0, 0, 2] == pytest.approx(mean_loss(EvaluationStep(moved), batches), rel=1e-6)
+
+
+def test_directions_are_normalised_filter_by_filter(tiny):
+    """Li 2018: each filter of a direction has the length of the weights' filter, vectors stay as they are."""
+    weights = tiny[0].network.trainable_params()
+    for weight, direction in zip(weights, random_direction(weights, 0), strict=True):
+        value = weight.asnumpy()
+        if value.ndim == 1:
+            assert not direction.any()
+            continue
+        lengths = [np.linalg.norm(x.reshape(len(x), -1), axis=1) for x in (value, direction)]
+        np.testing.assert_allclose(lengths[1], lengths[0], rtol=1e-6)
+    drawn = np.random.RandomState(0).randn(4, 2, 3, 3).astype(np.float32)
+    scaled = filter_normalised(drawn, np.ones((4, 2, 3, 3), np.float32))
+    for before, after in zip(drawn, scaled, strict=True):
+        np.testing.assert_allclose(after / before, np.sqrt(18) / np.linalg.norm(before), rtol=1e-5)
+
+
+def test_directions_are_the_same_for_networks_of_one_kind():
+    """But for the lengths of filters: what is drawn depends on seed and name alone."""
+    def unit(seed, scale):
+        network = Tiny()
+        for weight in network.trainable_params():
+            weight.set_data(ms.Tensor(scale * weight.asnumpy()))
+        return [part / max(np.linalg.norm(part), 1e-9) for part in random_direction(network.trainable_params(), seed)]
+    for one, same, other in zip(unit(0, 1), unit(0, 3), unit(1, 1), strict=True):
+        np.testing.assert_allclose(one, same, atol=1e-6)
+        assert not one.any() or np.abs(one - other).max() > 0.1
+
+
+@pytest.fixture(scope="module")
+def cifar_dir(tmp_path_factory):
+    folder = str(tmp_path_factory.mktemp("data"))
+    make_cifar(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def logged(cifar_dir, tmp_path_factory):
+    """A run that keeps and logs all there is; tests copy it before they write there."""
+    log_dir = str(tmp_path_factory.mktemp("logs"))
+    main.main(["--method", "erm", "-m", "wideresnet10", "--total_epoch", "3", "-b", "40", "--data_dir", cifar_dir,
+               "--log_dir", log_dir, "--num_workers", "1", "--eval_every", "3", "--eval_batch_size", "25",
+               "--log_sharpness", "2", "--keep_epochs", "1", "--save_last", "--tensorboard", "--log_train", "2"])
+    return only_run(log_dir)
+
+
+@pytest.fixture
+def run(logged, tmp_path):
+    return str(shutil.copytree(logged, tmp_path / "run"))
+
+
+def test_checkpoints_are_kept_and_measuring_changes_nothing(logged, cifar_dir, tmp_path):
+    assert {name for name in os.listdir(logged) if name.endswith(".ckpt")} == {
+        "0_model.ckpt", "1_model.ckpt", "last_model.ckpt"}
+    main.main(["--method", "erm", "-m", "wideresnet10", "--total_epoch", "3", "-b", "40", "--data_dir", cifar_dir,
+               "--log_dir", str(tmp_path), "--num_workers", "1", "--eval_every", "3", "--save_last"])
+    stored = [ms.load_checkpoint(os.path.join(folder, "last_model.ckpt")) for folder in (logged, only_run(tmp_path))]
+    for name, parameter in stored[0].items():
+        assert parameter.asnumpy().tobytes() == stored[1][name].asnumpy().tobytes()
+
+
+def test_logged_sharpness_is_that_of_the_checkpoints(run):
+    """Of the run's own log, of the checkpoint that it kept, and by hand."""
+    rows = read_csv(run + "/sharpness.csv")
+    assert [row["epoch"] for row in rows] == ["1", "2"] and rows[0]["images"] == "50"
+    [logged] = MEASUREMENTS["sharpness"](read_records([run]))
+    os.remove(run + "/sharpness.csv")
+    [measured] = MEASUREMENTS["sharpness"](read_records([run]))
+    assert logged["epochs"] == [1, 2] and measured["epochs"] == [0, 1, 2]
+    np.testing.assert_allclose(measured["sharpness"][1:], logged["sharpness"], rtol=1e-4)
+    assert np.all(np.array(measured["sharpness"]) > 0)
+    [wider] = MEASUREMENTS["sharpness"](read_records([run]), rho=0.1)
+    assert np.all(np.array(wider["sharpness"]) > np.array(measured["sharpness"]))
+
+
+def test_the_centre_of_the_surface_is_the_loss_of_the_run(run, tmp_path):
+    draw(["surface", run, "--points", "3", "--span", "0.2", "-o", str(tmp_path / "figures")])
+    found = read_json(run + "/surface.json")["found"]
+    assert found["coefficients"] == [-0.2, 0, 0.2]
+    centre = [severity[1][1] for severity in found["loss"]]
+    np.testing.assert_allclose(centre, read_json(run + "/results.json")["test"]["loss"], rtol=1e-6)
+    assert np.ptp(found["loss"], axis=(1, 2)).min() > 1e-3
+    assert sorted(os.listdir(tmp_path / "figures")) == ["surface.png", "surface.svg"]
+
+
+def test_what_was_measured_is_measured_once(run, monkeypatch):
+    [first] = MEASUREMENTS["ood"](read_records([run]))
+    with monkeypatch.context() as patch:
+        patch.setattr(losses.measure, "predict", None)
+        assert MEASUREMENTS["ood"](read_records([run])) == [first]
+        with pytest.raises(TypeError):
+            MEASUREMENTS["ood"](read_records([run]), rho=0.1)
+    [other] = MEASUREMENTS["ood"](read_records([run]), rho=0.1)
+    assert other != first
+
+
+def test_ood_scores_are_the_confidence_that_is_lost(run, cifar_dir):
+    """At the checkpoint of epoch 1, against a gradient and two forward passes written out here."""
+    [found] = MEASUREMENTS["ood"](read_records([run]), epoch=1, rho=0.3)
+    assert found["epoch"] == 1 and np.shape(found["scores"]) == (6, 50)
+    assert np.mean(found["scores"]) == pytest.approx(1, rel=1e-5) and np.min(found["scores"]) == 0
+    source = SOURCES["cifar10"](cifar_dir)
+    network = create_model("wideresnet10", 10)
+    ms.load_param_into_net(network, ms.load_checkpoint(run + "/1_model.ckpt"))
+    network.set_train(False)
+    images = [source.images["test"], *(np.load(f"{cifar_dir}/CIFAR-10-C/test/{s}/gaussian_noise.npy")
+                                       for s in range(1, 6))]
+    batches = [held_batches(some, source, None, 50)[0] for some in images]
+    x, labels = (ms.ops.concat([batch[k] for batch in batches]) for k in (0, 1))
+
+    def confidence():
+        return ms.ops.softmax(network(x), 1).asnumpy().max(1)
+    weights = network.trainable_params()
+
+    def loss(x):
+        return ms.ops.cross_entropy(network(x), labels)
+    gradient = ms.grad(loss, None, ms.ParameterTuple(weights))(x)
+    norm = np.sqrt(sum(np.square(g.asnumpy(), dtype=np.float64).sum() for g in gradient))
+    before = confidence()
+    for weight, g in zip(weights, gradient, strict=True):
+        ms.ops.assign(weight, weight + float(0.3 / norm) * g)
+    score = before - confidence()
+    scaled = (score - score.min()) / np.ptp(score)
+    np.testing.assert_allclose(np.ravel(found["scores"]), scaled / scaled.mean(), atol=5e-3)
+
+
+def test_calibration_counts_every_image(run):
+    [found] = MEASUREMENTS["calibration"](read_records([run]))
+    results = read_json(run + "/results.json")["test"]
+    assert np.sum(found["images"], axis=1).tolist() == [50] * 6
+    np.testing.assert_allclose(np.sum(found["hits"], axis=1) / 50, results["accuracy"])
+    for images, confidence in zip(found["images"], found["confidence"], strict=True):
+        for k, (number, total) in enumerate(zip(images, confidence, strict=True)):
+            assert number * k / 15 <= total <= number * (k + 1) / 15 * (1 + 1e-9)
+
+
+def test_samples_are_the_pixels_of_the_images(run, cifar_dir):
+    shown = MEASUREMENTS["samples"](read_records([run]), image=7)
+    np.testing.assert_array_equal(shown[0], SOURCES["cifar10"](cifar_dir).images["test"][7])
+    np.testing.assert_array_equal(shown[4], np.load(f"{cifar_dir}/CIFAR-10-C/test/4/gaussian_noise.npy")[7])
+
+
+@pytest.mark.parametrize("name", [name for name, figure in FIGURES.items() if figure.measured])
+def test_every_measured_figure_is_drawn_and_takes_its_options(name, run, tmp_path):
+    accepted = set(MEASUREMENTS[name].__kwdefaults__ or {}) | set(
+        MEASUREMENTS[name].__code__.co_varnames[2:MEASUREMENTS[name].__code__.co_argcount])
+    assert accepted == set(FIGURES[name].options)
+    draw([name, run, "-o", str(tmp_path / "figures"), *(["--points", "3", "--images", "25"] if name == "surface" else
+                                                        [])])
+    [png, svg] = sorted(os.listdir(tmp_path / "figures"))
+    assert png.startswith(name) and png.endswith(".png") and svg.endswith(".svg")
+
+
+def evaluate_as(folder, errors, corruptions=("fog", "snow"), sha="1"):
+    """Leave an evaluation: `errors` for clean images and for each corruption, the same at all severities."""
+    record = {"set": " ".join(corruptions), "test_sha256": sha, "clean": {"accuracy": 1 - errors[0]},
+              "corrupted": {name: {"accuracy": [1 - error] * 5}
+                            for name, error in zip(corruptions, errors[1:], strict=True)}}
+    with open(os.path.join(folder, "evaluation_x.json"), "w") as file:
+        json.dump(record, file)
+    return folder
+
+
+def test_corruption_errors_are_relative_to_the_first_method(tmp_path):
+    runs = [evaluate_as(make_run(tmp_path / "a", "erm", 0), (0.1, 0.2, 0.4)),
+            evaluate_as(make_run(tmp_path / "b", "erm", 1), (0.1, 0.4, 0.4)),
+            evaluate_as(make_run(tmp_path / "c", "damp", 0), (0.2, 0.15, 0.1))]
+    [(name, figure)] = FIGURES["ce"].draw(read_records(runs, FIGURES["ce"].shared))
+    [axes] = figure.axes
+    assert name == "ce" and [label.get_text() for label in axes.get_xticklabels()] == ["none", "fog", "snow", "Avg"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["erm, fog", "damp, fog"]
+    assert [text.get_text() for text in axes.texts] == ["1.00"] * 4 + ["2.00", "0.50", "0.25", "0.92"]
+    plt.close(figure)
+
+
+def test_the_five_best_training_corruptions_come_last():
+    means = {"fog": 0.9, "snow": 0.7, "frost": 0.8, "contrast": 0.95, "spatter": 0.6, "pixelate": 0.99, "saturate": 0.5}
+    ratios = {("erm", "fog"): [1], **{("corrupt_aug", name): [mean] for name, mean in means.items()},
+              ("damp", "fog"): [0.8]}
+    assert best_last(ratios) == [("erm", "fog"), ("damp", "fog"), *(
+        ("corrupt_aug", name) for name in ("saturate", "spatter", "snow", "frost", "fog"))]
+
+
+def test_tensorboard_files_hold_the_tables(logged):
+    """Read back with the format's own protocol: length, its checksum, an event, its checksum."""
+    from tensorboardX.proto import event_pb2
+    [name] = os.listdir(logged + "/tensorboard")
+    with open(f"{logged}/tensorboard/{name}", "rb") as file:
+        content = file.read()
+    found, place = {}, 0
+    while place < len(content):
+        length = int.from_bytes(content[place:place + 8], "little")
+        event = event_pb2.Event.FromString(content[place + 12:place + 12 + length])
+        place += 16 + length
+        for value in event.summary.value:
+            found[value.tag, event.step] = value.simple_value
+    rows = read_csv(logged + "/train.csv")
+    assert len(rows) == 6  # batches 0 and 2 of the 3 of each epoch
+    for row in rows:
+        step = 3 * int(row["epoch"]) + int(row["batch"])
+        assert found["train/avg_loss", step] == pytest.approx(float(row["avg_loss"]))
+        for s in range(6):
+            there = row[f"processed_distribution_counts_{s}"] != "0"
+            assert ((f"train/distribution_loss_{s}", step) in found) == there
+    results, sharpness_row = read_json(logged + "/results.json"), read_csv(logged + "/sharpness.csv")[0]
+    for s in range(6):
+        assert found[f"test/accuracy_{s}", 8] == pytest.approx(results["test"]["accuracy"][s])
+        assert found[f"val/loss_{s}", 8] == pytest.approx(results["val"]["loss"][s])
+        assert found[f"sharpness/{s}", 5] == pytest.approx(float(sharpness_row[f"sharpness_{s}"]))
+
+
+@pytest.mark.parametrize("argv, culprit", [
+    (["surface", "RUN", "--points", "4"], "'4' is not an odd number above 1"),
+    (["sharpness", "RUN", "--points", "5"], "--points: has no effect on the figure sharpness"),
+    (["accuracy", "RUN", "--data_dir", "."], "--data_dir: has no effect on the figure accuracy"),
+    (["ood", "RUN", "--epoch", "7"], "--epoch 7: RUN has kept checkpoints of epochs 0, 1, 2"),
+    (["samples", "RUN", "--image", "50"], "--image 50: the test set has 50 images"),
+    (["surface", "BARE"], "BARE: has no checkpoint; train with --save_last"),
+    (["samples", "RUN", "--data_dir", "nowhere"], "nowhere"),
+    (["surface", "STRANGE"], "which is not known here"),
+    (["ce", "RUN"], "RUN: has no evaluation; make one with main.py --evaluate RUN"),
+    (["ce", "ONE", "OTHER"], "evaluate all with the same -c"),
+    (["ce", "ONE", "ELSEWHERE"], "evaluate all with the same -c"),
+])
+def test_bad_input_is_one_line(run, tmp_path, capsys, argv, culprit, monkeypatch):
+    bare = str(shutil.copytree(run, tmp_path / "bare", ignore=shutil.ignore_patterns("*.ckpt")))
+    folders = {"RUN": run, "BARE": bare, "STRANGE": make_run(tmp_path / "strange", model="other"),
+               "ONE": evaluate_as(make_run(tmp_path / "one"), (0.1, 0.2, 0.3)),
+               "OTHER": evaluate_as(make_run(tmp_path / "other"), (0.1, 0.2), ["fog"]),
+               "ELSEWHERE": evaluate_as(make_run(tmp_path / "else"), (0.1, 0.2, 0.3), sha="2")}
+    for word in ("RUN", "BARE"):
+        culprit = culprit.replace(word, folders[word])
+    if "nowhere" in argv:
+        def offline(*_, **__):
+            raise OSError("offline")
+        monkeypatch.setattr("pooch.retrieve", offline)
+        argv = [word if word != "nowhere" else str(tmp_path / "nowhere") for word in argv]
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        draw([folders.get(word, word) for word in argv])
+    [line] = [line for line in capsys.readouterr().err.splitlines() if "Download" not in line]
+    assert stop.value.code == 2 and culprit in line
+
+
+def test_an_epoch_that_will_not_come_cannot_be_kept(cifar_dir, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main.main(["-m", "wideresnet10", "--total_epoch", "3", "--data_dir", cifar_dir, "--log_dir", str(tmp_path),
+                   "--keep_epochs", "2", "3"])
+    [line] = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 2 and "--keep_epochs 3: the last epoch is 2" in line
+
+
+def test_stage_one_keeps_and_logs_nothing_of_it(cifar_dir, tmp_path, monkeypatch):
+    trained = []
+
+    def train(settings, *_):
+        trained.append(settings)
+        raise KeyboardInterrupt
+    monkeypatch.setattr(losses.run, "train", train)
+    with pytest.raises(SystemExit):
+        main.main(["--method", "jtt", "-m", "wideresnet10", "--total_epoch", "30", "-b", "40", "--data_dir", cifar_dir,
+                   "--log_dir", str(tmp_path), "--log_sharpness", "1", "--tensorboard", "--keep_epochs", "20"])
+    [first] = trained
+    assert (first.method.total_epoch, first.tensorboard, first.log_sharpness, first.keep_epochs) == (3, False, None, ())

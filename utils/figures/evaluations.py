@@ -1,0 +1,85 @@
+"""Figures of evaluations under many corruptions, as main.py --evaluate leaves them."""
+import numpy as np
+
+from utils.errors import UserError
+from utils.figures.style import WIDTH, create
+from utils.records.evaluation import read_evaluations
+
+BEST = 5  # training corruptions, of a method that was trained with more
+
+
+def ce(records):
+    """Corruption error, relative to the first run's method: a heat map of method and training corruption x test
+    corruption (DAMP, Fig. 1), none being clean images and Avg the mean of a row; of a method with several training
+    corruptions the five best, which come last.
+    """
+    tests, rows = None, {}
+    for record in records:
+        evaluations = read_evaluations(record.path)
+        if not evaluations:
+            raise UserError(f"{record.path}: has no evaluation; make one with main.py --evaluate {record.path}")
+        evaluation = evaluations[0]
+        about = tuple(evaluation["corrupted"]), evaluation["test_sha256"]
+        if tests not in (None, about):
+            raise UserError(f"{record.path}: was evaluated on {evaluation['set']}, {records[0].path} on other images; "
+                            "evaluate all with the same -c")
+        tests = about
+        errors = [1 - evaluation["clean"]["accuracy"]]
+        errors += [5 - sum(metrics["accuracy"]) for metrics in evaluation["corrupted"].values()]
+        rows.setdefault((record.name, trained_with(record)), []).append(errors)
+    errors = {row: np.mean(runs, axis=0) for row, runs in rows.items()}
+    baseline = next(iter(errors.values()))
+    if not baseline.all():
+        raise UserError(f"{records[0].path}: makes no error on some corruption, so nothing is relative to it; name "
+                        "another run first")
+    ratios = {row: some / baseline for row, some in errors.items()}
+    yield "ce", heat_map({", ".join(row).replace("_", " "): np.append(ratios[row], ratios[row].mean())
+                          for row in best_last(ratios)}, ["none", *tests[0], "Avg"])
+
+
+def trained_with(record):
+    """The corruption that a run was trained with: that of the augmentation, where it has one, or else of its data."""
+    return record.config.get("aug_corruption") or record.config["corruption"]
+
+
+def best_last(ratios):
+    """The rows to be shown, in their order: those of methods with one training corruption, then of all others the
+    `BEST` with the smallest mean, rising.
+
+    Args:
+        ratios (dict): (name, training corruption) to numbers.
+
+    Returns:
+        list: keys of `ratios`.
+    """
+    names = [name for name, _ in ratios]
+    several = [row for row in ratios if names.count(row[0]) > 1]
+    ranked = sorted(several, key=lambda row: np.mean(ratios[row]))
+    return [row for row in ratios if row not in several] + ranked[:BEST]
+
+
+def heat_map(rows, columns):
+    """Numbers around 1 in a grid, each written into its cell.
+
+    Args:
+        rows (dict): title of a row to its numbers.
+        columns (list of str): titles.
+
+    Returns:
+        matplotlib.figure.Figure
+    """
+    values = np.array(list(rows.values()))
+    spread = max(np.abs(np.log(values)).max(), 0.05)
+    figure, axes = create(height=1.1 + 0.19 * len(rows), width=2 * WIDTH)
+    axes.imshow(np.log(values), cmap="PuOr_r", vmin=-spread, vmax=spread, aspect="auto")
+    for y, line in enumerate(values):
+        for x, value in enumerate(line):
+            dark = abs(np.log(value)) > 0.6 * spread
+            axes.text(x, y, f"{value:.2f}", ha="center", va="center", fontsize=5.5, color="white" if dark else "black")
+    axes.set_xticks(range(len(columns)), [column.replace("_", " ") for column in columns], rotation=90, fontsize=6.5)
+    axes.set_yticks(range(len(rows)), list(rows), fontsize=6.5)
+    axes.tick_params(length=0)
+    axes.grid(visible=False)
+    axes.axvline(len(columns) - 1.5, color="black", linewidth=0.8)
+    axes.set_title(f"corruption error relative to {next(iter(rows))} (lower is better)")
+    return figure

@@ -1,0 +1,138 @@
+"""Figures of what a network does when its weights move, and of how sure it is; `losses/measure.py` measures it."""
+import numpy as np
+from matplotlib.colors import LogNorm
+
+from utils.figures.severity import by_name
+from utils.figures.style import WIDTH, create, legend_below, looks
+from utils.metrics import BINS
+from utils.records.reading import first_of_each_name
+
+
+def panels(num_severity, xlabel, ylabel):
+    """A figure of a page's width with a panel for each severity; returns it and the list of axes."""
+    columns = min(3, num_severity)
+    rows = -(-num_severity // columns)
+    figure, axes = create(rows, columns, height=0.5 + 1.5 * rows, width=2 * WIDTH, sharex=True, sharey=True,
+                          squeeze=False)
+    for s, panel in enumerate(axes.flat):
+        panel.set_title(f"severity {s}")
+        panel.set_visible(s < num_severity)
+    for panel in axes[-1]:
+        panel.set_xlabel(xlabel)
+    for panel in axes[:, 0]:
+        panel.set_ylabel(ylabel)
+    return figure, list(axes.flat[:num_severity])
+
+
+def sharpness(records, measured):
+    """How much the loss rises within a small distance of the weights, at every severity over the epochs (SharpDRO,
+    Fig. 3), of test images; from runs with --log_sharpness, or from the checkpoints that are there.
+    """
+    num_severity = records[0].config["num_severity"]
+    found = {record.path: dict(zip(one["epochs"], one["sharpness"], strict=True))
+             for record, one in zip(records, measured, strict=True)}
+    figure, axes = panels(num_severity, "epoch", "sharpness (test)")
+    for name, look in looks(dict.fromkeys(record.name for record in records)).items():
+        runs = [record for record in records if record.name == name]
+        epochs = sorted(set.intersection(*(set(found[run.path]) for run in runs)))  # those that all of its runs have
+        [(mean, deviation)] = by_name(runs, lambda run, epochs=epochs: np.array([found[run.path][e] for e in epochs])
+                                      ).values()
+        for s, panel in enumerate(axes):
+            panel.plot(epochs, mean[:, s], label=name, **{**look, "marker": look["marker"] if len(epochs) < 9 else ""})
+            if deviation.any():
+                panel.fill_between(epochs, (mean - deviation)[:, s], (mean + deviation)[:, s], color=look["color"],
+                                   linewidth=0, alpha=0.1)
+    legend_below(figure, axes[0])
+    yield "sharpness", figure
+
+
+def surface(records, measured):
+    """Loss of test images on two random directions around the weights, at every severity (SharpDRO, Fig. 2): directions
+    scaled filter by filter (Li 2018), the same for all; of the first run of each name.
+    """
+    num_severity = records[0].config["num_severity"]
+    names = [record.name for record in first_of_each_name(records)]
+    loss = np.array([one["loss"] for one in measured])
+    norm = LogNorm(max(loss.min(), 1e-3), max(loss.max(), 2e-3))
+    levels = np.geomspace(norm.vmin, norm.vmax, 16)
+    figure, axes = create(len(names), num_severity, height=0.8 + 1.15 * len(names), width=2 * WIDTH, sharex=True,
+                          sharey=True, squeeze=False)
+    for row, name in enumerate(names):
+        axis = measured[row]["coefficients"]
+        for s, panel in enumerate(axes[row]):
+            shown = np.clip(loss[row, s], norm.vmin, norm.vmax)
+            drawn = panel.contourf(axis, axis, shown, levels, norm=norm, cmap="viridis")
+            panel.contour(axis, axis, shown, levels, colors="white", linewidths=0.3)
+            panel.plot(0, 0, "+", color="white", markersize=4)
+            panel.set(aspect="equal", xticks=[axis[0], 0, axis[-1]], yticks=[axis[0], 0, axis[-1]])
+            panel.grid(visible=False)
+            if row == 0:
+                panel.set_title(f"severity {s}")
+        axes[row, 0].set_ylabel(_broken(name))
+    bar = figure.colorbar(drawn, ax=axes, label="test loss", aspect=12 * len(names) + 8, pad=0.01)
+    bar.ax.set_yticks(levels[::3], [f"{level:.2g}" for level in levels[::3]])
+    bar.ax.minorticks_off()
+    yield "surface", figure
+
+
+def _broken(name, width=18):
+    """A name on several lines of about `width` letters."""
+    lines = [""]
+    for word in name.split():
+        if lines[-1] and len(lines[-1]) + len(word) >= width:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return "\n".join(lines)
+
+
+def ood(records, measured):
+    """Distribution of the normalised OOD scores of test images of every severity (SharpDRO, Fig. 6), at the checkpoint
+    of after --epoch, or the newest; a figure for each run.
+    """
+    for record, one in zip(records, measured, strict=True):
+        scores = [np.array(some) for some in one["scores"]]
+        edges = np.linspace(0, max(some.max() for some in scores), 21)
+        figure, axes = create(height=2.7)
+        for s, look in looks(range(len(scores))).items():
+            density, _ = np.histogram(scores[s], edges, density=True)
+            axes.plot((edges[1:] + edges[:-1]) / 2, density, label=f"severity {s}", **{**look, "marker": ""})
+            axes.axvline(scores[s].mean(), ymax=0.04, color=look["color"])
+        axes.set(xlabel="normalised OOD score (mean of each severity marked)", ylabel="density",
+                 title=f"{record.name}, seed {record.config['seed']}, after epoch {one['epoch']}")
+        legend_below(figure, axes)
+        yield f"ood_{record.name}_seed{record.config['seed']}".replace(" ", "_"), figure
+
+
+def calibration(records, measured):
+    """Accuracy over confidence in 15 bins at every severity, on test images; above the diagonal a network is less sure
+    than it is right. Runs of one name are taken together.
+    """
+    figure, axes = panels(records[0].config["num_severity"], f"confidence ({BINS} bins)", "accuracy (test)")
+    names = list(dict.fromkeys(record.name for record in records))
+    for name, look in looks(names).items():
+        images, hits, confidence = (sum(np.array(one[key]) for record, one in zip(records, measured, strict=True)
+                                        if record.name == name) for key in ("images", "hits", "confidence"))
+        for s, panel in enumerate(axes):
+            there = images[s] > 0
+            panel.plot(confidence[s][there] / images[s][there], hits[s][there] / images[s][there], label=name, **look)
+            if len(names) == 1:
+                error = np.abs(hits[s] - confidence[s]).sum() / images[s].sum()
+                panel.set_title(f"severity {s}, ECE {error:.3f}")
+    for panel in axes:
+        panel.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, zorder=0)
+        panel.set(xlim=(0, 1), ylim=(0, 1), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+    legend_below(figure, axes[0])
+    yield "calibration", figure
+
+
+def samples(records, measured):
+    """A test image at every severity, as a network sees it."""
+    figure, axes = create(1, len(measured), height=0.5 + 2 * WIDTH / len(measured), width=2 * WIDTH, squeeze=False)
+    for s, (panel, image) in enumerate(zip(axes[0], measured, strict=True)):
+        panel.imshow(image, interpolation="nearest")
+        panel.set(xticks=[], yticks=[], title=f"severity {s}")
+        panel.grid(visible=False)
+        panel.spines[:].set_visible(False)
+    dataset, corruption, _ = records[0].setting
+    figure.supxlabel(f"{dataset}, {corruption.replace('_', ' ')}", fontsize="medium")
+    yield "samples", figure

@@ -21,6 +21,7 @@ from utils import cli
 from utils.errors import UserError
 from utils.records.checkpoint import load_checkpoint
 from utils.records.logs import RunFolder, new_folder
+from utils.records.reading import ended_runs
 from utils.records.settings import resumed_settings
 
 
@@ -116,12 +117,13 @@ def compare_runs(args, given):
 
 
 def evaluate(args, given):
-    """Evaluate a trained network under many corruptions; `given` are the options that the command line names."""
+    """Evaluate a trained network, or all of a comparison, under many corruptions; `given` are the options that the
+    command line names."""
     cli.require_effect("--evaluate", given, EVALUATION_OPTIONS, several=("corruption",))
     set_up_device(args.device_target)
-    evaluate_run(args.evaluate, given.get("corruption", COMMON), args.baseline, given.get("model"),
-                 given.get("dataset"), given.get("data_dir"), given.get("eval_batch_size"), args.num_workers,
-                 args.show_progress)
+    for path, _ in ended_runs(args.evaluate):
+        evaluate_run(path, given.get("corruption", COMMON), args.baseline, given.get("model"), given.get("dataset"),
+                     given.get("data_dir"), given.get("eval_batch_size"), args.num_workers, args.show_progress)
 
 
 def main(argv=None):

@@ -41,9 +41,10 @@ def add_evaluation_arguments(parser):
     """The options that ask for an evaluation instead of a training."""
     parser.add_argument("--evaluate", metavar="RUN", default=None,
                         help="instead of training, evaluate the newest checkpoint of the run in the folder RUN, or the "
-                             "checkpoint RUN itself (-m and -d say what one without a config.json is), on clean test "
-                             "images and those of -c (here by default common) at severities 1 to 5; "
-                             "evaluation_SET.json and .csv are written beside it")
+                             "checkpoint RUN itself (-m and -d say what one without a config.json is), or every run "
+                             "of the comparison in the folder RUN, on clean test images and those of -c (here by "
+                             "default common) at severities 1 to 5; evaluation_SET.json and .csv are written beside "
+                             "it")
     parser.add_argument("--baseline", metavar="RUN", default=None,
                         help="--evaluate: what corruption errors are relative to, such as a run of erm: a run or a "
                              "checkpoint, evaluated first where it has no evaluation of these corruptions, or the "

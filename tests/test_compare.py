@@ -14,6 +14,7 @@ from tests.cifar_files import make_cifar
 from tests.test_main import RECORDS, arguments, checkpoint_bytes, files, only_run, read_csv
 from utils import cli
 from utils.errors import UserError
+from utils.figures.__main__ import main as draw
 from utils.records.comparison import Row, write_comparison
 from utils.records.report import duration
 
@@ -126,6 +127,15 @@ def test_a_run_of_a_comparison_equals_a_separate_one(comparison, cifar_dir, tmp_
     assert checkpoint_bytes(separate) == checkpoint_bytes(own)
 
 
+def test_a_comparison_is_evaluated_and_drawn_as_a_whole(comparison, tmp_path):
+    folder = shutil.copytree(comparison[0], tmp_path / "comparison")
+    main.main(["--evaluate", str(folder), "-c", "fog"])
+    draw(["ce", str(folder)])
+    runs = [name for name in os.listdir(folder) if name.startswith("group_dro")]
+    assert len(runs) == 2 and all((folder / name / "evaluation_fog.json").exists() for name in runs)
+    assert (folder / "ce.svg").exists()
+
+
 def test_the_table_is_that_of_the_results(comparison):
     folder = comparison[0]
     accuracies = []
@@ -161,8 +171,8 @@ def test_a_comparison_goes_on_with_the_runs_own_splits_and_with_other_free_optio
         real(settings, data, *more)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(losses.compare, "run", noted)
-        patch.setattr("dataset.data.choose_split", lambda labels, num_severity, seed, n, path:
-                      choose_split(labels, num_severity, seed + (path is None), n, path))  # as if drawn otherwise now
+        patch.setattr("dataset.data.choose_split", lambda labels, num_severity, seed, n, path, val:
+                      choose_split(labels, num_severity, seed + (path is None), n, path, val))  # as if drawn otherwise now
         ends_with(argv)
     assert splits and files(run, *RECORDS) == before
 

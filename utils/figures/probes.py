@@ -55,7 +55,7 @@ def surface(records, measured):
     loss = np.array([one["loss"] for one in measured])
     norm = LogNorm(max(loss.min(), 1e-3), max(loss.max(), 2e-3))
     levels = np.geomspace(norm.vmin, norm.vmax, 16)
-    figure, axes = create(len(names), num_severity, height=0.8 + 1.15 * len(names), width=2 * WIDTH, sharex=True,
+    figure, axes = create(len(names), num_severity, height=0.6 + 0.98 * len(names), width=2 * WIDTH, sharex=True,
                           sharey=True, squeeze=False)
     for row, name in enumerate(names):
         axis = measured[row]["coefficients"]
@@ -114,7 +114,8 @@ def calibration(records, measured):
                                         if record.name == name) for key in ("images", "hits", "confidence"))
         for s, panel in enumerate(axes):
             there = images[s] > 0
-            panel.plot(confidence[s][there] / images[s][there], hits[s][there] / images[s][there], label=name, **look)
+            panel.plot(confidence[s][there] / images[s][there], hits[s][there] / images[s][there], label=name,
+                       **{**look, "markersize": 2})
             if len(names) == 1:
                 error = np.abs(hits[s] - confidence[s]).sum() / images[s].sum()
                 panel.set_title(f"severity {s}, ECE {error:.3f}")

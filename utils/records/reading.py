@@ -59,6 +59,22 @@ def read_record(path, name=None):
     return Record(path, name or config.get("title", config["method"]), config, results)
 
 
+def ended_runs(path):
+    """The runs of a comparison that have ended, pairs of folder and name; of any other folder itself, and None.
+
+    Raises:
+        UserError: none of them has ended.
+    """
+    planned = read_json(os.path.join(path, "comparison.json"))
+    if planned is None:
+        return [(path, None)]
+    runs = [(os.path.join(path, run["folder"]), run["name"]) for run in planned]
+    ended = [run for run in runs if os.path.exists(os.path.join(run[0], "results.json"))]
+    if not ended:
+        raise UserError(f"{path}: none of its runs has ended; go on with its command")
+    return ended
+
+
 def read_records(paths, shared=("dataset", "corruption", "num_severity")):
     """Read runs, and those of comparisons that have ended.
 
@@ -72,17 +88,7 @@ def read_records(paths, shared=("dataset", "corruption", "num_severity")):
     Raises:
         UserError: a folder is neither, none of a comparison's runs has ended, or the runs are of different data.
     """
-    records = []
-    for path in paths:
-        plan = read_json(os.path.join(path, "comparison.json"))
-        if plan is None:
-            records.append(read_record(path))
-            continue
-        folders = [(os.path.join(path, run["folder"]), run["name"]) for run in plan]
-        ended = [read_record(*run) for run in folders if os.path.exists(os.path.join(run[0], "results.json"))]
-        if not ended:
-            raise UserError(f"{path}: none of its runs has ended; go on with its command")
-        records += ended
+    records = [read_record(*run) for path in paths for run in ended_runs(path)]
     first, *others = [[str(record.config[option]) for option in shared] for record in records]
     for record, setting in zip(records[1:], others, strict=True):
         if setting != first:

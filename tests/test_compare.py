@@ -172,7 +172,7 @@ def test_a_comparison_goes_on_with_the_runs_own_splits_and_with_other_free_optio
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(losses.compare, "run", noted)
         patch.setattr("dataset.data.choose_split", lambda labels, num_severity, seed, n, path, val:
-                      choose_split(labels, num_severity, seed + (path is None), n, path, val))  # as if drawn otherwise now
+                      choose_split(labels, num_severity, seed + (path is None), n, path, val))  # as if drawn anew
         ends_with(argv)
     assert splits and files(run, *RECORDS) == before
 

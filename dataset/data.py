@@ -1,5 +1,5 @@
 """All that a run is trained and evaluated on."""
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -34,6 +34,10 @@ class Data:
     def train_labels(self):
         """Label of each of `split.indices`, int32 (n,)."""
         return self.source.labels["train"][self.split.indices]
+
+    def with_validation(self, indices):
+        """The same data with other validation images (int64, rising)."""
+        return replace(self, split=replace(self.split, validation=indices))
 
     def write_split(self, path):
         """Write down the split, as `write_split` does."""

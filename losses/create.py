@@ -7,11 +7,11 @@ from losses.step import create_train_step
 from utils.errors import UserError
 
 # Options that are about the loop around a step, or the data before it.
-NOT_OF_A_STEP = ("total_epoch", "batch_size", "schedule", "sampling", *(
+NOT_OF_A_STEP = ("total_epoch", "batch_size", "schedule", "sampling", "group_every", *(
     option for treatment in DATA.values() for option in treatment.defaults))
 
 
-def create_step(network, method="sharpdro", num_groups=6, dataset="cifar10", seed=0, **options):
+def create_step(network, method="sharpdro", num_groups=6, dataset="cifar10", seed=0, group_sizes=None, **options):
     """Build the train step of a method: `step.run_batch(images, labels, groups)` takes one step.
 
     The step is the method's objective and perturbation, joined in one graph. What `jtt`, `eiil` and `corrupt_aug` do to
@@ -24,6 +24,7 @@ def create_step(network, method="sharpdro", num_groups=6, dataset="cifar10", see
         num_groups (int): number of distributions, the clean one included.
         dataset (str): the one whose published defaults are taken, 'cifar10' or 'cifar100'.
         seed (int): seed of a noise, 0 to 2^32 - 1.
+        group_sizes (list of int): training images of each distribution, which group_adjustment needs.
         options: lr, momentum, nesterov, weight_decay, num_sub_batches, recipe, objective, perturbation, and what these
             read, such as rho, sigma, step_size; named as the options of `main.py`, which explains them.
 
@@ -37,10 +38,13 @@ def create_step(network, method="sharpdro", num_groups=6, dataset="cifar10", see
     useless = [option for option in options if option in NOT_OF_A_STEP]
     if useless:
         raise UserError(f"{useless[0]}: is of a run, not of a step; leave it out")
-    return build_step(network, resolve(method, dataset, **options), num_groups, seed)
+    settings = resolve(method, dataset, **options)
+    if settings.options.get("group_adjustment") and group_sizes is None:
+        raise UserError("group_adjustment: needs group_sizes, the number of training images of each distribution")
+    return build_step(network, settings, num_groups, seed, group_sizes)
 
 
-def build_step(network, settings, num_groups, seed):
+def build_step(network, settings, num_groups, seed, group_sizes=None):
     """The train step of `Settings`; other arguments and result as of `create_step`."""
     weights = network.trainable_params()
     # As a group of parameters: given a plain list, nn.SGD spares those named gamma and beta from weight decay, and
@@ -48,10 +52,10 @@ def build_step(network, settings, num_groups, seed):
     optimizer = nn.SGD([{"params": weights, "weight_decay": settings.weight_decay}], learning_rate=settings.lr,
                        momentum=settings.momentum, nesterov=settings.nesterov)
 
-    def create(part, *arguments):
-        return part.create(*arguments, **{option: settings.options[option] for option in part.defaults})
-    objective = create(OBJECTIVES[settings.objective], num_groups)
+    def create(part, *arguments, **more):
+        options = {option: settings.options[option] for option in part.defaults if option not in NOT_OF_A_STEP}
+        return part.create(*arguments, **options, **more)
+    sizes = {"group_sizes": group_sizes} if "group_adjustment" in OBJECTIVES[settings.objective].defaults else {}
+    objective = create(OBJECTIVES[settings.objective], num_groups, **sizes)
     perturbation = create(PERTURBATIONS[settings.perturbation], optimizer.parameters, seed)
     return create_train_step(network, objective, perturbation, optimizer, settings.num_sub_batches)
-
-

@@ -38,7 +38,7 @@ def _noise(multiplicative):
     return lambda weights, seed, sigma: perturbations.Noise(sigma, multiplicative, weights, seed, device.rank())
 
 
-ADVERSARY = {"step_size": 0.01, "group_loss": "batch"}
+ADVERSARY = {"step_size": 0.01, "group_loss": "batch", "group_every": 50, "group_adjustment": 0.0}
 
 OBJECTIVES = {
     "mean": Part(lambda num_groups: objectives.Mean(), "mean loss"),

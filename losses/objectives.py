@@ -4,6 +4,8 @@ Every objective is a cell that follows one contract; the train step (`losses/ste
 of it. Shapes: `losses` float32 (N,), per-sample cross-entropies; `logits` float32 (N, K); `labels` int32 (N,); `groups`
 int32 (N,), each sample's distribution index in 0..S-1, 0 being the clean one.
 """
+import math
+
 import mindspore as ms
 import mindspore.nn as nn
 import mindspore.ops as ops
@@ -84,19 +86,28 @@ class GroupWeights(nn.Cell):
     q_s <- q_s exp(step_size * l_s) / sum (Sagawa 2020, Algorithm 1; the SharpDRO release's `adv_probs`), with l_s the
     batch's mean loss of distribution s; one move a batch, whether or not it is cut into sub-batches (see `Objective`).
     For a distribution that the batch lacks, l_s is 0, as in the release, which lets its weight sink; or, with
-    'last_seen', its mean loss when it was last in a batch. The weights live in a Parameter, so they outlast the graph
-    and are part of a checkpoint.
+    'last_seen', its mean loss when it was last in a batch. With 'validation' the losses of a batch do not move q at
+    all: the loop does, by `move`, with losses of images that are not trained on (`losses/guide.py`). An adjustment adds
+    C / sqrt(n_s) to every l_s before q is moved, n_s being the number of training images of distribution s: how far the
+    loss of new images may be above that of images that were learned (Sagawa 2020, Eq. 5); 0 where there is none. The
+    weights live in a Parameter, so they outlast the graph and are part of a checkpoint.
 
     Args:
         num_groups (int): number of distributions S, the clean one included.
         step_size (float): step of the adversary, >= 0.
-        group_loss (str): loss of an absent distribution, 'batch' for 0 or 'last_seen'.
+        group_loss (str): loss of an absent distribution, 'batch' for 0 or 'last_seen'; or 'validation'.
+        group_adjustment (float): C, >= 0.
+        group_sizes (list of int): n_s of each distribution; only read where C is above 0.
     """
 
-    def __init__(self, num_groups, step_size, group_loss="batch"):
+    def __init__(self, num_groups, step_size, group_loss="batch", group_adjustment=0.0, group_sizes=None):
         super().__init__()
         self.step_size = step_size
-        self.last_seen = group_loss == "last_seen"
+        self.last_seen, self.is_guided = group_loss == "last_seen", group_loss == "validation"
+        self.is_adjusted = group_adjustment > 0
+        if self.is_adjusted:
+            adjustment = [group_adjustment / math.sqrt(size) if size else 0.0 for size in group_sizes]
+            self.adjustment = Parameter(ms.Tensor(adjustment, ms.float32), name="group_adjustment", requires_grad=False)
         self.means = GroupMeans(num_groups)
         uniform = ops.ones((num_groups,), ms.float32) / num_groups
         self.adv_probs = Parameter(uniform, name="adv_probs", requires_grad=False)
@@ -104,11 +115,19 @@ class GroupWeights(nn.Cell):
             self.last_losses = Parameter(ops.zeros((num_groups,), ms.float32), name="last_losses", requires_grad=False)
 
     def observe(self, losses, groups):
+        if self.is_guided:
+            return self.adv_probs
         means, counts = self.means(losses, groups)
         if self.last_seen:
             means = ops.select(counts > 0, means, self.last_losses)
             ops.assign(self.last_losses, means)
-        grown = self.adv_probs * ops.exp(self.step_size * means)
+        return self.move(means)
+
+    def move(self, means, times=1):
+        """Move q by losses l_s, float32 (S,), as far as so many batches with these losses would."""
+        if self.is_adjusted:
+            means = means + self.adjustment
+        grown = self.adv_probs * ops.exp(self.step_size * times * means)
         return ops.assign(self.adv_probs, grown / grown.sum())
 
     def construct(self, values, groups):
@@ -120,9 +139,9 @@ class GroupWeights(nn.Cell):
 class GroupWeighted(Objective):
     """What objectives with weights over distributions share; the arguments are those of `GroupWeights`."""
 
-    def __init__(self, num_groups, step_size, group_loss="batch"):
+    def __init__(self, num_groups, **options):
         super().__init__()
-        self.group_weights = GroupWeights(num_groups, step_size, group_loss)
+        self.group_weights = GroupWeights(num_groups, **options)
 
     def observe(self, losses, groups):
         return self.group_weights.observe(losses, groups)

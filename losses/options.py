@@ -52,7 +52,15 @@ def add_method_arguments(parser):
                         help="step of the weights over distributions toward large losses" + defaults("step_size"))
     parser.add_argument("--group_loss", choices=CHOICES["group_loss"], default=None, action=cli.OneOrMore,
                         help="loss of a distribution that a batch lacks, for its weight: 0 (batch, the release), or "
-                             "what it was when last seen" + defaults("group_loss"))
+                             "what it was when last seen; validation: the losses of all distributions are those of "
+                             "validation images, of which a third is kept for choosing between models" +
+                             defaults("group_loss"))
+    parser.add_argument("--group_every", type=cli.positive_int, default=None, action=cli.OneOrMore, metavar="N",
+                        help="--group_loss validation: batches from one look at validation images to the next" +
+                             defaults("group_every"))
+    parser.add_argument("--group_adjustment", type=cli.non_negative_float, default=None, action=cli.OneOrMore,
+                        metavar="C", help="add C over the square root of its number of training images to the loss of "
+                                          "a distribution, for its weight" + defaults("group_adjustment"))
     parser.add_argument("--irm_lambda", type=cli.non_negative_float, default=None, action=cli.OneOrMore,
                         help="weight of irm's penalty; above 1 all is divided by it" + defaults("irm_lambda"))
     parser.add_argument("--irm_anneal", type=cli.non_negative_int, default=None, action=cli.OneOrMore, metavar="N",

@@ -45,9 +45,13 @@ class Settings:
     @classmethod
     def of(cls, values):
         """Settings from the values of all options (dict), as `flat` gives them."""
-        names = default_options(values["method"], values["objective"], values["perturbation"])
+        defaults = default_options(values["method"], values["objective"], values["perturbation"])
         own = {field.name: values[field.name] for field in fields(cls) if field.name != "options"}
-        return cls(**own, options={option: values[option] for option in names})
+        options = {option: values[option] for option in defaults}
+        # An option is None, too, where the run was begun before there was such an option.
+        options.update({option: default_for(defaults[option], values.get("dataset", "cifar10"))
+                        for option, value in options.items() if value is None})
+        return cls(**own, options=options)
 
     def flat(self):
         """All options to their values, None for those that the method does not read."""
@@ -83,7 +87,7 @@ class Settings:
 
 CHOICES = {"method": METHODS, "objective": OBJECTIVES, "perturbation": PERTURBATIONS, "recipe": RECIPES,
            "sampling": SAMPLINGS, "schedule": SCHEDULES, "risk": ("mean", "worst_case"),
-           "group_loss": ("batch", "last_seen")}
+           "group_loss": ("batch", "last_seen", "validation")}
 VARIANTS = ("is_adaptive", "distribution_agnostic", "risk")
 OPTIONS = ("objective", "perturbation", "recipe", "momentum", "sampling", *VARIANTS, *RECIPES["sharpdro"],
            *METHOD_OPTIONS)
@@ -157,6 +161,12 @@ def _check(settings, given):
         raise UserError(f"--{unused[0]}: {settings.title} does not use it, of the methods only {users}; leave it out")
     if "stage_one" in given and "stage_one_epochs" in given:
         raise UserError("--stage_one_epochs: no first model is trained where --stage_one names one; leave one out")
+    guided = settings.options.get("group_loss") == "validation"
+    if "group_every" in given and not guided:
+        raise UserError("--group_every: is about --group_loss validation; leave it out, or give that, too")
+    if guided and DATA[settings.data].sets_groups:
+        raise UserError(f"--group_loss validation: validation images have severities, not the environments of "
+                        f"{settings.method}; leave it out")
     if DATA[settings.data].sets_groups and not OBJECTIVES[settings.objective].reads_groups:
         readers = ", ".join(name for name, part in OBJECTIVES.items() if part.reads_groups)
         raise UserError(f"--objective {settings.objective}: does not look at the environments that {settings.method} "

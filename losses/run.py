@@ -13,6 +13,7 @@ from utils.device import device, set_seed
 from dataset.pipeline import held_batches
 from losses.create import build_step
 from losses.evaluation import EvaluationStep, GradientNorm
+from losses.guide import create_guide
 from losses.methods import DATA
 from losses.resolve import Settings, resolve
 from losses.stage_one import ENVIRONMENTS
@@ -88,18 +89,18 @@ class Cells:
     def __init__(self):
         self._key = self._kept = None
 
-    def get(self, settings, classes, num_groups):
+    def get(self, settings, classes, group_sizes):
         """Network, step, `EvaluationStep` and `GradientNorm` as they are at the start of a run.
 
         Args:
             settings (RunSettings): of the run.
             classes (int): logits of the network.
-            num_groups (int): distributions that the objective distinguishes.
+            group_sizes (list of int): training images of each distribution that the objective distinguishes.
         """
-        method = settings.method
+        method, num_groups = settings.method, len(group_sizes)
         set_seed(settings.seed)  # the initial weights do not depend on what was trained before
         network = create_model(settings.model, classes)
-        step = build_step(network, method, num_groups, settings.seed)
+        step = build_step(network, method, num_groups, settings.seed, group_sizes)
         is_noisy = not (step.perturbation is None or step.perturbation.needs_gradient)
         key = (settings.model, classes, num_groups, method.objective, method.perturbation, method.step_options,
                method.momentum, method.nesterov, method.weight_decay, method.num_sub_batches, method.batch_size,
@@ -182,8 +183,12 @@ def train(settings, data, folder, cells, **treated):
     """
     method = settings.method
     environments = ENVIRONMENTS if DATA[method.data].sets_groups else 0
-    num_groups = environments or data.num_severity
-    network, step, evaluation, gradient_norm = cells.get(settings, data.source.classes, num_groups)
+    group_sizes = np.bincount(treated["groups"], minlength=environments) if environments else data.split.counts
+    network, step, evaluation, gradient_norm = cells.get(settings, data.source.classes, group_sizes)
+    guide = None
+    if method.options.get("group_loss") == "validation":
+        guide, data = create_guide(step, evaluation, data, method.options["group_every"], settings.eval_batch_size,
+                                   settings.seed)
     recorded_norm = gradient_norm if settings.record_norm else None
     images, weights = sum(data.split.counts), sum(weight.size for weight in network.trainable_params())
     batches = images // method.batch_size
@@ -214,7 +219,7 @@ def train(settings, data, folder, cells, **treated):
         results = fit(step, loader, batches, method.total_epoch,
                       lambda epoch: SCHEDULES[method.schedule](method.lr, epoch, method.total_epoch), records,
                       (evaluate_now, settings.eval_every), (measure_sharpness, settings.log_sharpness),
-                      weight_decay=method.weight_decay, gradient_norm=recorded_norm,
+                      weight_decay=method.weight_decay, gradient_norm=recorded_norm, guide=guide,
                       show_progress=settings.show_progress)
     report_results(folder, run_title(method.title, settings.dataset, settings.corruption), method.total_epoch,
                    data.split, results, records.cost)

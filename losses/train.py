@@ -14,7 +14,8 @@ from utils.schedule import set_learning_rate
 PACE_STEPS = 5
 
 
-def train_epoch(step, loader, batches, epoch, records, weight_decay, gradient_norm=None, show_progress=False):
+def train_epoch(step, loader, batches, epoch, records, weight_decay, gradient_norm=None, guide=None,
+                show_progress=False):
     """Take one epoch's steps.
 
     Args:
@@ -25,6 +26,7 @@ def train_epoch(step, loader, batches, epoch, records, weight_decay, gradient_no
         records (RunRecords): writes rows of `train.csv`.
         weight_decay (float): for these rows.
         gradient_norm (GradientNorm or None): measures gradient norms for these rows.
+        guide (Guide or None): moves the weights over distributions.
         show_progress (bool): show the progress bar even where the output is no terminal.
 
     Returns:
@@ -39,6 +41,9 @@ def train_epoch(step, loader, batches, epoch, records, weight_decay, gradient_no
     with tqdm(total=batches, desc=f"epoch {epoch}", unit=" steps", leave=False, disable=hidden) as bar:
         for batch in range(batches):
             images, labels, groups, severities = next(loader)
+            if guide is not None and guide.is_due(epoch * batches + batch):
+                guide(epoch * batches + batch)
+                step.set_train()
             norms = {}
             if gradient_norm is not None and records.is_logged(batch):
                 norms = distribution_gradient_norms(gradient_norm, images, labels, severities.asnumpy())

@@ -181,6 +181,23 @@ def test_a_resumed_run_equals_one_that_was_not_stopped(cifar_dir, tmp_path, monk
     assert any(name.endswith("last_losses") for name in stored) and not any("saved" in name for name in stored)
 
 
+def test_a_run_that_validation_images_guide_is_resumed(cifar_dir, tmp_path, monkeypatch):
+    """It moves q after every second batch; what it evaluates on is the third that is left of 80 validation images."""
+    options = ["--group_loss", "validation", "--group_every", "2", "--group_adjustment", "0.5", "--save_last",
+               "--log_train", "1"]
+    main.main(arguments(cifar_dir, tmp_path / "whole", *options))
+    with monkeypatch.context() as patch:
+        stop_at(patch, "sharpdro", 1)
+        with pytest.raises(SystemExit):
+            main.main(arguments(cifar_dir, tmp_path / "cut", *options))
+    whole, cut = only_run(tmp_path / "whole"), only_run(tmp_path / "cut")
+    main.main(["--resume", cut, "--num_workers", "2"])
+    assert checkpoint_bytes(cut) == checkpoint_bytes(whole) and files(cut, *RECORDS) == files(whole, *RECORDS)
+    q = [row["adv_prob_2"] for row in read_csv(os.path.join(whole, "train.csv"))]
+    assert q[0] == q[1] and q[2] == q[3] and q[4] == q[5] and len(set(q)) == 3
+    assert read_csv(os.path.join(whole, "val_clean.csv"))[0]["processed_distribution_counts_0"] == "26"
+
+
 def test_resuming_a_finished_run_reports_again(run, cifar_dir, tmp_path):
     folder = shutil.copytree(run[1], tmp_path / "run")
     os.remove(folder / "results.json")

@@ -1,13 +1,20 @@
 """The methods against closed forms, finite differences and the published ASAM code."""
 import os
+from types import SimpleNamespace
 
 import mindspore as ms
+import mindspore.nn as nn
 import mindspore.ops as ops
 import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
 
+from dataset.data import Data
+from dataset.poisson import Split
+from dataset.source import Source
 from losses import create_step
+from losses.evaluation import EvaluationStep
+from losses.guide import Move, create_guide
 from losses.methods import (
     DATA,
     METHOD_OPTIONS,
@@ -73,7 +80,7 @@ def group_dro_formula(logits, labels, groups):
 @pytest.mark.parametrize("objective, formula", [
     (lambda: IRM(4, 7.0, 0), irm_formula(7.0)), (lambda: IRM(4, 7.0, 100), irm_formula(1.0)),
     (lambda: IRM(4, 0.3, 0), irm_formula(0.3)),
-    (lambda: REx(4, 3.0), rex_formula(3.0)), (lambda: GroupDRO(4, 0.0), group_dro_formula)],
+    (lambda: REx(4, 3.0), rex_formula(3.0)), (lambda: GroupDRO(4, step_size=0.0), group_dro_formula)],
     ids=["irm", "irm annealing", "irm, small penalty", "rex", "group_dro"])
 def test_objective_and_its_gradient(objective, formula, groups):
     rng = np.random.RandomState(0)
@@ -114,6 +121,60 @@ def test_last_seen_keeps_an_absent_distribution_growing():
     expected = np.exp(0.1 * 21 * np.array([1.0, 0.0, 5.0]))
     np.testing.assert_allclose(cure.adv_probs.asnumpy(), expected / expected.sum(), rtol=1e-4)
     assert release.adv_probs.asnumpy()[2] < 0.2 < 0.9 < cure.adv_probs.asnumpy()[2]
+
+
+def test_an_adjustment_is_added_to_every_loss_before_q_moves():
+    """Sagawa 2020, Eq. 5; a distribution without training images has none."""
+    weights = GroupWeights(3, 0.1, group_adjustment=2.0, group_sizes=[400, 4, 0])
+    for _ in range(3):
+        weights.observe(ms.Tensor([1.0, 5.0], ms.float32), ms.Tensor([0, 2], ms.int32))
+    expected = np.exp(0.1 * 3 * np.array([1.0 + 2 / 20, 0.0 + 2 / 2, 5.0]))
+    np.testing.assert_allclose(weights.adv_probs.asnumpy(), expected / expected.sum(), rtol=1e-5)
+
+
+def test_training_losses_do_not_move_what_validation_moves():
+    weights = GroupWeights(3, 0.1, group_loss="validation", group_adjustment=1.0, group_sizes=[1, 1, 4])
+    weights.observe(ms.Tensor([1.0, 5.0], ms.float32), ms.Tensor([0, 2], ms.int32))
+    np.testing.assert_array_equal(weights.adv_probs.asnumpy(), np.full(3, 1 / 3, np.float32))
+    Move(weights, 7)(ms.Tensor([0.5, 1.0, 2.0], ms.float32))
+    expected = np.exp(0.1 * 7 * (np.array([0.5, 1.0, 2.0]) + [1, 1, 0.5]))
+    np.testing.assert_allclose(weights.adv_probs.asnumpy(), expected / expected.sum(), rtol=1e-5)
+
+
+class MeanColour(nn.Cell):
+    """Images to their mean of each channel as logits."""
+
+    def construct(self, images):
+        return images.mean((2, 3))
+
+
+def test_a_guide_moves_q_by_the_losses_of_validation_images():
+    """Of the same images at all severities, drawn from two thirds of the validation images; the others are kept."""
+    rng = np.random.RandomState(0)
+    images = [rng.randint(0, 256, (60, 8, 8, 3)).astype(np.uint8) // (s + 1) for s in range(3)]
+    labels = rng.randint(0, 3, 60).astype(np.int32)
+    source = Source("x", "X-C", 3, {"train": images[0], "test": images[0][:5]}, {"train": labels, "test": labels[:5]},
+                    (0.1, 0.5, 0.3), (0.2, 0.1, 0.3))
+    validation = np.arange(20, 50)
+    data = Data(source, Split([np.arange(10), np.arange(10, 15), np.arange(15, 20)], validation), {"train": images})
+    weights = GroupWeights(3, 0.1, group_loss="validation")
+    step = SimpleNamespace(objective=SimpleNamespace(group_weights=weights))
+    guide, left = create_guide(step, EvaluationStep(MeanColour()), data, 4, 8, seed=5)
+    kept = left.split.validation
+    assert len(kept) == 10 and len(guide.indices) == 20
+    np.testing.assert_array_equal(np.sort(np.concatenate([kept, guide.indices])), validation)
+    assert [number for number in range(13) if guide.is_due(number)] == [4, 8, 12]
+    chosen = np.sort(np.random.default_rng((5, 8)).choice(guide.indices, 8, replace=False))
+    losses = []
+    for some in images:
+        logits = ((some[chosen] / 255 - source.mean) / source.std).mean((1, 2))
+        losses.append(np.mean(np.log(np.exp(logits).sum(1)) - logits[np.arange(8), labels[chosen]]))
+    guide(8)
+    expected = np.exp(0.1 * 4 * np.array(losses))
+    np.testing.assert_allclose(weights.adv_probs.asnumpy(), expected / expected.sum(), rtol=1e-5)
+    assert np.ptp(expected / expected.sum()) > 0.01
+    with pytest.raises(UserError, match="--group_loss validation: there are 2 validation images"):
+        create_guide(step, None, data.with_validation(validation[:2]), 4, 8, seed=5)
 
 
 PARAMS = {"dense1": {"kernel": 1, "bias": 2}, "norm": {"scale": 3}, "dense2": {"kernel": 4, "bias": 5}}
@@ -426,6 +487,9 @@ def test_settings_survive_a_file():
     ({"method": "sharpdro", "perturbation": "none", "rho": 0.1}, "--rho"),
     ({"method": "sgd"}, "--method sgd: unknown; there are erm"),
     ({"group_loss": "median"}, "--group_loss median: unknown"),
+    ({"group_every": 5}, "--group_every: is about --group_loss validation"),
+    ({"group_loss": "last_seen", "group_every": 5}, "--group_every: is about --group_loss validation"),
+    ({"method": "eiil", "objective": "group_dro", "group_loss": "validation"}, "not the environments of eiil"),
     ({"rate": 0.1}, "rate: unknown; there are .*rho"),
     *(({"method": method, option: value}, f"--{option}: {method} does not use it")
       for option, value in (("rho", 0.1), ("sigma", 0.1), ("step_size", 0.1), ("group_loss", "batch"),
@@ -444,6 +508,14 @@ def test_a_step_has_no_use_for_the_options_of_a_run():
             create_step(crosscheck.Perceptron(perceptron_params()), "jtt", **{option: 3})
 
 
+def test_an_adjustment_needs_the_sizes_of_the_distributions():
+    network = crosscheck.Perceptron(perceptron_params())
+    with pytest.raises(UserError, match="group_adjustment: needs group_sizes"):
+        create_step(network, "group_dro", 3, group_adjustment=1.0)
+    step = create_step(network, "group_dro", 3, group_adjustment=1.0, group_sizes=[4, 1, 100])
+    np.testing.assert_allclose(step.objective.group_weights.adjustment.asnumpy(), [0.5, 1, 0.1])
+
+
 def test_sub_batches_must_divide_the_batch():
     step = create_step(crosscheck.Perceptron(perceptron_params()), "damp", 3)
     with pytest.raises(UserError, match="12 samples.*8"):
@@ -451,6 +523,6 @@ def test_sub_batches_must_divide_the_batch():
 
 
 def test_sharpness_with_one_distribution_is_its_mean():
-    objective = WorstGroupSharpness(1, 0.0)
+    objective = WorstGroupSharpness(1, step_size=0.0)
     gain = objective.sharpness(ms.Tensor([3.0, 5.0]), None, ms.Tensor([1.0, 1.0]), None, ms.Tensor([0, 0], ms.int32))
     assert float(gain.asnumpy()) == 3.0

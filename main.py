@@ -12,8 +12,8 @@ from dataset.data import load_data, load_images
 from dataset.poisson import counts_table
 from losses.compare import add_comparison_arguments, compare
 from losses.evaluate_run import OPTIONS as EVALUATION_OPTIONS
-from losses.evaluate_run import add_evaluation_arguments, evaluate_run
-from losses.grid import parse_variants, plan
+from losses.evaluate_run import add_evaluation_arguments, evaluate_runs
+from losses.grid import SETTING, parse_variants, plan
 from losses.options import add_method_arguments, add_run_arguments, add_training_arguments, resolve_arguments
 from losses.run import RunSettings, begin, run
 from models import MODELS, create_model
@@ -21,7 +21,6 @@ from utils import cli
 from utils.errors import UserError
 from utils.records.checkpoint import load_checkpoint
 from utils.records.logs import RunFolder, new_folder
-from utils.records.reading import ended_runs
 from utils.records.settings import resumed_settings
 
 
@@ -95,6 +94,13 @@ def train(args, given):
         print(f"\nresults are in {folder.path}")
 
 
+def parse_variant(name, words):
+    """The options that the words of a variant name."""
+    parser = create_parser()
+    parser.prog = f"main.py: --variant {name}"
+    return cli.parse(parser, words)[1]
+
+
 def compare_runs(args, given):
     """Carry out a comparison: the runs for all values of the options, and the variants; exit status 1 if some fail."""
     if args.resume is not None:
@@ -103,7 +109,9 @@ def compare_runs(args, given):
         raise UserError("--show_progress: bars of several runs would mix; leave it out, or --jobs")
     parser = create_parser()
     own = {option: given[option] for option in given if option not in ("variant", "jobs", "resume", "desc", "log_dir")}
-    planned = plan({**own, "save_last": True}, parse_variants(args.variant, lambda words: cli.parse(parser, words)[1]))
+    if args.stage_one is not None and any(isinstance(given.get(option), cli.Several) for option in (*SETTING, "seed")):
+        raise UserError("--stage_one: is a first model of one seed, data set, corruption and network; give one of each")
+    planned = plan({**own, "save_last": True}, parse_variants(args.variant, parse_variant))
     values = [argparse.Namespace(**{**vars(cli.parse(parser, [])[0]), **one.given}) for one in planned]
     for one, options in zip(planned, values, strict=True):
         resolve_arguments(options, one.given)
@@ -121,9 +129,12 @@ def evaluate(args, given):
     command line names."""
     cli.require_effect("--evaluate", given, EVALUATION_OPTIONS, several=("corruption",))
     set_up_device(args.device_target)
-    for path, _ in ended_runs(args.evaluate):
-        evaluate_run(path, given.get("corruption", COMMON), args.baseline, given.get("model"), given.get("dataset"),
-                     given.get("data_dir"), given.get("eval_batch_size"), args.num_workers, args.show_progress)
+    done = evaluate_runs(args.evaluate, corruptions=given.get("corruption", COMMON), baseline=args.baseline,
+                         model=given.get("model"), dataset=given.get("dataset"), data_dir=given.get("data_dir"),
+                         eval_batch_size=given.get("eval_batch_size"), num_workers=args.num_workers,
+                         show_progress=args.show_progress)
+    if not done:
+        sys.exit(1)
 
 
 def main(argv=None):

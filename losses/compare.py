@@ -1,6 +1,8 @@
 """Several runs, one after the other or some at a time, each in a folder of its own under that of the comparison."""
 import concurrent.futures
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -11,10 +13,10 @@ from utils import cli
 from utils.errors import UserError
 from utils.figures.severity import accuracy
 from utils.figures.style import save
-from utils.files import locked, read_json, write_json
+from utils.files import file_name, locked, read_json, write_json
 from utils.records.comparison import Row, write_comparison, write_comparison_page
 from utils.records.logs import RunFolder
-from utils.records.reading import read_record
+from utils.records.reading import by_setting, read_record
 from utils.records.report import duration, is_finished
 from utils.records.settings import FREE_OPTIONS, resumed_settings
 
@@ -74,27 +76,29 @@ def compare(planned, values, folder, load, device, jobs, program):
                 records.append(read_record(paths[k], one.name))
                 row.accuracies[settings["seed"]] = records[-1].results["test"]["accuracy"]
         print("\n" + write_comparison(folder, list(rows.values())))
-        write_comparison_page(folder, list(rows.values()), _draw(folder, records))
+        settings = {one.name: {option: value for option, value in one.given.items() if option not in (*SETTING, "seed")}
+                    for one in planned}
+        write_comparison_page(folder, list(rows.values()), _draw(folder, records), settings)
         return not failures
 
 
 def _draw(folder, records):
-    """Draw accuracy over severity, a figure for each data set and corruption; return caption to SVG file."""
-    settings, drawn = {}, {}
-    for record in records:
-        settings.setdefault(record.setting, []).append(record)
-    for (dataset, corruption, _), some in settings.items():
+    """Draw accuracy over severity, a figure for each setting; return caption to SVG file."""
+    drawn = {}
+    for suffix, some in by_setting(records).items():
         [(name, figure)] = accuracy(some)
-        path = os.path.join(folder, name if len(settings) == 1 else f"{name}_{dataset}_{corruption}")
+        path = os.path.join(folder, name + suffix)
         save(figure, path)
-        drawn[f"{dataset}, {corruption.replace('_', ' ')}: mean and standard deviation over seeds"] = path + ".svg"
+        dataset, corruption, model, _ = some[0].setting
+        drawn[f"{dataset}, {corruption.replace('_', ' ')}, {model}: mean and standard deviation over seeds"] = (
+            path + ".svg")
     return drawn
 
 
 def run_name(one, settings):
     """Name of the folder of a run."""
-    name = "".join(c if c.isalnum() or c in "._=-" else "-" for c in one.name)
-    return f"{name}_{settings['dataset']}_{settings['corruption']}_{settings['model']}_seed{settings['seed']}"
+    return file_name(f"{one.name}_{settings['dataset']}_{settings['corruption']}_{settings['model']}_"
+                     f"seed{settings['seed']}")
 
 
 def work(settings):
@@ -115,10 +119,11 @@ class Clock:
         self.works, self.left, self.done = works, sum(works[k] for k in waiting), 0.0
         self.started = time.monotonic()
 
-    def end(self, k):
-        """Run number `k` has ended."""
-        self.done += self.works[k]
+    def end(self, k, failed=False):
+        """Run number `k` has ended; one that failed says nothing about how long another takes."""
         self.left -= self.works[k]
+        if not failed:
+            self.done += self.works[k]
 
     def __str__(self):
         if not self.done:
@@ -149,8 +154,8 @@ def _own_settings(one, settings, path):
 
 
 def _announce(number, total, one, settings, clock):
-    print(f"\nrun {number} of {total}: {one.name}, seed {settings['seed']}, {settings['dataset']}, "
-          f"{settings['corruption']}{clock}", flush=True)
+    print(f"\nrun {number} of {total}: {one.name}, recipe {settings['recipe']}, seed {settings['seed']}, "
+          f"{settings['dataset']}, {settings['corruption']}, {settings['model']}{clock}", flush=True)
 
 
 def _one_by_one(planned, values, paths, waiting, load, device, clock):
@@ -163,10 +168,11 @@ def _one_by_one(planned, values, paths, waiting, load, device, clock):
             with RunFolder(paths[k]) as folder:
                 begin(folder, data, values[k], planned[k].given, device)
                 run(RunSettings.of(values[k]), data, folder, cells)
-        except UserError as error:
-            failures[k] = str(error)
-            print(f"failed: {error}", flush=True)
-        clock.end(k)
+        except (UserError, OSError, RuntimeError) as error:  # MindSpore's are RuntimeErrors, such as out of memory
+            failures[k] = str(error).strip().partition("\n")[0]
+            print(f"failed: {failures[k]}", flush=True)
+            cells = Cells()
+        clock.end(k, k in failures)
     return failures
 
 
@@ -176,16 +182,37 @@ def _side_by_side(planned, values, paths, waiting, load, device, jobs, program, 
         with RunFolder(paths[k]) as folder:
             begin(folder, load(values[k]), values[k], planned[k].given, device)
 
+    processes = {}
+
     def carry_out(k):
         _announce(k + 1, len(planned), planned[k], values[k], clock)
-        workers = planned[k].given.get("num_workers", max(1, cli.processors() // jobs))
-        ended = subprocess.run([sys.executable, program, "--resume", paths[k], "--num_workers", str(workers)],
-                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
-        clock.end(k)
-        if ended.returncode == 0:
-            return None
-        lines = [line for line in ended.stderr.splitlines() if line.strip()] or ["no message"]
-        return f"{lines[-1].removeprefix('main.py: error: ')} (exit status {ended.returncode})"
-    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        free = {"num_workers": max(1, cli.processors() // jobs),
+                **{option: planned[k].given[option] for option in FREE_OPTIONS if option in planned[k].given}}
+        options = [word for option, value in free.items() for word in (f"--{option}", str(value))]
+        processes[k] = subprocess.Popen([sys.executable, program, "--resume", paths[k], *options],
+                                        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        _, errors = processes[k].communicate()
+        reason = None
+        if processes[k].returncode:
+            lines = [line for line in errors.splitlines() if line.strip()] or ["no message"]
+            reason = f"{lines[-1].removeprefix('main.py: error: ')} (exit status {processes[k].returncode})"
+        clock.end(k, reason is not None)
+        print(f"run {k + 1} of {len(planned)} " + ("has ended" if reason is None else f"failed: {reason}"), flush=True)
+        return reason
+    with _ending_with_this(processes), concurrent.futures.ThreadPoolExecutor(jobs) as pool:
         ends = dict(zip(waiting, pool.map(carry_out, waiting), strict=True))
     return {k: reason for k, reason in ends.items() if reason is not None}
+
+
+@contextlib.contextmanager
+def _ending_with_this(processes):
+    """Have SIGTERM end the processes (dict) as well as this one, so that the comparison can go on later."""
+    def end(*_):
+        for process in processes.values():
+            process.terminate()
+        os._exit(143)  # the threads that wait for the processes would start others
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

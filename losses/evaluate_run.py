@@ -27,9 +27,12 @@ from utils.records.evaluation import (
     heading,
     row,
     stored_evaluation,
+    stored_scores,
     write_evaluation,
 )
-from utils.records.report import run_title, write_run_page
+from utils.records.reading import planned_runs, read_record
+from utils.records.report import is_finished, run_title, write_run_page
+from utils.records.summary import write_summary
 from utils.records.trained import find_trained
 
 # The options of main.py that have an effect here.
@@ -74,6 +77,39 @@ class EvaluationSet:
         return [name for name in self.images if name != CLEAN]
 
 
+def evaluate_runs(path, **options):
+    """Evaluate a network, or those of all runs of a comparison, of which one that fails does not stop the others.
+
+    Args:
+        path (str): as of `evaluate_run`, or the folder of a comparison.
+        options: others of `evaluate_run`.
+
+    Returns:
+        bool: whether all went well.
+
+    Raises:
+        UserError: as `evaluate_run`, for a single network.
+    """
+    runs = planned_runs(path)
+    if runs == [path]:
+        evaluate_run(path, **options)
+        return True
+    failed = []
+    for number, run in enumerate(runs, 1):
+        print(f"\nrun {number} of {len(runs)}: {run}", flush=True)
+        try:
+            if not is_finished(run):
+                raise UserError(f"{run}: this run has not ended; go on with the command of the comparison")
+            evaluate_run(run, **options)
+        except UserError as error:
+            failed.append(run)
+            print(f"failed: {error}", flush=True)
+    done = [read_record(run) for run in runs if run not in failed]
+    if done:
+        print("\n" + write_summary(path, done))
+    return not failed
+
+
 def evaluate_run(path, corruptions=COMMON, baseline=None, model=None, dataset=None, data_dir=None,
                  eval_batch_size=None, num_workers=1, show_progress=False):
     """Evaluate a network on clean and corrupted test images, print a table, and write JSON and CSV beside it.
@@ -108,7 +144,8 @@ def evaluate_run(path, corruptions=COMMON, baseline=None, model=None, dataset=No
                                show_progress)
     load_checkpoint(create_model(model, test.source.classes), trained.checkpoint)  # to find a wrong one now
     relative_to = None if baseline is None else load_baseline(baseline, reference, model, test)
-    return evaluate_network(trained, model, test, relative_to)
+    stored = stored_evaluation(trained, test.names, test.source.test_sha256)
+    return evaluate_network(trained, model, test, relative_to, stored)
 
 
 def load_evaluation_set(dataset, data_dir, corruptions, batch_size, workers, show_progress):
@@ -168,7 +205,7 @@ def load_baseline(path, reference, model, test):
     return Baseline(path, record, test.names)
 
 
-def evaluate_network(trained, model, test, baseline=None):
+def evaluate_network(trained, model, test, baseline=None, stored=None):
     """Evaluate a network, print its table row by row, and write its records.
 
     Args:
@@ -176,6 +213,7 @@ def evaluate_network(trained, model, test, baseline=None):
         model (str): a key of `MODELS`.
         test (EvaluationSet): on what.
         baseline (Baseline or None): what corruption errors are relative to.
+        stored (dict or None): an evaluation of the same network on the same images, whose numbers are taken.
 
     Returns:
         dict: what the JSON holds.
@@ -195,7 +233,9 @@ def evaluate_network(trained, model, test, baseline=None):
              "checkpoint_sha256": trained.sha256, "epochs": epochs}
     print(heading(about, test.names, baseline), flush=True)
     found = {}
-    for name, rows in scores_by_corruption(network, test):
+    if stored is not None:
+        print("evaluated before; delete the evaluation_SET.json files of the run to have it done again")
+    for name, rows in scores_by_corruption(network, test) if stored is None else stored_scores(stored, test.names):
         if not all(np.isfinite(one.nll) for one in rows):
             raise UserError(f"{trained.checkpoint}: gives numbers that are not finite; name a checkpoint of before the "
                             "training went astray")
@@ -203,12 +243,14 @@ def evaluate_network(trained, model, test, baseline=None):
         tqdm.write(row(name, rows, test.names, baseline))  # above the bar
         sys.stdout.flush()
     record = as_record(about, *found.pop(CLEAN), found, baseline)
+    if baseline is None and stored is not None and set(stored["corrupted"]) == set(found):
+        record = stored  # which may have a baseline
     print(averages(record))
     write_evaluation(trained.file(f"evaluation_{tag}"), record)
     results = read_json(os.path.join(trained.path, "results.json"))
     if results is not None:  # its page shows evaluations, too
-        about = (trained.config[option] for option in ("title", "dataset", "corruption"))
-        write_run_page(trained.path, run_title(*about), results)
+        title = run_title(*(trained.config[option] for option in ("title", "dataset", "corruption")))
+        write_run_page(trained.path, title, results)
     print(f"\nresults are in {trained.file(f'evaluation_{tag}')}.json and .csv")
     return record
 

@@ -50,7 +50,7 @@ def parse_variants(texts, parse):
 
     Args:
         texts (list of str): each 'NAME: OPTIONS'.
-        parse (callable): list of words to a dict of the options that they name.
+        parse (callable): a name and a list of words to a dict of the options that these name.
 
     Returns:
         dict: name to its options.
@@ -65,7 +65,7 @@ def parse_variants(texts, parse):
         if not colon or not name or name in variants:
             raise UserError(f"--variant {text!r}: not of the form 'NAME: OPTIONS' with a name of its own")
         try:
-            variants[name] = parse(shlex.split(options))
+            variants[name] = parse(name, shlex.split(options))
         except ValueError as error:
             raise UserError(f"--variant {text!r}: {str(error).lower()}; close it") from error
         foreign = [option for option in variants[name] if option not in ("method", *OPTIONS)]
@@ -77,8 +77,9 @@ def parse_variants(texts, parse):
 def plan(given, variants):
     """The runs that a command line asks for, those of one data set and corruption one after the other.
 
-    Each row is a method of `--method`, or a variant, which adds its own options to those that are given for all; for
-    each value of an option with several there is a run. An option that only some of the methods read goes to those.
+    Each row is a method of `--method`, or a variant, which adds its own options to those that are given for all; where
+    there are variants and no method, objective or perturbation is named for all, they are the only rows. For each value
+    of an option with several there is a run. An option that only some of the methods read goes to those.
     Where no recipe is named, all take that of SharpDRO.
 
     Args:
@@ -93,8 +94,7 @@ def plan(given, variants):
     """
     common = {"recipe": "sharpdro", **given}
     rows = [(name, {**common, **own}, own) for name, own in variants.items()]
-    if not variants or any(isinstance(value, Several) and option not in (*SETTING, "seed")
-                           for option, value in given.items()) or "method" in given:
+    if not variants or any(option in STRUCTURE for option in given):
         rows.insert(0, (None, common, given))
     runs, read = {}, set()
     for name, options, own in rows:

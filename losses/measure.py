@@ -3,7 +3,8 @@ whose settings say which network and data they were.
 
 `MEASUREMENTS` is the table of them: the name of a figure to a function from records (`utils/records/reading.py`) to
 what the figure draws, one for each record. Test images of the run's corruption are used, as many as asked for, spread
-evenly over the test set. What was measured is kept in the run's folder, and measured again only if it would be another.
+evenly over the test set. What was measured is kept in the run's folder, and measured again for other checkpoints, test
+images or settings.
 """
 import contextlib
 import functools
@@ -51,8 +52,9 @@ class Run:
         self.step, self.gradient_norm = _cells(config["model"], self.source.classes)
 
     def batches(self, number):
-        """For each severity a list of batches of so many test images; all of them where `number` is None."""
-        return [held_batches(images, self.source, number, self.config["eval_batch_size"]) for images in self.images]
+        """Yield for each severity a list of batches of so many test images; all of them where `number` is None."""
+        for images in self.images:
+            yield held_batches(images, self.source, number, self.config["eval_batch_size"])
 
     def load(self, checkpoint):
         """Give the network the weights in a checkpoint."""
@@ -131,7 +133,7 @@ def _sharpness(run, images, rho):
     checkpoints = run.checkpoints()
 
     def compute():
-        batches, found = run.batches(images), []
+        batches, found = list(run.batches(images)), []
         for path in tqdm(checkpoints.values(), desc="sharpness", unit=" checkpoints", leave=False, disable=None):
             run.load(path)
             found.append([sharpness_of(run.step, run.gradient_norm, some, rho) for some in batches])
@@ -161,7 +163,7 @@ def surface(records, data_dir=None, images=IMAGES // 2, points=11, span=1.0):
             weights = run.step.network.trainable_params()
             with tqdm(total=points ** 2, desc=f"surface of {name}", unit=" points", leave=False, disable=None) as bar:
                 loss = loss_surface(run.step, (random_direction(weights, 0), random_direction(weights, 1)),
-                                    run.batches(images), coefficients, bar.update)
+                                    list(run.batches(images)), coefficients, bar.update)
             return {"coefficients": coefficients, "loss": loss.tolist()}
         found.append(run.kept("surface", checkpoint, compute, images=images, points=points, span=span))
     return found
@@ -187,7 +189,7 @@ def ood(records, data_dir=None, images=IMAGES, rho=RHO, epoch=None):
         def compute(run=run, checkpoint=checkpoint):
             [(epochs, path)] = checkpoint.items()
             run.load(path)
-            severities = run.batches(images)
+            severities = list(run.batches(images))
             everything = [batch for batches in severities for batch in batches]
             before = ms.Tensor(predict(run.step, everything)[1])
             with ascended(run.step, run.gradient_norm, everything, rho):

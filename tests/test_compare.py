@@ -15,6 +15,7 @@ from tests.test_main import RECORDS, arguments, checkpoint_bytes, files, only_ru
 from utils import cli
 from utils.errors import UserError
 from utils.figures.__main__ import main as draw
+from utils.files import read_json
 from utils.records.comparison import Row, write_comparison
 from utils.records.report import duration
 
@@ -22,7 +23,7 @@ from utils.records.report import duration
 def planned(line, *variants):
     parser = main.create_parser()
     return plan(cli.parse(parser, line.split())[1],
-                parse_variants(variants, lambda words: cli.parse(parser, words)[1]))
+                parse_variants(variants, lambda name, words: cli.parse(parser, words)[1]))
 
 
 def rows(line, *variants):
@@ -55,6 +56,11 @@ def test_all_take_one_recipe_unless_one_is_named():
     assert {one.given["recipe"] for one in planned("--method erm damp --recipe damp")} == {"damp"}
     assert [one.given["recipe"] for one in planned("--method erm", "own: --method damp --recipe damp")] == [
         "sharpdro", "damp"]
+
+
+def test_lists_of_other_options_add_no_row_beside_variants():
+    assert [one.name for one in planned("--lr 0.1 0.2", "a: --method erm")] == ["a lr=0.1", "a lr=0.2"]
+    assert [one.name for one in planned("--objective rex --lr 0.1", "a: --method erm")][0] == "sharpdro"
 
 
 def test_variants_alone_are_all_there_is():
@@ -127,12 +133,25 @@ def test_a_run_of_a_comparison_equals_a_separate_one(comparison, cifar_dir, tmp_
     assert checkpoint_bytes(separate) == checkpoint_bytes(own)
 
 
-def test_a_comparison_is_evaluated_and_drawn_as_a_whole(comparison, tmp_path):
+def test_a_comparison_is_evaluated_and_drawn_as_a_whole(comparison, tmp_path, capsys, monkeypatch):
     folder = shutil.copytree(comparison[0], tmp_path / "comparison")
-    main.main(["--evaluate", str(folder), "-c", "fog"])
+    runs = [str(folder / name) for name in sorted(os.listdir(folder)) if name.startswith("group_dro")]
+    argv = ["--evaluate", str(folder), "-c", "fog"]
+    assert len(runs) == 2 and ends_with(argv) == 1  # those that failed have no checkpoint
+    out = capsys.readouterr().out
+    assert out.count("failed: ") == 2 and f"run 2 of 4: {runs[1]}" in out
+    found = [read_json(run + "/evaluation_fog.json") for run in runs]
+    errors = [100 * one["by_severity"]["error"][5] for one in found]
+    assert f"{np.mean(errors):.2f} ± {np.std(errors, ddof=1):.2f}" in out.splitlines()[-1]
+    [row] = read_csv(folder / "evaluation_fog.csv")
+    assert float(row["severity_5_mean"]) == pytest.approx(np.mean(errors)) and row["runs"] == "2"
+    with monkeypatch.context() as patch:
+        patch.setattr("losses.evaluate_run.scores_by_corruption", None)  # what is done is not done again
+        assert ends_with([*argv, "--baseline", runs[0]]) == 1
+    again = [read_json(run + "/evaluation_fog.json") for run in runs]
+    assert [one["corrupted"] for one in again] == [one["corrupted"] for one in found]
+    assert again[0]["corruption_error"]["mean"] == 1 and "mCE_mean" in read_csv(folder / "evaluation_fog.csv")[0]
     draw(["ce", str(folder)])
-    runs = [name for name in os.listdir(folder) if name.startswith("group_dro")]
-    assert len(runs) == 2 and all((folder / name / "evaluation_fog.json").exists() for name in runs)
     assert (folder / "ce.svg").exists()
 
 
@@ -195,11 +214,40 @@ def test_runs_side_by_side_are_the_same_bytes(comparison, cifar_dir, tmp_path):
 @pytest.mark.parametrize("argv, culprit", [
     (["--jobs", "0"], "--jobs"), (["--jobs", "2"], "--jobs: is of a comparison"),
     (["--resume", "run", "--seed", "0", "1"], "--resume: is of one run"),
-    (["--method", "erm", "sam", "--variant", "a: '"], "no closing quotation")])
+    (["--method", "erm", "sam", "--variant", "a: '"], "no closing quotation"),
+    (["--method", "erm", "--variant", "best: --method nope"], "main.py: --variant best: error: argument --method"),
+    (["--method", "jtt", "--seed", "0", "1", "--stage_one", __file__], "--stage_one: is a first model of one seed")])
 def test_bad_input_is_one_line(capsys, argv, culprit):
     assert ends_with(argv) == 2
     [line] = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("warning")]
     assert culprit in line
+
+
+def test_an_error_of_a_library_in_one_run_does_not_stop_the_others(cifar_dir, tmp_path, monkeypatch, capsys):
+    def breaks(settings, *_):
+        raise RuntimeError("Out of memory\nC++ call stack") if settings.seed else OSError(28, "No space left")
+    monkeypatch.setattr(losses.compare, "run", breaks)
+    assert ends_with(arguments(cifar_dir, tmp_path, "--method", "erm", "--seed", "0", "1")) == 1
+    out = capsys.readouterr().out
+    assert "seed 1 (cifar10, gaussian noise, wideresnet10): Out of memory\n" in out and "No space left" in out
+
+
+def test_other_processes_get_the_free_options(cifar_dir, tmp_path, monkeypatch):
+    started = []
+
+    class Process:
+        returncode = 1
+
+        def __init__(self, command, **_):
+            started.append(command[command.index("--resume") + 2:])
+
+        def communicate(self):
+            return "", "main.py: error: stopped"
+    monkeypatch.setattr(losses.compare.subprocess, "Popen", Process)
+    argv = arguments(cifar_dir, tmp_path, "--method", "erm", "--seed", "0", "1", "--jobs", "2")
+    assert ends_with(argv) == 1
+    assert sorted(zip(started[0][::2], started[0][1::2], strict=True)) == [("--data_dir", cifar_dir),
+                                                                           ("--num_workers", "1")]
 
 
 SETTING = ("cifar10", "fog", "wideresnet")
@@ -217,12 +265,14 @@ def test_statistics_are_over_seeds_with_n_minus_1():
 def test_the_best_of_a_column_is_bold_and_names_are_escaped(tmp_path):
     table = [Row(SETTING, "a_b", {0: [0.9, 0.5], 1: [0.7, 0.5]}, {}),
              Row(SETTING, "c", {0: [0.75, 0.6], 1: [0.75, 0.6]}, {}),
-             Row(SETTING, "d", {}, {0: "the loss is not finite"})]
+             Row(SETTING, "d", {}, {0: "the loss is not finite"}), Row(SETTING, "e|{}", {0: [0.1, 0.1]}, {1: "x"})]
     text = write_comparison(str(tmp_path), table)
     markdown = (tmp_path / "comparison.md").read_text()
     assert "| a_b | **80.00 ± 14.14** | 50.00 ± 0.00 | 50.00 ± 0.00 | 65.00 ± 7.07 |" in markdown
     assert "| c | 75.00 ± 0.00 | **60.00 ± 0.00** |" in markdown and "| d | failed |" in markdown
     assert r"a\_b & $\mathbf{80.00 \pm 14.14}$ & $50.00 \pm 0.00$" in (tmp_path / "comparison.tex").read_text()
+    assert r"| e\|{} (1 of 2 runs) | 10.00 |" in markdown
+    assert r"e|\{\} (1 of 2 runs)" in (tmp_path / "comparison.tex").read_text()
     assert "80.00 ± 14.14*" in text and "failed: d, seed 0" in text
 
 

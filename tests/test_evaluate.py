@@ -151,6 +151,8 @@ def test_same_bytes_from_disk_or_made_for_any_number_of_workers(run, cifar_dir, 
     for workers in ("1", "2"):
         main.main(["--evaluate", run, "-c", "fog", "pixelate", "--data_dir", copy, "--num_workers", workers])
         found.append({name: text for name, text in contents(run).items() if "evaluation" in name})
+        for name in found[-1]:  # or they would be read again
+            os.remove(os.path.join(run, name))
         for name in ("fog", "pixelate"):  # for the second time around
             load_corrupted(copy, SOURCES["cifar10"](copy), name, 6)
     assert len(found[0]) == 2 and found[0] == found[1]

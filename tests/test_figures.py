@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from utils.errors import UserError
 from utils.figures import FIGURES
 from utils.figures.__main__ import main
 from utils.records.reading import read_records
@@ -15,7 +16,7 @@ from utils.records.reading import read_records
 def make_run(folder, name="erm", seed=0, accuracy=(0.9, 0.8, 0.7, 0.6, 0.5, 0.4), norms=None, **config):
     os.makedirs(folder)
     config = {"dataset": "cifar10", "corruption": "fog", "num_severity": 6, "method": name, "title": name, "seed": seed,
-              "rho": None, "sigma": None, **config}
+              "rho": None, "sigma": None, "model": "wideresnet10", **config}
     for file, content in (("config.json", config), ("results.json", {"test": {"accuracy": list(accuracy)}})):
         with open(os.path.join(folder, file), "w") as output:
             json.dump(content, output)
@@ -108,18 +109,91 @@ def test_files_carry_command_and_version(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize("argv, culprit", [
     (["pie", "RUN"], "pie"),
     (["accuracy", "nowhere"], "nowhere: not the folder of a run"),
-    (["accuracy", "RUN", "OTHER"], "its data (photos, fog, 6) are not those"),
+    (["accuracy", "RUN", "OTHER"], "its data (photos, fog, wideresnet10, 6) are not those"),
     (["accuracy", "GOING"], "has not ended"),
     (["gradnorm", "RUN"], "--record_norm"),
-    (["rho", "RUN"], "two values of --rho"),
+    (["rho", "RUN"], "two values of --rho at least"),
     (["training", "BROKEN"], "train.csv: missing or damaged"),
+    (["accuracy", "FOREIGN"], "not the folder of a run"),
 ])
 def test_bad_input_is_one_line(tmp_path, capsys, argv, culprit):
     folders = {"RUN": make_run(tmp_path / "run"), "OTHER": make_run(tmp_path / "other", dataset="photos"),
                "GOING": make_run(tmp_path / "going"), "BROKEN": make_run(tmp_path / "broken")}
     os.remove(tmp_path / "going" / "results.json")
+    folders["FOREIGN"] = make_run(tmp_path / "foreign")
+    (tmp_path / "foreign" / "config.json").write_text('{"hidden_size": 768}')
     (tmp_path / "broken" / "train.csv").write_text("epoch,batch\n0,x\n")
     with pytest.raises(SystemExit) as stop:
         main([folders.get(word, word) for word in argv])
     [line] = capsys.readouterr().err.splitlines()
     assert stop.value.code == 2 and culprit in line
+
+
+def test_networks_are_not_averaged(tmp_path, capsys):
+    """Runs of several are refused; a comparison of several has a figure for each."""
+    plan = [{"folder": model, "name": "erm", "given": {}} for model in ("wideresnet", "wideresnet10")]
+    for run in plan:
+        make_run(tmp_path / run["folder"], model=run["folder"])
+    (tmp_path / "comparison.json").write_text(json.dumps(plan))
+    with pytest.raises(UserError, match="draw them apart"):
+        read_records([str(tmp_path / run["folder"]) for run in plan])
+    main(["accuracy", str(tmp_path), "-o", str(tmp_path / "out")])
+    assert set(os.listdir(tmp_path / "out")) == {f"accuracy_cifar10_fog_{model}_6.{kind}" for kind in ("png", "svg")
+                                                 for model in ("wideresnet", "wideresnet10")}
+
+
+def test_a_run_of_a_comparison_keeps_its_name(tmp_path):
+    make_run(tmp_path / "b", "sharpdro")
+    (tmp_path / "comparison.json").write_text(json.dumps([{"folder": "b", "name": "balanced", "given": {}}]))
+    [record] = read_records([str(tmp_path / "b")])
+    assert record.name == "balanced"
+    with pytest.raises(UserError, match="is named twice"):
+        read_records([str(tmp_path / "b"), str(tmp_path / "b" / ".." / "b")])
+
+
+def test_a_sweep_has_a_panel_for_each_row(tmp_path):
+    """What else differs is not averaged over."""
+    plan = []
+    for rho in (0.1, 0.2):
+        for rate in (0.1, 0.01):
+            name = f"sam rho={rho} lr={rate}"
+            plan.append({"folder": name, "name": name, "given": {}})
+            make_run(tmp_path / name, "sam", 0, [rho + rate] * 6, rho=rho, lr=rate)
+    (tmp_path / "comparison.json").write_text(json.dumps(plan))
+    [(_, figure)] = FIGURES["rho"].draw(read_records([str(tmp_path)]))
+    assert [axes.get_title() for axes in figure.axes] == ["sam lr=0.1", "sam lr=0.01"]
+    np.testing.assert_allclose(figure.axes[1].get_lines()[0].get_ydata(), [11, 21])
+    plt.close(figure)
+
+
+def test_files_of_runs_of_one_name_do_not_replace_each_other(tmp_path, capsys):
+    runs = [make_run(tmp_path / name, "w/o balance") for name in ("a", "b")]
+    main(["training", *runs, "-o", str(tmp_path / "out")])
+    assert sorted(os.listdir(tmp_path / "out")) == [f"training_w-o-balance_seed0{number}.{kind}"
+                                                    for number in ("", "_2") for kind in ("png", "svg")]
+
+
+def test_environments_have_a_legend_of_their_own(tmp_path):
+    run = make_run(tmp_path / "a", "eiil")
+    text = (tmp_path / "a" / "train.csv").read_text().splitlines()
+    lines = [text[0].replace("adv_prob_0", "adv_prob_environment_0").replace("adv_prob_1", "adv_prob_environment_1")]
+    for s in range(2, 6):
+        lines[0] = lines[0].replace(f"adv_prob_{s}", f"unread_{s}")
+    (tmp_path / "a" / "train.csv").write_text("\n".join(lines + text[1:]) + "\n")
+    [(_, figure)] = FIGURES["training"].draw(read_records([run]))
+    loss, _, weights = figure.axes
+    assert [text.get_text() for text in weights.get_legend().get_texts()] == ["environment 0", "environment 1"]
+    shown = {(line.get_color(), line.get_linestyle()) for line in loss.get_lines()}
+    assert not shown & {(line.get_color(), line.get_linestyle()) for line in weights.get_lines()}
+    plt.close(figure)
+
+
+@pytest.mark.filterwarnings("error")
+def test_long_names_are_not_cut_off(tmp_path):
+    names = [f"sharpdro objective=group_dro perturbation=multiplicative sigma=0.{k} lr=0.05" for k in range(12)]
+    [(_, figure)] = FIGURES["accuracy"].draw(read_records([make_run(tmp_path / f"{k}", name)
+                                                           for k, name in enumerate(names)]))
+    figure.canvas.draw()
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.x1
+    plt.close(figure)

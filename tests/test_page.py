@@ -1,4 +1,5 @@
 """report.html: what is on it, that it is one file, and, where Chromium is installed, how a browser shows it."""
+import html
 import re
 import shutil
 import subprocess
@@ -8,8 +9,11 @@ import pytest
 from tests.test_figures import make_run
 from utils.figures.severity import accuracy
 from utils.figures.style import save
+from utils.metrics import Scores
 from utils.records.comparison import Row, write_comparison_page
+from utils.records.evaluation import as_record, write_evaluation
 from utils.records.reading import read_records
+from utils.records.report import write_run_page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 # What a reader would do, and what is seen then, put into the page's title.
@@ -20,9 +24,8 @@ PROBE = """<script>addEventListener("load", function () {
     return r.cells[0].textContent; }).join(","); };
   var seen = [innerWidth, wide, document.images[0].naturalWidth > 0, names()];
   var heads = document.querySelectorAll("table.sortable th");
-  heads[1].click(); seen.push(names()); heads[1].click(); seen.push(names()); heads[0].click(); seen.push(names());
-  var answer = document.createElement("p"); answer.id = "seen"; answer.textContent = seen.join(";");
-  document.body.appendChild(answer); });</script>"""
+  [CLICKS].forEach(function (k) { heads[k].click(); seen.push(names()); });
+  parent.document.getElementById("seen").textContent = seen.join(";"); });</script>"""
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +39,26 @@ def page(tmp_path_factory):
             Row(setting, "a <very> long name of a variant", {0: [1.0] * 6, 1: [1.0] * 6}, {}),
             Row(setting, "sam", {}, {0: "the loss is not finite at step 3 of epoch 0; lower --lr, or --rho"}),
             Row(setting, "damp", {0: [0.09] * 6, 1: [0.08] * 6}, {})]
-    write_comparison_page(str(folder), rows, {"accuracy": str(folder / "accuracy.svg")})
+    write_comparison_page(str(folder), rows, {"accuracy": str(folder / "accuracy.svg")},
+                          {"erm": {"lr": 0.25, "recipe": "sharpdro"}, "damp": {}})
     return folder / "report.html"
+
+
+@pytest.fixture(scope="module")
+def run_page(tmp_path_factory):
+    """A run's page, with an evaluation whose numbers do not sort as texts do."""
+    folder = make_run(tmp_path_factory.mktemp("run") / "a")
+    [(_, figure)] = accuracy(read_records([folder]))
+    save(figure, folder + "/accuracy_by_severity")
+    corrupted = {name: dict.fromkeys(Scores._fields, [mean] * 5)
+                 for name, mean in (("fog", 1.0), ("snow", 0.55), ("frost", 0.095), ("contrast", 0.999))}
+    record = as_record({"set": "four (4 corruptions)", "checkpoint": "last_model.ckpt", "epochs": 2},
+                       Scores(0.5, 0.1, 0.2), {name: [Scores(*values) for values in zip(*columns.values(), strict=True)]
+                                               for name, columns in corrupted.items()})
+    write_evaluation(folder + "/evaluation_four", record)
+    part = {"accuracy": [0.5] * 6, "loss": [1.0] * 6}
+    write_run_page(folder, "a run", {"epochs": 2, "train_images": [1] * 6, "val": part, "test": part})
+    return folder + "/report.html"
 
 
 def test_page_is_one_file_and_says_what_the_table_says(page):
@@ -47,18 +68,39 @@ def test_page_is_one_file_and_says_what_the_table_says(page):
     assert "<very>" not in text and "the loss is not finite at step 3" in text
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
-@pytest.mark.parametrize("width", [1280, 500])  # Chromium without a screen is 500 pixels wide at least
-def test_a_browser_shows_all_of_it_and_sorts(page, tmp_path, width):
-    probe = tmp_path / "probe.html"
-    probe.write_text(page.read_text(encoding="utf-8").replace("</body>", PROBE + "</body>"), encoding="utf-8")
-    shown = subprocess.run([CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},900",
-                            f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--dump-dom",
-                            probe.as_uri()], capture_output=True, text=True, timeout=60, check=True)
+def test_a_page_has_the_settings(page):
+    text = page.read_text(encoding="utf-8")
+    assert "--lr 0.25 --recipe sharpdro" in text
+
+
+def seen_in_a_browser(path, folder, width, clicks):
+    """What `PROBE` reports from a frame of a width, after clicks on columns of the table."""
+    with open(path, encoding="utf-8") as file:
+        probe = file.read().replace("</body>", PROBE.replace("CLICKS", ",".join(map(str, clicks))) + "</body>")
+    frame = folder / "frame.html"
+    frame.write_text(f'<!DOCTYPE html><p id="seen"></p><iframe style="width:{width}px;height:900px;border:0" srcdoc="'
+                     f'{html.escape(probe)}"></iframe>', encoding="utf-8")
+    shown = subprocess.run([CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=1400,1000",
+                            f"--user-data-dir={folder / 'profile'}", "--enable-logging=stderr", "--dump-dom",
+                            frame.as_uri()], capture_output=True, text=True, timeout=60, check=True)
     assert "CONSOLE" not in shown.stderr
-    seen = re.search(r"<p id=.seen.>(.*?)</p>", shown.stdout).group(1).replace("&lt;", "<").replace("&gt;", ">")
-    inner, wide, has_figure, *orders = seen.split(";")
-    long = "a <very> long name of a variant"
+    inner, wide, has_figure, *orders = html.unescape(
+        re.search(r"<p id=.seen.>(.*?)</p>", shown.stdout).group(1)).split(";")
     assert (int(inner), wide, has_figure) == (width, "0", "true")
+    return orders
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+@pytest.mark.parametrize("width", [1280, 400])
+def test_a_browser_shows_all_of_it_and_sorts(page, tmp_path, width):
+    orders = seen_in_a_browser(page, tmp_path, width, (1, 1, 0))
+    long = "a <very> long name of a variant"
     assert orders[:3] == [f"erm,{long},sam,damp", f"{long},erm,damp,sam", f"damp,erm,{long},sam"]
     assert orders[3].split(",") == [long, "damp", "erm", "sam"]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+@pytest.mark.parametrize("width", [1280, 400])
+def test_a_browser_shows_the_page_of_a_run(run_page, tmp_path, width):
+    orders = seen_in_a_browser(run_page, tmp_path, width, (6,))
+    assert orders == ["none,fog,snow,frost,contrast", "fog,contrast,snow,none,frost"]

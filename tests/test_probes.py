@@ -1,4 +1,5 @@
 """A network looked at around its weights: closed forms, finite differences, and the figures that show it."""
+import inspect
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from models import create_model
 from tests.cifar_files import make_cifar
 from tests.test_figures import make_run
 from tests.test_main import only_run, read_csv
+from utils.errors import UserError
 from utils.evaluate import mean_gradient_norm
 from utils.figures import FIGURES
 from utils.figures.__main__ import main as draw
@@ -269,9 +271,7 @@ def test_samples_are_the_pixels_of_the_images(run, cifar_dir):
 
 @pytest.mark.parametrize("name", [name for name, figure in FIGURES.items() if figure.measured])
 def test_every_measured_figure_is_drawn_and_takes_its_options(name, run, tmp_path):
-    accepted = set(MEASUREMENTS[name].__kwdefaults__ or {}) | set(
-        MEASUREMENTS[name].__code__.co_varnames[2:MEASUREMENTS[name].__code__.co_argcount])
-    assert accepted == set(FIGURES[name].options)
+    assert list(inspect.signature(MEASUREMENTS[name]).parameters)[2:] == list(FIGURES[name].options)
     draw([name, run, "-o", str(tmp_path / "figures"), *(["--points", "3", "--images", "25"] if name == "surface" else
                                                         [])])
     [png, svg] = sorted(os.listdir(tmp_path / "figures"))
@@ -280,10 +280,11 @@ def test_every_measured_figure_is_drawn_and_takes_its_options(name, run, tmp_pat
 
 def evaluate_as(folder, errors, corruptions=("fog", "snow"), sha="1"):
     """Leave an evaluation: `errors` for clean images and for each corruption, the same at all severities."""
-    record = {"set": " ".join(corruptions), "test_sha256": sha, "clean": {"accuracy": 1 - errors[0]},
+    record = {"set": " ".join(corruptions), "test_sha256": sha, "checkpoint_sha256": "of another",
+              "clean": {"accuracy": 1 - errors[0]},
               "corrupted": {name: {"accuracy": [1 - error] * 5}
                             for name, error in zip(corruptions, errors[1:], strict=True)}}
-    with open(os.path.join(folder, "evaluation_x.json"), "w") as file:
+    with open(os.path.join(folder, f"evaluation_{'+'.join(corruptions)}.json"), "w") as file:
         json.dump(record, file)
     return folder
 
@@ -297,6 +298,43 @@ def test_corruption_errors_are_relative_to_the_first_method(tmp_path):
     assert name == "ce" and [label.get_text() for label in axes.get_xticklabels()] == ["none", "fog", "snow", "Avg"]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["erm, fog", "damp, fog"]
     assert [text.get_text() for text in axes.texts] == ["1.00"] * 4 + ["2.00", "0.50", "0.25", "0.92"]
+    plt.close(figure)
+
+
+def test_corruption_errors_are_of_the_widest_set_that_all_have(tmp_path):
+    one = evaluate_as(make_run(tmp_path / "a", "erm"), (0.1, 0.2, 0.4))
+    other = evaluate_as(evaluate_as(make_run(tmp_path / "b", "sam"), (0.1, 0.2, 0.0)), (0.1, 0.2, 0.4, 0.3),
+                        ("fog", "snow", "frost"))
+    [(_, figure)] = FIGURES["ce"].draw(read_records([one, other]))
+    [axes] = figure.axes
+    assert [text.get_text() for text in axes.texts][4:] == ["1.00", "1.00", "0.00", "0.67"]
+    assert np.isfinite(axes.images[0].get_array()).all()  # also where there is no error
+    plt.close(figure)
+
+
+def test_evaluations_of_earlier_checkpoints_do_not_count(run):
+    evaluate_as(run, (0.1, 0.2, 0.4))
+    with pytest.raises(UserError, match="no evaluation of its newest checkpoint"):
+        list(FIGURES["ce"].draw(read_records([run])))
+
+
+def test_networks_have_rows_of_their_own(tmp_path):
+    runs = [evaluate_as(make_run(tmp_path / model, model=model), (0.1, 0.2, 0.4)) for model in ("one", "other")]
+    [(_, figure)] = FIGURES["ce"].draw(read_records(runs, FIGURES["ce"].shared))
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["erm one, fog", "erm other, fog"]
+    plt.close(figure)
+
+
+def test_sigma_is_of_the_evaluation_where_there_is_one(tmp_path):
+    runs = []
+    for sigma in (0.1, 0.2):
+        runs.append(make_run(tmp_path / f"{sigma}", "damp", sigma=sigma))
+        with open(runs[-1] + "/evaluation_x.json", "w") as file:
+            json.dump({"set": "x (1 corruption)", "test_sha256": "", "corrupted": {"fog": 0},
+                       "by_level": {level: {"error": sigma} for level in ("none", "mild", "severe")}}, file)
+    [(_, figure)] = FIGURES["sigma"].draw(read_records(runs))
+    assert figure.axes[0].get_ylabel() == "test error (%), x (1 corruption)"
+    np.testing.assert_allclose(figure.axes[0].get_lines()[2].get_ydata(), [10, 20])
     plt.close(figure)
 
 
@@ -345,7 +383,7 @@ def test_tensorboard_files_hold_the_tables(logged):
     (["surface", "BARE"], "BARE: has no checkpoint; train with --save_last"),
     (["samples", "RUN", "--data_dir", "nowhere"], "nowhere"),
     (["surface", "STRANGE"], "which is not known here"),
-    (["ce", "RUN"], "RUN: has no evaluation; make one with main.py --evaluate RUN"),
+    (["ce", "RUN"], "RUN: has no evaluation of its newest checkpoint; make one with main.py --evaluate RUN"),
     (["ce", "ONE", "OTHER"], "evaluate all with the same -c"),
     (["ce", "ONE", "ELSEWHERE"], "evaluate all with the same -c"),
 ])

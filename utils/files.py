@@ -114,6 +114,11 @@ def _is_same(file, path):
         return False
 
 
+def file_name(text):
+    """`text` without the signs that do not belong into a file's name."""
+    return "".join(c if c.isalnum() or c in "._=-" else "-" for c in text)
+
+
 def read_json(path):
     """What a JSON file holds, or None where it is missing or damaged."""
     try:

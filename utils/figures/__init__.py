@@ -10,6 +10,7 @@ from utils.figures.probes import calibration, ood, samples, sharpness, surface
 from utils.figures.severity import accuracy, gradnorm
 from utils.figures.sweep import rho, sigma
 from utils.figures.training import training
+from utils.records.reading import SETTING
 
 
 @dataclass(frozen=True)
@@ -21,13 +22,13 @@ class Figure:
             where it is measured; yields pairs of a file's name and a matplotlib figure. Its docstring is the help.
         measured (bool): `losses.measure.MEASUREMENTS` has what measures for it.
         options (tuple of str): options of the measurement.
-        shared (tuple of str): settings that all its runs must have in common.
+        shared (tuple of str): settings that its runs must have in common; a comparison of more has a figure for each.
     """
 
     draw: Callable
     measured: bool = False
     options: tuple[str, ...] = ()
-    shared: tuple[str, ...] = ("dataset", "corruption", "num_severity")
+    shared: tuple[str, ...] = SETTING
 
 
 FIGURES = {

@@ -8,7 +8,8 @@ from utils import cli
 from utils.errors import UserError
 from utils.figures import FIGURES
 from utils.figures.style import save
-from utils.records.reading import read_records
+from utils.files import file_name
+from utils.records.reading import by_setting, read_records
 
 
 def create_parser():
@@ -64,10 +65,22 @@ def main(argv=None):
         records = read_records(args.runs, figure.shared)
         folder = args.output or args.runs[0]
         cli.require_writable_folder("--output", folder)
-        for name, drawn in figure.draw(records, *measure(args.name, records, **given)):
-            path = os.path.join(folder, name)
-            save(drawn, path)
-            print(f"written to {path}.png and .svg")
+        written = set()
+        for suffix, some in by_setting(records, figure.shared).items():
+            for name, drawn in figure.draw(some, *measure(args.name, some, **given)):
+                path = unused(os.path.join(folder, file_name(name) + suffix), written)
+                save(drawn, path)
+                print(f"written to {path}.png and .svg")
+
+
+def unused(path, written):
+    """`path`, or with a number behind it where it is in the set `written`, to which it is added."""
+    number, own = 1, path
+    while own in written:
+        number += 1
+        own = f"{path}_{number}"
+    written.add(own)
+    return own
 
 
 if __name__ == "__main__":

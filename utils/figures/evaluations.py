@@ -2,31 +2,33 @@
 import numpy as np
 
 from utils.errors import UserError
-from utils.figures.style import WIDTH, create
-from utils.records.evaluation import read_evaluations
+from utils.figures.style import WIDTH, create, wrapped
+from utils.records.evaluation import common_evaluations, read_evaluations
+from utils.records.trained import find_trained
 
 BEST = 5  # training corruptions, of a method that was trained with more
 
 
 def ce(records):
     """Corruption error, relative to the first run's method: a heat map of method and training corruption x test
-    corruption (DAMP, Fig. 1), none being clean images and Avg the mean of a row; of a method with several training
-    corruptions the five best, which come last.
+    corruption (DAMP, Fig. 1), none being clean images and Avg the mean of all these columns; of a method with several
+    training corruptions the five best, which come last.
     """
-    tests, rows = None, {}
-    for record in records:
-        evaluations = read_evaluations(record.path)
-        if not evaluations:
-            raise UserError(f"{record.path}: has no evaluation; make one with main.py --evaluate {record.path}")
-        evaluation = evaluations[0]
-        about = tuple(evaluation["corrupted"]), evaluation["test_sha256"]
-        if tests not in (None, about):
-            raise UserError(f"{record.path}: was evaluated on {evaluation['set']}, {records[0].path} on other images; "
-                            "evaluate all with the same -c")
-        tests = about
+    several = [find_trained("ce", record.path) for record in records]
+    for record, trained in zip(records, several, strict=True):
+        if not read_evaluations(trained):
+            raise UserError(f"{record.path}: has no evaluation of its newest checkpoint; make one with main.py "
+                            f"--evaluate {record.path}")
+    evaluations = common_evaluations(several)
+    if evaluations is None:
+        raise UserError(f"{records[0].path} and the others were not evaluated on one set of corruptions and the same "
+                        "test images; evaluate all with the same -c")
+    tests = list(evaluations[0]["corrupted"])
+    rows = {}
+    for record, evaluation in zip(records, evaluations, strict=True):
         errors = [1 - evaluation["clean"]["accuracy"]]
-        errors += [5 - sum(metrics["accuracy"]) for metrics in evaluation["corrupted"].values()]
-        rows.setdefault((record.name, trained_with(record)), []).append(errors)
+        errors += [5 - sum(evaluation["corrupted"][name]["accuracy"]) for name in tests]
+        rows.setdefault((name_of(record, records), trained_with(record)), []).append(errors)
     errors = {row: np.mean(runs, axis=0) for row, runs in rows.items()}
     baseline = next(iter(errors.values()))
     if not baseline.all():
@@ -34,7 +36,13 @@ def ce(records):
                         "another run first")
     ratios = {row: some / baseline for row, some in errors.items()}
     yield "ce", heat_map({", ".join(row).replace("_", " "): np.append(ratios[row], ratios[row].mean())
-                          for row in best_last(ratios)}, ["none", *tests[0], "Avg"])
+                          for row in best_last(ratios)}, ["none", *tests, "Avg"])
+
+
+def name_of(record, records):
+    """The name of a record, with its network where there are several."""
+    models = {other.config["model"] for other in records}
+    return record.name if len(models) == 1 else f"{record.name} {record.config['model']}"
 
 
 def trained_with(record):
@@ -69,17 +77,19 @@ def heat_map(rows, columns):
         matplotlib.figure.Figure
     """
     values = np.array(list(rows.values()))
-    spread = max(np.abs(np.log(values)).max(), 0.05)
-    figure, axes = create(height=1.1 + 0.19 * len(rows), width=2 * WIDTH)
-    axes.imshow(np.log(values), cmap="PuOr_r", vmin=-spread, vmax=spread, aspect="auto")
+    shades = np.log(np.clip(values, 0.05, 20))  # so that no error at all, or very many, leave the others their colours
+    spread = max(np.abs(shades).max(), 0.05)
+    titles = [wrapped(title, 34) for title in rows]
+    figure, axes = create(height=1.1 + 0.19 * sum(1 + title.count("\n") for title in titles), width=2 * WIDTH)
+    axes.imshow(shades, cmap="PuOr_r", vmin=-spread, vmax=spread, aspect="auto")
     for y, line in enumerate(values):
         for x, value in enumerate(line):
-            dark = abs(np.log(value)) > 0.6 * spread
+            dark = abs(shades[y, x]) > 0.6 * spread
             axes.text(x, y, f"{value:.2f}", ha="center", va="center", fontsize=5.5, color="white" if dark else "black")
     axes.set_xticks(range(len(columns)), [column.replace("_", " ") for column in columns], rotation=90, fontsize=6.5)
-    axes.set_yticks(range(len(rows)), list(rows), fontsize=6.5)
+    axes.set_yticks(range(len(rows)), titles, fontsize=6.5)
     axes.tick_params(length=0)
     axes.grid(visible=False)
     axes.axvline(len(columns) - 1.5, color="black", linewidth=0.8)
-    axes.set_title(f"corruption error relative to {next(iter(rows))} (lower is better)")
+    axes.set_title(wrapped(f"corruption error relative to {next(iter(rows))} (lower is better)", 80))
     return figure

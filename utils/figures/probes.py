@@ -2,8 +2,9 @@
 import numpy as np
 from matplotlib.colors import LogNorm
 
+from utils.errors import UserError
 from utils.figures.severity import by_name
-from utils.figures.style import WIDTH, create, legend_below, looks
+from utils.figures.style import WIDTH, create, legend_below, looks, wrapped
 from utils.metrics import BINS
 from utils.records.reading import first_of_each_name
 
@@ -12,7 +13,7 @@ def panels(num_severity, xlabel, ylabel):
     """A figure of a page's width with a panel for each severity; returns it and the list of axes."""
     columns = min(3, num_severity)
     rows = -(-num_severity // columns)
-    figure, axes = create(rows, columns, height=0.5 + 1.5 * rows, width=2 * WIDTH, sharex=True, sharey=True,
+    figure, axes = create(rows, columns, height=0.3 + 1.5 * rows, width=2 * WIDTH, sharex=True, sharey=True,
                           squeeze=False)
     for s, panel in enumerate(axes.flat):
         panel.set_title(f"severity {s}")
@@ -35,6 +36,8 @@ def sharpness(records, measured):
     for name, look in looks(dict.fromkeys(record.name for record in records)).items():
         runs = [record for record in records if record.name == name]
         epochs = sorted(set.intersection(*(set(found[run.path]) for run in runs)))  # those that all of its runs have
+        if not epochs:
+            raise UserError(f"{name}: no epoch was measured in all of its runs; draw {runs[0].path} apart")
         [(mean, deviation)] = by_name(runs, lambda run, epochs=epochs: np.array([found[run.path][e] for e in epochs])
                                       ).values()
         for s, panel in enumerate(axes):
@@ -68,21 +71,11 @@ def surface(records, measured):
             panel.grid(visible=False)
             if row == 0:
                 panel.set_title(f"severity {s}")
-        axes[row, 0].set_ylabel(_broken(name))
+        axes[row, 0].set_ylabel(wrapped(name, 18))
     bar = figure.colorbar(drawn, ax=axes, label="test loss", aspect=12 * len(names) + 8, pad=0.01)
     bar.ax.set_yticks(levels[::3], [f"{level:.2g}" for level in levels[::3]])
     bar.ax.minorticks_off()
     yield "surface", figure
-
-
-def _broken(name, width=18):
-    """A name on several lines of about `width` letters."""
-    lines = [""]
-    for word in name.split():
-        if lines[-1] and len(lines[-1]) + len(word) >= width:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
-    return "\n".join(lines)
 
 
 def ood(records, measured):
@@ -92,7 +85,7 @@ def ood(records, measured):
     for record, one in zip(records, measured, strict=True):
         scores = [np.array(some) for some in one["scores"]]
         edges = np.linspace(0, max(some.max() for some in scores), 21)
-        figure, axes = create(height=2.7)
+        figure, axes = create(height=2.3)
         for s, look in looks(range(len(scores))).items():
             density, _ = np.histogram(scores[s], edges, density=True)
             axes.plot((edges[1:] + edges[:-1]) / 2, density, label=f"severity {s}", **{**look, "marker": ""})
@@ -100,7 +93,7 @@ def ood(records, measured):
         axes.set(xlabel="normalised OOD score (mean of each severity marked)", ylabel="density",
                  title=f"{record.name}, seed {record.config['seed']}, after epoch {one['epoch']}")
         legend_below(figure, axes)
-        yield f"ood_{record.name}_seed{record.config['seed']}".replace(" ", "_"), figure
+        yield f"ood_{record.name}_seed{record.config['seed']}_epoch{one['epoch']}", figure
 
 
 def calibration(records, measured):
@@ -117,8 +110,9 @@ def calibration(records, measured):
             panel.plot(confidence[s][there] / images[s][there], hits[s][there] / images[s][there], label=name,
                        **{**look, "markersize": 2})
             if len(names) == 1:
-                error = np.abs(hits[s] - confidence[s]).sum() / images[s].sum()
-                panel.set_title(f"severity {s}, ECE {error:.3f}")
+                errors = [np.abs(np.subtract(one["hits"][s], one["confidence"][s])).sum() / np.sum(one["images"][s])
+                          for one in measured]
+                panel.set_title(f"severity {s}, ECE {np.mean(errors):.3f}")
     for panel in axes:
         panel.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, zorder=0)
         panel.set(xlim=(0, 1), ylim=(0, 1), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
@@ -134,6 +128,6 @@ def samples(records, measured):
         panel.set(xticks=[], yticks=[], title=f"severity {s}")
         panel.grid(visible=False)
         panel.spines[:].set_visible(False)
-    dataset, corruption, _ = records[0].setting
+    dataset, corruption, _, _ = records[0].setting
     figure.supxlabel(f"{dataset}, {corruption.replace('_', ' ')}", fontsize="medium")
     yield "samples", figure

@@ -25,7 +25,7 @@ def by_name(records, values):
 def lines_over_severity(records, values, label):
     """A line for each name, with a band of one standard deviation where there are several runs."""
     statistics = by_name(records, values)
-    figure, axes = create(height=2.3 + 0.12 * len(statistics))
+    figure, axes = create(height=2.2)
     for name, look in looks(statistics).items():
         mean, deviation = statistics[name]
         severities = np.arange(len(mean))
@@ -33,7 +33,7 @@ def lines_over_severity(records, values, label):
         if deviation.any():
             axes.fill_between(severities, mean - deviation, mean + deviation, color=look["color"], linewidth=0,
                               alpha=0.15 if len(statistics) < 5 else 0.07)
-    dataset, corruption, _ = records[0].setting
+    dataset, corruption, _, _ = records[0].setting
     axes.set(xlabel="severity (0 = clean)", ylabel=label, xticks=severities,
              title=f"{dataset}, {corruption.replace('_', ' ')}")
     legend_below(figure, axes)
@@ -52,7 +52,8 @@ def gradnorm(records):
         parts = ["val_clean.csv"] + [f"val_robust_{s}.csv" for s in range(1, record.config["num_severity"])]
         norms = [record.table(part)["gradnorm_0"][-1] for part in parts]
         if np.isnan(norms).any():
-            raise UserError(f"{record.path}: has no gradient norms; run it with --record_norm")
+            raise UserError(f"{record.path}: has no gradient norms; run it with --record_norm, and a -n that leaves "
+                            "validation images")
         return norms
     yield "gradnorm", lines_over_severity(records, last, "gradient norm (validation)")
 

@@ -1,7 +1,10 @@
 """What all figures share: size, colours, files."""
 import importlib.metadata
 import itertools
+import math
+import shlex
 import sys
+import textwrap
 
 import matplotlib
 
@@ -23,9 +26,9 @@ plt.rcParams.update({
 
 def looks(names):
     """For each name a look of its own: colour, marker and, from the eighth on, a broken line."""
-    looks = itertools.product(("-", "--", ":"), zip(COLOURS, MARKERS, strict=True))
+    kinds = itertools.product(("-", "--", ":", "-."), zip(COLOURS, MARKERS, strict=True))
     return {name: {"linestyle": line, "color": colour, "marker": marker}
-            for name, (line, (colour, marker)) in zip(names, itertools.cycle(looks))}
+            for name, (line, (colour, marker)) in zip(names, itertools.cycle(kinds))}
 
 
 def create(rows=1, columns=1, height=2.4, width=WIDTH, **options):
@@ -34,12 +37,19 @@ def create(rows=1, columns=1, height=2.4, width=WIDTH, **options):
 
 
 def legend_below(figure, axes):
-    """One legend for the figure, below it, in as many columns as fit, so that it covers nothing."""
+    """One legend for the figure, below it, in as many columns as fit, so that it covers nothing; the figure grows."""
     handles, labels = axes.get_legend_handles_labels()
-    longest = max(map(len, labels), default=1)
-    letters = 60 * figure.get_figwidth() / WIDTH
-    figure.legend(handles, labels, loc="outside lower center",
-                  ncols=max(1, min(len(labels), int(letters // (longest + 9)))), frameon=False)
+    labels = [wrapped(label, 46) for label in labels]
+    longest = max((len(line) for label in labels for line in label.splitlines()), default=1)
+    columns = max(1, min(len(labels), int(60 * figure.get_figwidth() / WIDTH // (longest + 9))))
+    lines = sum(1 + label.count("\n") for label in labels)
+    figure.set_figheight(figure.get_figheight() + 0.15 * math.ceil(lines / columns))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
+
+
+def wrapped(text, width):
+    """`text` on lines of at most `width` letters."""
+    return "\n".join(textwrap.wrap(text, width)) or text
 
 
 def save(figure, path):
@@ -49,7 +59,7 @@ def save(figure, path):
         figure (matplotlib.figure.Figure): is closed.
         path (str): without a suffix.
     """
-    command = " ".join(sys.argv)
+    command = shlex.join(sys.argv)
     versions = f"matplotlib {matplotlib.__version__}, mindspore {importlib.metadata.version('mindspore')}"
     for suffix, metadata in (("png", {"Description": command, "Software": versions}),
                              ("svg", {"Description": command, "Creator": versions, "Date": None})):

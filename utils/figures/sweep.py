@@ -2,51 +2,77 @@
 import numpy as np
 
 from utils.errors import UserError
-from utils.figures.severity import by_name
-from utils.figures.style import create, legend_below, looks
+from utils.figures.style import WIDTH, create, legend_below, looks, wrapped
+from utils.records.evaluation import common_evaluations
+from utils.records.trained import find_trained
 
 
 def sweep(records, option, values, labels, ylabel):
-    """A line for each of `labels` over the values of an option; `values` gives a record's numbers, one for each."""
-    with_option = [record for record in records if record.config.get(option) is not None]
-    found = sorted({record.config[option] for record in with_option})
-    methods = {record.config.get("title", record.config["method"]) for record in with_option}
-    if len(found) < 2 or len(methods) > 1:
-        raise UserError(f"{option}: needs runs of one method with two values of --{option} at least; there are "
-                        f"{', '.join(map(str, found)) or 'none'} of {', '.join(sorted(methods)) or 'no method'}")
-    points = [by_name([record for record in with_option if record.config[option] == value], values)
-              for value in found]
-    means, deviations = (np.array([np.mean([pair[k] for pair in point.values()], axis=0) for point in points])
-                         for k in (0, 1))
-    figure, axes = create(height=2.7)
-    for k, (label, look) in enumerate(looks(labels).items()):
-        axes.plot(found, means[:, k], label=label, **look)
-        if deviations.any():
-            axes.errorbar(found, means[:, k], deviations[:, k], fmt="none", ecolor=look["color"], capsize=2)
-    if min(found) > 0:
-        axes.set_xscale("log")
-        axes.set_xticks(found, [f"{value:g}" for value in found])
-        axes.minorticks_off()
-    dataset, corruption, _ = records[0].setting
-    axes.set(xlabel=option, ylabel=ylabel, title=f"{methods.pop()} on {dataset}, {corruption.replace('_', ' ')}")
-    legend_below(figure, axes)
+    """A line for each of `labels` over the values of an option, a panel for each row that has several of them.
+
+    Args:
+        records (list of Record): runs; those of one row and one value are averaged.
+        option (str): its name.
+        values (callable): record to its numbers, one for each of `labels`.
+        labels (list of str): of the lines.
+        ylabel (str): of the axes.
+
+    Returns:
+        matplotlib.figure.Figure
+
+    Raises:
+        UserError: no row has two values of the option.
+    """
+    rows = {}
+    for record in records:
+        value = record.config.get(option)
+        if value is not None:
+            name = " ".join(word for word in record.name.split() if word != f"{option}={value}")
+            rows.setdefault(name, {}).setdefault(value, []).append(values(record))
+    rows = {name: dict(sorted(found.items())) for name, found in rows.items() if len(found) > 1}
+    if not rows:
+        raise UserError(f"{option}: needs runs of one method, or variant, with two values of --{option} at least")
+    figure, axes = create(1, len(rows), height=2.3, width=WIDTH * min(len(rows), 3), sharey=True, squeeze=False)
+    for panel, (name, found) in zip(axes[0], rows.items(), strict=True):
+        places = list(found)
+        means = np.array([np.mean(runs, axis=0) for runs in found.values()])
+        deviations = np.array([np.std(runs, axis=0, ddof=1) if len(runs) > 1 else np.zeros(len(labels))
+                               for runs in found.values()])
+        for k, (label, look) in enumerate(looks(labels).items()):
+            panel.plot(places, means[:, k], label=label, **look)
+            if deviations.any():
+                panel.errorbar(places, means[:, k], deviations[:, k], fmt="none", ecolor=look["color"], capsize=2)
+        if places[0] > 0:
+            panel.set_xscale("log")
+            panel.set_xticks(places, [f"{value:g}" for value in places])
+            panel.minorticks_off()
+        panel.set(xlabel=option, title=wrapped(name, 40))
+    axes[0, 0].set_ylabel(ylabel)
+    legend_below(figure, axes[0, 0])
     return figure
 
 
 def rho(records):
-    """Test accuracy at every severity over the radius of the ascent (SharpDRO, Fig. 5)."""
+    """Test accuracy at every severity over the radius of the ascent (SharpDRO, Fig. 5), a panel for each method."""
     labels = [f"severity {s}" for s in range(records[0].config["num_severity"])]
     yield "rho", sweep(records, "rho", lambda record: 100 * np.array(record.results["test"]["accuracy"]), labels,
                        "test accuracy (%)")
 
 
 def sigma(records):
-    """Test error without, with mild (1 to 3) and with severe corruption (4, 5) over the noise of DAMP or DAAP (Trinh
-    2024, Fig. 2).
+    """Test error without, with mild (1 to 3) and with severe corruption (4, 5) over the noise of DAMP or DAAP, a panel
+    for each (Trinh 2024, Fig. 2): averaged over the corruptions that all runs were evaluated on, or else of that of the
+    training.
     """
-    def errors(record):
-        error = 100 * (1 - np.array(record.results["test"]["accuracy"]))
-        return [error[0], error[1:4].mean(), error[4:6].mean()]
-    if records[0].config["num_severity"] < 6:
-        raise UserError("sigma: needs runs with all severities, --num_severity 6")
-    yield "sigma", sweep(records, "sigma", errors, ["none", "mild (1-3)", "severe (4-5)"], "test error (%)")
+    evaluations = common_evaluations([find_trained("sigma", record.path) for record in records])
+    found = {}
+    for record, evaluation in zip(records, evaluations or [None] * len(records), strict=True):
+        error = 1 - np.array(record.results["test"]["accuracy"])
+        found[record.path] = 100 * np.array(
+            [level["error"] for level in evaluation["by_level"].values()] if evaluation
+            else [error[0], error[1:4].mean(), error[4:6].mean()])
+    if records[0].config["num_severity"] < 6 and not evaluations:
+        raise UserError("sigma: needs runs with all severities, --num_severity 6, or an evaluation of each")
+    title = evaluations[0]["set"] if evaluations else records[0].config["corruption"].replace("_", " ")
+    yield "sigma", sweep(records, "sigma", lambda record: found[record.path], ["none", "mild (1-3)", "severe (4-5)"],
+                         f"test error (%), {title}")

@@ -15,18 +15,21 @@ def training(records):
                   "training accuracy": [f"distribution_acc_{s}" for s in range(num_severity)]}
         if weights:
             panels["weight q"] = weights
-        figure, axes = create(len(panels), height=0.7 + 1.4 * len(panels), sharex=True, squeeze=False)
-        styles = list(looks(range(max(num_severity, len(weights)))).values())
+        figure, axes = create(len(panels), height=0.5 + 1.4 * len(panels), sharex=True, squeeze=False)
+        styles = list(looks(range(num_severity + len(weights))).values())
         for panel, (label, columns) in zip(axes[:, 0], panels.items(), strict=True):
             for k, column in enumerate(columns):
                 there = ~np.isnan(table[column])
                 if label != "weight q":  # a batch without the distribution says nothing of it
                     there &= table[f"processed_distribution_counts_{k}"] > 0
                 environment = column.partition("environment_")[2]
-                panel.plot(time[there], table[column][there], label=f"environment {environment}" if environment
-                           else f"severity {k}", **{**styles[k], "marker": ""})
+                panel.plot(time[there], table[column][there],
+                           label=f"environment {environment}" if environment else f"severity {k}",
+                           **{**styles[num_severity + k if environment else k], "marker": ""})
             panel.set_ylabel(label)
+            if label == "weight q" and any("environment" in column for column in columns):
+                panel.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0, ncols=2, frameon=False)
         axes[-1, 0].set_xlabel("epoch")
         axes[0, 0].set_title(f"{record.name}, seed {record.config['seed']}")
         legend_below(figure, axes[0, 0])
-        yield f"training_{record.name}_seed{record.config['seed']}".replace(" ", "_"), figure
+        yield f"training_{record.name}_seed{record.config['seed']}", figure

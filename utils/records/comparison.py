@@ -30,6 +30,13 @@ class Row:
         """The setting as text."""
         return ", ".join(self.setting).replace("_", " ")
 
+    @property
+    def title(self):
+        """The name, and how many of its runs the numbers are of where some have failed."""
+        if not (self.failures and self.accuracies):
+            return self.name
+        return f"{self.name} ({len(self.accuracies)} of {len(self.accuracies) + len(self.failures)} runs)"
+
     def statistics(self):
         """Mean and standard deviation over seeds (n - 1), in percent, of every severity, the worst severity and the
         mean over severities of a run; list of pairs, the deviation nan for one run; None without a run.
@@ -70,18 +77,19 @@ def write_comparison(folder, rows):
     return "\n".join(text + notes)
 
 
-def write_comparison_page(folder, rows, drawn):
+def write_comparison_page(folder, rows, drawn, settings):
     """Write `report.html` of a comparison; its tables sort by a click.
 
     Args:
         folder (str): where it goes.
         rows (list of Row): in their order.
         drawn (dict): caption to SVG file of its figures.
+        settings (dict): name of a row to the options that were given for it.
     """
     titles, parts = _titles(rows), []
     for setting, some in _by_setting(rows).items():
         cells = _cells(some, len(titles))
-        texts = [[row.name, *(_number(cell, " ± ") for cell in line)] for row, line in zip(some, cells, strict=True)]
+        texts = [[row.title, *(_number(cell, " ± ") for cell in line)] for row, line in zip(some, cells, strict=True)]
         places = {(i, j + 1): cell for i, line in enumerate(cells) for j, cell in enumerate(line) if cell}
         parts += [page.heading(f"Test accuracy in percent, {setting}"),
                   page.table(["method", *titles], texts, "sortable", {at: cell[0] for at, cell in places.items()},
@@ -90,7 +98,11 @@ def write_comparison_page(folder, rows, drawn):
     if failed:
         header = ["method", "seed", "data", "reason"]
         parts += [page.heading("Runs that failed"), page.table(header, failed, "settings")]
-    page.write_page(folder, "Comparison", [*parts, page.heading("Figures"), page.figures(drawn)])
+    given = [[name, " ".join(f"--{option} {value}" for option, value in options.items())]
+             for name, options in settings.items()]
+    parts += [page.heading("Figures"), page.figures(drawn), page.heading("Settings"),
+              page.table(["method", "options that were given"], given, "settings")]
+    page.write_page(folder, "Comparison", parts)
 
 
 def _by_setting(rows):
@@ -132,25 +144,27 @@ def _markdown(rows, titles, cells):
     yield "| --- |" + " --- |" * len(titles)
     for row, some in zip(rows, cells, strict=True):
         texts = [f"**{_number(cell, ' ± ')}**" if cell and cell[2] else _number(cell, " ± ") for cell in some]
-        yield f"| {row.name} | {' | '.join(texts)} |"
+        yield f"| {row.title.replace('|', chr(92) + '|')} | {' | '.join(texts)} |"
 
 
 def _tex(rows, titles, cells):
+    signs = {**{sign: "\\" + sign for sign in "_%&#${}"}, "\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\~{}"}
+
     def escape(text):
-        return text.replace("_", r"\_").replace("%", r"\%").replace("&", r"\&").replace("#", r"\#")
+        return "".join(signs.get(sign, sign) for sign in text)
     yield r"\begin{tabular}{l" + "c" * len(titles) + "}"
     yield " & ".join(["method", *(f"${title}$" if "=" in title else title for title in titles)]) + r" \\ \hline"
     for row, some in zip(rows, cells, strict=True):
         texts = [rf"$\mathbf{{{_number(cell, ' pm ')}}}$" if cell and cell[2] else f"${_number(cell, ' pm ')}$" if cell
                  else "failed" for cell in some]
-        yield " & ".join([escape(row.name), *(text.replace(" pm ", r" \pm ") for text in texts)]) + r" \\"
+        yield " & ".join([escape(row.title), *(text.replace(" pm ", r" \pm ") for text in texts)]) + r" \\"
     yield r"\end{tabular}"
 
 
 def _text(rows, titles, cells):
     table = [["method", *titles]]
     for row, some in zip(rows, cells, strict=True):
-        table.append([row.name, *(_number(cell, " ± ") + ("*" if cell and cell[2] else " ") for cell in some)])
+        table.append([row.title, *(_number(cell, " ± ") + ("*" if cell and cell[2] else " ") for cell in some)])
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for line in table:
         yield "  ".join([line[0].ljust(widths[0]), *(text.rjust(width) for text, width in
@@ -162,7 +176,7 @@ def _columns(rows, titles):
     """The table as columns of numbers, an empty cell where there is none."""
     columns = {name: [row.setting[k] for row in rows] for k, name in enumerate(("dataset", "corruption", "model"))}
     columns |= {"method": [row.name for row in rows],
-               "runs": [len(row.accuracies) for row in rows],
+                "runs": [len(row.accuracies) for row in rows],
                 "failed": [len(row.failures) for row in rows]}
     statistics = [row.statistics() or [("", "")] * len(titles) for row in rows]
     for k, title in enumerate(titles):

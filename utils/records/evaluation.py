@@ -100,29 +100,55 @@ class Baseline:
         return corruption_error([1 - row.accuracy for row in rows], self.errors[name])
 
 
-def stored_evaluation(trained, names, test_sha256):
-    """The stored evaluation of a network that has all corruptions `names`, on the same test images; None without one.
+def read_evaluations(trained, test_sha256=None):
+    """The evaluations of a trained network that are stored, widest first.
 
     One of an earlier checkpoint does not count. Where no checkpoint is left, the evaluation speaks for itself.
+
+    Args:
+        trained (Trained): the network.
+        test_sha256 (str or None): hash of the test images that they must be of.
     """
+    found = []
     for path in sorted(glob.glob(glob.escape(trained.file("evaluation_")) + "*.json")):
         record = read_json(path)
-        if not isinstance(record, dict) or record.get("test_sha256") != test_sha256:
+        if not isinstance(record, dict) or not record.get("corrupted"):
             continue
-        is_newest = trained.checkpoint is None or record.get("checkpoint_sha256") == trained.sha256
-        if is_newest and set(names) <= set(record.get("corrupted", ())):
-            return record
-    return None
+        if test_sha256 not in (None, record.get("test_sha256")):
+            continue
+        if trained.checkpoint is None or record.get("checkpoint_sha256") == trained.sha256:
+            found.append(record)
+    return sorted(found, key=lambda record: -len(record["corrupted"]))
 
 
-def read_evaluations(folder):
-    """The evaluations in a run's folder, widest first."""
-    found = [read_json(path) for path in sorted(glob.glob(os.path.join(glob.escape(folder), "evaluation_*.json")))]
-    return sorted((record for record in found if record), key=lambda record: -len(record["corrupted"]))
+def stored_evaluation(trained, names, test_sha256):
+    """An evaluation that is stored and has at least the corruptions `names`, or None; others as of `read_evaluations`.
+    """
+    return next((record for record in read_evaluations(trained, test_sha256)
+                 if set(names) <= set(record["corrupted"])), None)
+
+
+def stored_scores(record, names):
+    """Yield `CLEAN` and each of the corruptions `names` with the list of `Scores` of a stored evaluation."""
+    yield CLEAN, [Scores(*(record["clean"][metric] for metric in Scores._fields))]
+    for name in names:
+        columns = (record["corrupted"][name][metric] for metric in Scores._fields)
+        yield name, [Scores(*values) for values in zip(*columns, strict=True)]
+
+
+def common_evaluations(several):
+    """For each of several networks its evaluation on the widest set that all have, of the same images; or None."""
+    found = [{(frozenset(record["corrupted"]), record["test_sha256"]): record for record in read_evaluations(trained)}
+             for trained in several]
+    shared = set.intersection(*map(set, found)) if found else set()
+    if not shared:
+        return None
+    widest = max(shared, key=lambda key: (len(key[0]), sorted(key[0])))
+    return [records[widest] for records in found]
 
 
 def evaluation_table(record):
-    """An evaluation as a line of text and a table, header and rows of texts."""
+    """An evaluation for a page: a line of text; header, rows, kind and values of `page.table`."""
     errors = record.get("corruption_error", {})
     names = {CLEAN: record["clean"], **record["corrupted"]}
     header = ["corruption", *(f"severity {s}" for s in range(1, 6)), "mean accuracy (%)", "NLL", "ECE",
@@ -136,7 +162,8 @@ def evaluation_table(record):
     about = f"{record['checkpoint']} after {record['epochs']} epochs; test accuracy (%) at each severity"
     if errors:
         about += f"; mean corruption error {errors['mean']:.3f}, relative to {errors['baseline']['name']}"
-    return about, (header, rows)
+    values = {(i, j): text for i, row in enumerate(rows) for j, text in enumerate(row) if j and text}
+    return about, (header, rows, "sortable", values)
 
 
 def heading(about, names, baseline=None):

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from utils.errors import UserError
-from utils.files import read_json
+from utils.files import file_name, read_json
+
+SETTING = ("dataset", "corruption", "model", "num_severity")
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,8 @@ class Record:
 
     @property
     def setting(self):
-        """Data set, corruption and number of severities."""
-        return tuple(self.config[option] for option in ("dataset", "corruption", "num_severity"))
+        """Data set, corruption, network and number of severities; runs of one setting are compared with each other."""
+        return tuple(self.config[option] for option in SETTING)
 
     def table(self, name):
         """The columns of a CSV file of the run, float64 arrays, nan where a cell is empty.
@@ -40,63 +42,89 @@ class Record:
             with open(path, newline="", encoding="utf-8") as file:
                 header, *rows = csv.reader(file)
             cells = np.array([[float(cell or "nan") for cell in row] for row in rows]).reshape(len(rows), len(header))
+            if not rows:
+                raise ValueError("no rows")
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: missing or damaged; name another run, or run this one again") from error
         return dict(zip(header, cells.T, strict=True))
 
 
 def read_record(path, name=None):
-    """Read a run's folder; `name` as in `Record`.
+    """Read a run's folder; `name` as in `Record`, by default the one in the comparison that the run is of.
 
     Raises:
         UserError: it is no folder of a run that has ended.
     """
     config, results = (read_json(os.path.join(path, file)) for file in ("config.json", "results.json"))
-    if config is None:
+    if not isinstance(config, dict) or not {*SETTING, "method", "seed"} <= set(config):
         raise UserError(f"{path}: not the folder of a run, which has a config.json; name LOG_DIR/NAME")
     if results is None:
         raise UserError(f"{path}: this run has not ended; go on with main.py --resume {path}")
-    return Record(path, name or config.get("title", config["method"]), config, results)
+    folder, own = os.path.split(os.path.abspath(path))
+    names = {run["folder"]: run["name"] for run in _plan(folder)}
+    return Record(path, name or names.get(own) or config.get("title", config["method"]), config, results)
 
 
-def ended_runs(path):
-    """The runs of a comparison that have ended, pairs of folder and name; of any other folder itself, and None.
-
-    Raises:
-        UserError: none of them has ended.
-    """
-    planned = read_json(os.path.join(path, "comparison.json"))
-    if planned is None:
-        return [(path, None)]
-    runs = [(os.path.join(path, run["folder"]), run["name"]) for run in planned]
-    ended = [run for run in runs if os.path.exists(os.path.join(run[0], "results.json"))]
-    if not ended:
-        raise UserError(f"{path}: none of its runs has ended; go on with its command")
-    return ended
+def _plan(folder):
+    """The runs of the comparison in a folder, dicts; empty where there is none."""
+    return read_json(os.path.join(folder, "comparison.json")) or []
 
 
-def read_records(paths, shared=("dataset", "corruption", "num_severity")):
+def planned_runs(path):
+    """The folders of the runs of a comparison; of any other folder itself."""
+    return [os.path.join(path, run["folder"]) for run in _plan(path)] or [path]
+
+
+def read_records(paths, shared=SETTING):
     """Read runs, and those of comparisons that have ended.
 
     Args:
         paths (list of str): folders of runs or comparisons.
-        shared (tuple of str): settings that must be the same for all of them.
+        shared (tuple of str): settings that must be the same for all of them, but for those of one comparison.
 
     Returns:
         list of Record
 
     Raises:
-        UserError: a folder is neither, none of a comparison's runs has ended, or the runs are of different data.
+        UserError: a folder is neither, none of a comparison's runs has ended, a run is named twice, or the runs are of
+            different data.
     """
-    records = [read_record(*run) for path in paths for run in ended_runs(path)]
-    first, *others = [[str(record.config[option]) for option in shared] for record in records]
-    for record, setting in zip(records[1:], others, strict=True):
-        if setting != first:
-            raise UserError(f"{record.path}: its data ({', '.join(setting)}) are not those of "
-                            f"{records[0].path} ({', '.join(first)}); draw them apart")
+    records = []
+    for path in paths:
+        runs = planned_runs(path)
+        if runs != [path]:
+            runs = [run for run in runs if os.path.exists(os.path.join(run, "results.json"))]
+        if not runs:
+            raise UserError(f"{path}: none of its runs has ended; go on with its command")
+        records += [read_record(run) for run in runs]
+    seen = set()
+    for record in records:
+        place = os.path.realpath(record.path)
+        if place in seen:
+            raise UserError(f"{record.path}: is named twice; name each run once")
+        seen.add(place)
+    if len(paths) > 1:
+        first, *others = [[str(record.config[option]) for option in shared] for record in records]
+        for record, setting in zip(records[1:], others, strict=True):
+            if setting != first:
+                raise UserError(f"{record.path}: its data ({', '.join(setting)}) are not those of "
+                                f"{records[0].path} ({', '.join(first)}); draw them apart")
     return records
+
+
+def by_setting(records, shared=SETTING):
+    """The records of each setting, by what tells it from the others in the name of a file: nothing if there is one."""
+    groups = {}
+    for record in records:
+        groups.setdefault(tuple(str(record.config[option]) for option in shared), []).append(record)
+    if len(groups) == 1:
+        return {"": records}
+    return {"_" + file_name("_".join(setting)): some for setting, some in groups.items()}
 
 
 def first_of_each_name(records):
     """The first record of each name."""
-    return list({record.name: record for record in reversed(records)}.values())[::-1]
+    first = {}
+    for record in records:
+        first.setdefault(record.name, record)
+    return list(first.values())

@@ -12,6 +12,7 @@ from utils.files import read_json, write_csv, write_json
 from utils.records import page
 from utils.records.evaluation import evaluation_table, read_evaluations
 from utils.records.reading import Record
+from utils.records.trained import find_trained
 
 FIGURES = {"accuracy_by_severity.svg": "accuracy by severity", "training.svg": "training, of the logged batches"}
 
@@ -115,10 +116,10 @@ def write_run_page(path, title, results):
              f"{100 * validation['accuracy'][s]:.2f}"] for s in range(len(test["accuracy"]))]
     header = ["severity", "training images", "test accuracy (%)", "test loss", "validation accuracy (%)"]
     parts = [page.heading(f"After {results['epochs']} epochs"), page.table(header, rows)]
-    for evaluation in read_evaluations(path):
+    for evaluation in read_evaluations(find_trained("run", path)) if config else ():
         about, table = evaluation_table(evaluation)
         parts += [page.heading(f"Evaluation: {evaluation['set']}"), page.paragraph(about),
-                  page.table(*table, "sortable")]
+                  page.table(*table)]
     drawn = {caption: os.path.join(path, name) for name, caption in FIGURES.items()
              if os.path.exists(os.path.join(path, name))}
     parts += [page.heading("Figures"), page.figures(drawn)]

@@ -1,0 +1,58 @@
+"""The table of a comparison whose runs were evaluated under many corruptions."""
+import os
+
+import numpy as np
+
+from utils.files import replacing, write_csv
+from utils.records.evaluation import common_evaluations
+from utils.records.trained import find_trained
+
+
+def write_summary(folder, records):
+    """Write `evaluation_SET.csv` and `.md` of a comparison: the error at every severity and grouped, averaged over
+    corruptions, and the mean corruption error where all runs have one; mean and standard deviation (n - 1) over seeds.
+
+    Args:
+        folder (str): of the comparison.
+        records (list of Record): its runs that were evaluated, at least one.
+
+    Returns:
+        str: the table as text.
+    """
+    evaluations = common_evaluations([find_trained("--evaluate", record.path) for record in records])
+    if evaluations is None:
+        return "the runs were evaluated on different corruptions or images, so there is no table of all"
+    rows = {}
+    for record, evaluation in zip(records, evaluations, strict=True):
+        rows.setdefault((*record.setting[:3], record.name), []).append(_numbers(evaluation))
+    titles = list(_numbers(evaluations[0]))
+    if not all("mCE" in run for runs in rows.values() for run in runs):
+        titles = [title for title in titles if title != "mCE"]
+    values = {row: np.array([[run[title] for title in titles] for run in runs]) for row, runs in rows.items()}
+    means = np.array([runs.mean(axis=0) for runs in values.values()])
+    deviations = [runs.std(axis=0, ddof=1) if len(runs) > 1 else [None] * len(titles) for runs in values.values()]
+
+    path = os.path.join(folder, "evaluation_" + evaluations[0]["set"].partition(" (")[0].replace(", ", "+"))
+    columns = {name: [row[k] for row in rows] for k, name in enumerate(("dataset", "corruption", "model", "method"))}
+    columns["runs"] = [len(runs) for runs in rows.values()]
+    for k, title in enumerate(titles):
+        columns[f"{title}_mean"], columns[f"{title}_std"] = means[:, k], [some[k] for some in deviations]
+    write_csv(path + ".csv", columns)
+    lines = [f"error in percent, averaged over {evaluations[0]['set']}; mild: severities 1 to 3, severe: 4 and 5", "",
+             "| method | " + " | ".join(title.replace("_", " ") for title in titles) + " |",
+             "| --- " * (len(titles) + 1) + "|"]
+    for row, mean, deviation in zip(rows, means, deviations, strict=True):
+        cells = [f"{m:.2f}" if d is None else f"{m:.2f} ± {d:.2f}" for m, d in zip(mean, deviation, strict=True)]
+        lines.append(f"| {row[-1]} | {' | '.join(cells)} |")
+    with replacing(path + ".md") as temporary, open(temporary, "w", encoding="utf-8") as file:
+        file.write("\n".join(lines) + "\n")
+    return "\n".join(lines)
+
+
+def _numbers(evaluation):
+    """Title of a column to its number in one evaluation."""
+    errors = {f"severity_{s}": 100 * error for s, error in enumerate(evaluation["by_severity"]["error"])}
+    errors.update({level: 100 * means["error"] for level, means in evaluation["by_level"].items()})
+    if "corruption_error" in evaluation:
+        errors["mCE"] = evaluation["corruption_error"]["mean"]
+    return errors

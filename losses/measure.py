@@ -123,7 +123,7 @@ def _logged_sharpness(record, images, rho):
         return None
     table = record.table("sharpness.csv")
     number = min(images, record.results["test"]["images"][0])
-    if not (np.isclose(table["rho"], rho).all() and (table["images"] == number).all()):
+    if not len(table["epoch"]) or not (np.isclose(table["rho"], rho) & (table["images"] == number)).all():
         return None
     columns = [table[f"sharpness_{s}"] for s in range(record.config["num_severity"])]
     return {"epochs": table["epoch"].astype(int).tolist(), "sharpness": np.transpose(columns).tolist()}

@@ -50,7 +50,8 @@ def gradnorm(records):
     """Norm of the gradient of the mean validation loss at every severity, after the last epoch (SharpDRO, Fig. 4)."""
     def last(record):
         parts = ["val_clean.csv"] + [f"val_robust_{s}.csv" for s in range(1, record.config["num_severity"])]
-        norms = [record.table(part)["gradnorm_0"][-1] for part in parts]
+        columns = [record.table(part)["gradnorm_0"] for part in parts]
+        norms = [column[-1] if len(column) else np.nan for column in columns]
         if np.isnan(norms).any():
             raise UserError(f"{record.path}: has no gradient norms; run it with --record_norm, and a -n that leaves "
                             "validation images")

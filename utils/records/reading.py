@@ -42,8 +42,6 @@ class Record:
             with open(path, newline="", encoding="utf-8") as file:
                 header, *rows = csv.reader(file)
             cells = np.array([[float(cell or "nan") for cell in row] for row in rows]).reshape(len(rows), len(header))
-            if not rows:
-                raise ValueError("no rows")
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: missing or damaged; name another run, or run this one again") from error
         return dict(zip(header, cells.T, strict=True))

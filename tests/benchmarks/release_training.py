@@ -1,0 +1,145 @@
+"""Train the release beside ours: python tests/benchmarks/release_training.py --release CLONE --release_python PYTHON
+
+Both train SharpDRO with WRN-28-1 on CIFAR-10, from the same initial weights and with the same batches in the same
+order: the release with its own Trainer, optimiser and network, in a process of its own whose Python has torch, and
+ours. Compares the curves of loss and of the weights over distributions, and the test accuracy of every severity, over
+several seeds. Prints a table and writes it, the curves and a figure to --output.
+"""
+import os
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, ROOT)
+
+import utils.device  # noqa: E402, F401, I001, first: it sets the environment that MindSpore reads
+
+import subprocess  # noqa: E402
+import tempfile  # noqa: E402
+
+import mindspore as ms  # noqa: E402
+import numpy as np  # noqa: E402
+
+from dataset.data import load_data  # noqa: E402
+from dataset.pipeline import EvaluationBatches, TrainBatches  # noqa: E402
+from losses import create_step  # noqa: E402
+from losses.evaluation import EvaluationStep  # noqa: E402
+from models.wideresnet import WideResNet  # noqa: E402
+from utils.cli import Parser, positive_int, processors, require_writable_folder  # noqa: E402
+from utils.evaluate import predict  # noqa: E402
+from utils.figures.style import create, legend_below, looks, save  # noqa: E402
+from utils.files import write_csv  # noqa: E402
+from utils.schedule import set_learning_rate, step_schedule  # noqa: E402
+from utils.torch_weights import torch_name  # noqa: E402
+
+LR, BATCH = 0.1, 100
+
+
+def write_inputs(folder, data, network, seed, steps, number):
+    """Leave what both need: initial weights, batches, test images of every severity, as .npy files."""
+    np.savez(os.path.join(folder, "weights.npz"), **{torch_name(p.name): p.asnumpy() for p in network.get_parameters()})
+    source, split = data.source, data.split
+    batches = TrainBatches(data.images["train"], source.labels["train"], split, source.mean, source.std, BATCH,
+                           range(steps), seed)
+    columns = zip(*(batches[k] for k in range(steps)), strict=True)
+    for name, arrays in zip(("images", "labels", "groups"), columns, strict=False):
+        np.save(os.path.join(folder, f"{name}.npy"), np.stack(arrays))
+    labels = source.labels["test"]
+    chosen = np.linspace(0, len(labels) - 1, number).round().astype(int)
+    tests = [EvaluationBatches(images, labels, chosen, source.mean, source.std, number)[0][0]
+             for images in data.images["test"]]
+    np.save(os.path.join(folder, "test_images.npy"), np.stack(tests))
+    np.save(os.path.join(folder, "test_labels.npy"), labels[chosen])
+
+
+def train_ours(folder, network, epochs, num_groups):
+    """Train on what `write_inputs` has left; curves as the release's worker gives them."""
+    images, labels, groups = (np.load(os.path.join(folder, f"{name}.npy"), mmap_mode="r")
+                              for name in ("images", "labels", "groups"))
+    step = create_step(network, "sharpdro", num_groups, lr=LR)
+    losses, weights = [], []
+    for k in range(len(images)):
+        set_learning_rate(step.optimizer, step_schedule(LR, k * epochs // len(images), epochs))
+        first, *_ = step.run_batch(*(ms.Tensor(array[k]) for array in (images, labels, groups)))
+        losses.append(first.mean())
+        weights.append(step.objective.group_weights.adv_probs.asnumpy().copy())
+    tests, test_labels = (np.load(os.path.join(folder, f"test_{name}.npy")) for name in ("images", "labels"))
+    evaluation = EvaluationStep(network)
+    accuracies = []
+    for severity in tests:
+        parts = range(0, len(severity), BATCH)
+        batches = [(ms.Tensor(severity[k:k + BATCH]), ms.Tensor(test_labels[k:k + BATCH]), ms.Tensor(BATCH))
+                   for k in parts]
+        accuracies.append((predict(evaluation, batches)[1].argmax(1) == test_labels).mean())
+    return {"loss": np.array(losses), "q": np.array(weights), "accuracy": np.array(accuracies)}
+
+
+def train_release(folder, python, clone, epochs, num_groups):
+    """Have the release train on what `write_inputs` has left."""
+    subprocess.run([python, os.path.join(ROOT, "tests", "benchmarks", "release_trainer.py"), clone, folder, str(epochs),
+                    str(num_groups), str(LR)], check=True)
+    with np.load(os.path.join(folder, "release.npz")) as found:
+        return dict(found)
+
+
+def draw(found, path):
+    """Curves of loss and q, mean over seeds, both programs in one panel each."""
+    figure, (top, bottom) = create(2, height=3.2, sharex=True)
+    styles = looks(range(found["ours"]["q"].shape[-1]))
+    for name, line in (("release", "-"), ("ours", ":")):
+        top.plot(found[name]["loss"].mean(0), linestyle=line, label=name, color="black")
+        for s, look in styles.items():
+            bottom.plot(found[name]["q"].mean(0)[:, s], color=look["color"], linestyle=line)
+    top.set(ylabel="training loss")
+    bottom.set(ylabel="weights q, severity 0 to 5", xlabel="batch")
+    legend_below(figure, top)
+    save(figure, path)
+
+
+def main():
+    parser = Parser(prog="release_training.py", description=__doc__.splitlines()[0])
+    parser.add_argument("--release", required=True, help="clone of zhuohuangai/SharpDRO")
+    parser.add_argument("--release_python", default="python3", help="Python interpreter that has torch")
+    parser.add_argument("--data_dir", default="./data", help="folder that holds CIFAR-10")
+    parser.add_argument("-c", "--corruption", default="gaussian_noise", help="corruption")
+    parser.add_argument("-n", type=positive_int, default=250, help="training images of each class")
+    parser.add_argument("--total_epoch", type=positive_int, default=6, help="epochs")
+    parser.add_argument("--seeds", type=positive_int, default=3, help="seeds, from 0")
+    parser.add_argument("--test_images", type=positive_int, default=2000, help="of each severity, a multiple of 100")
+    parser.add_argument("--output", default="./logs/release", help="folder for table, curves and figure")
+    args = parser.parse_args()
+
+    require_writable_folder("--output", args.output)
+    runs = {"release": [], "ours": []}
+    for seed in range(args.seeds):
+        data = load_data("cifar10", args.data_dir, args.corruption, 6, seed, args.n, workers=processors())
+        ms.set_seed(seed)
+        network = WideResNet(28, 1, 10)
+        steps = sum(data.split.counts) // BATCH * args.total_epoch
+        with tempfile.TemporaryDirectory() as folder:
+            write_inputs(folder, data, network, seed, steps, args.test_images)
+            runs["release"].append(train_release(folder, args.release_python, args.release, args.total_epoch, 6))
+            runs["ours"].append(train_ours(folder, network, args.total_epoch, 6))
+        for name, some in runs.items():
+            print(f"seed {seed}, {name}: accuracy " + " ".join(f"{100 * a:.1f}" for a in some[-1]["accuracy"]),
+                  flush=True)
+    found = {name: {key: np.stack([run[key] for run in some]) for key in some[0]} for name, some in runs.items()}
+    rows = {"severity": range(6)}
+    for name, values in found.items():
+        rows[f"{name}_mean"] = 100 * values["accuracy"].mean(0)
+        rows[f"{name}_std"] = 100 * values["accuracy"].std(0, ddof=1) if args.seeds > 1 else np.full(6, np.nan)
+    write_csv(os.path.join(args.output, "release.csv"), rows)
+    write_csv(os.path.join(args.output, "release_curves.csv"), {
+        "batch": range(steps), **{f"{name}_loss": values["loss"].mean(0) for name, values in found.items()},
+        **{f"{name}_q_{s}": values["q"].mean(0)[:, s] for name, values in found.items() for s in range(6)}})
+    draw(found, os.path.join(args.output, "release"))
+    for s in range(6):
+        print(f"severity {s}: release {rows['release_mean'][s]:.2f} ± {rows['release_std'][s]:.2f}, ours "
+              f"{rows['ours_mean'][s]:.2f} ± {rows['ours_std'][s]:.2f}")
+    first = [np.abs(found["ours"][key][:, :10] - found["release"][key][:, :10]).max() for key in ("loss", "q")]
+    apart = [np.abs(found["ours"][key].mean(0) - found["release"][key].mean(0)).max() for key in ("loss", "q")]
+    print(f"largest difference in the first 10 batches: loss {first[0]:.1e}, q {first[1]:.1e}; of the means over seeds "
+          f"in all {steps}: loss {apart[0]:.3f}, q {apart[1]:.4f}")
+
+
+if __name__ == "__main__":
+    main()

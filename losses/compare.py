@@ -14,7 +14,7 @@ from utils.errors import UserError
 from utils.figures.severity import accuracy
 from utils.figures.style import save
 from utils.files import file_name, locked, read_json, write_json
-from utils.records.comparison import Row, write_comparison, write_comparison_page
+from utils.records.comparison import Row, last_weights, write_comparison, write_comparison_page
 from utils.records.logs import RunFolder
 from utils.records.reading import by_setting, read_record
 from utils.records.report import duration, is_finished
@@ -75,6 +75,9 @@ def compare(planned, values, folder, load, device, jobs, program):
             else:
                 records.append(read_record(paths[k], one.name))
                 row.accuracies[settings["seed"]] = records[-1].results["test"]["accuracy"]
+                weights = last_weights(records[-1])
+                if weights is not None:
+                    row.weights[settings["seed"]] = weights
         print("\n" + write_comparison(folder, list(rows.values())))
         settings = {one.name: {option: value for option, value in one.given.items() if option not in (*SETTING, "seed")}
                     for one in planned}

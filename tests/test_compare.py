@@ -166,7 +166,11 @@ def test_the_table_is_that_of_the_results(comparison):
     assert (erm["dataset"], erm["corruption"], erm["model"]) == ("cifar10", "gaussian_noise", "wideresnet10")
     assert float(erm["severity_5_mean"]) == pytest.approx(50 * (accuracies[0][5] + accuracies[1][5]))
     assert float(erm["worst_mean"]) == pytest.approx(50 * (min(accuracies[0]) + min(accuracies[1])))
-    assert erm["runs"] == "2" and wild["failed"] == "2" and wild["mean_mean"] == ""
+    q = [read_csv(os.path.join(folder, f"group_dro_cifar10_gaussian_noise_wideresnet10_seed{seed}", "train.csv"))[-1]
+         for seed in (0, 1)]
+    assert float(erm["q_2_mean"]) == pytest.approx(sum(float(row["adv_prob_2"]) for row in q) / 2)
+    assert "| method | q for s = 0 |" in files(folder, "comparison.md")["comparison.md"].decode()
+    assert wild["q_2_mean"] == "" and erm["runs"] == "2" and wild["failed"] == "2" and wild["mean_mean"] == ""
 
 
 def test_the_same_folder_is_not_for_another_grid(comparison, cifar_dir, capsys):

@@ -1,7 +1,7 @@
 """The table of a comparison: test accuracy of each row at every severity, over seeds."""
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -18,12 +18,14 @@ class Row:
         name (str): the method or variant.
         accuracies (dict): seed to test accuracies 0..1, one for each severity.
         failures (dict): seed to the reason why its run gave none.
+        weights (dict): seed to the last weights q over distributions, of methods that have them.
     """
 
     setting: tuple[str, str, str]
     name: str
     accuracies: dict
     failures: dict
+    weights: dict = field(default_factory=dict)
 
     @property
     def setting_title(self):
@@ -44,9 +46,25 @@ class Row:
         if not self.accuracies:
             return None
         runs = 100 * np.array(list(self.accuracies.values()))
-        columns = np.column_stack([runs, runs.min(axis=1), runs.mean(axis=1)])
-        deviations = columns.std(axis=0, ddof=1) if len(columns) > 1 else np.full(columns.shape[1], math.nan)
-        return list(zip(columns.mean(axis=0).tolist(), deviations.tolist(), strict=True))
+        return _over_seeds(np.column_stack([runs, runs.min(axis=1), runs.mean(axis=1)]))
+
+    def mean_weights(self):
+        """Mean and standard deviation over seeds of the last weights, as `statistics`; None where there are none."""
+        return _over_seeds(np.array(list(self.weights.values()))) if self.weights else None
+
+
+def _over_seeds(columns):
+    deviations = columns.std(axis=0, ddof=1) if len(columns) > 1 else np.full(columns.shape[1], math.nan)
+    return list(zip(columns.mean(axis=0).tolist(), deviations.tolist(), strict=True))
+
+
+def last_weights(record):
+    """The weights over distributions in the last row of a run's `train.csv`, a list; None where it has none."""
+    table = record.table("train.csv")
+    columns = [table.get(f"adv_prob_{s}", []) for s in range(record.config["num_severity"])]
+    if any(len(column) == 0 or np.isnan(column[-1]) for column in columns):
+        return None
+    return [column[-1] for column in columns]
 
 
 def write_comparison(folder, rows):
@@ -63,7 +81,7 @@ def write_comparison(folder, rows):
     markdown, tex, text = [], [], []
     for setting, some in _by_setting(rows).items():
         cells = _cells(some, len(titles))
-        markdown += [f"## {setting}", "", *_markdown(some, titles, cells), ""]
+        markdown += [f"## {setting}", "", *_markdown(some, titles, cells), "", *_weights(some)]
         tex += [f"% {setting}", *_tex(some, titles, cells), ""]
         text += [f"test accuracy in percent, {setting}", *_text(some, titles, cells), ""]
     notes = [f"failed: {row.name}, seed {seed} ({row.setting_title}): {reason}" for row in rows
@@ -132,19 +150,31 @@ def _cells(rows, count):
              for pair, top in zip(pairs, best, strict=True)] for pairs in statistics]
 
 
-def _number(cell, plus_minus):
+def _number(cell, plus_minus, digits=2):
     if cell is None:
         return "failed"
     mean, deviation, _ = cell
-    return f"{mean:.2f}" if math.isnan(deviation) else f"{mean:.2f}{plus_minus}{deviation:.2f}"
+    return f"{mean:.{digits}f}" if math.isnan(deviation) else f"{mean:.{digits}f}{plus_minus}{deviation:.{digits}f}"
 
 
-def _markdown(rows, titles, cells):
+def _markdown(rows, titles, cells, digits=2):
     yield f"| method | {' | '.join(titles)} |"
     yield "| --- |" + " --- |" * len(titles)
     for row, some in zip(rows, cells, strict=True):
-        texts = [f"**{_number(cell, ' ± ')}**" if cell and cell[2] else _number(cell, " ± ") for cell in some]
+        texts = [_number(cell, " ± ", digits) for cell in some]
+        texts = [f"**{text}**" if cell and cell[2] else text for text, cell in zip(texts, some, strict=True)]
         yield f"| {row.title.replace('|', chr(92) + '|')} | {' | '.join(texts)} |"
+
+
+def _weights(rows):
+    """A table of the last weights over distributions, of the rows that have them."""
+    rows = [row for row in rows if row.weights]
+    if rows:
+        titles = [f"q for s = {s}" for s in range(len(rows[0].mean_weights()))]
+        cells = [[(*pair, False) for pair in row.mean_weights()] for row in rows]
+        yield from ("weights over distributions in the last row of `train.csv`", "")
+        yield from _markdown(rows, titles, cells, 3)
+        yield ""
 
 
 def _tex(rows, titles, cells):
@@ -183,4 +213,7 @@ def _columns(rows, titles):
         name = title.replace("s = ", "severity_")
         columns[f"{name}_mean"] = [pairs[k][0] for pairs in statistics]
         columns[f"{name}_std"] = ["" if pairs[k][1] != pairs[k][1] else pairs[k][1] for pairs in statistics]
+    weights = [row.mean_weights() or [] for row in rows]
+    for s in range(max(map(len, weights), default=0)):
+        columns[f"q_{s}_mean"] = [pairs[s][0] if pairs else "" for pairs in weights]
     return columns

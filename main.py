@@ -13,7 +13,7 @@ from dataset.poisson import counts_table
 from losses.compare import add_comparison_arguments, compare
 from losses.evaluate_run import OPTIONS as EVALUATION_OPTIONS
 from losses.evaluate_run import add_evaluation_arguments, evaluate_runs
-from losses.grid import SETTING, parse_variants, plan
+from losses.grid import parse_variants, plan
 from losses.options import add_method_arguments, add_run_arguments, add_training_arguments, resolve_arguments
 from losses.run import RunSettings, begin, run
 from models import MODELS, create_model
@@ -94,13 +94,6 @@ def train(args, given):
         print(f"\nresults are in {folder.path}")
 
 
-def parse_variant(name, words):
-    """The options that the words of a variant name."""
-    parser = create_parser()
-    parser.prog = f"main.py: --variant {name}"
-    return cli.parse(parser, words)[1]
-
-
 def compare_runs(args, given):
     """Carry out a comparison: the runs for all values of the options, and the variants; exit status 1 if some fail."""
     if args.resume is not None:
@@ -109,9 +102,7 @@ def compare_runs(args, given):
         raise UserError("--show_progress: bars of several runs would mix; leave it out, or --jobs")
     parser = create_parser()
     own = {option: given[option] for option in given if option not in ("variant", "jobs", "resume", "desc", "log_dir")}
-    if args.stage_one is not None and any(isinstance(given.get(option), cli.Several) for option in (*SETTING, "seed")):
-        raise UserError("--stage_one: is a first model of one seed, data set, corruption and network; give one of each")
-    planned = plan({**own, "save_last": True}, parse_variants(args.variant, parse_variant))
+    planned = plan({**own, "save_last": True}, parse_variants(args.variant, create_parser))
     values = [argparse.Namespace(**{**vars(cli.parse(parser, [])[0]), **one.given}) for one in planned]
     for one, options in zip(planned, values, strict=True):
         resolve_arguments(options, one.given)

@@ -153,8 +153,12 @@ def held_batches(images, source, number, batch_size):
     """
     labels = source.labels["test"]
     chosen = np.linspace(0, len(labels) - 1, min(number or len(labels), len(labels))).round().astype(int)
-    batches = EvaluationBatches(images, labels, chosen, source.mean, source.std, batch_size)
-    return [tuple(map(ms.Tensor, batches[k])) for k in range(len(batches))]
+    return hold(EvaluationBatches(images, labels, chosen, source.mean, source.std, batch_size))
+
+
+def hold(source):
+    """All batches of a source as a list of tuples of tensors."""
+    return [tuple(map(ms.Tensor, source[k])) for k in range(len(source))]
 
 
 class Chain:

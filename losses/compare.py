@@ -16,11 +16,9 @@ from utils.figures.style import save
 from utils.files import file_name, locked, read_json, write_json
 from utils.records.comparison import Row, last_weights, write_comparison, write_comparison_page
 from utils.records.logs import RunFolder
-from utils.records.reading import by_setting, read_record
+from utils.records.reading import PLAN, by_setting, read_record
 from utils.records.report import duration, is_finished
 from utils.records.settings import FREE_OPTIONS, resumed_settings
-
-PLAN = "comparison.json"
 
 
 def add_comparison_arguments(parser):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from losses.methods import METHOD_OPTIONS, METHODS
 from losses.resolve import OPTIONS, VARIANTS, resolve
-from utils.cli import Several
+from utils.cli import Several, parse
 from utils.errors import UserError
 
 SETTING = ("dataset", "corruption", "model")  # methods are compared within these
@@ -45,12 +45,12 @@ def reads(option, method, given):
     return option in resolve(method, given.get("dataset", "cifar10"), **own).options
 
 
-def parse_variants(texts, parse):
+def parse_variants(texts, create_parser):
     """The variants of a command line.
 
     Args:
         texts (list of str): each 'NAME: OPTIONS'.
-        parse (callable): a name and a list of words to a dict of the options that these name.
+        create_parser (callable): gives a parser of the whole command line.
 
     Returns:
         dict: name to its options.
@@ -64,8 +64,10 @@ def parse_variants(texts, parse):
         name = name.strip()
         if not colon or not name or name in variants:
             raise UserError(f"--variant {text!r}: not of the form 'NAME: OPTIONS' with a name of its own")
+        parser = create_parser()
+        parser.prog += f": --variant {name}"
         try:
-            variants[name] = parse(name, shlex.split(options))
+            variants[name] = parse(parser, shlex.split(options))[1]
         except ValueError as error:
             raise UserError(f"--variant {text!r}: {str(error).lower()}; close it") from error
         foreign = [option for option in variants[name] if option not in ("method", *OPTIONS)]
@@ -90,8 +92,10 @@ def plan(given, variants):
         list of Planned
 
     Raises:
-        UserError: an option that no row reads, or two rows that are the same.
+        UserError: an option that no row reads, two rows that are the same, or a stage one that is not of all runs.
     """
+    if "stage_one" in given and any(isinstance(given.get(option), Several) for option in (*SETTING, "seed")):
+        raise UserError("--stage_one: is a first model of one seed, data set, corruption and network; give one of each")
     common = {"recipe": "sharpdro", **given}
     rows = [(name, {**common, **own}, own) for name, own in variants.items()]
     if not variants or any(option in STRUCTURE for option in given):

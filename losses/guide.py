@@ -8,9 +8,9 @@ import mindspore as ms
 import mindspore.nn as nn
 import numpy as np
 
-from dataset.pipeline import EvaluationBatches
+from dataset.pipeline import EvaluationBatches, hold
 from utils.errors import UserError
-from utils.evaluate import predict
+from utils.probes import mean_loss
 
 
 class Move(nn.Cell):
@@ -56,8 +56,7 @@ class Guide:
         for images in self.data.images["train"]:
             batches = EvaluationBatches(images, source.labels["train"], chosen, source.mean, source.std,
                                         self.batch_size)
-            found, _, _ = predict(self.evaluation, [tuple(map(ms.Tensor, batches[0]))])
-            means.append(found.mean(dtype=np.float64))
+            means.append(mean_loss(self.evaluation, hold(batches)))
         return np.array(means, np.float32)
 
     def __call__(self, number):

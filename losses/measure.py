@@ -46,7 +46,7 @@ class Run:
         config = record.config
         if config["dataset"] not in SOURCES or config["model"] not in MODELS:
             raise UserError(f"{record.path}: is of {config['model']} on {config['dataset']}, which is not known here")
-        self.path, self.config = record.path, config
+        self.path, self.name, self.config = record.path, record.name, config
         self.source, self.images = _test_images(config["dataset"], data_dir or config["data_dir"], config["corruption"])
         self.images = self.images[:config["num_severity"]]
         self.step, self.gradient_norm = _cells(config["model"], self.source.classes)
@@ -68,7 +68,7 @@ class Run:
         return dict(sorted(found.items()))
 
     def checkpoint(self, epoch=None):
-        """The one of after an epoch, or the newest, as `checkpoints` gives them.
+        """The checkpoint of after an epoch, or the newest: number of epochs done, path.
 
         Raises:
             UserError: none of after that epoch was kept.
@@ -78,7 +78,23 @@ class Run:
         if epochs not in found:
             raise UserError(f"--epoch {epoch}: {self.path} has kept checkpoints of epochs "
                             f"{', '.join(str(epochs - 1) for epochs in found)}; train with --keep_epochs {epoch}")
-        return {epochs: found[epochs]}
+        return epochs, found[epochs]
+
+    def measured(self, name, measure, epoch=None, **about):
+        """What `measure` finds at the checkpoint of after an epoch, or at the newest; see `kept`.
+
+        Args:
+            name (str): of the figure.
+            measure (callable): this run, with the checkpoint's weights, and the epoch to plain values.
+            epoch (int or None): as of `checkpoint`.
+            about: settings of the measurement.
+        """
+        epochs, path = self.checkpoint(epoch)
+
+        def compute():
+            self.load(path)
+            return measure(self, epochs - 1)
+        return self.kept(name, {epochs: path}, compute, **about)
 
     def kept(self, name, checkpoints, compute, **about):
         """What `compute` returns, plain values, or did return for the same checkpoints, images and other settings."""
@@ -152,21 +168,16 @@ def surface(records, data_dir=None, images=IMAGES // 2, points=11, span=1.0):
         list of dict: `coefficients` (list of float), and `loss`, nested lists (S, points, points) as of
         `utils.probes.loss_surface`, for the first record of each name.
     """
-    found = []
-    for record in first_of_each_name(records):
-        run = Run(record, data_dir)
-        checkpoint = run.checkpoint()
-        coefficients = np.linspace(-span, span, points).tolist()
+    coefficients = np.linspace(-span, span, points).tolist()
 
-        def compute(run=run, checkpoint=checkpoint, coefficients=coefficients, name=record.name):
-            run.load(*checkpoint.values())
-            weights = run.step.network.trainable_params()
-            with tqdm(total=points ** 2, desc=f"surface of {name}", unit=" points", leave=False, disable=None) as bar:
-                loss = loss_surface(run.step, (random_direction(weights, 0), random_direction(weights, 1)),
-                                    list(run.batches(images)), coefficients, bar.update)
-            return {"coefficients": coefficients, "loss": loss.tolist()}
-        found.append(run.kept("surface", checkpoint, compute, images=images, points=points, span=span))
-    return found
+    def measure(run, _):
+        weights = run.step.network.trainable_params()
+        with tqdm(total=points ** 2, desc=f"surface of {run.name}", unit=" points", leave=False, disable=None) as bar:
+            loss = loss_surface(run.step, (random_direction(weights, 0), random_direction(weights, 1)),
+                                list(run.batches(images)), coefficients, bar.update)
+        return {"coefficients": coefficients, "loss": loss.tolist()}
+    return [Run(record, data_dir).measured("surface", measure, images=images, points=points, span=span)
+            for record in first_of_each_name(records)]
 
 
 def ood(records, data_dir=None, images=IMAGES, rho=RHO, epoch=None):
@@ -181,23 +192,15 @@ def ood(records, data_dir=None, images=IMAGES, rho=RHO, epoch=None):
     Returns:
         list of dict: `epoch` (int), and `scores`, for each severity a list with a number for each image, mean 1.
     """
-    found = []
-    for record in records:
-        run = Run(record, data_dir)
-        checkpoint = run.checkpoint(epoch)
-
-        def compute(run=run, checkpoint=checkpoint):
-            [(epochs, path)] = checkpoint.items()
-            run.load(path)
-            severities = list(run.batches(images))
-            everything = [batch for batches in severities for batch in batches]
-            before = ms.Tensor(predict(run.step, everything)[1])
-            with ascended(run.step, run.gradient_norm, everything, rho):
-                after = ms.Tensor(predict(run.step, everything)[1])
-            scores = ood_weights(before, after).asnumpy().reshape(len(severities), -1)
-            return {"epoch": epochs - 1, "scores": scores.tolist()}
-        found.append(run.kept("ood", checkpoint, compute, images=images, rho=rho))
-    return found
+    def measure(run, epoch):
+        severities = list(run.batches(images))
+        everything = [batch for batches in severities for batch in batches]
+        before = ms.Tensor(predict(run.step, everything)[1])
+        with ascended(run.step, run.gradient_norm, everything, rho):
+            after = ms.Tensor(predict(run.step, everything)[1])
+        scores = ood_weights(before, after).asnumpy().reshape(len(severities), -1)
+        return {"epoch": epoch, "scores": scores.tolist()}
+    return [Run(record, data_dir).measured("ood", measure, epoch, images=images, rho=rho) for record in records]
 
 
 def calibration(records, data_dir=None, images=None):
@@ -210,21 +213,14 @@ def calibration(records, data_dir=None, images=None):
         list of dict: `images`, `hits` and `confidence`, for each severity a list over `utils.metrics.BINS` bins of
         confidence: how many images are in it, how many of them are classified right, the sum of their confidences.
     """
-    found = []
-    for record in records:
-        run = Run(record, data_dir)
-        checkpoint = run.checkpoint()
-
-        def compute(run=run, checkpoint=checkpoint):
-            run.load(*checkpoint.values())
-            bins = []
-            for batches in run.batches(images):
-                _, logits, labels = predict(run.step, batches)
-                bins.append(calibration_bins(np.exp(log_softmax(logits)), labels))
-            counts, hits, confidences = np.transpose(bins, (1, 0, 2)).tolist()
-            return {"images": counts, "hits": hits, "confidence": confidences}
-        found.append(run.kept("calibration", checkpoint, compute, images=images))
-    return found
+    def measure(run, _):
+        bins = []
+        for batches in run.batches(images):
+            _, logits, labels = predict(run.step, batches)
+            bins.append(calibration_bins(np.exp(log_softmax(logits)), labels))
+        counts, hits, confidences = np.transpose(bins, (1, 0, 2)).tolist()
+        return {"images": counts, "hits": hits, "confidence": confidences}
+    return [Run(record, data_dir).measured("calibration", measure, images=images) for record in records]
 
 
 def samples(records, data_dir=None, image=0):

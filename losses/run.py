@@ -198,9 +198,10 @@ def train(settings, data, folder, cells, **treated):
                 for part in ("val", "test")}
 
     def measure_sharpness():
-        held = [held_batches(images, data.source, IMAGES, settings.eval_batch_size) for images in data.images["test"]]
         number = min(IMAGES, len(data.source.labels["test"]))
-        return number, RHO, [sharpness(evaluation, gradient_norm, batches, RHO) for batches in held]
+        return number, RHO, [sharpness(evaluation, gradient_norm,
+                                       held_batches(array, data.source, IMAGES, settings.eval_batch_size), RHO)
+                             for array in data.images["test"]]
     with contextlib.closing(RunRecords(
             folder, step, data.num_severity, environments, settings.log_train, settings.save_step, settings.save_last,
             settings.save_best, settings.keep_epochs, settings.log_sharpness is not None,

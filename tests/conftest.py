@@ -1,2 +1,14 @@
 """What tests share. MindSpore graphs are slow to compile, so those that several tests use are built once."""
-import utils.device  # noqa: F401, first: it sets the environment that MindSpore reads
+import utils.device  # noqa: F401, I001, first: it sets the environment that MindSpore reads
+
+import pytest
+
+from tests.cifar_files import make_cifar
+
+
+@pytest.fixture(scope="module")
+def cifar_dir(tmp_path_factory):
+    """A data folder with a small CIFAR-10 of random images."""
+    folder = str(tmp_path_factory.mktemp("data"))
+    make_cifar(folder)
+    return folder

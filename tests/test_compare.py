@@ -10,7 +10,6 @@ import losses.compare
 import main
 from dataset.poisson import choose_split
 from losses.grid import parse_variants, plan
-from tests.cifar_files import make_cifar
 from tests.test_main import RECORDS, arguments, checkpoint_bytes, files, only_run, read_csv
 from utils import cli
 from utils.errors import UserError
@@ -22,8 +21,7 @@ from utils.records.report import duration
 
 def planned(line, *variants):
     parser = main.create_parser()
-    return plan(cli.parse(parser, line.split())[1],
-                parse_variants(variants, lambda name, words: cli.parse(parser, words)[1]))
+    return plan(cli.parse(parser, line.split())[1], parse_variants(variants, main.create_parser))
 
 
 def rows(line, *variants):
@@ -78,13 +76,6 @@ def test_variants_alone_are_all_there_is():
 def test_plans_that_make_no_sense(line, variants, culprit):
     with pytest.raises(UserError, match=culprit):
         planned(line, *variants)
-
-
-@pytest.fixture(scope="module")
-def cifar_dir(tmp_path_factory):
-    folder = str(tmp_path_factory.mktemp("data"))
-    make_cifar(folder)
-    return folder
 
 
 def ends_with(argv):

@@ -16,28 +16,19 @@ from dataset.corrupted import corrupted_path, load_corrupted
 from dataset.pipeline import normalise
 from losses import evaluate_run as evaluation
 from models import create_model
-from tests.cifar_files import make_cifar
+from tests.test_main import arguments, only_run
 from utils.files import read_json
 from utils.metrics import Scores, scores
 from utils.records.evaluation import as_record, summary
 
 
 @pytest.fixture(scope="module")
-def cifar_dir(tmp_path_factory):
-    folder = str(tmp_path_factory.mktemp("data"))
-    make_cifar(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def trained(cifar_dir, tmp_path_factory):
     """The folder of a run of two epochs; tests copy it before they write there."""
     log_dir = str(tmp_path_factory.mktemp("logs"))
-    main.main(["--method", "erm", "-m", "wideresnet10", "--total_epoch", "2", "-b", "40", "--data_dir", cifar_dir,
-               "--log_dir", log_dir, "--num_workers", "1", "--save_last", "--eval_every", "2",
-               "--eval_batch_size", "25"])
-    [name] = os.listdir(log_dir)
-    return os.path.join(log_dir, name)
+    main.main(arguments(cifar_dir, log_dir, "--method", "erm", "--save_last", "--eval_every", "2",
+                        "--eval_batch_size", "25"))
+    return only_run(log_dir)
 
 
 @pytest.fixture

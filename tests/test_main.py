@@ -28,13 +28,6 @@ from utils.schedule import SCHEDULES
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
-@pytest.fixture(scope="module")
-def cifar_dir(tmp_path_factory):
-    folder = str(tmp_path_factory.mktemp("data"))
-    make_cifar(folder)
-    return folder
-
-
 def arguments(cifar_dir, log_dir, *more):
     return ["-m", "wideresnet10", "--total_epoch", "2", "-b", "40", "--data_dir", cifar_dir, "--log_dir", str(log_dir),
             "--num_workers", "1", *more]

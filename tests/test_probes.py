@@ -18,9 +18,8 @@ from dataset.pipeline import held_batches
 from losses.evaluation import EvaluationStep, GradientNorm
 from losses.measure import MEASUREMENTS
 from models import create_model
-from tests.cifar_files import make_cifar
 from tests.test_figures import make_run
-from tests.test_main import only_run, read_csv
+from tests.test_main import arguments, only_run, read_csv
 from utils.errors import UserError
 from utils.evaluate import mean_gradient_norm
 from utils.figures import FIGURES
@@ -157,19 +156,12 @@ def test_directions_are_the_same_for_networks_of_one_kind():
 
 
 @pytest.fixture(scope="module")
-def cifar_dir(tmp_path_factory):
-    folder = str(tmp_path_factory.mktemp("data"))
-    make_cifar(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def logged(cifar_dir, tmp_path_factory):
     """A run that keeps and logs all there is; tests copy it before they write there."""
     log_dir = str(tmp_path_factory.mktemp("logs"))
-    main.main(["--method", "erm", "-m", "wideresnet10", "--total_epoch", "3", "-b", "40", "--data_dir", cifar_dir,
-               "--log_dir", log_dir, "--num_workers", "1", "--eval_every", "3", "--eval_batch_size", "25",
-               "--log_sharpness", "2", "--keep_epochs", "1", "--save_last", "--tensorboard", "--log_train", "2"])
+    main.main(arguments(cifar_dir, log_dir, "--method", "erm", "--total_epoch", "3", "--eval_every", "3",
+                        "--eval_batch_size", "25", "--log_sharpness", "2", "--keep_epochs", "1", "--save_last",
+                        "--tensorboard", "--log_train", "2"))
     return only_run(log_dir)
 
 
@@ -181,8 +173,8 @@ def run(logged, tmp_path):
 def test_checkpoints_are_kept_and_measuring_changes_nothing(logged, cifar_dir, tmp_path):
     assert {name for name in os.listdir(logged) if name.endswith(".ckpt")} == {
         "0_model.ckpt", "1_model.ckpt", "last_model.ckpt"}
-    main.main(["--method", "erm", "-m", "wideresnet10", "--total_epoch", "3", "-b", "40", "--data_dir", cifar_dir,
-               "--log_dir", str(tmp_path), "--num_workers", "1", "--eval_every", "3", "--save_last"])
+    main.main(arguments(cifar_dir, tmp_path, "--method", "erm", "--total_epoch", "3", "--eval_every", "3",
+                        "--save_last"))
     stored = [ms.load_checkpoint(os.path.join(folder, "last_model.ckpt")) for folder in (logged, only_run(tmp_path))]
     for name, parameter in stored[0].items():
         assert parameter.asnumpy().tobytes() == stored[1][name].asnumpy().tobytes()

@@ -3,8 +3,7 @@ import numpy as np
 
 from utils.errors import UserError
 from utils.figures.style import WIDTH, create, wrapped
-from utils.records.evaluation import common_evaluations, read_evaluations
-from utils.records.trained import find_trained
+from utils.records.evaluation import common_evaluations, run_evaluations
 
 BEST = 5  # training corruptions, of a method that was trained with more
 
@@ -14,9 +13,9 @@ def ce(records):
     corruption (DAMP, Fig. 1), none being clean images and Avg the mean of all these columns; of a method with several
     training corruptions the five best, which come last.
     """
-    several = [find_trained("ce", record.path) for record in records]
-    for record, trained in zip(records, several, strict=True):
-        if not read_evaluations(trained):
+    several = [run_evaluations(record.path) for record in records]
+    for record, found in zip(records, several, strict=True):
+        if not found:
             raise UserError(f"{record.path}: has no evaluation of its newest checkpoint; make one with main.py "
                             f"--evaluate {record.path}")
     evaluations = common_evaluations(several)

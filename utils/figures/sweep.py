@@ -3,8 +3,7 @@ import numpy as np
 
 from utils.errors import UserError
 from utils.figures.style import WIDTH, create, legend_below, looks, wrapped
-from utils.records.evaluation import common_evaluations
-from utils.records.trained import find_trained
+from utils.records.evaluation import common_evaluations, run_evaluations
 
 
 def sweep(records, option, values, labels, ylabel):
@@ -64,7 +63,7 @@ def sigma(records):
     for each (Trinh 2024, Fig. 2): averaged over the corruptions that all runs were evaluated on, or else of that of the
     training.
     """
-    evaluations = common_evaluations([find_trained("sigma", record.path) for record in records])
+    evaluations = common_evaluations([run_evaluations(record.path) for record in records])
     found = {}
     for record, evaluation in zip(records, evaluations or [None] * len(records), strict=True):
         error = 1 - np.array(record.results["test"]["accuracy"])

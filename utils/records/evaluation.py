@@ -110,7 +110,7 @@ def read_evaluations(trained, test_sha256=None):
         test_sha256 (str or None): hash of the test images that they must be of.
     """
     found = []
-    for path in sorted(glob.glob(glob.escape(trained.file("evaluation_")) + "*.json")):
+    for path in _evaluation_files(trained.file("")):
         record = read_json(path)
         if not isinstance(record, dict) or not record.get("corrupted"):
             continue
@@ -119,6 +119,18 @@ def read_evaluations(trained, test_sha256=None):
         if trained.checkpoint is None or record.get("checkpoint_sha256") == trained.sha256:
             found.append(record)
     return sorted(found, key=lambda record: -len(record["corrupted"]))
+
+
+def _evaluation_files(prefix):
+    return sorted(glob.glob(glob.escape(prefix) + "evaluation_*.json"))
+
+
+def run_evaluations(folder):
+    """The evaluations in a run's folder, as `read_evaluations` gives them."""
+    if not _evaluation_files(os.path.join(folder, "")):
+        return []
+    from utils.records.trained import find_trained  # it imports MindSpore and reads checkpoints, which most runs spare
+    return read_evaluations(find_trained("run", folder))
 
 
 def stored_evaluation(trained, names, test_sha256):
@@ -137,9 +149,13 @@ def stored_scores(record, names):
 
 
 def common_evaluations(several):
-    """For each of several networks its evaluation on the widest set that all have, of the same images; or None."""
-    found = [{(frozenset(record["corrupted"]), record["test_sha256"]): record for record in read_evaluations(trained)}
-             for trained in several]
+    """For each of several networks its evaluation on the widest set that all have, of the same images; or None.
+
+    Args:
+        several (list): for each network the list of its evaluations.
+    """
+    found = [{(frozenset(record["corrupted"]), record["test_sha256"]): record for record in records}
+             for records in several]
     shared = set.intersection(*map(set, found)) if found else set()
     if not shared:
         return None

@@ -8,6 +8,7 @@ import numpy as np
 from utils.errors import UserError
 from utils.files import file_name, read_json
 
+PLAN = "comparison.json"  # the runs of a comparison, in its folder
 SETTING = ("dataset", "corruption", "model", "num_severity")
 
 
@@ -65,7 +66,7 @@ def read_record(path, name=None):
 
 def _plan(folder):
     """The runs of the comparison in a folder, dicts; empty where there is none."""
-    return read_json(os.path.join(folder, "comparison.json")) or []
+    return read_json(os.path.join(folder, PLAN)) or []
 
 
 def planned_runs(path):

@@ -10,9 +10,8 @@ from utils.figures.style import save
 from utils.figures.training import training
 from utils.files import read_json, write_csv, write_json
 from utils.records import page
-from utils.records.evaluation import evaluation_table, read_evaluations
+from utils.records.evaluation import evaluation_table, run_evaluations
 from utils.records.reading import Record
-from utils.records.trained import find_trained
 
 FIGURES = {"accuracy_by_severity.svg": "accuracy by severity", "training.svg": "training, of the logged batches"}
 
@@ -116,7 +115,7 @@ def write_run_page(path, title, results):
              f"{100 * validation['accuracy'][s]:.2f}"] for s in range(len(test["accuracy"]))]
     header = ["severity", "training images", "test accuracy (%)", "test loss", "validation accuracy (%)"]
     parts = [page.heading(f"After {results['epochs']} epochs"), page.table(header, rows)]
-    for evaluation in read_evaluations(find_trained("run", path)) if config else ():
+    for evaluation in run_evaluations(path):
         about, table = evaluation_table(evaluation)
         parts += [page.heading(f"Evaluation: {evaluation['set']}"), page.paragraph(about),
                   page.table(*table)]

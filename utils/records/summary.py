@@ -4,8 +4,7 @@ import os
 import numpy as np
 
 from utils.files import replacing, write_csv
-from utils.records.evaluation import common_evaluations
-from utils.records.trained import find_trained
+from utils.records.evaluation import common_evaluations, run_evaluations
 
 
 def write_summary(folder, records):
@@ -19,7 +18,7 @@ def write_summary(folder, records):
     Returns:
         str: the table as text.
     """
-    evaluations = common_evaluations([find_trained("--evaluate", record.path) for record in records])
+    evaluations = common_evaluations([run_evaluations(record.path) for record in records])
     if evaluations is None:
         return "the runs were evaluated on different corruptions or images, so there is no table of all"
     rows = {}

@@ -46,18 +46,20 @@ class TrainBatches:
             for its severity.
         corruption (str): one half of every batch, chosen at random, is corrupted with this (DAMP paper, Algorithm 2),
             each image at a severity of its own from 1 to the highest of the split; None for no image.
+        chances (numpy.ndarray): float (S - 1,), of these severities 1, 2, ...; None for equal ones.
     """
 
     columns = ("images", "labels", "groups", "severities")
 
     def __init__(self, images, labels, split, mean, std, batch_size, steps, seed, crop=False, sampling="uniform",
-                 repeats=None, groups=None, corruption=None):
+                 repeats=None, groups=None, corruption=None, chances=None):
         self.images, self.labels = images, labels
         self.indices, self.severities = split.indices, split.severities
         self.groups = self.severities if groups is None else groups
         self.mean, self.std = mean, std
         self.batch_size, self.steps, self.seed, self.crop = batch_size, steps, seed, crop
         self.sampling, self.corruption, self.highest = sampling, corruption, len(split.train) - 1
+        self.chances = chances
         self.present = np.flatnonzero(split.counts)
         # An image holds as many tickets as it has repeats, those of one severity in a row.
         self.last_ticket = np.cumsum(np.ones(len(self.indices), int) if repeats is None else repeats)
@@ -83,7 +85,7 @@ class TrainBatches:
         if self.crop:
             batch = random_crop(batch, rng)
         if self.corruption:
-            batch = corrupt_half(batch, self.corruption, self.highest, rng)
+            batch = corrupt_half(batch, self.corruption, self.highest, rng, self.chances)
         return normalise(batch, self.mean, self.std), self.labels[indices], self.groups[picks], severities
 
 
@@ -98,10 +100,15 @@ def random_crop(images, rng):
     return padded[np.arange(n)[:, None, None], rows[:, :, None], cols[:, None, :]]
 
 
-def corrupt_half(images, name, highest, rng):
-    """Corrupt one half of a batch, chosen at random, each image at a random severity from 1 to `highest`."""
+def corrupt_half(images, name, highest, rng, chances=None):
+    """Corrupt one half of a batch, chosen at random, each image at a random severity from 1 to `highest`; `chances` of
+    these, or None for equal ones.
+    """
     chosen = rng.permutation(len(images))[:len(images) // 2]
-    severities = rng.integers(1, highest + 1, size=len(chosen))
+    if chances is None:
+        severities = rng.integers(1, highest + 1, size=len(chosen))
+    else:
+        severities = rng.choice(np.arange(1, highest + 1), size=len(chosen), p=chances)
     images = images.copy()
     for severity in np.unique(severities):
         some = chosen[severities == severity]

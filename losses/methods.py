@@ -96,7 +96,8 @@ DATA = {
     "environments": Treatment("two environments, inferred with a first model (stage one), take the place of the "
                               "distributions", STAGE_ONE, stage_one=True, sets_groups=True),
     "half_corrupted": Treatment("half of every batch, as it was drawn at its severities, is corrupted once more, with "
-                                "--aug_corruption at random severities", {"aug_corruption": None}),
+                                "--aug_corruption at severities drawn as --aug_severity says",
+                                {"aug_corruption": None, "aug_severity": "uniform"}),
 }
 
 SAMPLINGS = {

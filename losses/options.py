@@ -61,6 +61,10 @@ def add_method_arguments(parser):
     parser.add_argument("--group_adjustment", type=cli.non_negative_float, default=None, action=cli.OneOrMore,
                         metavar="C", help="add C over the square root of its number of training images to the loss of "
                                           "a distribution, for its weight" + defaults("group_adjustment"))
+    parser.add_argument("--aug_severity", choices=CHOICES["aug_severity"], default=None, action=cli.OneOrMore,
+                        help="severities at which corrupt_aug corrupts: every one with equal chance, or rare: the "
+                             "fewer training images a severity has, the more often, in inverse proportion" +
+                             defaults("aug_severity"))
     parser.add_argument("--irm_lambda", type=cli.non_negative_float, default=None, action=cli.OneOrMore,
                         help="weight of irm's penalty; above 1 all is divided by it" + defaults("irm_lambda"))
     parser.add_argument("--irm_anneal", type=cli.non_negative_int, default=None, action=cli.OneOrMore, metavar="N",

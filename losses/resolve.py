@@ -87,7 +87,7 @@ class Settings:
 
 CHOICES = {"method": METHODS, "objective": OBJECTIVES, "perturbation": PERTURBATIONS, "recipe": RECIPES,
            "sampling": SAMPLINGS, "schedule": SCHEDULES, "risk": ("mean", "worst_case"),
-           "group_loss": ("batch", "last_seen", "validation")}
+           "group_loss": ("batch", "last_seen", "validation"), "aug_severity": ("uniform", "rare")}
 VARIANTS = ("is_adaptive", "distribution_agnostic", "risk")
 OPTIONS = ("objective", "perturbation", "recipe", "momentum", "sampling", *VARIANTS, *RECIPES["sharpdro"],
            *METHOD_OPTIONS)

@@ -27,6 +27,9 @@ def treatment(method, data, corruption, seed, folder, first_logits):
     treated = {} if OBJECTIVES[method.objective].reads_groups else {"groups": np.zeros_like(split.severities)}
     if method.data == "half_corrupted":
         treated["corruption"] = method.options["aug_corruption"] or corruption
+        if method.options["aug_severity"] == "rare":
+            rarity = 1 / np.maximum(split.counts[1:], 1)
+            treated["chances"] = rarity / rarity.sum()
     elif method.data == "error_set":
         labels = data.train_labels
         found = error_set(first_logits(), labels)

@@ -414,6 +414,16 @@ def test_agnostic_steps_are_not_told_the_distributions():
     assert treatment(resolve("sharpdro"), data, "fog", 0, None, None) == {}
 
 
+def test_corrupt_aug_can_prefer_rare_severities():
+    split = Split([np.arange(60), np.arange(40), np.arange(10), np.arange(5), np.arange(0)], np.arange(0))
+    data = SimpleNamespace(split=split)
+    treated = treatment(resolve("corrupt_aug", aug_severity="rare"), data, "fog", 0, None, None)
+    assert treated["corruption"] == "fog"
+    # Of 1/40, 1/10, 1/5 and, without images, 1.
+    np.testing.assert_allclose(treated["chances"], np.array([1, 4, 8, 40]) / 53)
+    assert "chances" not in treatment(resolve("corrupt_aug"), data, "fog", 0, None, None)
+
+
 def test_corrupt_aug_changes_the_training_images(cifar_dir, tmp_path):
     for name, more in (("plain", []), ("half", ["--method", "corrupt_aug", "--aug_corruption", "contrast"])):
         main.main(arguments(cifar_dir, tmp_path / name, "--method", "erm", "--total_epoch", "1", "--recipe", "sharpdro",

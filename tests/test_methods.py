@@ -494,7 +494,8 @@ def test_settings_survive_a_file():
     *(({"method": method, option: value}, f"--{option}: {method} does not use it")
       for option, value in (("rho", 0.1), ("sigma", 0.1), ("step_size", 0.1), ("group_loss", "batch"),
                             ("irm_lambda", 2.0), ("irm_anneal", 5), ("rex_beta", 2.0), ("jtt_lambda", 5),
-                            ("stage_one_epochs", 5), ("aug_corruption", "fog"))
+                            ("stage_one_epochs", 5), ("aug_corruption", "fog"),
+                            ("aug_severity", "rare"))
       for method in METHODS if option not in default_options(method)),
 ])
 def test_options_that_exclude_each_other_or_do_nothing(options, culprit):

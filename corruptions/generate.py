@@ -62,8 +62,9 @@ def corrupt_range(images, name, severity, seed, start, options=DEFAULTS):
     return out
 
 
-def _single_threaded(function, *arguments):
-    cv2.setNumThreads(1)  # the processes share the cores
+def single_threaded(function, *arguments):
+    """Call a function in a process that shares the cores with others."""
+    cv2.setNumThreads(1)
     return function(*arguments)
 
 
@@ -74,7 +75,7 @@ def in_parallel(workers, function, arguments):
     for each of them: joblib maps it into the processes' memory.
     """
     parallel = Parallel(n_jobs=workers, return_as="generator", pre_dispatch="4 * n_jobs")
-    results = parallel(delayed(_single_threaded)(function, *some) for some in arguments)
+    results = parallel(delayed(single_threaded)(function, *some) for some in arguments)
     try:
         for result in results:  # noqa: UP028, `yield from` would close `results` before the warnings are off
             yield result

@@ -4,8 +4,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dataset import SOURCES
+from dataset.batches import EvaluationBatches, TrainBatches
 from dataset.corrupted import load_corrupted
-from dataset.pipeline import EvaluationBatches, TrainBatches, batches, release_pages
+from dataset.pipeline import batches, release_pages
 from dataset.poisson import Split, choose_split, write_split
 from dataset.source import Source
 from utils.errors import UserError

@@ -8,7 +8,8 @@ import mindspore as ms
 import mindspore.nn as nn
 import numpy as np
 
-from dataset.pipeline import EvaluationBatches, hold
+from dataset.batches import EvaluationBatches
+from dataset.pipeline import hold
 from utils.errors import UserError
 from utils.probes import mean_loss
 

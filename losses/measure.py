@@ -15,8 +15,9 @@ import numpy as np
 from tqdm import tqdm
 
 from dataset import SOURCES
+from dataset.batches import EvaluationBatches
 from dataset.corrupted import corrupted_images
-from dataset.pipeline import EvaluationBatches, held_batches
+from dataset.pipeline import held_batches
 from losses.evaluation import EvaluationStep, GradientNorm
 from losses.objectives import ood_weights
 from models import MODELS, create_model

@@ -179,7 +179,7 @@ def train(settings, data, folder, cells, **treated):
 
     Args:
         settings, data, folder, cells: as of `run`.
-        treated: further arguments of `dataset.pipeline.TrainBatches`.
+        treated: further arguments of `dataset.batches.TrainBatches`.
     """
     method = settings.method
     environments = ENVIRONMENTS if DATA[method.data].sets_groups else 0
@@ -214,9 +214,10 @@ def train(settings, data, folder, cells, **treated):
         if data.split.empty:
             folder.log(f"no training image has severity {', '.join(map(str, data.split.empty))}; a larger -n gives "
                        "some")
-        loader = data.train_batches(method.batch_size, range(batches * records.start, batches * method.total_epoch),
-                                    settings.seed, settings.num_workers, crop=settings.augment_data,
-                                    sampling=method.sampling, **treated)
+        steps = range(batches * records.start, batches * method.total_epoch)
+        loader = data.train_batches(method.batch_size, steps, settings.seed, settings.num_workers,
+                                    crop="mirror" if settings.augment_data else None, sampling=method.sampling,
+                                    **treated)
         results = fit(step, loader, batches, method.total_epoch,
                       lambda epoch: SCHEDULES[method.schedule](method.lr, epoch, method.total_epoch), records,
                       (evaluate_now, settings.eval_every), (measure_sharpness, settings.log_sharpness),

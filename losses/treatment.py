@@ -20,7 +20,7 @@ def treatment(method, data, corruption, seed, folder, first_logits):
         first_logits (callable): gives a first model's logits for the training images, float32 (n, K).
 
     Returns:
-        dict: arguments of `dataset.pipeline.TrainBatches`.
+        dict: arguments of `dataset.batches.TrainBatches`.
     """
     split = data.split
     # An objective that does without the distributions is not told of them.

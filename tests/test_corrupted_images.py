@@ -8,8 +8,9 @@ import pytest
 
 from corruptions import SETS
 from dataset import SOURCES
+from dataset.batches import normalise
 from dataset.corrupted import MadeImages, corrupted_images, corrupted_path, load_corrupted
-from dataset.pipeline import array_by_array, normalise
+from dataset.pipeline import array_by_array
 from tests.cifar_files import make_cifar
 from utils.errors import UserError
 

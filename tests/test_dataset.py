@@ -9,9 +9,10 @@ import pytest
 import dataset.pipeline
 from corruptions import corrupt
 from dataset import SOURCES
+from dataset.batches import EvaluationBatches, TrainBatches, normalise
 from dataset.cifar import CIFAR, load_cifar
 from dataset.corrupted import corrupted_path, load_corrupted
-from dataset.pipeline import EvaluationBatches, TrainBatches, batches, normalise
+from dataset.pipeline import batches
 from dataset.poisson import poisson_counts, poisson_split, read_split, write_split
 from dataset.prepare_dataset import main as prepare
 from tests.cifar_files import make_cifar, publish
@@ -213,7 +214,7 @@ def test_damaged_corrupted_array_is_named(tmp_path, damage):
     assert os.path.dirname(path) in str(error.value) and "\n" not in str(error.value)
 
 
-def example_batches(crop=False, size=8):
+def example_batches(crop=None, size=8):
     rng = np.random.RandomState(0)
     images = [rng.randint(0, 256, (60, size, size, 3)).astype(np.uint8) for _ in range(6)]
     labels = rng.randint(0, 3, 60).astype(np.int32)
@@ -300,7 +301,7 @@ def test_half_of_a_batch_is_corrupted_at_random_severities(chances):
     assert np.corrcoef(*changed[np.abs(changed).reshape(16, -1).max(1) > 0][:2].reshape(2, -1))[0, 1] < 0.3
 
 
-@pytest.mark.parametrize("crop", [False, True])
+@pytest.mark.parametrize("crop", [None, "mirror", "zeros"])
 def test_batches_do_not_depend_on_workers_or_on_where_the_stream_starts(crop, monkeypatch):
     monkeypatch.setattr(dataset.pipeline.os, "cpu_count", lambda: 2)
     *parts, source = example_batches(crop)

@@ -12,8 +12,8 @@ import pytest
 import main
 from corruptions import COMMON, SETS, corrupt
 from dataset import SOURCES
+from dataset.batches import normalise
 from dataset.corrupted import corrupted_path, load_corrupted
-from dataset.pipeline import normalise
 from losses import evaluate_run as evaluation
 from models import create_model
 from tests.test_main import arguments, only_run

@@ -19,7 +19,8 @@ import time  # noqa: E402
 import mindspore as ms  # noqa: E402
 import numpy as np  # noqa: E402
 
-from dataset.pipeline import array_by_array, normalise  # noqa: E402
+from dataset.batches import normalise  # noqa: E402
+from dataset.pipeline import array_by_array  # noqa: E402
 from models import MODELS, create_model  # noqa: E402
 from utils.cli import Parser, positive_int, processors  # noqa: E402
 from utils.evaluate import evaluate_arrays  # noqa: E402

@@ -20,7 +20,7 @@ import mindspore as ms  # noqa: E402
 import numpy as np  # noqa: E402
 
 from dataset.data import load_data  # noqa: E402
-from dataset.pipeline import EvaluationBatches, TrainBatches  # noqa: E402
+from dataset.batches import EvaluationBatches, TrainBatches  # noqa: E402
 from losses import create_step  # noqa: E402
 from losses.evaluation import EvaluationStep  # noqa: E402
 from models.wideresnet import WideResNet  # noqa: E402

@@ -1,0 +1,228 @@
+"""What a batch is made of, and how it is made. This file needs no MindSpore, so that processes that make batches start
+fast and stay small.
+
+A batch is a function of its number alone: the same bytes for any number of workers, and after a stop the stream goes on
+from any step. `draw(k)` says what batch k is made of, which is cheap and small enough for another process; what it
+returns makes the images there.
+"""
+from dataclasses import dataclass
+
+import numpy as np
+
+from corruptions import CORRUPTIONS, ImageStream
+
+
+def normalise(images, mean, std):
+    """uint8 (N, H, W, 3) to float32 (N, 3, H, W): values in 0..1, minus `mean`, over `std`, per channel."""
+    scale = np.asarray(1 / (255 * np.asarray(std)), np.float32)
+    shift = np.asarray(np.asarray(mean) / np.asarray(std), np.float32)
+    out = np.empty((len(images), 3, *images.shape[1:3]), np.float32)
+    for channel in range(3):  # five times as fast as on all at once, which has to be transposed
+        np.multiply(images[..., channel], scale[channel], out=out[:, channel], dtype=np.float32)
+        out[:, channel] -= shift[channel]
+    return out
+
+
+def are_files(images):
+    """Whether images lie in files that are read when they are needed (`dataset/image_files.py`)."""
+    return hasattr(images, "subset")
+
+
+def some(images, indices):
+    """Those of the images that have these numbers; of files a smaller set of them, not read yet."""
+    return images.subset(indices) if are_files(images) else images[indices]
+
+
+class Batches:
+    """Batches by number, as what `draw` says; columns are the images, float32 (B, 3, H, W), and what else it gives."""
+
+    def __getitem__(self, k):
+        make, arguments, rest = self.draw(k)
+        return self.finish(make(*arguments), rest)
+
+    def finish(self, images, rest):
+        """The columns of a batch from what was made for it."""
+        return normalise(images, self.mean, self.std), *rest
+
+
+class TrainBatches(Batches):
+    """Training batches, drawn with replacement, flipped left to right with chance 1/2.
+
+    Args:
+        images (list): the training set at severity 0, 1, ...: uint8 (N, H, W, 3), memory-mapped or not, or files.
+        labels (numpy.ndarray): int32 (N,).
+        split (dataset.poisson.Split): which image is trained on at which severity.
+        mean, std: the data set's normalisation.
+        batch_size (int): images in a batch.
+        steps (range): numbers of the batches, over the whole run.
+        seed (int): seed of the draws.
+        crop (str or None): besides, crop at random; a key of `CROPS`, or 'resized' for images in files.
+        sampling (str): 'uniform' draws every image with equal chance, so that severities keep their shares; 'balanced'
+            draws every severity that has images with equal chance (group_DRO's `reweight_groups`).
+        repeats (numpy.ndarray): int (n,), for each of `split.indices` how many times as often as others it is drawn,
+            within its severity if the sampling is balanced; None for once each.
+        groups (numpy.ndarray): int32 (n,), for each of `split.indices` what a step is told of its distribution; None
+            for its severity.
+        corruption (str): one half of every batch, chosen at random, is corrupted with this (DAMP paper, Algorithm 2),
+            each image at a severity of its own from 1 to the highest of the split; None for no image.
+        chances (numpy.ndarray): float (S - 1,), of these severities 1, 2, ...; None for equal ones.
+    """
+
+    columns = ("images", "labels", "groups", "severities")
+
+    def __init__(self, images, labels, split, mean, std, batch_size, steps, seed, crop=None, sampling="uniform",
+                 repeats=None, groups=None, corruption=None, chances=None):
+        self.images, self.labels = images, labels
+        self.indices, self.severities = split.indices, split.severities
+        self.groups = self.severities if groups is None else groups
+        self.mean, self.std = mean, std
+        self.batch_size, self.steps, self.seed = batch_size, steps, seed
+        self.sampling = sampling
+        self.reads_files = any(map(are_files, images))
+        self.make = Maker(images[0].shape[1:], crop, corruption, len(split.train) - 1, chances)
+        self.present = np.flatnonzero(split.counts)
+        # An image holds as many tickets as it has repeats, those of one severity in a row.
+        self.last_ticket = np.cumsum(np.ones(len(self.indices), int) if repeats is None else repeats)
+        self.first_ticket = np.concatenate([[0], self.last_ticket])[np.cumsum([0, *split.counts])]
+
+    def __len__(self):
+        return len(self.steps)
+
+    def draw(self, k):
+        """What batch number `steps[k]` is made of: a function for other processes, its arguments, other columns."""
+        rng = np.random.default_rng((self.seed, self.steps[int(k)]))
+        if self.sampling == "balanced":
+            drawn = self.present[rng.integers(len(self.present), size=self.batch_size)]
+            tickets = rng.integers(self.first_ticket[drawn], self.first_ticket[drawn + 1])
+        else:
+            tickets = rng.integers(self.last_ticket[-1], size=self.batch_size)
+        picks = np.searchsorted(self.last_ticket, tickets, side="right")
+        indices, severities = self.indices[picks], self.severities[picks]
+        parts = [(np.flatnonzero(severities == s), some(self.images[s], indices[severities == s]))
+                 for s in np.unique(severities)]
+        return self.make, (parts, rng), (self.labels[indices], self.groups[picks], severities)
+
+
+@dataclass(frozen=True)
+class Maker:
+    """How the images of a training batch are made.
+
+    Attributes:
+        shape (tuple): of an image, (H, W, 3).
+        crop, corruption, chances: as of `TrainBatches`.
+        highest (int): severity up to which images are corrupted.
+    """
+
+    shape: tuple
+    crop: str | None
+    corruption: str | None
+    highest: int
+    chances: np.ndarray | None
+
+    def __call__(self, parts, rng):
+        """Read, flip, crop and corrupt.
+
+        Args:
+            parts (list): pairs of places in the batch, int (m,), and the images for them, uint8 (m, H, W, 3) or files.
+            rng (numpy.random.Generator): of this batch.
+
+        Returns:
+            numpy.ndarray: uint8 (B, H, W, 3).
+        """
+        batch = np.empty((sum(len(places) for places, _ in parts), *self.shape), np.uint8)
+        for places, images in parts:
+            batch[places] = images.resized_crops(rng) if self.crop == "resized" else images[:]
+        flipped = rng.random(len(batch)) < 0.5
+        batch[flipped] = batch[flipped, :, ::-1]
+        if self.crop in CROPS:
+            batch = random_crop(batch, rng, *CROPS[self.crop](*self.shape[:2]))
+        if self.corruption:
+            batch = corrupt_half(batch, self.corruption, self.highest, rng, self.chances)
+        return batch
+
+
+# How images are padded before a random crop of their size: height, width to pixels above, pixels left, numpy's mode.
+CROPS = {
+    "mirror": lambda height, width: (height // 8, width // 8, "reflect"),
+    "zeros": lambda height, width: (4, 4, "constant"),  # the DAMP authors', at 32 and at 64 pixels
+}
+
+
+def random_crop(images, rng, pad_y, pad_x, mode):
+    """Pad each side, then cut out the old size at a random place, each image its own."""
+    n, height, width, _ = images.shape
+    padded = np.pad(images, ((0, 0), (pad_y, pad_y), (pad_x, pad_x), (0, 0)), mode=mode)
+    tops, lefts = rng.integers(2 * pad_y + 1, size=n), rng.integers(2 * pad_x + 1, size=n)
+    rows = tops[:, None] + np.arange(height)
+    cols = lefts[:, None] + np.arange(width)
+    return padded[np.arange(n)[:, None, None], rows[:, :, None], cols[:, None, :]]
+
+
+def corrupt_half(images, name, highest, rng, chances=None):
+    """Corrupt one half of a batch, chosen at random, each image at a random severity from 1 to `highest`; `chances` of
+    these, or None for equal ones.
+    """
+    chosen = rng.permutation(len(images))[:len(images) // 2]
+    if chances is None:
+        severities = rng.integers(1, highest + 1, size=len(chosen))
+    else:
+        severities = rng.choice(np.arange(1, highest + 1), size=len(chosen), p=chances)
+    images = images.copy()
+    for severity in np.unique(severities):
+        some = chosen[severities == severity]
+        streams = [ImageStream(bits) for bits in rng.bit_generator.spawn(len(some))]
+        images[some] = CORRUPTIONS[name].batch(images[some], int(severity), streams)
+    return images
+
+
+class EvaluationBatches(Batches):
+    """All images of one array, or of files, in order, in batches of one size: the last is filled up, and `counts` says
+    how many are real.
+
+    Args:
+        images (numpy.ndarray, dataset.corrupted.MadeImages or files): uint8 (N, H, W, 3).
+        labels (numpy.ndarray): int32 (N,).
+        indices (numpy.ndarray): which of them, in which order.
+        mean, std: the data set's normalisation.
+        batch_size (int): images in a batch.
+    """
+
+    columns = ("images", "labels", "counts")
+
+    def __init__(self, images, labels, indices, mean, std, batch_size):
+        self.images, self.labels, self.indices = images, labels, indices
+        self.mean, self.std, self.batch_size = mean, std, batch_size
+        self.reads_files = are_files(images)
+
+    def __len__(self):
+        return -(-len(self.indices) // self.batch_size)
+
+    def draw(self, k):
+        """What batch k is made of, as of `TrainBatches.draw`."""
+        start = int(k) * self.batch_size
+        chosen = self.indices[start:start + self.batch_size]
+        filled = np.resize(np.arange(len(chosen)), self.batch_size)
+        return fill, (some(self.images, chosen), filled), (self.labels[chosen][filled], np.int32(len(chosen)))
+
+
+def fill(images, places):
+    """Images, each read or made once, at all their places."""
+    return images[:][places]
+
+
+class Chain(Batches):
+    """Sources of batches that have the same columns, one after the other, so that the next is read ahead, too."""
+
+    def __init__(self, sources):
+        self.sources, self.columns = sources, sources[0].columns
+        self.ends = np.cumsum([len(source) for source in sources])
+        self.finish = sources[0].finish
+        self.reads_files = any(source.reads_files for source in sources)
+
+    def __len__(self):
+        return int(self.ends[-1])
+
+    def draw(self, k):
+        """What batch k of all is made of, as of `TrainBatches.draw`."""
+        number = int(np.searchsorted(self.ends, k, side="right"))
+        return self.sources[number].draw(int(k) - (int(self.ends[number]) - len(self.sources[number])))

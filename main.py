@@ -7,8 +7,9 @@ import sys
 
 from utils.device import TARGETS, set_up_device
 from corruptions import COMMON, CORRUPTIONS, SETS
-from dataset import SOURCES
-from dataset.data import load_data, load_images
+from dataset import SOURCES, source_options
+from dataset.corrupted import WHERE
+from dataset.data import IMAGE_OPTIONS, load_data, load_images
 from dataset.poisson import counts_table
 from losses.compare import add_comparison_arguments, compare
 from losses.evaluate_run import OPTIONS as EVALUATION_OPTIONS
@@ -28,7 +29,7 @@ def create_parser():
     parser = cli.Parser(prog="main.py", description="Train an image classifier on photon-limited corruptions, most "
                         "images clean and few severely corrupted, and measure its accuracy at every severity. "
                         "Options that take several values, or a --variant, make a comparison: a run for each of them.")
-    cli.add_data_arguments(parser, sorted(SOURCES), list(CORRUPTIONS), SETS)
+    cli.add_data_arguments(parser, sorted(SOURCES), list(CORRUPTIONS), WHERE, SETS)
     parser.add_argument("--split", metavar="FILE", default=None,
                         help="table of severities to use instead of drawing one: split.csv of an earlier run or of "
                              "dataset/prepare_dataset.py")
@@ -61,7 +62,7 @@ def load(args, load_images=load_images):
     """
     data = load_data(args.dataset, args.data_dir, args.corruption, args.num_severity, args.seed,
                      getattr(args, "num_per_class", None), args.val_per_class, args.split, args.num_workers,
-                     args.show_progress, load_images)
+                     args.show_progress, load_images, **{option: getattr(args, option) for option in IMAGE_OPTIONS})
     images = sum(data.split.counts)
     if args.batch_size > images:
         raise UserError(f"-b {args.batch_size}: the training set has only {images} images; give a smaller batch or a "
@@ -123,7 +124,7 @@ def evaluate(args, given):
     done = evaluate_runs(args.evaluate, corruptions=given.get("corruption", COMMON), baseline=args.baseline,
                          model=given.get("model"), dataset=given.get("dataset"), data_dir=given.get("data_dir"),
                          eval_batch_size=given.get("eval_batch_size"), num_workers=args.num_workers,
-                         show_progress=args.show_progress)
+                         show_progress=args.show_progress, corrupted=args.corrupted, **source_options(given))
     if not done:
         sys.exit(1)
 

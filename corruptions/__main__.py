@@ -15,29 +15,21 @@ from corruptions.generate import corrupt
 from corruptions.images import read_image
 from corruptions.severities import SEVERITIES
 from corruptions.weather import frost_textures
+from dataset import SOURCE_OPTIONS, SOURCES, load_source
+from dataset.corrupted import load_corrupted
 from utils import cli
 from utils.errors import UserError
 from utils.figures.pictures import plot_image_grid
 
-IMAGENET30 = "imagenet30"
 PICTURE_TYPES = sorted(set(FigureCanvasBase.get_supported_filetypes()) - {"pgf"})  # that one needs LaTeX
 
 
 def corrupt_dataset(args):
     """Make a data set's corrupted versions where training looks for them."""
-    from dataset import SOURCES  # the generators need no data set, so only this command loads them
-    from dataset.corrupted import load_corrupted
-
-    if args.name == IMAGENET30:
-        for part in ("train", "test"):
-            corrupt_folder(os.path.join(args.data_dir, "ImageNet-30-64", part),
-                           os.path.join(args.data_dir, "ImageNet-30-64-C", part), args.corruption, [1, 2, 3, 4, 5], 0,
-                           Options(), args.workers, "jpeg", False, args.show_progress)
-        print(f"written to {os.path.join(args.data_dir, 'ImageNet-30-64-C')}")
-        return
-    source = SOURCES[args.name](args.data_dir)
+    options = {option: getattr(args, option) for option in SOURCE_OPTIONS if hasattr(args, option)}
+    source = load_source(args.name, args.data_dir, **options)
     for name in args.corruption:
-        load_corrupted(args.data_dir, source, name, 6, args.workers, args.show_progress)
+        load_corrupted(args.data_dir, source, name, 6, args.workers, args.show_progress, "disk")
     print(f"written to {os.path.join(args.data_dir, source.corrupted_folder)}")
 
 
@@ -116,8 +108,11 @@ def parse_args(argv):
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=cli.Parser)
 
     dataset = commands.add_parser("dataset", help="a data set, stored where training looks for it")
-    dataset.add_argument("name", choices=("cifar10", "cifar100", "photos", IMAGENET30), help="data set")
-    dataset.add_argument("--data_dir", default="./data", help="folder that holds the data sets")
+    dataset.add_argument("name", choices=sorted(SOURCES), help="data set")
+    dataset.add_argument("--data_dir", default="./data",
+                         help="folder that holds the data sets; of folder, the folder of images itself")
+    dataset.add_argument("--image_size", type=cli.image_side, default=None, metavar="PIXELS",
+                         help="of folder: side of the images (default: 64)")
     dataset.set_defaults(run=corrupt_dataset)
 
     folder = commands.add_parser("folder", help="a folder of images, stored as TARGET/CORRUPTION/SEVERITY/...",

@@ -16,6 +16,7 @@ from utils.errors import UserError
 from utils.files import PARTIAL, locked, write_csv, write_json
 
 SOURCES_FILE = "sources.csv"
+UNFINISHED_FILE = ".unfinished"  # is there while images are being made, and after a stop
 FILES_AT_A_TIME = 16
 
 
@@ -31,8 +32,8 @@ def corrupted_name(name, image_format):
     return name if suffix.lower() in (".jpg", ".jpeg") else stem + ".jpg"
 
 
-def check_image(path):
-    """Read an image file.
+def check_image(path, read):
+    """Read an image file with `read`.
 
     Returns:
         tuple: what is wrong with it, or None; the CRC-32 of its bytes, None where there are none.
@@ -42,7 +43,7 @@ def check_image(path):
         path.encode()
         with open(path, "rb") as file:
             checksum = zlib.crc32(file.read())
-        read_image(path)
+        read(path)
     except OSError as error:
         problem = f"{path}: not a readable image ({error.strerror}); repair or remove it"
     except UnicodeEncodeError:
@@ -52,8 +53,8 @@ def check_image(path):
     return problem, checksum
 
 
-def checksums_of(source, workers, skip_bad, hidden):
-    """Read all images of a folder.
+def checksums_of(source, files, read, workers, skip_bad, hidden):
+    """Read images in a folder; `files` (dict) and `read` are as of `corrupt_folder`.
 
     Returns:
         dict: relative name to CRC-32 of the files that can be read.
@@ -61,8 +62,7 @@ def checksums_of(source, workers, skip_bad, hidden):
     Raises:
         BadImages: there are others, and `skip_bad` is false; a warning tells of them if it is true.
     """
-    files = list_images(source)
-    results = in_parallel(workers, check_image, ((os.path.join(source, file),) for file in files))
+    results = in_parallel(workers, check_image, ((os.path.join(source, path), read) for path in files.values()))
     results = list(tqdm(results, "checking", len(files), unit=" images", disable=hidden))
     problems = [problem for problem, _ in results if problem]
     if problems and not skip_bad:
@@ -89,7 +89,7 @@ def read_sources(target):
         raise UserError(f"{path}: damaged; name a new folder") from error
 
 
-def check_sources(source, target, checksums):
+def check_sources(source, files, target, checksums):
     """Make sure that a folder was made from no other images than those of `source`, relative name to CRC-32.
 
     Raises:
@@ -97,8 +97,9 @@ def check_sources(source, target, checksums):
     """
     for name, checksum in read_sources(target).items():
         if checksums.get(name) != checksum:
-            change = "has changed" if os.path.exists(os.path.join(source, name)) else "is gone"
-            raise UserError(f"{os.path.join(source, name)}: {change} since {target} was made from it; put the old file "
+            path = os.path.join(source, files.get(name, name))
+            change = "has changed" if os.path.exists(path) else "is gone"
+            raise UserError(f"{path}: {change} since {target} was made from it; put the old file "
                             "back, or name a new folder")
 
 
@@ -120,7 +121,13 @@ def require_own_names(source, files, image_format):
                             f"{other}; rename one of them")
 
 
-def corrupt_folder(source, target, names, severities, seed, options, workers, image_format, skip_bad, show_progress):
+def is_unfinished(target):
+    """Whether the making of corrupted images in a folder was begun and not ended."""
+    return os.path.exists(os.path.join(target, UNFINISHED_FILE))
+
+
+def corrupt_folder(source, target, names, severities, seed, options, workers, image_format, skip_bad, show_progress,
+                   files=None, read=read_image, about=None):
     """Corrupt the images of a folder: SOURCE/CLASS/FILE becomes TARGET/CORRUPTION/SEVERITY/CLASS/FILE.
 
     All images are read once before anything is written. An image draws from the stream of (seed, corruption, severity,
@@ -136,6 +143,9 @@ def corrupt_folder(source, target, names, severities, seed, options, workers, im
         image_format (str): 'jpeg' or 'png'.
         skip_bad (bool): leave out files that cannot be read, with a warning.
         show_progress (bool): show progress bars even where the output is no terminal.
+        files (dict or None): 'CLASS/FILE' of an image to its path below `source`; None takes all images as they lie.
+        read (callable): path to the pixels that are corrupted, uint8; for other processes, too.
+        about (str or None): what `read` does besides reading, for the settings in the target.
 
     Raises:
         BadImages: images cannot be read.
@@ -143,37 +153,43 @@ def corrupt_folder(source, target, names, severities, seed, options, workers, im
     """
     require_outside(target, source)
     hidden = False if show_progress else None
-    checksums = checksums_of(source, workers, skip_bad, hidden)
+    if files is None:
+        files = {name: name for name in list_images(source)}
+    checksums = checksums_of(source, files, read, workers, skip_bad, hidden)
     require_own_names(source, checksums, image_format)
     os.makedirs(target, exist_ok=True)
     with locked(os.path.join(target, ".lock"), target):
-        settings = {"seed": seed, **asdict(options), "format": image_format}
+        settings = {"seed": seed, **asdict(options), "format": image_format, **({"images": about} if about else {})}
         if has_settings(target, settings, besides=SOURCES_FILE):
-            check_sources(source, target, checksums)
+            check_sources(source, files, target, checksums)
         # The settings come last: a folder that has them has the list, too.
         write_csv(os.path.join(target, SOURCES_FILE), {"file": list(checksums), "crc32": list(checksums.values())})
         write_json(os.path.join(target, SETTINGS_FILE), settings)
         for leftover in glob.glob(os.path.join(glob.escape(target), "**", f".*{PARTIAL}.*"), recursive=True,
                                   include_hidden=True):
             os.remove(leftover)
-        files = list(checksums)
+        unfinished = os.path.join(target, UNFINISHED_FILE)
+        with open(unfinished, "wb"):
+            pass
+        files = [(file, os.path.join(source, files[file])) for file in checksums]
         groups = [files[k:k + FILES_AT_A_TIME] for k in range(0, len(files), FILES_AT_A_TIME)]
         results = in_parallel(workers, _corrupt_files, (
-            (source, target, group, names, severities, seed, options, image_format) for group in groups))
+            (target, group, read, names, severities, seed, options, image_format) for group in groups))
         with tqdm(total=len(files), desc="corrupting", unit=" images", disable=hidden) as bar:
             for count in results:
                 bar.update(count)
+        os.remove(unfinished)
 
 
-def _corrupt_files(source, target, files, names, severities, seed, options, image_format):
-    for file in files:
+def _corrupt_files(target, files, read, names, severities, seed, options, image_format):
+    for file, path in files:
         stored = corrupted_name(file, image_format)
         tasks = [(name, severity, os.path.join(target, name, str(severity), stored))
                  for name in names for severity in severities]
         tasks = [task for task in tasks if not os.path.exists(task[2])]
         if tasks:
-            image = read_image(os.path.join(source, file))
-        for name, severity, path in tasks:
+            image = read(path)
+        for name, severity, made in tasks:
             stream = image_stream(seed, name, severity, file)
-            write_image(path, CORRUPTIONS[name](image, severity, stream, options), image_format)
+            write_image(made, CORRUPTIONS[name](image, severity, stream, options), image_format)
     return len(files)

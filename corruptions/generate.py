@@ -9,6 +9,7 @@ from joblib import Parallel, delayed
 from corruptions.contract import CORRUPTIONS, DEFAULTS, check_images
 from utils.errors import UserError
 
+SEED = 0  # of a data set's corrupted images; the seed of a run does not change them
 BATCH_PIXELS = 16 * 32 * 32  # a corruption gets so many at once: few enough to stay in the processor's cache
 
 
@@ -49,7 +50,21 @@ def corrupt_range(images, name, severity, seed, start, options=DEFAULTS):
         numpy.ndarray: uint8, the shape of `images`.
     """
     check_images(images)
-    corruption = CORRUPTIONS[name]
+    return corrupt_images(images, CORRUPTIONS[name], severity, seed, range(start, start + len(images)), options)
+
+
+def corrupt_images(images, corruption, severity, seed, keys, options=DEFAULTS):
+    """Corrupt images, a few at a time.
+
+    Args:
+        images (numpy.ndarray): uint8 (N, H, W) or (N, H, W, C).
+        corruption (Corruption): with what.
+        severity, seed, options: as of `corrupt_range`.
+        keys (sequence): what the random stream of each image is known by, as of `ImageStream.seek`.
+
+    Returns:
+        numpy.ndarray: uint8, the shape of `images`.
+    """
     size = max(1, BATCH_PIXELS // (images.shape[1] * images.shape[2]))
     streams = [ImageStream(np.random.PCG64(0)) for _ in range(min(size, len(images)))]
     out = np.empty(images.shape, np.uint8)
@@ -57,7 +72,7 @@ def corrupt_range(images, name, severity, seed, start, options=DEFAULTS):
         batch = np.ascontiguousarray(images[first:first + size])  # a file may have them in Fortran's order
         if corruption.draws:
             for k, stream in enumerate(streams[:len(batch)]):
-                stream.seek(seed, name, severity, start + first + k)
+                stream.seek(seed, corruption.name, severity, keys[first + k])
         out[first:first + size] = corruption.batch(batch, severity, streams[:len(batch)], options)
     return out
 

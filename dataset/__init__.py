@@ -2,10 +2,48 @@
 from functools import partial
 
 from dataset.cifar import load_cifar
+from dataset.folder import load_folder
+from dataset.imagenet import load_imagenet
+from dataset.imagenet30 import load_imagenet30
 from dataset.photos import load_photos
+from dataset.tinyimagenet import load_tinyimagenet
+from utils.errors import UserError
 
 SOURCES = {
     "cifar10": partial(load_cifar, "cifar10"),
     "cifar100": partial(load_cifar, "cifar100"),
+    "folder": load_folder,
+    "imagenet": load_imagenet,
+    "imagenet30": load_imagenet30,
     "photos": load_photos,
+    "tinyimagenet": load_tinyimagenet,
 }
+
+# Options that some data sets read and others do not, to those that do.
+SOURCE_OPTIONS = {"image_size": ("folder",), "filelist_dir": ("imagenet30",)}
+
+
+def source_options(values):
+    """The options of `SOURCE_OPTIONS` among the settings of a run (dict), which older runs lack."""
+    return {option: values.get(option) for option in SOURCE_OPTIONS}
+
+
+def load_source(name, data_dir, **options):
+    """Load a data set.
+
+    Args:
+        name (str): a key of `SOURCES`.
+        data_dir (str): folder of the data sets.
+        options: of `SOURCE_OPTIONS`, to their values; None stands for the default.
+
+    Returns:
+        Source
+
+    Raises:
+        UserError: the data set does not read an option, or is missing or damaged.
+    """
+    given = {option: value for option, value in options.items() if value is not None}
+    for option in given:
+        if name not in SOURCE_OPTIONS[option]:
+            raise UserError(f"--{option}: only -d {', '.join(SOURCE_OPTIONS[option])} reads it; leave it out")
+    return SOURCES[name](data_dir, **given)

@@ -1,23 +1,40 @@
-"""Corrupted versions of a data set on disk: DATA/CIFAR-10-C/{train,test}/{1..5}/{corruption}.npy with labels.npy beside
-them, the layout that the SharpDRO release writes and reads.
+"""Corrupted versions of a data set, on disk or made when they are read.
+
+On disk they lie as the SharpDRO release writes and reads them: DATA/CIFAR-10-C/{train,test}/{1..5}/{corruption}.npy and
+labels.npy beside them; of files, DATA/ImageNet-30-64-C/{train,test}/{corruption}/{1..5}/CLASS/FILE.
 """
 import os
+from functools import partial
 
 import numpy as np
 
-from corruptions import Options
+from corruptions import CORRUPTIONS, Options
 from corruptions.files import is_being_made, write_arrays
-from corruptions.generate import corrupt_range
+from corruptions.folders import corrupt_folder, corrupted_name, is_unfinished
+from corruptions.generate import SEED, corrupt_images
+from dataset.image_files import FileImages, MadeFiles, exact, read_fitting
 from utils.errors import UserError
 from utils.files import replacing
 
 SEVERITIES = range(1, 6)
-SEED = 0  # of the images on disk; the seed of a run does not change them
+
+# Where corrupted images come from, for the help.
+WHERE = {
+    "auto": "arrays from disk, where they are made once if they are missing; files from disk, or else made when they "
+            "are read",
+    "disk": "all from disk, made there once if they are missing",
+    "memory": "all made when they are read",
+}
+
+
+def corrupted_folder(data_dir, source, part):
+    """The folder of the corrupted versions of a part, 'train' or 'test'."""
+    return os.path.join(data_dir, source.corrupted_folder, part)
 
 
 def corrupted_path(data_dir, source, part, severity, name):
     """Where an array lies: `part` is 'train' or 'test', `name` a corruption or 'labels'."""
-    return os.path.join(data_dir, source.corrupted_folder, part, str(severity), f"{name}.npy")
+    return os.path.join(corrupted_folder(data_dir, source, part), str(severity), f"{name}.npy")
 
 
 def open_array(path, shape):
@@ -56,7 +73,18 @@ def check_labels(path, labels):
 
 
 def generate(data_dir, source, part, name, workers, show_progress):
-    """Write a corruption of one part of a data set at all five severities."""
+    """Write a corruption of one part of a data set at all five severities; what is there stays.
+
+    Raises:
+        UserError: another process is writing the same, or what is there was made from other images.
+    """
+    if source.in_files:
+        images = source.images[part]
+        corrupt_folder(images.folder, corrupted_folder(data_dir, source, part), [name], list(SEVERITIES), SEED,
+                       Options(), workers, "jpeg", False, show_progress,
+                       dict(zip(images.names, images.paths, strict=True)), partial(read_fitting, fit=images.fit),
+                       images.about)
+        return
     for severity in SEVERITIES:
         labels_path = corrupted_path(data_dir, source, part, severity, "labels")
         if os.path.exists(labels_path):
@@ -70,8 +98,8 @@ def generate(data_dir, source, part, name, workers, show_progress):
                  f"{source.name} {part} {name}")
 
 
-def load_corrupted(data_dir, source, name, num_severity, workers=1, show_progress=False):
-    """Open a data set's corrupted versions, made first where they are not on disk.
+def load_corrupted(data_dir, source, name, num_severity, workers=1, show_progress=False, where="auto"):
+    """A data set's images at every severity.
 
     Args:
         data_dir (str): folder of the data sets.
@@ -80,20 +108,23 @@ def load_corrupted(data_dir, source, name, num_severity, workers=1, show_progres
         num_severity (int): number of severities, the clean one included.
         workers (int): processes for the generator.
         show_progress (bool): show its progress bar even if the output is no terminal.
+        where (str): a key of `WHERE`; 'auto' is 'disk' for arrays, and for files whatever is there.
 
     Returns:
-        dict: for 'train' and 'test' a list over severities 0, 1, ... of uint8 (N, H, W, 3); severity 0 is the clean
-        array, the others are memory-mapped.
+        dict: for 'train' and 'test' a list over severities 0, 1, ... of uint8 (N, H, W, 3), memory-mapped or made when
+        they are read, or of files.
 
     Raises:
-        UserError: an array on disk is damaged or belongs to other data.
+        UserError: what is on disk is damaged or belongs to other data.
     """
+    if where == "auto" and not source.in_files:
+        where = "disk"
     images = {}
     for part in ("train", "test"):
-        if not is_stored(data_dir, source, part, name):
+        if where == "disk" and not is_stored(data_dir, source, part, name):
             generate(data_dir, source, part, name, workers, show_progress)
-        stored = [open_stored(data_dir, source, part, severity, name) for severity in range(1, num_severity)]
-        images[part] = [source.images[part], *stored]
+        images[part] = [source.images[part],
+                        *corrupted_images(data_dir, source, part, name, where)[:num_severity - 1]]
     return images
 
 
@@ -103,18 +134,47 @@ def is_stored(data_dir, source, part, name):
     Where only some severities are there it counts as stored, so that the others are missed: they may be images of
     somebody else's, which ours must not be mixed with.
     """
+    if source.in_files:
+        folder = corrupted_folder(data_dir, source, part)
+        return os.path.isdir(os.path.join(folder, name)) and not is_unfinished(folder)
     paths = [corrupted_path(data_dir, source, part, severity, name) for severity in SEVERITIES]
     return any(os.path.exists(path) for path in paths) and not any(is_being_made(path) for path in paths)
 
 
 def open_stored(data_dir, source, part, severity, name):
-    """Open one severity of a corruption, memory-mapped, uint8 (N, H, W, 3).
+    """Open one severity of a corruption, memory-mapped, uint8 (N, H, W, 3), or as files.
 
     Raises:
-        UserError: the array is missing, damaged or of other data.
+        UserError: the array or a file is missing, damaged or of other data.
     """
+    if source.in_files:
+        return stored_files(os.path.join(corrupted_folder(data_dir, source, part), name, str(severity)),
+                            source.images[part])
     check_labels(corrupted_path(data_dir, source, part, severity, "labels"), source.labels[part])
     return open_array(corrupted_path(data_dir, source, part, severity, name), source.images[part].shape)
+
+
+def stored_files(folder, clean):
+    """The corrupted versions of images in files.
+
+    Args:
+        folder (str): holds CLASS/FILE, under the names of the clean ones, those that are no JPEG with the suffix .jpg.
+        clean (FileImages): the clean images.
+
+    Returns:
+        FileImages
+
+    Raises:
+        UserError: one is missing.
+    """
+    paths = [corrupted_name(name, "jpeg") for name in clean.names]
+    there = {f"{entry.name}/{file}" for entry in os.scandir(folder) if entry.is_dir()
+             for file in os.listdir(entry.path)} if os.path.isdir(folder) else set()
+    missing = next((path for path in paths if path not in there), None)
+    if missing is not None:
+        raise UserError(f"{os.path.join(folder, missing)}: not there, though other images of this corruption are; put "
+                        "it back, or pass --corrupted memory, which reads no corrupted image from disk")
+    return FileImages(folder, paths, clean.names, clean.side, partial(exact, side=clean.side))
 
 
 class MadeImages:
@@ -132,25 +192,28 @@ class MadeImages:
         self.clean, self.name, self.severity = clean, name, severity
 
     def __getitem__(self, indices):
-        rows = np.split(indices, np.flatnonzero(np.diff(indices) != 1) + 1)  # each of neighbours
-        return np.concatenate([corrupt_range(self.clean[row], self.name, self.severity, SEED, int(row[0]))
-                               for row in rows])
+        return corrupt_images(self.clean[indices], CORRUPTIONS[self.name], self.severity, SEED, indices)
 
 
-def corrupted_images(data_dir, source, part, name):
-    """A corruption of a part of a data set at severities 1 to 5: opened where it is on disk, else made when it is read,
-    and not stored.
+def corrupted_images(data_dir, source, part, name, where="auto"):
+    """A corruption of a part of a data set at severities 1 to 5; nothing is written.
 
     Args:
         data_dir, source, name: as of `load_corrupted`.
         part (str): 'train' or 'test'.
+        where (str): 'auto': from disk where it is there, or else made when it is read; or only one of these.
 
     Returns:
-        list: of numpy.memmap or `MadeImages`.
+        list: of numpy.memmap or `MadeImages`, or of `FileImages` or `MadeFiles`.
 
     Raises:
-        UserError: an array on disk is missing, damaged or of other data.
+        UserError: an array or a file on disk is missing, damaged or of other data.
     """
-    if is_stored(data_dir, source, part, name):
+    stored = where != "memory" and is_stored(data_dir, source, part, name)
+    if where == "disk" and not stored:
+        raise UserError(f"--corrupted disk: {corrupted_folder(data_dir, source, part)} has no {name}, or not all; "
+                        f"make it with python -m corruptions dataset {source.name} -c {name}, or leave the option out")
+    if stored:
         return [open_stored(data_dir, source, part, severity, name) for severity in SEVERITIES]
-    return [MadeImages(source.images[part], name, severity) for severity in SEVERITIES]
+    make = MadeFiles if source.in_files else MadeImages
+    return [make(source.images[part], name, severity) for severity in SEVERITIES]

@@ -3,13 +3,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dataset import SOURCES
+from dataset import SOURCE_OPTIONS, load_source
 from dataset.batches import EvaluationBatches, TrainBatches
 from dataset.corrupted import load_corrupted
+from dataset.imagenet30 import listed_split
 from dataset.pipeline import batches, release_pages
 from dataset.poisson import Split, choose_split, write_split
 from dataset.source import Source
 from utils.errors import UserError
+
+IMAGE_OPTIONS = ("corrupted", *SOURCE_OPTIONS)  # of `load_images`, as `utils.cli.add_data_arguments` names them
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class Data:
     Attributes:
         source (Source): the clean images.
         split (Split): which training image is used at which severity, and which are for validation.
-        images (dict): for 'train' and 'test' a list over severities of uint8 (N, H, W, 3), as `load_corrupted` returns.
+        images (dict): for 'train' and 'test' a list over severities of images, as `load_corrupted` returns.
     """
 
     source: Source
@@ -63,8 +66,9 @@ class Data:
         release_pages(images)
 
 
-def load_images(dataset, data_dir, corruption, num_severity, workers=1, show_progress=False):
-    """Load a data set and its corrupted versions, which are made where they are missing.
+def load_images(dataset, data_dir, corruption, num_severity, workers=1, show_progress=False, corrupted="auto",
+                **options):
+    """Load a data set and its corrupted versions.
 
     Args:
         dataset (str): a key of `SOURCES`.
@@ -73,6 +77,8 @@ def load_images(dataset, data_dir, corruption, num_severity, workers=1, show_pro
         num_severity (int): number of severities, the clean one included.
         workers (int): processes for the generator.
         show_progress (bool): show its progress bar even if the output is no terminal.
+        corrupted (str): where corrupted images come from, a key of `dataset.corrupted.WHERE`.
+        options: of `dataset.SOURCE_OPTIONS`.
 
     Returns:
         tuple: `Source`, and the images as `load_corrupted` returns them.
@@ -80,18 +86,19 @@ def load_images(dataset, data_dir, corruption, num_severity, workers=1, show_pro
     Raises:
         UserError: something is missing or damaged.
     """
-    source = SOURCES[dataset](data_dir)
-    return source, load_corrupted(data_dir, source, corruption, num_severity, workers, show_progress)
+    source = load_source(dataset, data_dir, **options)
+    return source, load_corrupted(data_dir, source, corruption, num_severity, workers, show_progress, corrupted)
 
 
 def load_data(dataset, data_dir, corruption, num_severity, seed, num_per_class=None, val_per_class=None, split=None,
-              workers=1, show_progress=False, load=load_images):
+              workers=1, show_progress=False, load=load_images, **options):
     """Load the images, and choose who is corrupted how much.
 
     Args:
         seed, num_per_class, val_per_class: of the split, as `choose_split` takes them.
         split (str or None): table of a split to read instead.
         load (callable): loads the images, in place of `load_images`.
+        options: further ones of `load_images`.
         Others as of `load_images`.
 
     Returns:
@@ -104,6 +111,21 @@ def load_data(dataset, data_dir, corruption, num_severity, seed, num_per_class=N
         if split is not None and number is not None:
             raise UserError(f"{flag} {number}: the table {split} says how many images there are; leave out {flag}, or "
                             "--split")
-    source, images = load(dataset, data_dir, corruption, num_severity, workers, show_progress)
-    return Data(source, choose_split(source.labels["train"], num_severity, seed, num_per_class, split, val_per_class),
-                images)
+    source, images = load(dataset, data_dir, corruption, num_severity, workers, show_progress, **options)
+    return Data(source, split_of(source, num_severity, seed, num_per_class, val_per_class, split), images)
+
+
+def split_of(source, num_severity, seed, num_per_class=None, val_per_class=None, path=None):
+    """Who is corrupted how much: as the data set's own lists say, if it has such, or else as `choose_split` returns.
+
+    Args:
+        source (Source): the data set.
+        Others as of `choose_split`.
+
+    Raises:
+        UserError: something does not fit.
+    """
+    if source.lists is not None and path is None:
+        return listed_split(source, num_severity, seed, num_per_class)
+    return choose_split(source.labels["train"], num_severity, seed, num_per_class or source.num_per_class, path,
+                        val_per_class)

@@ -8,30 +8,30 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from corruptions import CORRUPTIONS  # noqa: E402
-from dataset import SOURCES  # noqa: E402
-from dataset.corrupted import load_corrupted  # noqa: E402
-from dataset.poisson import choose_split, counts_table, write_split  # noqa: E402
+from dataset import SOURCES, load_source, source_options  # noqa: E402
+from dataset.corrupted import WHERE, load_corrupted  # noqa: E402
+from dataset.data import split_of  # noqa: E402
+from dataset.poisson import counts_table, write_split  # noqa: E402
 from utils.cli import Parser, add_data_arguments, one_line_errors, require_writable_folder  # noqa: E402
 
 
 def main(argv=None):
     parser = Parser(prog="prepare_dataset.py", description="Draw a Poisson severity for every training image and write "
                     "the result down; with -c also make the corrupted images.")
-    add_data_arguments(parser, sorted(SOURCES), list(CORRUPTIONS))
+    add_data_arguments(parser, sorted(SOURCES), list(CORRUPTIONS), WHERE)
     parser.set_defaults(corruption=None)
     parser.add_argument("-o", "--output", default="split.csv", help="table to write: index, label, severity")
     args = parser.parse_args(argv)
     with one_line_errors(parser.prog):
         require_writable_folder("--output", os.path.dirname(os.path.abspath(args.output)))
-        source = SOURCES[args.dataset](args.data_dir)
-        split = choose_split(source.labels["train"], args.num_severity, args.seed, getattr(args, "num_per_class", None),
-                             val_per_class=args.val_per_class)
+        source = load_source(args.dataset, args.data_dir, **source_options(vars(args)))
+        split = split_of(source, args.num_severity, args.seed, getattr(args, "num_per_class", None), args.val_per_class)
         if split.empty:
             print(f"warning: no training image has severity {', '.join(map(str, split.empty))}; a larger -n gives some",
                   file=sys.stderr)
         if args.corruption:
             load_corrupted(args.data_dir, source, args.corruption, args.num_severity, args.num_workers,
-                           args.show_progress)
+                           args.show_progress, args.corrupted)
         write_split(args.output, split, source.labels["train"])
         print(counts_table(split))
         print(f"written to {args.output}")

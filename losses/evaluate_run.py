@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from corruptions import COMMON, CORRUPTIONS, SETS
-from dataset import SOURCES
+from dataset import SOURCE_OPTIONS, SOURCES, load_source, source_options
 from dataset.corrupted import corrupted_images
 from dataset.pipeline import array_by_array
 from dataset.source import Source
@@ -36,8 +36,8 @@ from utils.records.summary import write_summary
 from utils.records.trained import find_trained
 
 # The options of main.py that have an effect here.
-OPTIONS = ("evaluate", "baseline", "corruption", "dataset", "model", "data_dir", "eval_batch_size", "num_workers",
-           "show_progress", "device_target")
+OPTIONS = ("evaluate", "baseline", "corruption", "dataset", "model", "data_dir", "corrupted", *SOURCE_OPTIONS,
+           "eval_batch_size", "num_workers", "show_progress", "device_target")
 
 
 def add_evaluation_arguments(parser):
@@ -111,7 +111,7 @@ def evaluate_runs(path, **options):
 
 
 def evaluate_run(path, corruptions=COMMON, baseline=None, model=None, dataset=None, data_dir=None,
-                 eval_batch_size=None, num_workers=1, show_progress=False):
+                 eval_batch_size=None, num_workers=1, show_progress=False, corrupted="auto", **options):
     """Evaluate a network on clean and corrupted test images, print a table, and write JSON and CSV beside it.
 
     Args:
@@ -124,6 +124,8 @@ def evaluate_run(path, corruptions=COMMON, baseline=None, model=None, dataset=No
         eval_batch_size (int or None): images in a batch; None takes the run's, or else 128.
         num_workers (int): threads that read or make images.
         show_progress (bool): show the progress bar even where the output is no terminal.
+        corrupted (str): where corrupted images come from, a key of `dataset.corrupted.WHERE`.
+        options: of `dataset.SOURCE_OPTIONS`, for a checkpoint that has no config.json beside it.
 
     Returns:
         dict: what the JSON holds.
@@ -139,23 +141,25 @@ def evaluate_run(path, corruptions=COMMON, baseline=None, model=None, dataset=No
     require_writable_folder("--evaluate", trained.folder)
     reference = None if baseline is None else find_reference(baseline, dataset)
 
+    options = {**options, **{option: value for option, value in source_options(trained.config).items() if value}}
     test = load_evaluation_set(dataset, data_dir or trained.config.get("data_dir", os.path.abspath("./data")),
                                corruptions, eval_batch_size or trained.config.get("eval_batch_size", 128), num_workers,
-                               show_progress)
+                               show_progress, corrupted, **options)
     load_checkpoint(create_model(model, test.source.classes), trained.checkpoint)  # to find a wrong one now
     relative_to = None if baseline is None else load_baseline(baseline, reference, model, test)
     stored = stored_evaluation(trained, test.names, test.source.test_sha256)
     return evaluate_network(trained, model, test, relative_to, stored)
 
 
-def load_evaluation_set(dataset, data_dir, corruptions, batch_size, workers, show_progress):
+def load_evaluation_set(dataset, data_dir, corruptions, batch_size, workers, show_progress, corrupted="auto",
+                        **options):
     """The `EvaluationSet` of a data set; arguments as of `evaluate_run`. Corrupted images are not yet read or made."""
-    source = SOURCES[dataset](data_dir)
+    source = load_source(dataset, data_dir, **options)
     chosen = {corruptions} if isinstance(corruptions, str) else set(corruptions)
     images = {CLEAN: [source.images["test"]]}
     for name in dict.fromkeys([*COMMON, *CORRUPTIONS]):  # the published order
         if name in chosen:
-            images[name] = corrupted_images(data_dir, source, "test", name)
+            images[name] = corrupted_images(data_dir, source, "test", name, corrupted)
     return EvaluationSet(source, images, batch_size, workers, show_progress)
 
 

@@ -14,7 +14,7 @@ import mindspore as ms
 import numpy as np
 from tqdm import tqdm
 
-from dataset import SOURCES
+from dataset import SOURCES, load_source, source_options
 from dataset.batches import EvaluationBatches
 from dataset.corrupted import corrupted_images
 from dataset.pipeline import held_batches
@@ -48,7 +48,8 @@ class Run:
         if config["dataset"] not in SOURCES or config["model"] not in MODELS:
             raise UserError(f"{record.path}: is of {config['model']} on {config['dataset']}, which is not known here")
         self.path, self.name, self.config = record.path, record.name, config
-        self.source, self.images = _test_images(config["dataset"], data_dir or config["data_dir"], config["corruption"])
+        self.source, self.images = _test_images(config["dataset"], data_dir or config["data_dir"], config["corruption"],
+                                                **source_options(config))
         self.images = self.images[:config["num_severity"]]
         self.step, self.gradient_norm = _cells(config["model"], self.source.classes)
 
@@ -112,8 +113,8 @@ class Run:
 
 
 @functools.lru_cache(maxsize=2)
-def _test_images(dataset, data_dir, corruption):
-    source = SOURCES[dataset](data_dir)
+def _test_images(dataset, data_dir, corruption, **options):
+    source = load_source(dataset, data_dir, **options)
     return source, [source.images["test"], *corrupted_images(data_dir, source, "test", corruption)]
 
 

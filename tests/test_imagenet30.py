@@ -16,7 +16,7 @@ def make_images(data_dir, part, classes, count):
         folder = data_dir / "ImageNet-30-64" / part / name
         folder.mkdir(parents=True)
         for i in range(count):
-            (folder / f"{name}_{i}.JPEG").touch()
+            (folder / f"{name}_{i}.JPEG").write_bytes(b"an image")
 
 
 def test_lists_share_out_every_image_once(tmp_path, capsys):

@@ -123,17 +123,19 @@ non_negative_int = _number(int, lambda v: v >= 0, "a whole number of 0 or more")
 positive_float = _number(float, lambda v: v > 0, "a finite number above 0")
 non_negative_float = _number(float, lambda v: v >= 0, "a finite number of 0 or more")
 fraction = _number(float, lambda v: 0 <= v < 1, "a number from 0 to below 1")
+image_side = _number(int, lambda v: v >= 8, "a whole number of 8 pixels or more")
 num_severity = _number(int, lambda v: 2 <= v <= 6, "a number from 2 to 6 (clean images and one to five severities)")
 odd = _number(int, lambda v: v > 1 and v % 2 == 1, "an odd number above 1")
 seed = _number(int, lambda v: 0 <= v < 2 ** 32, "a whole number from 0 to 4294967295")
 
 
-def add_data_arguments(parser, datasets, corruptions, corruption_sets=None):
+def add_data_arguments(parser, datasets, corruptions, places, corruption_sets=None):
     """The options that say which images are trained on; `main.py` and `prepare_dataset.py` have them both.
 
     Args:
         parser (argparse.ArgumentParser): gets the options.
         datasets, corruptions (list of str): what there is.
+        places (dict): where corrupted images may come from, to what that is.
         corruption_sets (dict or None): words for several corruptions; with it data set, corruption and seed may have
             several values.
     """
@@ -152,7 +154,16 @@ def add_data_arguments(parser, datasets, corruptions, corruption_sets=None):
     parser.add_argument("--num_severity", type=num_severity, default=6,
                         help="number of distributions, the clean one included: 6 means severities 0 to 5")
     parser.add_argument("--data_dir", type=os.path.abspath, default="./data",
-                        help="folder that holds the data sets")
+                        help="folder that holds the data sets; of -d folder, the folder of images itself")
+    parser.add_argument("--image_size", type=image_side, default=None, metavar="PIXELS",
+                        help="-d folder: side of the images; the shorter side of each file is scaled to it and the "
+                             "middle cut out (default: 64)")
+    parser.add_argument("--filelist_dir", type=os.path.abspath, default=None, metavar="DIR",
+                        help="-d imagenet30: folder of the lists that say which image has which severity, drawn and "
+                             "written there where they are missing (default: imagenet30_filelist beside main.py)")
+    parser.add_argument("--corrupted", choices=list(places), default="auto",
+                        help="where corrupted images come from, the same ones either way. " + "; ".join(
+                            f"{name}: {place}" for name, place in places.items()))
     parser.add_argument("--seed", type=seed, default=0, **several,
                         help="seed of the split, the initial weights and the batches")
     parser.add_argument("--num_workers", type=workers, default=min(4, processors()),

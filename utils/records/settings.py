@@ -6,7 +6,7 @@ from utils.errors import UserError
 from utils.files import read_json, write_json
 
 # What may differ when a run is resumed, because results do not depend on it.
-FREE_OPTIONS = ("resume", "data_dir", "num_workers", "show_progress", "device_target")
+FREE_OPTIONS = ("resume", "data_dir", "corrupted", "num_workers", "show_progress", "device_target")
 
 
 def write_settings(path, settings, title, given, device):

@@ -1,0 +1,89 @@
+"""Folders of class folders: which images there are, and what class each one is."""
+import os
+import stat
+
+import numpy as np
+
+from corruptions.images import image_suffixes
+from utils.errors import UserError
+
+
+def list_classes(folder):
+    """The class folders of a folder in alphabetical order; the label of each is its place in this list.
+
+    Raises:
+        UserError: there is no such folder, or no class folder in it.
+    """
+    try:
+        entries = list(os.scandir(folder))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(f"{folder}: no such folder; put images there as CLASS/FILE, or name the folder above it with "
+                        "--data_dir") from error
+    classes = sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+    if not classes:
+        raise UserError(f"{folder}: has no class folder; put the images there as CLASS/FILE")
+    return classes
+
+
+def list_files(folder):
+    """Sorted names of the image files in a folder, known by their suffix.
+
+    Raises:
+        UserError: there are none, or one is empty or a link that leads nowhere.
+    """
+    suffixes, names = image_suffixes(), []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(".") or os.path.splitext(entry.name)[1].lower() not in suffixes:
+                continue
+            try:
+                status = entry.stat()
+            except OSError as error:
+                raise UserError(f"{entry.path}: a link that leads nowhere ({error.strerror}); repair or remove "
+                                "it") from error
+            if stat.S_ISREG(status.st_mode):
+                if status.st_size == 0:
+                    raise UserError(f"{entry.path}: is empty; fetch it again, or remove it")
+                names.append(entry.name)
+    if not names:
+        raise UserError(f"{folder}: has no image; fill the folder or remove it")
+    return sorted(names)
+
+
+def list_images(folder, classes, inner=""):
+    """The images of a folder of class folders, class after class, sorted by name.
+
+    Args:
+        folder (str): holds CLASS/FILE.
+        classes (list of str): each one's place is its label.
+        inner (str): folder within a class folder in which the images lie, such as 'images'.
+
+    Returns:
+        tuple: list of the paths below `folder`; list of 'class/file', the same without `inner`; int32 (N,) labels.
+
+    Raises:
+        UserError: there is a class that `classes` does not have, or one without images, or an empty file.
+    """
+    paths, names, counts = [], [], np.zeros(len(classes), int)
+    places = {name: place for place, name in enumerate(classes)}
+    for name in list_classes(folder):
+        if name not in places:
+            raise UserError(f"{os.path.join(folder, name)}: no class of that name is in the training images; rename or "
+                            "remove the folder")
+        files = list_files(os.path.join(folder, name, inner) if inner else os.path.join(folder, name))
+        paths += [f"{name}/{inner}/{file}" if inner else f"{name}/{file}" for file in files]
+        names += [f"{name}/{file}" for file in files]
+        counts[places[name]] = len(files)
+    return paths, names, np.repeat(np.arange(len(classes), dtype=np.int32), counts)
+
+
+def require_all_classes(folder, classes, labels):
+    """Make sure that each class has an image among those with `labels`, which come from `folder`.
+
+    Raises:
+        UserError: one has none.
+    """
+    missing = np.setdiff1d(np.arange(len(classes)), labels)
+    if len(missing):
+        raise UserError(f"{os.path.join(folder, classes[missing[0]])}: not there, though other images have this class; "
+                        "put its images there")

@@ -1,0 +1,75 @@
+"""`folder`: a user's own images, in class folders."""
+import os
+from functools import partial
+
+import numpy as np
+
+from dataset.class_folders import list_classes, list_images, require_all_classes
+from dataset.image_files import FileImages, centre_crop
+from dataset.imagenet import MEAN, STD
+from dataset.source import Source
+from utils.errors import UserError
+
+IMAGE_SIZE = 64
+TEST_SHARE = 0.2  # of each class, where there are no test images
+SEED = 0  # of their draw, whatever the seed of a run, so that all runs are tested on the same images
+
+
+def hold_out(names, labels):
+    """Choose test images: a share of each class, at least one, the same ones for the same names.
+
+    Args:
+        names (list of str): 'class/file' of the images.
+        labels (numpy.ndarray): int32 (N,).
+
+    Returns:
+        tuple: int64 numbers of the training images, and of the test images.
+
+    Raises:
+        UserError: a class has one image only.
+    """
+    rng, test = np.random.default_rng(SEED), np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        if len(members) < 2:
+            raise UserError(f"{names[members[0]]}: is the only image of its class, which needs another to test with; "
+                            "add images or remove the class")
+        test[rng.choice(members, max(1, int(TEST_SHARE * len(members))), replace=False)] = True
+    return np.flatnonzero(~test), np.flatnonzero(test)
+
+
+def load_folder(data_dir, image_size=IMAGE_SIZE):
+    """List the images of a folder.
+
+    Args:
+        data_dir (str): holds train/CLASS/* and test/CLASS/*, or CLASS/*, of which a fifth of each class is held out to
+            test with.
+        image_size (int): side of the images, to which the shorter side of a file is scaled; the middle is cut out.
+
+    Returns:
+        Source: of files; the labels are the places of the class folders in alphabetical order.
+
+    Raises:
+        UserError: something is missing.
+    """
+    fit = partial(centre_crop, side=image_size, shorter=image_size)
+    train, test = (os.path.join(data_dir, part) for part in ("train", "test"))
+    if os.path.isdir(train) != os.path.isdir(test):
+        there, missing = (train, test) if os.path.isdir(train) else (test, train)
+        raise UserError(f"{missing}: no such folder, though there is {there}; add it, or put the class folders into "
+                        f"{data_dir} itself")
+    if os.path.isdir(train):
+        classes = list_classes(train)
+        images, labels = {}, {}
+        for part, folder in (("train", train), ("test", test)):
+            paths, names, labels[part] = list_images(folder, classes)
+            images[part] = FileImages(folder, paths, names, image_size, fit)
+        require_all_classes(test, classes, labels["test"])
+    else:
+        classes = list_classes(data_dir)
+        paths, names, every = list_images(data_dir, classes)
+        chosen = dict(zip(("train", "test"), hold_out(names, every), strict=True))
+        whole = FileImages(data_dir, paths, names, image_size, fit)
+        images = {part: whole.subset(indices) for part, indices in chosen.items()}
+        labels = {part: every[indices] for part, indices in chosen.items()}
+    return Source("folder", f"{os.path.abspath(data_dir)}-C", len(classes), images, labels, MEAN, STD)

@@ -1,0 +1,193 @@
+"""Images in files, read and corrupted when they are needed, so that a large data set needs no second copy on disk.
+This file needs no MindSpore, as `batches.py`.
+"""
+import hashlib
+import io
+import os
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+from PIL import Image
+
+from corruptions import CORRUPTIONS
+from corruptions.generate import SEED, corrupt_images
+from corruptions.images import JPEG_OPTIONS, read_image
+from utils.errors import UserError
+
+RESIZED_AREA = (0.08, 1.0)  # of a random resized crop, as a share of the image
+RESIZED_RATIO = (3 / 4, 4 / 3)  # width over height
+RESIZED_TRIES = 10
+
+
+def read_rgb(path):
+    """Read an image file as `corruptions.images.read_image`, grey as three equal channels; uint8 (H, W, 3)."""
+    pixels = read_image(path)
+    return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
+
+
+def read_fitting(path, fit):
+    """Read an image file and give it the size that `fit` makes, as of `FileImages`; uint8 (side, side, 3)."""
+    pixels = read_rgb(path)
+    try:
+        return fit(pixels)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _resized(pixels, width, height, box=None):
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR, box))
+
+
+def exact(pixels, side):
+    """An image that must have this size; uint8 (side, side, 3).
+
+    Raises:
+        UserError: it has another.
+    """
+    if pixels.shape[:2] != (side, side):
+        raise UserError(f"is {pixels.shape[1]}x{pixels.shape[0]} pixels and must be {side}x{side}; fetch it again, or "
+                        "scale it")
+    return pixels
+
+
+def squash(pixels, side):
+    """Scale both sides, whatever the shape was (torchvision's `Resize((side, side))`)."""
+    return _resized(pixels, side, side)
+
+
+def centre_crop(pixels, side, shorter):
+    """Scale the shorter side to `shorter` and cut the square of `side` out of the middle (torchvision's `Resize` and
+    `CenterCrop`)."""
+    height, width = pixels.shape[:2]
+    if width <= height:
+        width, height = shorter, int(shorter * height / width)
+    else:
+        width, height = int(shorter * width / height), shorter
+    top, left = round((height - side) / 2), round((width - side) / 2)
+    return _resized(pixels, width, height)[top:top + side, left:left + side]
+
+
+def random_resized_crop(pixels, side, rng):
+    """Cut out a piece of random size and shape at a random place and scale it to a square (torchvision's
+    `RandomResizedCrop`); where no such piece is found, the largest in the middle of a shape that is allowed.
+
+    Args:
+        pixels (numpy.ndarray): uint8 (H, W, 3).
+        side (int): of the result.
+        rng (numpy.random.Generator): what is random.
+
+    Returns:
+        numpy.ndarray: uint8 (side, side, 3).
+    """
+    height, width = pixels.shape[:2]
+    for _ in range(RESIZED_TRIES):
+        area = height * width * rng.uniform(*RESIZED_AREA)
+        ratio = np.exp(rng.uniform(*np.log(RESIZED_RATIO)))
+        w, h = round(np.sqrt(area * ratio)), round(np.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
+            break
+    else:
+        w, h = min(width, round(height * RESIZED_RATIO[1])), min(height, round(width / RESIZED_RATIO[0]))
+        top, left = (height - h) // 2, (width - w) // 2
+    return _resized(pixels, side, side, (left, top, left + w, top + h))
+
+
+@dataclass(frozen=True)
+class FileImages:
+    """Images in files. Indexed with int (n,) or a slice, they are read: uint8 (n, side, side, 3).
+
+    Attributes:
+        folder (str): they lie below it.
+        paths (list of str): relative to it.
+        names (list of str): 'class/file' of each, which its random stream is known by.
+        side (int): of an image, in pixels.
+        fit (functools.partial): of a function above, pixels uint8 (H, W, 3) of any size to those of the image.
+    """
+
+    folder: str
+    paths: list
+    names: list
+    side: int
+    fit: partial
+
+    def __len__(self):
+        return len(self.paths)
+
+    @property
+    def shape(self):
+        """(N, side, side, 3)."""
+        return len(self), self.side, self.side, 3
+
+    def subset(self, indices):
+        """Those with these numbers, int (n,), not read yet."""
+        return replace(self, paths=[self.paths[i] for i in indices], names=[self.names[i] for i in indices])
+
+    def __getitem__(self, indices):
+        return self._read(self.fit, indices)
+
+    def resized_crops(self, rng):
+        """Random resized crops of all the images, uint8 (N, side, side, 3), in place of `fit`."""
+        return self._read(partial(random_resized_crop, side=self.side, rng=rng), slice(None))
+
+    def _read(self, fit, indices):
+        chosen = np.arange(len(self))[indices]
+        out = np.empty((len(chosen), *self.shape[1:]), np.uint8)
+        for k, i in enumerate(chosen):
+            out[k] = read_fitting(os.path.join(self.folder, self.paths[i]), fit)
+        return out
+
+    @property
+    def about(self):
+        """What `fit` does, as text."""
+        return " ".join([self.fit.func.__name__, *(f"{name}={value}" for name, value in self.fit.keywords.items())])
+
+    @property
+    def sha256(self):
+        """Hash of the files' names and sizes and of what is made of them: they are too many to be read for it."""
+        content = hashlib.sha256(self.about.encode())
+        for path in self.paths:
+            content.update(f"{path} {os.path.getsize(os.path.join(self.folder, path))}\n".encode())
+        return content.hexdigest()
+
+
+@dataclass(frozen=True)
+class MadeFiles:
+    """A corruption of images in files, made when they are read, with the pixels that `python -m corruptions dataset`
+    stores, as JPEG too; used as `FileImages`.
+
+    Attributes:
+        clean (FileImages): the images.
+        name (str): a key of `corruptions.CORRUPTIONS`.
+        severity (int): 1 to 5.
+    """
+
+    clean: FileImages
+    name: str
+    severity: int
+
+    def __len__(self):
+        return len(self.clean)
+
+    @property
+    def shape(self):
+        """(N, side, side, 3)."""
+        return self.clean.shape
+
+    def subset(self, indices):
+        """Those with these numbers, int (n,), not read yet."""
+        return replace(self, clean=self.clean.subset(indices))
+
+    def __getitem__(self, indices):
+        chosen = np.arange(len(self))[indices]
+        made = corrupt_images(self.clean[chosen], CORRUPTIONS[self.name], self.severity, SEED,
+                              [self.clean.names[i] for i in chosen])
+        return np.stack([through_jpeg(pixels) for pixels in made]) if len(made) else made
+
+
+def through_jpeg(pixels):
+    """What is left of an image, uint8 (H, W, 3), once it has been stored as the published corrupted images are."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", **JPEG_OPTIONS)
+    return np.asarray(Image.open(file))

@@ -1,0 +1,275 @@
+"""Data sets of image files: layouts, sizes, corruption when they are read, and what is wrong with them in one line."""
+import os
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import main
+from corruptions import __main__ as generator
+from corruptions import corrupt
+from corruptions.images import read_image
+from dataset import load_source
+from dataset.batches import EvaluationBatches, TrainBatches
+from dataset.corrupted import load_corrupted
+from dataset.image_files import FileImages, MadeFiles, centre_crop, random_resized_crop, read_rgb, squash
+from dataset.imagenet30 import NUM_PER_CLASS
+from dataset.pipeline import batches
+from dataset.poisson import Split, poisson_split
+from tests.image_trees import CLASSES, TREES, make_classes, make_folder, make_imagenet30, picture, save
+from tests.test_main import only_run, read_csv
+from utils.errors import UserError
+
+SIDES = {"tinyimagenet": 64, "imagenet": 224, "imagenet30": 64, "folder": 64}
+
+
+@pytest.fixture(scope="module")
+def trees(tmp_path_factory):
+    """A data folder for each data set of files."""
+    folders = {name: str(tmp_path_factory.mktemp(name)) for name in TREES}
+    for name, make in TREES.items():
+        make(folders[name])
+    return folders
+
+
+def own_options(name, folder):
+    return {"filelist_dir": os.path.join(folder, "lists")} if name == "imagenet30" else {}
+
+
+def load(name, folder):
+    return load_source(name, folder, **own_options(name, folder))
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_every_layout_is_read(trees, name):
+    source = load(name, trees[name])
+    assert source.classes == 3
+    for part, count in (("train", 30), ("test", 4)):
+        images, labels = source.images[part], source.labels[part]
+        assert images.shape == (3 * count, SIDES[name], SIDES[name], 3) and labels.dtype == np.int32
+        np.testing.assert_array_equal(labels, np.repeat(np.arange(3), count))
+        assert [name.split("/")[0] for name in images.names] == list(np.repeat(CLASSES, count))
+        pixels = images[np.array([0, 1, 3, 4, 5] if part == "train" else [0, 3])]
+        assert pixels.dtype == np.uint8 and pixels.std() > 10
+    if name == "tinyimagenet":  # the table says which class a validation image has
+        assert source.images["test"].names[:2] == ["acorn/val_0.JPEG", "acorn/val_3.JPEG"]
+        np.testing.assert_array_equal(source.images["test"][4:5][0], read_image(
+            os.path.join(trees[name], "tiny-imagenet-200", "val", "images", "val_1.JPEG")))
+
+
+def test_grey_palette_cmyk_and_turned_images_look_like_the_plain_one(tmp_path):
+    pixels = picture(np.random.default_rng(0), 40, 60)
+    for kind in ("rgb", "grey", "palette", "cmyk", "turned"):
+        save(str(tmp_path / f"{kind}.JPEG"), pixels, kind)
+        found = read_rgb(str(tmp_path / f"{kind}.JPEG"))
+        expected = pixels if kind != "grey" else np.repeat(np.asarray(Image.fromarray(pixels).convert("L"))[..., None],
+                                                           3, axis=2)
+        assert found.shape == pixels.shape and np.abs(found.astype(int) - expected).mean() < 12, kind
+
+
+def test_sizes_are_those_of_torchvision():
+    pixels = picture(np.random.default_rng(0), 50, 80)
+    crop = centre_crop(pixels, 24, 32)  # to 32 x 51, of which rows 4 .. 27 and columns 14 .. 37
+    whole = np.asarray(Image.fromarray(pixels).resize((51, 32), Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(crop, whole[4:28, 14:38])
+    np.testing.assert_array_equal(centre_crop(pixels.swapaxes(0, 1).copy(), 24, 32),
+                                  np.asarray(Image.fromarray(pixels.swapaxes(0, 1).copy()).resize(
+                                      (32, 51), Image.Resampling.BILINEAR))[14:38, 4:28])
+    assert squash(pixels, 64).shape == (64, 64, 3)
+
+
+def test_random_resized_crops_are_pieces_of_the_image():
+    ramp = np.broadcast_to(np.arange(200, dtype=np.uint8)[:, None, None], (200, 150, 3)).copy()
+    rng, heights = np.random.default_rng(0), []
+    for _ in range(300):
+        crop = random_resized_crop(ramp, 32, rng)
+        assert crop.shape == (32, 32, 3)
+        heights.append((int(crop.max()) - int(crop.min())) * 32 / 31)  # from the middle of the first row to the last's
+    # Area uniform in 8 to 100 %, width over height log-uniform in 3/4 to 4/3, and no larger than the image.
+    draw = np.random.default_rng(1)
+    area = 200 * 150 * draw.uniform(0.08, 1, 100000)
+    ratio = np.exp(draw.uniform(np.log(3 / 4), np.log(4 / 3), 100000))
+    expected = np.sqrt(area / ratio)[(np.sqrt(area * ratio) <= 150) & (np.sqrt(area / ratio) <= 200)]
+    assert abs(np.mean(heights) - expected.mean()) < 3 * expected.std() / np.sqrt(300)
+    assert abs(np.std(heights) / expected.std() - 1) < 0.15
+    assert random_resized_crop(ramp[:4], 8, np.random.default_rng(0)).shape == (8, 8, 3)  # too flat for any piece
+
+
+@pytest.mark.parametrize("name", ["imagenet30", "tinyimagenet"])
+def test_memory_and_disk_have_the_same_pixels(trees, name, tmp_path):
+    folder = str(tmp_path / "data")
+    shutil.copytree(trees[name], folder)
+    source = load(name, folder)
+    made = load_corrupted(folder, source, "gaussian_noise", 3)
+    assert isinstance(made["train"][2], MadeFiles)
+    generator.main(["dataset", name, "-c", "gaussian_noise", "--data_dir", folder, "--workers", "1"])
+    stored = load_corrupted(folder, load(name, folder), "gaussian_noise", 3)
+    for part in ("train", "test"):
+        for severity in (1, 2):
+            assert isinstance(stored[part][severity], FileImages)
+            np.testing.assert_array_equal(made[part][severity][:], stored[part][severity][:])
+    # Kept out of the way, they are made again; a missing one is named.
+    assert isinstance(load_corrupted(folder, source, "gaussian_noise", 3, where="memory")["test"][1], MadeFiles)
+    path = os.path.join(folder, source.corrupted_folder, "test", "gaussian_noise", "2", source.images["test"].names[0])
+    os.remove(path)
+    with pytest.raises(UserError, match="--corrupted memory") as error:
+        load_corrupted(folder, source, "gaussian_noise", 3)
+    assert path in str(error.value)
+
+
+def test_a_stored_set_that_is_not_finished_is_not_used(trees, tmp_path):
+    folder = str(tmp_path / "data")
+    shutil.copytree(trees["folder"], folder)
+    source = load_source("folder", folder)
+    images = load_corrupted(folder, source, "fog", 2, where="disk")
+    assert isinstance(images["test"][1], FileImages) and os.path.isdir(f"{folder}-C/test/fog/5/acorn")
+    open(f"{folder}-C/test/.unfinished", "wb").close()
+    assert isinstance(load_corrupted(folder, source, "fog", 2)["test"][1], MadeFiles)
+    load_corrupted(folder, source, "fog", 2, where="disk")
+    assert not os.path.exists(f"{folder}-C/test/.unfinished")
+
+
+def test_noise_comes_from_the_stream_of_the_name(trees):
+    source = load("imagenet30", trees["imagenet30"])
+    made = MadeFiles(source.images["test"], "brightness", 3)  # draws nothing, so that the pixels can be had otherwise
+    some = source.images["test"][np.array([2, 7])]
+    near = made.subset([2, 7])[:].astype(int) - corrupt(some, "brightness", 3)
+    assert np.abs(near).mean() < 4  # JPEG
+    noisy = MadeFiles(source.images["test"], "gaussian_noise", 3)
+    np.testing.assert_array_equal(noisy.subset([7])[:], noisy[np.array([2, 7])][1:])
+
+
+def test_batches_of_files_do_not_depend_on_the_workers(trees):
+    source = load("tinyimagenet", trees["tinyimagenet"])
+    images = [source.images["train"], *(MadeFiles(source.images["train"], "gaussian_noise", s) for s in range(1, 6))]
+    split = poisson_split(source.labels["train"], 20, 6, seed=0)
+    clean = Split([split.indices], split.validation)
+    for crop, corruption, severities, images in ((None, None, split, images), ("zeros", "contrast", split, images),
+                                                 ("resized", None, clean, images[:1])):
+        parts = images, source.labels["train"], severities, source.mean, source.std, 8
+        every = TrainBatches(*parts, range(6), 3, crop, corruption=corruption)
+        one, two = ([[t.asnumpy() for t in batch] for batch in batches(every, workers)] for workers in (1, 2))
+        later = TrainBatches(*parts, range(4, 6), 3, crop, corruption=corruption)[0]
+        for columns in zip(one, two, strict=True):
+            for a, b in zip(*columns, strict=True):
+                np.testing.assert_array_equal(a, b)
+        for a, b in zip(one[4], later, strict=True):
+            np.testing.assert_array_equal(a, b)
+        assert one[0][0].shape == (8, 3, 64, 64) and not np.array_equal(one[0][0], one[1][0])
+    test = EvaluationBatches(source.images["test"], source.labels["test"], np.arange(12), (0,) * 3, (1 / 255,) * 3, 5)
+    seen = [batch for batch in batches(test, 2)]
+    assert [int(count) for *_, count in seen] == [5, 5, 2]
+    np.testing.assert_array_equal(np.concatenate([t[0].asnumpy() for t in seen])[:12].transpose(0, 2, 3, 1),
+                                  source.images["test"][:])
+
+
+@pytest.mark.parametrize("name", [name for name in TREES if name != "imagenet"] + [
+    pytest.param("imagenet", marks=pytest.mark.slow)])
+def test_training_on_files(trees, name, tmp_path):
+    options = [word for option, value in own_options(name, trees[name]).items() for word in (f"--{option}", value)]
+    main.main(["-d", name, "--data_dir", trees[name], "-m", "wideresnet10", "--method", "erm", "--recipe", "sharpdro",
+               "-n", "24", "--total_epoch", "1", "-b", "20", "--num_severity", "3", "--num_workers", "2", "--log_train",
+               "1", "--eval_batch_size", "20", "--log_dir", str(tmp_path), *options])
+    folder = only_run(tmp_path)
+    assert len(read_csv(os.path.join(folder, "train.csv"))) == 3  # 3 x (8 + 8 + 4) images in batches of 20
+    assert read_csv(os.path.join(folder, "split.csv"))
+    assert not os.path.exists(os.path.join(trees[name], "tiny-imagenet-200-C"))
+    if name == "imagenet30":
+        assert sorted(os.listdir(os.path.join(trees[name], "lists"))) == [
+            *(f"imagenet30_distribution_{s}.txt" for s in range(3)), "imagenet30_test.txt", "imagenet30_val.txt"]
+
+
+def test_a_folder_without_test_images_holds_some_out(tmp_path):
+    make_folder(str(tmp_path / "data"), (10, 0))
+    first, second = (load_source("folder", str(tmp_path / "data"), image_size=size) for size in (16, 24))
+    assert first.images["train"].shape == (24, 16, 16, 3) and second.images["test"].shape == (6, 24, 24, 3)
+    np.testing.assert_array_equal(first.labels["test"], [0, 0, 1, 1, 2, 2])
+    assert first.images["test"].names == second.images["test"].names
+    assert not set(first.images["test"].names) & set(first.images["train"].names)
+    assert first.test_sha256 != second.test_sha256
+
+
+def test_imagenet30_is_squashed_where_only_the_raw_images_are_there(tmp_path):
+    make_imagenet30(str(tmp_path), (3, 1), "ImageNet-30", (50, 90))
+    source = load_source("imagenet30", str(tmp_path), filelist_dir=str(tmp_path))
+    pixels = read_image(str(tmp_path / "ImageNet-30" / "train" / "acorn" / "acorn_0.JPEG"))
+    np.testing.assert_array_equal(source.images["train"][:1][0], np.asarray(
+        Image.fromarray(pixels).resize((64, 64), Image.Resampling.BILINEAR)))
+    assert source.num_per_class == NUM_PER_CLASS
+
+
+def empty(path):
+    open(path, "wb").close()
+
+
+def tear(path):
+    with open(path, "r+b") as file:
+        file.truncate(os.path.getsize(path) // 2)
+
+
+def dangle(path):
+    os.remove(path)
+    os.symlink("nowhere.JPEG", path)
+
+
+def shrink(path):
+    save(path, np.zeros((7, 40, 3), np.uint8))
+
+
+def widen(path):
+    save(path, np.zeros((64, 65, 3), np.uint8))
+
+
+@pytest.mark.parametrize("damage, culprit", [(empty, "is empty"), (dangle, "leads nowhere")])
+@pytest.mark.parametrize("name", ["imagenet30", "folder"])
+def test_what_is_missing_is_found_before_the_training(name, damage, culprit, tmp_path):
+    TREES[name](str(tmp_path), (3, 1))
+    root = tmp_path / ("ImageNet-30-64" if name == "imagenet30" else "")
+    path = str(root / "train" / "barn" / "barn_1.JPEG")
+    damage(path)
+    with pytest.raises(UserError, match=culprit) as error:
+        load(name, str(tmp_path))
+    assert path in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("damage, culprit", [(tear, "not a readable image"), (shrink, "too small"),
+                                             (widen, "65x64 pixels and must be 64x64")])
+def test_a_bad_image_ends_a_training_in_one_line(damage, culprit, tmp_path, capsys):
+    make_imagenet30(str(tmp_path), (8, 1))
+    path = str(tmp_path / "ImageNet-30-64" / "train" / "barn" / "barn_1.JPEG")
+    damage(path)
+    with pytest.raises(SystemExit) as stop:
+        main.main(["-d", "imagenet30", "--data_dir", str(tmp_path), "-m", "wideresnet10", "--method", "erm", "-n", "6",
+                   "--total_epoch", "50", "-b", "4", "--num_severity", "2", "--filelist_dir", str(tmp_path / "lists"),
+                   "--log_dir", str(tmp_path / "logs"), "--eval_every", "50"])
+    [line] = [line for line in capsys.readouterr().err.splitlines() if line]
+    assert stop.value.code == 2 and path in line and culprit in line
+
+
+@pytest.mark.parametrize("name, spoil, culprit", [
+    ("folder", lambda root: shutil.rmtree(root / "test"), "test: no such folder"),
+    ("folder", lambda root: shutil.rmtree(root / "train"), "train: no such folder"),
+    ("folder", lambda root: make_classes(str(root / "test"), 1, classes=("dog",)), "no class of that name"),
+    ("folder", lambda root: os.makedirs(root / "train" / "dog"), "dog: has no image"),
+    ("imagenet", lambda root: shutil.rmtree(root / "imagenet" / "val"), "val: no such folder"),
+    ("imagenet", lambda root: shutil.rmtree(root / "imagenet" / "val" / "barn"), "barn: not there"),
+    ("imagenet", lambda root: shutil.rmtree(root / "imagenet"), "imagenet: no such folder"),
+    ("imagenet30", lambda root: shutil.rmtree(root / "ImageNet-30-64"), "nor ImageNet-30 beside it"),
+    ("tinyimagenet", lambda root: os.remove(root / "tiny-imagenet-200" / "val" / "val_annotations.txt"),
+     "val_annotations.txt: missing"),
+    ("tinyimagenet", lambda root: os.remove(root / "tiny-imagenet-200" / "val" / "images" / "val_2.JPEG"),
+     "val_2.JPEG: missing"),
+    ("tinyimagenet", lambda root: shutil.rmtree(root / "tiny-imagenet-200" / "train" / "barn"), "is of class barn"),
+])
+def test_wrong_layouts_are_named(name, spoil, culprit, tmp_path):
+    TREES[name](str(tmp_path), (2, 1))
+    spoil(tmp_path)
+    with pytest.raises(UserError, match=culprit) as error:
+        load(name, str(tmp_path))
+    assert "\n" not in str(error.value)
+
+
+def test_options_of_other_data_sets_are_refused():
+    with pytest.raises(UserError, match="--image_size: only -d folder reads it"):
+        load_source("photos", None, image_size=32)

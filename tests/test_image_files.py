@@ -145,9 +145,9 @@ def test_batches_of_files_do_not_depend_on_the_workers(trees):
     images = [source.images["train"], *(MadeFiles(source.images["train"], "gaussian_noise", s) for s in range(1, 6))]
     split = poisson_split(source.labels["train"], 20, 6, seed=0)
     clean = Split([split.indices], split.validation)
-    for crop, corruption, severities, images in ((None, None, split, images), ("zeros", "contrast", split, images),
-                                                 ("resized", None, clean, images[:1])):
-        parts = images, source.labels["train"], severities, source.mean, source.std, 8
+    for crop, corruption, severities, some in ((None, None, split, images), ("zeros", "contrast", split, images),
+                                               ("resized", None, clean, images[:1])):
+        parts = some, source.labels["train"], severities, source.mean, source.std, 8
         every = TrainBatches(*parts, range(6), 3, crop, corruption=corruption)
         one, two = ([[t.asnumpy() for t in batch] for batch in batches(every, workers)] for workers in (1, 2))
         later = TrainBatches(*parts, range(4, 6), 3, crop, corruption=corruption)[0]

@@ -2,7 +2,13 @@
 import importlib.util
 import os
 
+import numpy as np
 import pytest
+
+from dataset import load_source
+from dataset.data import split_of
+from tests.image_trees import make_imagenet30
+from utils.errors import UserError
 
 PATH = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "imagenet30_filelist",
                     "split_imagenet30.py")
@@ -66,3 +72,85 @@ def test_lists_of_more_severities_do_not_stay(tmp_path):
     assert sorted(os.listdir(tmp_path / "lists")) == [
         *(f"imagenet30_distribution_{s}.txt" for s in range(3)), "imagenet30_distribution_9.txt.old",
         "imagenet30_test.txt", "imagenet30_val.txt"]
+
+
+def write_lists_of_the_release(folder, shares=((0, 3, 6), (1, 4), (2,)), validation=(5, 7), test="Imagenet30_test.txt"):
+    """Lists over images acorn_0.JPEG ... of three classes, `shares` being their numbers for each severity."""
+    folder.mkdir()
+    for name, numbers in [*((f"imagenet30_distribution_{s}.txt", share) for s, share in enumerate(shares)),
+                          ("imagenet30_val.txt", validation), (test, (1,))]:
+        (folder / name).write_text("".join(f"{image}/{image}_{i}.JPEG {label}\n" for i in numbers
+                                           for label, image in enumerate(("acorn", "barn", "canoe"))))
+
+
+def load_listed(tmp_path, num_severity=3, **options):
+    source = load_source("imagenet30", str(tmp_path), filelist_dir=str(tmp_path / "lists"))
+    return source, split_of(source, num_severity, seed=0, **options)
+
+
+@pytest.mark.parametrize("test", ["Imagenet30_test.txt", "imagenet30_test.txt"])
+def test_the_split_is_that_of_the_lists(tmp_path, test, capsys):
+    make_imagenet30(str(tmp_path), (8, 3))
+    write_lists_of_the_release(tmp_path / "lists", test=test)
+    source, split = load_listed(tmp_path)
+    names = source.images["train"].names
+    assert [[names[i] for i in indices] for indices in split.train] == [
+        [f"{image}/{image}_{i}.JPEG" for i in share for image in ("acorn", "barn", "canoe")]
+        for share in ((0, 3, 6), (1, 4), (2,))]
+    assert {names[i].rsplit("_")[-1] for i in split.validation} == {"5.JPEG", "7.JPEG"} and len(split.validation) == 6
+    assert source.images["test"].names == ["acorn/acorn_1.JPEG", "barn/barn_1.JPEG", "canoe/canoe_1.JPEG"]
+    np.testing.assert_array_equal(source.labels["test"], [0, 1, 2])
+    assert str(tmp_path / "lists") in capsys.readouterr().out
+    _, fewer = load_listed(tmp_path, 2)
+    assert fewer.counts == [9, 6] and len(fewer.validation) == 6
+
+
+def test_a_split_is_drawn_once(tmp_path):
+    make_imagenet30(str(tmp_path), (30, 1))
+    _, first = load_listed(tmp_path, 6, num_per_class=20)
+    source = load_source("imagenet30", str(tmp_path), filelist_dir=str(tmp_path / "lists"))
+    again = split_of(source, 6, seed=1, num_per_class=20)
+    assert first.counts == [21, 21, 9, 3, 0, 0]
+    for one, other in zip([*first.train, first.validation], [*again.train, again.validation], strict=True):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(UserError, match="-n 12: the lists in"):
+        split_of(source, 6, seed=1, num_per_class=12)
+
+
+@pytest.mark.parametrize("name, text, culprit", [
+    ("imagenet30_distribution_1.txt", "acorn/acorn_99.JPEG 0\n", "acorn/acorn_99.JPEG, which is not there"),
+    ("imagenet30_distribution_1.txt", "acorn/acorn_1.JPEG 2\n", "the label 2, but .* is 0"),
+    ("imagenet30_distribution_1.txt", "acorn/acorn_1.JPEG\n", "line 1: not of the form"),
+    ("imagenet30_distribution_1.txt", "acorn/acorn_1.JPEG 0\nacorn/acorn_1.JPEG 0\n", "names an image twice"),
+    ("imagenet30_distribution_1.txt", "acorn/acorn_0.JPEG 0\n", "two lists name acorn/acorn_0.JPEG"),
+    ("imagenet30_distribution_1.txt", None, "imagenet30_distribution_1.txt: cannot be read"),
+    ("imagenet30_val.txt", None, "imagenet30_val.txt: cannot be read"),
+    ("Imagenet30_test.txt", "acorn/acorn_7.JPEG 0\n", "acorn/acorn_7.JPEG, which is not there"),
+])
+def test_lists_that_do_not_fit_are_named(tmp_path, name, text, culprit):
+    make_imagenet30(str(tmp_path), (8, 3))
+    write_lists_of_the_release(tmp_path / "lists")
+    path = tmp_path / "lists" / name
+    if text is None:
+        path.unlink()
+    else:
+        path.write_text(text)
+    with pytest.raises(UserError, match=culprit) as error:
+        load_listed(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_lists_from_the_index_of_the_release(tmp_path, capsys):
+    index = tmp_path / "imagenet30.txt"
+    index.write_text("".join(f"./data/ImageNet-30/train/{name}/n0_{i}.JPEG {label}\n"
+                             for label, name in enumerate(("acorn", "barn")) for i in range(30)))
+    argv = ["--index", str(index), "-n", "20", "-o", str(tmp_path / "lists")]
+    split_imagenet30.main(argv)
+    assert sorted(os.listdir(tmp_path / "lists")) == [*(f"imagenet30_distribution_{s}.txt" for s in range(6)),
+                                                      "imagenet30_val.txt"]
+    lines = (tmp_path / "lists" / "imagenet30_distribution_0.txt").read_text().splitlines()
+    assert len(lines) == 14 and all(line.startswith(("acorn/n0_", "barn/n0_")) for line in lines)
+    index.write_text("acorn/a.JPEG 0\ncanoe/c.JPEG 2\n")
+    with pytest.raises(SystemExit) as stop:
+        split_imagenet30.main(argv)
+    assert stop.value.code == 2 and str(index) in capsys.readouterr().err

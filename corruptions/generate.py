@@ -1,5 +1,6 @@
 """Corrupted versions of a whole array of images, the same bytes for any number of workers."""
 import hashlib
+import signal
 import warnings
 
 import cv2
@@ -75,6 +76,11 @@ def corrupt_images(images, corruption, severity, seed, keys, options=DEFAULTS):
                 stream.seek(seed, corruption.name, severity, keys[first + k])
         out[first:first + size] = corruption.batch(batch, severity, streams[:len(batch)], options)
     return out
+
+
+def ignore_interrupts():
+    """Leave Ctrl-C, which reaches all processes of a terminal, to the one that gave this one its work."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def single_threaded(function, *arguments):

@@ -9,11 +9,11 @@ import mindspore as ms
 import mindspore.dataset as ds
 import numpy as np
 
-from corruptions.generate import single_threaded
+from corruptions.generate import ignore_interrupts, single_threaded
 from dataset.batches import Chain, EvaluationBatches
 from utils.errors import UserError
 
-IDLE_SECONDS = 300  # processes that have nothing to do for so long end, and start again when they have
+IDLE_SECONDS = 60  # processes that have nothing to do for so long end, and start again when they have
 
 
 def held_batches(images, source, number, batch_size):
@@ -75,7 +75,7 @@ def read_ahead(source, workers):
     Raises:
         UserError: an image cannot be read, or a process was killed.
     """
-    processes = loky.get_reusable_executor(workers, timeout=IDLE_SECONDS)
+    processes = loky.get_reusable_executor(workers, timeout=IDLE_SECONDS, initializer=ignore_interrupts)
     ahead = collections.deque()
 
     def next_batch():

@@ -96,7 +96,7 @@ def print_speed(folder, options):
 
 
 def peak_memory(data_options):
-    """Peak over time of the memory of a short training, GiB: of all its processes, pages that they share counted once."""
+    """Peak memory of a short training, GiB: of all its processes, pages that they share counted once."""
     with tempfile.TemporaryDirectory() as logs:
         process = subprocess.Popen(
             [sys.executable, os.path.join(ROOT, "main.py"), *data_options, "-m", "wideresnet10", "--method", "erm",

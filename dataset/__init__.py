@@ -2,6 +2,7 @@
 from functools import partial
 
 from dataset.cifar import load_cifar
+from dataset.fashion_mnist import load_fashion_mnist
 from dataset.folder import load_folder
 from dataset.imagenet import load_imagenet
 from dataset.imagenet30 import load_imagenet30
@@ -12,6 +13,7 @@ from utils.errors import UserError
 SOURCES = {
     "cifar10": partial(load_cifar, "cifar10"),
     "cifar100": partial(load_cifar, "cifar100"),
+    "fashion_mnist": load_fashion_mnist,
     "folder": load_folder,
     "imagenet": load_imagenet,
     "imagenet30": load_imagenet30,

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pooch
-import requests
 
+from dataset.download import download
 from dataset.source import Source
 from utils.errors import UserError
 from utils.files import PARTIAL, sync
@@ -162,16 +162,9 @@ def find_layout(name, data_dir):
         if os.path.isfile(archive):
             extract(archive, layout, data_dir)
             return layout, reader
-    pooch.get_logger().setLevel("WARNING")  # the progress bar says enough
-    try:
-        os.makedirs(data_dir, exist_ok=True)
-        archive = pooch.retrieve(URL + spec.binary.archive, "md5:" + spec.binary.md5, spec.binary.archive, data_dir,
-                                 downloader=pooch.HTTPDownloader(progressbar=True, timeout=30))
-    except (requests.RequestException, ValueError, OSError) as error:
-        raise UserError(
-            f"{name} is not in {data_dir} and could not be downloaded ({type(error).__name__}); put "
-            f"{spec.binary.archive} or {spec.python.archive} from {URL} into {data_dir}, or name another folder with "
-            "--data_dir") from error
+    archive = download(URL + spec.binary.archive, spec.binary.md5, data_dir, f"{name} is not in {data_dir}",
+                       f"put {spec.binary.archive} or {spec.python.archive} from {URL} into {data_dir}, or name "
+                       "another folder with --data_dir")
     extract(archive, spec.binary, data_dir)
     return spec.binary, read_binary
 

@@ -1,0 +1,32 @@
+"""Published files, fetched where they are missing."""
+import os
+
+import pooch
+import requests
+
+from utils.errors import UserError
+
+
+def download(url, md5, folder, missing, advice):
+    """Fetch a file, whose checksum must be the published one.
+
+    Args:
+        url (str): its address, which ends with its name.
+        md5 (str): its MD5.
+        folder (str): where it goes; made if need be.
+        missing (str): what is not there, for the error.
+        advice (str): what to do instead, for the error.
+
+    Returns:
+        str: path of the file.
+
+    Raises:
+        UserError: it could not be fetched.
+    """
+    pooch.get_logger().setLevel("WARNING")  # the progress bar says enough
+    try:
+        os.makedirs(folder, exist_ok=True)
+        return pooch.retrieve(url, "md5:" + md5, os.path.basename(url), folder,
+                              downloader=pooch.HTTPDownloader(progressbar=True, timeout=30))
+    except (requests.RequestException, ValueError, OSError) as error:
+        raise UserError(f"{missing} and could not be downloaded ({type(error).__name__}); {advice}") from error

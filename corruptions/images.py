@@ -1,11 +1,12 @@
 """Image files: which there are below a folder, reading, writing."""
+import contextlib
 import os
 import re
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from corruptions.contract import check_images
+from corruptions.contract import SMALLEST_SIDE
 from utils.errors import UserError
 from utils.files import replacing
 
@@ -76,21 +77,32 @@ def read_image(path):
     Raises:
         UserError: the file is missing, no image, damaged, too small, or deeper than 8 bits.
     """
+    with opened(path) as image:
+        return np.asarray(ImageOps.exif_transpose(image).convert("L" if image.mode in GREY_MODES else "RGB"))
+
+
+def check_header(path):
+    """Raise the error that `read_image` would, as far as the beginning of the file tells, which is quickly read."""
+    with opened(path):
+        pass
+
+
+@contextlib.contextmanager
+def opened(path):
+    """Open an image file with PIL; raises a `UserError` as of `read_image`, also for what the body finds."""
     try:
         with Image.open(path) as image:
             if has_deep_channels(image):
                 raise UserError(f"{path}: has more than 8 bits a channel; convert it to 8 bits first")
-            pixels = np.asarray(ImageOps.exif_transpose(image).convert("L" if image.mode in GREY_MODES else "RGB"))
+            if min(image.size) < SMALLEST_SIDE:
+                raise UserError(f"{path}: an image of {image.height}x{image.width} is too small: {SMALLEST_SIDE} pixels "
+                                "a side is the least that every corruption can work on")
+            yield image
     except UserError:
         raise
     except Exception as error:  # PIL's decoders raise errors of many kinds at damaged files
         reason = getattr(error, "strerror", None) or "; ".join(str(error).splitlines()) or type(error).__name__
         raise UserError(f"{path}: not a readable image ({reason}); repair or remove it") from error
-    try:
-        check_images(pixels[None])
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
-    return pixels
 
 
 def has_deep_channels(image):

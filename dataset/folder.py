@@ -4,7 +4,8 @@ from functools import partial
 
 import numpy as np
 
-from dataset.class_folders import list_classes, list_images, require_all_classes
+from corruptions.images import check_header
+from dataset.class_folders import list_classes, list_images
 from dataset.image_files import FileImages, centre_crop
 from dataset.imagenet import MEAN, STD
 from dataset.source import Source
@@ -50,7 +51,7 @@ def load_folder(data_dir, image_size=IMAGE_SIZE):
         Source: of files; the labels are the places of the class folders in alphabetical order.
 
     Raises:
-        UserError: something is missing.
+        UserError: something is missing, or a file is no image, as far as its beginning tells.
     """
     fit = partial(centre_crop, side=image_size, shorter=image_size)
     train, test = (os.path.join(data_dir, part) for part in ("train", "test"))
@@ -64,7 +65,6 @@ def load_folder(data_dir, image_size=IMAGE_SIZE):
         for part, folder in (("train", train), ("test", test)):
             paths, names, labels[part] = list_images(folder, classes)
             images[part] = FileImages(folder, paths, names, image_size, fit)
-        require_all_classes(test, classes, labels["test"])
     else:
         classes = list_classes(data_dir)
         paths, names, every = list_images(data_dir, classes)
@@ -72,4 +72,7 @@ def load_folder(data_dir, image_size=IMAGE_SIZE):
         whole = FileImages(data_dir, paths, names, image_size, fit)
         images = {part: whole.subset(indices) for part, indices in chosen.items()}
         labels = {part: every[indices] for part, indices in chosen.items()}
+    for some in images.values():  # people's own folders have all kinds of files
+        for path in some.paths:
+            check_header(os.path.join(some.folder, path))
     return Source("folder", f"{os.path.abspath(data_dir)}-C", len(classes), images, labels, MEAN, STD)

@@ -217,6 +217,21 @@ def shrink(path):
     save(path, np.zeros((7, 40, 3), np.uint8))
 
 
+def scribble(path):
+    with open(path, "wb") as file:
+        file.write(b"not an image")
+
+
+@pytest.mark.parametrize("damage, culprit", [(shrink, "too small"), (scribble, "not a readable image")])
+def test_the_files_of_ones_own_folder_are_opened_before_the_training(damage, culprit, tmp_path):
+    make_folder(str(tmp_path), (3, 1))
+    path = str(tmp_path / "train" / "barn" / "barn_1.JPEG")
+    damage(path)
+    with pytest.raises(UserError, match=culprit) as error:
+        load_source("folder", str(tmp_path))
+    assert path in str(error.value)
+
+
 def widen(path):
     save(path, np.zeros((64, 65, 3), np.uint8))
 

@@ -95,8 +95,8 @@ def opened(path):
             if has_deep_channels(image):
                 raise UserError(f"{path}: has more than 8 bits a channel; convert it to 8 bits first")
             if min(image.size) < SMALLEST_SIDE:
-                raise UserError(f"{path}: an image of {image.height}x{image.width} is too small: {SMALLEST_SIDE} pixels "
-                                "a side is the least that every corruption can work on")
+                raise UserError(f"{path}: an image of {image.height}x{image.width} is too small: {SMALLEST_SIDE} "
+                                "pixels a side is the least that every corruption can work on")
             yield image
     except UserError:
         raise

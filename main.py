@@ -15,7 +15,13 @@ from losses.compare import add_comparison_arguments, compare
 from losses.evaluate_run import OPTIONS as EVALUATION_OPTIONS
 from losses.evaluate_run import add_evaluation_arguments, evaluate_runs
 from losses.grid import parse_variants, plan
-from losses.options import add_method_arguments, add_run_arguments, add_training_arguments, resolve_arguments
+from losses.options import (
+    add_method_arguments,
+    add_run_arguments,
+    add_training_arguments,
+    check_data,
+    resolve_arguments,
+)
 from losses.run import RunSettings, begin, run
 from models import MODELS, create_model
 from utils import cli
@@ -27,18 +33,16 @@ from utils.records.settings import resumed_settings
 
 def create_parser():
     parser = cli.Parser(prog="main.py", description="Train an image classifier on photon-limited corruptions, most "
-                        "images clean and few severely corrupted, and measure its accuracy at every severity. "
-                        "Options that take several values, or a --variant, make a comparison: a run for each of them.")
+                        "images clean and few severely corrupted, or on clean images, and measure its accuracy at "
+                        "every severity. Options that take several values, or a --variant, make a comparison: a run "
+                        "for each of them.")
     cli.add_data_arguments(parser, sorted(SOURCES), list(CORRUPTIONS), WHERE, SETS)
     parser.add_argument("--split", metavar="FILE", default=None,
                         help="table of severities to use instead of drawing one: split.csv of an earlier run or of "
                              "dataset/prepare_dataset.py")
-    parser.add_argument("--augment_data", action="store_true",
-                        help="besides flipping, crop training images at random after padding by 1/8")
     parser.add_argument("--aug_corruption", type=cli.names(CORRUPTIONS, SETS), metavar="NAME", default=None,
                         action=cli.OneOrMore,
-                        help="corruption of half of every batch in method corrupt_aug, on top of the one that an image "
-                             "has (default: that of -c)")
+                        help="corruption of half of every batch in method corrupt_aug (default: that of -c)")
     parser.add_argument("-m", "--model", choices=sorted(MODELS), default="wideresnet", action=cli.OneOrMore,
                         help="network; wideresnet is WRN-28-2, wideresnet10 is WRN-10-1, for CPUs")
     add_method_arguments(parser)
@@ -61,14 +65,10 @@ def load(args, load_images=load_images):
         UserError: something is missing or damaged, or the options do not go with the data.
     """
     data = load_data(args.dataset, args.data_dir, args.corruption, args.num_severity, args.seed,
-                     getattr(args, "num_per_class", None), args.val_per_class, args.split, args.num_workers,
-                     args.show_progress, load_images, **{option: getattr(args, option) for option in IMAGE_OPTIONS})
-    images = sum(data.split.counts)
-    if args.batch_size > images:
-        raise UserError(f"-b {args.batch_size}: the training set has only {images} images; give a smaller batch or a "
-                        "larger -n")
-    if args.save_best and len(data.split.validation) == 0:
-        raise UserError("--save_best: no image is left for validation; leave it out, or give a --split that has some")
+                     getattr(args, "num_per_class", None), args.num_val, args.split, args.num_workers,
+                     args.show_progress, load_images, args.train_on, args.val_share,
+                     **{option: getattr(args, option) for option in IMAGE_OPTIONS})
+    check_data(args, data)
     if args.stage_one is not None:
         load_checkpoint(create_model(args.model, data.source.classes), args.stage_one)  # to find a wrong one now
     return data

@@ -5,6 +5,7 @@ A batch is a function of its number alone: the same bytes for any number of work
 from any step. `draw(k)` says what batch k is made of, which is cheap and small enough for another process; what it
 returns makes the images there.
 """
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +47,7 @@ class Batches:
 
 
 class TrainBatches(Batches):
-    """Training batches, drawn with replacement, flipped left to right with chance 1/2.
+    """Training batches, flipped left to right with chance 1/2.
 
     Args:
         images (list): the training set at severity 0, 1, ...: uint8 (N, H, W, 3), memory-mapped or not, or files.
@@ -56,7 +57,7 @@ class TrainBatches(Batches):
         batch_size (int): images in a batch.
         steps (range): numbers of the batches, over the whole run.
         seed (int): seed of the draws.
-        crop (str or None): besides, crop at random; a key of `CROPS`, or 'resized' for images in files.
+        crop (str): besides, crop at random: a key of `CROPS`, or 'resized' for images in files; 'none' does not.
         sampling (str): 'uniform' draws every image with equal chance, so that severities keep their shares; 'balanced'
             draws every severity that has images with equal chance (group_DRO's `reweight_groups`).
         repeats (numpy.ndarray): int (n,), for each of `split.indices` how many times as often as others it is drawn,
@@ -66,12 +67,14 @@ class TrainBatches(Batches):
         corruption (str): one half of every batch, chosen at random, is corrupted with this (DAMP paper, Algorithm 2),
             each image at a severity of its own from 1 to the highest of the split; None for no image.
         chances (numpy.ndarray): float (S - 1,), of these severities 1, 2, ...; None for equal ones.
+        draw (str): 'replacement', or 'permutation', which passes over every image once an epoch, each epoch in an order
+            of its own, and leaves out the last incomplete batch; it goes with uniform sampling and without repeats.
     """
 
     columns = ("images", "labels", "groups", "severities")
 
-    def __init__(self, images, labels, split, mean, std, batch_size, steps, seed, crop=None, sampling="uniform",
-                 repeats=None, groups=None, corruption=None, chances=None):
+    def __init__(self, images, labels, split, mean, std, batch_size, steps, seed, crop="none", sampling="uniform",
+                 repeats=None, groups=None, corruption=None, chances=None, draw="replacement"):
         self.images, self.labels = images, labels
         self.indices, self.severities = split.indices, split.severities
         self.groups = self.severities if groups is None else groups
@@ -84,19 +87,34 @@ class TrainBatches(Batches):
         # An image holds as many tickets as it has repeats, those of one severity in a row.
         self.last_ticket = np.cumsum(np.ones(len(self.indices), int) if repeats is None else repeats)
         self.first_ticket = np.concatenate([[0], self.last_ticket])[np.cumsum([0, *split.counts])]
+        self.per_epoch = len(self.indices) // batch_size if draw == "permutation" else None
+        self.order = functools.lru_cache(maxsize=2)(self._order)  # two, for what is read ahead into the next epoch
 
     def __len__(self):
         return len(self.steps)
 
-    def draw(self, k):
-        """What batch number `steps[k]` is made of: a function for other processes, its arguments, other columns."""
-        rng = np.random.default_rng((self.seed, self.steps[int(k)]))
+    def _order(self, epoch):
+        """In which order an epoch passes over the images, int (n,)."""
+        # No batch has this generator: (seed, number) is the same to it as (seed, number, 0).
+        return np.random.default_rng((self.seed, 0, epoch + 1)).permutation(len(self.indices))
+
+    def _picks(self, number, rng):
+        """Places in `indices` of the images of a batch, int (B,)."""
+        if self.per_epoch is not None:
+            epoch, batch = divmod(number, self.per_epoch)
+            return self.order(epoch)[batch * self.batch_size:(batch + 1) * self.batch_size]
         if self.sampling == "balanced":
             drawn = self.present[rng.integers(len(self.present), size=self.batch_size)]
             tickets = rng.integers(self.first_ticket[drawn], self.first_ticket[drawn + 1])
         else:
             tickets = rng.integers(self.last_ticket[-1], size=self.batch_size)
-        picks = np.searchsorted(self.last_ticket, tickets, side="right")
+        return np.searchsorted(self.last_ticket, tickets, side="right")
+
+    def draw(self, k):
+        """What batch number `steps[k]` is made of: a function for other processes, its arguments, other columns."""
+        number = self.steps[int(k)]
+        rng = np.random.default_rng((self.seed, number))
+        picks = self._picks(number, rng)
         indices, severities = self.indices[picks], self.severities[picks]
         parts = [(np.flatnonzero(severities == s), some(self.images[s], indices[severities == s]))
                  for s in np.unique(severities)]
@@ -114,7 +132,7 @@ class Maker:
     """
 
     shape: tuple
-    crop: str | None
+    crop: str
     corruption: str | None
     highest: int
     chances: np.ndarray | None

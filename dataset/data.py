@@ -6,11 +6,10 @@ import numpy as np
 from dataset import SOURCE_OPTIONS, load_source
 from dataset.batches import EvaluationBatches, TrainBatches
 from dataset.corrupted import load_corrupted
-from dataset.imagenet30 import listed_split
 from dataset.pipeline import batches, release_pages
-from dataset.poisson import Split, choose_split, write_split
+from dataset.poisson import Split, check_numbers, write_split
 from dataset.source import Source
-from utils.errors import UserError
+from dataset.splits import split_of
 
 IMAGE_OPTIONS = ("corrupted", *SOURCE_OPTIONS)  # of `load_images`, as `utils.cli.add_data_arguments` names them
 
@@ -90,12 +89,12 @@ def load_images(dataset, data_dir, corruption, num_severity, workers=1, show_pro
     return source, load_corrupted(data_dir, source, corruption, num_severity, workers, show_progress, corrupted)
 
 
-def load_data(dataset, data_dir, corruption, num_severity, seed, num_per_class=None, val_per_class=None, split=None,
-              workers=1, show_progress=False, load=load_images, **options):
+def load_data(dataset, data_dir, corruption, num_severity, seed, num_per_class=None, num_val=None, split=None,
+              workers=1, show_progress=False, load=load_images, train_on="poisson", val_share=None, **options):
     """Load the images, and choose who is corrupted how much.
 
     Args:
-        seed, num_per_class, val_per_class: of the split, as `choose_split` takes them.
+        seed, num_per_class, num_val, train_on, val_share: of the split, as `split_of` takes them.
         split (str or None): table of a split to read instead.
         load (callable): loads the images, in place of `load_images`.
         options: further ones of `load_images`.
@@ -107,25 +106,7 @@ def load_data(dataset, data_dir, corruption, num_severity, seed, num_per_class=N
     Raises:
         UserError: something is missing or damaged, or does not fit.
     """
-    for flag, number in (("-n", num_per_class), ("--val_per_class", val_per_class)):
-        if split is not None and number is not None:
-            raise UserError(f"{flag} {number}: the table {split} says how many images there are; leave out {flag}, or "
-                            "--split")
+    check_numbers(num_per_class, split, num_val, train_on, val_share)  # before images are made
     source, images = load(dataset, data_dir, corruption, num_severity, workers, show_progress, **options)
-    return Data(source, split_of(source, num_severity, seed, num_per_class, val_per_class, split), images)
-
-
-def split_of(source, num_severity, seed, num_per_class=None, val_per_class=None, path=None):
-    """Who is corrupted how much: as the data set's own lists say, if it has such, or else as `choose_split` returns.
-
-    Args:
-        source (Source): the data set.
-        Others as of `choose_split`.
-
-    Raises:
-        UserError: something does not fit.
-    """
-    if source.lists is not None and path is None:
-        return listed_split(source, num_severity, seed, num_per_class)
-    return choose_split(source.labels["train"], num_severity, seed, num_per_class or source.num_per_class, path,
-                        val_per_class)
+    chosen = split_of(source, num_severity, seed, num_per_class, split, num_val, train_on, val_share)
+    return Data(source, chosen, images)

@@ -118,22 +118,22 @@ def has_lists(folder):
                                          for name in os.listdir(folder))
 
 
-def listed_split(source, num_severity, seed, num_per_class=None):
+def listed_split(source, num_severity, seed, num_per_class=None, num_val=None):
     """The split that the lists say, which are drawn and written first where there are none.
 
     Args:
         source (Source): of `load_imagenet30`.
-        num_severity, seed, num_per_class: as of `dataset.poisson.poisson_split`, for the draw.
+        num_severity, seed, num_per_class, num_val: as of `dataset.poisson.poisson_split`, for the draw.
 
     Returns:
         Split
 
     Raises:
-        UserError: a list does not fit, or `num_per_class` is not what the lists have.
+        UserError: a list does not fit, or the numbers that are asked for are not what the lists have.
     """
     names, labels = source.images["train"].names, source.labels["train"]
     if not has_lists(source.lists):
-        split = poisson_split(labels, num_per_class or source.num_per_class, num_severity, seed)
+        split = poisson_split(labels, num_per_class or source.num_per_class, num_severity, seed, num_val)
         write_lists(source.lists, split, names, labels, (source.images["test"].names, source.labels["test"]))
         print(f"severities drawn, and written to the lists in {source.lists}")
         return split
@@ -142,6 +142,9 @@ def listed_split(source, num_severity, seed, num_per_class=None):
                                           for count in poisson_counts(num_per_class, num_severity)]:
         raise UserError(f"-n {num_per_class}: the lists in {source.lists} have {', '.join(map(str, split.counts))} "
                         "images of the severities; leave -n out, or remove the lists to have new ones drawn")
+    if num_val and len(split.validation) != num_val * source.classes:
+        raise UserError(f"--num_val {num_val}: the lists in {source.lists} have {len(split.validation)} validation "
+                        "images; leave --num_val out, or remove the lists to have new ones drawn")
     print(f"severities as the lists in {source.lists} say")
     return split
 

@@ -1,4 +1,6 @@
-"""Photon-limited corruption: each training image gets one severity, drawn from a Poisson law with mean 1."""
+"""Who is trained on at which severity. Photon-limited corruption: each training image gets one severity, drawn from a
+Poisson law with mean 1. Or all are clean.
+"""
 import csv
 import math
 from dataclasses import dataclass
@@ -9,6 +11,14 @@ from utils.errors import UserError
 from utils.files import write_csv
 
 VALIDATION, UNUSED = "validation", "unused"
+MOST_VALIDATION = 1000  # validation images of a class, where no number is asked for
+VAL_SHARE = 0.1  # of each class, of the clean images
+
+# What training images can be (`--train_on`).
+TRAIN_ON = {
+    "poisson": "images at severities that follow a Poisson law",
+    "clean": "clean images alone, all but --val_share, the protocol of the DAMP paper",
+}
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,16 @@ class Split:
         return [len(indices) for indices in self.train]
 
     @property
+    def present(self):
+        """The severities that some training image has."""
+        return [s for s, count in enumerate(self.counts) if count]
+
+    @property
+    def is_clean(self):
+        """Whether no training image is corrupted."""
+        return self.present == [0]
+
+    @property
     def empty(self):
         """The severities that no training image has."""
         return [s for s, count in enumerate(self.counts) if count == 0]
@@ -62,8 +82,8 @@ def default_num_per_class(labels):
     return int(np.bincount(labels).min() * 4 // 5)
 
 
-def poisson_split(labels, num_per_class, num_severity, seed, val_per_class=None):
-    """Draw K images of every class and share them out over the severities; the rest is for validation.
+def poisson_split(labels, num_per_class, num_severity, seed, num_val=None):
+    """Draw K images of every class and share them out over the severities; of the rest some are for validation.
 
     The draws are those that the release makes after `numpy.random.seed(seed)`.
 
@@ -72,7 +92,8 @@ def poisson_split(labels, num_per_class, num_severity, seed, val_per_class=None)
         num_per_class (int): K.
         num_severity (int): number of severities, the clean one included.
         seed (int): seed of the draw.
-        val_per_class (int or None): validation images of a class, drawn from the rest; None takes the rest.
+        num_val (int or None): validation images of a class, drawn from the rest; None takes the rest, at most
+            `MOST_VALIDATION` of a class.
 
     Returns:
         Split
@@ -80,10 +101,7 @@ def poisson_split(labels, num_per_class, num_severity, seed, val_per_class=None)
     Raises:
         UserError: K is larger than the smallest class, or not enough is left over.
     """
-    smallest = int(np.bincount(labels).min())
-    if num_per_class > smallest:
-        raise UserError(f"-n {num_per_class}: the smallest class has {smallest} training images; "
-                        "give at most that many")
+    _require_images(labels, num_per_class)
     rng = np.random.RandomState(seed)
     bounds = np.cumsum(poisson_counts(num_per_class, num_severity))
     train = [[] for _ in bounds]
@@ -92,17 +110,77 @@ def poisson_split(labels, num_per_class, num_severity, seed, val_per_class=None)
         for indices, part in zip(train, np.split(chosen, bounds), strict=False):  # the last part is the rest
             indices.append(part)
     train = [np.concatenate(indices) for indices in train]
+    return Split(train, _draw_validation(labels, np.concatenate(train), rng, num_val))
+
+
+def clean_split(labels, num_severity, seed, num_per_class=None, num_val=None, val_share=None):
+    """Train on clean images, all but those for validation.
+
+    Args:
+        labels, num_severity, seed: as of `poisson_split`.
+        num_per_class (int or None): training images of a class, drawn at random; None takes all that are not for
+            validation.
+        num_val (int or None): validation images of a class; None takes, beside `num_per_class`, as many as
+            `poisson_split`, and else a share of each class.
+        val_share (float or None): that share, 0 to below 1, rounded; one image at least is left to train on. None
+            takes `VAL_SHARE`.
+
+    Returns:
+        Split: only severity 0 has training images, in rising order.
+
+    Raises:
+        UserError: a class has not so many images.
+    """
+    rng = np.random.RandomState(seed)
+    counts, everything = np.bincount(labels), np.ones(len(labels), bool)
+    if num_per_class is not None:
+        _require_images(labels, num_per_class)
+        train = _draw_by_class(labels, everything, np.full(len(counts), num_per_class), rng)
+        validation = _draw_validation(labels, train, rng, num_val)
+    else:
+        if num_val is None:
+            share = VAL_SHARE if val_share is None else val_share
+            numbers = np.minimum(np.rint(share * counts).astype(int), counts - 1)
+        elif num_val < counts.min():
+            numbers = np.full(len(counts), num_val)
+        else:
+            raise UserError(f"--num_val {num_val}: the smallest class has {counts.min()} training images, and some "
+                            "have to be left to train on; give a smaller number")
+        validation = _draw_by_class(labels, everything, numbers, rng)
+        train = np.setdiff1d(np.arange(len(labels)), validation)
+    return Split([train] + [np.arange(0)] * (num_severity - 1), validation)
+
+
+def _require_images(labels, num_per_class):
+    """Make sure that every class has so many images."""
+    smallest = int(np.bincount(labels).min())
+    if num_per_class > smallest:
+        raise UserError(f"-n {num_per_class}: the smallest class has {smallest} training images; "
+                        "give at most that many")
+
+
+def _draw_validation(labels, train, rng, num_val):
+    """Validation images from what the training images leave over, rising; `num_val` as of `poisson_split`."""
     left = np.ones(len(labels), bool)
-    left[np.concatenate(train)] = False
-    validation = np.flatnonzero(left)
-    if val_per_class is not None:
-        fewest = int(np.bincount(labels[validation], minlength=labels.max() + 1).min())
-        if val_per_class > fewest:
-            raise UserError(f"--val_per_class {val_per_class}: only {fewest} images of a class are left for that; "
-                            "give at most that many, or a smaller -n")
-        validation = np.sort(np.concatenate([rng.choice(validation[labels[validation] == label], val_per_class,
-                                                        replace=False) for label in range(labels.max() + 1)]))
-    return Split(train, validation)
+    left[train] = False
+    counts = np.bincount(labels[left], minlength=labels.max() + 1)
+    if num_val is None:
+        numbers = np.minimum(counts, MOST_VALIDATION)
+    elif num_val > counts.min():
+        raise UserError(f"--num_val {num_val}: only {counts.min()} images of a class are left for that; "
+                        "give at most that many, or a smaller -n")
+    else:
+        numbers = np.full(len(counts), num_val)
+    return _draw_by_class(labels, left, numbers, rng)
+
+
+def _draw_by_class(labels, allowed, numbers, rng):
+    """Of each class as many images as `numbers` (int (C,)) says, of those `allowed` (bool (N,)); rising indices."""
+    indices = np.flatnonzero(allowed)
+    indices = indices[np.argsort(labels[indices], kind="stable")]
+    classes = np.split(indices, np.cumsum(np.bincount(labels[indices], minlength=len(numbers)))[:-1])
+    return np.sort(np.concatenate([rng.choice(own, number, replace=False)
+                                   for own, number in zip(classes, numbers, strict=True)]))
 
 
 def write_split(path, split, labels):
@@ -149,26 +227,52 @@ def read_split(path, labels, num_severity):
     return Split([indices[severities == s] for s in range(num_severity)], indices[severities == -1])
 
 
-def choose_split(labels, num_severity, seed, num_per_class=None, path=None, val_per_class=None):
+def check_numbers(num_per_class=None, path=None, num_val=None, train_on="poisson", val_share=None):
+    """Make sure that numbers of images do not exclude each other; arguments as of `choose_split`.
+
+    Raises:
+        UserError: they do, or one has no effect.
+    """
+    numbers = {"-n": num_per_class, "--num_val": num_val, "--val_share": val_share}
+    for flag, number in numbers.items():
+        if path is not None and number is not None:
+            raise UserError(f"{flag} {number}: the table {path} says how many images there are; leave out {flag}, or "
+                            "--split")
+        if val_share is not None and flag != "--val_share" and number is not None:
+            raise UserError(f"--val_share {val_share}: {flag} {number} says how many images there are; leave out "
+                            "one of them")
+    if val_share is not None and train_on != "clean":
+        raise UserError(f"--val_share {val_share}: is of --train_on clean; with {train_on}, -n and --num_val say how "
+                        "many images there are")
+
+
+def choose_split(labels, num_severity, seed, num_per_class=None, path=None, num_val=None, train_on="poisson",
+                 val_share=None):
     """The split that a command line asks for: read from a table, or drawn.
 
     Args:
         labels (numpy.ndarray): int32 (N,), of the training set.
         num_severity (int): number of severities, the clean one included.
         seed (int): seed of the draw.
-        num_per_class (int or None): training images of a class; None takes `default_num_per_class`.
+        num_per_class (int or None): training images of a class; None takes `default_num_per_class`, or, of clean
+            images, all but those for validation.
         path (str or None): the table to read instead of drawing.
-        val_per_class (int or None): as of `poisson_split`.
+        num_val (int or None): as of `poisson_split` or `clean_split`.
+        train_on (str): a key of `TRAIN_ON`; a table has its own severities.
+        val_share (float or None): as of `clean_split`.
 
     Returns:
         Split
 
     Raises:
-        UserError: the table does not fit, or a class has too few images.
+        UserError: the table does not fit, a class has too few images, or a number has no effect.
     """
+    check_numbers(num_per_class, path, num_val, train_on, val_share)
     if path is not None:
         return read_split(path, labels, num_severity)
-    return poisson_split(labels, num_per_class or default_num_per_class(labels), num_severity, seed, val_per_class)
+    if train_on == "clean":
+        return clean_split(labels, num_severity, seed, num_per_class, num_val, val_share)
+    return poisson_split(labels, num_per_class or default_num_per_class(labels), num_severity, seed, num_val)
 
 
 def counts_table(split):

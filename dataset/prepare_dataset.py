@@ -1,4 +1,4 @@
-"""Sample the severities of a training set and write them down: python dataset/prepare_dataset.py -d cifar10
+"""Draw the severities of a training set and write them down: python dataset/prepare_dataset.py -d cifar10
 
 The result is a table of image index, label and severity that `main.py --split FILE` uses as it is.
 """
@@ -10,23 +10,28 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from corruptions import CORRUPTIONS  # noqa: E402
 from dataset import SOURCES, load_source, source_options  # noqa: E402
 from dataset.corrupted import WHERE, load_corrupted  # noqa: E402
-from dataset.data import split_of  # noqa: E402
-from dataset.poisson import counts_table, write_split  # noqa: E402
+from dataset.poisson import TRAIN_ON, check_numbers, counts_table, write_split  # noqa: E402
+from dataset.splits import split_of  # noqa: E402
 from utils.cli import Parser, add_data_arguments, one_line_errors, require_writable_folder  # noqa: E402
 
 
 def main(argv=None):
-    parser = Parser(prog="prepare_dataset.py", description="Draw a Poisson severity for every training image and write "
-                    "the result down; with -c also make the corrupted images.")
+    parser = Parser(prog="prepare_dataset.py", description="Draw a severity for every training image, from a Poisson "
+                    "law or 0 for all, and write the result down; with -c also make the corrupted images.")
     add_data_arguments(parser, sorted(SOURCES), list(CORRUPTIONS), WHERE)
     parser.set_defaults(corruption=None)
+    parser.add_argument("--train_on", choices=list(TRAIN_ON), default="poisson",
+                        help="; ".join(f"{name}: {summary}" for name, summary in TRAIN_ON.items()))
     parser.add_argument("-o", "--output", default="split.csv", help="table to write: index, label, severity")
     args = parser.parse_args(argv)
     with one_line_errors(parser.prog):
         require_writable_folder("--output", os.path.dirname(os.path.abspath(args.output)))
+        numbers = {"num_per_class": getattr(args, "num_per_class", None), "num_val": args.num_val,
+                   "train_on": args.train_on, "val_share": args.val_share}
+        check_numbers(**numbers)
         source = load_source(args.dataset, args.data_dir, **source_options(vars(args)))
-        split = split_of(source, args.num_severity, args.seed, getattr(args, "num_per_class", None), args.val_per_class)
-        if split.empty:
+        split = split_of(source, args.num_severity, args.seed, **numbers)
+        if split.empty and not split.is_clean:
             print(f"warning: no training image has severity {', '.join(map(str, split.empty))}; a larger -n gives some",
                   file=sys.stderr)
         if args.corruption:

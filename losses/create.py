@@ -7,7 +7,7 @@ from losses.step import create_train_step
 from utils.errors import UserError
 
 # Options that are about the loop around a step, or the data before it.
-NOT_OF_A_STEP = ("total_epoch", "batch_size", "schedule", "sampling", "group_every", *(
+NOT_OF_A_STEP = ("total_epoch", "batch_size", "schedule", "train_on", "draw", "crop", "sampling", "group_every", *(
     option for treatment in DATA.values() for option in treatment.defaults))
 
 
@@ -24,7 +24,8 @@ def create_step(network, method="sharpdro", num_groups=6, dataset="cifar10", see
         num_groups (int): number of distributions, the clean one included.
         dataset (str): the one whose published defaults are taken, 'cifar10' or 'cifar100'.
         seed (int): seed of a noise, 0 to 2^32 - 1.
-        group_sizes (list of int): training images of each distribution, which group_adjustment needs.
+        group_sizes (list of int): training images of each distribution, which group_adjustment needs; where one alone
+            has some, the weights over distributions lie on it from the start.
         options: lr, momentum, nesterov, weight_decay, num_sub_batches, recipe, objective, perturbation, and what these
             read, such as rho, sigma, step_size; named as the options of `main.py`, which explains them.
 

@@ -79,12 +79,14 @@ class Treatment:
         defaults (dict): the options that it reads, to their defaults; None is explained in the option's help.
         stage_one (bool): it asks another model, which is trained first.
         sets_groups (bool): it gives the samples other groups than the distributions.
+        repeats (bool): it draws some images more often than others.
     """
 
     summary: str
     defaults: dict = field(default_factory=dict)
     stage_one: bool = False
     sets_groups: bool = False
+    repeats: bool = False
 
 
 STAGE_ONE = {"stage_one": None, "stage_one_epochs": None}
@@ -92,11 +94,12 @@ STAGE_ONE = {"stage_one": None, "stage_one_epochs": None}
 DATA = {
     "plain": Treatment("images as they were drawn"),
     "error_set": Treatment("images that a first model (stage one) gets wrong are drawn --jtt_lambda times as often",
-                           {**STAGE_ONE, "jtt_lambda": 10}, stage_one=True),
+                           {**STAGE_ONE, "jtt_lambda": 10}, stage_one=True, repeats=True),
     "environments": Treatment("two environments, inferred with a first model (stage one), take the place of the "
                               "distributions", STAGE_ONE, stage_one=True, sets_groups=True),
-    "half_corrupted": Treatment("half of every batch, as it was drawn at its severities, is corrupted once more, with "
-                                "--aug_corruption at severities drawn as --aug_severity says",
+    "half_corrupted": Treatment("half of every batch is corrupted with --aug_corruption at severities drawn as "
+                                "--aug_severity says, which with --train_on poisson comes on top of the severities "
+                                "that images have",
                                 {"aug_corruption": None, "aug_severity": "uniform"}),
 }
 
@@ -105,12 +108,28 @@ SAMPLINGS = {
     "balanced": "every distribution is drawn with equal chance",
 }
 
-# Training settings of the two papers' experiments: option to its default.
+DRAWS = {
+    "replacement": "every batch is drawn anew from all training images",
+    "permutation": "an epoch passes over every training image once, in a random order, and leaves out the last "
+                   "incomplete batch",
+}
+
+# What `dataset.batches.TrainBatches` knows to crop.
+CROPS = {
+    "none": "images as they are",
+    "mirror": "at random after mirrored padding by 1/8",
+    "zeros": "at random after padding by 4 with zeros",
+    "resized": "a random part of the image, resized, for images in files",
+}
+
+# Training settings of the two papers' experiments: option to its default, as in `Part`.
 RECIPES = {
     "sharpdro": {"total_epoch": 200, "batch_size": 100, "lr": 0.1, "schedule": "step", "nesterov": False,
-                 "weight_decay": 5e-4, "num_sub_batches": 1},
+                 "weight_decay": 5e-4, "num_sub_batches": 1, "train_on": "poisson", "draw": "replacement",
+                 "crop": "none"},
     "damp": {"total_epoch": 300, "batch_size": 128, "lr": 0.1, "schedule": "linear", "nesterov": True,
-             "weight_decay": 5e-4, "num_sub_batches": 8},
+             "weight_decay": 5e-4, "num_sub_batches": 8, "train_on": "clean", "draw": "permutation",
+             "crop": {"cifar10": "zeros", "imagenet": "resized"}},
 }
 
 
@@ -181,6 +200,14 @@ def default_for(value, dataset):
     return value.get(dataset, value["cifar10"]) if isinstance(value, dict) else value
 
 
+def recipe_value(value):
+    """A default of a recipe as text: 'yes', 'zeros (imagenet: resized)'."""
+    if isinstance(value, dict):
+        others = ", ".join(f"{dataset}: {own}" for dataset, own in value.items() if dataset != "cifar10")
+        return f"{value['cifar10']} ({others})"
+    return ("no", "yes")[value] if isinstance(value, bool) else str(value)
+
+
 def methods_table():
     """The methods as a Markdown table, the one in the README."""
     lines = ["| `--method` | objective | perturbation | data | passes | defaults on CIFAR-10 / CIFAR-100 | `--recipe` "
@@ -201,6 +228,5 @@ def recipes_table():
     lines = ["| `--recipe` | " + " | ".join(f"`--{option}`" for option in options) + " |",
              "| --- " * (len(options) + 1) + "|"]
     for name, values in RECIPES.items():
-        cells = (("no", "yes")[value] if isinstance(value, bool) else value for value in values.values())
-        lines.append(f"| `{name}` | " + " | ".join(map(str, cells)) + " |")
+        lines.append(f"| `{name}` | " + " | ".join(map(recipe_value, values.values())) + " |")
     return "\n".join(lines) + "\n"

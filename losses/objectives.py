@@ -9,6 +9,7 @@ import math
 import mindspore as ms
 import mindspore.nn as nn
 import mindspore.ops as ops
+import numpy as np
 from mindspore import Parameter
 
 
@@ -97,7 +98,9 @@ class GroupWeights(nn.Cell):
         step_size (float): step of the adversary, >= 0.
         group_loss (str): loss of an absent distribution, 'batch' for 0 or 'last_seen'; or 'validation'.
         group_adjustment (float): C, >= 0.
-        group_sizes (list of int): n_s of each distribution; only read where C is above 0.
+        group_sizes (list of int or None): n_s of each distribution; None, if C is 0, where they are not known. The
+            weights begin equal, or, where one distribution alone has training images, all on that: averages that they
+            weigh are then the mean from the first batch on.
     """
 
     def __init__(self, num_groups, step_size, group_loss="batch", group_adjustment=0.0, group_sizes=None):
@@ -109,8 +112,10 @@ class GroupWeights(nn.Cell):
             adjustment = [group_adjustment / math.sqrt(size) if size else 0.0 for size in group_sizes]
             self.adjustment = Parameter(ms.Tensor(adjustment, ms.float32), name="group_adjustment", requires_grad=False)
         self.means = GroupMeans(num_groups)
-        uniform = ops.ones((num_groups,), ms.float32) / num_groups
-        self.adv_probs = Parameter(uniform, name="adv_probs", requires_grad=False)
+        start = ops.ones((num_groups,), ms.float32) / num_groups
+        if group_sizes is not None and np.count_nonzero(group_sizes) == 1:
+            start = ms.Tensor(np.asarray(group_sizes) > 0, ms.float32)
+        self.adv_probs = Parameter(start, name="adv_probs", requires_grad=False)
         if self.last_seen:
             self.last_losses = Parameter(ops.zeros((num_groups,), ms.float32), name="last_losses", requires_grad=False)
 

@@ -1,7 +1,18 @@
 """The options that choose a method and how it is trained; their help and their defaults come from the tables."""
 import argparse
 
-from losses.methods import DATA, METHODS, OBJECTIVES, PERTURBATIONS, RECIPES, SAMPLINGS
+from dataset.poisson import TRAIN_ON
+from losses.methods import (
+    CROPS,
+    DATA,
+    DRAWS,
+    METHODS,
+    OBJECTIVES,
+    PERTURBATIONS,
+    RECIPES,
+    SAMPLINGS,
+    recipe_value,
+)
 from losses.resolve import CHOICES, OPTIONS, resolve
 from utils import cli
 from utils.errors import UserError
@@ -9,10 +20,14 @@ from utils.probes import IMAGES, RHO
 from utils.schedule import SCHEDULES
 
 
+def _listing(table):
+    return "; ".join(f"{name}: {summary}" for name, summary in table.items())
+
+
 def add_method_arguments(parser):
     """The options that choose a method and its settings."""
     def listing(parts):
-        return "; ".join(f"{name}: {part.summary}" for name, part in parts.items())
+        return _listing({name: part.summary for name, part in parts.items()})
 
     def defaults(option):
         """The default of an option, with where it applies if there are several."""
@@ -38,7 +53,7 @@ def add_method_arguments(parser):
     parser.add_argument("--perturbation", choices=list(PERTURBATIONS), default=None, action=cli.OneOrMore,
                         help="where the gradient is taken, instead of the method's: " + listing(PERTURBATIONS))
     parser.add_argument("--sampling", choices=list(SAMPLINGS), default="uniform", action=cli.OneOrMore,
-                        help="; ".join(f"{name}: {summary}" for name, summary in SAMPLINGS.items()))
+                        help=_listing(SAMPLINGS))
     parser.add_argument("--rho", type=cli.non_negative_float, default=None, action=cli.OneOrMore,
                         help="length of an ascent" + defaults("rho"))
     parser.add_argument("--sigma", type=cli.non_negative_float, default=None, action=cli.OneOrMore,
@@ -84,7 +99,7 @@ def add_method_arguments(parser):
 def add_training_arguments(parser):
     """The options whose defaults the recipe gives."""
     def default(option):
-        values = {name: recipe[option] for name, recipe in RECIPES.items()}
+        values = {name: recipe_value(recipe[option]) for name, recipe in RECIPES.items()}
         if len(set(values.values())) == 1:
             return f" (default: {values['sharpdro']})"
         return f" (default: {', '.join(f'{value} of recipe {name}' for name, value in values.items())})"
@@ -111,6 +126,15 @@ def add_training_arguments(parser):
     parser.add_argument("--num_sub_batches", type=cli.positive_int, default=None, action=cli.OneOrMore, metavar="M",
                         help="parts of a batch, each with its own perturbation; 1 where there is none" +
                              default("num_sub_batches"))
+
+
+    parser.add_argument("--train_on", choices=list(TRAIN_ON), default=None, action=cli.OneOrMore,
+                        help=_listing(TRAIN_ON) + default("train_on"))
+    parser.add_argument("--draw", choices=list(DRAWS), default=None, action=cli.OneOrMore,
+                        help=_listing(DRAWS) + default("draw"))
+    parser.add_argument("--crop", choices=list(CROPS), default=None, action=cli.OneOrMore,
+                        help="training images are flipped, and cropped. " + _listing(CROPS) + default("crop"))
+    parser.add_argument("--augment_data", action="store_true", help="the release's name for --crop mirror")
 
 
 def add_run_arguments(parser):
@@ -151,9 +175,15 @@ def resolve_arguments(args, given):
         given (dict): the options that the command line names, to their values.
 
     Raises:
-        UserError: as `resolve`, or the sub-batches do not divide the batch.
+        UserError: as `resolve`, or the sub-batches do not divide the batch, or options exclude each other.
     """
-    settings = resolve(args.method, args.dataset, **{name: given[name] for name in given if name in OPTIONS})
+    chosen = {name: given[name] for name in given if name in OPTIONS}
+    if "augment_data" in given and chosen.setdefault("crop", "mirror") != "mirror":
+        raise UserError(f"--augment_data: means --crop mirror, and --crop is {chosen['crop']}; leave out one of them")
+    if args.split is not None and "train_on" in given:
+        raise UserError(f"--train_on {given['train_on']}: the table {args.split} says which images are trained on at "
+                        "which severity; leave out --train_on, or --split")
+    settings = resolve(args.method, args.dataset, **chosen)
     if settings.batch_size % settings.num_sub_batches:
         raise UserError(f"--num_sub_batches {settings.num_sub_batches}: does not divide -b {settings.batch_size}; "
                         "give a divisor of the batch size")
@@ -162,3 +192,31 @@ def resolve_arguments(args, given):
         raise UserError(f"--keep_epochs {late[0]}: the last epoch is {settings.total_epoch - 1}; give none above that")
     vars(args).update(settings.flat())
     return settings
+
+
+def check_data(args, data):
+    """Make sure that the options of a run go with its data, before it begins.
+
+    Args:
+        args (argparse.Namespace): as `resolve_arguments` leaves it.
+        data (dataset.data.Data): of the run.
+
+    Raises:
+        UserError: they do not.
+    """
+    split, images = data.split, len(data.split.indices)
+    if args.batch_size > images:
+        raise UserError(f"-b {args.batch_size}: the training set has only {images} images; give a smaller batch or a "
+                        "larger -n")
+    if args.save_best and len(split.validation) == 0:
+        raise UserError("--save_best: no image is left for validation; leave it out, or give a --split that has some")
+    alone = f"only severity {split.present[0]} has training images"
+    if len(split.present) == 1 and args.group_loss == "validation":
+        raise UserError(f"--group_loss validation: {alone}, so that there are no distributions to weigh; leave it out")
+    if len(split.present) == 1 and args.sampling == "balanced":
+        raise UserError(f"--sampling balanced: {alone}, and is all that is drawn; leave it out")
+    if split.is_clean and args.aug_severity == "rare":
+        raise UserError(f"--aug_severity rare: {alone}, so that none of the others is rarer; leave it out")
+    if args.crop == "resized" and not (data.source.in_files and split.is_clean):
+        raise UserError("--crop resized: is for clean training images that are read from files; use --crop zeros or "
+                        "mirror")

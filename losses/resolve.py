@@ -1,8 +1,11 @@
 """From what a user asks for to settings that leave nothing open."""
 from dataclasses import dataclass, fields
 
+from dataset.poisson import TRAIN_ON
 from losses.methods import (
+    CROPS,
     DATA,
+    DRAWS,
     METHOD_OPTIONS,
     METHODS,
     OBJECTIVES,
@@ -23,7 +26,8 @@ class Settings:
     Attributes:
         method, objective, perturbation, recipe (str): keys of the tables in `losses/methods.py`.
         total_epoch, batch_size, lr, schedule, momentum, nesterov, weight_decay, num_sub_batches: the training's.
-        sampling (str): a key of `SAMPLINGS`.
+        train_on (str): a key of `TRAIN_ON`; of no effect where a table says which images are trained on.
+        draw, crop, sampling (str): keys of `DRAWS`, `CROPS`, `SAMPLINGS`.
         options (dict): the options that the parts of the method read, to their values.
     """
 
@@ -39,6 +43,9 @@ class Settings:
     nesterov: bool
     weight_decay: float
     num_sub_batches: int
+    train_on: str
+    draw: str
+    crop: str
     sampling: str
     options: dict
 
@@ -86,8 +93,9 @@ class Settings:
 
 
 CHOICES = {"method": METHODS, "objective": OBJECTIVES, "perturbation": PERTURBATIONS, "recipe": RECIPES,
-           "sampling": SAMPLINGS, "schedule": SCHEDULES, "risk": ("mean", "worst_case"),
-           "group_loss": ("batch", "last_seen", "validation"), "aug_severity": ("uniform", "rare")}
+           "sampling": SAMPLINGS, "schedule": SCHEDULES, "train_on": TRAIN_ON, "draw": DRAWS, "crop": CROPS,
+           "risk": ("mean", "worst_case"), "group_loss": ("batch", "last_seen", "validation"),
+           "aug_severity": ("uniform", "rare")}
 VARIANTS = ("is_adaptive", "distribution_agnostic", "risk")
 OPTIONS = ("objective", "perturbation", "recipe", "momentum", "sampling", *VARIANTS, *RECIPES["sharpdro"],
            *METHOD_OPTIONS)
@@ -116,7 +124,8 @@ def resolve(method="sharpdro", dataset="cifar10", **given):
     objective, perturbation = _parts(given.get("objective", row.objective),
                                      given.get("perturbation", row.perturbation), given)
     recipe = given.get("recipe", row.recipe)
-    values = {**RECIPES[recipe], "momentum": 0.9, "sampling": "uniform"}
+    values = {option: default_for(value, dataset) for option, value in RECIPES[recipe].items()}
+    values.update(momentum=0.9, sampling="uniform")
     if perturbation == "none":
         values["num_sub_batches"] = 1
     values.update({option: value for option, value in given.items() if option in values})
@@ -124,6 +133,10 @@ def resolve(method="sharpdro", dataset="cifar10", **given):
         if "nesterov" in given:
             raise UserError("--nesterov: is a form of momentum, and --momentum is 0; leave one of them out")
         values["nesterov"] = False
+    if "crop" not in given and values["crop"] == "resized" and values["train_on"] != "clean":
+        values["crop"] = "none"  # corrupted images are cropped before they are corrupted
+    if "draw" not in given and (values["sampling"] == "balanced" or DATA[row.data].repeats):
+        values["draw"] = "replacement"
     options = {option: given.get(option, default_for(value, dataset))
                for option, value in default_options(method, objective, perturbation).items()}
     settings = Settings(method, objective, perturbation, recipe, options=options, **values)
@@ -171,6 +184,12 @@ def _check(settings, given):
         readers = ", ".join(name for name, part in OBJECTIVES.items() if part.reads_groups)
         raise UserError(f"--objective {settings.objective}: does not look at the environments that {settings.method} "
                         f"finds; use one of {readers}")
+    if settings.draw == "permutation" and settings.sampling == "balanced":
+        raise UserError("--draw permutation: passes over every image once, and --sampling balanced draws those of rare "
+                        "severities more often; leave out one of them")
+    if settings.draw == "permutation" and DATA[settings.data].repeats:
+        raise UserError(f"--draw permutation: passes over every image once, and {settings.method} draws some images "
+                        "more often; leave it out")
     if settings.objective == "sharpdro_agnostic" and settings.sampling == "balanced":
         raise UserError("--sampling balanced: uses the severities that distribution-agnostic training does without; "
                         "leave it out")

@@ -14,7 +14,7 @@ from dataset.pipeline import held_batches
 from losses.create import build_step
 from losses.evaluation import EvaluationStep, GradientNorm
 from losses.guide import create_guide
-from losses.methods import DATA
+from losses.methods import DATA, OBJECTIVES
 from losses.resolve import Settings, resolve
 from losses.stage_one import ENVIRONMENTS
 from losses.train import fit
@@ -39,7 +39,6 @@ class RunSettings:
         dataset, corruption (str): names, for the report; `corruption` is also what `corrupt_aug` takes by default.
         model (str): a key of `models.MODELS`.
         seed (int): of the initial weights, the batches and a noise.
-        augment_data (bool): crop training images at random.
         eval_batch_size, eval_every (int): images in a batch of an evaluation; epochs from one to the next.
         log_train, save_step, save_last, save_best, keep_epochs: as of `RunRecords`.
         log_sharpness (int or None): measure sharpness after every so many epochs.
@@ -54,7 +53,6 @@ class RunSettings:
     corruption: str = "gaussian_noise"
     model: str = "wideresnet"
     seed: int = 0
-    augment_data: bool = False
     eval_batch_size: int = 128
     eval_every: int = 1
     log_train: int = 100
@@ -146,6 +144,7 @@ def begin(folder, data, values, given, device):
     """
     if not os.path.exists(folder.file("config.json")):
         data.write_split(folder.file("split.csv"))
+        values = {**values, "train_on": "clean" if data.split.is_clean else "poisson"}  # a table has its own
         write_settings(folder.file("config.json"), values, Settings.of(values).title, given, device)
 
 
@@ -211,13 +210,15 @@ def train(settings, data, folder, cells, **treated):
                    f"{settings.model} with {weights:,} weights on {settings.dataset}, "
                    f"{settings.corruption.replace('_', ' ')}, {images:,} training images, device {device()}\n"
                    f"records go to {folder.path}")
-        if data.split.empty:
+        if len(data.split.present) == 1 and OBJECTIVES[method.objective].reads_groups and not environments:
+            folder.log(f"only severity {data.split.present[0]} has training images: {method.objective} has no "
+                       "distributions to tell apart, and its averages over them reduce to the mean over the batch")
+        if data.split.empty and not data.split.is_clean:
             folder.log(f"no training image has severity {', '.join(map(str, data.split.empty))}; a larger -n gives "
                        "some")
         steps = range(batches * records.start, batches * method.total_epoch)
         loader = data.train_batches(method.batch_size, steps, settings.seed, settings.num_workers,
-                                    crop="mirror" if settings.augment_data else None, sampling=method.sampling,
-                                    **treated)
+                                    crop=method.crop, sampling=method.sampling, draw=method.draw, **treated)
         results = fit(step, loader, batches, method.total_epoch,
                       lambda epoch: SCHEDULES[method.schedule](method.lr, epoch, method.total_epoch), records,
                       (evaluate_now, settings.eval_every), (measure_sharpness, settings.log_sharpness),

@@ -42,6 +42,14 @@ def test_options_go_to_the_methods_that_read_them():
         ("erm", {"method": "erm"}), ("sharpdro", {"method": "sharpdro", "distribution_agnostic": True})]
 
 
+def test_what_is_trained_on_can_differ_between_runs():
+    runs = planned("--method erm --train_on poisson clean --draw permutation", "cropped: --method sam --crop zeros")
+    assert [(one.name, *(one.given.get(option) for option in ("train_on", "draw", "crop"))) for one in runs] == [
+        ("erm train_on=poisson", "poisson", "permutation", None), ("erm train_on=clean", "clean", "permutation", None),
+        ("cropped train_on=poisson", "poisson", "permutation", "zeros"),
+        ("cropped train_on=clean", "clean", "permutation", "zeros")]
+
+
 def test_runs_of_one_data_set_and_corruption_follow_each_other():
     runs = planned("--method erm sam -c fog snow --seed 0 1", "balanced: --method sharpdro --sampling balanced")
     assert [(one.given["corruption"], one.name, one.given["seed"]) for one in runs] == [
@@ -185,8 +193,8 @@ def test_a_comparison_goes_on_with_the_runs_own_splits_and_with_other_free_optio
         real(settings, data, *more)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(losses.compare, "run", noted)
-        patch.setattr("dataset.data.choose_split", lambda labels, num_severity, seed, n, path, val:
-                      choose_split(labels, num_severity, seed + (path is None), n, path, val))  # as if drawn anew
+        patch.setattr("dataset.data.choose_split", lambda labels, num_severity, seed, n, path, *more:
+                      choose_split(labels, num_severity, seed + (path is None), n, path, *more))  # as if drawn anew
         ends_with(argv)
     assert splits and files(run, *RECORDS) == before
 

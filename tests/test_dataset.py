@@ -12,8 +12,9 @@ from dataset import SOURCES
 from dataset.batches import EvaluationBatches, TrainBatches, normalise
 from dataset.cifar import CIFAR, load_cifar
 from dataset.corrupted import corrupted_path, load_corrupted
+from dataset.data import load_data
 from dataset.pipeline import batches
-from dataset.poisson import poisson_counts, poisson_split, read_split, write_split
+from dataset.poisson import Split, choose_split, poisson_counts, poisson_split, read_split, write_split
 from dataset.prepare_dataset import main as prepare
 from tests.cifar_files import make_cifar, publish
 from utils.errors import UserError
@@ -57,7 +58,7 @@ def test_split_is_read_back(tmp_path):
 
 def test_validation_can_be_capped(tmp_path):
     labels = np.random.RandomState(3).randint(0, 4, 400)
-    whole, capped = poisson_split(labels, 60, 6, seed=5), poisson_split(labels, 60, 6, seed=5, val_per_class=7)
+    whole, capped = poisson_split(labels, 60, 6, seed=5), poisson_split(labels, 60, 6, seed=5, num_val=7)
     np.testing.assert_array_equal(capped.indices, whole.indices)
     assert set(capped.validation) < set(whole.validation)
     assert np.bincount(labels[capped.validation]).tolist() == [7] * 4
@@ -65,8 +66,69 @@ def test_validation_can_be_capped(tmp_path):
     again = read_split(str(tmp_path / "split.csv"), labels, 6)
     np.testing.assert_array_equal(again.validation, capped.validation)
     np.testing.assert_array_equal(again.indices, capped.indices)
-    with pytest.raises(UserError, match="--val_per_class 400: only .* images of a class are left for that"):
-        poisson_split(labels, 60, 6, seed=5, val_per_class=400)
+    with pytest.raises(UserError, match="--num_val 400: only .* images of a class are left for that"):
+        poisson_split(labels, 60, 6, seed=5, num_val=400)
+
+
+def test_validation_has_at_most_1000_images_of_a_class_unless_more_are_asked_for():
+    labels = np.random.RandomState(3).permutation(np.repeat([0, 1, 2], [1200, 1110, 1010])).astype(np.int32)
+    capped, more = poisson_split(labels, 30, 6, seed=5), poisson_split(labels, 30, 6, seed=5, num_val=7)
+    used = sum(poisson_counts(30, 6))  # the rest of 30 is left over, too
+    assert np.bincount(labels[capped.validation]).tolist() == [1000, 1000, 1010 - used]
+    np.testing.assert_array_equal(capped.indices, more.indices)
+    assert (np.diff(capped.validation) > 0).all() and not set(capped.indices) & set(capped.validation)
+    asked = poisson_split(labels[labels < 2], 30, 6, seed=5, num_val=1050)
+    assert np.bincount(labels[labels < 2][asked.validation]).tolist() == [1050, 1050]
+
+
+def test_clean_training_holds_out_the_same_share_of_every_class():
+    """For classes of any size: a tenth of each, rounded, but never all of it."""
+    labels = np.random.RandomState(3).permutation(np.repeat([0, 1, 2, 3], [200, 47, 30, 1])).astype(np.int32)
+    split = choose_split(labels, 4, 5, train_on="clean")
+    assert split.counts == [180 + 42 + 27 + 1, 0, 0, 0] and split.is_clean and split.present == [0]
+    assert np.bincount(labels[split.validation]).tolist() == [20, 5, 3]
+    assert np.bincount(labels[split.indices]).tolist() == [180, 42, 27, 1]
+    np.testing.assert_array_equal(np.sort(np.concatenate([split.indices, split.validation])), np.arange(278))
+    again, other = (choose_split(labels, 6, seed, train_on="clean") for seed in (5, 6))
+    np.testing.assert_array_equal(again.validation, split.validation)
+    assert (other.validation != split.validation).any()
+    assert not choose_split(labels[labels < 3], 6, 5, num_per_class=20).is_clean
+    assert np.bincount(labels[choose_split(labels, 6, 5, train_on="clean", val_share=0.99).indices]).min() == 1
+    assert len(choose_split(labels, 6, 5, train_on="clean", val_share=0.0).validation) == 0
+
+
+@pytest.mark.parametrize("numbers, train, validation", [
+    ({"num_per_class": 30}, [30, 30, 30], [1000, 90, 17]),
+    ({"num_val": 40}, [1160, 80, 7], [40, 40, 40]),
+    ({"num_per_class": 12, "num_val": 35}, [12, 12, 12], [35, 35, 35]),
+    ({"num_per_class": 47}, [47, 47, 47], [1000, 73]),
+])
+def test_numbers_of_clean_images(tmp_path, numbers, train, validation):
+    labels = np.random.RandomState(3).permutation(np.repeat([0, 1, 2], [1200, 120, 47])).astype(np.int32)
+    split = choose_split(labels, 3, 5, train_on="clean", **numbers)
+    assert np.bincount(labels[split.indices]).tolist() == train and split.is_clean
+    assert np.bincount(labels[split.validation]).tolist() == validation
+    assert not set(split.indices) & set(split.validation)
+    assert set(split.indices) != set(choose_split(labels, 3, 6, train_on="clean", **numbers).indices)
+    write_split(str(tmp_path / "split.csv"), split, labels)
+    again = read_split(str(tmp_path / "split.csv"), labels, 3)
+    for ours, theirs in zip([*again.train, again.validation], [*split.train, split.validation], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("numbers, culprit", [
+    ({"num_per_class": 48}, "-n 48: the smallest class has 47"), ({"num_val": 47}, "--num_val 47: the smallest class"),
+    ({"num_per_class": 40, "num_val": 8}, "--num_val 8: only 7 images of a class are left"),
+    ({"val_share": 0.2, "num_per_class": 5}, "--val_share 0.2: -n 5 says"),
+    ({"val_share": 0.2, "num_val": 5}, "--val_share 0.2: --num_val 5 says"),
+    ({"val_share": 0.2, "train_on": "poisson"}, "--val_share 0.2: is of --train_on clean"),
+    ({"val_share": 0.2, "path": "a.csv"}, "--val_share 0.2: the table a.csv"),
+    ({"num_val": 2, "path": "a.csv"}, "--num_val 2: the table a.csv"),
+])
+def test_numbers_that_cannot_be_had_are_refused(numbers, culprit):
+    labels = np.repeat([0, 1], [200, 47]).astype(np.int32)
+    with pytest.raises(UserError, match=culprit):
+        choose_split(labels, 6, 5, **{"train_on": "clean", **numbers})
 
 
 def test_photos_have_no_pixel_in_train_and_test():
@@ -214,12 +276,13 @@ def test_damaged_corrupted_array_is_named(tmp_path, damage):
     assert os.path.dirname(path) in str(error.value) and "\n" not in str(error.value)
 
 
-def example_batches(crop=None, size=8):
+def example_batches(crop="none", size=8, **how):
     rng = np.random.RandomState(0)
     images = [rng.randint(0, 256, (60, size, size, 3)).astype(np.uint8) for _ in range(6)]
     labels = rng.randint(0, 3, 60).astype(np.int32)
     split = poisson_split(labels, 15, 6, seed=0)
-    return images, labels, split, TrainBatches(images, labels, split, (0.5,) * 3, (0.25,) * 3, 16, range(50), 3, crop)
+    return images, labels, split, TrainBatches(images, labels, split, (0.5,) * 3, (0.25,) * 3, 16, range(50), 3, crop,
+                                              **how)
 
 
 def test_training_batches_hold_images_at_their_severity():
@@ -301,18 +364,85 @@ def test_half_of_a_batch_is_corrupted_at_random_severities(chances):
     assert np.corrcoef(*changed[np.abs(changed).reshape(16, -1).max(1) > 0][:2].reshape(2, -1))[0, 1] < 0.3
 
 
-@pytest.mark.parametrize("crop", [None, "mirror", "zeros"])
-def test_batches_do_not_depend_on_workers_or_on_where_the_stream_starts(crop, monkeypatch):
+@pytest.mark.parametrize("crop, draw", [("none", "replacement"), ("mirror", "replacement"), ("zeros", "replacement"),
+                                        ("zeros", "permutation")])
+def test_batches_do_not_depend_on_workers_or_on_where_the_stream_starts(crop, draw, monkeypatch):
     monkeypatch.setattr(dataset.pipeline.os, "cpu_count", lambda: 2)
-    *parts, source = example_batches(crop)
+    *parts, source = example_batches(crop, draw=draw)
     one = [[t.asnumpy() for t in batch] for batch in batches(source, 1)]
     two = [[t.asnumpy() for t in batch] for batch in batches(source, 2)]
-    later = TrainBatches(*parts, (0.5,) * 3, (0.25,) * 3, 16, range(30, 50), 3, crop)
+    later = TrainBatches(*parts, (0.5,) * 3, (0.25,) * 3, 16, range(30, 50), 3, crop, draw=draw)
     for a, b in zip(one, two, strict=True):
         for x, y in zip(a, b, strict=True):
             np.testing.assert_array_equal(x, y)
-    np.testing.assert_array_equal(one[30][0], later[0][0])
+    for k in (19, 0):
+        for x, y in zip(one[30 + k], later[k], strict=True):
+            np.testing.assert_array_equal(x, y)
     assert not np.array_equal(one[0][0], one[1][0])
+
+
+def test_half_of_a_clean_batch_is_corrupted():
+    """At every severity of the data, though no training image has one (DAMP paper, Algorithm 2)."""
+    rng = np.random.RandomState(0)
+    clean = rng.randint(0, 256, (20, 16, 16, 3)).astype(np.uint8)
+    split = Split([np.arange(20)] + [np.arange(0)] * 5, np.arange(0))
+    plain, source = (TrainBatches([clean] * 6, np.arange(20, dtype=np.int32), split, (0,) * 3, (1 / 255,) * 3, 10,
+                                  range(20), 3, draw="permutation", corruption=name) for name in (None, "brightness"))
+    found = []
+    for k in range(20):
+        images, labels, _, severities = source[k]
+        changed = np.abs(images - plain[k][0]).reshape(10, -1).max(1) > 0
+        assert changed.sum() == 5 and not severities.any()
+        for image, label in zip(images[changed], labels[changed], strict=True):
+            fits = [s for s in range(1, 6) for made in [corrupt(clean[label:label + 1], "brightness", s)[0]]
+                    if any(np.array_equal(image.round(), one.transpose(2, 0, 1)) for one in (made, made[:, ::-1]))]
+            found += fits
+            assert len(fits) == 1
+    assert set(found) == {1, 2, 3, 4, 5}
+
+
+def test_what_is_drawn_with_replacement_stays_what_it_was():
+    """So that runs that began with earlier versions go on alike: image, flip and corner from one generator a batch."""
+    images, labels, split, source = example_batches("zeros")
+    for k in (0, 7, 49):
+        rng = np.random.default_rng((3, k))
+        picks = rng.integers(len(split.indices), size=16)
+        indices, severities = split.indices[picks], split.severities[picks]
+        chosen = np.stack([images[s][i] for s, i in zip(severities, indices, strict=True)])
+        flipped = rng.random(16) < 0.5
+        chosen[flipped] = chosen[flipped, :, ::-1]
+        padded = np.pad(chosen, ((0, 0), (4, 4), (4, 4), (0, 0)))
+        tops, lefts = rng.integers(9, size=16), rng.integers(9, size=16)
+        chosen = np.stack([image[y:y + 8, x:x + 8] for image, y, x in zip(padded, tops, lefts, strict=True)])
+        batch = source[k]
+        np.testing.assert_array_equal(batch[0], normalise(chosen, (0.5,) * 3, (0.25,) * 3))
+        np.testing.assert_array_equal(batch[1], labels[indices])
+        np.testing.assert_array_equal(batch[3], severities)
+
+
+def test_a_permutation_passes_over_every_image_once_an_epoch():
+    """37 images in batches of 8: four batches an epoch, and five images left out, others each time."""
+    marked = [np.broadcast_to(np.arange(60, dtype=np.uint8).reshape(-1, 1, 1, 1) + 100 * (s > 0), (60, 8, 8, 3))
+              for s in range(2)]
+    rng = np.random.default_rng(0)
+    split = Split([rng.permutation(60)[:30], np.arange(7)], np.arange(0))
+    labels = np.arange(60, dtype=np.int32)
+    source = TrainBatches(marked, labels, split, (0,) * 3, (1 / 255,) * 3, 8, range(12), 3, draw="permutation")
+    known = set(zip(split.severities.tolist(), split.indices.tolist(), strict=True))
+    epochs, left_out = [], []
+    for epoch in range(3):
+        batches = [source[4 * epoch + k] for k in range(4)]
+        drawn = [(int(s), int(label)) for _, labels, _, severities in batches
+                 for s, label in zip(severities, labels, strict=True)]
+        shown = np.concatenate([batch[0][:, 0, 0, 0] for batch in batches]).round().astype(int)
+        assert shown.tolist() == [label + 100 * s for s, label in drawn]
+        assert len(drawn) == len(set(drawn)) == 32 and set(drawn) <= known
+        epochs.append(drawn)
+        left_out.append(known - set(drawn))
+    assert epochs[0] != epochs[1] != epochs[2] and left_out[0] != left_out[1]
+    assert np.mean([s for s, _ in epochs[0][:16]]) < 0.6  # mixed, not severity after severity
+    other = TrainBatches(marked, labels, split, (0,) * 3, (1 / 255,) * 3, 8, range(12), 4, draw="permutation")
+    assert (other[0][1] != source[0][1]).any()
 
 
 def test_evaluation_batches_cover_every_image_once():
@@ -333,3 +463,19 @@ def test_prepare_dataset_prints_the_counts_and_writes_the_split(tmp_path, capsys
     assert "severity 4, 5" in captured.err
     labels = SOURCES["photos"](None).labels["train"]
     assert read_split(str(tmp_path / "split.csv"), labels, 6).counts == [180, 180, 90, 30, 0, 0]
+
+
+def test_prepare_dataset_draws_what_a_run_draws(cifar_dir, tmp_path, capsys):
+    path = str(tmp_path / "split.csv")
+    prepare(["--data_dir", cifar_dir, "-o", path, "--train_on", "clean", "--val_share", "0.25", "--seed", "3"])
+    assert capsys.readouterr().err == ""
+    data = load_data("cifar10", cifar_dir, "contrast", 6, 3, train_on="clean", val_share=0.25)
+    table = load_data("cifar10", cifar_dir, "contrast", 6, 3, split=path)
+    assert data.split.counts == [150, 0, 0, 0, 0, 0] and len(data.split.validation) == 50
+    for ours, theirs in zip([*data.split.train, data.split.validation], [*table.split.train, table.split.validation],
+                            strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    with pytest.raises(SystemExit) as stop:
+        prepare(["--data_dir", cifar_dir, "-o", path, "--train_on", "clean", "--val_share", "0.25", "-n", "3"])
+    [line] = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 2 and "--val_share 0.25: -n 3 says how many images there are" in line

@@ -22,7 +22,9 @@ from losses.resolve import resolve
 from losses.treatment import treatment
 from models import create_model
 from tests.cifar_files import make_cifar
+from utils.errors import UserError
 from utils.records.logs import RunFolder
+from utils.records.settings import resumed_settings
 from utils.schedule import SCHEDULES
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -117,6 +119,8 @@ def test_erm_reuses_a_split_and_a_second_run_gets_its_own_folder(run, cifar_dir,
     for name in (first, second):
         assert read_csv(tmp_path / name / "split.csv") == read_csv(os.path.join(run[1], "split.csv"))
         assert (tmp_path / name / "results.json").exists()
+        with open(tmp_path / name / "config.json") as file:
+            assert json.load(file)["crop"] == "mirror"
     assert read_csv(tmp_path / first / "train.csv")[0]["adv_prob_0"] == ""
 
 
@@ -172,6 +176,78 @@ def test_a_resumed_run_equals_one_that_was_not_stopped(cifar_dir, tmp_path, monk
     assert int(row["processed_distribution_counts_2"]) > 5  # 20 of 120 images, but a third of a balanced batch
     stored = ms.load_checkpoint(os.path.join(cut, "last_model.ckpt"))
     assert any(name.endswith("last_losses") for name in stored) and not any("saved" in name for name in stored)
+
+
+def test_training_on_clean_images_as_the_damp_paper_is_resumed(cifar_dir, tmp_path, monkeypatch, capsys):
+    """Nine tenths of 200 images in batches of 40: four an epoch, which no image has part in twice."""
+    options = ["--method", "corrupt_aug", "--save_last", "--log_train", "1"]
+    main.main(arguments(cifar_dir, tmp_path / "whole", *options))
+    captured = capsys.readouterr()
+    assert "no training image has" not in captured.out and "reduce to the mean" not in captured.out
+    with monkeypatch.context() as patch:
+        stop_at(patch, "corrupt_aug", 1)
+        with pytest.raises(SystemExit):
+            main.main(arguments(cifar_dir, tmp_path / "cut", *options))
+    whole, cut = only_run(tmp_path / "whole"), only_run(tmp_path / "cut")
+    main.main(["--resume", cut, "--num_workers", "2", "--method", "corrupt_aug"])
+    assert checkpoint_bytes(cut) == checkpoint_bytes(whole) and files(cut, *RECORDS) == files(whole, *RECORDS)
+    with open(os.path.join(whole, "results.json")) as file:
+        results = json.load(file)
+    assert results["train_images"] == [180, 0, 0, 0, 0, 0]
+    assert results["val"]["images"] == [20] * 6 and results["test"]["images"] == [50] * 6
+    with open(os.path.join(whole, "config.json")) as file:
+        config = json.load(file)
+    assert (config["train_on"], config["draw"], config["crop"]) == ("clean", "permutation", "zeros")
+    rows = read_csv(os.path.join(whole, "train.csv"))
+    assert [row["processed_distribution_counts_0"] for row in rows] == ["40"] * 8
+
+
+def test_a_group_objective_on_clean_images_says_that_it_is_the_mean(run, cifar_dir, tmp_path, capsys):
+    """Here as a table has them, which the settings then tell."""
+    labels = SOURCES["cifar10"](cifar_dir).labels["train"]
+    write_split(str(tmp_path / "clean.csv"), Split([np.arange(120)] + [np.arange(0)] * 5, np.arange(150, 200)), labels)
+    main.main(arguments(cifar_dir, tmp_path / "logs", "--split", str(tmp_path / "clean.csv"), "--total_epoch", "1",
+                        "--log_train", "1"))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if "reduce to the mean" in line] == [
+        "only severity 0 has training images: sharpdro has no distributions to tell apart, and its averages over them "
+        "reduce to the mean over the batch"]
+    assert "reduce to the mean" not in run[0].stdout and not [line for line in lines if "no training image" in line]
+    folder = only_run(tmp_path / "logs")
+    for row in read_csv(os.path.join(folder, "train.csv")):
+        assert [row[f"adv_prob_{s}"] for s in range(6)] == ["1.0"] + ["0.0"] * 5
+    with open(os.path.join(folder, "config.json")) as file:
+        assert json.load(file)["train_on"] == "clean"
+
+
+def make_old(folder, **settings):
+    """Take from a run's settings what there was not before, and leave its first epoch alone."""
+    with open(os.path.join(folder, "config.json")) as file:
+        config = json.load(file)
+    for option in ("train_on", "draw", "crop", "num_val", "val_share"):
+        del config[option]
+    with open(os.path.join(folder, "config.json"), "w") as file:
+        json.dump({**config, "val_per_class": None, **settings}, file)
+
+
+def test_a_run_from_before_there_was_a_choice_of_images_goes_on_as_it_began(run, tmp_path):
+    folder = shutil.copytree(run[1], tmp_path / "run")
+    make_old(folder)
+    for name in ("results.json", "last_model.ckpt", "best_model.ckpt"):  # epoch 0 has left 0_model.ckpt
+        os.remove(folder / name)
+    main.main(["--resume", str(folder)])
+    assert checkpoint_bytes(folder) == checkpoint_bytes(run[1]) and files(folder, *RECORDS) == files(run[1], *RECORDS)
+
+
+@pytest.mark.parametrize("augmented, crop", [(False, "none"), (True, "mirror")])
+def test_options_that_came_later_are_what_runs_did_before(run, tmp_path, augmented, crop):
+    folder = str(shutil.copytree(run[1], tmp_path / "run"))
+    make_old(folder, augment_data=augmented, num_per_class=12)
+    others = {"train_on": "clean", "draw": "permutation", "crop": "zeros", "val_share": 0.3, "num_val": 3}
+    settings = resumed_settings(folder, others, {"crop": crop})
+    assert [settings[option] for option in others] == ["poisson", "replacement", crop, None, None]
+    with pytest.raises(UserError, match=f"--crop: the run in .* has {crop}"):
+        resumed_settings(folder, others, {"crop": "zeros"})
 
 
 def test_a_run_that_validation_images_guide_is_resumed(cifar_dir, tmp_path, monkeypatch):
@@ -457,6 +533,19 @@ def test_corrupt_aug_changes_the_training_images(cifar_dir, tmp_path):
     (["-n", "1"], "-b 40"),
     (["--split", "SPLIT", "--save_best"], "--save_best: no image is left for validation"),
     (["-n", "10", "--split", "split.csv"], "-n 10: the table split.csv"),
+    (["--num_val", "10", "--split", "split.csv"], "--num_val 10: the table split.csv"),
+    (["--train_on", "clean", "--split", "split.csv"], "--train_on clean: the table split.csv"),
+    (["-n", "18", "--num_val", "6"], "--num_val 6: only"),
+    (["--val_share", "0.2"], "--val_share 0.2: is of --train_on clean; with poisson"),
+    (["--train_on", "clean", "--val_share", "0.2", "-n", "5"], "--val_share 0.2: -n 5"),
+    (["--train_on", "clean", "--val_share", "1"], "--val_share"),
+    (["--train_on", "clean", "--val_share", "0", "--save_best"], "--save_best: no image is left for validation"),
+    (["--train_on", "clean", "--group_loss", "validation"], "--group_loss validation: only severity 0"),
+    (["--train_on", "clean", "--sampling", "balanced"], "--sampling balanced: only severity 0"),
+    (["--method", "corrupt_aug", "--aug_severity", "rare"], "--aug_severity rare: only severity 0"),
+    (["--augment_data", "--crop", "zeros"], "--augment_data: means --crop mirror, and --crop is zeros"),
+    (["--crop", "resized"], "--crop resized: is for clean training images that are read from files"),
+    (["--draw", "permutation", "--sampling", "balanced"], "--draw permutation"),
     (["--method", "erm", "--rho", "0.1"], "--rho: erm does not use it, of the methods only sam, asam, sharpdro"),
     (["--distribution_agnostic", "--sampling", "balanced"], "--sampling balanced"),
     (["--method", "damp", "--momentum", "0", "--nesterov", "-b", "40"], "--nesterov"),

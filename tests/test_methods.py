@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
 
+from dataset import batches
 from dataset.data import Data
 from dataset.poisson import Split
 from dataset.source import Source
@@ -16,6 +17,7 @@ from losses import create_step
 from losses.evaluation import EvaluationStep
 from losses.guide import Move, create_guide
 from losses.methods import (
+    CROPS,
     DATA,
     METHOD_OPTIONS,
     METHODS,
@@ -381,6 +383,18 @@ def test_sharpdro_with_one_distribution_follows_both_gradients():
                 {name: erm[name] + sam[name] - 2 * start[name] for name in start}, exact=False)
 
 
+@pytest.mark.parametrize("group_loss", ["batch", "last_seen"])
+def test_a_distribution_that_alone_has_training_images_has_all_the_weight(group_loss):
+    """From the first batch on, so that group_dro is erm; where it is not known, q begins equal for all."""
+    options = {"batches": one_distribution, "group_loss": group_loss, "group_adjustment": 0.5}
+    after, step = train("group_dro", group_sizes=[12, 0, 0], **options)
+    assert step.objective.group_weights.adv_probs.asnumpy().tolist() == [1, 0, 0]
+    erm = train("erm", batches=one_distribution)[0]
+    assert_same(after, erm, exact=False)
+    several, step = train("group_dro", group_sizes=[12, 4, 0], **options)
+    assert step.objective.group_weights.adv_probs.asnumpy()[1] > 0.3 and difference(several, erm) > 1e-3
+
+
 def test_sharpdro_without_ascent_is_erm_plus_group_dro():
     """With rho = 0 the step follows grad L + grad sum_s q_s L_s."""
     start = {name: p.asnumpy() for name, p in crosscheck.Perceptron(perceptron_params()).parameters_dict().items()}
@@ -463,6 +477,19 @@ def test_defaults_depend_on_the_recipe():
     assert resolve("damp", nesterov=False, batch_size=64).nesterov is False
 
 
+def test_recipes_say_what_is_trained_on_and_how_it_is_drawn():
+    def chosen(*names, **options):
+        settings = resolve(*names, **options)
+        return settings.train_on, settings.draw, settings.crop
+    assert chosen("sharpdro") == chosen("damp", recipe="sharpdro") == ("poisson", "replacement", "none")
+    assert chosen("damp") == chosen("eiil", "photos", recipe="damp") == ("clean", "permutation", "zeros")
+    assert chosen("damp", "imagenet") == ("clean", "permutation", "resized")
+    assert chosen("erm", draw="permutation", crop="mirror") == ("poisson", "permutation", "mirror")
+    # What draws some images more often has no permutation, unless it is asked for, which is refused.
+    assert chosen("damp", sampling="balanced") == chosen("jtt", recipe="damp") == ("clean", "replacement", "zeros")
+    assert set(CROPS) == {"none", "resized", *batches.CROPS}
+
+
 def test_settings_survive_a_file():
     for method, row in METHODS.items():
         settings = resolve(method)
@@ -487,6 +514,10 @@ def test_settings_survive_a_file():
     ({"method": "sharpdro", "perturbation": "none", "rho": 0.1}, "--rho"),
     ({"method": "sgd"}, "--method sgd: unknown; there are erm"),
     ({"group_loss": "median"}, "--group_loss median: unknown"),
+    ({"train_on": "noise"}, "--train_on noise: unknown; there are poisson, clean"),
+    ({"crop": "big"}, "--crop big: unknown; there are none, mirror, zeros, resized"),
+    ({"draw": "permutation", "sampling": "balanced"}, "--draw permutation: .* --sampling balanced"),
+    ({"method": "jtt", "draw": "permutation"}, "--draw permutation: .* jtt draws some images more often"),
     ({"group_every": 5}, "--group_every: is about --group_loss validation"),
     ({"group_loss": "last_seen", "group_every": 5}, "--group_every: is about --group_loss validation"),
     ({"method": "eiil", "objective": "group_dro", "group_loss": "validation"}, "not the environments of eiil"),
@@ -504,7 +535,7 @@ def test_options_that_exclude_each_other_or_do_nothing(options, culprit):
 
 
 def test_a_step_has_no_use_for_the_options_of_a_run():
-    for option in ("batch_size", "schedule", "jtt_lambda", "stage_one_epochs"):
+    for option in ("batch_size", "schedule", "jtt_lambda", "stage_one_epochs", "train_on", "draw", "crop"):
         with pytest.raises(UserError, match=f"{option}: is of a run"):
             create_step(crosscheck.Perceptron(perceptron_params()), "jtt", **{option: 3})
 

@@ -148,9 +148,13 @@ def add_data_arguments(parser, datasets, corruptions, places, corruption_sets=No
                             f"; {word} stands for {len(some)} of them" for word, some in sets.items()))
     parser.add_argument("-n", "--num_per_class", type=positive_int, default=argparse.SUPPRESS,
                         help="training images of each class, all severities together (default: 4/5 of the smallest "
-                             "class, which is 4000 for CIFAR-10 and 400 for CIFAR-100)")
-    parser.add_argument("--val_per_class", type=positive_int, default=None, metavar="N",
-                        help="validation images of each class (default: all that -n leaves over)")
+                             "class, which is 4000 for CIFAR-10 and 400 for CIFAR-100; with --train_on clean all that "
+                             "are not for validation)")
+    parser.add_argument("--num_val", type=positive_int, default=None, metavar="N",
+                        help="validation images of each class (default: what is left over, at most 1000 of a class; "
+                             "with --train_on clean and no -n see --val_share)")
+    parser.add_argument("--val_share", type=fraction, default=None, metavar="SHARE",
+                        help="--train_on clean: share of every class that is for validation (default: 0.1)")
     parser.add_argument("--num_severity", type=num_severity, default=6,
                         help="number of distributions, the clean one included: 6 means severities 0 to 5")
     parser.add_argument("--data_dir", type=os.path.abspath, default="./data",

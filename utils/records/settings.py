@@ -8,6 +8,9 @@ from utils.files import read_json, write_json
 # What may differ when a run is resumed, because results do not depend on it.
 FREE_OPTIONS = ("resume", "data_dir", "corrupted", "num_workers", "show_progress", "device_target")
 
+# Options of which a run that began before there were any has nothing in its settings, and what it did.
+EARLIER = {"train_on": "poisson", "draw": "replacement", "crop": "none"}
+
 
 def write_settings(path, settings, title, given, device):
     """Write down the settings of a run (dict), the `title` (str) of its method, what its command line had `given`
@@ -33,6 +36,8 @@ def resumed_settings(folder, defaults, given):
     config = read_json(os.path.join(folder, "config.json"))
     if config is None:
         raise UserError(f"--resume {folder}: no run with a config.json is there; name a run's folder, LOG_DIR/NAME")
+    earlier = {**EARLIER, "crop": "mirror"} if config.get("augment_data") else EARLIER
+    config = {**earlier, **config}
     first_given = config.pop("given", {})  # some are rewritten before they are used
     for option, value in given.items():
         if option in FREE_OPTIONS:
@@ -43,4 +48,4 @@ def resumed_settings(folder, defaults, given):
     config["split"] = os.path.join(folder, "split.csv")
     settings = {**defaults, **config}
     settings.pop("num_per_class", None)  # the split has both
-    return {**settings, "val_per_class": None}
+    return {**settings, "num_val": None, "val_share": None}

@@ -6,14 +6,13 @@ import os
 import sys
 
 from utils.device import TARGETS, set_up_device
-from corruptions import COMMON, CORRUPTIONS, SETS
+from corruptions import CORRUPTIONS, SETS
 from dataset import SOURCES, source_options
 from dataset.corrupted import WHERE
 from dataset.data import IMAGE_OPTIONS, load_data, load_images
 from dataset.poisson import counts_table
 from losses.compare import add_comparison_arguments, compare
-from losses.evaluate_run import OPTIONS as EVALUATION_OPTIONS
-from losses.evaluate_run import add_evaluation_arguments, evaluate_runs
+from losses.evaluate_run import EVALUATION_OPTIONS, add_evaluation_arguments, evaluate_runs
 from losses.grid import parse_variants, plan
 from losses.options import (
     add_method_arguments,
@@ -121,17 +120,19 @@ def evaluate(args, given):
     command line names."""
     cli.require_effect("--evaluate", given, EVALUATION_OPTIONS, several=("corruption",))
     set_up_device(args.device_target)
-    done = evaluate_runs(args.evaluate, corruptions=given.get("corruption", COMMON), baseline=args.baseline,
+    if not evaluate_runs(args.evaluate, corruptions=given.get("corruption"), baseline=args.baseline,
                          model=given.get("model"), dataset=given.get("dataset"), data_dir=given.get("data_dir"),
                          eval_batch_size=given.get("eval_batch_size"), num_workers=args.num_workers,
-                         show_progress=args.show_progress, corrupted=args.corrupted, **source_options(given))
-    if not done:
+                         show_progress=args.show_progress, corrupted=args.corrupted,
+                         test_corrupted=args.test_corrupted, **source_options(given)):
         sys.exit(1)
 
 
 def main(argv=None):
     args, given = cli.parse(create_parser(), argv)
     with cli.one_line_errors("main.py"):
+        if args.evaluate is None or args.test_corrupted is None:  # only there other names may be
+            cli.require_known("--corruption", args.corruption, CORRUPTIONS, SETS)
         if args.evaluate is not None:
             evaluate(args, given)
         elif args.baseline is not None:

@@ -98,7 +98,8 @@ def generate(data_dir, source, part, name, workers, show_progress):
                  f"{source.name} {part} {name}")
 
 
-def load_corrupted(data_dir, source, name, num_severity, workers=1, show_progress=False, where="auto"):
+def load_corrupted(data_dir, source, name, num_severity, workers=1, show_progress=False, where="auto",
+                   parts=("train", "test")):
     """A data set's images at every severity.
 
     Args:
@@ -109,9 +110,10 @@ def load_corrupted(data_dir, source, name, num_severity, workers=1, show_progres
         workers (int): processes for the generator.
         show_progress (bool): show its progress bar even if the output is no terminal.
         where (str): a key of `WHERE`; 'auto' is 'disk' for arrays, and for files whatever is there.
+        parts (tuple of str): which are needed.
 
     Returns:
-        dict: for 'train' and 'test' a list over severities 0, 1, ... of uint8 (N, H, W, 3), memory-mapped or made when
+        dict: for each of the parts a list over severities 0, 1, ... of uint8 (N, H, W, 3), memory-mapped or made when
         they are read, or of files.
 
     Raises:
@@ -120,7 +122,7 @@ def load_corrupted(data_dir, source, name, num_severity, workers=1, show_progres
     if where == "auto" and not source.in_files:
         where = "disk"
     images = {}
-    for part in ("train", "test"):
+    for part in parts:
         if where == "disk" and not is_stored(data_dir, source, part, name):
             generate(data_dir, source, part, name, workers, show_progress)
         images[part] = [source.images[part],

@@ -8,10 +8,11 @@ from dataset.batches import EvaluationBatches, TrainBatches
 from dataset.corrupted import load_corrupted
 from dataset.pipeline import batches, release_pages
 from dataset.poisson import Split, check_numbers, write_split
+from dataset.published import find_published
 from dataset.source import Source
 from dataset.splits import split_of
 
-IMAGE_OPTIONS = ("corrupted", *SOURCE_OPTIONS)  # of `load_images`, as `utils.cli.add_data_arguments` names them
+IMAGE_OPTIONS = ("corrupted", "test_corrupted", *SOURCE_OPTIONS)  # of `load_images`, named as on the command line
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Data:
 
 
 def load_images(dataset, data_dir, corruption, num_severity, workers=1, show_progress=False, corrupted="auto",
-                **options):
+                test_corrupted=None, **options):
     """Load a data set and its corrupted versions.
 
     Args:
@@ -77,6 +78,7 @@ def load_images(dataset, data_dir, corruption, num_severity, workers=1, show_pro
         workers (int): processes for the generator.
         show_progress (bool): show its progress bar even if the output is no terminal.
         corrupted (str): where corrupted images come from, a key of `dataset.corrupted.WHERE`.
+        test_corrupted (str or None): folder of published corrupted test images, which are taken in place of such.
         options: of `dataset.SOURCE_OPTIONS`.
 
     Returns:
@@ -86,7 +88,13 @@ def load_images(dataset, data_dir, corruption, num_severity, workers=1, show_pro
         UserError: something is missing or damaged.
     """
     source = load_source(dataset, data_dir, **options)
-    return source, load_corrupted(data_dir, source, corruption, num_severity, workers, show_progress, corrupted)
+    if test_corrupted is None:
+        return source, load_corrupted(data_dir, source, corruption, num_severity, workers, show_progress, corrupted)
+    published = find_published(test_corrupted, source)
+    test = published.images(corruption, range(1, num_severity))
+    print(published, flush=True)
+    images = load_corrupted(data_dir, source, corruption, num_severity, workers, show_progress, corrupted, ("train",))
+    return source, {**images, "test": [source.images["test"], *test]}
 
 
 def load_data(dataset, data_dir, corruption, num_severity, seed, num_per_class=None, num_val=None, split=None,

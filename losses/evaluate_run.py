@@ -3,7 +3,8 @@ run, whose settings say which network and data they were.
 """
 import os
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from tqdm import tqdm
@@ -12,6 +13,7 @@ from corruptions import COMMON, CORRUPTIONS, SETS
 from dataset import SOURCE_OPTIONS, SOURCES, load_source, source_options
 from dataset.corrupted import corrupted_images
 from dataset.pipeline import array_by_array
+from dataset.published import Published, find_published, sha256_of
 from dataset.source import Source
 from models import MODELS, create_model
 from utils.cli import require_writable_folder
@@ -21,11 +23,13 @@ from utils.files import read_json
 from utils.records.checkpoint import load_checkpoint
 from utils.records.evaluation import (
     CLEAN,
+    SEVERITIES,
     Baseline,
     as_record,
     averages,
     heading,
     row,
+    set_tag,
     stored_evaluation,
     stored_scores,
     write_evaluation,
@@ -36,8 +40,9 @@ from utils.records.summary import write_summary
 from utils.records.trained import find_trained
 
 # The options of main.py that have an effect here.
-OPTIONS = ("evaluate", "baseline", "corruption", "dataset", "model", "data_dir", "corrupted", *SOURCE_OPTIONS,
-           "eval_batch_size", "num_workers", "show_progress", "device_target")
+EVALUATION_OPTIONS = ("evaluate", "baseline", "corruption", "dataset", "model", "data_dir", "corrupted",
+                      "test_corrupted", *SOURCE_OPTIONS, "eval_batch_size", "num_workers", "show_progress",
+                      "device_target")
 
 
 def add_evaluation_arguments(parser):
@@ -52,6 +57,11 @@ def add_evaluation_arguments(parser):
                         help="--evaluate: what corruption errors are relative to, such as a run of erm: a run or a "
                              "checkpoint, evaluated first where it has no evaluation of these corruptions, or the "
                              "evaluation_SET.json of one")
+    parser.add_argument("--test_corrupted", metavar="DIR", type=os.path.abspath, default=None,
+                        help="test on corrupted images that others have published, such as CIFAR-10-C or ImageNet-C, "
+                             "in place of those made here; training images are made here all the same. With "
+                             "--evaluate, -c takes the names that are in DIR, by default all, and severities are those "
+                             "that are there. dataset/README.md lists the layouts that are recognised")
 
 
 @dataclass(frozen=True)
@@ -60,9 +70,12 @@ class EvaluationSet:
 
     Attributes:
         source (Source): the data set.
-        images (dict): `CLEAN` to a list of the clean images, each corruption to a list over severities 1 to 5.
+        images (dict): `CLEAN` to a list of the clean images, each corruption to a list over the severities.
         batch_size, workers (int): images in a batch, threads that read or make images; do not change the result.
         show_progress (bool): show the progress bar even where the output is no terminal.
+        severities (list of int): of the corrupted images.
+        published (Published or None): where they come from, if they were not made here.
+        corrupted_sha256 (dict): hash of the images of each corruption, if they were not made here.
     """
 
     source: Source
@@ -70,11 +83,18 @@ class EvaluationSet:
     batch_size: int
     workers: int
     show_progress: bool
+    severities: Sequence[int] = SEVERITIES
+    published: Published | None = None
+    corrupted_sha256: dict = field(default_factory=dict)
 
     @property
     def names(self):
         """The corruptions."""
         return [name for name in self.images if name != CLEAN]
+
+    def stored(self, trained):
+        """What `stored_evaluation` finds of a network on these images."""
+        return stored_evaluation(trained, self.names, self.source.test_sha256, self.severities, self.corrupted_sha256)
 
 
 def evaluate_runs(path, **options):
@@ -110,13 +130,14 @@ def evaluate_runs(path, **options):
     return not failed
 
 
-def evaluate_run(path, corruptions=COMMON, baseline=None, model=None, dataset=None, data_dir=None,
-                 eval_batch_size=None, num_workers=1, show_progress=False, corrupted="auto", **options):
+def evaluate_run(path, corruptions=None, baseline=None, model=None, dataset=None, data_dir=None, eval_batch_size=None,
+                 num_workers=1, show_progress=False, corrupted="auto", test_corrupted=None, **options):
     """Evaluate a network on clean and corrupted test images, print a table, and write JSON and CSV beside it.
 
     Args:
         path (str): folder of a run, of which the newest checkpoint is taken, or a checkpoint.
-        corruptions (str or list of str): one or more keys of `corruptions.CORRUPTIONS`.
+        corruptions (str, list of str or None): one or more keys of `corruptions.CORRUPTIONS`, or names that are in
+            `test_corrupted`; None takes the common ones, or all that are there.
         baseline (str or None): what corruption errors are relative to: a run or a checkpoint, which is evaluated first
             where it has no evaluation of the same corruptions and test images, or the JSON of an evaluation.
         model, dataset (str or None): what a checkpoint is that has no config.json beside it.
@@ -125,6 +146,7 @@ def evaluate_run(path, corruptions=COMMON, baseline=None, model=None, dataset=No
         num_workers (int): threads that read or make images.
         show_progress (bool): show the progress bar even where the output is no terminal.
         corrupted (str): where corrupted images come from, a key of `dataset.corrupted.WHERE`.
+        test_corrupted (str or None): folder of published corrupted images in place of such, as of `find_published`.
         options: of `dataset.SOURCE_OPTIONS`, for a checkpoint that has no config.json beside it.
 
     Returns:
@@ -144,30 +166,48 @@ def evaluate_run(path, corruptions=COMMON, baseline=None, model=None, dataset=No
     options = {**options, **{option: value for option, value in source_options(trained.config).items() if value}}
     test = load_evaluation_set(dataset, data_dir or trained.config.get("data_dir", os.path.abspath("./data")),
                                corruptions, eval_batch_size or trained.config.get("eval_batch_size", 128), num_workers,
-                               show_progress, corrupted, **options)
+                               show_progress, corrupted, test_corrupted, **options)
     load_checkpoint(create_model(model, test.source.classes), trained.checkpoint)  # to find a wrong one now
     relative_to = None if baseline is None else load_baseline(baseline, reference, model, test)
-    stored = stored_evaluation(trained, test.names, test.source.test_sha256)
-    return evaluate_network(trained, model, test, relative_to, stored)
+    return evaluate_network(trained, model, test, relative_to, test.stored(trained))
 
 
 def load_evaluation_set(dataset, data_dir, corruptions, batch_size, workers, show_progress, corrupted="auto",
-                        **options):
-    """The `EvaluationSet` of a data set; arguments as of `evaluate_run`. Corrupted images are not yet read or made."""
+                        test_corrupted=None, **options):
+    """The `EvaluationSet` of a data set; arguments as of `evaluate_run`. Images made here are not yet read or made."""
     source = load_source(dataset, data_dir, **options)
-    chosen = {corruptions} if isinstance(corruptions, str) else set(corruptions)
     images = {CLEAN: [source.images["test"]]}
+    chosen = [corruptions] if isinstance(corruptions, str) else corruptions
+    if test_corrupted is not None:
+        published = find_published(test_corrupted, source)
+        print(published, flush=True)
+        severities = published.severities(chosen or published.places)
+        names = [name for name in published.places if chosen is None or name in chosen]
+        images.update({name: published.images(name, severities) for name in names})
+        left_out = sorted({s for name in names for s in published.places[name]} - set(severities))
+        if left_out:
+            print(f"warning: {test_corrupted}: not all of these corruptions have severity "
+                  f"{', '.join(map(str, left_out))}, which is left out", file=sys.stderr)
+        return EvaluationSet(source, images, batch_size, workers, show_progress, severities, published,
+                             {name: sha256_of(images[name]) for name in names})
     for name in dict.fromkeys([*COMMON, *CORRUPTIONS]):  # the published order
-        if name in chosen:
+        if name in (chosen or COMMON):
             images[name] = corrupted_images(data_dir, source, "test", name, corrupted)
     return EvaluationSet(source, images, batch_size, workers, show_progress)
 
 
-def name_of_set(names):
-    """What a set of corruptions is called: in the name of a file, and in a text, 'common (15 corruptions)'."""
-    word = next((word for word, members in SETS.items() if set(members) == set(names)), None)
-    plural = "" if len(names) == 1 else "s"
-    return word or "+".join(names), f"{word or ', '.join(names)} ({len(names)} corruption{plural})"
+def name_of_set(names, published=None):
+    """What a set of corruptions is called: in the name of a file, and in a text, 'common (15 corruptions)'.
+
+    Args:
+        names (list of str): the corruptions.
+        published (Published or None): where their images come from, if they were not made here.
+    """
+    words = next((word for word, members in SETS.items() if set(members) == set(names)), ", ".join(names))
+    if published is not None:
+        words = published.name if set(names) == set(published.places) else f"{words} of {published.name}"
+    title = f"{words} ({len(names)} corruption{'' if len(names) == 1 else 's'})"
+    return set_tag(title), title
 
 
 def find_reference(path, dataset):
@@ -197,8 +237,12 @@ def load_baseline(path, reference, model, test):
     if isinstance(reference, dict):
         if reference.get("test_sha256", test.source.test_sha256) != test.source.test_sha256:
             raise UserError(f"--baseline {path}: was evaluated on other test images; name the run that it is of")
-        return Baseline(path, reference, test.names)
-    record = stored_evaluation(reference, test.names, test.source.test_sha256)
+        found = Baseline(path, reference, test.names, test.severities)
+        hashes = reference.get("corrupted_sha256", {})
+        if any(hashes.get(name) != test.corrupted_sha256.get(name) for name in test.names):
+            raise UserError(f"--baseline {path}: was evaluated on other corrupted images; name the run that it is of")
+        return found
+    record = test.stored(reference)
     if record is None and reference.checkpoint is None:
         raise UserError(f"--baseline {path}: has neither a checkpoint nor an evaluation of {', '.join(test.names)} on "
                         "these test images; name another")
@@ -206,7 +250,7 @@ def load_baseline(path, reference, model, test):
         require_writable_folder("--baseline", reference.folder)
         model = reference.setting("model", reference.config.get("model", model), MODELS)
         record = evaluate_network(reference, model, test)
-    return Baseline(path, record, test.names)
+    return Baseline(path, record, test.names, test.severities)
 
 
 def evaluate_network(trained, model, test, baseline=None, stored=None):
@@ -231,10 +275,11 @@ def evaluate_network(trained, model, test, baseline=None, stored=None):
     if os.path.isdir(trained.path) and epochs < planned:
         print(f"warning: {trained.path}: the newest checkpoint is of epoch {epochs} of {planned}; training with "
               "--save_last keeps the last", file=sys.stderr)
-    tag, title = name_of_set(test.names)
+    tag, title = name_of_set(test.names, test.published)
     about = {"set": title, "dataset": test.source.name, "test_images": len(test.source.labels["test"]),
-             "test_sha256": test.source.test_sha256, "model": model, "checkpoint": os.path.basename(trained.checkpoint),
-             "checkpoint_sha256": trained.sha256, "epochs": epochs}
+             "test_sha256": test.source.test_sha256, "test_corrupted": test.published and test.published.name,
+             "corrupted_sha256": test.corrupted_sha256, "severities": list(test.severities), "model": model,
+             "checkpoint": os.path.basename(trained.checkpoint), "checkpoint_sha256": trained.sha256, "epochs": epochs}
     print(heading(about, test.names, baseline), flush=True)
     found = {}
     if stored is not None:
@@ -244,7 +289,7 @@ def evaluate_network(trained, model, test, baseline=None, stored=None):
             raise UserError(f"{trained.checkpoint}: gives numbers that are not finite; name a checkpoint of before the "
                             "training went astray")
         found[name] = rows
-        tqdm.write(row(name, rows, test.names, baseline))  # above the bar
+        tqdm.write(row(name, rows, about, test.names, baseline))  # above the bar
         sys.stdout.flush()
     record = as_record(about, *found.pop(CLEAN), found, baseline)
     if baseline is None and stored is not None and set(stored["corrupted"]) == set(found):

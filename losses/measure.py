@@ -18,6 +18,7 @@ from dataset import SOURCES, load_source, source_options
 from dataset.batches import EvaluationBatches
 from dataset.corrupted import corrupted_images
 from dataset.pipeline import held_batches
+from dataset.published import find_published
 from losses.evaluation import EvaluationStep, GradientNorm
 from losses.objectives import ood_weights
 from models import MODELS, create_model
@@ -49,8 +50,8 @@ class Run:
             raise UserError(f"{record.path}: is of {config['model']} on {config['dataset']}, which is not known here")
         self.path, self.name, self.config = record.path, record.name, config
         self.source, self.images = _test_images(config["dataset"], data_dir or config["data_dir"], config["corruption"],
+                                                config["num_severity"], config.get("test_corrupted"),
                                                 **source_options(config))
-        self.images = self.images[:config["num_severity"]]
         self.step, self.gradient_norm = _cells(config["model"], self.source.classes)
 
     def batches(self, number):
@@ -113,9 +114,13 @@ class Run:
 
 
 @functools.lru_cache(maxsize=2)
-def _test_images(dataset, data_dir, corruption, **options):
+def _test_images(dataset, data_dir, corruption, num_severity, test_corrupted, **options):
     source = load_source(dataset, data_dir, **options)
-    return source, [source.images["test"], *corrupted_images(data_dir, source, "test", corruption)]
+    if test_corrupted is None:
+        corrupted = corrupted_images(data_dir, source, "test", corruption)[:num_severity - 1]
+    else:
+        corrupted = find_published(test_corrupted, source).images(corruption, range(1, num_severity))
+    return source, [source.images["test"], *corrupted]
 
 
 @functools.lru_cache(maxsize=1)

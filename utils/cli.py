@@ -109,13 +109,30 @@ def existing_file(path):
     return os.path.abspath(path)
 
 
-def names(known, sets):
-    """A type for names out of `known`, or for a word that stands for several of them (dict `sets`)."""
+def names(known, sets, others=False):
+    """A type for names out of `known`, or for a word that stands for several of them (dict `sets`); where there may be
+    `others`, `require_known` finds them.
+    """
     def parse(text):
-        if text not in known and text not in sets:
-            raise argparse.ArgumentTypeError(f"unknown name {text!r}; there are {', '.join([*sets, *known])}")
+        if text not in known and text not in sets and not others:
+            raise argparse.ArgumentTypeError(_unknown(text, known, sets))
         return Several(sets[text]) if text in sets else text
     return parse
+
+
+def require_known(flag, value, known, sets):
+    """Make sure that what `names` has let pass is known: a name or `Several`.
+
+    Raises:
+        UserError: it is not.
+    """
+    for name in value if isinstance(value, list) else [value]:
+        if name not in known:
+            raise UserError(f"{flag}: {_unknown(name, known, sets)}")
+
+
+def _unknown(text, known, sets):
+    return f"unknown name {text!r}; there are {', '.join([*sets, *known])}"
 
 
 positive_int = _number(int, lambda v: v > 0, "a whole number above 0")
@@ -143,8 +160,9 @@ def add_data_arguments(parser, datasets, corruptions, places, corruption_sets=No
     sets = corruption_sets or {}
     parser.add_argument("-d", "--dataset", choices=datasets, default="cifar10", **several,
                         help="data set; photos needs no download")
-    parser.add_argument("-c", "--corruption", type=names(corruptions, sets), default="gaussian_noise", metavar="NAME",
-                        **several, help="corruption: " + ", ".join(corruptions) + "".join(
+    parser.add_argument("-c", "--corruption", type=names(corruptions, sets, others=bool(sets)),
+                        default="gaussian_noise", metavar="NAME", **several,
+                        help="corruption: " + ", ".join(corruptions) + "".join(
                             f"; {word} stands for {len(some)} of them" for word, some in sets.items()))
     parser.add_argument("-n", "--num_per_class", type=positive_int, default=argparse.SUPPRESS,
                         help="training images of each class, all severities together (default: 4/5 of the smallest "

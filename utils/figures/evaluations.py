@@ -26,7 +26,8 @@ def ce(records):
     rows = {}
     for record, evaluation in zip(records, evaluations, strict=True):
         errors = [1 - evaluation["clean"]["accuracy"]]
-        errors += [5 - sum(evaluation["corrupted"][name]["accuracy"]) for name in tests]
+        columns = [evaluation["corrupted"][name]["accuracy"] for name in tests]
+        errors += [len(column) - sum(column) for column in columns]
         rows.setdefault((name_of(record, records), trained_with(record)), []).append(errors)
     errors = {row: np.mean(runs, axis=0) for row, runs in rows.items()}
     baseline = next(iter(errors.values()))

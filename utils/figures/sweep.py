@@ -3,6 +3,7 @@ import numpy as np
 
 from utils.errors import UserError
 from utils.figures.style import WIDTH, create, legend_below, looks, wrapped
+from utils.metrics import LEVELS
 from utils.records.evaluation import common_evaluations, run_evaluations
 
 
@@ -64,6 +65,8 @@ def sigma(records):
     training.
     """
     evaluations = common_evaluations([run_evaluations(record.path) for record in records])
+    if evaluations and set(evaluations[0]["by_level"]) != set(LEVELS):
+        evaluations = None  # of images that have not all severities
     found = {}
     for record, evaluation in zip(records, evaluations or [None] * len(records), strict=True):
         error = 1 - np.array(record.results["test"]["accuracy"])

@@ -5,36 +5,60 @@ import os
 import numpy as np
 
 from utils.errors import UserError
-from utils.files import read_json, write_csv, write_json
+from utils.files import file_name, read_json, write_csv, write_json
 from utils.metrics import BINS, LEVELS, Scores, corruption_error
 
 CLEAN = "none"  # stands for no corruption, as in the papers' tables
+SEVERITIES = (1, 2, 3, 4, 5)
+LONGEST_TAG = 210  # signs, which leaves room for the rest of a file's name
 
 
-def summary(clean, corrupted):
+def severities_of(record):
+    """The severities of an evaluation, list of int; other people's corrupted images need not have all five."""
+    return list(record.get("severities", SEVERITIES))
+
+
+def set_tag(title):
+    """The part of a file's name that stands for a set of corruptions, of its `title`, such as 'fog, snow (2
+    corruptions)'."""
+    names, _, number = title.rpartition(" (")
+    tag = "+".join(map(file_name, names.split(", ")))
+    return tag if len(tag) <= LONGEST_TAG else file_name(number.rstrip(")"))
+
+
+def images_of(record):
+    """What tells whether two evaluations with the same corruptions are of the same images; tuple."""
+    return (record.get("test_sha256"), tuple(severities_of(record)),
+            tuple(sorted(record.get("corrupted_sha256", {}).items())))
+
+
+def summary(clean, corrupted, severities=SEVERITIES):
     """Error, likelihood and calibration, averaged over corruptions.
 
     Args:
         clean (Scores): of the clean images.
-        corrupted (dict): corruption to a list of `Scores` at severities 1 to 5.
+        corrupted (dict): corruption to a list of `Scores` at each of the severities.
+        severities (list of int): some of 1 to 5.
 
     Returns:
-        dict: `by_severity`, for each metric a list over severities 0 (clean) to 5, and `by_level`, for each of
-        `metrics.LEVELS` the mean of every metric over its severities.
+        dict: `by_severity`, for each metric a list over severity 0 (clean) and these, and `by_level`, for each of
+        `metrics.LEVELS` whose severities are all among them the mean of every metric over its severities.
     """
     means = np.concatenate([[clean], np.mean(list(corrupted.values()), axis=0)])  # severity x metric
     means[:, 0] = 1 - means[:, 0]
     metrics = ("error", *Scores._fields[1:])
+    places = {severity: place for place, severity in enumerate((0, *severities))}
+    rows = {level: [places[s] for s in members] for level, members in LEVELS.items() if set(members) <= set(places)}
     return {"by_severity": dict(zip(metrics, means.T.tolist(), strict=True)),
-            "by_level": {level: dict(zip(metrics, means[list(severities)].mean(0).tolist(), strict=True))
-                         for level, severities in LEVELS.items()}}
+            "by_level": {level: dict(zip(metrics, means[some].mean(0).tolist(), strict=True))
+                         for level, some in rows.items()}}
 
 
 def as_record(about, clean, corrupted, baseline=None):
     """An evaluation as it is stored.
 
     Args:
-        about (dict): what was evaluated on what.
+        about (dict): what was evaluated on what; `severities` are 1 to 5 where it has none.
         clean, corrupted: as of `summary`.
         baseline (Baseline or None): to compare with.
 
@@ -44,7 +68,7 @@ def as_record(about, clean, corrupted, baseline=None):
     record = {**about, "bins": BINS, "clean": clean._asdict(),
               "corrupted": {name: dict(zip(Scores._fields, zip(*rows, strict=True), strict=True))
                             for name, rows in corrupted.items()},
-              **summary(clean, corrupted)}
+              **summary(clean, corrupted, severities_of(about))}
     if baseline is not None:
         ratios = {name: baseline.corruption_error(name, rows) for name, rows in corrupted.items()}
         record["corruption_error"] = {"baseline": baseline.about, "by_corruption": ratios,
@@ -56,7 +80,7 @@ def write_evaluation(path, record):
     """Write an evaluation as `PATH.csv`, one row for each corruption and severity, and `PATH.json`."""
     rows = [(CLEAN, 0, *record["clean"].values())]
     rows += [(name, severity, *values) for name, metrics in record["corrupted"].items()
-             for severity, values in enumerate(zip(*metrics.values(), strict=True), 1)]
+             for severity, values in zip(severities_of(record), zip(*metrics.values(), strict=True), strict=True)]
     columns = dict(zip(("corruption", "severity", *Scores._fields), zip(*rows, strict=True), strict=True))
     write_csv(path + ".csv", {"set": [record["set"]] * len(rows), **columns})
     write_json(path + ".json", record)
@@ -69,24 +93,30 @@ class Baseline:
         path (str): as it was named, for errors.
         record (dict): its evaluation, as `as_record` gives it, or as it was read.
         names (list of str): the corruptions that are needed.
+        severities (list of int): the severities that are needed.
 
     Attributes:
         about (dict): what it is.
 
     Raises:
-        UserError: the record is no evaluation, lacks a corruption, or has one without an error.
+        UserError: the record is no evaluation, lacks a corruption or a severity, or has a corruption without an error.
     """
 
-    def __init__(self, path, record, names):
+    def __init__(self, path, record, names, severities=SEVERITIES):
         try:
             self.about = {"name": os.path.basename(os.path.abspath(path)),
                           **{key: record[key] for key in ("model", "checkpoint", "epochs")}}
-            self.errors = {name: [1 - metrics["accuracy"][k] for k in range(5)]
+            places = {severity: k for k, severity in enumerate(severities_of(record))}
+            lacking = [str(severity) for severity in severities if severity not in places]
+            self.errors = {name: [1 - metrics["accuracy"][places[s]] for s in severities if s in places]
                            for name, metrics in record["corrupted"].items()}
         except (LookupError, TypeError, AttributeError) as error:
             raise UserError(f"--baseline {path}: not an evaluation; name a run's folder, a checkpoint, or an "
                             "evaluation_SET.json of one") from error
         missing = [name for name in names if name not in self.errors]
+        if lacking:
+            raise UserError(f"--baseline {path}: lacks severity {', '.join(lacking)}; name the run that it is of, "
+                            "which is then evaluated again")
         if missing:
             raise UserError(f"--baseline {path}: lacks {', '.join(missing)}; name the run that it is of, which is "
                             "then evaluated again, or leave these out of -c")
@@ -96,7 +126,7 @@ class Baseline:
                             "relative to it; name another, or leave these out of -c")
 
     def corruption_error(self, name, rows):
-        """Corruption error of the `Scores` at severities 1 to 5 of one corruption."""
+        """Corruption error of the `Scores` at the severities of one corruption."""
         return corruption_error([1 - row.accuracy for row in rows], self.errors[name])
 
 
@@ -133,11 +163,22 @@ def run_evaluations(folder):
     return read_evaluations(find_trained("run", folder))
 
 
-def stored_evaluation(trained, names, test_sha256):
-    """An evaluation that is stored and has at least the corruptions `names`, or None; others as of `read_evaluations`.
+def stored_evaluation(trained, names, test_sha256, severities=SEVERITIES, corrupted_sha256=None):
+    """An evaluation that is stored and has at least the corruptions `names`, or None.
+
+    Args:
+        trained, test_sha256: as of `read_evaluations`.
+        names (list of str): corruptions.
+        severities (list of int): of each of them.
+        corrupted_sha256 (dict or None): hash of the corrupted images of each, where they are somebody else's.
     """
-    return next((record for record in read_evaluations(trained, test_sha256)
-                 if set(names) <= set(record["corrupted"])), None)
+    wanted = (test_sha256, tuple(severities), tuple(sorted((corrupted_sha256 or {}).items())))
+    for record in read_evaluations(trained, test_sha256):
+        hashes = record.get("corrupted_sha256", {})
+        shared = {**record, "corrupted_sha256": {name: hashes[name] for name in names if name in hashes}}
+        if set(names) <= set(record["corrupted"]) and images_of(shared) == wanted:
+            return record
+    return None
 
 
 def stored_scores(record, names):
@@ -154,25 +195,24 @@ def common_evaluations(several):
     Args:
         several (list): for each network the list of its evaluations.
     """
-    found = [{(frozenset(record["corrupted"]), record["test_sha256"]): record for record in records}
-             for records in several]
+    found = [{(frozenset(record["corrupted"]), images_of(record)): record for record in records} for records in several]
     shared = set.intersection(*map(set, found)) if found else set()
     if not shared:
         return None
-    widest = max(shared, key=lambda key: (len(key[0]), sorted(key[0])))
+    widest = max(shared, key=lambda key: (len(key[0]), sorted(key[0]), repr(key[1])))
     return [records[widest] for records in found]
 
 
 def evaluation_table(record):
     """An evaluation for a page: a line of text; header, rows, kind and values of `page.table`."""
     errors = record.get("corruption_error", {})
-    names = {CLEAN: record["clean"], **record["corrupted"]}
-    header = ["corruption", *(f"severity {s}" for s in range(1, 6)), "mean accuracy (%)", "NLL", "ECE",
+    names, severities = {CLEAN: record["clean"], **record["corrupted"]}, severities_of(record)
+    header = ["corruption", *(f"severity {s}" for s in severities), "mean accuracy (%)", "NLL", "ECE",
               *(["CE"] if errors else [])]
     rows = []
     for name, metrics in names.items():
         accuracy, nll, ece = (np.atleast_1d(metrics[metric]) for metric in Scores._fields)
-        cells = [f"{100 * value:.2f}" for value in accuracy] if name != CLEAN else [""] * 5
+        cells = [f"{100 * value:.2f}" for value in accuracy] if name != CLEAN else [""] * len(severities)
         rows.append([name, *cells, f"{100 * accuracy.mean():.2f}", f"{nll.mean():.3f}", f"{ece.mean():.3f}",
                      *([f"{errors['by_corruption'][name]:.3f}" if name != CLEAN else ""] if errors else [])])
     about = f"{record['checkpoint']} after {record['epochs']} epochs; test accuracy (%) at each severity"
@@ -187,24 +227,32 @@ def heading(about, names, baseline=None):
     epochs = f"{about['epochs']} epoch{'' if about['epochs'] == 1 else 's'}"
     title = (f"{about['set']} on {about['dataset']}, {about['test_images']} test images: {about['model']}, "
              f"{about['checkpoint']} after {epochs}")
-    columns = "".join(f"{severity:7d}" for severity in range(1, 6)) + "   mean     NLL    ECE"
+    columns = "".join(f"{severity:7d}" for severity in severities_of(about)) + "   mean     NLL    ECE"
     return f"\n{title}\n{'accuracy (%)':{_width(names)}}{columns}{'' if baseline is None else '     CE'}"
 
 
-def row(name, rows, names, baseline=None):
+def row(name, rows, about, names, baseline=None):
     """A row of the table: accuracy at every severity, the means of accuracy, likelihood and calibration, and the
     corruption error where there is a baseline; arguments as of `Baseline.corruption_error` and `heading`.
     """
     accuracy, nll, ece = np.mean(rows, axis=0)
-    cells = "".join(f"{100 * one.accuracy:7.2f}" for one in rows) if len(rows) > 1 else 5 * 7 * " "
+    numbers = rows if name != CLEAN else []
+    cells = "".join(f"{100 * one.accuracy:7.2f}" for one in numbers).rjust(7 * len(severities_of(about)))
     error = "" if baseline is None or name == CLEAN else f"{baseline.corruption_error(name, rows):7.3f}"
     return f"{name:{_width(names)}}{cells}{100 * accuracy:7.2f}{nll:8.3f}{ece:7.3f}{error}"
 
 
+def averaged_over(record):
+    """What averages are over, and what the words for severities mean."""
+    words = [f"{level}: severities {severities[0]} to {severities[-1]}" for level, severities in LEVELS.items()
+             if len(severities) > 1 and level in record["by_level"]]
+    return "; ".join([f"averaged over {record['set']}", *words])
+
+
 def averages(record):
     """The lines below the table: averages over corruptions, by severity and grouped."""
-    lines = ["", f"averaged over {record['set']}; mild: severities 1 to 3, severe: 4 and 5",
-             "severity     " + "".join(f"{severity:7d}" for severity in range(6)) +
+    lines = ["", averaged_over(record),
+             "severity     " + "".join(f"{severity:7d}" for severity in (0, *severities_of(record))) +
              "".join(f"{level:>8}" for level in record["by_level"])]
     for metric, title, factor in (("error", "error (%)", 100), ("nll", "NLL", 1), ("ece", "ECE", 1)):
         digits = 2 if factor == 100 else 3

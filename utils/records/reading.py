@@ -86,7 +86,7 @@ def read_records(paths, shared=SETTING):
 
     Raises:
         UserError: a folder is neither, none of a comparison's runs has ended, a run is named twice, or the runs are of
-            different data.
+            different data or were tested on different images.
     """
     records = []
     for path in paths:
@@ -108,6 +108,12 @@ def read_records(paths, shared=SETTING):
             if setting != first:
                 raise UserError(f"{record.path}: its data ({', '.join(setting)}) are not those of "
                                 f"{records[0].path} ({', '.join(first)}); draw them apart")
+        tested = [os.path.basename(record.config.get("test_corrupted") or "") for record in records]
+        for record, images in zip(records, tested, strict=True):
+            if images != tested[0]:
+                names = [name or "images made here" for name in (images, tested[0])]
+                raise UserError(f"{record.path}: was tested on {names[0]}, {records[0].path} on {names[1]}; draw them "
+                                "apart")
     return records
 
 

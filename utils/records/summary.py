@@ -4,7 +4,7 @@ import os
 import numpy as np
 
 from utils.files import replacing, write_csv
-from utils.records.evaluation import common_evaluations, run_evaluations
+from utils.records.evaluation import averaged_over, common_evaluations, run_evaluations, set_tag, severities_of
 
 
 def write_summary(folder, records):
@@ -31,13 +31,13 @@ def write_summary(folder, records):
     means = np.array([runs.mean(axis=0) for runs in values.values()])
     deviations = [runs.std(axis=0, ddof=1) if len(runs) > 1 else [None] * len(titles) for runs in values.values()]
 
-    path = os.path.join(folder, "evaluation_" + evaluations[0]["set"].partition(" (")[0].replace(", ", "+"))
+    path = os.path.join(folder, "evaluation_" + set_tag(evaluations[0]["set"]))
     columns = {name: [row[k] for row in rows] for k, name in enumerate(("dataset", "corruption", "model", "method"))}
     columns["runs"] = [len(runs) for runs in rows.values()]
     for k, title in enumerate(titles):
         columns[f"{title}_mean"], columns[f"{title}_std"] = means[:, k], [some[k] for some in deviations]
     write_csv(path + ".csv", columns)
-    lines = [f"error in percent, averaged over {evaluations[0]['set']}; mild: severities 1 to 3, severe: 4 and 5", "",
+    lines = [f"error in percent, {averaged_over(evaluations[0])}", "",
              "| method | " + " | ".join(title.replace("_", " ") for title in titles) + " |",
              "| --- " * (len(titles) + 1) + "|"]
     for row, mean, deviation in zip(rows, means, deviations, strict=True):
@@ -50,7 +50,9 @@ def write_summary(folder, records):
 
 def _numbers(evaluation):
     """Title of a column to its number in one evaluation."""
-    errors = {f"severity_{s}": 100 * error for s, error in enumerate(evaluation["by_severity"]["error"])}
+    severities = (0, *severities_of(evaluation))
+    errors = {f"severity_{s}": 100 * error
+              for s, error in zip(severities, evaluation["by_severity"]["error"], strict=True)}
     errors.update({level: 100 * means["error"] for level, means in evaluation["by_level"].items()})
     if "corruption_error" in evaluation:
         errors["mCE"] = evaluation["corruption_error"]["mean"]

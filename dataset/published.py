@@ -1,0 +1,321 @@
+"""Corrupted test sets as others have published them: which layout a folder has, and the images in it.
+
+A layout is a function from a folder to its `Published`, or None where the folder is laid out otherwise; `LAYOUTS` has
+them in the order in which they are tried. What the layouts share: an image keeps its place among the test images, so
+that labels need not be read with it.
+"""
+import hashlib
+import os
+import re
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+
+import numpy as np
+
+from corruptions import COMMON, CORRUPTIONS
+from dataset.class_folders import list_classes, list_files
+from dataset.image_files import FileImages, exact
+from dataset.source import Source
+from utils.errors import UserError
+
+SEVERITIES = range(1, 6)
+LABELS = "labels"
+GROUPS = ("noise", "blur", "weather", "digital", "extra")  # folders of corruptions, as ImageNet-C has them
+READABLE = "name a folder of corrupted test images in one of the layouts that dataset/README.md lists"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the images of one corruption and severity lie.
+
+    Attributes:
+        path (str): a .npy file, or a folder of class folders.
+        start, rows (int): of an array its first image of this severity, and how many it has in all; 0 of a folder.
+    """
+
+    path: str
+    start: int = 0
+    rows: int = 0
+
+
+@dataclass(frozen=True)
+class Published:
+    """A corrupted test set of a data set. That its labels are those of the data set has been checked for arrays, and is
+    checked for class folders when they are opened.
+
+    Attributes:
+        folder (str): as it was named.
+        layout (str): what was recognised, in words.
+        places (dict): corruption to a dict from severity, rising, to `Place`.
+        source (Source): the data set.
+    """
+
+    folder: str
+    layout: str
+    places: dict
+    source: Source
+
+    @property
+    def name(self):
+        """Name of the folder."""
+        return os.path.basename(os.path.abspath(self.folder))
+
+    @cached_property
+    def classes(self):
+        """Each class of files to the places of its test images, in the order of their names without suffix."""
+        found = {}
+        for place, name in enumerate(self.source.images["test"].names):
+            found.setdefault(os.path.dirname(name), []).append((_stem(name), place))
+        return {name: [place for _, place in sorted(members)] for name, members in found.items()}
+
+    def __str__(self):
+        return f"{self.folder}: {self.layout}; {', '.join(self.places)}"
+
+    def severities(self, names):
+        """The severities, rising, that each of some corruptions has.
+
+        Raises:
+            UserError: a corruption is not there, or there is no such severity.
+        """
+        missing = [name for name in names if name not in self.places]
+        if missing:
+            raise UserError(f"--test_corrupted {self.folder}: has no {', '.join(missing)}; there are "
+                            f"{', '.join(self.places)}")
+        shared = [s for s in SEVERITIES if all(s in self.places[name] for name in names)]
+        if not shared:
+            raise UserError(f"--test_corrupted {self.folder}: has no severity that all of {', '.join(names)} have; "
+                            "name fewer of them with -c")
+        return shared
+
+    def images(self, name, severities):
+        """Open a corruption at some severities.
+
+        Returns:
+            list: for each severity uint8 (N, H, W, 3), a memory-mapped part of an array, or files, in the order of the
+            test images.
+
+        Raises:
+            UserError: one is not there, damaged, or does not fit the data set.
+        """
+        found = self.severities([name])
+        missing = [str(s) for s in severities if s not in found]
+        if missing:
+            raise UserError(f"--test_corrupted {self.folder}: has no severity {', '.join(missing)} of {name}, only "
+                            f"{', '.join(map(str, found))}; name another, or give a smaller --num_severity")
+        places = [self.places[name][severity] for severity in severities]
+        return [open_rows(place, self.source) if place.rows else match_files(place.path, self.source, self.classes)
+                for place in places]
+
+
+def sha256_of(several):
+    """Hash of images as of `Published.images`: of the arrays' content, or of the names and sizes of files, which are
+    too many to be read for it.
+    """
+    content = hashlib.sha256()
+    for images in several:
+        if isinstance(images, FileImages):
+            content.update(images.sha256.encode())
+    for path in dict.fromkeys(images.filename for images in several if not isinstance(images, FileImages)):
+        with open(path, "rb") as file:
+            content.update(hashlib.file_digest(file, "sha256").digest())
+    return content.hexdigest()
+
+
+def match_files(folder, source, classes):
+    """The files of one corruption and severity, in the order of the test images.
+
+    Those of a class are matched with the data set's in the order of their names without suffix. They need not have the
+    same names: Tiny-ImageNet-C was made from other files than tiny-imagenet-200 has, as many of each class.
+
+    Args:
+        folder (str): holds CLASS/FILE.
+        source (Source): the data set.
+        classes (dict): as of `Published.classes`.
+
+    Returns:
+        FileImages: of the data set's size; a file of another size is refused when it is read.
+
+    Raises:
+        UserError: classes, or the numbers of their images, are not those of the data set.
+    """
+    clean = source.images["test"]
+    paths, others = [""] * len(clean), set(list_classes(folder)) - set(classes)
+    if others:
+        raise UserError(f"{os.path.join(folder, min(others))}: no test image of {source.name} is of this class; name a "
+                        "corrupted test set of this data set")
+    for name, places in classes.items():
+        below = os.path.join(folder, name)
+        if not os.path.isdir(below):
+            raise UserError(f"{below}: not there, though {source.name} has test images of this class; fetch it again, "
+                            "or name a corrupted test set of this data set")
+        files = sorted(list_files(below), key=_stem)
+        if len(files) != len(places):
+            raise UserError(f"{below}: {len(files)} images, but {len(places)} test images of {source.name} are of this "
+                            "class; fetch it again, or name a corrupted test set of this data set")
+        for place, file in zip(places, files, strict=True):
+            paths[place] = f"{name}/{file}"
+    paths = clean.names if paths == clean.names else paths  # so that names are in memory once
+    return FileImages(folder, paths, clean.names, clean.side, partial(exact, side=clean.side))
+
+
+def _stem(name):
+    return os.path.splitext(os.path.basename(name))[0]
+
+
+def open_rows(place, source):
+    """The rows of an array that a `Place` says."""
+    shape = (place.rows, *source.images["test"].shape[1:])
+    array = _map(place.path)
+    if array.shape != shape or array.dtype != np.uint8:
+        raise UserError(f"{place.path}: {array.dtype} of shape {array.shape}, but the test images of {source.name} and "
+                        f"the labels beside it need uint8 of {shape}; fetch it again, or name another --test_corrupted")
+    return array[place.start:place.start + len(source.labels["test"])]
+
+
+def _map(path):
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: not there; fetch it with the arrays beside it") from error
+    except (ValueError, EOFError) as error:
+        raise UserError(f"{path}: truncated or not a numpy array; fetch it again") from error
+
+
+def check_labels(path, source):
+    """Make sure that a file holds the labels of the test images, once or several times in a row.
+
+    Returns:
+        int: how many times.
+
+    Raises:
+        UserError: it does not.
+    """
+    stored, labels = _map(path), source.labels["test"]
+    times, rest = divmod(stored.size, len(labels))
+    if stored.ndim != 1 or rest or times not in SEVERITIES:
+        raise UserError(f"{path}: {stored.size} labels, but {source.name} has {len(labels)} test images, one to five "
+                        "times; name a corrupted test set of this data set")
+    if not np.array_equal(stored, np.tile(labels, times)):
+        raise UserError(f"{path}: not the labels of the test images of {source.name}, so the images beside it are "
+                        "others; name a corrupted test set of this data set")
+    return times
+
+
+def find_stacked(folder, source):
+    """CIFAR-10-C, CIFAR-100-C and CIFAR-10-C-bar as distributed: `CORRUPTION.npy`, the severities one after the other,
+    and `labels.npy` of as many rows.
+    """
+    names = array_names(folder)
+    if not names:
+        return None
+    number, times = len(source.labels["test"]), check_labels(_array(folder, LABELS), source)
+    places = {name: {severity: Place(_array(folder, name), (severity - 1) * number, times * number)
+                     for severity in range(1, times + 1)} for name in names}
+    severities = f"{times} {'severity' if times == 1 else 'severities'}"
+    return Published(folder, f"arrays of {severities} one after the other, as CIFAR-10-C is distributed", places,
+                     source)
+
+
+def find_by_severity(folder, source):
+    """This project's and the SharpDRO release's: `test/SEVERITY/CORRUPTION.npy` with `labels.npy` beside it."""
+    places = {}
+    for severity in SEVERITIES:
+        below = os.path.join(folder, "test", str(severity))
+        for name in array_names(below):
+            places.setdefault(name, {})[severity] = Place(_array(below, name), 0, len(source.labels["test"]))
+    if not places:
+        return None
+    for severity in sorted({severity for found in places.values() for severity in found}):
+        path = os.path.join(folder, "test", str(severity), f"{LABELS}.npy")
+        if check_labels(path, source) != 1:
+            raise UserError(f"{path}: more labels than {source.name} has test images; the arrays of a folder of one "
+                            "severity have each image once")
+    return Published(folder, "arrays in folders of severities, as python -m corruptions dataset stores them", places,
+                     source)
+
+
+def find_class_folders(folder, source):
+    """Class folders, `CORRUPTION/SEVERITY/CLASS/FILE`: Tiny-ImageNet-C, ImageNet-C and ImageNet-C-bar as distributed,
+    the second also in `noise/`, `blur/`, ..., ImageNet-30-64-C in `test/`.
+    """
+    places, layout = _corruptions(os.path.join(folder, "test")), "test/CORRUPTION/SEVERITY/CLASS, as ImageNet-30-64-C"
+    if not places:
+        places, layout = _corruptions(folder), "CORRUPTION/SEVERITY/CLASS, as ImageNet-C"
+        for group in GROUPS:
+            for name, found in _corruptions(os.path.join(folder, group)).items():
+                if name in places:
+                    raise UserError(f"{os.path.join(folder, group, name)}: {name} is there twice; remove one of them")
+                places[name], layout = found, "GROUP/CORRUPTION/SEVERITY/CLASS, as ImageNet-C"
+    if not places:
+        return None
+    if not source.in_files:
+        raise UserError(f"--test_corrupted {folder}: has class folders, {layout}, and {source.name} has none; name a "
+                        "corrupted test set of this data set")
+    return Published(folder, f"class folders, {layout} is distributed", places, source)
+
+
+def _corruptions(folder):
+    """The corruptions that have severity folders in a folder, to the `Place` of each severity."""
+    if not os.path.isdir(folder):
+        return {}
+    found = {name: severity_folders(os.path.join(folder, name)) for name in sorted(os.listdir(folder))}
+    return {name: places for name, places in found.items() if places}
+
+
+def severity_folders(folder):
+    """The `Place` of each severity in the folder of a corruption, of which there may be none.
+
+    The folders are named 1 to 5, or, as the authors' code writes ImageNet-C-bar, by strengths such as 2.35, rising.
+
+    Raises:
+        UserError: there are strengths, and not five.
+    """
+    names = [entry.name for entry in os.scandir(folder) if entry.is_dir()] if os.path.isdir(folder) else []
+    numbers = {severity: str(severity) for severity in SEVERITIES if str(severity) in names}
+    strengths = sorted((name for name in names if re.fullmatch(r"\d+\.\d\d", name)), key=float)
+    if not numbers and strengths:
+        if len(strengths) != len(SEVERITIES):
+            raise UserError(f"{folder}: has {', '.join(strengths)}, and must have five strengths for severities 1 to 5"
+                            "; complete it, or remove it")
+        numbers = dict(zip(SEVERITIES, strengths, strict=True))
+    return {severity: Place(os.path.join(folder, name)) for severity, name in numbers.items()}
+
+
+def array_names(folder):
+    """The corruptions that a folder has arrays of."""
+    if not os.path.isdir(folder):
+        return []
+    names = [name.removesuffix(".npy") for name in os.listdir(folder)
+             if name.endswith(".npy") and not name.startswith(".")]
+    return [name for name in names if name != LABELS]
+
+
+def _array(folder, name):
+    return os.path.join(folder, f"{name}.npy")
+
+
+LAYOUTS = (find_stacked, find_by_severity, find_class_folders)
+
+
+def find_published(folder, source):
+    """Recognise a corrupted test set.
+
+    Args:
+        folder (str): where it lies.
+        source (Source): the data set that it must be of.
+
+    Returns:
+        Published: its corruptions in the order of the benchmarks, others after them.
+
+    Raises:
+        UserError: the folder is missing, has none of the layouts, or is of other data.
+    """
+    if not os.path.isdir(folder):
+        raise UserError(f"--test_corrupted {folder}: no such folder; {READABLE}")
+    for find in LAYOUTS:
+        found = find(folder, source)
+        if found is not None:
+            order = dict.fromkeys([*COMMON, *CORRUPTIONS, *sorted(found.places)])
+            return replace(found, places={name: found.places[name] for name in order if name in found.places})
+    raise UserError(f"--test_corrupted {folder}: has neither arrays, CORRUPTION.npy or test/SEVERITY/CORRUPTION.npy, "
+                    f"nor class folders, CORRUPTION/SEVERITY/CLASS; {READABLE}")

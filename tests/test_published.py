@@ -1,0 +1,496 @@
+"""Corrupted test sets as others publish them: every layout, what is wrong with one, evaluations and a training on them.
+"""
+import csv
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+import main
+from dataset import load_source
+from dataset.corrupted import corrupted_images, corrupted_path, load_corrupted
+from dataset.published import find_published, sha256_of
+from losses.measure import Run
+from tests.image_trees import TREES
+from tests.published_files import (
+    C_BAR,
+    STRENGTHS,
+    grey,
+    make_by_severity,
+    make_class_folders,
+    make_stacked,
+    same_files,
+)
+from tests.test_evaluate import contents
+from tests.test_main import arguments, only_run
+from utils.errors import UserError
+from utils.files import read_json, write_json
+from utils.metrics import Scores
+from utils.records.evaluation import as_record, averages, common_evaluations, evaluation_table
+from utils.records.reading import read_record, read_records
+
+
+@pytest.fixture(scope="module")
+def cifar(cifar_dir):
+    return load_source("cifar10", cifar_dir)
+
+
+@pytest.fixture(scope="module")
+def trees(tmp_path_factory):
+    """A data set of files for each layout of class folders."""
+    folders = {name: str(tmp_path_factory.mktemp(name)) for name in ("tinyimagenet", "imagenet", "imagenet30")}
+    for name, folder in folders.items():
+        TREES[name](folder)
+    own = {"imagenet30": {"filelist_dir": os.path.join(folders["imagenet30"], "lists")}}
+    return {name: load_source(name, folder, **own.get(name, {})) for name, folder in folders.items()}
+
+
+@pytest.mark.parametrize("names, label_type", [(("saturate", "fog", "gaussian_noise"), np.uint8), (C_BAR, np.int64)],
+                         ids=["CIFAR-10-C", "CIFAR-10-C-bar"])
+def test_severities_in_a_row(cifar, tmp_path, names, label_type):
+    folder = str(tmp_path / "set")
+    arrays = make_stacked(folder, cifar.labels["test"], names, label_type=label_type)
+    (tmp_path / "set" / "._fog.npy").write_bytes(b"what macOS leaves")
+    (tmp_path / "set" / "README.txt").write_text("CIFAR-C Dataset README")
+    found = find_published(folder, cifar)
+    assert list(found.places) == (["gaussian_noise", "fog", "saturate"] if "fog" in names else sorted(C_BAR))
+    assert str(found).startswith(f"{folder}: arrays of 5 severities one after the other, as CIFAR-10-C")
+    assert found.severities(list(names)) == [1, 2, 3, 4, 5]
+    for name in names:
+        for severity, images in zip((2, 5), found.images(name, (2, 5)), strict=True):
+            assert isinstance(images, np.memmap)
+            np.testing.assert_array_equal(images, arrays[name][50 * (severity - 1):50 * severity])
+
+
+def test_a_set_of_fewer_severities(cifar, tmp_path):
+    arrays = make_stacked(str(tmp_path / "set"), cifar.labels["test"], ["fog"], times=2)
+    found = find_published(str(tmp_path / "set"), cifar)
+    assert found.severities(["fog"]) == [1, 2]
+    np.testing.assert_array_equal(found.images("fog", [2])[0], arrays["fog"][50:])
+    with pytest.raises(UserError, match="has no severity 3, 4 of fog, only 1, 2; .* --num_severity"):
+        found.images("fog", range(1, 5))
+
+
+def test_arrays_in_folders_of_severities(cifar, tmp_path):
+    arrays = make_by_severity(str(tmp_path), cifar.labels["test"], ["fog", "my_own"], severities=(1, 3, 4))
+    os.remove(tmp_path / "test" / "4" / "fog.npy")
+    found = find_published(str(tmp_path), cifar)
+    assert "folders of severities" in str(found)
+    assert found.severities(["my_own"]) == [1, 3, 4] and found.severities(["my_own", "fog"]) == [1, 3]
+    np.testing.assert_array_equal(found.images("my_own", [3])[0], arrays["my_own", 3])
+
+
+def test_what_this_project_stores_is_read(cifar, tmp_path, cifar_dir):
+    stored = load_corrupted(str(tmp_path), cifar, "fog", 6)["test"]
+    found = find_published(str(tmp_path / "CIFAR-10-C"), cifar)
+    for images, own in zip(found.images("fog", range(1, 6)), stored[1:], strict=True):
+        np.testing.assert_array_equal(images, own)
+
+
+def check_greys(source, several):
+    for severity, images in enumerate(several, 1):
+        assert images.shape == source.images["test"].shape and images.names == source.images["test"].names
+        expected = [grey(severity, label, number) for label in range(3) for number in range(4)]
+        np.testing.assert_allclose(images[:].mean((1, 2, 3)), expected, atol=1.1)
+
+
+@pytest.mark.parametrize("name, above, corruptions, severities, layout", [
+    ("tinyimagenet", "", ("fog", "zoom_blur"), "12345", "CORRUPTION/SEVERITY/CLASS, as ImageNet-C"),
+    ("imagenet", "", ("fog",), "12345", "CORRUPTION/SEVERITY/CLASS, as ImageNet-C"),
+    ("imagenet", "", ("noise/shot_noise", "blur/zoom_blur", "weather/fog", "digital/pixelate", "extra/spatter"),
+     "12345", "GROUP/CORRUPTION/SEVERITY/CLASS"),
+    ("imagenet", "", ("plasma_noise", "caustic_refraction"), "12345", "CORRUPTION/SEVERITY/CLASS"),
+    ("imagenet", "", ("plasma_noise",), STRENGTHS, "CORRUPTION/SEVERITY/CLASS"),
+    ("imagenet30", "test", ("fog",), "12345", "test/CORRUPTION/SEVERITY/CLASS, as ImageNet-30-64-C"),
+], ids=["Tiny-ImageNet-C", "ImageNet-C", "groups", "ImageNet-C-bar", "ImageNet-C-bar by its code", "ImageNet-30-64-C"])
+def test_class_folders(trees, tmp_path, name, above, corruptions, severities, layout):
+    source = trees[name]
+    side, files = source.images["test"].side, same_files(source)
+    make_class_folders(str(tmp_path / above), corruptions, side, files, tuple(severities))
+    if above:
+        make_class_folders(str(tmp_path / "train"), corruptions, side, files, tuple(severities))
+    found = find_published(str(tmp_path), source)
+    assert f"class folders, {layout}" in str(found)
+    assert set(found.places) == {os.path.basename(one) for one in corruptions}
+    for one in found.places:
+        several = found.images(one, found.severities([one]))
+        assert all(images.paths is source.images["test"].names for images in several)
+        check_greys(source, several)
+        assert several[0].folder.startswith(str(tmp_path / above))
+
+
+@pytest.mark.parametrize("rename", [lambda file: file.replace(".JPEG", ".png"),
+                                    lambda file: "test_" + file.split("_")[1]], ids=["suffix", "name"])
+def test_files_of_a_class_are_matched_in_the_order_of_their_names(trees, tmp_path, rename):
+    source = trees["tinyimagenet"]
+    files = {name: sorted(map(rename, members)) for name, members in same_files(source).items()}
+    make_class_folders(str(tmp_path), ["fog"], 64, files)
+    check_greys(source, find_published(str(tmp_path), source).images("fog", range(1, 6)))
+
+
+def test_images_follow_the_order_of_the_test_images(trees, tmp_path):
+    """Where a list of test images makes it another than that of the files."""
+    source = trees["imagenet30"]
+    make_class_folders(str(tmp_path), ["fog"], 64, same_files(source), ("1",))
+    order = np.array([7, 2, 11, 0, 5])
+    chosen = {part: images.subset(order) if part == "test" else images for part, images in source.images.items()}
+    few = type(source)(source.name, source.corrupted_folder, 3, chosen,
+                       {**source.labels, "test": source.labels["test"][order]}, source.mean, source.std)
+    with pytest.raises(UserError, match="barn: 4 images, but 2 test images of imagenet30 are of this class"):
+        find_published(str(tmp_path), few).images("fog", [1])
+    for place, name in enumerate(source.images["test"].names):
+        if place not in order:
+            os.remove(tmp_path / "fog" / "1" / name)
+    [images] = find_published(str(tmp_path), few).images("fog", [1])
+    expected = [grey(1, place // 4, place % 4) for place in order]
+    np.testing.assert_allclose(images[:].mean((1, 2, 3)), expected, atol=1.1)
+
+
+def cut(path):
+    os.truncate(path, os.path.getsize(path) // 2)
+
+
+def reverse(path):
+    np.save(path, np.load(path)[::-1])
+
+
+def halve(path):
+    np.save(path, np.load(path)[:50])
+
+
+def to_float(path):
+    np.save(path, np.load(path) / 255)
+
+
+def write_text(path):
+    with open(path, "w") as file:
+        file.write("version https://git-lfs.github.com/spec/v1")
+
+
+@pytest.mark.parametrize("layout, file, damage, message", [
+    ("stacked", "labels.npy", os.remove, "not there"),
+    ("stacked", "labels.npy", write_text, "truncated or not a numpy array"),
+    ("stacked", "labels.npy", reverse, "not the labels of the test images of cifar10"),
+    ("stacked", "fog.npy", cut, "truncated or not a numpy array"),
+    ("stacked", "fog.npy", halve, r"shape \(50, 32, 32, 3\), but .* need uint8 of \(250, 32, 32, 3\)"),
+    ("stacked", "fog.npy", to_float, "float64 of shape"),
+    ("severities", "test/3/labels.npy", os.remove, "not there"),
+    ("severities", "test/3/labels.npy", reverse, "not the labels"),
+    ("severities", "test/3/fog.npy", cut, "truncated"),
+])
+def test_damaged_arrays_are_named(cifar, tmp_path, layout, file, damage, message):
+    make = make_stacked if layout == "stacked" else make_by_severity
+    make(str(tmp_path / "set"), cifar.labels["test"], ["fog", "snow"])
+    path = str(tmp_path / "set" / file)
+    damage(path)
+    with pytest.raises(UserError, match=message) as error:
+        find_published(str(tmp_path / "set"), cifar).images("fog", range(1, 6))
+    assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("labels, message", [
+    (np.zeros(240), "240 labels, but cifar10 has 50 test images, one to five times"),
+    (np.zeros(300), "300 labels, but cifar10 has 50"),
+    (np.zeros((250, 10)), "2500 labels"),
+    (np.zeros(250), "not the labels of the test images of cifar10"),
+])
+def test_sets_of_other_data_are_named(cifar, tmp_path, labels, message):
+    make_stacked(str(tmp_path / "set"), cifar.labels["test"], ["fog"])
+    path = str(tmp_path / "set" / "labels.npy")
+    np.save(path, labels)
+    with pytest.raises(UserError, match=message) as error:
+        find_published(str(tmp_path / "set"), cifar)
+    assert str(error.value).startswith(f"{path}: ")
+
+
+def remove_class(folder):
+    shutil.rmtree(os.path.join(folder, "fog", "3", "barn"))
+    return "fog/3/barn", "not there, though imagenet30 has test images of this class"
+
+
+def add_class(folder):
+    shutil.copytree(os.path.join(folder, "fog", "3", "barn"), os.path.join(folder, "fog", "3", "zebra"))
+    return "fog/3/zebra", "no test image of imagenet30 is of this class"
+
+
+def remove_image(folder):
+    os.remove(os.path.join(folder, "fog", "3", "barn", "barn_2.JPEG"))
+    return "fog/3/barn", "3 images, but 4 test images of imagenet30 are of this class"
+
+
+def empty_image(folder):
+    os.truncate(os.path.join(folder, "fog", "3", "barn", "barn_2.JPEG"), 0)
+    return "fog/3/barn/barn_2.JPEG", "is empty"
+
+
+def empty_severity(folder):
+    shutil.rmtree(os.path.join(folder, "fog", "3"))
+    os.mkdir(os.path.join(folder, "fog", "3"))
+    return "fog/3", "has no class folder"
+
+
+def add_group(folder):
+    shutil.copytree(os.path.join(folder, "fog"), os.path.join(folder, "weather", "fog"))
+    return "weather/fog", "fog is there twice"
+
+
+def name_by_strength(folder):
+    os.rename(os.path.join(folder, "fog", "1"), os.path.join(folder, "fog", "0.50"))
+    for severity in "2345":
+        shutil.rmtree(os.path.join(folder, "fog", severity))
+    return "fog", "has 0.50, and must have five strengths"
+
+
+@pytest.mark.parametrize("damage", [remove_class, add_class, remove_image, empty_image, empty_severity, add_group,
+                                    name_by_strength])
+def test_damaged_class_folders_are_named(trees, tmp_path, damage):
+    source = trees["imagenet30"]
+    make_class_folders(str(tmp_path), ["fog"], 64, same_files(source))
+    path, message = damage(str(tmp_path))
+    with pytest.raises(UserError, match=message) as error:
+        find_published(str(tmp_path), source).images("fog", range(1, 6))
+    assert str(error.value).startswith(f"{tmp_path / path}: ") and "\n" not in str(error.value)
+
+
+def test_an_image_of_another_size_is_named_when_it_is_read(trees, tmp_path):
+    source = trees["imagenet30"]
+    make_class_folders(str(tmp_path), ["fog"], 72, same_files(source), ("1",))
+    [images] = find_published(str(tmp_path), source).images("fog", [1])
+    with pytest.raises(UserError, match="acorn_0.JPEG: is 72x72 pixels and must be 64x64"):
+        images[:1]
+
+
+def test_what_is_none_of_the_layouts_is_refused(cifar, trees, tmp_path):
+    with pytest.raises(UserError, match="nowhere: no such folder"):
+        find_published(str(tmp_path / "nowhere"), cifar)
+    (tmp_path / "fog" / "train").mkdir(parents=True)
+    np.save(tmp_path / "labels.npy", np.arange(3))
+    with pytest.raises(UserError, match=f"--test_corrupted {tmp_path}: has neither arrays, .*, nor class folders"):
+        find_published(str(tmp_path), cifar)
+    make_class_folders(str(tmp_path), ["snow"], 32, same_files(trees["imagenet30"]), ("1",))
+    with pytest.raises(UserError, match=f"--test_corrupted {tmp_path}: has class folders, .*, and cifar10 has none"):
+        find_published(str(tmp_path), cifar)
+
+
+def test_the_hash_is_of_what_the_files_hold(cifar, trees, tmp_path):
+    folder = str(tmp_path / "set")
+    make_stacked(folder, cifar.labels["test"], ["fog", "snow"])
+    first = {name: sha256_of(find_published(folder, cifar).images(name, range(1, 6))) for name in ("fog", "snow")}
+    assert first["fog"] != first["snow"]
+    shutil.move(folder, tmp_path / "moved")
+    array = np.load(tmp_path / "moved" / "fog.npy")
+    array[123, 4, 5, 1] ^= 1
+    np.save(tmp_path / "moved" / "fog.npy", array)
+    found = find_published(str(tmp_path / "moved"), cifar)
+    again = {name: sha256_of(found.images(name, range(1, 6))) for name in first}
+    assert again["snow"] == first["snow"] and again["fog"] != first["fog"]
+    make_class_folders(str(tmp_path / "files"), ["fog"], 64, same_files(trees["imagenet30"]), ("1",))
+    found = find_published(str(tmp_path / "files"), trees["imagenet30"])
+    before = sha256_of(found.images("fog", [1]))
+    with open(tmp_path / "files" / "fog" / "1" / "barn" / "barn_2.JPEG", "ab") as file:
+        file.write(b"more")
+    assert sha256_of(found.images("fog", [1])) != before
+
+
+# Evaluations
+
+@pytest.fixture(scope="module")
+def trained(cifar_dir, tmp_path_factory):
+    log_dir = str(tmp_path_factory.mktemp("logs"))
+    main.main(arguments(cifar_dir, log_dir, "--method", "erm", "--save_last", "--total_epoch", "1", "-b", "120"))
+    return only_run(log_dir)
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    return str(shutil.copytree(trained, tmp_path / "run"))
+
+
+def stack(folder, source, cifar_dir, names):
+    """Our own images of some corruptions, laid out as CIFAR-10-C is; `names` maps their names there to ours."""
+    os.makedirs(folder)
+    np.save(os.path.join(folder, "labels.npy"), np.tile(source.labels["test"], 5))
+    for name, own in names.items():
+        several = corrupted_images(cifar_dir, source, "test", own)
+        np.save(os.path.join(folder, f"{name}.npy"), np.concatenate([images[np.arange(50)] for images in several]))
+    return folder
+
+
+def test_an_evaluation_takes_all_that_are_there(run, cifar, cifar_dir, tmp_path, capsys):
+    folder = stack(str(tmp_path / "CIFAR-10-C-Bar"), cifar, cifar_dir, {"ripple": "pixelate", "lines": "fog"})
+    main.main(["--evaluate", run, "-c", "fog", "pixelate"])
+    capsys.readouterr()
+    main.main(["--evaluate", run, "--test_corrupted", folder])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"{folder}: arrays of 5 severities") and lines[0].endswith("; lines, ripple")
+    assert lines[2].startswith("CIFAR-10-C-Bar (2 corruptions) on cifar10, 50 test images: ")
+    assert not any("evaluated before" in line for line in lines)
+    found, own = (read_json(f"{run}/evaluation_{tag}.json") for tag in ("CIFAR-10-C-Bar", "fog+pixelate"))
+    assert found["corrupted"] == {"lines": own["corrupted"]["fog"], "ripple": own["corrupted"]["pixelate"]}
+    assert (found["test_corrupted"], own["test_corrupted"]) == ("CIFAR-10-C-Bar", None)
+    assert set(found["corrupted_sha256"]) == {"lines", "ripple"} and own["corrupted_sha256"] == {}
+    with open(f"{run}/evaluation_CIFAR-10-C-Bar.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["corruption"], row["severity"]) for row in rows[1:]] == [
+        (name, str(severity)) for name in ("lines", "ripple") for severity in range(1, 6)]
+    with open(f"{run}/report.html", encoding="utf-8") as file:
+        assert "Evaluation: CIFAR-10-C-Bar (2 corruptions)" in file.read()
+
+
+def test_stored_evaluations_are_not_mistaken_for_others(run, cifar, cifar_dir, tmp_path, capsys):
+    """The same names for our images, for those of one folder, and for those of another of the same name."""
+    first = stack(str(tmp_path / "a" / "SET"), cifar, cifar_dir, {"fog": "contrast", "snow": "snow"})
+    second = stack(str(tmp_path / "b" / "SET"), cifar, cifar_dir, {"fog": "fog", "snow": "snow"})
+
+    def evaluate(*argv):
+        capsys.readouterr()
+        main.main(["--evaluate", run, *argv])
+        return "evaluated before" in capsys.readouterr().out
+    assert not evaluate("-c", "fog", "snow")
+    assert not evaluate("--test_corrupted", first)
+    assert evaluate("--test_corrupted", first) and evaluate("-c", "snow", "fog") and evaluate("-c", "snow")
+    assert evaluate("--test_corrupted", first, "-c", "fog")  # which the wider one has
+    name = "evaluation_fog-of-SET.json"
+    assert read_json(os.path.join(run, name))["set"] == "fog of SET (1 corruption)"
+    of_first = read_json(f"{run}/evaluation_SET.json")["corrupted"]
+    assert read_json(os.path.join(run, name))["corrupted"]["fog"] == of_first["fog"]
+    assert evaluate("--test_corrupted", second, "-c", "snow")  # the same images, as their hash says
+    assert not evaluate("--test_corrupted", second)
+    assert read_json(f"{run}/evaluation_SET.json")["corrupted"]["snow"] == of_first["snow"]
+
+
+def test_severities_that_are_there(run, cifar, tmp_path, capsys):
+    folder = str(tmp_path / "mine")
+    make_by_severity(folder, cifar.labels["test"], ["dust", "rain"], severities=(2, 4, 5))
+    os.remove(os.path.join(folder, "test", "5", "rain.npy"))
+    capsys.readouterr()
+    main.main(["--evaluate", run, "--test_corrupted", folder])
+    captured = capsys.readouterr()
+    assert f"warning: {folder}: not all of these corruptions have severity 5, which is left out" in captured.err
+    record = read_json(f"{run}/evaluation_mine.json")
+    assert record["severities"] == [2, 4] and list(record["by_level"]) == ["none"]
+    assert [len(values) for values in record["by_severity"].values()] == [3] * 3
+    lines = captured.out.splitlines()
+    table = next(k for k, line in enumerate(lines) if line.startswith("accuracy (%)"))
+    assert lines[table].split()[2:4] == ["2", "4"]
+    accuracies = [f"{100 * value:.2f}" for value in record["corrupted"]["dust"]["accuracy"]]
+    assert lines[table + 2].split()[:3] == ["dust", *accuracies]
+    assert next(line for line in lines if line.startswith("severity")).split() == ["severity", "0", "2", "4", "none"]
+    with open(f"{run}/evaluation_mine.csv", newline="") as file:
+        assert [row["severity"] for row in csv.DictReader(file)] == ["0", "2", "4", "2", "4"]
+    main.main(["--evaluate", run, "--test_corrupted", folder, "-c", "dust", "--baseline", run])
+    record = read_json(f"{run}/evaluation_dust-of-mine.json")
+    assert record["severities"] == [2, 4, 5] and list(record["by_level"]) == ["none", "severe"]
+    assert record["corruption_error"]["by_corruption"] == {"dust": 1}
+    _, (header, rows, *_) = evaluation_table(record)
+    assert header[1:4] == ["severity 2", "severity 4", "severity 5"] and {len(row) for row in rows} == {len(header)}
+
+
+def test_a_baseline_is_of_the_same_images(run, cifar, cifar_dir, tmp_path, capsys):
+    base = str(shutil.copytree(run, tmp_path / "base"))
+    folder = stack(str(tmp_path / "SET"), cifar, cifar_dir, {"fog": "contrast"})
+    main.main(["--evaluate", base, "-c", "fog"])
+    with pytest.raises(SystemExit):
+        main.main(["--evaluate", run, "--test_corrupted", folder, "--baseline", f"{base}/evaluation_fog.json"])
+    assert "evaluation_fog.json: was evaluated on other corrupted images" in capsys.readouterr().err
+    main.main(["--evaluate", run, "--test_corrupted", folder, "--baseline", base])  # evaluated on them first
+    assert read_json(f"{base}/evaluation_SET.json")["test_corrupted"] == "SET"
+    assert read_json(f"{run}/evaluation_SET.json")["corruption_error"]["mean"] == 1
+
+
+@pytest.mark.parametrize("argv, message", [
+    (["--evaluate", "RUN", "--test_corrupted", "nowhere"], "nowhere: no such folder"),
+    (["--evaluate", "RUN", "--test_corrupted", "SET", "-c", "ripple", "haze"], "SET: has no haze; there are fog, rip"),
+    (["--evaluate", "RUN", "--test_corrupted", "SET", "-c", "common"], "SET: has no gaussian_noise, shot_noise"),
+    (["--evaluate", "RUN", "-c", "ripple"], "--corruption: unknown name 'ripple'; there are common, all, gaussian"),
+    (["--test_corrupted", "SET", "-c", "fog", "ripple"], "--corruption: unknown name 'ripple'"),
+    (["--test_corrupted", "SET", "-c", "snow"], "SET: has no snow; there are fog, ripple"),
+    (["--test_corrupted", "FEW", "-c", "fog"], "FEW: has no severity 3, 4, 5 of fog, only 1, 2"),
+    (["--test_corrupted", "OTHER", "-c", "fog"], "OTHER/labels.npy: not the labels of the test images of cifar10"),
+])
+def test_bad_input_is_one_line(run, cifar, cifar_dir, tmp_path, capsys, argv, message):
+    labels = cifar.labels["test"]
+    places = {"RUN": run, **{name: str(tmp_path / name) for name in ("SET", "FEW", "OTHER")}}
+    make_stacked(places["SET"], labels, ["fog", "ripple"])
+    make_stacked(places["FEW"], labels, ["fog"], times=2)
+    make_stacked(places["OTHER"], labels[::-1], ["fog"])
+    before = contents(run)
+    argv = [places.get(word, word) for word in argv]
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        main.main(argv if argv[0] == "--evaluate" else arguments(cifar_dir, tmp_path / "logs", *argv))
+    assert stop.value.code == 2
+    [line] = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("warning:")]
+    assert line.startswith("main.py: error: ") and message in line
+    assert contents(run) == before and (not os.path.exists(tmp_path / "logs") or not os.listdir(tmp_path / "logs"))
+
+
+def test_records_of_different_images_have_no_table_in_common():
+    def record(sha256=None, severities=(1, 2, 3, 4, 5)):
+        about = {"set": "x (1 corruption)", "test_sha256": "t", "severities": list(severities)}
+        if sha256:
+            about["corrupted_sha256"] = {"fog": sha256}
+        return as_record(about, Scores(1, 0, 0), {"fog": [Scores(0.5, 1, 0)] * len(severities)})
+    ours, old, theirs, few = record(), record(), record("a"), record("a", (1, 2))
+    del old["severities"]
+    assert common_evaluations([[ours], [old]]) == [ours, old]
+    for other in (theirs, few):
+        assert common_evaluations([[ours], [other]]) is None
+    assert common_evaluations([[theirs], [few]]) is None
+    assert common_evaluations([[ours, theirs], [few, theirs]]) == [theirs, theirs]
+    assert "mild: severities 1 to 3; severe: severities 4 to 5" in averages(ours)
+
+
+def test_runs_that_were_tested_on_different_images_are_not_drawn_together(run, tmp_path):
+    other = str(shutil.copytree(run, tmp_path / "other"))
+    assert len(read_records([run, other])) == 2
+    config = {**read_json(other + "/config.json"), "test_corrupted": "/data/CIFAR-10-C"}
+    write_json(other + "/config.json", config)
+    with pytest.raises(UserError, match=f"{other}: was tested on CIFAR-10-C, {run} on images made here; draw them"):
+        read_records([run, other])
+
+
+# Trainings
+
+def test_a_run_is_tested_on_published_images(cifar, cifar_dir, tmp_path, capsys):
+    """Clean images at every severity: the accuracy is the same at all of them."""
+    data = str(shutil.copytree(cifar_dir, tmp_path / "data", ignore=shutil.ignore_patterns("*-C")))
+    folder = str(tmp_path / "SET")
+    os.mkdir(folder)
+    np.save(os.path.join(folder, "labels.npy"), np.tile(cifar.labels["test"], 5))
+    np.save(os.path.join(folder, "contrast.npy"), np.tile(cifar.images["test"], (5, 1, 1, 1)))
+    main.main(arguments(data, tmp_path / "logs", "-c", "contrast", "--test_corrupted", os.path.relpath(folder),
+                        "--method", "erm", "--save_last", "--total_epoch", "1", "-b", "120", "--eval_batch_size", "25"))
+    assert f"{folder}: arrays of 5 severities one after the other" in capsys.readouterr().out
+    path = only_run(tmp_path / "logs")
+    with open(os.path.join(path, "results.json")) as file:
+        test = json.load(file)["test"]
+    assert len(set(test["accuracy"])) == 1 and len(set(test["loss"])) == 1 and test["images"] == [50] * 6
+    assert read_json(os.path.join(path, "config.json"))["test_corrupted"] == folder
+    assert os.path.exists(corrupted_path(data, cifar, "train", 5, "contrast"))
+    assert not os.path.exists(corrupted_path(data, cifar, "test", 5, "contrast"))
+    measured = Run(read_record(path), None)
+    assert len(measured.images) == 6
+    np.testing.assert_array_equal(measured.images[5], cifar.images["test"])
+    os.remove(os.path.join(path, "results.json"))
+    main.main(["--resume", path])  # which has the option from its settings
+    assert read_json(os.path.join(path, "results.json"))["test"] == test
+
+
+def test_a_run_and_an_evaluation_on_class_folders(trees, tmp_path):
+    source = trees["imagenet30"]
+    root = os.path.dirname(os.path.dirname(source.images["test"].folder))
+    data = shutil.copytree(root, tmp_path / "data")
+    make_class_folders(str(tmp_path / "SET" / "test"), ["contrast", "my_own"], 64, same_files(source))
+    main.main(["-d", "imagenet30", "--data_dir", str(data), "--filelist_dir", str(data / "lists"), "-n", "24", "-c",
+               "contrast", "-m", "wideresnet10", "--method", "erm", "--total_epoch", "1", "-b", "24", "--save_last",
+               "--log_dir", str(tmp_path / "logs"), "--test_corrupted", str(tmp_path / "SET")])
+    path = only_run(tmp_path / "logs")
+    main.main(["--evaluate", path, "--test_corrupted", str(tmp_path / "SET"), "--num_workers", "1"])
+    record, results = read_json(path + "/evaluation_SET.json"), read_json(path + "/results.json")["test"]
+    assert list(record["corrupted"]) == ["contrast", "my_own"]
+    assert record["corrupted"]["contrast"] == record["corrupted"]["my_own"]
+    assert [record["clean"]["accuracy"], *record["corrupted"]["contrast"]["accuracy"]] == results["accuracy"]
+    assert sorted(os.listdir(data)) == ["ImageNet-30-64", "lists"]  # nothing is stored

@@ -13,7 +13,7 @@ from corruptions.files import SETTINGS_FILE, has_settings
 from corruptions.generate import image_stream, in_parallel
 from corruptions.images import folders_below, list_images, read_image, write_image
 from utils.errors import UserError
-from utils.files import PARTIAL, locked, write_csv, write_json
+from utils.files import PARTIAL, locked, read_json, write_csv, write_json
 
 SOURCES_FILE = "sources.csv"
 UNFINISHED_FILE = ".unfinished"  # is there while images are being made, and after a stop
@@ -87,6 +87,32 @@ def read_sources(target):
                         "folder") from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: damaged; name a new folder") from error
+
+
+def check_stored(target, source, files, about):
+    """Make sure that corrupted images in a folder were made from certain images, as far as names and sizes tell; of a
+    folder that this program has not made, nothing is known.
+
+    Args:
+        target (str): the folder of corrupted images.
+        source, files, about: as of `corrupt_folder`, of images that it may have been made from.
+
+    Raises:
+        UserError: it was made from others.
+    """
+    settings = read_json(os.path.join(target, SETTINGS_FILE))
+    if not isinstance(settings, dict):
+        return
+    if settings.get("images") != about:
+        raise UserError(f"{target}: was made of images that were fitted otherwise ({settings.get('images')}, and not "
+                        f"{about}); remove it, or pass --corrupted memory")
+    with open(os.path.join(target, SOURCES_FILE), newline="", encoding="utf-8") as file:
+        sizes = {row["file"]: row.get("bytes") for row in csv.DictReader(file)}
+    for name, path in files.items():
+        path = os.path.join(source, path)
+        if name not in sizes or sizes[name] != str(os.path.getsize(path)):
+            raise UserError(f"{path}: was not there, or was another, when {target} was made; remove that folder, or "
+                            "pass --corrupted memory")
 
 
 def check_sources(source, files, target, checksums):
@@ -163,7 +189,9 @@ def corrupt_folder(source, target, names, severities, seed, options, workers, im
         if has_settings(target, settings, besides=SOURCES_FILE):
             check_sources(source, files, target, checksums)
         # The settings come last: a folder that has them has the list, too.
-        write_csv(os.path.join(target, SOURCES_FILE), {"file": list(checksums), "crc32": list(checksums.values())})
+        sizes = [os.path.getsize(os.path.join(source, files[file])) for file in checksums]
+        write_csv(os.path.join(target, SOURCES_FILE), {"file": list(checksums), "crc32": list(checksums.values()),
+                                                       "bytes": sizes})
         write_json(os.path.join(target, SETTINGS_FILE), settings)
         for leftover in glob.glob(os.path.join(glob.escape(target), "**", f".*{PARTIAL}.*"), recursive=True,
                                   include_hidden=True):

@@ -3,9 +3,9 @@ from functools import partial
 
 from dataset.cifar import load_cifar
 from dataset.fashion_mnist import load_fashion_mnist
-from dataset.folder import load_folder
+from dataset.folder import IMAGE_SIZE, load_folder
 from dataset.imagenet import load_imagenet
-from dataset.imagenet30 import load_imagenet30
+from dataset.imagenet30 import LISTS, load_imagenet30
 from dataset.photos import load_photos
 from dataset.tinyimagenet import load_tinyimagenet
 from utils.errors import UserError
@@ -23,6 +23,7 @@ SOURCES = {
 
 # Options that some data sets read and others do not, to those that do.
 SOURCE_OPTIONS = {"image_size": ("folder",), "filelist_dir": ("imagenet30",)}
+SOURCE_DEFAULTS = {"image_size": IMAGE_SIZE, "filelist_dir": LISTS}
 
 
 def source_options(values):

@@ -31,7 +31,7 @@ class Layout:
 class Cifar:
     """What differs between the two data sets."""
 
-    classes: int
+    class_names: tuple[str, ...]
     corrupted_folder: str
     label_bytes: int  # in a record of the binary layout; the last one is the label that counts
     label_key: bytes  # in a file of the python layout
@@ -40,17 +40,34 @@ class Cifar:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
+    @property
+    def classes(self):
+        """Number of classes."""
+        return len(self.class_names)
+
+
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CIFAR100_NAMES = (
+    "apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can "
+    "castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin "
+    "elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard "
+    "lobster man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear "
+    "pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark "
+    "shrew skunk skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone "
+    "television tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm"
+)
 
 CIFAR = {
     "cifar10": Cifar(
-        classes=10, corrupted_folder="CIFAR-10-C", label_bytes=1, label_key=b"labels",
+        class_names=CIFAR10_CLASSES, corrupted_folder="CIFAR-10-C", label_bytes=1, label_key=b"labels",
         binary=Layout("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530", "cifar-10-batches-bin", {
             "train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)), "test": ("test_batch.bin",)}),
         python=Layout("cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a", "cifar-10-batches-py", {
             "train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("test_batch",)}),
         mean=(0.4914, 0.4822, 0.4465), std=(0.2471, 0.2435, 0.2616)),
     "cifar100": Cifar(
-        classes=100, corrupted_folder="CIFAR-100-C", label_bytes=2, label_key=b"fine_labels",
+        class_names=tuple(CIFAR100_NAMES.split()), corrupted_folder="CIFAR-100-C", label_bytes=2,
+        label_key=b"fine_labels",
         binary=Layout("cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8", "cifar-100-binary", {
             "train": ("train.bin",), "test": ("test.bin",)}),
         python=Layout("cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85", "cifar-100-python", {
@@ -195,4 +212,5 @@ def load_cifar(name, data_dir):
         batches = [reader(path, spec) for path in paths]
         images[part] = np.concatenate([batch[0] for batch in batches])
         labels[part] = np.concatenate([batch[1] for batch in batches])
-    return Source(name, spec.corrupted_folder, spec.classes, images, labels, spec.mean, spec.std)
+    return Source(name, spec.corrupted_folder, spec.classes, images, labels, spec.mean, spec.std,
+                  class_names=spec.class_names)

@@ -1,6 +1,7 @@
 """Folders of class folders: which images there are, and what class each one is."""
 import os
 import stat
+import sys
 
 import numpy as np
 
@@ -12,36 +13,47 @@ def list_classes(folder):
     """The class folders of a folder in alphabetical order; the label of each is its place in this list.
 
     Raises:
-        UserError: there is no such folder, or no class folder in it.
+        UserError: there is no such folder, or no class folder in it, or a link there leads nowhere.
     """
     try:
         entries = list(os.scandir(folder))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"{folder}: no such folder; put images there as CLASS/FILE, or name the folder above it with "
                         "--data_dir") from error
+    for entry in entries:
+        _check_entry(entry)
     classes = sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
     if not classes:
         raise UserError(f"{folder}: has no class folder; put the images there as CLASS/FILE")
     return classes
 
 
+def _check_entry(entry):
+    """Raise a `UserError` if an entry of a folder leads nowhere, or its name cannot be written down."""
+    if entry.is_symlink() and not os.path.exists(entry.path):
+        raise UserError(f"{entry.path}: a link that leads nowhere; repair or remove it")
+    try:
+        entry.name.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{entry.path!a}: the name is not in UTF-8; rename it") from error
+
+
 def list_files(folder):
-    """Sorted names of the image files in a folder, known by their suffix.
+    """Sorted names of the image files in a folder, known by their suffix; of a folder in it there is a warning.
 
     Raises:
-        UserError: there are none, or one is empty or a link that leads nowhere.
+        UserError: there are none, or one is empty, or a link leads nowhere.
     """
     suffixes, names = image_suffixes(), []
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith(".") or os.path.splitext(entry.name)[1].lower() not in suffixes:
+            if entry.name.startswith("."):
                 continue
-            try:
-                status = entry.stat()
-            except OSError as error:
-                raise UserError(f"{entry.path}: a link that leads nowhere ({error.strerror}); repair or remove "
-                                "it") from error
-            if stat.S_ISREG(status.st_mode):
+            _check_entry(entry)
+            status = entry.stat()
+            if stat.S_ISDIR(status.st_mode):
+                print(f"warning: {entry.path}: a folder within a class is not read", file=sys.stderr)
+            elif stat.S_ISREG(status.st_mode) and os.path.splitext(entry.name)[1].lower() in suffixes:
                 if status.st_size == 0:
                     raise UserError(f"{entry.path}: is empty; fetch it again, or remove it")
                 names.append(entry.name)

@@ -10,7 +10,7 @@ import numpy as np
 
 from corruptions import CORRUPTIONS, Options
 from corruptions.files import is_being_made, write_arrays
-from corruptions.folders import corrupt_folder, corrupted_name, is_unfinished
+from corruptions.folders import check_stored, corrupt_folder, corrupted_name, is_unfinished
 from corruptions.generate import SEED, corrupt_images
 from dataset.image_files import FileImages, MadeFiles, exact, read_fitting
 from utils.errors import UserError
@@ -82,7 +82,7 @@ def generate(data_dir, source, part, name, workers, show_progress):
         images = source.images[part]
         corrupt_folder(images.folder, corrupted_folder(data_dir, source, part), [name], list(SEVERITIES), SEED,
                        Options(), workers, "jpeg", False, show_progress,
-                       dict(zip(images.names, images.paths, strict=True)), partial(read_fitting, fit=images.fit),
+                       images.path_of, partial(read_fitting, fit=images.fit),
                        images.about)
         return
     for severity in SEVERITIES:
@@ -92,7 +92,7 @@ def generate(data_dir, source, part, name, workers, show_progress):
         else:
             os.makedirs(os.path.dirname(labels_path), exist_ok=True)
             with replacing(labels_path) as temporary:
-                np.save(temporary, source.labels[part].astype(np.uint8))
+                np.save(temporary, source.labels[part].astype(np.uint8 if source.classes <= 256 else np.int32))
     paths = {severity: corrupted_path(data_dir, source, part, severity, name) for severity in SEVERITIES}
     write_arrays(source.images[part], paths, name, SEED, Options(), workers, show_progress,
                  f"{source.name} {part} {name}")
@@ -216,6 +216,9 @@ def corrupted_images(data_dir, source, part, name, where="auto"):
         raise UserError(f"--corrupted disk: {corrupted_folder(data_dir, source, part)} has no {name}, or not all; "
                         f"make it with python -m corruptions dataset {source.name} -c {name}, or leave the option out")
     if stored:
+        if source.in_files:
+            images = source.images[part]
+            check_stored(corrupted_folder(data_dir, source, part), images.folder, images.path_of, images.about)
         return [open_stored(data_dir, source, part, severity, name) for severity in SEVERITIES]
     make = MadeFiles if source.in_files else MadeImages
     return [make(source.images[part], name, severity) for severity in SEVERITIES]

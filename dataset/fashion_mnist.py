@@ -23,7 +23,8 @@ OWN_FOLDER = "fashion-mnist"
 TORCHVISION_FOLDER = os.path.join("FashionMNIST", "raw")
 DEBIAN_FOLDER = "/usr/share/datasets/fashion-mnist"  # of the package dataset-fashion-mnist
 
-CLASSES, SIDE, PADDED = 10, 28, 32
+CLASS_NAMES = ("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+CLASSES, SIDE, PADDED = len(CLASS_NAMES), 28, 32
 UNSIGNED_BYTES = 8  # the type of the values, in the third byte of an idx file; the fourth is the number of axes
 
 
@@ -131,4 +132,5 @@ def load_fashion_mnist(data_dir):
     images, labels = {}, {}
     for part, files in FILES.items():
         images[part], labels[part] = read_part(*(paths[name] for name in files))
-    return Source("fashion_mnist", "Fashion-MNIST-C", CLASSES, images, labels, mean=(0.2190,) * 3, std=(0.3318,) * 3)
+    return Source("fashion_mnist", "Fashion-MNIST-C", CLASSES, images, labels, mean=(0.2190,) * 3, std=(0.3318,) * 3,
+                  class_names=CLASS_NAMES)

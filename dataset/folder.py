@@ -1,5 +1,6 @@
 """`folder`: a user's own images, in class folders."""
 import os
+import zlib
 from functools import partial
 
 import numpy as np
@@ -17,7 +18,7 @@ SEED = 0  # of their draw, whatever the seed of a run, so that all runs are test
 
 
 def hold_out(names, labels):
-    """Choose test images: a share of each class, at least one, the same ones for the same names.
+    """Choose test images: a share of each class, at least one, the same ones for the same number of images in it.
 
     Args:
         names (list of str): 'class/file' of the images.
@@ -29,12 +30,13 @@ def hold_out(names, labels):
     Raises:
         UserError: a class has one image only.
     """
-    rng, test = np.random.default_rng(SEED), np.zeros(len(labels), bool)
+    test = np.zeros(len(labels), bool)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         if len(members) < 2:
             raise UserError(f"{names[members[0]]}: is the only image of its class, which needs another to test with; "
                             "add images or remove the class")
+        rng = np.random.default_rng((SEED, zlib.crc32(os.path.dirname(names[members[0]]).encode())))
         test[rng.choice(members, max(1, int(TEST_SHARE * len(members))), replace=False)] = True
     return np.flatnonzero(~test), np.flatnonzero(test)
 
@@ -58,7 +60,7 @@ def load_folder(data_dir, image_size=IMAGE_SIZE):
     if os.path.isdir(train) != os.path.isdir(test):
         there, missing = (train, test) if os.path.isdir(train) else (test, train)
         raise UserError(f"{missing}: no such folder, though there is {there}; add it, or put the class folders into "
-                        f"{data_dir} itself")
+                        f"{data_dir} itself, where no class can be called train or test")
     if os.path.isdir(train):
         classes = list_classes(train)
         images, labels = {}, {}
@@ -72,7 +74,10 @@ def load_folder(data_dir, image_size=IMAGE_SIZE):
         whole = FileImages(data_dir, paths, names, image_size, fit)
         images = {part: whole.subset(indices) for part, indices in chosen.items()}
         labels = {part: every[indices] for part, indices in chosen.items()}
+    if len(classes) < 2:
+        raise UserError(f"{data_dir}: has one class only, {classes[0]}; a classifier needs two or more class folders")
     for some in images.values():  # people's own folders have all kinds of files
         for path in some.paths:
             check_header(os.path.join(some.folder, path))
-    return Source("folder", f"{os.path.abspath(data_dir)}-C", len(classes), images, labels, MEAN, STD)
+    return Source("folder", f"{os.path.abspath(data_dir)}-C", len(classes), images, labels, MEAN, STD,
+                  class_names=tuple(classes))

@@ -13,7 +13,7 @@ from PIL import Image
 
 from corruptions import CORRUPTIONS
 from corruptions.generate import SEED, corrupt_images
-from corruptions.images import JPEG_OPTIONS, read_image
+from corruptions.images import JPEG_OPTIONS, opened, read_image
 from utils.errors import UserError
 
 RESIZED_AREA = (0.08, 1.0)  # of a random resized crop, as a share of the image
@@ -52,6 +52,25 @@ def exact(pixels, side):
         raise UserError(f"is {pixels.shape[1]}x{pixels.shape[0]} pixels and must be {side}x{side}; fetch it again, or "
                         "scale it")
     return pixels
+
+
+def require_size(path, side):
+    """Raise a `UserError` unless a file is an image of this size, as its beginning tells."""
+    with opened(path) as image:
+        if image.size != (side, side):
+            raise UserError(f"{path}: is {image.width}x{image.height} pixels and must be {side}x{side}; fetch it "
+                            "again, or scale it")
+
+
+def require_sizes(images):
+    """Raise a `UserError` unless one image of each class has the size that all must have (FileImages); to open them all
+    would take long.
+    """
+    first = {}
+    for name, path in zip(images.names, images.paths, strict=True):
+        first.setdefault(os.path.dirname(name), path)
+    for path in first.values():
+        require_size(os.path.join(images.folder, path), images.side)
 
 
 def squash(pixels, side):
@@ -122,6 +141,11 @@ class FileImages:
     def shape(self):
         """(N, side, side, 3)."""
         return len(self), self.side, self.side, 3
+
+    @property
+    def path_of(self):
+        """Each of `names` to its path."""
+        return dict(zip(self.names, self.paths, strict=True))
 
     def subset(self, indices):
         """Those with these numbers, int (n,), not read yet."""

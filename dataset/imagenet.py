@@ -35,4 +35,4 @@ def load_imagenet(data_dir):
         paths, names, labels[part] = list_images(folder, classes)
         require_all_classes(folder, classes, labels[part])
         images[part] = FileImages(folder, paths, names, SIDE, partial(centre_crop, side=SIDE, shorter=SHORTER))
-    return Source("imagenet", "ImageNet-C", len(classes), images, labels, MEAN, STD)
+    return Source("imagenet", "ImageNet-C", len(classes), images, labels, MEAN, STD, class_names=tuple(classes))

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 
 from dataset.class_folders import list_classes, list_images
-from dataset.image_files import FileImages, exact, squash
+from dataset.image_files import FileImages, exact, require_sizes, squash
 from dataset.imagenet import MEAN, STD
 from dataset.poisson import Split, poisson_counts, poisson_split
 from dataset.source import Source
@@ -45,12 +45,14 @@ def load_imagenet30(data_dir, filelist_dir=LISTS):
         folder = os.path.join(root, part)
         paths, names, labels[part] = list_images(folder, classes)
         images[part] = FileImages(folder, paths, names, SIDE, fit)
+        if root == small:
+            require_sizes(images[part])
     listed = next((path for path in (os.path.join(filelist_dir, name) for name in TESTS) if os.path.exists(path)), None)
     if listed is not None:
         chosen = read_list(listed, images["test"].names, labels["test"])
         images["test"], labels["test"] = images["test"].subset(chosen), labels["test"][chosen]
     return Source("imagenet30", "ImageNet-30-64-C", len(classes), images, labels, MEAN, STD, NUM_PER_CLASS,
-                  filelist_dir)
+                  filelist_dir, tuple(classes))
 
 
 def distribution_path(folder, severity):
@@ -107,6 +109,8 @@ def read_list(path, names, labels):
             raise UserError(f"{path}: gives {name} the label {label}, but by its folder's place it is "
                             f"{labels[places[name]]}; use the images that the list was made for")
     chosen = np.array([places[name] for name in listed], np.int64)
+    if len(chosen) == 0 and os.path.basename(path) in TESTS:
+        raise UserError(f"{path}: names no image; fetch the list again, or remove it to test with all images")
     if len(np.unique(chosen)) < len(chosen):
         raise UserError(f"{path}: names an image twice; fetch the list again")
     return chosen

@@ -38,4 +38,5 @@ def load_photos(data_dir=None):
             images[part] += [area[top:top + SIZE, left:left + SIZE] for top, left in zip(tops, lefts, strict=True)]
     labels = {part: np.repeat(np.arange(len(FILES), dtype=np.int32), count) for part, count in CROPS.items()}
     return Source("photos", "photos-C", len(FILES), {part: np.stack(crops) for part, crops in images.items()}, labels,
-                  mean=(0.514, 0.390, 0.342), std=(0.264, 0.227, 0.231))
+                  mean=(0.514, 0.390, 0.342), std=(0.264, 0.227, 0.231),
+                  class_names=tuple(name.rsplit(".", 1)[0] for name in FILES))

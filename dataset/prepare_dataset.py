@@ -36,7 +36,7 @@ def main(argv=None):
                   file=sys.stderr)
         if args.corruption:
             load_corrupted(args.data_dir, source, args.corruption, args.num_severity, args.num_workers,
-                           args.show_progress, args.corrupted)
+                           args.show_progress, "disk" if args.corrupted == "auto" else args.corrupted)
         write_split(args.output, split, source.labels["train"])
         print(counts_table(split))
         print(f"written to {args.output}")

@@ -14,7 +14,7 @@ import numpy as np
 
 from corruptions import COMMON, CORRUPTIONS
 from dataset.class_folders import list_classes, list_files
-from dataset.image_files import FileImages, exact
+from dataset.image_files import FileImages, exact, require_size
 from dataset.source import Source
 from utils.errors import UserError
 
@@ -154,6 +154,7 @@ def match_files(folder, source, classes):
                             "class; fetch it again, or name a corrupted test set of this data set")
         for place, file in zip(places, files, strict=True):
             paths[place] = f"{name}/{file}"
+        require_size(os.path.join(below, files[0]), clean.side)  # of one, for all would take long
     paths = clean.names if paths == clean.names else paths  # so that names are in memory once
     return FileImages(folder, paths, clean.names, clean.side, partial(exact, side=clean.side))
 
@@ -238,9 +239,13 @@ def find_class_folders(folder, source):
     """Class folders, `CORRUPTION/SEVERITY/CLASS/FILE`: Tiny-ImageNet-C, ImageNet-C and ImageNet-C-bar as distributed,
     the second also in `noise/`, `blur/`, ..., ImageNet-30-64-C in `test/`.
     """
-    places, layout = _corruptions(os.path.join(folder, "test")), "test/CORRUPTION/SEVERITY/CLASS, as ImageNet-30-64-C"
+    inner, beside = _corruptions(os.path.join(folder, "test")), _corruptions(folder)
+    if inner and beside:
+        raise UserError(f"--test_corrupted {folder}: has {min(inner)} in test/, and {min(beside)} beside it; name "
+                        f"{os.path.join(folder, 'test')}, or a folder without test/")
+    places, layout = inner, "test/CORRUPTION/SEVERITY/CLASS, as ImageNet-30-64-C"
     if not places:
-        places, layout = _corruptions(folder), "CORRUPTION/SEVERITY/CLASS, as ImageNet-C"
+        places, layout = beside, "CORRUPTION/SEVERITY/CLASS, as ImageNet-C"
         for group in GROUPS:
             for name, found in _corruptions(os.path.join(folder, group)).items():
                 if name in places:

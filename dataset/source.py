@@ -6,6 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from dataset.image_files import FileImages
+from utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Source:
         mean, std (tuple of float): per channel, of values in 0..1; images are normalised with them.
         num_per_class (int or None): training images of a class where none is asked for; None is 4/5 of the smallest
             class.
+        class_names (tuple of str): what the labels stand for, where that is known.
         lists (str or None): folder of file lists that say who is corrupted how much (`dataset/imagenet30.py`).
     """
 
@@ -33,11 +35,27 @@ class Source:
     std: tuple[float, float, float]
     num_per_class: int | None = None
     lists: str | None = None
+    class_names: tuple[str, ...] = ()
 
     @property
     def in_files(self):
         """Whether the images lie in files that are read when they are needed."""
         return isinstance(self.images["train"], FileImages)
+
+    def check_classes(self, names, path):
+        """Make sure that the labels stand for the classes of an earlier run.
+
+        Args:
+            names (list of str or None): its classes; nothing is known of a run without.
+            path (str): the run's, for the error.
+
+        Raises:
+            UserError: they stand for others.
+        """
+        if names and self.class_names and list(self.class_names) != list(names):
+            changed = sorted(set(names) ^ set(self.class_names)) or ["their order"]
+            raise UserError(f"{path}: was trained on other classes than {self.name} has now (see {changed[0]}); name "
+                            "the images that it was trained on with --data_dir")
 
     @cached_property
     def test_sha256(self):

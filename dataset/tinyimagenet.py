@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 
 from dataset.class_folders import list_classes, list_images
-from dataset.image_files import FileImages, exact
+from dataset.image_files import FileImages, exact, require_sizes
 from dataset.source import Source
 from utils.errors import UserError
 
@@ -68,8 +68,10 @@ def load_tinyimagenet(data_dir):
     test_paths, test_names, test_labels = read_annotations(os.path.join(root, "val", "val_annotations.txt"), val,
                                                            classes)
     fit = partial(exact, side=SIDE)
-    return Source("tinyimagenet", f"{FOLDER}-C", len(classes), {"train": FileImages(train, paths, names, SIDE, fit),
-                                                               "test": FileImages(val, test_paths, test_names, SIDE,
-                                                                                  fit)},
+    images = {"train": FileImages(train, paths, names, SIDE, fit),
+              "test": FileImages(val, test_paths, test_names, SIDE, fit)}
+    for part in images.values():
+        require_sizes(part)
+    return Source("tinyimagenet", f"{FOLDER}-C", len(classes), images,
                   {"train": labels, "test": test_labels}, mean=tuple(value / 255 for value in MEAN),
-                  std=tuple(value / 255 for value in STD))
+                  std=tuple(value / 255 for value in STD), class_names=tuple(classes))

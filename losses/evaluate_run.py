@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from corruptions import COMMON, CORRUPTIONS, SETS
-from dataset import SOURCE_OPTIONS, SOURCES, load_source, source_options
+from dataset import SOURCE_DEFAULTS, SOURCE_OPTIONS, SOURCES, load_source, source_options
 from dataset.corrupted import corrupted_images
 from dataset.pipeline import array_by_array
 from dataset.published import Published, find_published, sha256_of
@@ -37,7 +37,7 @@ from utils.records.evaluation import (
 from utils.records.reading import planned_runs, read_record
 from utils.records.report import is_finished, run_title, write_run_page
 from utils.records.summary import write_summary
-from utils.records.trained import find_trained
+from utils.records.trained import Trained, find_trained
 
 # The options of main.py that have an effect here.
 EVALUATION_OPTIONS = ("evaluate", "baseline", "corruption", "dataset", "model", "data_dir", "corrupted",
@@ -163,13 +163,33 @@ def evaluate_run(path, corruptions=None, baseline=None, model=None, dataset=None
     require_writable_folder("--evaluate", trained.folder)
     reference = None if baseline is None else find_reference(baseline, dataset)
 
-    options = {**options, **{option: value for option, value in source_options(trained.config).items() if value}}
+    options = run_options(trained, dataset, options)
     test = load_evaluation_set(dataset, data_dir or trained.config.get("data_dir", os.path.abspath("./data")),
                                corruptions, eval_batch_size or trained.config.get("eval_batch_size", 128), num_workers,
                                show_progress, corrupted, test_corrupted, **options)
+    for one in (trained, reference):
+        if isinstance(one, Trained):
+            test.source.check_classes(one.config.get("classes"), one.path)
     load_checkpoint(create_model(model, test.source.classes), trained.checkpoint)  # to find a wrong one now
     relative_to = None if baseline is None else load_baseline(baseline, reference, model, test)
     return evaluate_network(trained, model, test, relative_to, test.stored(trained))
+
+
+def run_options(trained, dataset, given):
+    """The options of `dataset.SOURCE_OPTIONS` that a network was trained with, or, of one without a config.json, those
+    that are given.
+
+    Raises:
+        UserError: the two differ.
+    """
+    if not trained.config:
+        return given
+    own = source_options(trained.config)
+    for option, value in given.items():
+        known = own[option] or SOURCE_DEFAULTS[option]
+        if value is not None and dataset in SOURCE_OPTIONS[option] and value != known:
+            raise UserError(f"--{option} {value}: {trained.path} was trained with {known}; leave the option out")
+    return {**given, **own}
 
 
 def load_evaluation_set(dataset, data_dir, corruptions, batch_size, workers, show_progress, corrupted="auto",

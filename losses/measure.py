@@ -17,11 +17,12 @@ from tqdm import tqdm
 from dataset import SOURCES, load_source, source_options
 from dataset.batches import EvaluationBatches
 from dataset.corrupted import corrupted_images
-from dataset.pipeline import held_batches
+from dataset.pipeline import array_by_array, held_batches
 from dataset.published import find_published
 from losses.evaluation import EvaluationStep, GradientNorm
 from losses.objectives import ood_weights
 from models import MODELS, create_model
+from utils.cli import processors
 from utils.errors import UserError
 from utils.evaluate import predict
 from utils.files import read_json, write_json
@@ -52,12 +53,18 @@ class Run:
         self.source, self.images = _test_images(config["dataset"], data_dir or config["data_dir"], config["corruption"],
                                                 config["num_severity"], config.get("test_corrupted"),
                                                 **source_options(config))
+        self.source.check_classes(config.get("classes"), record.path)
         self.step, self.gradient_norm = _cells(config["model"], self.source.classes)
 
     def batches(self, number):
-        """Yield for each severity a list of batches of so many test images; all of them where `number` is None."""
+        """Yield for each severity a list of batches of so many test images, or, where `number` is None, an iterator
+        over those of all."""
         for images in self.images:
-            yield held_batches(images, self.source, number, self.config["eval_batch_size"])
+            if number is None:
+                yield from array_by_array([images], self.source.labels["test"], self.source.mean, self.source.std,
+                                          self.config["eval_batch_size"], processors())
+            else:
+                yield held_batches(images, self.source, number, self.config["eval_batch_size"])
 
     def load(self, checkpoint):
         """Give the network the weights in a checkpoint."""

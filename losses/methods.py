@@ -126,7 +126,7 @@ CROPS = {
 RECIPES = {
     "sharpdro": {"total_epoch": 200, "batch_size": 100, "lr": 0.1, "schedule": "step", "nesterov": False,
                  "weight_decay": 5e-4, "num_sub_batches": 1, "train_on": "poisson", "draw": "replacement",
-                 "crop": "none"},
+                 "crop": {"cifar10": "none", "imagenet": "resized"}},
     "damp": {"total_epoch": 300, "batch_size": 128, "lr": 0.1, "schedule": "linear", "nesterov": True,
              "weight_decay": 5e-4, "num_sub_batches": 8, "train_on": "clean", "draw": "permutation",
              "crop": {"cifar10": "zeros", "imagenet": "resized"}},

@@ -1,5 +1,6 @@
 """The options that choose a method and how it is trained; their help and their defaults come from the tables."""
 import argparse
+from dataclasses import replace
 
 from dataset.poisson import TRAIN_ON
 from losses.methods import (
@@ -184,6 +185,8 @@ def resolve_arguments(args, given):
         raise UserError(f"--train_on {given['train_on']}: the table {args.split} says which images are trained on at "
                         "which severity; leave out --train_on, or --split")
     settings = resolve(args.method, args.dataset, **chosen)
+    if args.split is not None and "crop" not in given and settings.crop == "resized":
+        settings = replace(settings, crop="none")  # the table may have corrupted images, which are cropped before
     if settings.batch_size % settings.num_sub_batches:
         raise UserError(f"--num_sub_batches {settings.num_sub_batches}: does not divide -b {settings.batch_size}; "
                         "give a divisor of the batch size")
@@ -205,6 +208,7 @@ def check_data(args, data):
         UserError: they do not.
     """
     split, images = data.split, len(data.split.indices)
+    data.source.check_classes(getattr(args, "classes", None), args.resume)
     if args.batch_size > images:
         raise UserError(f"-b {args.batch_size}: the training set has only {images} images; give a smaller batch or a "
                         "larger -n")

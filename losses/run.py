@@ -44,7 +44,7 @@ class RunSettings:
         log_sharpness (int or None): measure sharpness after every so many epochs.
         tensorboard (bool): write TensorBoard's format, too.
         record_norm (bool): measure gradient norms.
-        num_workers (int): threads that read images; does not change the result.
+        num_workers (int): threads or processes that read images; does not change the result.
         show_progress (bool): show progress bars even where the output is no terminal.
     """
 
@@ -144,7 +144,8 @@ def begin(folder, data, values, given, device):
     """
     if not os.path.exists(folder.file("config.json")):
         data.write_split(folder.file("split.csv"))
-        values = {**values, "train_on": "clean" if data.split.is_clean else "poisson"}  # a table has its own
+        values = {**values, "classes": list(data.source.class_names),
+                  "train_on": "clean" if data.split.is_clean else "poisson"}  # a table has its own
         write_settings(folder.file("config.json"), values, Settings.of(values).title, given, device)
 
 

@@ -17,9 +17,14 @@ from dataset.image_files import FileImages, MadeFiles, centre_crop, random_resiz
 from dataset.imagenet30 import NUM_PER_CLASS
 from dataset.pipeline import batches
 from dataset.poisson import Split, poisson_split
+from dataset.prepare_dataset import main as prepare
+from dataset.source import Source
+from losses.evaluate_run import run_options
+from losses.resolve import resolve
 from tests.image_trees import CLASSES, TREES, make_classes, make_folder, make_imagenet30, picture, save
 from tests.test_main import only_run, read_csv
 from utils.errors import UserError
+from utils.records.trained import Trained
 
 SIDES = {"tinyimagenet": 64, "imagenet": 224, "imagenet30": 64, "folder": 64}
 
@@ -288,3 +293,100 @@ def test_wrong_layouts_are_named(name, spoil, culprit, tmp_path):
 def test_options_of_other_data_sets_are_refused():
     with pytest.raises(UserError, match="--image_size: only -d folder reads it"):
         load_source("photos", None, image_size=32)
+
+
+def test_stored_images_of_other_pictures_are_not_used(trees, tmp_path):
+    folder = str(tmp_path / "data")
+    shutil.copytree(trees["folder"], folder)
+    source = load_source("folder", folder)
+    load_corrupted(folder, source, "fog", 2, where="disk")
+    with pytest.raises(UserError, match="fitted otherwise .*--corrupted memory"):
+        load_corrupted(folder, load_source("folder", folder, image_size=32), "fog", 2)
+    path = os.path.join(folder, "test", "barn", "barn_1.JPEG")
+    save(path, np.zeros((64, 64, 3), np.uint8))
+    for where in ("auto", "disk"):
+        with pytest.raises(UserError, match="was another, when .* was made") as error:
+            load_corrupted(folder, source, "fog", 2, where=where)
+        assert path in str(error.value)
+    assert isinstance(load_corrupted(folder, source, "fog", 2, where="memory")["test"][1], MadeFiles)
+
+
+def link_class(root):
+    os.symlink("/nowhere/dog", root / "train" / "dog")
+
+
+def misname_class(root):
+    os.makedirs(os.fsencode(root / "train") + b"/\xff")
+
+
+def misname_file(root):
+    with open(os.fsencode(root / "train" / "barn") + b"/\xff.JPEG", "wb") as file:
+        file.write(b"an image")
+
+
+@pytest.mark.parametrize("spoil, culprit", [(link_class, "dog: a link that leads nowhere"),
+                                            (misname_class, "not in UTF-8"), (misname_file, "not in UTF-8")])
+def test_entries_that_cannot_be_used_are_named(spoil, culprit, tmp_path):
+    make_folder(str(tmp_path), (2, 1))
+    spoil(tmp_path)
+    with pytest.raises(UserError, match=culprit):
+        load_source("folder", str(tmp_path))
+
+
+def test_one_class_is_not_enough_and_inner_folders_are_not_read(tmp_path, capsys):
+    make_classes(str(tmp_path / "one"), 4, classes=("barn",))
+    with pytest.raises(UserError, match="one class only, barn"):
+        load_source("folder", str(tmp_path / "one"))
+    make_folder(str(tmp_path / "two"), (4, 0))
+    make_classes(str(tmp_path / "two" / "barn"), 2, classes=("more",))
+    assert load_source("folder", str(tmp_path / "two")).images["train"].shape[0] == 12 - 3
+    assert "more: a folder within a class is not read" in capsys.readouterr().err
+
+
+def test_held_out_images_of_a_class_do_not_depend_on_the_others(tmp_path):
+    make_folder(str(tmp_path), (10, 0))
+    before = load_source("folder", str(tmp_path)).images["test"].names
+    save(str(tmp_path / "acorn" / "zebra.JPEG"), np.zeros((64, 64, 3), np.uint8))
+    after = load_source("folder", str(tmp_path)).images["test"].names
+    assert [name for name in before if name[0] != "a"] == [name for name in after if name[0] != "a"]
+
+
+def test_other_classes_and_options_than_those_of_the_run_are_refused(trees):
+    source = load("imagenet30", trees["imagenet30"])
+    source.check_classes(["acorn", "barn", "canoe"], "RUN")
+    source.check_classes(None, "RUN")
+    with pytest.raises(UserError, match="RUN: was trained on other classes than imagenet30 has now .see canoe"):
+        source.check_classes(["acorn", "barn", "zebra"], "RUN")
+    trained = Trained("RUN", "RUN", None, "", {"dataset": "folder", "image_size": None})
+    assert run_options(trained, "folder", {"image_size": 64})["image_size"] is None
+    with pytest.raises(UserError, match="--image_size 32: RUN was trained with 64"):
+        run_options(trained, "folder", {"image_size": 32})
+    bare = Trained("some.ckpt", ".", "some.ckpt", "", {})
+    assert run_options(bare, "folder", {"image_size": 32}) == {"image_size": 32}
+
+
+def test_images_of_another_size_are_found_before_the_training(tmp_path):
+    make_imagenet30(str(tmp_path), (2, 1), size=(50, 64))
+    with pytest.raises(UserError, match="acorn_0.JPEG: is 64x50 pixels and must be 64x64"):
+        load("imagenet30", str(tmp_path))
+
+
+def test_prepare_dataset_stores_the_corrupted_files(trees, tmp_path):
+    folder = str(tmp_path / "data")
+    shutil.copytree(trees["folder"], folder)
+    prepare(["-d", "folder", "--data_dir", folder, "-c", "contrast", "-n", "20", "-o", str(tmp_path / "split.csv")])
+    assert len(os.listdir(f"{folder}-C/train/contrast/5/barn")) == 30
+
+
+def test_clean_imagenet_is_cropped_at_random():
+    assert resolve("erm", "imagenet", train_on="clean").crop == "resized"
+    assert resolve("damp", "imagenet").crop == "resized" and resolve("erm", "imagenet").crop == "none"
+    assert resolve("damp", "imagenet", train_on="poisson").crop == "none" and resolve("damp").crop == "zeros"
+
+
+def test_labels_above_a_byte_are_stored(tmp_path):
+    images = {part: np.zeros((300, 8, 8, 3), np.uint8) for part in ("train", "test")}
+    labels = {part: np.arange(300, dtype=np.int32) for part in ("train", "test")}
+    source = Source("many", "many-C", 300, images, labels, (0,) * 3, (1,) * 3)
+    for _ in range(2):
+        assert load_corrupted(str(tmp_path), source, "contrast", 2)["test"][1].shape == (300, 8, 8, 3)

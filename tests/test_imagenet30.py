@@ -1,9 +1,11 @@
 """The file lists of ImageNet-30."""
 import importlib.util
+import io
 import os
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from dataset import load_source
 from dataset.data import split_of
@@ -15,6 +17,8 @@ PATH = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
 SPEC = importlib.util.spec_from_file_location("split_imagenet30", PATH)
 split_imagenet30 = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(split_imagenet30)
+IMAGE = io.BytesIO()
+Image.new("RGB", (64, 64)).save(IMAGE, "JPEG")
 
 
 def make_images(data_dir, part, classes, count):
@@ -22,7 +26,7 @@ def make_images(data_dir, part, classes, count):
         folder = data_dir / "ImageNet-30-64" / part / name
         folder.mkdir(parents=True)
         for i in range(count):
-            (folder / f"{name}_{i}.JPEG").write_bytes(b"an image")
+            (folder / f"{name}_{i}.JPEG").write_bytes(IMAGE.getvalue())
 
 
 def test_lists_share_out_every_image_once(tmp_path, capsys):

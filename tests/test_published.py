@@ -254,12 +254,19 @@ def test_damaged_class_folders_are_named(trees, tmp_path, damage):
     assert str(error.value).startswith(f"{tmp_path / path}: ") and "\n" not in str(error.value)
 
 
-def test_an_image_of_another_size_is_named_when_it_is_read(trees, tmp_path):
+def test_an_image_of_another_size_is_named(trees, tmp_path):
     source = trees["imagenet30"]
     make_class_folders(str(tmp_path), ["fog"], 72, same_files(source), ("1",))
-    [images] = find_published(str(tmp_path), source).images("fog", [1])
     with pytest.raises(UserError, match="acorn_0.JPEG: is 72x72 pixels and must be 64x64"):
-        images[:1]
+        find_published(str(tmp_path), source).images("fog", [1])
+
+
+def test_class_folders_of_two_forms_are_refused(trees, tmp_path):
+    source = trees["imagenet30"]
+    make_class_folders(str(tmp_path), ["fog", "test/snow"], 64, same_files(source), ("1",))
+    with pytest.raises(UserError, match="has snow in test/, and fog beside it"):
+        find_published(str(tmp_path), source)
+    assert list(find_published(str(tmp_path / "test"), source).places) == ["snow"]
 
 
 def test_what_is_none_of_the_layouts_is_refused(cifar, trees, tmp_path):

@@ -219,4 +219,5 @@ def through_jpeg(pixels):
     # Stored images are optimised besides, which makes the file smaller and the pixels no other.
     Image.fromarray(pixels).save(file, "JPEG", quality=JPEG_OPTIONS["quality"])
     # The same decoder as PIL's, libjpeg-turbo, four times as fast on small images.
-    return cv2.imdecode(np.frombuffer(file.getbuffer(), np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    decoded = cv2.imdecode(np.frombuffer(file.getbuffer(), np.uint8), cv2.IMREAD_COLOR)
+    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)

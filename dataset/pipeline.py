@@ -4,10 +4,10 @@ import itertools
 import mmap
 import os
 
-import loky
 import mindspore as ms
 import mindspore.dataset as ds
 import numpy as np
+from joblib.externals import loky
 
 from corruptions.generate import ignore_interrupts, single_threaded
 from dataset.batches import Chain, EvaluationBatches

@@ -159,15 +159,16 @@ def add_data_arguments(parser, datasets, corruptions, places, corruption_sets=No
     several = {} if corruption_sets is None else {"action": OneOrMore}
     sets = corruption_sets or {}
     parser.add_argument("-d", "--dataset", choices=datasets, default="cifar10", **several,
-                        help="data set; photos needs no download")
+                        help="data set; photos needs no download, folder is one of your own, dataset/README.md says "
+                             "where the others lie")
     parser.add_argument("-c", "--corruption", type=names(corruptions, sets, others=bool(sets)),
                         default="gaussian_noise", metavar="NAME", **several,
                         help="corruption: " + ", ".join(corruptions) + "".join(
                             f"; {word} stands for {len(some)} of them" for word, some in sets.items()))
     parser.add_argument("-n", "--num_per_class", type=positive_int, default=argparse.SUPPRESS,
                         help="training images of each class, all severities together (default: 4/5 of the smallest "
-                             "class, which is 4000 for CIFAR-10 and 400 for CIFAR-100; with --train_on clean all that "
-                             "are not for validation)")
+                             "class, as 4000 for CIFAR-10 and 400 for CIFAR-100, or 1000 for ImageNet-30; with "
+                             "--train_on clean all that are not for validation)")
     parser.add_argument("--num_val", type=positive_int, default=None, metavar="N",
                         help="validation images of each class (default: what is left over, at most 1000 of a class; "
                              "with --train_on clean and no -n see --val_share)")

@@ -1,5 +1,6 @@
 """From batches to tensors, read ahead: arrays by threads, files, which take longer, by processes."""
 import collections
+import functools
 import itertools
 import mmap
 import os
@@ -68,6 +69,14 @@ def batches(source, workers):
     return data.create_tuple_iterator(num_epochs=1)
 
 
+@functools.lru_cache(maxsize=1)
+def reading_processes(workers):
+    """The processes that read images, the same ones at every call. Joblib's, which corrupt arrays, are others: it
+    cannot do with an executor that it has not made.
+    """
+    return loky.ProcessPoolExecutor(workers, timeout=IDLE_SECONDS, initializer=ignore_interrupts)
+
+
 def read_ahead(source, workers):
     """As `batches`, by processes, which this one tells what to make: they hold no list of files, and of what they have
     made only the next few batches wait here.
@@ -75,7 +84,7 @@ def read_ahead(source, workers):
     Raises:
         UserError: an image cannot be read, or a process was killed.
     """
-    processes = loky.get_reusable_executor(workers, timeout=IDLE_SECONDS, initializer=ignore_interrupts)
+    processes = reading_processes(workers)
     ahead = collections.deque()
 
     def next_batch():
@@ -90,6 +99,7 @@ def read_ahead(source, workers):
         while ahead:
             yield next_batch()
     except loky.process_executor.TerminatedWorkerError as error:
+        reading_processes.cache_clear()
         raise UserError("a process that reads images was killed, perhaps because memory was full; --num_workers 1 "
                         "takes least") from error
     finally:

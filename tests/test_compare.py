@@ -193,7 +193,7 @@ def test_a_comparison_goes_on_with_the_runs_own_splits_and_with_other_free_optio
         real(settings, data, *more)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(losses.compare, "run", noted)
-        patch.setattr("dataset.data.choose_split", lambda labels, num_severity, seed, n, path, *more:
+        patch.setattr("dataset.splits.choose_split", lambda labels, num_severity, seed, n, path, *more:
                       choose_split(labels, num_severity, seed + (path is None), n, path, *more))  # as if drawn anew
         ends_with(argv)
     assert splits and files(run, *RECORDS) == before

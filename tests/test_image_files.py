@@ -253,8 +253,9 @@ def test_what_is_missing_is_found_before_the_training(name, damage, culprit, tmp
     assert path in str(error.value) and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("damage, culprit", [(tear, "not a readable image"), (shrink, "too small"),
-                                             (widen, "65x64 pixels and must be 64x64")])
+@pytest.mark.parametrize("damage, culprit", [
+    (tear, "not a readable image"), *(pytest.param(*case, marks=pytest.mark.slow) for case in (
+        (shrink, "too small"), (widen, "65x64 pixels and must be 64x64")))])
 def test_a_bad_image_ends_a_training_in_one_line(damage, culprit, tmp_path, capsys):
     make_imagenet30(str(tmp_path), (8, 1))
     path = str(tmp_path / "ImageNet-30-64" / "train" / "barn" / "barn_1.JPEG")
@@ -390,3 +391,14 @@ def test_labels_above_a_byte_are_stored(tmp_path):
     source = Source("many", "many-C", 300, images, labels, (0,) * 3, (1,) * 3)
     for _ in range(2):
         assert load_corrupted(str(tmp_path), source, "contrast", 2)["test"][1].shape == (300, 8, 8, 3)
+
+
+def test_arrays_are_corrupted_after_files_were_read(trees, tmp_path):
+    source = load("imagenet30", trees["imagenet30"])
+    test = EvaluationBatches(source.images["test"], source.labels["test"], np.arange(12), (0,) * 3, (1,) * 3, 5)
+    assert len(list(batches(test, 2))) == 3
+    np.save(tmp_path / "images.npy", np.zeros((600, 32, 32, 3), np.uint8))
+    generator.main(["array", str(tmp_path / "images.npy"), str(tmp_path / "out"), "-c", "contrast", "--severity", "1",
+                    "--workers", "2"])
+    assert os.listdir(tmp_path / "out" / "1") == ["contrast.npy"]
+    assert len(list(batches(test, 2))) == 3

@@ -21,7 +21,6 @@ import time  # noqa: E402
 
 import numpy as np  # noqa: E402
 import psutil  # noqa: E402
-from joblib.externals import loky  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from corruptions import CORRUPTIONS  # noqa: E402
@@ -29,7 +28,7 @@ from corruptions.generate import image_stream, single_threaded  # noqa: E402
 from dataset import load_source  # noqa: E402
 from dataset.batches import TrainBatches  # noqa: E402
 from dataset.image_files import MadeFiles  # noqa: E402
-from dataset.pipeline import batches  # noqa: E402
+from dataset.pipeline import batches, reading_processes  # noqa: E402
 from dataset.poisson import Split, poisson_split  # noqa: E402
 from utils.cli import Parser, positive_int  # noqa: E402
 
@@ -57,7 +56,7 @@ def time_bare(source, name, workers):
     """Images/s of `bare` in so many processes."""
     files = source.images["train"]
     paths = [os.path.join(files.folder, path) for path in files.paths]
-    pool = loky.get_reusable_executor(workers)
+    pool = reading_processes(workers)
     list(pool.map(single_threaded, [bare] * workers, [paths[:1]] * workers, [name] * workers))  # start them
     groups = [paths[k:k + BATCH] for k in range(0, len(paths), BATCH)]
     start = time.perf_counter()

@@ -73,7 +73,8 @@ def checksums_of(source, files, read, workers, skip_bad, hidden):
 
 
 def read_sources(target):
-    """The images that a folder was made from so far, relative name to CRC-32.
+    """The images that a folder was made from so far, relative name to CRC-32 and size in bytes, None where an earlier
+    version has not recorded it.
 
     Raises:
         UserError: the list is not there, or damaged.
@@ -81,7 +82,8 @@ def read_sources(target):
     path = os.path.join(target, SOURCES_FILE)
     try:
         with open(path, newline="", encoding="utf-8") as file:
-            return {row["file"]: int(row["crc32"]) for row in csv.DictReader(file)}
+            return {row["file"]: (int(row["crc32"]), int(row["bytes"]) if "bytes" in row else None)
+                    for row in csv.DictReader(file)}
     except FileNotFoundError as error:
         raise UserError(f"{target}: was made by an earlier version, whose random numbers were others; name a new "
                         "folder") from error
@@ -106,11 +108,10 @@ def check_stored(target, source, files, about):
     if settings.get("images") != about:
         raise UserError(f"{target}: was made of images that were fitted otherwise ({settings.get('images')}, and not "
                         f"{about}); remove it, or pass --corrupted memory")
-    with open(os.path.join(target, SOURCES_FILE), newline="", encoding="utf-8") as file:
-        sizes = {row["file"]: row.get("bytes") for row in csv.DictReader(file)}
+    sources = read_sources(target)
     for name, path in files.items():
         path = os.path.join(source, path)
-        if name not in sizes or sizes[name] != str(os.path.getsize(path)):
+        if name not in sources or sources[name][1] != os.path.getsize(path):
             raise UserError(f"{path}: was not there, or was another, when {target} was made; remove that folder, or "
                             "pass --corrupted memory")
 
@@ -121,7 +122,7 @@ def check_sources(source, files, target, checksums):
     Raises:
         UserError: one has changed or is gone.
     """
-    for name, checksum in read_sources(target).items():
+    for name, (checksum, _) in read_sources(target).items():
         if checksums.get(name) != checksum:
             path = os.path.join(source, files.get(name, name))
             change = "has changed" if os.path.exists(path) else "is gone"

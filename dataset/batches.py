@@ -187,9 +187,9 @@ def corrupt_half(images, name, highest, rng, chances=None):
         severities = rng.choice(np.arange(1, highest + 1), size=len(chosen), p=chances)
     images = images.copy()
     for severity in np.unique(severities):
-        some = chosen[severities == severity]
-        streams = [ImageStream(bits) for bits in rng.bit_generator.spawn(len(some))]
-        images[some] = CORRUPTIONS[name].batch(images[some], int(severity), streams)
+        members = chosen[severities == severity]
+        streams = [ImageStream(bits) for bits in rng.bit_generator.spawn(len(members))]
+        images[members] = CORRUPTIONS[name].batch(images[members], int(severity), streams)
     return images
 
 

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 
 from corruptions.images import image_suffixes
+from dataset.image_files import FileImages
 from utils.errors import UserError
 
 
@@ -62,16 +63,17 @@ def list_files(folder):
     return sorted(names)
 
 
-def list_images(folder, classes, inner=""):
+def list_images(folder, classes, side, fit, inner=""):
     """The images of a folder of class folders, class after class, sorted by name.
 
     Args:
         folder (str): holds CLASS/FILE.
         classes (list of str): each one's place is its label.
-        inner (str): folder within a class folder in which the images lie, such as 'images'.
+        side, fit: as of `FileImages`.
+        inner (str): folder within a class folder in which the images lie, such as 'images'; it is no part of a name.
 
     Returns:
-        tuple: list of the paths below `folder`; list of 'class/file', the same without `inner`; int32 (N,) labels.
+        tuple: `FileImages`, int32 (N,) labels.
 
     Raises:
         UserError: there is a class that `classes` does not have, or one without images, or an empty file.
@@ -86,7 +88,7 @@ def list_images(folder, classes, inner=""):
         paths += [f"{name}/{inner}/{file}" if inner else f"{name}/{file}" for file in files]
         names += [f"{name}/{file}" for file in files]
         counts[places[name]] = len(files)
-    return paths, names, np.repeat(np.arange(len(classes), dtype=np.int32), counts)
+    return FileImages(folder, paths, names, side, fit), np.repeat(np.arange(len(classes), dtype=np.int32), counts)
 
 
 def require_all_classes(folder, classes, labels):

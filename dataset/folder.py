@@ -7,7 +7,7 @@ import numpy as np
 
 from corruptions.images import check_header
 from dataset.class_folders import list_classes, list_images
-from dataset.image_files import FileImages, centre_crop
+from dataset.image_files import centre_crop
 from dataset.imagenet import MEAN, STD
 from dataset.source import Source
 from utils.errors import UserError
@@ -65,13 +65,11 @@ def load_folder(data_dir, image_size=IMAGE_SIZE):
         classes = list_classes(train)
         images, labels = {}, {}
         for part, folder in (("train", train), ("test", test)):
-            paths, names, labels[part] = list_images(folder, classes)
-            images[part] = FileImages(folder, paths, names, image_size, fit)
+            images[part], labels[part] = list_images(folder, classes, image_size, fit)
     else:
         classes = list_classes(data_dir)
-        paths, names, every = list_images(data_dir, classes)
-        chosen = dict(zip(("train", "test"), hold_out(names, every), strict=True))
-        whole = FileImages(data_dir, paths, names, image_size, fit)
+        whole, every = list_images(data_dir, classes, image_size, fit)
+        chosen = dict(zip(("train", "test"), hold_out(whole.names, every), strict=True))
         images = {part: whole.subset(indices) for part, indices in chosen.items()}
         labels = {part: every[indices] for part, indices in chosen.items()}
     if len(classes) < 2:

@@ -1,6 +1,7 @@
 """Images in files, read and corrupted when they are needed, so that a large data set needs no second copy on disk.
 This file needs no MindSpore, as `batches.py`.
 """
+import contextlib
 import hashlib
 import io
 import os
@@ -30,8 +31,15 @@ def read_rgb(path):
 def read_fitting(path, fit):
     """Read an image file and give it the size that `fit` makes, as of `FileImages`; uint8 (side, side, 3)."""
     pixels = read_rgb(path)
-    try:
+    with naming_errors(path):
         return fit(pixels)
+
+
+@contextlib.contextmanager
+def naming_errors(path):
+    """Put the name of a file before what is said to be wrong with it."""
+    try:
+        yield
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
 
@@ -48,18 +56,21 @@ def exact(pixels, side):
     Raises:
         UserError: it has another.
     """
-    if pixels.shape[:2] != (side, side):
-        raise UserError(f"is {pixels.shape[1]}x{pixels.shape[0]} pixels and must be {side}x{side}; fetch it again, or "
-                        "scale it")
+    _check_side(pixels.shape[1], pixels.shape[0], side)
     return pixels
+
+
+def _check_side(width, height, side):
+    if (width, height) != (side, side):
+        raise UserError(f"is {width}x{height} pixels and must be {side}x{side}; fetch it again, or scale it")
 
 
 def require_size(path, side):
     """Raise a `UserError` unless a file is an image of this size, as its beginning tells."""
     with opened(path) as image:
-        if image.size != (side, side):
-            raise UserError(f"{path}: is {image.width}x{image.height} pixels and must be {side}x{side}; fetch it "
-                            "again, or scale it")
+        size = image.size
+    with naming_errors(path):
+        _check_side(*size, side)
 
 
 def require_sizes(images):

@@ -3,7 +3,7 @@ import os
 from functools import partial
 
 from dataset.class_folders import list_classes, list_images, require_all_classes
-from dataset.image_files import FileImages, centre_crop
+from dataset.image_files import centre_crop
 from dataset.source import Source
 from utils.errors import UserError
 
@@ -32,7 +32,7 @@ def load_imagenet(data_dir):
     images, labels, classes = {}, {}, list_classes(os.path.join(root, "train"))
     for part, name in (("train", "train"), ("test", "val")):
         folder = os.path.join(root, name)
-        paths, names, labels[part] = list_images(folder, classes)
+        images[part], labels[part] = list_images(folder, classes, SIDE,
+                                                 partial(centre_crop, side=SIDE, shorter=SHORTER))
         require_all_classes(folder, classes, labels[part])
-        images[part] = FileImages(folder, paths, names, SIDE, partial(centre_crop, side=SIDE, shorter=SHORTER))
     return Source("imagenet", "ImageNet-C", len(classes), images, labels, MEAN, STD, class_names=tuple(classes))

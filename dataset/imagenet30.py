@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 
 from dataset.class_folders import list_classes, list_images
-from dataset.image_files import FileImages, exact, require_sizes, squash
+from dataset.image_files import exact, require_sizes, squash
 from dataset.imagenet import MEAN, STD
 from dataset.poisson import Split, poisson_counts, poisson_split
 from dataset.source import Source
@@ -42,9 +42,7 @@ def load_imagenet30(data_dir, filelist_dir=LISTS):
     classes = list_classes(os.path.join(root, "train"))
     images, labels = {}, {}
     for part in ("train", "test"):
-        folder = os.path.join(root, part)
-        paths, names, labels[part] = list_images(folder, classes)
-        images[part] = FileImages(folder, paths, names, SIDE, fit)
+        images[part], labels[part] = list_images(os.path.join(root, part), classes, SIDE, fit)
         if root == small:
             require_sizes(images[part])
     listed = next((path for path in (os.path.join(filelist_dir, name) for name in TESTS) if os.path.exists(path)), None)

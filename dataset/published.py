@@ -14,11 +14,11 @@ import numpy as np
 
 from corruptions import COMMON, CORRUPTIONS
 from dataset.class_folders import list_classes, list_files
+from dataset.corrupted import SEVERITIES
 from dataset.image_files import FileImages, exact, require_size
 from dataset.source import Source
 from utils.errors import UserError
 
-SEVERITIES = range(1, 6)
 LABELS = "labels"
 GROUPS = ("noise", "blur", "weather", "digital", "extra")  # folders of corruptions, as ImageNet-C has them
 READABLE = "name a folder of corrupted test images in one of the layouts that dataset/README.md lists"

@@ -62,16 +62,15 @@ def load_tinyimagenet(data_dir):
     root = os.path.join(data_dir, FOLDER)
     train, val = os.path.join(root, "train"), os.path.join(root, "val", "images")
     classes = list_classes(train)
-    paths, names, labels = list_images(train, classes, inner="images")
     if not os.path.isdir(val):
         raise UserError(f"{val}: no such folder; unpack {FOLDER}.zip again")
     test_paths, test_names, test_labels = read_annotations(os.path.join(root, "val", "val_annotations.txt"), val,
                                                            classes)
     fit = partial(exact, side=SIDE)
-    images = {"train": FileImages(train, paths, names, SIDE, fit),
-              "test": FileImages(val, test_paths, test_names, SIDE, fit)}
-    for part in images.values():
+    images, labels = list_images(train, classes, SIDE, fit, inner="images")
+    test = FileImages(val, test_paths, test_names, SIDE, fit)
+    for part in (images, test):
         require_sizes(part)
-    return Source("tinyimagenet", f"{FOLDER}-C", len(classes), images,
+    return Source("tinyimagenet", f"{FOLDER}-C", len(classes), {"train": images, "test": test},
                   {"train": labels, "test": test_labels}, mean=tuple(value / 255 for value in MEAN),
                   std=tuple(value / 255 for value in STD), class_names=tuple(classes))

@@ -199,6 +199,8 @@ def load_evaluation_set(dataset, data_dir, corruptions, batch_size, workers, sho
     images = {CLEAN: [source.images["test"]]}
     chosen = [corruptions] if isinstance(corruptions, str) else corruptions
     if test_corrupted is not None:
+        if corrupted != "auto":
+            raise UserError(f"--corrupted {corrupted}: is about images made here, not --test_corrupted; leave it out")
         published = find_published(test_corrupted, source)
         print(published, flush=True)
         severities = published.severities(chosen or published.places)

@@ -409,6 +409,7 @@ def test_a_baseline_is_of_the_same_images(run, cifar, cifar_dir, tmp_path, capsy
 
 @pytest.mark.parametrize("argv, message", [
     (["--evaluate", "RUN", "--test_corrupted", "nowhere"], "nowhere: no such folder"),
+    (["--evaluate", "RUN", "--test_corrupted", "SET", "--corrupted", "memory"], "--corrupted memory: is about images"),
     (["--evaluate", "RUN", "--test_corrupted", "SET", "-c", "ripple", "haze"], "SET: has no haze; there are fog, rip"),
     (["--evaluate", "RUN", "--test_corrupted", "SET", "-c", "common"], "SET: has no gaussian_noise, shot_noise"),
     (["--evaluate", "RUN", "-c", "ripple"], "--corruption: unknown name 'ripple'; there are common, all, gaussian"),

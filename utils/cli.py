@@ -146,13 +146,13 @@ odd = _number(int, lambda v: v > 1 and v % 2 == 1, "an odd number above 1")
 seed = _number(int, lambda v: 0 <= v < 2 ** 32, "a whole number from 0 to 4294967295")
 
 
-def add_data_arguments(parser, datasets, corruptions, places, corruption_sets=None):
+def add_data_arguments(parser, datasets, corruptions, places=None, corruption_sets=None):
     """The options that say which images are trained on; `main.py` and `prepare_dataset.py` have them both.
 
     Args:
         parser (argparse.ArgumentParser): gets the options.
         datasets, corruptions (list of str): what there is.
-        places (dict): where corrupted images may come from, to what that is.
+        places (dict or None): where corrupted images may come from, to what that is, if that can be chosen.
         corruption_sets (dict or None): words for several corruptions; with it data set, corruption and seed may have
             several values.
     """
@@ -184,9 +184,10 @@ def add_data_arguments(parser, datasets, corruptions, places, corruption_sets=No
     parser.add_argument("--filelist_dir", type=os.path.abspath, default=None, metavar="DIR",
                         help="-d imagenet30: folder of the lists that say which image has which severity, drawn and "
                              "written there where they are missing (default: imagenet30_filelist beside main.py)")
-    parser.add_argument("--corrupted", choices=list(places), default="auto",
-                        help="where corrupted images come from, the same ones either way. " + "; ".join(
-                            f"{name}: {place}" for name, place in places.items()))
+    if places is not None:
+        parser.add_argument("--corrupted", choices=list(places), default="auto",
+                            help="where corrupted images come from, the same ones either way. " + "; ".join(
+                                f"{name}: {place}" for name, place in places.items()))
     parser.add_argument("--seed", type=seed, default=0, **several,
                         help="seed of the split, the initial weights and the batches")
     parser.add_argument("--num_workers", type=workers, default=min(4, processors()),

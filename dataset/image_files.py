@@ -3,7 +3,6 @@ This file needs no MindSpore, as `batches.py`.
 """
 import contextlib
 import hashlib
-import io
 import os
 from dataclasses import dataclass, replace
 from functools import partial
@@ -226,9 +225,8 @@ class MadeFiles:
 
 def through_jpeg(pixels):
     """What is left of an image, uint8 (H, W, 3), once it has been stored as the published corrupted images are."""
-    file = io.BytesIO()
-    # Stored images are optimised besides, which makes the file smaller and the pixels no other.
-    Image.fromarray(pixels).save(file, "JPEG", quality=JPEG_OPTIONS["quality"])
-    # The same decoder as PIL's, libjpeg-turbo, four times as fast on small images.
-    decoded = cv2.imdecode(np.frombuffer(file.getbuffer(), np.uint8), cv2.IMREAD_COLOR)
-    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+    # OpenCV has the same codec as PIL, libjpeg-turbo, and needs half the time for small images. Stored images are
+    # optimised besides, which makes the file smaller and the pixels no other.
+    _, file = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR),
+                           (cv2.IMWRITE_JPEG_QUALITY, JPEG_OPTIONS["quality"]))
+    return cv2.cvtColor(cv2.imdecode(file, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)

@@ -18,7 +18,7 @@ from utils.records.comparison import Row, last_weights, write_comparison, write_
 from utils.records.logs import RunFolder
 from utils.records.reading import PLAN, by_setting, read_record
 from utils.records.report import duration, is_finished
-from utils.records.settings import FREE_OPTIONS, resumed_settings
+from utils.records.settings import FOLDER_OPTIONS, FREE_OPTIONS, resumed_settings, without_places
 
 
 def add_comparison_arguments(parser):
@@ -135,7 +135,7 @@ class Clock:
 def _check_plan(folder, planned, paths):
     """What the comparison consists of, made sure that it is what was written down."""
     plan = [{"name": one.name, "folder": os.path.basename(path),
-             "given": {option: value for option, value in one.given.items() if option not in FREE_OPTIONS}}
+             "given": without_places(one.given)}
             for one, path in zip(planned, paths, strict=True)]
     stored = read_json(os.path.join(folder, PLAN))
     if stored is not None and stored != plan:
@@ -150,8 +150,12 @@ def _own_settings(one, settings, path):
     """The settings of a run: those that it began with, if it has begun, and its own split."""
     if not os.path.exists(os.path.join(path, "config.json")):
         return settings
-    free = {option: one.given[option] for option in FREE_OPTIONS if option in one.given}
-    return resumed_settings(path, settings, free)
+    return resumed_settings(path, settings, _movable(one))
+
+
+def _movable(one):
+    """Of the options of a planned run those that may be others when it is resumed."""
+    return {option: one.given[option] for option in (*FREE_OPTIONS, *FOLDER_OPTIONS) if option in one.given}
 
 
 def _announce(number, total, one, settings, clock):
@@ -188,7 +192,7 @@ def _side_by_side(planned, values, paths, waiting, load, device, jobs, program, 
     def carry_out(k):
         _announce(k + 1, len(planned), planned[k], values[k], clock)
         free = {"num_workers": max(1, cli.processors() // jobs),
-                **{option: planned[k].given[option] for option in FREE_OPTIONS if option in planned[k].given}}
+                **_movable(planned[k])}
         options = [word for option, value in free.items() for word in (f"--{option}", str(value))]
         processes[k] = subprocess.Popen([sys.executable, program, "--resume", paths[k], *options],
                                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)

@@ -9,11 +9,19 @@ from PIL import Image
 import main
 from corruptions import __main__ as generator
 from corruptions import corrupt
-from corruptions.images import read_image
+from corruptions.images import read_image, write_image
 from dataset import load_source
 from dataset.batches import EvaluationBatches, TrainBatches
 from dataset.corrupted import load_corrupted
-from dataset.image_files import FileImages, MadeFiles, centre_crop, random_resized_crop, read_rgb, squash
+from dataset.image_files import (
+    FileImages,
+    MadeFiles,
+    centre_crop,
+    random_resized_crop,
+    read_rgb,
+    squash,
+    through_jpeg,
+)
 from dataset.imagenet30 import NUM_PER_CLASS
 from dataset.pipeline import batches
 from dataset.poisson import Split, poisson_split
@@ -99,6 +107,14 @@ def test_random_resized_crops_are_pieces_of_the_image():
     assert abs(np.mean(heights) - expected.mean()) < 3 * expected.std() / np.sqrt(300)
     assert abs(np.std(heights) / expected.std() - 1) < 0.15
     assert random_resized_crop(ramp[:4], 8, np.random.default_rng(0)).shape == (8, 8, 3)  # too flat for any piece
+
+
+@pytest.mark.parametrize("height, width", [(8, 8), (9, 13), (64, 64), (224, 224), (225, 31)])
+def test_a_trip_through_jpeg_is_that_of_a_stored_file(height, width, tmp_path):
+    pixels = picture(np.random.default_rng(height), height, width)
+    path = str(tmp_path / "stored.jpg")
+    write_image(path, pixels, "jpeg")
+    np.testing.assert_array_equal(through_jpeg(pixels), np.asarray(Image.open(path)))
 
 
 @pytest.mark.parametrize("name", ["imagenet30", "tinyimagenet"])

@@ -24,7 +24,7 @@ from models import create_model
 from tests.cifar_files import make_cifar
 from utils.errors import UserError
 from utils.records.logs import RunFolder
-from utils.records.settings import resumed_settings
+from utils.records.settings import resumed_settings, without_places
 from utils.schedule import SCHEDULES
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -248,6 +248,18 @@ def test_options_that_came_later_are_what_runs_did_before(run, tmp_path, augment
     assert [settings[option] for option in others] == ["poisson", "replacement", crop, None, None]
     with pytest.raises(UserError, match=f"--crop: the run in .* has {crop}"):
         resumed_settings(folder, others, {"crop": "zeros"})
+
+
+def test_folders_that_results_depend_on_may_be_moved(run, tmp_path):
+    folder = str(shutil.copytree(run[1], tmp_path / "run"))
+    make_old(folder, test_corrupted="/old/CIFAR-10-C")
+    moved = {"test_corrupted": "/new/CIFAR-10-C"}
+    assert resumed_settings(folder, {}, moved)["test_corrupted"] == "/new/CIFAR-10-C"
+    for other in ({"test_corrupted": "/new/CIFAR-10-C-bar"}, {"filelist_dir": "/new/lists"}):
+        with pytest.raises(UserError, match="leave the option out"):
+            resumed_settings(folder, {}, other)
+    # A comparison knows its runs by the folders' names, too.
+    assert without_places({**moved, "data_dir": "/data"}) == without_places({"test_corrupted": "/old/CIFAR-10-C"})
 
 
 def test_a_run_that_validation_images_guide_is_resumed(cifar_dir, tmp_path, monkeypatch):

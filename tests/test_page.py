@@ -1,19 +1,24 @@
 """report.html: what is on it, that it is one file, and, where Chromium is installed, how a browser shows it."""
 import html
+import json
 import re
 import shutil
 import subprocess
 
+import numpy as np
 import pytest
 
+from dataset.poisson import Split
 from tests.test_figures import make_run
+from utils.evaluate import Result
 from utils.figures.severity import accuracy
 from utils.figures.style import save
 from utils.metrics import Scores
 from utils.records.comparison import Row, write_comparison_page
 from utils.records.evaluation import as_record, write_evaluation
+from utils.records.logs import RunFolder
 from utils.records.reading import read_records
-from utils.records.report import write_run_page
+from utils.records.report import Cost, report_results, write_run_page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 # What a reader would do, and what is seen then, put into the page's title.
@@ -59,6 +64,17 @@ def run_page(tmp_path_factory):
     part = {"accuracy": [0.5] * 6, "loss": [1.0] * 6}
     write_run_page(folder, "a run", {"epochs": 2, "train_images": [1] * 6, "val": part, "test": part})
     return folder + "/report.html"
+
+
+def test_results_without_validation_images_are_valid_json(tmp_path):
+    results = {"val": [Result(float("nan"), float("nan"), 0)] * 2, "test": [Result(0.5, 1.25, 8)] * 2}
+    with RunFolder(str(tmp_path)) as folder:
+        report_results(folder, "a run", 3, Split([np.arange(4), np.arange(2)], np.arange(0)), results,
+                       Cost(str(tmp_path / "cost.json"), resumed=False))
+    found = json.loads((tmp_path / "results.json").read_text(), parse_constant=lambda word: pytest.fail(word))
+    assert found["val"] == {"accuracy": [None] * 2, "loss": [None] * 2, "images": [0] * 2}
+    assert found["test"]["accuracy"] == [0.5] * 2
+    assert "no images" in (tmp_path / "report.html").read_text()
 
 
 def test_page_is_one_file_and_says_what_the_table_says(page):

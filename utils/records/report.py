@@ -81,7 +81,8 @@ def report_results(folder, title, total_epoch, split, results, cost):
         [(_, figure)] = training([Record(folder.path, title, config, {})])
         save(figure, folder.file("training"))
     found = {"train_images": split.counts, "epochs": total_epoch, **cost.so_far(),
-             **{part: {"accuracy": [r.accuracy for r in rows], "loss": [r.loss for r in rows],
+             **{part: {"accuracy": [r.accuracy if r.images else None for r in rows],
+                       "loss": [r.loss if r.images else None for r in rows],
                        "images": [r.images for r in rows]} for part, rows in results.items()}}
     write_run_page(folder.path, title, found)
     write_json(folder.file("results.json"), found)  # last: with it the run has ended
@@ -112,7 +113,8 @@ def write_run_page(path, title, results):
     config = read_json(os.path.join(path, "config.json"))
     test, validation = results["test"], results["val"]
     rows = [[s, results["train_images"][s], f"{100 * test['accuracy'][s]:.2f}", f"{test['loss'][s]:.4f}",
-             f"{100 * validation['accuracy'][s]:.2f}"] for s in range(len(test["accuracy"]))]
+             "no images" if validation["accuracy"][s] is None else f"{100 * validation['accuracy'][s]:.2f}"]
+            for s in range(len(test["accuracy"]))]
     header = ["severity", "training images", "test accuracy (%)", "test loss", "validation accuracy (%)"]
     parts = [page.heading(f"After {results['epochs']} epochs"), page.table(header, rows)]
     for evaluation in run_evaluations(path):

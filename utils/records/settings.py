@@ -8,6 +8,9 @@ from utils.files import read_json, write_json
 # What may differ when a run is resumed, because results do not depend on it.
 FREE_OPTIONS = ("resume", "data_dir", "corrupted", "num_workers", "show_progress", "device_target")
 
+# Folders that results depend on, which may lie elsewhere when a run is resumed, but have the names that they had.
+FOLDER_OPTIONS = ("test_corrupted", "filelist_dir")
+
 # Options of which a run that began before there were any has nothing in its settings, and what it did.
 EARLIER = {"train_on": "poisson", "draw": "replacement", "crop": "none"}
 
@@ -19,6 +22,17 @@ def write_settings(path, settings, title, given, device):
     write_json(path, {**settings, "title": title, "given": given, "device": device, "mindspore": MINDSPORE_VERSION})
 
 
+def _is_moved(before, now):
+    """Whether two paths, or None, are those of one folder, wherever it lies."""
+    return None not in (before, now) and os.path.basename(before) == os.path.basename(now)
+
+
+def without_places(given):
+    """Of the options that were asked for (dict), those that results depend on, folders by name alone."""
+    return {option: os.path.basename(value) if option in FOLDER_OPTIONS else value for option, value in given.items()
+            if option not in FREE_OPTIONS}
+
+
 def resumed_settings(folder, defaults, given):
     """The settings of an earlier run, to go on with it.
 
@@ -28,7 +42,8 @@ def resumed_settings(folder, defaults, given):
         given (dict): the options that it names.
 
     Returns:
-        dict: the run's settings, with those of `FREE_OPTIONS` that are given and the run's own split.
+        dict: the run's settings, with those of `FREE_OPTIONS` and `FOLDER_OPTIONS` that are given and the run's own
+        split.
 
     Raises:
         UserError: there is no run, or a given option differs from the run's.
@@ -40,7 +55,7 @@ def resumed_settings(folder, defaults, given):
     config = {**earlier, **config}
     first_given = config.pop("given", {})  # some are rewritten before they are used
     for option, value in given.items():
-        if option in FREE_OPTIONS:
+        if option in FREE_OPTIONS or option in FOLDER_OPTIONS and _is_moved(config.get(option), value):
             config[option] = value
         elif value not in (config.get(option), first_given.get(option)):
             raise UserError(f"--{option}: the run in {folder} has {config.get(option)}; leave the option out, or start "

@@ -38,7 +38,8 @@ def _noise(multiplicative):
     return lambda weights, seed, sigma: perturbations.Noise(sigma, multiplicative, weights, seed, device.rank())
 
 
-ADVERSARY = {"step_size": 0.01, "group_loss": "batch", "group_every": 50, "group_adjustment": 0.0}
+ADVERSARY = {"worst_case": "weights", "step_size": 0.01, "group_loss": "batch", "group_every": 50,
+             "group_adjustment": 0.0}
 
 OBJECTIVES = {
     "mean": Part(lambda num_groups: objectives.Mean(), "mean loss"),
@@ -49,9 +50,9 @@ OBJECTIVES = {
     "rex": Part(objectives.REx, "losses of the distributions + their variance", {"rex_beta": 1.0}, reads_groups=True),
     "sharpdro": Part(objectives.WorstGroupSharpness, "mean loss + sharpness, weighted toward the worst distribution",
                      ADVERSARY, second_pass=True, reads_groups=True),
-    "sharpdro_agnostic": Part(lambda num_groups: objectives.AgnosticSharpness(),
+    "sharpdro_agnostic": Part(lambda num_groups, ood_weights: objectives.AgnosticSharpness(ood_weights),
                               "mean loss + sharpness, weighted toward samples that lose confidence",
-                              second_pass=True),
+                              {"ood_weights": "scaled"}, second_pass=True),
 }
 
 RHO = {"rho": 0.05}
@@ -172,6 +173,7 @@ METHODS = {
     "sam": Method("mean", "l2", "Foret 2021", {"rho": {"cifar10": 0.045, "cifar100": 0.06}}, recipe="damp"),
     "asam": Method("mean", "asam", "Kwon 2021, as in Trinh 2024", recipe="damp"),
     "sharpdro": Method("sharpdro", "l2", "Huang 2023"),
+    "sharpdro_agnostic": Method("sharpdro_agnostic", "l2", "Huang 2023, Eq. 11 and 12"),
     "jtt": Method("mean", "none", "Liu 2021", data="error_set"),
     "eiil": Method("irm", "none", "Creager 2021", data="environments"),
     "damp": Method("mean", "multiplicative", "Trinh 2024", recipe="damp"),

@@ -90,12 +90,14 @@ class GroupWeights(nn.Cell):
     'last_seen', its mean loss when it was last in a batch. With 'validation' the losses of a batch do not move q at
     all: the loop does, by `move`, with losses of images that are not trained on (`losses/guide.py`). An adjustment adds
     C / sqrt(n_s) to every l_s before q is moved, n_s being the number of training images of distribution s: how far the
-    loss of new images may be above that of images that were learned (Sagawa 2020, Eq. 5); 0 where there is none. The
-    weights live in a Parameter, so they outlast the graph and are part of a checkpoint.
+    loss of new images may be above that of images that were learned (Sagawa 2020, Eq. 5); 0 where there is none. With
+    'argmax' q does not move but jumps: 1 for the distribution of the largest l_s and 0 for all others (SharpDRO paper,
+    Algorithm 1, line 8). The weights live in a Parameter, so they outlast the graph and are part of a checkpoint.
 
     Args:
         num_groups (int): number of distributions S, the clean one included.
         step_size (float): step of the adversary, >= 0.
+        worst_case (str): 'weights', or 'argmax'.
         group_loss (str): loss of an absent distribution, 'batch' for 0 or 'last_seen'; or 'validation'.
         group_adjustment (float): C, >= 0.
         group_sizes (list of int or None): n_s of each distribution; None, if C is 0, where they are not known. The
@@ -103,9 +105,10 @@ class GroupWeights(nn.Cell):
             weigh are then the mean from the first batch on.
     """
 
-    def __init__(self, num_groups, step_size, group_loss="batch", group_adjustment=0.0, group_sizes=None):
+    def __init__(self, num_groups, step_size, worst_case="weights", group_loss="batch", group_adjustment=0.0,
+                 group_sizes=None):
         super().__init__()
-        self.step_size = step_size
+        self.step_size, self.is_argmax = step_size, worst_case == "argmax"
         self.last_seen, self.is_guided = group_loss == "last_seen", group_loss == "validation"
         self.is_adjusted = group_adjustment > 0
         if self.is_adjusted:
@@ -132,6 +135,9 @@ class GroupWeights(nn.Cell):
         """Move q by losses l_s, float32 (S,), as far as so many batches with these losses would."""
         if self.is_adjusted:
             means = means + self.adjustment
+        if self.is_argmax:
+            worst = (self.means.indices.reshape((-1,)) == ops.argmax(means)).astype(ms.float32)
+            return ops.assign(self.adv_probs, worst)
         grown = self.adv_probs * ops.exp(self.step_size * times * means)
         return ops.assign(self.adv_probs, grown / grown.sum())
 
@@ -237,7 +243,7 @@ class WorstGroupSharpness(GroupWeighted):
         return self.group_weights(losses - first_losses, groups)
 
 
-def ood_weights(first_logits, logits):
+def ood_weights(first_logits, logits, scaled=True):
     """Weights of samples by how much confidence they lose at the perturbed weights (SharpDRO paper, Eq. 11).
 
     The score is the largest softmax value at the weights minus that at the perturbed weights, scaled per batch to 0..1
@@ -245,23 +251,37 @@ def ood_weights(first_logits, logits):
 
     Args:
         first_logits, logits (Tensor): float32 (N, K), at the weights and at the perturbed weights.
+        scaled (bool): where it is false, scores are only divided by their mean, to the letter of Eq. 11 and 12. A
+            sample that gains confidence has a score below 0 then, and a mean that is 0 gives weight 1.
 
     Returns:
         Tensor: float32 (N,).
     """
     scores = ops.amax(ops.softmax(first_logits, 1), 1) - ops.amax(ops.softmax(logits, 1), 1)
+    if not scaled:
+        mean = scores.mean()
+        usable = ops.abs(mean) > 1e-12
+        return ops.select(usable, scores / ops.select(usable, mean, ops.ones_like(mean)), ops.ones_like(scores))
     lowest = scores.min()
     spread = scores.max() - lowest
-    scaled = (scores - lowest) / ops.select(spread > 0, spread, ops.ones_like(spread))
-    return ops.select(spread > 0, scaled / ops.maximum(scaled.mean(), 1e-12), ops.ones_like(scaled))
+    shares = (scores - lowest) / ops.select(spread > 0, spread, ops.ones_like(spread))
+    return ops.select(spread > 0, shares / ops.maximum(shares.mean(), 1e-12), ops.ones_like(shares))
 
 
 class AgnosticSharpness(Mean):
     """SharpDRO without known distributions: R = mean of w_i (loss at the perturbed weights - loss at the weights), with
     the samples' `ood_weights` w_i as constants. It does not read the distribution indices.
+
+    Args:
+        ood_weights (str): 'scaled' or 'plain', as of the function.
     """
 
     is_sharpness = True
 
+    def __init__(self, ood_weights):
+        super().__init__()
+        self.is_scaled = ood_weights == "scaled"
+
     def sharpness(self, losses, logits, first_losses, first_logits, groups):
-        return (ops.stop_gradient(ood_weights(first_logits, logits)) * (losses - first_losses)).mean()
+        weights = ops.stop_gradient(ood_weights(first_logits, logits, self.is_scaled))
+        return (weights * (losses - first_losses)).mean()

@@ -66,6 +66,14 @@ def add_method_arguments(parser):
                         help="first term of sharpdro: mean loss (the release), or weighted like the second (the paper)")
     parser.add_argument("--step_size", type=cli.non_negative_float, default=None, action=cli.OneOrMore,
                         help="step of the weights over distributions toward large losses" + defaults("step_size"))
+    parser.add_argument("--worst_case", choices=CHOICES["worst_case"], default=None, action=cli.OneOrMore,
+                        help="what the worst distribution is: weights that move toward large losses (the release), or "
+                             "the one distribution with the largest loss (argmax, the paper's Algorithm 1)" +
+                             defaults("worst_case"))
+    parser.add_argument("--ood_weights", choices=CHOICES["ood_weights"], default=None, action=cli.OneOrMore,
+                        help="sharpdro_agnostic: the confidence that samples lose, scaled to 0..1 in every batch and "
+                             "divided by its mean, or divided by its mean alone (plain, the paper's Eq. 12)" +
+                             defaults("ood_weights"))
     parser.add_argument("--group_loss", choices=CHOICES["group_loss"], default=None, action=cli.OneOrMore,
                         help="loss of a distribution that a batch lacks, for its weight: 0 (batch, the release), or "
                              "what it was when last seen; validation: the losses of all distributions are those of "

@@ -95,7 +95,7 @@ class Settings:
 CHOICES = {"method": METHODS, "objective": OBJECTIVES, "perturbation": PERTURBATIONS, "recipe": RECIPES,
            "sampling": SAMPLINGS, "schedule": SCHEDULES, "train_on": TRAIN_ON, "draw": DRAWS, "crop": CROPS,
            "risk": ("mean", "worst_case"), "group_loss": ("batch", "last_seen", "validation"),
-           "aug_severity": ("uniform", "rare")}
+           "worst_case": ("weights", "argmax"), "ood_weights": ("scaled", "plain"), "aug_severity": ("uniform", "rare")}
 VARIANTS = ("is_adaptive", "distribution_agnostic", "risk")
 OPTIONS = ("objective", "perturbation", "recipe", "momentum", "sampling", *VARIANTS, *RECIPES["sharpdro"],
            *METHOD_OPTIONS)
@@ -155,7 +155,8 @@ def _parts(objective, perturbation, given):
         perturbation = "adaptive"
     if agnostic and risk == "worst_case":
         raise UserError("--risk worst_case: needs known distributions; leave out --distribution_agnostic")
-    if (agnostic or "risk" in given) and objective != "sharpdro":
+    is_agnostic = agnostic and objective == "sharpdro_agnostic" and "risk" not in given  # said twice
+    if (agnostic or "risk" in given) and objective != "sharpdro" and not is_agnostic:
         flag = "--distribution_agnostic" if agnostic else f"--risk {risk}"
         raise UserError(f"{flag}: is a variant of sharpdro, not of {objective}; use --method sharpdro")
     if agnostic:
@@ -174,6 +175,9 @@ def _check(settings, given):
         raise UserError(f"--{unused[0]}: {settings.title} does not use it, of the methods only {users}; leave it out")
     if "stage_one" in given and "stage_one_epochs" in given:
         raise UserError("--stage_one_epochs: no first model is trained where --stage_one names one; leave one out")
+    if "step_size" in given and settings.options["worst_case"] == "argmax":
+        raise UserError("--step_size: moves weights over distributions, and --worst_case argmax chooses one; leave one "
+                        "of them out")
     guided = settings.options.get("group_loss") == "validation"
     if "group_every" in given and not guided:
         raise UserError("--group_every: is about --group_loss validation; leave it out, or give that, too")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from losses.methods import METHODS
 from utils.errors import UserError
 from utils.figures import FIGURES
 from utils.figures.__main__ import main
@@ -80,12 +81,12 @@ def test_training_leaves_out_what_a_batch_lacks(tmp_path):
     plt.close(figure)
 
 
-def test_twelve_methods_have_looks_of_their_own_and_nothing_overlaps(tmp_path):
-    folders = [make_run(tmp_path / f"{k}", f"method_{k}") for k in range(12)]
+def test_all_methods_have_looks_of_their_own_and_nothing_overlaps(tmp_path):
+    folders = [make_run(tmp_path / f"{k}", f"method_{k}") for k in range(len(METHODS))]
     [(_, figure)] = FIGURES["accuracy"].draw(read_records(folders))
     figure.canvas.draw()
     lines = figure.axes[0].get_lines()
-    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 12
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == len(METHODS)
     [legend] = figure.legends
     boxes = [legend.get_window_extent(), figure.axes[0].get_tightbbox()]
     assert not boxes[0].overlaps(boxes[1])

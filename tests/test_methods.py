@@ -110,7 +110,35 @@ def test_ood_weights():
     scaled = (score - score.min()) / (score.max() - score.min())
     ours = ood_weights(ms.Tensor(first), ms.Tensor(second)).asnumpy()
     np.testing.assert_allclose(ours, scaled / scaled.mean(), rtol=1e-4, atol=1e-6)
-    np.testing.assert_array_equal(ood_weights(ms.Tensor(first), ms.Tensor(first)).asnumpy(), np.ones(8))
+    plain = ood_weights(ms.Tensor(first), ms.Tensor(second), scaled=False).asnumpy()
+    np.testing.assert_allclose(plain, score / score.mean(), rtol=1e-4, atol=1e-6)
+    assert plain.min() < 0  # one of the samples has gained confidence
+    for scaled in (True, False):
+        np.testing.assert_array_equal(ood_weights(ms.Tensor(first), ms.Tensor(first), scaled).asnumpy(), np.ones(8))
+
+
+def test_argmax_chooses_the_distribution_with_the_largest_loss():
+    """SharpDRO paper, Algorithm 1, line 8, of the distributions in the batch, or with a cure for those that are not."""
+    losses, groups = ms.Tensor([1.0, 5.0, 4.0], ms.float32), ms.Tensor([0, 2, 1], ms.int32)
+    for cure, after in (("batch", [0, 1, 0]), ("last_seen", [0, 0, 1])):
+        weights = GroupWeights(3, 0.1, worst_case="argmax", group_loss=cure)
+        weights.observe(losses, groups)
+        assert weights.adv_probs.asnumpy().tolist() == [0, 0, 1]
+        assert float(weights(losses, groups).asnumpy()) == 5
+        weights.observe(ms.Tensor([2.0, 3.0], ms.float32), ms.Tensor([0, 1], ms.int32))
+        assert weights.adv_probs.asnumpy().tolist() == after
+    adjusted = GroupWeights(3, 0.1, worst_case="argmax", group_adjustment=9.0, group_sizes=[100, 1, 100])
+    adjusted.observe(losses, groups)
+    assert adjusted.adv_probs.asnumpy().tolist() == [0, 1, 0]
+
+
+def test_variants_as_the_paper_writes_them_train_otherwise():
+    release = train("sharpdro", rho=0.3)[0]
+    assert difference(release, train("sharpdro", rho=0.3, worst_case="argmax")[0]) > 1e-4
+    agnostic = train("sharpdro_agnostic", rho=0.3)[0]
+    assert_same(agnostic, train("sharpdro", rho=0.3, distribution_agnostic=True)[0])
+    assert_same(agnostic, train("sharpdro_agnostic", rho=0.3, distribution_agnostic=True)[0])
+    assert difference(agnostic, train("sharpdro_agnostic", rho=0.3, ood_weights="plain")[0]) > 1e-5
 
 
 def test_last_seen_keeps_an_absent_distribution_growing():
@@ -432,7 +460,8 @@ def test_rows_name_parts_and_passes():
     for method in METHODS.values():
         assert method.objective in OBJECTIVES and method.perturbation in PERTURBATIONS
         assert method.data in DATA and method.recipe in RECIPES
-    assert {name for name, method in METHODS.items() if method.passes == 2} == {"sam", "asam", "sharpdro"}
+    assert {name for name, method in METHODS.items() if method.passes == 2} == {"sam", "asam", "sharpdro",
+                                                                                "sharpdro_agnostic"}
     assert {name for name, method in METHODS.items() if DATA[method.data].stage_one} == {"jtt", "eiil"}
 
 
@@ -512,6 +541,8 @@ def test_settings_survive_a_file():
     ({"method": "erm", "objective": "sharpdro_agnostic", "perturbation": "l2", "sampling": "balanced"}, "--sampling"),
     ({"method": "sharpdro", "distribution_agnostic": True, "step_size": 0.1}, "--step_size: sharpdro_agnostic x l2"),
     ({"method": "sharpdro", "perturbation": "none", "rho": 0.1}, "--rho"),
+    ({"method": "group_dro", "worst_case": "argmax", "step_size": 0.1}, "--step_size: moves weights"),
+    ({"method": "sharpdro_agnostic", "distribution_agnostic": True, "risk": "mean"}, "--distribution_agnostic"),
     ({"method": "sgd"}, "--method sgd: unknown; there are erm"),
     ({"group_loss": "median"}, "--group_loss median: unknown"),
     ({"train_on": "noise"}, "--train_on noise: unknown; there are poisson, clean"),
@@ -524,6 +555,7 @@ def test_settings_survive_a_file():
     ({"rate": 0.1}, "rate: unknown; there are .*rho"),
     *(({"method": method, option: value}, f"--{option}: {method} does not use it")
       for option, value in (("rho", 0.1), ("sigma", 0.1), ("step_size", 0.1), ("group_loss", "batch"),
+                            ("worst_case", "argmax"), ("ood_weights", "plain"),
                             ("irm_lambda", 2.0), ("irm_anneal", 5), ("rex_beta", 2.0), ("jtt_lambda", 5),
                             ("stage_one_epochs", 5), ("aug_corruption", "fog"),
                             ("aug_severity", "rare"))

@@ -1,6 +1,7 @@
 """A train step for anybody's network and loop."""
 import mindspore.nn as nn
 
+from utils.device import free_graphs
 from losses.methods import DATA, OBJECTIVES, PERTURBATIONS
 from losses.resolve import resolve
 from losses.step import create_train_step
@@ -39,6 +40,7 @@ def create_step(network, method="sharpdro", num_groups=6, dataset="cifar10", see
     useless = [option for option in options if option in NOT_OF_A_STEP]
     if useless:
         raise UserError(f"{useless[0]}: is of a run, not of a step; leave it out")
+    free_graphs()
     settings = resolve(method, dataset, **options)
     if settings.options.get("group_adjustment") and group_sizes is None:
         raise UserError("group_adjustment: needs group_sizes, the number of training images of each distribution")

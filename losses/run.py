@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 import mindspore.ops as ops
 import numpy as np
 
-from utils.device import device, set_seed
+from utils.device import device, free_graphs, set_seed
 from dataset.pipeline import held_batches
 from losses.create import build_step
 from losses.evaluation import EvaluationStep, GradientNorm
@@ -104,7 +104,8 @@ class Cells:
                method.momentum, method.nesterov, method.weight_decay, method.num_sub_batches, method.batch_size,
                settings.seed if is_noisy else None)
         if key != self._key:
-            self._key = key
+            self._key, self._kept = key, None
+            free_graphs()
             self._kept = network, step, EvaluationStep(network), GradientNorm(network)
             return self._kept
         for kept, fresh in zip(self._kept[1].get_parameters(), step.get_parameters(), strict=True):

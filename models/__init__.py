@@ -1,4 +1,5 @@
 """Networks, found by name."""
+from utils.device import free_graphs
 from models.wideresnet import WideResNet
 
 MODELS = {
@@ -20,4 +21,5 @@ def create_model(name, num_classes):
     Raises:
         KeyError: the name is unknown.
     """
+    free_graphs()
     return MODELS[name](num_classes)

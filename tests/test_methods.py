@@ -238,6 +238,12 @@ def train(method, steps=3, values=None, shuffle=False, num_groups=3, batches=exa
     return {p.name: p.asnumpy() for p in network.get_parameters()}, step
 
 
+def test_a_step_is_compiled_once_though_another_was_there_before():
+    train("erm", steps=1)  # is of no use any more, and Python has not let go of it
+    _, step = train("irm")
+    assert len(step.compile_cache) == 1
+
+
 def assert_same(one, two, exact=True):
     for name in one:
         if exact:

@@ -1,4 +1,5 @@
 """Device set-up: graph mode, and the environment that MindSpore reads when it is imported. Import this module first."""
+import gc
 import importlib.metadata
 import os
 
@@ -33,6 +34,16 @@ def device():
 def rank():
     """Number of this device among those that train together (`msrun`), 0 where it is the only one."""
     return get_rank() if GlobalComm.INITED else 0
+
+
+def free_graphs():
+    """Let go of the compiled graphs of cells that are no longer used, before others are built.
+
+    Left to itself, MindSpore 2.8 does so in the midst of the next compilation, because cells refer to each other in
+    circles and Python has not removed them. It then knows the shapes of the inputs by another key at the second call
+    of the new cell, and compiles it once more.
+    """
+    gc.collect()
 
 
 def set_up_device(target):

@@ -1,15 +1,15 @@
 """A train step for anybody's network and loop."""
-import mindspore.nn as nn
-
 from utils.device import free_graphs
-from losses.methods import DATA, OBJECTIVES, PERTURBATIONS
+from losses.methods import DATA, OBJECTIVES, OPTIMIZERS, PERTURBATIONS
+from losses.optimizers import Clipped, decayed_weights
 from losses.resolve import resolve
 from losses.step import create_train_step
 from utils.errors import UserError
+from utils.schedule import SCHEDULES
 
 # Options that are about the loop around a step, or the data before it.
 NOT_OF_A_STEP = ("total_epoch", "batch_size", "schedule", "train_on", "draw", "crop", "sampling", "group_every", *(
-    option for treatment in DATA.values() for option in treatment.defaults))
+    option for table in (DATA, SCHEDULES) for row in table.values() for option in row.defaults))
 
 
 def create_step(network, method="sharpdro", num_groups=6, dataset="cifar10", seed=0, group_sizes=None, **options):
@@ -27,8 +27,9 @@ def create_step(network, method="sharpdro", num_groups=6, dataset="cifar10", see
         seed (int): seed of a noise, 0 to 2^32 - 1.
         group_sizes (list of int): training images of each distribution, which group_adjustment needs; where one alone
             has some, the weights over distributions lie on it from the start.
-        options: lr, momentum, nesterov, weight_decay, num_sub_batches, recipe, objective, perturbation, and what these
-            read, such as rho, sigma, step_size; named as the options of `main.py`, which explains them.
+        options: lr, optimizer, momentum, nesterov, clip_norm, weight_decay, decay, num_sub_batches, recipe, objective,
+            perturbation, and what these read, such as rho, sigma, step_size; named as the options of `main.py`, which
+            explains them.
 
     Returns:
         TrainStep: see `losses/step.py` for what `run_batch` takes and returns; `utils.schedule.set_learning_rate` sets
@@ -47,13 +48,16 @@ def create_step(network, method="sharpdro", num_groups=6, dataset="cifar10", see
     return build_step(network, settings, num_groups, seed, group_sizes)
 
 
+def create_optimizer(weights, settings):
+    """The optimiser of `Settings` for some weights (list of Parameter): a cell that takes their gradients."""
+    optimizer = OPTIMIZERS[settings.optimizer].create(weights, decayed_weights(weights, settings.decay),
+                                                      **settings.optimizer_options)
+    return Clipped(optimizer, settings.clip_norm) if settings.clip_norm else optimizer
+
+
 def build_step(network, settings, num_groups, seed, group_sizes=None):
     """The train step of `Settings`; other arguments and result as of `create_step`."""
-    weights = network.trainable_params()
-    # As a group of parameters: given a plain list, nn.SGD spares those named gamma and beta from weight decay, and
-    # PyTorch does not.
-    optimizer = nn.SGD([{"params": weights, "weight_decay": settings.weight_decay}], learning_rate=settings.lr,
-                       momentum=settings.momentum, nesterov=settings.nesterov)
+    optimizer = create_optimizer(network.trainable_params(), settings)
 
     def create(part, *arguments, **more):
         options = {option: settings.options[option] for option in part.defaults if option not in NOT_OF_A_STEP}

@@ -4,7 +4,7 @@ import shlex
 from dataclasses import dataclass
 
 from losses.methods import METHOD_OPTIONS, METHODS
-from losses.resolve import OPTIONS, VARIANTS, resolve
+from losses.resolve import OPTIONS, TRAINING_PARTS, VARIANTS, resolve, training_part
 from utils.cli import Several, parse
 from utils.errors import UserError
 
@@ -31,12 +31,18 @@ class Planned:
 
 
 def reads(option, method, given):
-    """Whether a method reads an option, with the objective and the perturbation that are given, or its own."""
+    """Whether a method reads an option, with the objective, the perturbation, the optimizer and the schedule that are
+    given, or its own.
+    """
     row = METHODS[method]
     if option == "is_adaptive":
         return given.get("perturbation", row.perturbation) in ("l2", "adaptive")
     if option in VARIANTS:
         return given.get("objective", row.objective) == "sharpdro"
+    for part, table in TRAINING_PARTS.items():
+        users = [name for name, part_row in table.items() if option in part_row.defaults]
+        if users:
+            return training_part(part, given, given.get("recipe", row.recipe)) in users
     if option not in METHOD_OPTIONS:
         return True
     # What the variants make of the objective and the perturbation, which other options do not change.
@@ -102,7 +108,7 @@ def plan(given, variants):
         rows.insert(0, (None, common, given))
     runs, read = {}, set()
     for name, options, own in rows:
-        for structure in _product(options, STRUCTURE):
+        for structure in _product(options, (*STRUCTURE, *TRAINING_PARTS)):
             fixed = {**options, **structure}
             method = fixed.setdefault("method", "sharpdro")
             mine = {option: value for option, value in fixed.items()

@@ -5,7 +5,7 @@ The command line's help, the defaults and the README's tables are made from thes
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from losses import objectives, perturbations
+from losses import objectives, optimizers, perturbations
 from utils import device
 
 
@@ -123,14 +123,44 @@ CROPS = {
     "resized": "a random part of the image, resized, for images in files",
 }
 
-# Training settings of the two papers' experiments: option to its default, as in `Part`.
+
+@dataclass(frozen=True)
+class Optimizer:
+    """What moves the weights along a gradient, found by name.
+
+    Attributes:
+        create (callable): (weights, which of them weight decay is for, **options) to a cell.
+        summary (str): what it is, for the help.
+        defaults (dict): the options that it reads, to their defaults where the recipe has another optimiser.
+    """
+
+    create: Callable
+    summary: str
+    defaults: dict
+
+
+# The betas and eps of adamw are no options: all published experiments have the same.
+OPTIMIZERS = {
+    "sgd": Optimizer(optimizers.sgd, "gradient descent with --momentum; weight decay is part of the gradient",
+                     {"lr": 0.1, "weight_decay": 5e-4, "decay": "all", "momentum": 0.9, "nesterov": False}),
+    "adamw": Optimizer(optimizers.AdamW, "Adam with betas 0.9 and 0.999; weight decay times the learning rate is taken "
+                       "off the weights", {"lr": 0.001, "weight_decay": 0.1, "decay": "kernels"}),
+}
+
+DECAYS = {
+    "all": "all weights",
+    "kernels": "weights of convolutions and dense layers, not biases, nor scales and shifts of norms",
+}
+
+# Training settings of the two papers' experiments: option to its default, as in `Part`. What a recipe does not name has
+# the default of its optimizer or schedule.
 RECIPES = {
-    "sharpdro": {"total_epoch": 200, "batch_size": 100, "lr": 0.1, "schedule": "step", "nesterov": False,
-                 "weight_decay": 5e-4, "num_sub_batches": 1, "train_on": "poisson", "draw": "replacement",
-                 "crop": {"cifar10": "none", "imagenet": "resized"}},
-    "damp": {"total_epoch": 300, "batch_size": 128, "lr": 0.1, "schedule": "linear", "nesterov": True,
-             "weight_decay": 5e-4, "num_sub_batches": 8, "train_on": "clean", "draw": "permutation",
-             "crop": {"cifar10": "zeros", "imagenet": "resized"}},
+    "sharpdro": {"total_epoch": 200, "batch_size": 100, "lr": 0.1, "schedule": "step", "optimizer": "sgd",
+                 "nesterov": False, "clip_norm": 0.0, "weight_decay": 5e-4, "decay": "all", "num_sub_batches": 1,
+                 "train_on": "poisson", "draw": "replacement", "crop": {"cifar10": "none", "imagenet": "resized"}},
+    "damp": {"total_epoch": 300, "batch_size": 128, "lr": 0.1, "schedule": "linear", "optimizer": "sgd",
+             "nesterov": True, "clip_norm": 0.0, "weight_decay": 5e-4, "decay": "all", "num_sub_batches": 8,
+             "train_on": "clean", "draw": "permutation", "crop": {"cifar10": "zeros", "imagenet": "resized"}},
 }
 
 

@@ -6,19 +6,21 @@ from dataset.poisson import TRAIN_ON
 from losses.methods import (
     CROPS,
     DATA,
+    DECAYS,
     DRAWS,
     METHODS,
     OBJECTIVES,
+    OPTIMIZERS,
     PERTURBATIONS,
     RECIPES,
     SAMPLINGS,
     recipe_value,
 )
-from losses.resolve import CHOICES, OPTIONS, resolve
+from losses.resolve import CHOICES, OPTIONS, TRAINING_PARTS, resolve
 from utils import cli
 from utils.errors import UserError
 from utils.probes import IMAGES, RHO
-from utils.schedule import SCHEDULES
+from utils.schedule import SCHEDULES, warmup_epochs
 
 
 def _listing(table):
@@ -108,10 +110,18 @@ def add_method_arguments(parser):
 def add_training_arguments(parser):
     """The options whose defaults the recipe gives."""
     def default(option):
-        values = {name: recipe_value(recipe[option]) for name, recipe in RECIPES.items()}
+        """The default of an option: those of the recipes, and those of what takes the place of a recipe's part."""
+        values = {name: recipe_value(recipe[option]) for name, recipe in RECIPES.items() if option in recipe}
+        texts = [f"{value} of recipe {name}" for name, value in values.items()]
         if len(set(values.values())) == 1:
-            return f" (default: {values['sharpdro']})"
-        return f" (default: {', '.join(f'{value} of recipe {name}' for name, value in values.items())})"
+            texts = [next(iter(values.values()))]
+        for part, table in TRAINING_PARTS.items():
+            texts += [f"{recipe_value(row.defaults[option])} with --{part} {name}" for name, row in table.items()
+                      if option in row.defaults and recipe_value(row.defaults[option]) not in values.values()]
+        return f" (default: {', '.join(texts)})"
+
+    def listing(table):
+        return _listing({name: row.summary for name, row in table.items()}).replace("%", "%%")
 
     parser.add_argument("--recipe", choices=list(RECIPES), default=None,
                         help="training settings of a paper's experiments (default: " +
@@ -123,15 +133,27 @@ def add_training_arguments(parser):
     parser.add_argument("-b", "--batch_size", type=cli.positive_int, default=None, action=cli.OneOrMore,
                         help="training images in a batch" + default("batch_size"))
     parser.add_argument("--lr", type=cli.positive_float, default=None, action=cli.OneOrMore,
-                        help="initial learning rate" + default("lr"))
+                        help="learning rate, the highest of the schedule" + default("lr"))
     parser.add_argument("--schedule", choices=list(SCHEDULES), default=None, action=cli.OneOrMore,
-                        help="step: learning rate times 0.2 at 30, 60 and 80 %% of the epochs; linear: falling to a "
-                             "hundredth from 50 to 90 %% of the epochs" + default("schedule"))
-    parser.add_argument("--momentum", type=cli.fraction, default=0.9, action=cli.OneOrMore, help="momentum of SGD")
+                        help=listing(SCHEDULES) + default("schedule"))
+    parser.add_argument("--warmup", default=None, action=cli.OneOrMore, metavar="LENGTH",
+                        help="--schedule cosine: epochs or steps in which the learning rate first rises from a "
+                             "thousandth of --lr, such as 5epochs or 10000steps" + default("warmup"))
+    parser.add_argument("--final_lr", type=cli.non_negative_float, default=None, action=cli.OneOrMore,
+                        help="--schedule cosine: learning rate at the end" + default("final_lr"))
+    parser.add_argument("--optimizer", choices=list(OPTIMIZERS), default=None, action=cli.OneOrMore,
+                        help=listing(OPTIMIZERS) + default("optimizer"))
+    parser.add_argument("--momentum", type=cli.fraction, default=None, action=cli.OneOrMore,
+                        help="momentum of sgd" + default("momentum"))
     parser.add_argument("--nesterov", action=argparse.BooleanOptionalAction, default=None,
-                        help="Nesterov's momentum" + default("nesterov"))
+                        help="Nesterov's momentum, of sgd" + default("nesterov"))
+    parser.add_argument("--clip_norm", type=cli.non_negative_float, default=None, action=cli.OneOrMore, metavar="C",
+                        help="scale the gradient of a batch, before weight decay, down to this norm where it is "
+                             "longer; 0 leaves it" + default("clip_norm"))
     parser.add_argument("--weight_decay", type=cli.non_negative_float, default=None, action=cli.OneOrMore,
-                        help="l2 penalty on all weights" + default("weight_decay"))
+                        help="l2 penalty on weights" + default("weight_decay"))
+    parser.add_argument("--decay", choices=list(DECAYS), default=None, action=cli.OneOrMore,
+                        help="what weight decay is for. " + _listing(DECAYS) + default("decay"))
     parser.add_argument("--num_sub_batches", type=cli.positive_int, default=None, action=cli.OneOrMore, metavar="M",
                         help="parts of a batch, each with its own perturbation; 1 where there is none" +
                              default("num_sub_batches"))
@@ -220,6 +242,11 @@ def check_data(args, data):
     if args.batch_size > images:
         raise UserError(f"-b {args.batch_size}: the training set has only {images} images; give a smaller batch or a "
                         "larger -n")
+    batches = images // args.batch_size
+    shortest = min(args.total_epoch, args.stage_one_epochs or args.total_epoch)
+    if args.warmup is not None and warmup_epochs(args.warmup, batches) >= shortest:
+        raise UserError(f"--warmup {args.warmup}: is not shorter than a training of {shortest} epochs of {batches} "
+                        "steps; give less, or more epochs")
     if args.save_best and len(split.validation) == 0:
         raise UserError("--save_best: no image is left for validation; leave it out, or give a --split that has some")
     alone = f"only severity {split.present[0]} has training images"

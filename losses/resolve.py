@@ -5,10 +5,12 @@ from dataset.poisson import TRAIN_ON
 from losses.methods import (
     CROPS,
     DATA,
+    DECAYS,
     DRAWS,
     METHOD_OPTIONS,
     METHODS,
     OBJECTIVES,
+    OPTIMIZERS,
     PERTURBATIONS,
     RECIPES,
     SAMPLINGS,
@@ -16,7 +18,7 @@ from losses.methods import (
     default_options,
 )
 from utils.errors import UserError
-from utils.schedule import SCHEDULES
+from utils.schedule import SCHEDULES, warmup_epochs
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ class Settings:
 
     Attributes:
         method, objective, perturbation, recipe (str): keys of the tables in `losses/methods.py`.
-        total_epoch, batch_size, lr, schedule, momentum, nesterov, weight_decay, num_sub_batches: the training's.
+        total_epoch, batch_size, lr, schedule, warmup, final_lr, optimizer, momentum, nesterov, clip_norm, weight_decay,
+            decay, num_sub_batches: the training's; None where the schedule or the optimizer does not read it.
         train_on (str): a key of `TRAIN_ON`; of no effect where a table says which images are trained on.
         draw, crop, sampling (str): keys of `DRAWS`, `CROPS`, `SAMPLINGS`.
         options (dict): the options that the parts of the method read, to their values.
@@ -39,9 +42,14 @@ class Settings:
     batch_size: int
     lr: float
     schedule: str
-    momentum: float
-    nesterov: bool
+    warmup: str | None
+    final_lr: float | None
+    optimizer: str
+    momentum: float | None
+    nesterov: bool | None
+    clip_norm: float
     weight_decay: float
+    decay: str
     num_sub_batches: int
     train_on: str
     draw: str
@@ -77,6 +85,16 @@ class Settings:
         return {option: self.options[option] for option in names}
 
     @property
+    def optimizer_options(self):
+        """The options that the optimizer reads, to their values, but for which weights weight decay is for."""
+        return {option: getattr(self, option) for option in OPTIMIZERS[self.optimizer].defaults if option != "decay"}
+
+    @property
+    def schedule_options(self):
+        """The options that the schedule reads, to their values."""
+        return {option: getattr(self, option) for option in SCHEDULES[self.schedule].defaults}
+
+    @property
     def passes(self):
         """Forward and backward passes of a step."""
         parts = OBJECTIVES[self.objective], PERTURBATIONS[self.perturbation]
@@ -93,12 +111,16 @@ class Settings:
 
 
 CHOICES = {"method": METHODS, "objective": OBJECTIVES, "perturbation": PERTURBATIONS, "recipe": RECIPES,
-           "sampling": SAMPLINGS, "schedule": SCHEDULES, "train_on": TRAIN_ON, "draw": DRAWS, "crop": CROPS,
+           "sampling": SAMPLINGS, "schedule": SCHEDULES, "optimizer": OPTIMIZERS, "decay": DECAYS,
+           "train_on": TRAIN_ON, "draw": DRAWS, "crop": CROPS,
            "risk": ("mean", "worst_case"), "group_loss": ("batch", "last_seen", "validation"),
            "worst_case": ("weights", "argmax"), "ood_weights": ("scaled", "plain"), "aug_severity": ("uniform", "rare")}
 VARIANTS = ("is_adaptive", "distribution_agnostic", "risk")
-OPTIONS = ("objective", "perturbation", "recipe", "momentum", "sampling", *VARIANTS, *RECIPES["sharpdro"],
-           *METHOD_OPTIONS)
+# What has options of its own, to its table.
+TRAINING_PARTS = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES}
+TRAINING_OPTIONS = tuple(dict.fromkeys([*RECIPES["sharpdro"], *(
+    option for table in TRAINING_PARTS.values() for row in table.values() for option in row.defaults)]))
+OPTIONS = ("objective", "perturbation", "recipe", "sampling", *VARIANTS, *TRAINING_OPTIONS, *METHOD_OPTIONS)
 
 
 def resolve(method="sharpdro", dataset="cifar10", **given):
@@ -124,11 +146,9 @@ def resolve(method="sharpdro", dataset="cifar10", **given):
     objective, perturbation = _parts(given.get("objective", row.objective),
                                      given.get("perturbation", row.perturbation), given)
     recipe = given.get("recipe", row.recipe)
-    values = {option: default_for(value, dataset) for option, value in RECIPES[recipe].items()}
-    values.update(momentum=0.9, sampling="uniform")
-    if perturbation == "none":
+    values = _training(recipe, dataset, given)
+    if perturbation == "none" and "num_sub_batches" not in given:
         values["num_sub_batches"] = 1
-    values.update({option: value for option, value in given.items() if option in values})
     if values["nesterov"] and values["momentum"] == 0:
         if "nesterov" in given:
             raise UserError("--nesterov: is a form of momentum, and --momentum is 0; leave one of them out")
@@ -144,6 +164,26 @@ def resolve(method="sharpdro", dataset="cifar10", **given):
     if DATA[row.data].stage_one and options["stage_one"] is None and options["stage_one_epochs"] is None:
         options["stage_one_epochs"] = max(1, values["total_epoch"] // 10)
     return settings
+
+
+def training_part(part, given, recipe):
+    """Name of the optimizer or the schedule (`part`, a key of `TRAINING_PARTS`) that is given, or is the recipe's."""
+    return given.get(part, RECIPES[recipe][part])
+
+
+def _training(recipe, dataset, given):
+    """The training settings: those that are given, or else the recipe's; of an optimizer or a schedule that takes the
+    place of the recipe's, its own defaults; None for options that these two do not read.
+    """
+    values = {option: default_for(value, dataset) for option, value in RECIPES[recipe].items()}
+    for part, table in TRAINING_PARTS.items():
+        name = training_part(part, given, recipe)
+        own = table[name].defaults
+        values = {**own, **values} if name == RECIPES[recipe][part] else {**values, **own}
+        values.update({option: None for row in table.values() for option in row.defaults if option not in own})
+    values.update({option: value for option, value in given.items() if option in values}, sampling=given.get(
+        "sampling", "uniform"))
+    return values
 
 
 def _parts(objective, perturbation, given):
@@ -173,6 +213,18 @@ def _check(settings, given):
     if unused:
         users = ", ".join(name for name in METHODS if unused[0] in default_options(name))
         raise UserError(f"--{unused[0]}: {settings.title} does not use it, of the methods only {users}; leave it out")
+    for part, table in TRAINING_PARTS.items():
+        name = getattr(settings, part)
+        for option in given:
+            users = [other for other, row in table.items() if option in row.defaults]
+            if users and name not in users:
+                raise UserError(f"--{option}: --{part} {name} does not use it, only {', '.join(users)}; leave it out")
+    if settings.warmup is not None:
+        warmup_epochs(settings.warmup, 1)  # refuses what is no length
+    if settings.final_lr is not None and settings.final_lr > settings.lr:
+        raise UserError(f"--final_lr {settings.final_lr}: is above --lr {settings.lr}, from which it falls; give less")
+    if "decay" in given and settings.weight_decay == 0:
+        raise UserError(f"--decay {settings.decay}: there is no weight decay; leave it out, or give --weight_decay")
     if "stage_one" in given and "stage_one_epochs" in given:
         raise UserError("--stage_one_epochs: no first model is trained where --stage_one names one; leave one out")
     if "step_size" in given and settings.options["worst_case"] == "argmax":

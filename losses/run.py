@@ -15,6 +15,7 @@ from losses.create import build_step
 from losses.evaluation import EvaluationStep, GradientNorm
 from losses.guide import create_guide
 from losses.methods import DATA, OBJECTIVES
+from losses.optimizers import decayed_weights
 from losses.resolve import Settings, resolve
 from losses.stage_one import ENVIRONMENTS
 from losses.train import fit
@@ -27,7 +28,7 @@ from utils.records.logs import RunFolder
 from utils.records.report import is_finished, report_results, run_title
 from utils.records.run import RunRecords
 from utils.records.settings import write_settings
-from utils.schedule import SCHEDULES
+from utils.schedule import create_schedule
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,8 @@ class Cells:
         step = build_step(network, method, num_groups, settings.seed, group_sizes)
         is_noisy = not (step.perturbation is None or step.perturbation.needs_gradient)
         key = (settings.model, classes, num_groups, method.objective, method.perturbation, method.step_options,
-               method.momentum, method.nesterov, method.weight_decay, method.num_sub_batches, method.batch_size,
+               method.optimizer, method.momentum, method.nesterov, method.clip_norm, method.weight_decay, method.decay,
+               method.num_sub_batches, method.batch_size,
                settings.seed if is_noisy else None)
         if key != self._key:
             self._key, self._kept = key, None
@@ -221,10 +223,10 @@ def train(settings, data, folder, cells, **treated):
         steps = range(batches * records.start, batches * method.total_epoch)
         loader = data.train_batches(method.batch_size, steps, settings.seed, settings.num_workers,
                                     crop=method.crop, sampling=method.sampling, draw=method.draw, **treated)
-        results = fit(step, loader, batches, method.total_epoch,
-                      lambda epoch: SCHEDULES[method.schedule](method.lr, epoch, method.total_epoch), records,
+        schedule = create_schedule(method.schedule, method.lr, method.total_epoch, batches, **method.schedule_options)
+        results = fit(step, loader, batches, method.total_epoch, schedule, records,
                       (evaluate_now, settings.eval_every), (measure_sharpness, settings.log_sharpness),
-                      weight_decay=method.weight_decay, gradient_norm=recorded_norm, guide=guide,
-                      show_progress=settings.show_progress)
+                      weight_decay=method.weight_decay, decayed=decayed_weights(step.weights, method.decay),
+                      gradient_norm=recorded_norm, guide=guide, show_progress=settings.show_progress)
     report_results(folder, run_title(method.title, settings.dataset, settings.corruption), method.total_epoch,
                    data.split, results, records.cost)

@@ -14,7 +14,7 @@ from utils.schedule import set_learning_rate
 PACE_STEPS = 5
 
 
-def train_epoch(step, loader, batches, epoch, records, weight_decay, gradient_norm=None, guide=None,
+def train_epoch(step, loader, batches, epoch, records, schedule, weight_decay, decayed, gradient_norm=None, guide=None,
                 show_progress=False):
     """Take one epoch's steps.
 
@@ -24,7 +24,8 @@ def train_epoch(step, loader, batches, epoch, records, weight_decay, gradient_no
         batches (int): how many of them are an epoch.
         epoch (int): its number, from 0.
         records (RunRecords): writes rows of `train.csv`.
-        weight_decay (float): for these rows.
+        schedule (callable): numbers of an epoch and of a batch in it, from 0, to the learning rate of the step.
+        weight_decay (float), decayed (tuple of bool): for these rows; which of the step's weights it is for.
         gradient_norm (GradientNorm or None): measures gradient norms for these rows.
         guide (Guide or None): moves the weights over distributions.
         show_progress (bool): show the progress bar even where the output is no terminal.
@@ -36,11 +37,13 @@ def train_epoch(step, loader, batches, epoch, records, weight_decay, gradient_no
         UserError: the loss is no longer finite.
     """
     step.set_train()
-    total = 0.0
+    total, rate = 0.0, None
     hidden = False if show_progress else None
     with tqdm(total=batches, desc=f"epoch {epoch}", unit=" steps", leave=False, disable=hidden) as bar:
         for batch in range(batches):
             images, labels, groups, severities = next(loader)
+            if rate != (rate := schedule(epoch, batch)):
+                set_learning_rate(step.optimizer, rate)
             if guide is not None and guide.is_due(epoch * batches + batch):
                 guide(epoch * batches + batch)
                 step.set_train()
@@ -58,7 +61,7 @@ def train_epoch(step, loader, batches, epoch, records, weight_decay, gradient_no
             if records.is_logged(batch):
                 hits = logits.argmax(1) == labels.asnumpy()
                 records.train_log.write_batch(epoch, batch, losses, hits, severities.asnumpy(), norm, norms, step,
-                                              weight_decay)
+                                              weight_decay, decayed)
     return total / batches
 
 
@@ -81,7 +84,7 @@ def fit(step, loader, batches, total_epoch, schedule, records, evaluation, sharp
     Args:
         step, loader, batches, records: as of `train_epoch`; the loader begins with the first batch that is to be taken.
         total_epoch (int): number of epochs, those done before included.
-        schedule (callable): number of an epoch to its learning rate.
+        schedule (callable): as of `train_epoch`.
         evaluation (tuple): callable that gives 'val' and 'test' to a list of `Result`; after how many epochs it is
             called again, and after the last.
         sharpness (tuple): callable that gives what `RunRecords.end_epoch` takes; when it is called, as above, or None.
@@ -97,10 +100,8 @@ def fit(step, loader, batches, total_epoch, schedule, records, evaluation, sharp
     loader = note_pace(loader, batches * (total_epoch - records.start), records.folder.log)
     results = {}
     for epoch in range(records.start, total_epoch):
-        rate = schedule(epoch)
-        set_learning_rate(step.optimizer, rate)
-        loss = train_epoch(step, loader, batches, epoch, records, **epoch_options)
+        loss = train_epoch(step, loader, batches, epoch, records, schedule, **epoch_options)
         results = evaluate() if due(epoch, eval_every) else {}
         risen = measure_sharpness() if sharpness_every and due(epoch, sharpness_every) else None
-        records.end_epoch(epoch, total_epoch, batches, rate, loss, results, risen)
+        records.end_epoch(epoch, total_epoch, batches, schedule(epoch, batches - 1), loss, results, risen)
     return results or evaluate()  # all epochs were done when the run was killed

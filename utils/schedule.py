@@ -1,6 +1,15 @@
 """Learning rates over a run."""
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
 import mindspore as ms
 import mindspore.ops as ops
+
+from utils.errors import UserError
+
+WARMUP_START = 1000  # a warm-up begins with the learning rate divided by this
 
 
 def step_schedule(base, epoch, total_epochs):
@@ -26,9 +35,94 @@ def linear_schedule(base, epoch, total_epochs):
     return base * (1 - 0.99 * progress)
 
 
-SCHEDULES = {"step": step_schedule, "linear": linear_schedule}
+def cosine_schedule(base, epoch, total_epochs, warmup, final_lr):
+    """The learning rate of the DAMP authors' ImageNet experiments: rising linearly from a thousandth of `base` to
+    `base`, then falling along half a cosine, which ends with the run (Loshchilov 2017).
+
+    Args:
+        base (float): the highest learning rate.
+        epoch (float): epochs that are done, those in part included: batches over batches in an epoch.
+        total_epochs (int): length of the run, the warm-up included.
+        warmup (float): length of the warm-up in epochs; 0 for none.
+        final_lr (float): where the cosine ends, which is after the last step.
+
+    Returns:
+        float: the learning rate of the next step.
+    """
+    if epoch < warmup:
+        start = base / WARMUP_START
+        return start + (base - start) * epoch / warmup
+    progress = (epoch - warmup) / (total_epochs - warmup)
+    return final_lr + (base - final_lr) * (1 + math.cos(math.pi * progress)) / 2
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A learning rate over a run that can be asked for by name.
+
+    Attributes:
+        rate (callable): (base, epoch, total_epochs, **options) to a learning rate.
+        summary (str): what it is, for the help.
+        defaults (dict): the options that it reads, to their defaults.
+        by_step (bool): it changes with every step: the epoch that it takes has a fraction.
+    """
+
+    rate: Callable
+    summary: str
+    defaults: dict = field(default_factory=dict)
+    by_step: bool = False
+
+
+SCHEDULES = {
+    "step": Schedule(step_schedule, "learning rate times 0.2 at 30, 60 and 80 % of the epochs"),
+    "linear": Schedule(linear_schedule, "falling to a hundredth from 50 to 90 % of the epochs"),
+    "cosine": Schedule(cosine_schedule, "after --warmup falling along half a cosine to --final_lr, with every step",
+                       {"warmup": "0epochs", "final_lr": 0.0}, by_step=True),
+}
+
+
+def warmup_epochs(text, batches):
+    """The length of a warm-up in epochs.
+
+    Args:
+        text (str): a whole number of epochs or steps, such as '5epochs' or '10000steps'.
+        batches (int): steps in an epoch.
+
+    Returns:
+        float
+
+    Raises:
+        UserError: the text has another form.
+    """
+    match = re.fullmatch(r"(\d+)(epoch|step)s?", text)
+    if match is None:
+        raise UserError(f"--warmup {text}: is no length; give epochs or steps, such as 5epochs or 10000steps")
+    return int(match[1]) / (batches if match[2] == "step" else 1)
+
+
+def create_schedule(name, base, total_epochs, batches, **options):
+    """The learning rate of every step of a run.
+
+    Args:
+        name (str): a key of `SCHEDULES`.
+        base (float): the learning rate that is asked for.
+        total_epochs (int): length of the run.
+        batches (int): steps in an epoch.
+        options: what the schedule reads; `warmup` as of `warmup_epochs`.
+
+    Returns:
+        callable: number of an epoch and of a batch in it (int, from 0) to the learning rate (float) of that step.
+    """
+    schedule = SCHEDULES[name]
+    if "warmup" in options:
+        options["warmup"] = warmup_epochs(options["warmup"], batches)
+
+    def rate(epoch, batch):
+        done = epoch + batch / batches if schedule.by_step else epoch
+        return schedule.rate(base, done, total_epochs, **options)
+    return rate
 
 
 def set_learning_rate(optimizer, rate):
-    """Give a MindSpore optimiser that was built with a plain number another learning rate; its graph stays compiled."""
+    """Give an optimiser that was built with a plain number another learning rate; its graph stays compiled."""
     ops.assign(optimizer.learning_rate, ms.Tensor(rate, ms.float32))

@@ -134,7 +134,7 @@ class TrainLog(CSVLog):
             columns += self.weight_columns
         super().__init__(path, [*columns, "grad_norm", "model_norm_sq", "reg_loss"], epochs, mirror)
 
-    def write_batch(self, epoch, batch, losses, hits, groups, norm, gradient_norms, step, weight_decay):
+    def write_batch(self, epoch, batch, losses, hits, groups, norm, gradient_norms, step, weight_decay, decayed):
         """Write a row.
 
         Args:
@@ -143,13 +143,16 @@ class TrainLog(CSVLog):
             norm (float): l2 norm of the first pass's gradient.
             gradient_norms (dict): distribution index to the norm of the gradient of its mean loss; may be empty.
             step (TrainStep): for its weights and, where the objective has them, the weights over distributions.
-            weight_decay (float): the release's `reg_loss` is half of it times the squared norm of the weights.
+            weight_decay (float): the release's `reg_loss` is half of it times the squared norm of the weights that it
+                is for.
+            decayed (tuple of bool): which of the step's weights these are.
         """
         group_loss, counts = group_means(losses, groups, self.num_groups)
         group_hits, _ = group_means(hits, groups, self.num_groups)
-        model_norm_sq = sum(float(np.square(p.asnumpy(), dtype=np.float64).sum()) for p in step.weights)
+        squares = [float(np.square(p.asnumpy(), dtype=np.float64).sum()) for p in step.weights]
+        reg_loss = weight_decay / 2 * sum(square for square, own in zip(squares, decayed, strict=True) if own)
         row = {"epoch": epoch, "batch": batch, "avg_acc": hits.mean(), "avg_loss": losses.mean(), "grad_norm": norm,
-               "model_norm_sq": model_norm_sq, "reg_loss": weight_decay / 2 * model_norm_sq}
+               "model_norm_sq": sum(squares), "reg_loss": reg_loss}
         for s in range(self.num_groups):
             row[f"processed_distribution_counts_{s}"] = counts[s]
             row[f"distribution_loss_{s}"] = group_loss[s]

@@ -12,7 +12,8 @@ FREE_OPTIONS = ("resume", "data_dir", "corrupted", "num_workers", "show_progress
 FOLDER_OPTIONS = ("test_corrupted", "filelist_dir")
 
 # Options of which a run that began before there were any has nothing in its settings, and what it did.
-EARLIER = {"train_on": "poisson", "draw": "replacement", "crop": "none"}
+EARLIER = {"train_on": "poisson", "draw": "replacement", "crop": "none", "optimizer": "sgd", "clip_norm": 0.0,
+           "decay": "all", "warmup": None, "final_lr": None}
 
 
 def write_settings(path, settings, title, given, device):

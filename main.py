@@ -18,6 +18,7 @@ from losses.options import (
     add_method_arguments,
     add_run_arguments,
     add_training_arguments,
+    apply_recipe,
     check_data,
     resolve_arguments,
 )
@@ -131,18 +132,18 @@ def evaluate(args, given):
 def main(argv=None):
     args, given = cli.parse(create_parser(), argv)
     with cli.one_line_errors("main.py"):
-        if args.evaluate is None or args.test_corrupted is None:  # only there other names may be
+        if args.evaluate is None or args.test_corrupted is None:  # else other names may be there
             cli.require_known("--corruption", args.corruption, CORRUPTIONS, SETS)
         if args.evaluate is not None:
-            evaluate(args, given)
-        elif args.baseline is not None:
+            return evaluate(args, given)
+        apply_recipe(args, given)
+        if args.baseline is not None:
             raise UserError("--baseline: is what --evaluate compares with; name a run with --evaluate, too")
-        elif args.variant or any(isinstance(value, cli.Several) for value in given.values()):
-            compare_runs(args, given)
-        elif "jobs" in given:
+        if args.variant or any(isinstance(value, cli.Several) for value in given.values()):
+            return compare_runs(args, given)
+        if "jobs" in given:
             raise UserError("--jobs: is of a comparison; give an option several values, or leave it out")
-        else:
-            train(args, given)
+        train(args, given)
 
 
 if __name__ == "__main__":

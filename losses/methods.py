@@ -152,18 +152,6 @@ DECAYS = {
     "kernels": "weights of convolutions and dense layers, not biases, nor scales and shifts of norms",
 }
 
-# Training settings of the two papers' experiments: option to its default, as in `Part`. What a recipe does not name has
-# the default of its optimizer or schedule.
-RECIPES = {
-    "sharpdro": {"total_epoch": 200, "batch_size": 100, "lr": 0.1, "schedule": "step", "optimizer": "sgd",
-                 "nesterov": False, "clip_norm": 0.0, "weight_decay": 5e-4, "decay": "all", "num_sub_batches": 1,
-                 "train_on": "poisson", "draw": "replacement", "crop": {"cifar10": "none", "imagenet": "resized"}},
-    "damp": {"total_epoch": 300, "batch_size": 128, "lr": 0.1, "schedule": "linear", "optimizer": "sgd",
-             "nesterov": True, "clip_norm": 0.0, "weight_decay": 5e-4, "decay": "all", "num_sub_batches": 8,
-             "train_on": "clean", "draw": "permutation", "crop": {"cifar10": "zeros", "imagenet": "resized"}},
-}
-
-
 @dataclass(frozen=True)
 class Method:
     """A row of the table.
@@ -174,7 +162,7 @@ class Method:
         source (str): where the method comes from.
         own_defaults (dict): where the method's default differs from those of its parts, as in `Part`.
         data (str): a key of `DATA`.
-        recipe (str): a key of `RECIPES`.
+        recipe (str): a key of `losses.recipes.RECIPES`.
     """
 
     objective: str
@@ -232,14 +220,6 @@ def default_for(value, dataset):
     return value.get(dataset, value["cifar10"]) if isinstance(value, dict) else value
 
 
-def recipe_value(value):
-    """A default of a recipe as text: 'yes', 'zeros (imagenet: resized)'."""
-    if isinstance(value, dict):
-        others = ", ".join(f"{dataset}: {own}" for dataset, own in value.items() if dataset != "cifar10")
-        return f"{value['cifar10']} ({others})"
-    return ("no", "yes")[value] if isinstance(value, bool) else str(value)
-
-
 def methods_table():
     """The methods as a Markdown table, the one in the README."""
     lines = ["| `--method` | objective | perturbation | data | passes | defaults on CIFAR-10 / CIFAR-100 | `--recipe` "
@@ -251,14 +231,4 @@ def methods_table():
                                                  else str(value)) for option, value in perturbation.items())
         lines.append(f"| `{name}` | {method.objective} | {method.perturbation} | {method.data} | {method.cost} "
                      f"| {defaults} | {method.recipe} | {method.source} |")
-    return "\n".join(lines) + "\n"
-
-
-def recipes_table():
-    """The recipes as a Markdown table, the one in the README."""
-    options = RECIPES["sharpdro"]
-    lines = ["| `--recipe` | " + " | ".join(f"`--{option}`" for option in options) + " |",
-             "| --- " * (len(options) + 1) + "|"]
-    for name, values in RECIPES.items():
-        lines.append(f"| `{name}` | " + " | ".join(map(recipe_value, values.values())) + " |")
     return "\n".join(lines) + "\n"

@@ -12,10 +12,9 @@ from losses.methods import (
     OBJECTIVES,
     OPTIMIZERS,
     PERTURBATIONS,
-    RECIPES,
     SAMPLINGS,
-    recipe_value,
 )
+from losses.recipes import RECIPES, option_value, recipes_list
 from losses.resolve import CHOICES, OPTIONS, TRAINING_PARTS, resolve
 from utils import cli
 from utils.errors import UserError
@@ -111,23 +110,26 @@ def add_training_arguments(parser):
     """The options whose defaults the recipe gives."""
     def default(option):
         """The default of an option: those of the recipes, and those of what takes the place of a recipe's part."""
-        values = {name: recipe_value(recipe[option]) for name, recipe in RECIPES.items() if option in recipe}
+        values = {name: option_value(recipe.training[option]) for name, recipe in RECIPES.items()
+                  if not recipe.setting and option in recipe.training}
         texts = [f"{value} of recipe {name}" for name, value in values.items()]
         if len(set(values.values())) == 1:
             texts = [next(iter(values.values()))]
         for part, table in TRAINING_PARTS.items():
-            texts += [f"{recipe_value(row.defaults[option])} with --{part} {name}" for name, row in table.items()
-                      if option in row.defaults and recipe_value(row.defaults[option]) not in values.values()]
+            texts += [f"{option_value(row.defaults[option])} with --{part} {name}" for name, row in table.items()
+                      if option in row.defaults and option_value(row.defaults[option]) not in values.values()]
         return f" (default: {', '.join(texts)})"
 
     def listing(table):
         return _listing({name: row.summary for name, row in table.items()}).replace("%", "%%")
 
-    parser.add_argument("--recipe", choices=list(RECIPES), default=None,
-                        help="training settings of a paper's experiments (default: " +
-                             "; ".join(f"{recipe} for " + ", ".join(name for name, method in METHODS.items()
-                                                                    if method.recipe == recipe)
-                                       for recipe in RECIPES) + "; a comparison takes sharpdro for all)")
+    users = {recipe: [name for name, method in METHODS.items() if method.recipe == recipe] for recipe in RECIPES}
+    parser.add_argument("--recipe", type=cli.listed(recipes_list), choices=list(RECIPES), default=None, metavar="NAME",
+                        help="settings of a published experiment, which any option overrides: " + ", ".join(RECIPES) +
+                             "; those with a / set data set and network, too (in a --variant they do not); "
+                             "--recipe list shows what they set, and the published numbers (default: " +
+                             "; ".join(f"{recipe} for {', '.join(names)}" for recipe, names in users.items() if names)
+                             + "; a comparison takes sharpdro for all)")
     parser.add_argument("--total_epoch", type=cli.positive_int, default=None, action=cli.OneOrMore,
                         help="epochs" + default("total_epoch"))
     parser.add_argument("-b", "--batch_size", type=cli.positive_int, default=None, action=cli.OneOrMore,
@@ -196,6 +198,18 @@ def add_run_arguments(parser):
                         help="renew last_model.ckpt after every epoch, so that --resume loses at most one")
     parser.add_argument("--save_best", action="store_true",
                         help="renew best_model.ckpt when the mean validation accuracy over severities rises")
+
+
+def apply_recipe(args, given):
+    """Take the data set and the network of the recipe that the command line names, where it names none itself.
+
+    Args:
+        args (argparse.Namespace): all options.
+        given (dict): those that the command line names, to their values; gets what the recipe names.
+    """
+    if args.recipe is not None:
+        for option, value in RECIPES[args.recipe].setting.items():
+            vars(args)[option] = given.setdefault(option, value)
 
 
 def resolve_arguments(args, given):

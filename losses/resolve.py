@@ -12,11 +12,11 @@ from losses.methods import (
     OBJECTIVES,
     OPTIMIZERS,
     PERTURBATIONS,
-    RECIPES,
     SAMPLINGS,
     default_for,
     default_options,
 )
+from losses.recipes import RECIPES
 from utils.errors import UserError
 from utils.schedule import SCHEDULES, warmup_epochs
 
@@ -26,7 +26,8 @@ class Settings:
     """A method and how it is trained. Fields and the keys of `options` are named as the options of `main.py`.
 
     Attributes:
-        method, objective, perturbation, recipe (str): keys of the tables in `losses/methods.py`.
+        method, objective, perturbation (str): keys of the tables in `losses/methods.py`.
+        recipe (str): a key of `losses.recipes.RECIPES`.
         total_epoch, batch_size, lr, schedule, warmup, final_lr, optimizer, momentum, nesterov, clip_norm, weight_decay,
             decay, num_sub_batches: the training's; None where the schedule or the optimizer does not read it.
         train_on (str): a key of `TRAIN_ON`; of no effect where a table says which images are trained on.
@@ -85,6 +86,12 @@ class Settings:
         return {option: self.options[option] for option in names}
 
     @property
+    def training(self):
+        """What a recipe sets, to its values, but for what the optimizer or the schedule does not read."""
+        values = {option: getattr(self, option) for option in TRAINING_OPTIONS}
+        return {option: value for option, value in values.items() if value is not None}
+
+    @property
     def optimizer_options(self):
         """The options that the optimizer reads, to their values, but for which weights weight decay is for."""
         return {option: getattr(self, option) for option in OPTIMIZERS[self.optimizer].defaults if option != "decay"}
@@ -118,7 +125,7 @@ CHOICES = {"method": METHODS, "objective": OBJECTIVES, "perturbation": PERTURBAT
 VARIANTS = ("is_adaptive", "distribution_agnostic", "risk")
 # What has options of its own, to its table.
 TRAINING_PARTS = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES}
-TRAINING_OPTIONS = tuple(dict.fromkeys([*RECIPES["sharpdro"], *(
+TRAINING_OPTIONS = tuple(dict.fromkeys([*RECIPES["sharpdro"].training, *(
     option for table in TRAINING_PARTS.values() for row in table.values() for option in row.defaults)]))
 OPTIONS = ("objective", "perturbation", "recipe", "sampling", *VARIANTS, *TRAINING_OPTIONS, *METHOD_OPTIONS)
 
@@ -146,7 +153,8 @@ def resolve(method="sharpdro", dataset="cifar10", **given):
     objective, perturbation = _parts(given.get("objective", row.objective),
                                      given.get("perturbation", row.perturbation), given)
     recipe = given.get("recipe", row.recipe)
-    values = _training(recipe, dataset, given)
+    own = RECIPES[recipe].methods.get(method, {})
+    values = _training(recipe, own, dataset, given)
     if perturbation == "none" and "num_sub_batches" not in given:
         values["num_sub_batches"] = 1
     if values["nesterov"] and values["momentum"] == 0:
@@ -157,8 +165,10 @@ def resolve(method="sharpdro", dataset="cifar10", **given):
         values["crop"] = "none"  # corrupted images are cropped before they are corrupted
     if "draw" not in given and (values["sampling"] == "balanced" or DATA[row.data].repeats):
         values["draw"] = "replacement"
-    options = {option: given.get(option, default_for(value, dataset))
-               for option, value in default_options(method, objective, perturbation).items()}
+    defaults = default_options(method, objective, perturbation)
+    if perturbation == row.perturbation:
+        defaults.update({option: value for option, value in own.items() if option in defaults})
+    options = {option: given.get(option, default_for(value, dataset)) for option, value in defaults.items()}
     settings = Settings(method, objective, perturbation, recipe, options=options, **values)
     _check(settings, given)
     if DATA[row.data].stage_one and options["stage_one"] is None and options["stage_one_epochs"] is None:
@@ -168,18 +178,21 @@ def resolve(method="sharpdro", dataset="cifar10", **given):
 
 def training_part(part, given, recipe):
     """Name of the optimizer or the schedule (`part`, a key of `TRAINING_PARTS`) that is given, or is the recipe's."""
-    return given.get(part, RECIPES[recipe][part])
+    return given.get(part, RECIPES[recipe].training[part])
 
 
-def _training(recipe, dataset, given):
-    """The training settings: those that are given, or else the recipe's; of an optimizer or a schedule that takes the
-    place of the recipe's, its own defaults; None for options that these two do not read.
+def _training(recipe, own, dataset, given):
+    """The training settings: those that are given, or else the recipe's for the method (`own`), or for all; of an
+    optimizer or a schedule that takes the place of the recipe's, its own defaults; None for options that these two do
+    not read.
     """
-    values = {option: default_for(value, dataset) for option, value in RECIPES[recipe].items()}
+    training = RECIPES[recipe].training
+    values = {option: default_for(value, dataset) for option, value in training.items()}
+    values.update({option: value for option, value in own.items() if option in values})
     for part, table in TRAINING_PARTS.items():
         name = training_part(part, given, recipe)
         own = table[name].defaults
-        values = {**own, **values} if name == RECIPES[recipe][part] else {**values, **own}
+        values = {**own, **values} if name == training[part] else {**values, **own}
         values.update({option: None for row in table.values() for option in row.defaults if option not in own})
     values.update({option: value for option, value in given.items() if option in values}, sampling=given.get(
         "sampling", "uniform"))

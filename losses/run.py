@@ -16,6 +16,7 @@ from losses.evaluation import EvaluationStep, GradientNorm
 from losses.guide import create_guide
 from losses.methods import DATA, OBJECTIVES
 from losses.optimizers import decayed_weights
+from losses.recipes import flags
 from losses.resolve import Settings, resolve
 from losses.stage_one import ENVIRONMENTS
 from losses.train import fit
@@ -211,6 +212,7 @@ def train(settings, data, folder, cells, **treated):
             batches if settings.tensorboard else None)) as records:
         folder.log(f"{method.title}: {method.objective} x {method.perturbation}, recipe {method.recipe}, "
                    f"{method.total_epoch} epochs of {batches} batches of {method.batch_size}\n"
+                   f"{' '.join(flags(method.training))}\n"
                    f"{settings.model} with {weights:,} weights on {settings.dataset}, "
                    f"{settings.corruption.replace('_', ' ')}, {images:,} training images, device {device()}\n"
                    f"records go to {folder.path}")

@@ -120,6 +120,16 @@ def names(known, sets, others=False):
     return parse
 
 
+def listed(table):
+    """A type for names; the word 'list' prints what `table` returns, a text, and ends the program."""
+    def parse(text):
+        if text == "list":
+            print(table())
+            sys.exit(0)
+        return text
+    return parse
+
+
 def require_known(flag, value, known, sets):
     """Make sure that what `names` has let pass is known: a name or `Several`.
 

@@ -1,0 +1,133 @@
+"""Training settings of the published experiments, one row each, and the numbers that the papers have for them."""
+import csv
+import itertools
+import os
+import textwrap
+from dataclasses import dataclass, field
+
+from losses.methods import default_for
+
+PUBLISHED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "published.csv")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What `--recipe` sets. Any option that is given goes before it.
+
+    Attributes:
+        about (str): which experiment it is, for the list.
+        training (dict): options of the training to their defaults, as in `losses.methods.Part`; what it does not name
+            has the default of its optimizer or schedule.
+        setting (dict): `dataset` and `model`, where it is about one.
+        methods (dict): a method to what is its own in this experiment: options to their defaults.
+    """
+
+    about: str
+    training: dict
+    setting: dict = field(default_factory=dict)
+    methods: dict = field(default_factory=dict)
+
+    @property
+    def sets(self):
+        """All that it sets for every method, of its data set, if it is about one."""
+        dataset = self.setting.get("dataset")
+        training = {option: value if dataset is None else default_for(value, dataset)
+                    for option, value in self.training.items()}
+        return {**self.setting, **training}
+
+
+SHARPDRO = {"total_epoch": 200, "batch_size": 100, "lr": 0.1, "schedule": "step", "optimizer": "sgd", "nesterov": False,
+            "clip_norm": 0.0, "weight_decay": 5e-4, "decay": "all", "num_sub_batches": 1, "train_on": "poisson",
+            "draw": "replacement", "crop": {"cifar10": "none", "imagenet": "resized"}}
+DAMP = {**SHARPDRO, "total_epoch": 300, "batch_size": 128, "schedule": "linear", "nesterov": True, "num_sub_batches": 8,
+        "train_on": "clean", "draw": "permutation", "crop": {"cifar10": "zeros", "imagenet": "resized"}}
+IMAGENET = {**DAMP, "schedule": "cosine", "decay": "kernels", "crop": "resized"}
+VIT = {option: value for option, value in IMAGENET.items() if option != "nesterov"}
+
+
+def _sharpdro(dataset, tables):
+    """An experiment of Huang 2023; its ablation trains SAM with the rho of SharpDRO."""
+    return Recipe(f"Huang 2023, {tables}", SHARPDRO, {"dataset": dataset, "model": "wideresnet"},
+                  {"sam": {"rho": 0.05}})
+
+
+def _damp(about, training, dataset, model, damp, sam, asam):
+    """An experiment of Trinh 2024, with what is each method's own."""
+    return Recipe(f"Trinh 2024, {about}", training, {"dataset": dataset, "model": model},
+                  {"damp": damp, "sam": sam, "asam": asam})
+
+
+RECIPES = {
+    "sharpdro": Recipe("Huang 2023, for any data set and network", SHARPDRO),
+    "damp": Recipe("Trinh 2024 as on CIFAR, for any data set and network", DAMP),
+    "sharpdro/cifar10": _sharpdro("cifar10", "Tables 1, 2 and 3"),
+    "sharpdro/cifar100": _sharpdro("cifar100", "Tables 1 and 2"),
+    "sharpdro/imagenet30": _sharpdro("imagenet30", "Tables 1 and 2"),
+    "damp/cifar10": _damp("Figures 2, 3 and 4", DAMP, "cifar10", "resnet18_cifar",
+                          {"sigma": 0.2}, {"rho": 0.045}, {"rho": 1.0}),
+    "damp/cifar100": _damp("Figures 1, 2 and 3", DAMP, "cifar100", "resnet18_cifar",
+                           {"sigma": 0.1}, {"rho": 0.06}, {"rho": 2.0}),
+    "damp/tinyimagenet": _damp("Figures 2, 3 and 5", {**DAMP, "total_epoch": 150, "weight_decay": 2.5e-4},
+                               "tinyimagenet", "preactresnet18", {"sigma": 0.2}, {"rho": 0.2}, {"rho": 3.0}),
+    "damp/imagenet": _damp("Table 1", {**IMAGENET, "total_epoch": 90, "batch_size": 2048, "lr": 0.8,
+                                       "warmup": "5epochs", "final_lr": 8e-4, "weight_decay": 1e-4},
+                           "imagenet", "resnet50", {"sigma": 0.1}, {"rho": 0.05}, {"rho": 1.5}),
+    "damp/imagenet-vit_s16": _damp("Table 2", {**VIT, "total_epoch": 200, "batch_size": 1024, "lr": 0.001,
+                                               "warmup": "10000steps", "final_lr": 0.0, "optimizer": "adamw",
+                                               "clip_norm": 1.0, "weight_decay": 0.1},
+                                   "imagenet", "vit_s16", {"sigma": 0.25}, {"rho": 0.6, "total_epoch": 100},
+                                   {"rho": 3.0, "total_epoch": 100}),
+}
+
+
+def option_value(value):
+    """A default as text: 'yes', 'zeros (imagenet: resized)'."""
+    if isinstance(value, dict):
+        others = ", ".join(f"{dataset}: {own}" for dataset, own in value.items() if dataset != "cifar10")
+        return f"{value['cifar10']} ({others})"
+    return ("no", "yes")[value] if isinstance(value, bool) else str(value)
+
+
+def flags(options):
+    """Options (dict) as they stand on a command line, one text each."""
+    return [f"--{'' if value else 'no-'}{option}" if isinstance(value, bool) else f"--{option} {option_value(value)}"
+            for option, value in options.items()]
+
+
+def _wrapped(texts):
+    """Texts one after the other in lines of 80 signs, none of them broken."""
+    lines = textwrap.wrap(" ".join(text.replace(" ", "\0") for text in texts), 80, initial_indent="  ",
+                          subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return [line.replace("\0", " ") for line in lines]
+
+
+def _published():
+    """The rows of `published.csv`, by recipe: source, method, corruption, measure ('accuracy' or 'error', in percent),
+    and six numbers for severities 0 to 5.
+    """
+    with open(PUBLISHED, newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))[1:]
+    return {recipe: [row[1:] for row in own] for recipe, own in itertools.groupby(rows, key=lambda row: row[0])}
+
+
+def recipes_list():
+    """All recipes as text: what each sets, and the numbers of the papers that it aims at."""
+    published, lines = _published(), []
+    for name, recipe in RECIPES.items():
+        lines += [f"{name}: {recipe.about}", *_wrapped(flags(recipe.sets))]
+        lines += [f"  {method}: {' '.join(flags(own))}" for method, own in recipe.methods.items()]
+        for (source, measure), rows in itertools.groupby(published.get(name, []), key=lambda row: (row[0], row[3])):
+            lines.append(f"  published {measure} (%) at severity 0 to 5, {source}:")
+            lines += [f"    {corruption:15s} {method:18s}" + "".join(f"{number:>6s}" for number in numbers)
+                      for _, method, corruption, _, *numbers in rows]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def recipes_table():
+    """The recipes as a Markdown table, the one in the README."""
+    lines = ["| `--recipe` | experiment | sets | of methods |", "| --- | --- | --- | --- |"]
+    for name, recipe in RECIPES.items():
+        own = "; ".join(f"{method} `{' '.join(flags(options))}`" for method, options in recipe.methods.items())
+        lines.append(f"| `{name}` | {recipe.about} | `{' '.join(flags(recipe.sets))}` | {own} |")
+    return "\n".join(lines) + "\n"

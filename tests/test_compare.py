@@ -42,6 +42,16 @@ def test_options_go_to_the_methods_that_read_them():
         ("erm", {"method": "erm"}), ("sharpdro", {"method": "sharpdro", "distribution_agnostic": True})]
 
 
+def test_options_go_to_the_optimizers_and_schedules_that_read_them():
+    assert rows("--method erm --optimizer sgd adamw --momentum 0.8 --lr 0.1") == [
+        ("erm optimizer=sgd", {"method": "erm", "optimizer": "sgd", "momentum": 0.8, "lr": 0.1}),
+        ("erm optimizer=adamw", {"method": "erm", "optimizer": "adamw", "lr": 0.1})]
+    assert rows("--schedule step cosine --warmup 2epochs", "a: --method erm", "b: --method sam") == [
+        (f"{name} schedule={schedule}", {"method": method, "schedule": schedule, **more})
+        for name, method in (("a", "erm"), ("b", "sam"))
+        for schedule, more in (("step", {}), ("cosine", {"warmup": "2epochs"}))]
+
+
 def test_what_is_trained_on_can_differ_between_runs():
     runs = planned("--method erm --train_on poisson clean --draw permutation", "cropped: --method sam --crop zeros")
     assert [(one.name, *(one.given.get(option) for option in ("train_on", "draw", "crop"))) for one in runs] == [
@@ -76,6 +86,7 @@ def test_variants_alone_are_all_there_is():
 
 @pytest.mark.parametrize("line, variants, culprit", [
     ("--method erm sam --sigma 0.1", [], "--sigma: no method of the comparison"),
+    ("--method erm sam --warmup 3steps", [], "--warmup: no method of the comparison"),
     ("--method erm sam", ["erm: --lr 0.2"], "--variant erm: has the name of another row"),
     ("--method erm", ["balanced --sampling balanced"], "not of the form 'NAME: OPTIONS'"),
     ("--method erm", ["a: --lr 1", "a: --lr 2"], "a name of its own"),

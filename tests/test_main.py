@@ -25,7 +25,7 @@ from tests.cifar_files import make_cifar
 from utils.errors import UserError
 from utils.records.logs import RunFolder
 from utils.records.settings import resumed_settings, without_places
-from utils.schedule import SCHEDULES
+from utils.schedule import SCHEDULES, Schedule, create_schedule
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -224,7 +224,8 @@ def make_old(folder, **settings):
     """Take from a run's settings what there was not before, and leave its first epoch alone."""
     with open(os.path.join(folder, "config.json")) as file:
         config = json.load(file)
-    for option in ("train_on", "draw", "crop", "num_val", "val_share"):
+    for option in ("train_on", "draw", "crop", "num_val", "val_share", "optimizer", "clip_norm", "decay", "warmup",
+                   "final_lr"):
         del config[option]
     with open(os.path.join(folder, "config.json"), "w") as file:
         json.dump({**config, "val_per_class": None, **settings}, file)
@@ -243,9 +244,11 @@ def test_a_run_from_before_there_was_a_choice_of_images_goes_on_as_it_began(run,
 def test_options_that_came_later_are_what_runs_did_before(run, tmp_path, augmented, crop):
     folder = str(shutil.copytree(run[1], tmp_path / "run"))
     make_old(folder, augment_data=augmented, num_per_class=12)
-    others = {"train_on": "clean", "draw": "permutation", "crop": "zeros", "val_share": 0.3, "num_val": 3}
+    others = {"train_on": "clean", "draw": "permutation", "crop": "zeros", "val_share": 0.3, "num_val": 3,
+              "optimizer": "adamw", "clip_norm": 1.0, "decay": "kernels", "warmup": "1epoch", "final_lr": 0.1}
     settings = resumed_settings(folder, others, {"crop": crop})
-    assert [settings[option] for option in others] == ["poisson", "replacement", crop, None, None]
+    assert [settings[option] for option in others] == ["poisson", "replacement", crop, None, None,
+                                                       "sgd", 0.0, "all", None, None]
     with pytest.raises(UserError, match=f"--crop: the run in .* has {crop}"):
         resumed_settings(folder, others, {"crop": "zeros"})
 
@@ -263,9 +266,13 @@ def test_folders_that_results_depend_on_may_be_moved(run, tmp_path):
 
 
 def test_a_run_that_validation_images_guide_is_resumed(cifar_dir, tmp_path, monkeypatch):
-    """It moves q after every second batch; what it evaluates on is the third that is left of 80 validation images."""
+    """It moves q after every second batch; what it evaluates on is the third that is left of 80 validation images.
+
+    Here with an optimiser that has a state of its own, and a learning rate that is another in every step.
+    """
     options = ["--group_loss", "validation", "--group_every", "2", "--group_adjustment", "0.5", "--save_last",
-               "--log_train", "1"]
+               "--log_train", "1", "--optimizer", "adamw", "--clip_norm", "1", "--schedule", "cosine", "--warmup",
+               "4steps", "--final_lr", "1e-5"]
     main.main(arguments(cifar_dir, tmp_path / "whole", *options))
     with monkeypatch.context() as patch:
         stop_at(patch, "sharpdro", 1)
@@ -277,6 +284,17 @@ def test_a_run_that_validation_images_guide_is_resumed(cifar_dir, tmp_path, monk
     q = [row["adv_prob_2"] for row in read_csv(os.path.join(whole, "train.csv"))]
     assert q[0] == q[1] and q[2] == q[3] and q[4] == q[5] and len(set(q)) == 3
     assert read_csv(os.path.join(whole, "val_clean.csv"))[0]["processed_distribution_counts_0"] == "26"
+    rate = create_schedule("cosine", 0.001, 2, 3, warmup="4steps", final_lr=1e-5)
+    for folder in (whole, cut):  # the log tells the rate of an epoch's last step
+        with open(os.path.join(folder, "log.txt")) as file:
+            lines = [line for line in file.read().splitlines() if line.startswith("epoch ")]
+        assert [line.split()[:4] for line in lines] == [
+            ["epoch", str(epoch), "lr", f"{rate(epoch, 2):.4g}"] for epoch in range(2)]
+    stored = ms.load_checkpoint(os.path.join(whole, "last_model.ckpt"))
+    np.testing.assert_allclose(stored["learning_rate"].asnumpy(), rate(1, 2), rtol=1e-6)
+    assert stored["global_step"].asnumpy() == 6 and np.any(stored["moment2.init_conv.weight"].asnumpy())
+    row = read_csv(os.path.join(whole, "train.csv"))[0]
+    assert 0 < float(row["reg_loss"]) < 0.05 * float(row["model_norm_sq"])  # of the kernels alone
 
 
 def test_resuming_a_finished_run_reports_again(run, cifar_dir, tmp_path):
@@ -561,6 +579,9 @@ def test_corrupt_aug_changes_the_training_images(cifar_dir, tmp_path):
     (["--method", "erm", "--rho", "0.1"], "--rho: erm does not use it, of the methods only sam, asam, sharpdro"),
     (["--distribution_agnostic", "--sampling", "balanced"], "--sampling balanced"),
     (["--method", "damp", "--momentum", "0", "--nesterov", "-b", "40"], "--nesterov"),
+    (["--optimizer", "adamw", "--nesterov"], "--nesterov: --optimizer adamw does not use it, only sgd"),
+    (["--schedule", "cosine", "--warmup", "2epochs"], "--warmup 2epochs: is not shorter than a training of 2 epochs"),
+    (["--schedule", "cosine", "--warmup", "6steps"], "6steps: is not shorter than a training of 2 epochs of 3 steps"),
     (["--device_target", "Ascend"], "--device_target Ascend"),
     (["--split", "nowhere.csv"], "nowhere.csv"),
     (["--log_dir", os.path.join(ROOT, "main.py", "logs")], "--log_dir"),
@@ -599,7 +620,7 @@ def test_damaged_corrupted_images_are_one_line(tmp_path, capsys):
 
 def test_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(cifar_dir, tmp_path, capsys, monkeypatch):
     rates = {0: 0.1, 1: 1e30}
-    monkeypatch.setitem(SCHEDULES, "step", lambda base, epoch, total: rates[epoch])
+    monkeypatch.setitem(SCHEDULES, "step", Schedule(lambda base, epoch, total: rates[epoch], "for a test"))
     with pytest.raises(SystemExit) as stop:
         main.main(arguments(cifar_dir, tmp_path, "--save_last"))
     assert stop.value.code == 2

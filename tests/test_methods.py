@@ -558,6 +558,14 @@ def test_settings_survive_a_file():
     ({"group_every": 5}, "--group_every: is about --group_loss validation"),
     ({"group_loss": "last_seen", "group_every": 5}, "--group_every: is about --group_loss validation"),
     ({"method": "eiil", "objective": "group_dro", "group_loss": "validation"}, "not the environments of eiil"),
+    ({"optimizer": "adamw", "nesterov": False}, "--nesterov: --optimizer adamw does not use it, only sgd"),
+    ({"optimizer": "adamw", "momentum": 0.9}, "--momentum: --optimizer adamw does not use it, only sgd"),
+    ({"optimizer": "lion"}, "--optimizer lion: unknown; there are sgd, adamw"),
+    ({"warmup": "5epochs"}, "--warmup: --schedule step does not use it, only cosine"),
+    ({"schedule": "linear", "final_lr": 0.0}, "--final_lr: --schedule linear does not use it, only cosine"),
+    ({"schedule": "cosine", "final_lr": 0.2}, "--final_lr 0.2: is above --lr 0.1"),
+    ({"weight_decay": 0.0, "decay": "kernels"}, "--decay kernels: there is no weight decay"),
+    ({"decay": "biases"}, "--decay biases: unknown; there are all, kernels"),
     ({"rate": 0.1}, "rate: unknown; there are .*rho"),
     *(({"method": method, option: value}, f"--{option}: {method} does not use it")
       for option, value in (("rho", 0.1), ("sigma", 0.1), ("step_size", 0.1), ("group_loss", "batch"),
@@ -573,7 +581,7 @@ def test_options_that_exclude_each_other_or_do_nothing(options, culprit):
 
 
 def test_a_step_has_no_use_for_the_options_of_a_run():
-    for option in ("batch_size", "schedule", "jtt_lambda", "stage_one_epochs", "train_on", "draw", "crop"):
+    for option in ("batch_size", "schedule", "warmup", "jtt_lambda", "stage_one_epochs", "train_on", "draw", "crop"):
         with pytest.raises(UserError, match=f"{option}: is of a run"):
             create_step(crosscheck.Perceptron(perceptron_params()), "jtt", **{option: 3})
 

@@ -126,8 +126,13 @@ def recipes_list():
 
 def recipes_table():
     """The recipes as a Markdown table, the one in the README."""
-    lines = ["| `--recipe` | experiment | sets | of methods |", "| --- | --- | --- | --- |"]
+    lines = ["| `--recipe` | experiment | sets | for one method |", "| --- | --- | --- | --- |"]
     for name, recipe in RECIPES.items():
         own = "; ".join(f"{method} `{' '.join(flags(options))}`" for method, options in recipe.methods.items())
-        lines.append(f"| `{name}` | {recipe.about} | `{' '.join(flags(recipe.sets))}` | {own} |")
+        family, about_one, _ = name.partition("/")
+        general = RECIPES[family].training if about_one else {}
+        sets = {option: value for option, value in recipe.sets.items()
+                if option not in general or default_for(general[option], recipe.setting.get("dataset")) != value}
+        lines.append(f"| `{name}` | {recipe.about} | {f'as `{family}`, and ' if about_one else ''}"
+                     f"`{' '.join(flags(sets))}` | {own} |")
     return "\n".join(lines) + "\n"

@@ -1,4 +1,5 @@
 """The methods against closed forms, finite differences and the published ASAM code."""
+import csv
 import os
 from types import SimpleNamespace
 
@@ -23,14 +24,13 @@ from losses.methods import (
     METHODS,
     OBJECTIVES,
     PERTURBATIONS,
-    RECIPES,
     default_options,
     methods_table,
-    recipes_table,
 )
 from losses.objectives import IRM, GroupDRO, GroupWeights, REx, WorstGroupSharpness, ood_weights
 from losses.perturbations import NormalNumbers
-from losses.resolve import Settings, resolve
+from losses.recipes import PUBLISHED, RECIPES, recipes_list, recipes_table
+from losses.resolve import TRAINING_OPTIONS, Settings, resolve
 from losses.step import TwoPassStep
 from tests import crosscheck
 from utils.errors import UserError
@@ -510,6 +510,53 @@ def test_defaults_depend_on_the_recipe():
             sharpdro.num_sub_batches) == (200, 100, False, "step", 1)
     assert resolve("erm", recipe="damp").num_sub_batches == 1
     assert resolve("damp", nesterov=False, batch_size=64).nesterov is False
+
+
+def test_a_recipe_of_an_experiment_has_what_is_each_methods_own():
+    """The tables of the DAMP paper's appendix D, and its authors' configurations."""
+    vit = resolve("damp", "imagenet", recipe="damp/imagenet-vit_s16")
+    assert (vit.optimizer, vit.lr, vit.warmup, vit.final_lr, vit.clip_norm, vit.weight_decay, vit.decay) == (
+        "adamw", 0.001, "10000steps", 0.0, 1.0, 0.1, "kernels")
+    assert (vit.total_epoch, vit.batch_size, vit.num_sub_batches, vit.options["sigma"]) == (200, 1024, 8, 0.25)
+    assert vit.nesterov is None and "nesterov" not in vit.training and vit.training["warmup"] == "10000steps"
+    sam = resolve("sam", "imagenet", recipe="damp/imagenet-vit_s16")
+    assert (sam.total_epoch, sam.options["rho"]) == (100, 0.6)
+    assert resolve("asam", "tinyimagenet", recipe="damp/tinyimagenet").options["rho"] == 3.0
+    assert resolve("sam", recipe="sharpdro/cifar10").options["rho"] == 0.05
+    assert resolve("sam", recipe="sharpdro").options["rho"] == 0.045
+    # What is asked for goes before it, and another perturbation has its own default.
+    assert resolve("sam", recipe="damp/imagenet-vit_s16", total_epoch=3, rho=0.1).total_epoch == 3
+    assert resolve("sam", recipe="damp/imagenet-vit_s16", rho=0.1).options["rho"] == 0.1
+    assert resolve("damp", recipe="damp/imagenet-vit_s16", perturbation="additive").options["sigma"] == 0.01
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_resolve_and_are_listed(name):
+    recipe = RECIPES[name]
+    assert set(recipe.training) <= set(TRAINING_OPTIONS) and set(recipe.methods) <= set(METHODS)
+    for method in METHODS:
+        settings = resolve(method, recipe.setting.get("dataset", "cifar10"), recipe=name)
+        assert settings.recipe == name and settings.lr == recipe.training["lr"]
+    assert f"\n{name}: {recipe.about}\n" in f"\n{recipes_list()}"
+
+
+def test_published_numbers_are_those_that_the_papers_speak_of():
+    with open(PUBLISHED, newline="") as file:
+        rows = {(row["recipe"], row["source"], row["method"], row["corruption"]): [float(row[str(s)]) for s in range(6)]
+                for row in csv.DictReader(file)}
+    assert len(rows) == 45 + 27 + 3 + 8 + 12 and {key[0] for key in rows} <= set(RECIPES)
+    assert {key[2] for key in rows} <= set(METHODS)
+    assert all(numbers == sorted(numbers) for key, numbers in rows.items() if key[0].startswith("damp"))  # errors grow
+    # SharpDRO paper, 4.2: gains of sharpdro over the second best.
+    snow = [rows["sharpdro/imagenet30", "Huang 2023, Table 1", method, "snow"] for method in ("sharpdro", "group_dro")]
+    assert round(snow[0][0] - snow[1][0], 1) == 1.5 and round(snow[0][5] - snow[1][5], 1) == 2.9
+    agnostic = [rows["sharpdro/cifar10", "Huang 2023, Table 2", method, "gaussian_noise"]
+                for method in ("sharpdro_agnostic", "jtt")]
+    assert round(agnostic[0][0] - agnostic[1][0], 1) == 1.4 and round(agnostic[0][5] - agnostic[1][5], 1) == 2.9
+    # Table 3 has two rows of Table 1.
+    for method in ("group_dro", "sharpdro"):
+        assert (rows["sharpdro/cifar10", "Huang 2023, Table 3", method, "gaussian_noise"]
+                == rows["sharpdro/cifar10", "Huang 2023, Table 1", method, "gaussian_noise"])
 
 
 def test_recipes_say_what_is_trained_on_and_how_it_is_drawn():

@@ -2,6 +2,7 @@
 import itertools
 import json
 import os
+from dataclasses import replace
 
 import mindspore as ms
 import mindspore.ops as ops
@@ -11,8 +12,9 @@ from mindspore import Parameter
 
 from losses import create_step
 from losses.create import create_optimizer
-from losses.methods import OPTIMIZERS, RECIPES
+from losses.methods import OPTIMIZERS
 from losses.optimizers import decayed_weights
+from losses.recipes import RECIPES
 from losses.resolve import resolve
 from losses.run import Cells, RunSettings
 from models import create_model
@@ -163,8 +165,9 @@ def test_what_takes_the_place_of_a_recipes_optimizer_or_schedule_has_defaults_of
 
 
 def test_a_recipe_may_have_another_optimizer(monkeypatch):
-    recipe = {**RECIPES["damp"], "optimizer": "adamw", "lr": 0.002, "schedule": "cosine", "warmup": "3steps"}
-    monkeypatch.setitem(RECIPES, "damp", recipe)
+    training = {**RECIPES["damp"].training, "optimizer": "adamw", "lr": 0.002, "schedule": "cosine",
+                "warmup": "3steps"}
+    monkeypatch.setitem(RECIPES, "damp", replace(RECIPES["damp"], training=training))
     own, sgd = resolve("damp"), resolve("damp", optimizer="sgd", schedule="step")
     assert (own.lr, own.momentum, own.nesterov, own.warmup, own.final_lr) == (0.002, None, None, "3steps", 0.0)
     assert (sgd.lr, sgd.momentum, sgd.nesterov, sgd.warmup, sgd.final_lr) == (0.1, 0.9, False, None, None)

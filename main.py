@@ -7,7 +7,7 @@ import sys
 
 from utils.device import TARGETS, set_up_device
 from corruptions import CORRUPTIONS, SETS
-from dataset import SOURCES, source_options
+from dataset import SOURCES, datasets_list, source_options
 from dataset.corrupted import WHERE
 from dataset.data import IMAGE_OPTIONS, load_data, load_images
 from dataset.poisson import counts_table
@@ -32,29 +32,25 @@ from utils.records.settings import resumed_settings
 
 
 def create_parser():
-    parser = cli.Parser(prog="main.py", description="Train an image classifier on photon-limited corruptions, most "
-                        "images clean and few severely corrupted, or on clean images, and measure its accuracy at "
-                        "every severity. Options that take several values, or a --variant, make a comparison: a run "
-                        "for each of them.")
-    cli.add_data_arguments(parser, sorted(SOURCES), list(CORRUPTIONS), WHERE, SETS)
-    parser.add_argument("--split", metavar="FILE", default=None,
-                        help="table of severities to use instead of drawing one: split.csv of an earlier run or of "
-                             "dataset/prepare_dataset.py")
-    parser.add_argument("--aug_corruption", type=cli.names(CORRUPTIONS, SETS), metavar="NAME", default=None,
-                        action=cli.OneOrMore,
-                        help="corruption of half of every batch in method corrupt_aug (default: that of -c)")
-    parser.add_argument("-m", "--model", choices=sorted(MODELS), default="wideresnet", action=cli.OneOrMore,
-                        help="network; wideresnet is WRN-28-2, wideresnet10 is WRN-10-1, for CPUs")
+    parser = cli.Parser(prog="main.py", usage="main.py [options]", description="Train an image classifier on "
+                        "photon-limited corruptions, most images clean and few severely corrupted, or on clean images, "
+                        "and measure its accuracy at every severity. An option marked with ... takes several values, "
+                        "which make a comparison: a run for each of them.")
+    data = cli.add_data_arguments(parser, SOURCES, datasets_list, list(CORRUPTIONS), WHERE, SETS)
+    data.add_argument("--split", metavar="FILE", default=None,
+                      help="table of severities to use instead of drawing one: split.csv of an earlier run or of "
+                           "dataset/prepare_dataset.py")
+    place = parser.add_argument_group("network and device")
+    place.add_argument("-m", "--model", choices=sorted(MODELS), default="wideresnet", action=cli.OneOrMore,
+                       metavar="NAME", help=f"network: {', '.join(MODELS)}; wideresnet is WRN-28-2, wideresnet10 "
+                                            "is WRN-10-1, for CPUs")
+    place.add_argument("--device_target", choices=("auto", *TARGETS), default="auto", metavar="NAME",
+                       help=f"auto, the best that is there, or {', '.join(TARGETS)}")
     add_method_arguments(parser)
     add_training_arguments(parser)
     add_run_arguments(parser)
-    parser.add_argument("--resume", metavar="FOLDER", default=None,
-                        help="go on with the run in FOLDER from its newest checkpoint; its settings are those of the "
-                             "run and need not be given again")
     add_comparison_arguments(parser)
     add_evaluation_arguments(parser)
-    parser.add_argument("--device_target", choices=("auto", *TARGETS), default="auto",
-                        help="device; auto takes the best that is there")
     return parser
 
 

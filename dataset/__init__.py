@@ -21,9 +21,25 @@ SOURCES = {
     "tinyimagenet": load_tinyimagenet,
 }
 
+SUMMARIES = {
+    "cifar10": "32x32, 10 classes, 50 000 training images; downloaded if missing",
+    "cifar100": "32x32, 100 classes, 50 000 training images; downloaded if missing",
+    "fashion_mnist": "32x32, clothes, 60 000 training images; downloaded if missing",
+    "folder": "your own images, DIR/CLASS/FILE with --data_dir DIR, of any size",
+    "imagenet": "224x224, class folders in DATA_DIR/imagenet",
+    "imagenet30": "64x64, 30 of its classes in DATA_DIR/ImageNet-30-64",
+    "photos": "32x32 crops of ten photographs; part of scikit-image",
+    "tinyimagenet": "64x64, 200 classes in DATA_DIR/tiny-imagenet-200",
+}
+
 # Options that some data sets read and others do not, to those that do.
 SOURCE_OPTIONS = {"image_size": ("folder",), "filelist_dir": ("imagenet30",)}
 SOURCE_DEFAULTS = {"image_size": IMAGE_SIZE, "filelist_dir": LISTS}
+
+
+def datasets_list():
+    """The data sets as text, for a terminal."""
+    return "\n".join(f"{name:14s} {summary}" for name, summary in SUMMARIES.items())
 
 
 def source_options(values):

@@ -23,11 +23,12 @@ from utils.records.settings import FOLDER_OPTIONS, FREE_OPTIONS, resumed_setting
 
 def add_comparison_arguments(parser):
     """The options of a comparison."""
-    parser.add_argument("--variant", action="append", default=[], metavar="'NAME: OPTIONS'",
-                        help="a row of a comparison beside those of --method, with options of its own; repeat it for "
-                             "more")
-    parser.add_argument("--jobs", type=cli.workers, default=1, metavar="J",
-                        help="runs of a comparison at a time, each in a process of its own; does not change results")
+    group = parser.add_argument_group("comparison", "Of all values of options that have several, and of variants. "
+                                      "Given again, the same command goes on.")
+    group.add_argument("--variant", action="append", default=[], metavar="'NAME: OPTIONS'",
+                       help="a row beside those of --method, with options of its own; repeat it for more")
+    group.add_argument("--jobs", type=cli.workers, default=1, metavar="J",
+                       help="runs at a time, each in a process of its own; does not change results")
 
 
 def compare(planned, values, folder, load, device, jobs, program):

@@ -47,21 +47,19 @@ EVALUATION_OPTIONS = ("evaluate", "baseline", "corruption", "dataset", "model", 
 
 def add_evaluation_arguments(parser):
     """The options that ask for an evaluation instead of a training."""
-    parser.add_argument("--evaluate", metavar="RUN", default=None,
-                        help="instead of training, evaluate the newest checkpoint of the run in the folder RUN, or the "
-                             "checkpoint RUN itself (-m and -d say what one without a config.json is), or every run "
-                             "of the comparison in the folder RUN, on clean test images and those of -c (here by "
-                             "default common) at severities 1 to 5; evaluation_SET.json and .csv are written beside "
-                             "it")
-    parser.add_argument("--baseline", metavar="RUN", default=None,
-                        help="--evaluate: what corruption errors are relative to, such as a run of erm: a run or a "
-                             "checkpoint, evaluated first where it has no evaluation of these corruptions, or the "
-                             "evaluation_SET.json of one")
-    parser.add_argument("--test_corrupted", metavar="DIR", type=os.path.abspath, default=None,
-                        help="test on corrupted images that others have published, such as CIFAR-10-C or ImageNet-C, "
-                             "in place of those made here; training images are made here all the same. With "
-                             "--evaluate, -c takes the names that are in DIR, by default all, and severities are those "
-                             "that are there. dataset/README.md lists the layouts that are recognised")
+    group = parser.add_argument_group("evaluation of trained networks")
+    add = group.add_argument
+    add("--evaluate", metavar="RUN", default=None,
+        help="instead of training, evaluate the run in the folder RUN, a checkpoint RUN (-m and -d say what one "
+             "without a config.json is), or every run of the comparison in the folder RUN, on clean test images and "
+             "those of -c (here by default common) at severities 1 to 5; evaluation_SET.json and .csv are written "
+             "beside it")
+    add("--baseline", metavar="RUN", default=None,
+        help="--evaluate: what corruption errors are relative to, such as a run of erm: a run, a checkpoint, or the "
+             "evaluation_SET.json of one")
+    add("--test_corrupted", metavar="DIR", type=os.path.abspath, default=None,
+        help="test on published corrupted images, such as CIFAR-10-C or ImageNet-C, in place of those made here; with "
+             "--evaluate, -c takes the names that are in DIR, by default all. dataset/README.md lists the layouts")
 
 
 @dataclass(frozen=True)

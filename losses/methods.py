@@ -2,6 +2,7 @@
 
 The command line's help, the defaults and the README's tables are made from these tables.
 """
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -218,6 +219,21 @@ def default_options(method, objective=None, perturbation=None):
 def default_for(value, dataset):
     """A default as it is for one data set."""
     return value.get(dataset, value["cifar10"]) if isinstance(value, dict) else value
+
+
+def methods_list():
+    """The methods and their parts as text, for a terminal."""
+    def lines(title, table):
+        return [f"\n{title}"] + [line for name, text in table.items()
+                                 for line in textwrap.wrap(text, 80, initial_indent=f"  {name:18s}",
+                                                           subsequent_indent=" " * 20)]
+    rows = {name: f"{row.objective} x {row.perturbation}{'' if row.data == 'plain' else ' on ' + row.data}, "
+                  f"passes: {row.cost}; {row.source}" for name, row in METHODS.items()}
+    found = lines("methods (--method): objective x perturbation (on data), passes a step; source", rows)
+    for title, table in (("objectives (--objective)", OBJECTIVES), ("perturbations (--perturbation)", PERTURBATIONS),
+                         ("data", DATA)):
+        found += lines(title, {name: part.summary for name, part in table.items()})
+    return "\n".join(found)[1:]
 
 
 def methods_table():

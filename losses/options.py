@@ -2,6 +2,7 @@
 import argparse
 from dataclasses import replace
 
+from corruptions import CORRUPTIONS, SETS
 from dataset.poisson import TRAIN_ON
 from losses.methods import (
     CROPS,
@@ -13,6 +14,7 @@ from losses.methods import (
     OPTIMIZERS,
     PERTURBATIONS,
     SAMPLINGS,
+    methods_list,
 )
 from losses.recipes import RECIPES, option_value, recipes_list
 from losses.resolve import CHOICES, OPTIONS, TRAINING_PARTS, resolve
@@ -22,182 +24,177 @@ from utils.probes import IMAGES, RHO
 from utils.schedule import SCHEDULES, warmup_epochs
 
 
-def _listing(table):
-    return "; ".join(f"{name}: {summary}" for name, summary in table.items())
+def _choices(group, flag, table, about, **more):
+    """Add an option that takes names out of a table, which is a dict or a sequence; `about` says what they are."""
+    group.add_argument(flag, choices=list(table), metavar="NAME", action=cli.OneOrMore, **{"default": None, **more},
+                       help=f"{', '.join(table)}: {about}")
+
+
+def _numbers(group):
+    """A function that adds an option with one value or several, and the end of its help."""
+    def add(*flags, kind, help, **more):
+        group.add_argument(*flags, type=kind, default=None, action=cli.OneOrMore, help=help, **more)
+    return add
+
+
+def _part_defaults(option):
+    """The default of an option of methods, as text, with where it applies if there are several."""
+    found = {name: part.defaults[option] for table in (OBJECTIVES, PERTURBATIONS, DATA)
+             for name, part in table.items() if option in part.defaults}
+    found.update({name: row.own_defaults[option] for name, row in METHODS.items() if option in row.own_defaults})
+    if len(set(map(str, found.values()))) == 1:
+        return f" (default: {next(iter(found.values()))})"
+    texts = []
+    for name, value in found.items():
+        values = value if isinstance(value, dict) else {"": value}
+        texts += [f"{number} for {name}{dataset and ' on ' + dataset}" for dataset, number in values.items()]
+    return f" (default: {', '.join(texts)})"
+
+
+def _recipe_defaults(option):
+    """The default of an option of the training, as text: of the two general recipes, and of what takes the place of a
+    recipe's optimizer or schedule.
+    """
+    values = {name: option_value(recipe.training[option]) for name, recipe in RECIPES.items()
+              if not recipe.setting and option in recipe.training}
+    texts = [f"{value} of recipe {name}" for name, value in values.items()]
+    if len(set(values.values())) == 1:
+        texts = [next(iter(values.values()))]
+    for part, table in TRAINING_PARTS.items():
+        texts += [f"{option_value(row.defaults[option])} with --{part} {name}" for name, row in table.items()
+                  if option in row.defaults and option_value(row.defaults[option]) not in values.values()]
+    return f" (default: {', '.join(texts)})"
 
 
 def add_method_arguments(parser):
-    """The options that choose a method and its settings."""
-    def listing(parts):
-        return _listing({name: part.summary for name, part in parts.items()})
+    """The options that choose a method, and those that only some methods read."""
+    group = parser.add_argument_group("method", "A method is an objective x a perturbation of the weights, some on "
+                                      "data that are treated first. An option that it does not read is refused.")
+    group.add_argument("--method", type=cli.listed(methods_list), choices=list(METHODS), default="sharpdro",
+                       metavar="NAME", action=cli.OneOrMore,
+                       help=f"{', '.join(METHODS)}; list explains them and their parts")
+    _choices(group, "--objective", OBJECTIVES, "what is minimised, instead of the method's")
+    _choices(group, "--perturbation", PERTURBATIONS, "where the gradient is taken, instead of the method's")
+    _choices(group, "--sampling", SAMPLINGS, "draw every training image (uniform) or every severity (balanced) with "
+             "equal chance", default="uniform")
+    group.add_argument("--distribution_agnostic", action="store_true", help="the release's name for --method "
+                                                                            "sharpdro_agnostic")
+    group.add_argument("--is_adaptive", action="store_true", help="scale the l2 ascent by the weights, as the release")
 
-    def defaults(option):
-        """The default of an option, with where it applies if there are several."""
-        found = {name: part.defaults[option] for table in (OBJECTIVES, PERTURBATIONS, DATA)
-                 for name, part in table.items() if option in part.defaults}
-        found.update({name: row.own_defaults[option] for name, row in METHODS.items() if option in row.own_defaults})
-        if len(set(map(str, found.values()))) == 1:
-            return f" (default: {next(iter(found.values()))})"
-        texts = []
-        for name, value in found.items():
-            values = value if isinstance(value, dict) else {"": value}
-            texts += [f"{number} for {name}{dataset and ' on ' + dataset}" for dataset, number in values.items()]
-        return f" (default: {', '.join(texts)})"
-
-    rows = "; ".join(f"{name}: {method.objective} x {method.perturbation}"
-                     f"{'' if method.data == 'plain' else ' on ' + method.data}, {method.cost}, {method.source}"
-                     for name, method in METHODS.items())
-    data = "; ".join(f"{name}: {part.summary}" for name, part in DATA.items() if name != "plain")
-    parser.add_argument("--method", choices=list(METHODS), default="sharpdro", action=cli.OneOrMore,
-                        help=f"objective x perturbation (on data), passes per step, source. {rows}. Data are {data}")
-    parser.add_argument("--objective", choices=list(OBJECTIVES), default=None, action=cli.OneOrMore,
-                        help="what is minimised, instead of the method's: " + listing(OBJECTIVES))
-    parser.add_argument("--perturbation", choices=list(PERTURBATIONS), default=None, action=cli.OneOrMore,
-                        help="where the gradient is taken, instead of the method's: " + listing(PERTURBATIONS))
-    parser.add_argument("--sampling", choices=list(SAMPLINGS), default="uniform", action=cli.OneOrMore,
-                        help=_listing(SAMPLINGS))
-    parser.add_argument("--rho", type=cli.non_negative_float, default=None, action=cli.OneOrMore,
-                        help="length of an ascent" + defaults("rho"))
-    parser.add_argument("--sigma", type=cli.non_negative_float, default=None, action=cli.OneOrMore,
-                        help="standard deviation of a noise" + defaults("sigma"))
-    parser.add_argument("--is_adaptive", action="store_true", help="scale the l2 ascent by the weights, as the release")
-    parser.add_argument("--distribution_agnostic", action="store_true",
-                        help="sharpdro without known distributions: weights from the confidence that samples lose")
-    parser.add_argument("--risk", choices=CHOICES["risk"], default="mean", action=cli.OneOrMore,
-                        help="first term of sharpdro: mean loss (the release), or weighted like the second (the paper)")
-    parser.add_argument("--step_size", type=cli.non_negative_float, default=None, action=cli.OneOrMore,
-                        help="step of the weights over distributions toward large losses" + defaults("step_size"))
-    parser.add_argument("--worst_case", choices=CHOICES["worst_case"], default=None, action=cli.OneOrMore,
-                        help="what the worst distribution is: weights that move toward large losses (the release), or "
-                             "the one distribution with the largest loss (argmax, the paper's Algorithm 1)" +
-                             defaults("worst_case"))
-    parser.add_argument("--ood_weights", choices=CHOICES["ood_weights"], default=None, action=cli.OneOrMore,
-                        help="sharpdro_agnostic: the confidence that samples lose, scaled to 0..1 in every batch and "
-                             "divided by its mean, or divided by its mean alone (plain, the paper's Eq. 12)" +
-                             defaults("ood_weights"))
-    parser.add_argument("--group_loss", choices=CHOICES["group_loss"], default=None, action=cli.OneOrMore,
-                        help="loss of a distribution that a batch lacks, for its weight: 0 (batch, the release), or "
-                             "what it was when last seen; validation: the losses of all distributions are those of "
-                             "validation images, of which a third is kept for choosing between models" +
-                             defaults("group_loss"))
-    parser.add_argument("--group_every", type=cli.positive_int, default=None, action=cli.OneOrMore, metavar="N",
-                        help="--group_loss validation: batches from one look at validation images to the next" +
-                             defaults("group_every"))
-    parser.add_argument("--group_adjustment", type=cli.non_negative_float, default=None, action=cli.OneOrMore,
-                        metavar="C", help="add C over the square root of its number of training images to the loss of "
-                                          "a distribution, for its weight" + defaults("group_adjustment"))
-    parser.add_argument("--aug_severity", choices=CHOICES["aug_severity"], default=None, action=cli.OneOrMore,
-                        help="severities at which corrupt_aug corrupts: every one with equal chance, or rare: the "
-                             "fewer training images a severity has, the more often, in inverse proportion" +
-                             defaults("aug_severity"))
-    parser.add_argument("--irm_lambda", type=cli.non_negative_float, default=None, action=cli.OneOrMore,
-                        help="weight of irm's penalty; above 1 all is divided by it" + defaults("irm_lambda"))
-    parser.add_argument("--irm_anneal", type=cli.non_negative_int, default=None, action=cli.OneOrMore, metavar="N",
-                        help="batches in which irm's penalty has weight 1 before --irm_lambda" + defaults("irm_anneal"))
-    parser.add_argument("--rex_beta", type=cli.non_negative_float, default=None, action=cli.OneOrMore,
-                        help="weight of rex's variance; above 1 all is divided by it" + defaults("rex_beta"))
-    parser.add_argument("--stage_one_epochs", type=cli.positive_int, default=None, action=cli.OneOrMore, metavar="T",
-                        help="jtt and eiil: epochs of the first model, which erm trains (default: a tenth of "
-                             "--total_epoch, so that it still makes errors)")
-    parser.add_argument("--stage_one", type=cli.existing_file, metavar="FILE", default=None, action=cli.OneOrMore,
-                        help="jtt and eiil: checkpoint to use as the first model instead of training one, of the same "
-                             "network, data and seed; an earlier run has it in stage_one/last_model.ckpt")
-    parser.add_argument("--jtt_lambda", type=cli.positive_int, default=None, action=cli.OneOrMore, metavar="N",
-                        help="jtt: how many times as often an image of the error set is drawn" + defaults("jtt_lambda"))
+    group = parser.add_argument_group("options of some methods")
+    add = _numbers(group)
+    add("--rho", kind=cli.non_negative_float, help="length of an ascent" + _part_defaults("rho"))
+    add("--sigma", kind=cli.non_negative_float, help="standard deviation of a noise" + _part_defaults("sigma"))
+    _choices(group, "--risk", CHOICES["risk"], "sharpdro: first term, the mean loss (the release), or weighted like "
+             "the second (the paper)", default="mean")
+    _choices(group, "--worst_case", CHOICES["worst_case"], "the worst distribution: weights that move toward large "
+             "losses (the release), or the one with the largest loss (the paper's Algorithm 1)" +
+             _part_defaults("worst_case"))
+    _choices(group, "--ood_weights", CHOICES["ood_weights"], "sharpdro_agnostic: lost confidence scaled to 0..1 in "
+             "every batch, then divided by its mean, or only divided (the paper's Eq. 12)" +
+             _part_defaults("ood_weights"))
+    add("--step_size", kind=cli.non_negative_float,
+        help="step of the weights over distributions toward large losses" + _part_defaults("step_size"))
+    _choices(group, "--group_loss", CHOICES["group_loss"], "loss that moves the weight of a distribution: that of the "
+             "batch, 0 where it is absent (the release); or what it was when last seen; or that of validation images, "
+             "a third of which is kept for choosing models" + _part_defaults("group_loss"))
+    add("--group_every", kind=cli.positive_int, metavar="N",
+        help="--group_loss validation: batches from one look to the next" + _part_defaults("group_every"))
+    add("--group_adjustment", kind=cli.non_negative_float, metavar="C",
+        help="add C over the square root of its number of training images to the loss of a distribution, for its "
+             "weight" + _part_defaults("group_adjustment"))
+    add("--irm_lambda", kind=cli.non_negative_float,
+        help="weight of irm's penalty; above 1 all is divided by it" + _part_defaults("irm_lambda"))
+    add("--irm_anneal", kind=cli.non_negative_int, metavar="N",
+        help="batches in which irm's penalty has weight 1 before --irm_lambda" + _part_defaults("irm_anneal"))
+    add("--rex_beta", kind=cli.non_negative_float,
+        help="weight of rex's variance; above 1 all is divided by it" + _part_defaults("rex_beta"))
+    add("--stage_one_epochs", kind=cli.positive_int, metavar="T",
+        help="jtt, eiil: epochs of the first model (default: a tenth of --total_epoch, so that it still makes errors)")
+    add("--stage_one", kind=cli.existing_file, metavar="FILE",
+        help="jtt, eiil: checkpoint to use as the first model, of the same network, data and seed; an earlier run has "
+             "it in stage_one/last_model.ckpt")
+    add("--jtt_lambda", kind=cli.positive_int, metavar="N",
+        help="jtt: how many times as often an image of the error set is drawn" + _part_defaults("jtt_lambda"))
+    group.add_argument("--aug_corruption", type=cli.names(CORRUPTIONS, SETS), metavar="NAME", default=None,
+                       action=cli.OneOrMore,
+                       help="corrupt_aug: corruption of half of every batch (default: that of -c)")
+    _choices(group, "--aug_severity", CHOICES["aug_severity"], "corrupt_aug: severities with equal chance, or the "
+             "fewer training images they have, the more often" + _part_defaults("aug_severity"))
 
 
 def add_training_arguments(parser):
     """The options whose defaults the recipe gives."""
-    def default(option):
-        """The default of an option: those of the recipes, and those of what takes the place of a recipe's part."""
-        values = {name: option_value(recipe.training[option]) for name, recipe in RECIPES.items()
-                  if not recipe.setting and option in recipe.training}
-        texts = [f"{value} of recipe {name}" for name, value in values.items()]
-        if len(set(values.values())) == 1:
-            texts = [next(iter(values.values()))]
-        for part, table in TRAINING_PARTS.items():
-            texts += [f"{option_value(row.defaults[option])} with --{part} {name}" for name, row in table.items()
-                      if option in row.defaults and option_value(row.defaults[option]) not in values.values()]
-        return f" (default: {', '.join(texts)})"
-
-    def listing(table):
-        return _listing({name: row.summary for name, row in table.items()}).replace("%", "%%")
-
+    group = parser.add_argument_group("training", "Defaults are those of the recipe.")
     users = {recipe: [name for name, method in METHODS.items() if method.recipe == recipe] for recipe in RECIPES}
-    parser.add_argument("--recipe", type=cli.listed(recipes_list), choices=list(RECIPES), default=None, metavar="NAME",
-                        help="settings of a published experiment, which any option overrides: " + ", ".join(RECIPES) +
-                             "; those with a / set data set and network, too (in a --variant they do not); "
-                             "--recipe list shows what they set, and the published numbers (default: " +
-                             "; ".join(f"{recipe} for {', '.join(names)}" for recipe, names in users.items() if names)
-                             + "; a comparison takes sharpdro for all)")
-    parser.add_argument("--total_epoch", type=cli.positive_int, default=None, action=cli.OneOrMore,
-                        help="epochs" + default("total_epoch"))
-    parser.add_argument("-b", "--batch_size", type=cli.positive_int, default=None, action=cli.OneOrMore,
-                        help="training images in a batch" + default("batch_size"))
-    parser.add_argument("--lr", type=cli.positive_float, default=None, action=cli.OneOrMore,
-                        help="learning rate, the highest of the schedule" + default("lr"))
-    parser.add_argument("--schedule", choices=list(SCHEDULES), default=None, action=cli.OneOrMore,
-                        help=listing(SCHEDULES) + default("schedule"))
-    parser.add_argument("--warmup", default=None, action=cli.OneOrMore, metavar="LENGTH",
-                        help="--schedule cosine: epochs or steps in which the learning rate first rises from a "
-                             "thousandth of --lr, such as 5epochs or 10000steps" + default("warmup"))
-    parser.add_argument("--final_lr", type=cli.non_negative_float, default=None, action=cli.OneOrMore,
-                        help="--schedule cosine: learning rate at the end" + default("final_lr"))
-    parser.add_argument("--optimizer", choices=list(OPTIMIZERS), default=None, action=cli.OneOrMore,
-                        help=listing(OPTIMIZERS) + default("optimizer"))
-    parser.add_argument("--momentum", type=cli.fraction, default=None, action=cli.OneOrMore,
-                        help="momentum of sgd" + default("momentum"))
-    parser.add_argument("--nesterov", action=argparse.BooleanOptionalAction, default=None,
-                        help="Nesterov's momentum, of sgd" + default("nesterov"))
-    parser.add_argument("--clip_norm", type=cli.non_negative_float, default=None, action=cli.OneOrMore, metavar="C",
-                        help="scale the gradient of a batch, before weight decay, down to this norm where it is "
-                             "longer; 0 leaves it" + default("clip_norm"))
-    parser.add_argument("--weight_decay", type=cli.non_negative_float, default=None, action=cli.OneOrMore,
-                        help="l2 penalty on weights" + default("weight_decay"))
-    parser.add_argument("--decay", choices=list(DECAYS), default=None, action=cli.OneOrMore,
-                        help="what weight decay is for. " + _listing(DECAYS) + default("decay"))
-    parser.add_argument("--num_sub_batches", type=cli.positive_int, default=None, action=cli.OneOrMore, metavar="M",
-                        help="parts of a batch, each with its own perturbation; 1 where there is none" +
-                             default("num_sub_batches"))
-
-
-    parser.add_argument("--train_on", choices=list(TRAIN_ON), default=None, action=cli.OneOrMore,
-                        help=_listing(TRAIN_ON) + default("train_on"))
-    parser.add_argument("--draw", choices=list(DRAWS), default=None, action=cli.OneOrMore,
-                        help=_listing(DRAWS) + default("draw"))
-    parser.add_argument("--crop", choices=list(CROPS), default=None, action=cli.OneOrMore,
-                        help="training images are flipped, and cropped. " + _listing(CROPS) + default("crop"))
-    parser.add_argument("--augment_data", action="store_true", help="the release's name for --crop mirror")
+    group.add_argument("--recipe", type=cli.listed(recipes_list), choices=list(RECIPES), default=None, metavar="NAME",
+                       help="settings of a published experiment, which any option overrides; those with a / set data "
+                            f"set and network, too (in a --variant they do not): {', '.join(RECIPES)}; list shows "
+                            "what they set and the published numbers (default: " +
+                            "; ".join(f"{recipe} for {', '.join(names)}" for recipe, names in users.items() if names)
+                            + "; a comparison takes sharpdro for all)")
+    add = _numbers(group)
+    add("--total_epoch", kind=cli.positive_int, metavar="N", help="epochs" + _recipe_defaults("total_epoch"))
+    add("-b", "--batch_size", kind=cli.positive_int, metavar="N",
+        help="training images in a batch" + _recipe_defaults("batch_size"))
+    add("--lr", kind=cli.positive_float, help="learning rate, the highest of the schedule" + _recipe_defaults("lr"))
+    _choices(group, "--schedule", SCHEDULES, "learning rate: times 0.2 at 30, 60 and 80 %% of the epochs; falling to a "
+             "hundredth from 50 to 90 %% of them; or with every step, after --warmup, along half a cosine to "
+             f"--final_lr{_recipe_defaults('schedule')}")
+    add("--warmup", kind=str, metavar="LENGTH",
+        help="cosine: epochs or steps in which the learning rate first rises from a thousandth of --lr, such as "
+             "5epochs or 10000steps" + _recipe_defaults("warmup"))
+    add("--final_lr", kind=cli.non_negative_float, help="cosine: learning rate at the end" +
+        _recipe_defaults("final_lr"))
+    _choices(group, "--optimizer", OPTIMIZERS, f"what moves the weights{_recipe_defaults('optimizer')}")
+    add("--momentum", kind=cli.fraction, help="of sgd" + _recipe_defaults("momentum"))
+    group.add_argument("--nesterov", action=argparse.BooleanOptionalAction, default=None,
+                       help="Nesterov's momentum, of sgd" + _recipe_defaults("nesterov"))
+    add("--clip_norm", kind=cli.non_negative_float, metavar="C",
+        help="scale the gradient of a batch, before weight decay, down to this norm where it is longer; 0 leaves it" +
+             _recipe_defaults("clip_norm"))
+    add("--weight_decay", kind=cli.non_negative_float, help="l2 penalty on weights" + _recipe_defaults("weight_decay"))
+    _choices(group, "--decay", DECAYS, "weight decay is for all weights, or not for biases, scales and shifts" +
+             _recipe_defaults("decay"))
+    add("--num_sub_batches", kind=cli.positive_int, metavar="M",
+        help="parts of a batch, each with its own perturbation; 1 where there is none" +
+             _recipe_defaults("num_sub_batches"))
+    _choices(group, "--train_on", TRAIN_ON, "training images at severities from the Poisson law, or clean ones alone, "
+             "all but --val_share" + _recipe_defaults("train_on"))
+    _choices(group, "--draw", DRAWS, "draw every batch anew from all training images, or pass over them once an epoch "
+             "in random order" + _recipe_defaults("draw"))
+    _choices(group, "--crop", CROPS, "training images are flipped, and cropped at random: not at all, after mirrored "
+             "padding by 1/8, after padding by 4 with zeros, or a resized part, of images in files" +
+             _recipe_defaults("crop"))
+    group.add_argument("--augment_data", action="store_true", help="the release's name for --crop mirror")
 
 
 def add_run_arguments(parser):
     """The options that say how a run is evaluated and what it leaves."""
-    parser.add_argument("--eval_batch_size", type=cli.positive_int, default=128,
-                        help="images in a batch of an evaluation")
-    parser.add_argument("--eval_every", type=cli.positive_int, default=1, metavar="N",
-                        help="evaluate after every N-th epoch, and after the last")
-    parser.add_argument("--log_dir", default="./logs", help="folder for the folders of runs")
-    parser.add_argument("--desc", default="none", help="first part of the name of the run's folder")
-    parser.add_argument("--log_train", type=cli.positive_int, default=100, metavar="N",
-                        help="write a row of train.csv at every N-th batch of an epoch")
-    parser.add_argument("--record_norm", action="store_true",
-                        help="measure the norm of the loss's gradient at each severity (gradnorm_k in the CSV files), "
-                             "which makes evaluations take about four times as long")
-    parser.add_argument("--log_sharpness", type=cli.positive_int, default=None, metavar="N",
-                        help=f"measure after every N-th epoch, and after the last, how much the loss of {IMAGES} test "
-                             f"images of each severity rises within {RHO} of the weights (sharpness.csv)")
-    parser.add_argument("--tensorboard", action="store_true",
-                        help="write train.csv and the evaluations in TensorBoard's format, too, into the folder "
-                             "tensorboard of the run; tensorboard --logdir LOG_DIR shows them")
-    parser.add_argument("--keep_epochs", type=cli.non_negative_int, nargs="+", default=[], metavar="N",
-                        help="keep the checkpoints of after these epochs, counted from 0 as in the tables, besides "
-                             "those of --save_step")
-    parser.add_argument("--save_step", type=cli.positive_int, default=50, metavar="N",
-                        help="keep a checkpoint after the first epoch and every N-th after it")
-    parser.add_argument("--save_last", action="store_true",
-                        help="renew last_model.ckpt after every epoch, so that --resume loses at most one")
-    parser.add_argument("--save_best", action="store_true",
-                        help="renew best_model.ckpt when the mean validation accuracy over severities rises")
+    group = parser.add_argument_group("run and records", "utils/README.md lists the files that a run leaves.")
+    add = group.add_argument
+    add("--log_dir", default="./logs", metavar="DIR", help="folder for the folders of runs")
+    add("--desc", default="none", help="first part of the name of the run's folder")
+    add("--resume", metavar="FOLDER", default=None,
+        help="go on with the run in FOLDER from its newest checkpoint, with its own settings")
+    add("--eval_every", type=cli.positive_int, default=1, metavar="N",
+        help="evaluate after every N-th epoch, and after the last")
+    add("--eval_batch_size", type=cli.positive_int, default=128, metavar="N", help="images in a batch of an evaluation")
+    add("--log_train", type=cli.positive_int, default=100, metavar="N",
+        help="write a row of train.csv at every N-th batch of an epoch")
+    add("--log_sharpness", type=cli.positive_int, default=None, metavar="N",
+        help=f"after every N-th epoch and the last, measure how much the loss of {IMAGES} test images of each severity "
+             f"rises within {RHO} of the weights")
+    add("--record_norm", action="store_true",
+        help="measure the norm of the loss's gradient at each severity (gradnorm_k), which makes evaluations take four "
+             "times as long")
+    add("--tensorboard", action="store_true", help="write TensorBoard's format, too, into the run's folder tensorboard")
+    add("--save_last", action="store_true", help="a checkpoint after every epoch, so that --resume loses at most one")
+    add("--save_best", action="store_true", help="keep the one with the best mean validation accuracy over severities")
+    add("--save_step", type=cli.positive_int, default=50, metavar="N",
+        help="keep a checkpoint after the first epoch and every N-th after it")
+    add("--keep_epochs", type=cli.non_negative_int, nargs="+", default=[], metavar="N",
+        help="keep those of after these epochs, too, counted from 0")
 
 
 def apply_recipe(args, given):

@@ -1,6 +1,12 @@
 """What the command lines share."""
 import argparse
 
+import pytest
+
+import main
+from dataset import SOURCES, SUMMARIES
+from losses.methods import METHODS
+from losses.recipes import RECIPES
 from utils import cli
 
 
@@ -20,3 +26,37 @@ def test_parse_tells_given_options_from_defaults():
     args, given = cli.parse(parser, ["--rate", "0.5"])
     assert vars(args) == {"rate": 0.5, "fast": False} and given == {"rate": 0.5}
     assert cli.parse(parser, ["--fast", "-n", "3"])[1] == {"fast": True, "n": 3}
+
+
+def test_help_fits_a_terminal_and_has_every_option_in_a_group(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    parser = main.create_parser()
+    text = parser.format_help()
+    assert max(map(len, text.splitlines())) <= 80 and "-d, --dataset NAME ...\n" in text
+    groups = {action.dest: group.title for group in parser._action_groups for action in group._group_actions}
+    assert [option for option, title in groups.items() if title == "options"] == ["help"]
+    assert text.count("\n") < 300  # a page that someone may read
+
+
+@pytest.mark.parametrize("flag, names", [("--method", METHODS), ("--recipe", RECIPES), ("-d", SOURCES)])
+def test_the_word_list_explains_the_names(flag, names, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main.main([flag, "list"])
+    text = capsys.readouterr().out
+    assert stop.value.code == 0 and all(f"{name} " in text or f"{name}:" in text for name in names)
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_every_data_set_has_a_summary():
+    assert set(SUMMARIES) == set(SOURCES)
+
+
+def test_a_recipe_names_data_set_and_network_where_the_command_line_does_not():
+    def applied(line):
+        args, given = cli.parse(main.create_parser(), line.split())
+        main.apply_recipe(args, given)
+        return args.dataset, args.model, {option: given.get(option) for option in ("dataset", "model")}
+    assert applied("--recipe sharpdro/cifar100") == ("cifar100", "wideresnet", {"dataset": "cifar100",
+                                                                               "model": "wideresnet"})
+    assert applied("--recipe sharpdro/cifar100 -d photos -m wideresnet10")[:2] == ("photos", "wideresnet10")
+    assert applied("--recipe damp") == ("cifar10", "wideresnet", {"dataset": None, "model": None})

@@ -15,6 +15,13 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         has_default = action.default is not None and action.default is not False and action.default != []
         return super()._get_help_string(action) if has_default else action.help
 
+    def _format_action_invocation(self, action):
+        """-d, --dataset NAME ..., and not the value after every name of an option."""
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        value = self._metavar_formatter(action, action.dest.upper())(1)[0]
+        return f"{', '.join(action.option_strings)} {value}{' ...' if action.nargs == '+' else ''}"
+
 
 class Parser(argparse.ArgumentParser):
     """An argument parser that shows defaults in its help and reports a mistake in one line."""
@@ -156,55 +163,56 @@ odd = _number(int, lambda v: v > 1 and v % 2 == 1, "an odd number above 1")
 seed = _number(int, lambda v: 0 <= v < 2 ** 32, "a whole number from 0 to 4294967295")
 
 
-def add_data_arguments(parser, datasets, corruptions, places=None, corruption_sets=None):
+def add_data_arguments(parser, datasets, datasets_list, corruptions, places=None, corruption_sets=None):
     """The options that say which images are trained on; `main.py` and `prepare_dataset.py` have them both.
 
     Args:
         parser (argparse.ArgumentParser): gets the options.
         datasets, corruptions (list of str): what there is.
+        datasets_list (callable): gives a text about the data sets.
         places (dict or None): where corrupted images may come from, to what that is, if that can be chosen.
         corruption_sets (dict or None): words for several corruptions; with it data set, corruption and seed may have
             several values.
+
+    Returns:
+        the group of these options.
     """
     several = {} if corruption_sets is None else {"action": OneOrMore}
     sets = corruption_sets or {}
-    parser.add_argument("-d", "--dataset", choices=datasets, default="cifar10", **several,
-                        help="data set; photos needs no download, folder is one of your own, dataset/README.md says "
-                             "where the others lie")
-    parser.add_argument("-c", "--corruption", type=names(corruptions, sets, others=bool(sets)),
-                        default="gaussian_noise", metavar="NAME", **several,
-                        help="corruption: " + ", ".join(corruptions) + "".join(
-                            f"; {word} stands for {len(some)} of them" for word, some in sets.items()))
-    parser.add_argument("-n", "--num_per_class", type=positive_int, default=argparse.SUPPRESS,
-                        help="training images of each class, all severities together (default: 4/5 of the smallest "
-                             "class, as 4000 for CIFAR-10 and 400 for CIFAR-100, or 1000 for ImageNet-30; with "
-                             "--train_on clean all that are not for validation)")
-    parser.add_argument("--num_val", type=positive_int, default=None, metavar="N",
-                        help="validation images of each class (default: what is left over, at most 1000 of a class; "
-                             "with --train_on clean and no -n see --val_share)")
-    parser.add_argument("--val_share", type=fraction, default=None, metavar="SHARE",
-                        help="--train_on clean: share of every class that is for validation (default: 0.1)")
-    parser.add_argument("--num_severity", type=num_severity, default=6,
-                        help="number of distributions, the clean one included: 6 means severities 0 to 5")
-    parser.add_argument("--data_dir", type=os.path.abspath, default="./data",
-                        help="folder that holds the data sets; of -d folder, the folder of images itself")
-    parser.add_argument("--image_size", type=image_side, default=None, metavar="PIXELS",
-                        help="-d folder: side of the images; the shorter side of each file is scaled to it and the "
-                             "middle cut out (default: 64)")
-    parser.add_argument("--filelist_dir", type=os.path.abspath, default=None, metavar="DIR",
-                        help="-d imagenet30: folder of the lists that say which image has which severity, drawn and "
-                             "written there where they are missing (default: imagenet30_filelist beside main.py)")
+    group = parser.add_argument_group("data", "dataset/README.md says where the data sets lie.")
+    add = group.add_argument
+    add("-d", "--dataset", type=listed(datasets_list), choices=list(datasets), default="cifar10", metavar="NAME",
+        **several, help=f"data set: {', '.join(datasets)}; list says what they are")
+    add("--data_dir", type=os.path.abspath, default="./data", metavar="DIR",
+        help="folder that holds the data sets; of -d folder, the folder of images itself")
+    add("-c", "--corruption", type=names(corruptions, sets, others=bool(sets)), default="gaussian_noise",
+        metavar="NAME", **several, help="corruption: " + ", ".join(corruptions) + "".join(
+            f"; {word} stands for {len(some)} of them" for word, some in sets.items()))
+    add("--num_severity", type=num_severity, default=6, metavar="S",
+        help="number of distributions, the clean one included: 6 means severities 0 to 5")
+    add("-n", "--num_per_class", type=positive_int, default=argparse.SUPPRESS, metavar="N",
+        help="training images of each class, all severities together (default: 4/5 of the smallest class, 1000 for "
+             "imagenet30; with --train_on clean all that are not for validation)")
+    add("--num_val", type=positive_int, default=None, metavar="N",
+        help="validation images of each class (default: what is left over, at most 1000)")
+    add("--val_share", type=fraction, default=None, metavar="SHARE",
+        help="--train_on clean without -n: share of each class that is for validation (default: 0.1)")
+    add("--image_size", type=image_side, default=None, metavar="PIXELS",
+        help="-d folder: side of the images; the shorter side of each file is scaled to it and the middle cut out "
+             "(default: 64)")
+    add("--filelist_dir", type=os.path.abspath, default=None, metavar="DIR",
+        help="-d imagenet30: folder of the lists that say which image has which severity, drawn and written where they "
+             "are missing (default: imagenet30_filelist beside main.py)")
     if places is not None:
-        parser.add_argument("--corrupted", choices=list(places), default="auto",
-                            help="where corrupted images come from, the same ones either way. " + "; ".join(
-                                f"{name}: {place}" for name, place in places.items()))
-    parser.add_argument("--seed", type=seed, default=0, **several,
-                        help="seed of the split, the initial weights and the batches")
-    parser.add_argument("--num_workers", type=workers, default=min(4, processors()),
-                        help="workers that read and corrupt images, at most one a processor; does not change the "
-                             "result")
-    parser.add_argument("--show_progress", action="store_true",
-                        help="show progress bars even where the output is not a terminal")
+        add("--corrupted", choices=list(places), default="auto", metavar="WHERE",
+            help="where corrupted images come from, the same ones either way. " + "; ".join(
+                f"{name}: {place}" for name, place in places.items()))
+    add("--seed", type=seed, default=0, metavar="N", **several,
+        help="seed of the split, the initial weights and the batches")
+    add("--num_workers", type=workers, default=min(4, processors()), metavar="N",
+        help="workers that read and corrupt images; does not change the result")
+    add("--show_progress", action="store_true", help="show progress bars even where the output is not a terminal")
+    return group
 
 
 def require_effect(flag, given, effective, several=()):

@@ -42,25 +42,41 @@ class Source:
         """Whether the images lie in files that are read when they are needed."""
         return isinstance(self.images["train"], FileImages)
 
-    def check_classes(self, names, path):
-        """Make sure that the labels stand for the classes of an earlier run.
+    def check_run(self, config, path, parts=("train", "test")):
+        """Make sure that the classes and the images are those of an earlier run.
 
         Args:
-            names (list of str or None): its classes; nothing is known of a run without.
+            config (dict): its settings; of one that has no `classes` or `images_sha256` there, they are not known.
             path (str): the run's, for the error.
+            parts (tuple of str): which images are compared.
 
         Raises:
-            UserError: they stand for others.
+            UserError: they are others.
         """
+        names, hashes = config.get("classes"), config.get("images_sha256") or {}
         if names and self.class_names and list(self.class_names) != list(names):
             changed = sorted(set(names) ^ set(self.class_names)) or ["their order"]
             raise UserError(f"{path}: was trained on other classes than {self.name} has now (see {changed[0]}); name "
                             "the images that it was trained on with --data_dir")
+        for part in parts:
+            if hashes.get(part) not in (None, getattr(self, f"{part}_sha256")):
+                word = {"train": "training", "test": "test"}[part]
+                lists = "" if self.lists is None else " and --filelist_dir"
+                raise UserError(f"{path}: had other {word} images than {self.name} has now; name those that it had "
+                                f"with --data_dir{lists}")
+
+    @cached_property
+    def train_sha256(self):
+        """Hash of the training images and labels; of files it is that of their names and sizes."""
+        return self._sha256("train")
 
     @cached_property
     def test_sha256(self):
-        """Hash of the test images and labels."""
-        images = self.images["test"]
+        """Hash of the test images and labels, made likewise."""
+        return self._sha256("test")
+
+    def _sha256(self, part):
+        images = self.images[part]
         content = hashlib.sha256(images.sha256.encode() if self.in_files else np.ascontiguousarray(images))
-        content.update(self.labels["test"].tobytes())
+        content.update(self.labels[part].tobytes())
         return content.hexdigest()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+from dataset import SOURCE_OPTIONS
 from losses.grid import SETTING
 from losses.run import Cells, RunSettings, begin, run
 from utils import cli
@@ -57,7 +58,7 @@ def compare(planned, values, folder, load, device, jobs, program):
         waiting = [k for k, path in enumerate(paths) if not is_finished(path)]
         values = [_own_settings(*run) for run in zip(planned, values, paths, strict=True)]
         for k in waiting:  # what is wrong with the data of a later run is found now, and before anything is written
-            load(values[k])
+            _check_images(planned, paths, k, load(values[k]).source)
         write_json(os.path.join(folder, PLAN), plan)
         clock = Clock([work(settings) for settings in values], waiting)
         print(f"comparison of {len(planned)} runs, {len(planned) - len(waiting)} of them done, in {folder}", flush=True)
@@ -139,12 +140,29 @@ def _check_plan(folder, planned, paths):
              "given": without_places(one.given)}
             for one, path in zip(planned, paths, strict=True)]
     stored = read_json(os.path.join(folder, PLAN))
-    if stored is not None and stored != plan:
-        raise UserError(f"{folder}: holds a comparison of other runs (see {PLAN} there); repeat its command, or name "
-                        "another with --desc")
+    # Those of before lack the folder's name.
+    earlier = [{**one, "given": {option: value for option, value in one["given"].items() if option != "data_dir"}}
+               for one in plan]
+    if stored not in (None, plan, earlier):
+        raise UserError(f"{folder}: holds a comparison of other runs or images (see {PLAN} there); repeat its command, "
+                        "or name another with --desc")
     if len(set(paths)) < len(paths):
         raise UserError("--variant: two names differ in signs alone that a folder's name cannot have; change one")
     return plan
+
+
+def _check_images(planned, paths, k, source):
+    """Make sure that the runs that have begun have the images that run number `k` would have, where their options name
+    the same ones."""
+    def named(one):
+        return [one.given.get(option) for option in ("dataset", "data_dir", *SOURCE_OPTIONS)]
+    for one, path in zip(planned, paths, strict=True):
+        config = read_json(os.path.join(path, "config.json"))
+        if config is not None and named(one) == named(planned[k]):
+            try:
+                source.check_run(config, path)
+            except UserError as error:
+                raise UserError(f"{error}, or another comparison with --desc") from error
 
 
 def _own_settings(one, settings, path):

@@ -167,7 +167,7 @@ def evaluate_run(path, corruptions=None, baseline=None, model=None, dataset=None
                                show_progress, corrupted, test_corrupted, **options)
     for one in (trained, reference):
         if isinstance(one, Trained):
-            test.source.check_classes(one.config.get("classes"), one.path)
+            test.source.check_run(one.config, one.path, ("test",))
     load_checkpoint(create_model(model, test.source.classes), trained.checkpoint)  # to find a wrong one now
     relative_to = None if baseline is None else load_baseline(baseline, reference, model, test)
     return evaluate_network(trained, model, test, relative_to, test.stored(trained))

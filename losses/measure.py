@@ -53,7 +53,7 @@ class Run:
         self.source, self.images = _test_images(config["dataset"], data_dir or config["data_dir"], config["corruption"],
                                                 config["num_severity"], config.get("test_corrupted"),
                                                 **source_options(config))
-        self.source.check_classes(config.get("classes"), record.path)
+        self.source.check_run(config, record.path, ("test",))
         self.step, self.gradient_norm = _cells(config["model"], self.source.classes)
 
     def batches(self, number):

@@ -249,7 +249,7 @@ def check_data(args, data):
         UserError: they do not.
     """
     split, images = data.split, len(data.split.indices)
-    data.source.check_classes(getattr(args, "classes", None), args.resume or "the run that is to go on")
+    data.source.check_run(vars(args), args.resume or "the run that is to go on")
     if args.batch_size > images:
         raise UserError(f"-b {args.batch_size}: the training set has only {images} images; give a smaller batch or a "
                         "larger -n")

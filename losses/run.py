@@ -148,7 +148,9 @@ def begin(folder, data, values, given, device):
     """
     if not os.path.exists(folder.file("config.json")):
         data.write_split(folder.file("split.csv"))
-        values = {**values, "classes": list(data.source.class_names),
+        source = data.source
+        values = {**values, "classes": list(source.class_names),
+                  "images_sha256": {"train": source.train_sha256, "test": source.test_sha256},
                   "train_on": "clean" if data.split.is_clean else "poisson"}  # a table has its own
         write_settings(folder.file("config.json"), values, Settings.of(values).title, given, device)
 

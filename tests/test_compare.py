@@ -10,6 +10,7 @@ import losses.compare
 import main
 from dataset.poisson import choose_split
 from losses.grid import parse_variants, plan
+from tests.image_trees import make_classes
 from tests.test_main import RECORDS, arguments, checkpoint_bytes, files, only_run, read_csv
 from utils import cli
 from utils.errors import UserError
@@ -262,6 +263,41 @@ def test_other_processes_get_the_free_options(cifar_dir, tmp_path, monkeypatch):
     assert ends_with(argv) == 1
     assert sorted(zip(started[0][::2], started[0][1::2], strict=True)) == [("--data_dir", cifar_dir),
                                                                            ("--num_workers", "1")]
+
+
+def test_other_images_of_ones_own_are_not_mixed_in(tmp_path, monkeypatch, capsys):
+    for place, seed in (("one", 0), ("two", 1)):
+        make_classes(str(tmp_path / place / "mine"), 30, (16, 16), seed=seed)
+
+    def breaks(*_):
+        raise RuntimeError("stopped")
+    monkeypatch.setattr(losses.compare, "run", breaks)
+
+    def status(data_dir):
+        return ends_with(["-d", "folder", "--image_size", "16", "-m", "wideresnet10", "-b", "4", "--method", "erm",
+                          "group_dro", "--log_dir", str(tmp_path / "logs"), "--data_dir", str(tmp_path / data_dir)])
+
+    def line():
+        return capsys.readouterr().err.splitlines()[-1]
+    assert status("one/mine") == 1  # both runs have begun
+    folder = tmp_path / "logs" / "none_comparison"
+    erm, group_dro = sorted(folder.glob("*_seed0"))
+    assert status("nowhere") == 2 and f"{folder}: holds a comparison of other runs or images" in line()
+    assert status("two/mine") == 2 and "had other training images than folder has now" in line()
+    with pytest.raises(SystemExit):
+        main.main(["--resume", str(erm), "--data_dir", str(tmp_path / "two" / "mine")])
+    assert f"{erm}: had other training images than folder has now" in line()
+    (erm / "results.json").write_text("{}")  # as if it had ended
+    shutil.rmtree(group_dro)
+    assert status("two/mine") == 2
+    assert line().endswith("name those that it had with --data_dir, or another comparison with --desc")
+    os.remove(erm / "results.json")
+    shutil.move(tmp_path / "one", tmp_path / "moved")
+    written = read_json(folder / "comparison.json")
+    for one in written:
+        del one["given"]["data_dir"]  # as comparisons of before
+    (folder / "comparison.json").write_text(json.dumps(written))
+    assert status("moved/mine") == 1
 
 
 SETTING = ("cifar10", "fog", "wideresnet")

@@ -246,6 +246,20 @@ def test_a_damaged_array_is_named_before_anything_is_evaluated(run, cifar_dir, t
     assert fails(capsys, "--evaluate", run, "--data_dir", copy).startswith(f"{path}: truncated")
 
 
+def test_other_test_images_than_those_of_the_run_are_refused(run, cifar_dir, tmp_path, capsys):
+    copy = str(shutil.copytree(cifar_dir, tmp_path / "data"))
+    path = os.path.join(copy, "cifar-10-batches-bin", "test_batch.bin")
+    with open(path, "r+b") as file:
+        file.seek(100)
+        file.write(bytes(50))
+    line = fails(capsys, "--evaluate", run, "--data_dir", copy)
+    assert line.startswith(f"{run}: had other test images than cifar10 has now; name those that it had with --data_dir")
+    config = read_json(run + "/config.json")
+    with open(run + "/config.json", "w") as file:  # of a run of before nothing is known
+        json.dump({option: value for option, value in config.items() if option != "images_sha256"}, file)
+    main.main(["--evaluate", run, "--data_dir", copy, "-c", "gaussian_noise", "--corrupted", "memory"])
+
+
 def test_a_network_that_gives_no_numbers_is_named(run, cifar_dir, capsys):
     network = create_model("wideresnet10", 10)
     network.fc.bias.set_data(ms.Tensor(np.full(10, np.nan, np.float32)))

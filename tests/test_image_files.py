@@ -370,16 +370,31 @@ def test_held_out_images_of_a_class_do_not_depend_on_the_others(tmp_path):
 
 def test_other_classes_and_options_than_those_of_the_run_are_refused(trees):
     source = load("imagenet30", trees["imagenet30"])
-    source.check_classes(["acorn", "barn", "canoe"], "RUN")
-    source.check_classes(None, "RUN")
+    source.check_run({"classes": ["acorn", "barn", "canoe"]}, "RUN")
+    source.check_run({}, "RUN")
     with pytest.raises(UserError, match="RUN: was trained on other classes than imagenet30 has now .see canoe"):
-        source.check_classes(["acorn", "barn", "zebra"], "RUN")
+        source.check_run({"classes": ["acorn", "barn", "zebra"]}, "RUN")
     trained = Trained("RUN", "RUN", None, "", {"dataset": "folder", "image_size": None})
     assert run_options(trained, "folder", {"image_size": 64})["image_size"] is None
     with pytest.raises(UserError, match="--image_size 32: RUN was trained with 64"):
         run_options(trained, "folder", {"image_size": 32})
     bare = Trained("some.ckpt", ".", "some.ckpt", "", {})
     assert run_options(bare, "folder", {"image_size": 32}) == {"image_size": 32}
+
+
+def test_other_images_than_those_of_the_run_are_refused(tmp_path):
+    make_folder(str(tmp_path / "one"), (3, 1))
+    shutil.copytree(tmp_path / "one", tmp_path / "copy")
+    source = load_source("folder", str(tmp_path / "one"))
+    config = {"images_sha256": {"train": source.train_sha256, "test": source.test_sha256}}
+    load_source("folder", str(tmp_path / "copy")).check_run(config, "RUN")
+    save(str(tmp_path / "copy" / "train" / "barn" / "barn_0.JPEG"), np.zeros((50, 80, 3), np.uint8))
+    changed = load_source("folder", str(tmp_path / "copy"))
+    changed.check_run(config, "RUN", ("test",))
+    with pytest.raises(UserError, match="RUN: had other training images than folder has now; .* --data_dir"):
+        changed.check_run(config, "RUN")
+    with pytest.raises(UserError, match="RUN: had other test images than folder has now"):
+        load_source("folder", str(tmp_path / "one"), image_size=32).check_run(config, "RUN", ("test",))
 
 
 def test_images_of_another_size_are_found_before_the_training(tmp_path):

@@ -29,9 +29,11 @@ def _is_moved(before, now):
 
 
 def without_places(given):
-    """Of the options that were asked for (dict), those that results depend on, folders by name alone."""
-    return {option: os.path.basename(value) if option in FOLDER_OPTIONS else value for option, value in given.items()
-            if option not in FREE_OPTIONS}
+    """Of the options that were asked for (dict), those that results depend on, folders by name alone. That of the data
+    sets is none of them, but that of `-d folder` is the data set."""
+    folders = (*FOLDER_OPTIONS, "data_dir") if given.get("dataset") == "folder" else FOLDER_OPTIONS
+    return {option: os.path.basename(value) if option in folders else value for option, value in given.items()
+            if option in folders or option not in FREE_OPTIONS}
 
 
 def resumed_settings(folder, defaults, given):

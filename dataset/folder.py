@@ -1,6 +1,6 @@
 """`folder`: a user's own images, in class folders."""
+import hashlib
 import os
-import zlib
 from functools import partial
 
 import numpy as np
@@ -13,12 +13,12 @@ from dataset.source import Source
 from utils.errors import UserError
 
 IMAGE_SIZE = 64
-TEST_SHARE = 0.2  # of each class, where there are no test images
-SEED = 0  # of their draw, whatever the seed of a run, so that all runs are tested on the same images
+TEST_SHARE = 0.2  # of each class, where there are no test images; whatever the seed of a run
 
 
 def hold_out(names, labels):
-    """Choose test images: a share of each class, at least one, the same ones for the same number of images in it.
+    """Choose test images: about a share of each class, at least one, by a hash of their names, so that images that are
+    added later leave those that were trained on where they are.
 
     Args:
         names (list of str): 'class/file' of the images.
@@ -30,14 +30,15 @@ def hold_out(names, labels):
     Raises:
         UserError: a class has one image only.
     """
-    test = np.zeros(len(labels), bool)
+    draws = np.array([int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2 ** 32 for name in names])
+    test = draws < TEST_SHARE
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         if len(members) < 2:
             raise UserError(f"{names[members[0]]}: is the only image of its class, which needs another to test with; "
                             "add images or remove the class")
-        rng = np.random.default_rng((SEED, zlib.crc32(os.path.dirname(names[members[0]]).encode())))
-        test[rng.choice(members, max(1, int(TEST_SHARE * len(members))), replace=False)] = True
+        order = members[np.argsort(draws[members])]
+        test[order[0]], test[order[-1]] = True, False  # the one and the other has an image of each class
     return np.flatnonzero(~test), np.flatnonzero(test)
 
 
@@ -45,8 +46,8 @@ def load_folder(data_dir, image_size=IMAGE_SIZE):
     """List the images of a folder.
 
     Args:
-        data_dir (str): holds train/CLASS/* and test/CLASS/*, or CLASS/*, of which a fifth of each class is held out to
-            test with.
+        data_dir (str): holds train/CLASS/* and test/CLASS/*, or CLASS/*, of which about a fifth of each class is held
+            out to test with.
         image_size (int): side of the images, to which the shorter side of a file is scaled; the middle is cut out.
 
     Returns:

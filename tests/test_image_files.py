@@ -13,6 +13,7 @@ from corruptions.images import read_image, write_image
 from dataset import load_source
 from dataset.batches import EvaluationBatches, TrainBatches
 from dataset.corrupted import load_corrupted
+from dataset.folder import hold_out
 from dataset.image_files import (
     FileImages,
     MadeFiles,
@@ -202,10 +203,10 @@ def test_training_on_files(trees, name, tmp_path):
 
 
 def test_a_folder_without_test_images_holds_some_out(tmp_path):
-    make_folder(str(tmp_path / "data"), (10, 0))
+    make_folder(str(tmp_path / "data"), (30, 0))
     first, second = (load_source("folder", str(tmp_path / "data"), image_size=size) for size in (16, 24))
-    assert first.images["train"].shape == (24, 16, 16, 3) and second.images["test"].shape == (6, 24, 24, 3)
-    np.testing.assert_array_equal(first.labels["test"], [0, 0, 1, 1, 2, 2])
+    assert first.images["train"].shape == (78, 16, 16, 3) and second.images["test"].shape == (12, 24, 24, 3)
+    np.testing.assert_array_equal(first.labels["test"], np.repeat([0, 1, 2], [3, 4, 5]))
     assert first.images["test"].names == second.images["test"].names
     assert not set(first.images["test"].names) & set(first.images["train"].names)
     assert first.test_sha256 != second.test_sha256
@@ -360,12 +361,20 @@ def test_one_class_is_not_enough_and_inner_folders_are_not_read(tmp_path, capsys
     assert "more: a folder within a class is not read" in capsys.readouterr().err
 
 
-def test_held_out_images_of_a_class_do_not_depend_on_the_others(tmp_path):
-    make_folder(str(tmp_path), (10, 0))
-    before = load_source("folder", str(tmp_path)).images["test"].names
-    save(str(tmp_path / "acorn" / "zebra.JPEG"), np.zeros((64, 64, 3), np.uint8))
-    after = load_source("folder", str(tmp_path)).images["test"].names
-    assert [name for name in before if name[0] != "a"] == [name for name in after if name[0] != "a"]
+def test_images_that_are_added_make_no_test_image_of_a_training_image():
+    names = [f"{name}/{i}.png" for name in ("ant", "bee", "cow") for i in range(400)]
+    labels = np.repeat(np.arange(3, dtype=np.int32), 400)
+    parts = hold_out(names, labels)
+    assert all(60 <= count <= 100 for count in np.bincount(labels[parts[1]]))
+    tested = {names[i] for i in parts[1]}
+    rng = np.random.default_rng(0)
+    for count in (2, 3, 5, 20):  # of each class
+        some = np.sort(np.concatenate([400 * k + rng.choice(400, count, replace=False) for k in range(3)]))
+        train, test = (some[part] for part in hold_out([names[i] for i in some], labels[some]))
+        assert set(labels[train]) == set(labels[test]) == {0, 1, 2}
+        assert not tested & {names[i] for i in train} and not set(train) & set(test)
+    with pytest.raises(UserError, match="bee/0.png: is the only image of its class"):
+        hold_out(["ant/0.png", "ant/1.png", "bee/0.png"], np.array([0, 0, 1], np.int32))
 
 
 def test_other_classes_and_options_than_those_of_the_run_are_refused(trees):

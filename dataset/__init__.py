@@ -47,6 +47,12 @@ def source_options(values):
     return {option: values.get(option) for option in SOURCE_OPTIONS}
 
 
+def require_source_option(name, option):
+    """Raise a `UserError` unless a data set reads an option of `SOURCE_OPTIONS`."""
+    if name not in SOURCE_OPTIONS[option]:
+        raise UserError(f"--{option}: only -d {', '.join(SOURCE_OPTIONS[option])} reads it; leave it out")
+
+
 def load_source(name, data_dir, **options):
     """Load a data set.
 
@@ -63,6 +69,5 @@ def load_source(name, data_dir, **options):
     """
     given = {option: value for option, value in options.items() if value is not None}
     for option in given:
-        if name not in SOURCE_OPTIONS[option]:
-            raise UserError(f"--{option}: only -d {', '.join(SOURCE_OPTIONS[option])} reads it; leave it out")
+        require_source_option(name, option)
     return SOURCES[name](data_dir, **given)

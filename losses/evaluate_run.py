@@ -10,7 +10,14 @@ import numpy as np
 from tqdm import tqdm
 
 from corruptions import COMMON, CORRUPTIONS, SETS
-from dataset import SOURCE_DEFAULTS, SOURCE_OPTIONS, SOURCES, load_source, source_options
+from dataset import (
+    SOURCE_DEFAULTS,
+    SOURCE_OPTIONS,
+    SOURCES,
+    load_source,
+    require_source_option,
+    source_options,
+)
 from dataset.corrupted import corrupted_images
 from dataset.pipeline import array_by_array
 from dataset.published import Published, find_published, sha256_of
@@ -36,6 +43,7 @@ from utils.records.evaluation import (
 )
 from utils.records.reading import planned_runs, read_record
 from utils.records.report import is_finished, run_title, write_run_page
+from utils.records.settings import FOLDER_OPTIONS, is_moved
 from utils.records.summary import write_summary
 from utils.records.trained import Trained, find_trained
 
@@ -174,8 +182,8 @@ def evaluate_run(path, corruptions=None, baseline=None, model=None, dataset=None
 
 
 def run_options(trained, dataset, given):
-    """The options of `dataset.SOURCE_OPTIONS` that a network was trained with, or, of one without a config.json, those
-    that are given.
+    """The options of `dataset.SOURCE_OPTIONS` that a network was trained with, folders where they lie now, or, of one
+    without a config.json, those that are given.
 
     Raises:
         UserError: the two differ.
@@ -185,7 +193,12 @@ def run_options(trained, dataset, given):
     own = source_options(trained.config)
     for option, value in given.items():
         known = own[option] or SOURCE_DEFAULTS[option]
-        if value is not None and dataset in SOURCE_OPTIONS[option] and value != known:
+        if value is None:
+            continue
+        require_source_option(dataset, option)
+        if option in FOLDER_OPTIONS and is_moved(known, value):
+            own[option] = value
+        elif value != known:
             raise UserError(f"--{option} {value}: {trained.path} was trained with {known}; leave the option out")
     return {**given, **own}
 

@@ -387,6 +387,13 @@ def test_other_classes_and_options_than_those_of_the_run_are_refused(trees):
     assert run_options(trained, "folder", {"image_size": 64})["image_size"] is None
     with pytest.raises(UserError, match="--image_size 32: RUN was trained with 64"):
         run_options(trained, "folder", {"image_size": 32})
+    for option, value in {"image_size": 32, "filelist_dir": "/lists"}.items():
+        with pytest.raises(UserError, match=f"--{option}: only -d"):
+            run_options(trained, "photos", {option: value})
+    listed = Trained("RUN", "RUN", None, "", {"dataset": "imagenet30", "filelist_dir": "/old/lists"})
+    assert run_options(listed, "imagenet30", {"filelist_dir": "/new/lists"})["filelist_dir"] == "/new/lists"
+    with pytest.raises(UserError, match="--filelist_dir /new/others: RUN was trained with /old/lists"):
+        run_options(listed, "imagenet30", {"filelist_dir": "/new/others"})
     bare = Trained("some.ckpt", ".", "some.ckpt", "", {})
     assert run_options(bare, "folder", {"image_size": 32}) == {"image_size": 32}
 

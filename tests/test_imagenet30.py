@@ -109,6 +109,18 @@ def test_the_split_is_that_of_the_lists(tmp_path, test, capsys):
     assert fewer.counts == [9, 6] and len(fewer.validation) == 6
 
 
+def test_a_run_notices_that_its_list_of_test_images_is_gone(tmp_path):
+    make_imagenet30(str(tmp_path), (8, 3))
+    write_lists_of_the_release(tmp_path / "lists")
+    source, _ = load_listed(tmp_path)
+    config = {"images_sha256": {"train": source.train_sha256, "test": source.test_sha256}}
+    os.rename(tmp_path / "lists", tmp_path / "moved")
+    without = load_source("imagenet30", str(tmp_path), filelist_dir=str(tmp_path / "lists"))
+    with pytest.raises(UserError, match="had other test images .* --data_dir and --filelist_dir"):
+        without.check_run(config, "RUN", ("test",))
+    load_source("imagenet30", str(tmp_path), filelist_dir=str(tmp_path / "moved")).check_run(config, "RUN")
+
+
 def test_a_split_is_drawn_once(tmp_path):
     make_imagenet30(str(tmp_path), (30, 1))
     _, first = load_listed(tmp_path, 6, num_per_class=20)

@@ -23,7 +23,7 @@ def write_settings(path, settings, title, given, device):
     write_json(path, {**settings, "title": title, "given": given, "device": device, "mindspore": MINDSPORE_VERSION})
 
 
-def _is_moved(before, now):
+def is_moved(before, now):
     """Whether two paths, or None, are those of one folder, wherever it lies."""
     return None not in (before, now) and os.path.basename(before) == os.path.basename(now)
 
@@ -58,7 +58,7 @@ def resumed_settings(folder, defaults, given):
     config = {**earlier, **config}
     first_given = config.pop("given", {})  # some are rewritten before they are used
     for option, value in given.items():
-        if option in FREE_OPTIONS or option in FOLDER_OPTIONS and _is_moved(config.get(option), value):
+        if option in FREE_OPTIONS or option in FOLDER_OPTIONS and is_moved(config.get(option), value):
             config[option] = value
         elif value not in (config.get(option), first_given.get(option)):
             raise UserError(f"--{option}: the run in {folder} has {config.get(option)}; leave the option out, or start "

@@ -6,6 +6,7 @@ import numpy as np
 from dataset import SOURCE_OPTIONS, load_source
 from dataset.batches import EvaluationBatches, TrainBatches
 from dataset.corrupted import load_corrupted
+from dataset.imagenet30 import begin_lists
 from dataset.pipeline import batches, release_pages
 from dataset.poisson import Split, check_numbers, write_split
 from dataset.published import find_published
@@ -44,8 +45,9 @@ class Data:
         return replace(self, split=replace(self.split, validation=indices))
 
     def write_split(self, path):
-        """Write down the split, as `write_split` does."""
+        """Write down the split, as `write_split` does, and the lists of a data set that has such and has none yet."""
         write_split(path, self.split, self.source.labels["train"])
+        begin_lists(self.source, self.split)
 
     def train_batches(self, batch_size, steps, seed, workers, **how):
         """Iterate over the batches number `steps` (range) of a training, tuples of tensors (images, labels, groups,

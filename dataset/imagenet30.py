@@ -1,6 +1,8 @@
 """ImageNet-30 at 64x64, and the file lists that say which of its images are trained on at which severity."""
 import os
 import re
+import sys
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -121,7 +123,7 @@ def has_lists(folder):
 
 
 def listed_split(source, num_severity, seed, num_per_class=None, num_val=None):
-    """The split that the lists say, which are drawn and written first where there are none.
+    """The split that the lists say, or, where there are none, one that is drawn, of which `begin_lists` makes lists.
 
     Args:
         source (Source): of `load_imagenet30`.
@@ -136,19 +138,28 @@ def listed_split(source, num_severity, seed, num_per_class=None, num_val=None):
     names, labels = source.images["train"].names, source.labels["train"]
     if not has_lists(source.lists):
         split = poisson_split(labels, num_per_class or source.num_per_class, num_severity, seed, num_val)
-        write_lists(source.lists, split, names, labels, (source.images["test"].names, source.labels["test"]))
-        print(f"severities drawn, and written to the lists in {source.lists}")
-        return split
+        return replace(split, lists=source.lists)
     split = read_lists(source.lists, names, labels, num_severity)
-    if num_per_class and split.counts != [source.classes * count
-                                          for count in poisson_counts(num_per_class, num_severity)]:
-        raise UserError(f"-n {num_per_class}: the lists in {source.lists} have {', '.join(map(str, split.counts))} "
-                        "images of the severities; leave -n out, or remove the lists to have new ones drawn")
+    wanted = [source.classes * count for count in poisson_counts(num_per_class or source.num_per_class, num_severity)]
+    if split.counts != wanted:
+        found = f"the lists in {source.lists} have {', '.join(map(str, split.counts))} images of the severities"
+        if num_per_class:
+            raise UserError(f"-n {num_per_class}: {found}; leave -n out, or remove the lists to have new ones drawn")
+        print(f"warning: {found}, where {source.num_per_class} images a class make {', '.join(map(str, wanted))}; "
+              "remove the lists to have new ones drawn", file=sys.stderr)
     if num_val and len(split.validation) != num_val * source.classes:
         raise UserError(f"--num_val {num_val}: the lists in {source.lists} have {len(split.validation)} validation "
                         "images; leave --num_val out, or remove the lists to have new ones drawn")
     print(f"severities as the lists in {source.lists} say")
     return split
+
+
+def begin_lists(source, split):
+    """Write the lists of a split that was drawn because there were none; others that are there by now stay."""
+    if split.lists is not None and not has_lists(split.lists):
+        write_lists(split.lists, split, source.images["train"].names, source.labels["train"],
+                    (source.images["test"].names, source.labels["test"]))
+        print(f"severities drawn, and written to the lists in {split.lists}", flush=True)
 
 
 def read_lists(folder, names, labels, num_severity):

@@ -28,10 +28,12 @@ class Split:
     Attributes:
         train (list of numpy.ndarray): for each severity s = 0, 1, ... the int64 indices of its training images.
         validation (numpy.ndarray): int64 indices of the validation images, rising: what is left over, or some of it.
+        lists (str or None): folder of file lists that the first run with it writes (`dataset/imagenet30.py`).
     """
 
     train: list[np.ndarray]
     validation: np.ndarray
+    lists: str | None = None
 
     @property
     def indices(self):

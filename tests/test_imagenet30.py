@@ -2,13 +2,17 @@
 import importlib.util
 import io
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import main
 from dataset import load_source
-from dataset.data import split_of
+from dataset.data import Data, split_of
+from dataset.imagenet30 import begin_lists
+from dataset.prepare_dataset import main as prepare
 from tests.image_trees import make_imagenet30
 from utils.errors import UserError
 
@@ -121,9 +125,14 @@ def test_a_run_notices_that_its_list_of_test_images_is_gone(tmp_path):
     load_source("imagenet30", str(tmp_path), filelist_dir=str(tmp_path / "moved")).check_run(config, "RUN")
 
 
-def test_a_split_is_drawn_once(tmp_path):
+def test_a_split_is_drawn_once(tmp_path, capsys):
     make_imagenet30(str(tmp_path), (30, 1))
-    _, first = load_listed(tmp_path, 6, num_per_class=20)
+    drawn, first = load_listed(tmp_path, 6, num_per_class=20)
+    assert not (tmp_path / "lists").exists()  # before a run begins
+    Data(drawn, first, {}).write_split(str(tmp_path / "split.csv"))
+    _, late = load_listed(tmp_path, 6, num_per_class=20)
+    assert late.lists is None and str(tmp_path / "lists") in capsys.readouterr().out
+    begin_lists(drawn, replace(first, validation=first.train[0]))  # of another run that was loaded before: no effect
     source = load_source("imagenet30", str(tmp_path), filelist_dir=str(tmp_path / "lists"))
     again = split_of(source, 6, seed=1, num_per_class=20)
     assert first.counts == [21, 21, 9, 3, 0, 0]
@@ -131,6 +140,21 @@ def test_a_split_is_drawn_once(tmp_path):
         np.testing.assert_array_equal(one, other)
     with pytest.raises(UserError, match="-n 12: the lists in"):
         split_of(source, 6, seed=1, num_per_class=12)
+    assert capsys.readouterr().err == ""
+    split_of(source, 6, seed=1)
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"warning: the lists in {tmp_path / 'lists'} have 21, 21, 9, 3, 0, 0 images of the "
+                           "severities, where 1000 images a class make 1101, 1101, 549, ")
+
+
+def test_no_list_is_written_by_a_command_that_fails_or_draws_for_itself(tmp_path, capsys):
+    make_imagenet30(str(tmp_path), (8, 1))
+    where = ["-d", "imagenet30", "--data_dir", str(tmp_path), "--filelist_dir", str(tmp_path / "lists"), "-n", "6"]
+    with pytest.raises(SystemExit) as stop:
+        main.main([*where, "-m", "wideresnet10", "--log_dir", str(tmp_path / "logs")])
+    assert stop.value.code == 2 and "-b 100" in capsys.readouterr().err
+    prepare([*where, "-o", str(tmp_path / "split.csv")])
+    assert (tmp_path / "split.csv").exists() and not (tmp_path / "lists").exists()
 
 
 @pytest.mark.parametrize("name, text, culprit", [

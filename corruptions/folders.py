@@ -16,7 +16,7 @@ from utils.errors import UserError
 from utils.files import PARTIAL, locked, read_json, write_csv, write_json
 
 SOURCES_FILE = "sources.csv"
-UNFINISHED_FILE = ".unfinished"  # is there while images are being made, and after a stop
+UNFINISHED_FILE = ".unfinished"  # is in a corruption's folder while its images are being made, and after a stop
 FILES_AT_A_TIME = 16
 
 
@@ -107,13 +107,16 @@ def check_stored(target, source, files, about):
         return
     if settings.get("images") != about:
         raise UserError(f"{target}: was made of images that were fitted otherwise ({settings.get('images')}, and not "
-                        f"{about}); remove it, or pass --corrupted memory")
+                        f"{about}); remove it, or pass --corrupted memory to main.py")
     sources = read_sources(target)
     for name, path in files.items():
         path = os.path.join(source, path)
-        if name not in sources or sources[name][1] != os.path.getsize(path):
-            raise UserError(f"{path}: was not there, or was another, when {target} was made; remove that folder, or "
-                            "pass --corrupted memory")
+        if name not in sources:
+            raise UserError(f"{path}: was not there when {target} was made; have python -m corruptions dataset add it, "
+                            "or pass --corrupted memory to main.py")
+        if sources[name][1] != os.path.getsize(path):
+            raise UserError(f"{path}: was another when {target} was made; remove that folder, or pass --corrupted "
+                            "memory to main.py")
 
 
 def check_sources(source, files, target, checksums):
@@ -148,9 +151,9 @@ def require_own_names(source, files, image_format):
                             f"{other}; rename one of them")
 
 
-def is_unfinished(target):
-    """Whether the making of corrupted images in a folder was begun and not ended."""
-    return os.path.exists(os.path.join(target, UNFINISHED_FILE))
+def is_unfinished(target, name):
+    """Whether the making of a corruption in a folder was begun and not ended."""
+    return os.path.exists(os.path.join(target, name, UNFINISHED_FILE))
 
 
 def corrupt_folder(source, target, names, severities, seed, options, workers, image_format, skip_bad, show_progress,
@@ -197,9 +200,11 @@ def corrupt_folder(source, target, names, severities, seed, options, workers, im
         for leftover in glob.glob(os.path.join(glob.escape(target), "**", f".*{PARTIAL}.*"), recursive=True,
                                   include_hidden=True):
             os.remove(leftover)
-        unfinished = os.path.join(target, UNFINISHED_FILE)
-        with open(unfinished, "wb"):
-            pass
+        unfinished = [os.path.join(target, name, UNFINISHED_FILE) for name in names]
+        for path in unfinished:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "wb"):
+                pass
         files = [(file, os.path.join(source, files[file])) for file in checksums]
         groups = [files[k:k + FILES_AT_A_TIME] for k in range(0, len(files), FILES_AT_A_TIME)]
         results = in_parallel(workers, _corrupt_files, (
@@ -207,7 +212,8 @@ def corrupt_folder(source, target, names, severities, seed, options, workers, im
         with tqdm(total=len(files), desc="corrupting", unit=" images", disable=hidden) as bar:
             for count in results:
                 bar.update(count)
-        os.remove(unfinished)
+        for path in unfinished:
+            os.remove(path)
 
 
 def _corrupt_files(target, files, read, names, severities, seed, options, image_format):

@@ -9,12 +9,12 @@ from functools import partial
 import numpy as np
 
 from corruptions import CORRUPTIONS, Options
-from corruptions.files import is_being_made, write_arrays
+from corruptions.files import SETTINGS_FILE, is_being_made, write_arrays
 from corruptions.folders import check_stored, corrupt_folder, corrupted_name, is_unfinished
 from corruptions.generate import SEED, corrupt_images
 from dataset.image_files import FileImages, MadeFiles, exact, read_fitting
 from utils.errors import UserError
-from utils.files import replacing
+from utils.files import read_json, replacing
 
 SEVERITIES = range(1, 6)
 
@@ -123,10 +123,10 @@ def load_corrupted(data_dir, source, name, num_severity, workers=1, show_progres
         where = "disk"
     images = {}
     for part in parts:
-        if where == "disk" and not is_stored(data_dir, source, part, name):
+        if where == "disk" and is_to_be_made(data_dir, source, part, name):
             generate(data_dir, source, part, name, workers, show_progress)
         images[part] = [source.images[part],
-                        *corrupted_images(data_dir, source, part, name, where)[:num_severity - 1]]
+                        *corrupted_images(data_dir, source, part, name, where, range(1, num_severity))]
     return images
 
 
@@ -138,9 +138,21 @@ def is_stored(data_dir, source, part, name):
     """
     if source.in_files:
         folder = corrupted_folder(data_dir, source, part)
-        return os.path.isdir(os.path.join(folder, name)) and not is_unfinished(folder)
+        return os.path.isdir(os.path.join(folder, name)) and not is_unfinished(folder, name)
     paths = [corrupted_path(data_dir, source, part, severity, name) for severity in SEVERITIES]
     return any(os.path.exists(path) for path in paths) and not any(is_being_made(path) for path in paths)
+
+
+def is_to_be_made(data_dir, source, part, name):
+    """Whether a corruption of a part is not on disk, or is one of files, stored by this program, that lacks some, such
+    as those of images that were added later."""
+    if not is_stored(data_dir, source, part, name):
+        return True
+    folder = corrupted_folder(data_dir, source, part)
+    if not source.in_files or read_json(os.path.join(folder, SETTINGS_FILE)) is None:
+        return False
+    names = stored_names(source.images[part])
+    return any(missing_file(os.path.join(folder, name, str(severity)), names) for severity in SEVERITIES)
 
 
 def open_stored(data_dir, source, part, severity, name):
@@ -169,14 +181,24 @@ def stored_files(folder, clean):
     Raises:
         UserError: one is missing.
     """
-    paths = [corrupted_name(name, "jpeg") for name in clean.names]
-    there = {f"{entry.name}/{file}" for entry in os.scandir(folder) if entry.is_dir()
-             for file in os.listdir(entry.path)} if os.path.isdir(folder) else set()
-    missing = next((path for path in paths if path not in there), None)
+    paths = stored_names(clean)
+    missing = missing_file(folder, paths)
     if missing is not None:
         raise UserError(f"{os.path.join(folder, missing)}: not there, though other images of this corruption are; put "
-                        "it back, or pass --corrupted memory, which reads no corrupted image from disk")
+                        "it back, or pass --corrupted memory to main.py, which reads no corrupted image from disk")
     return FileImages(folder, paths, clean.names, clean.side, partial(exact, side=clean.side))
+
+
+def stored_names(clean):
+    """What the corrupted versions of images in files are called; a list of 'class/file'."""
+    return [corrupted_name(name, "jpeg") for name in clean.names]
+
+
+def missing_file(folder, paths):
+    """The first of some files, 'class/file', that is not in a folder, or None."""
+    there = {f"{entry.name}/{file}" for entry in os.scandir(folder) if entry.is_dir()
+             for file in os.listdir(entry.path)} if os.path.isdir(folder) else set()
+    return next((path for path in paths if path not in there), None)
 
 
 class MadeImages:
@@ -197,16 +219,17 @@ class MadeImages:
         return corrupt_images(self.clean[indices], CORRUPTIONS[self.name], self.severity, SEED, indices)
 
 
-def corrupted_images(data_dir, source, part, name, where="auto"):
-    """A corruption of a part of a data set at severities 1 to 5; nothing is written.
+def corrupted_images(data_dir, source, part, name, where="auto", severities=SEVERITIES):
+    """A corruption of a part of a data set; nothing is written.
 
     Args:
         data_dir, source, name: as of `load_corrupted`.
         part (str): 'train' or 'test'.
         where (str): 'auto': from disk where it is there, or else made when it is read; or only one of these.
+        severities (sequence of int): which are needed, 1 to 5; others need not be on disk.
 
     Returns:
-        list: of numpy.memmap or `MadeImages`, or of `FileImages` or `MadeFiles`.
+        list: for each severity numpy.memmap or `MadeImages`, or of `FileImages` or `MadeFiles`.
 
     Raises:
         UserError: an array or a file on disk is missing, damaged or of other data.
@@ -219,6 +242,6 @@ def corrupted_images(data_dir, source, part, name, where="auto"):
         if source.in_files:
             images = source.images[part]
             check_stored(corrupted_folder(data_dir, source, part), images.folder, images.path_of, images.about)
-        return [open_stored(data_dir, source, part, severity, name) for severity in SEVERITIES]
+        return [open_stored(data_dir, source, part, severity, name) for severity in severities]
     make = MadeFiles if source.in_files else MadeImages
-    return [make(source.images[part], name, severity) for severity in SEVERITIES]
+    return [make(source.images[part], name, severity) for severity in severities]

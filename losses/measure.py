@@ -124,7 +124,7 @@ class Run:
 def _test_images(dataset, data_dir, corruption, num_severity, test_corrupted, **options):
     source = load_source(dataset, data_dir, **options)
     if test_corrupted is None:
-        corrupted = corrupted_images(data_dir, source, "test", corruption)[:num_severity - 1]
+        corrupted = corrupted_images(data_dir, source, "test", corruption, severities=range(1, num_severity))
     else:
         corrupted = find_published(test_corrupted, source).images(corruption, range(1, num_severity))
     return source, [source.images["test"], *corrupted]

@@ -69,6 +69,7 @@ def test_damaged_images_are_named(stored, tmp_path, damage, message):
     with pytest.raises(UserError, match=message) as error:
         corrupted_images(copy, source, "test", "gaussian_noise")
     assert str(error.value).startswith(path)
+    assert len(load_corrupted(copy, source, "gaussian_noise", 4)["test"]) == 4  # severities that are not needed
 
 
 @pytest.mark.parametrize("workers", [1, 2])

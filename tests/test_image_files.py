@@ -146,10 +146,32 @@ def test_a_stored_set_that_is_not_finished_is_not_used(trees, tmp_path):
     source = load_source("folder", folder)
     images = load_corrupted(folder, source, "fog", 2, where="disk")
     assert isinstance(images["test"][1], FileImages) and os.path.isdir(f"{folder}-C/test/fog/5/acorn")
-    open(f"{folder}-C/test/.unfinished", "wb").close()
+    os.remove(f"{folder}-C/test/fog/5/acorn/acorn_1.JPEG")  # as if it had been killed
+    open(f"{folder}-C/test/fog/.unfinished", "wb").close()
+    generator.main(["dataset", "folder", "-c", "contrast", "--data_dir", folder, "--workers", "1"])
     assert isinstance(load_corrupted(folder, source, "fog", 2)["test"][1], MadeFiles)
+    assert isinstance(load_corrupted(folder, source, "contrast", 2)["test"][1], FileImages)
     load_corrupted(folder, source, "fog", 2, where="disk")
-    assert not os.path.exists(f"{folder}-C/test/.unfinished")
+    assert not os.path.exists(f"{folder}-C/test/fog/.unfinished")
+    assert os.path.exists(f"{folder}-C/test/fog/5/acorn/acorn_1.JPEG")
+
+
+def test_corrupted_images_of_images_that_are_added_are_added(tmp_path):
+    folder = str(tmp_path / "data")
+    make_folder(folder, (2, 1))
+    command = ["dataset", "folder", "-c", "contrast", "--data_dir", folder, "--workers", "1"]
+    generator.main(command)
+    save(os.path.join(folder, "train", "barn", "late.JPEG"), np.zeros((64, 64, 3), np.uint8))
+    grown = load_source("folder", folder)
+    with pytest.raises(UserError, match="late.JPEG: was not there when .* have python -m corruptions dataset add it"):
+        load_corrupted(folder, grown, "contrast", 2)
+    generator.main(command)
+    assert len(load_corrupted(folder, grown, "contrast", 2)["train"][1]) == 7
+    os.remove(f"{folder}-C/train/contrast/3/barn/late.JPEG")
+    load_corrupted(folder, grown, "contrast", 3)  # severities that are not needed need not be there
+    with pytest.raises(UserError, match="late.JPEG: not there"):
+        load_corrupted(folder, grown, "contrast", 4)
+    load_corrupted(folder, grown, "contrast", 4, where="disk")  # which makes it again
 
 
 def test_noise_comes_from_the_stream_of_the_name(trees):
@@ -323,7 +345,7 @@ def test_stored_images_of_other_pictures_are_not_used(trees, tmp_path):
     path = os.path.join(folder, "test", "barn", "barn_1.JPEG")
     save(path, np.zeros((64, 64, 3), np.uint8))
     for where in ("auto", "disk"):
-        with pytest.raises(UserError, match="was another, when .* was made") as error:
+        with pytest.raises(UserError, match="was another when .* was made") as error:
             load_corrupted(folder, source, "fog", 2, where=where)
         assert path in str(error.value)
     assert isinstance(load_corrupted(folder, source, "fog", 2, where="memory")["test"][1], MadeFiles)

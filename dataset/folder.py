@@ -1,18 +1,20 @@
 """`folder`: a user's own images, in class folders."""
 import hashlib
 import os
+import sys
 from functools import partial
 
 import numpy as np
 
 from corruptions.images import check_header
-from dataset.class_folders import list_classes, list_images
+from dataset.class_folders import list_classes, list_images, require_all_classes
 from dataset.image_files import centre_crop
 from dataset.imagenet import MEAN, STD
 from dataset.source import Source
 from utils.errors import UserError
 
 IMAGE_SIZE = 64
+VALIDATION = ("val", "valid", "validation")  # what people call a folder that is not read here
 TEST_SHARE = 0.2  # of each class, where there are no test images; whatever the seed of a run
 
 
@@ -63,10 +65,15 @@ def load_folder(data_dir, image_size=IMAGE_SIZE):
         raise UserError(f"{missing}: no such folder, though there is {there}; add it, or put the class folders into "
                         f"{data_dir} itself, where no class can be called train or test")
     if os.path.isdir(train):
+        unread = [name for name in VALIDATION if os.path.isdir(os.path.join(data_dir, name))]
+        if unread:
+            print(f"warning: {os.path.join(data_dir, unread[0])}: is not read; validation images are taken from "
+                  f"{train}", file=sys.stderr)
         classes = list_classes(train)
         images, labels = {}, {}
         for part, folder in (("train", train), ("test", test)):
             images[part], labels[part] = list_images(folder, classes, image_size, fit)
+            require_all_classes(folder, classes, labels[part])
     else:
         classes = list_classes(data_dir)
         whole, every = list_images(data_dir, classes, image_size, fit)

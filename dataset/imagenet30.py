@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from dataset.class_folders import list_classes, list_images
+from dataset.class_folders import list_classes, list_images, require_all_classes
 from dataset.image_files import exact, require_sizes, squash
 from dataset.imagenet import MEAN, STD
 from dataset.poisson import Split, poisson_counts, poisson_split
@@ -45,6 +45,7 @@ def load_imagenet30(data_dir, filelist_dir=LISTS):
     images, labels = {}, {}
     for part in ("train", "test"):
         images[part], labels[part] = list_images(os.path.join(root, part), classes, SIDE, fit)
+        require_all_classes(os.path.join(root, part), classes, labels[part])
         if root == small:
             require_sizes(images[part])
     listed = next((path for path in (os.path.join(filelist_dir, name) for name in TESTS) if os.path.exists(path)), None)

@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 
-from dataset.class_folders import list_classes, list_images
+from dataset.class_folders import list_classes, list_files, list_images
 from dataset.image_files import FileImages, exact, require_sizes
 from dataset.source import Source
 from utils.errors import UserError
@@ -27,7 +27,8 @@ def read_annotations(path, folder, classes):
         tuple: list of files; list of 'class/file'; int32 (N,) labels.
 
     Raises:
-        UserError: the table is missing or damaged, or names a class or a file that is not there.
+        UserError: the table is missing or damaged, names a class or a file that is not there, or one file twice, or
+            lacks a class or a file.
     """
     try:
         with open(path, encoding="utf-8") as file:
@@ -35,15 +36,24 @@ def read_annotations(path, folder, classes):
         pairs = sorted((name, image) for image, name in rows)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: missing, or not a table of file and class; unpack {FOLDER}.zip again") from error
-    places, there = {name: place for place, name in enumerate(classes)}, set(os.listdir(folder))
+    places, there = {name: place for place, name in enumerate(classes)}, set(list_files(folder))
     for name, image in pairs:
         if name not in places:
             raise UserError(f"{path}: {image} is of class {name}, which the training images lack; unpack {FOLDER}.zip "
                             "again")
-        if image not in there or os.path.getsize(os.path.join(folder, image)) == 0:
-            raise UserError(f"{os.path.join(folder, image)}: missing or empty; unpack {FOLDER}.zip again")
+        if image not in there:
+            raise UserError(f"{os.path.join(folder, image)}: missing; unpack {FOLDER}.zip again")
+    images, tested = [image for _, image in pairs], {name for name, _ in pairs}
+    untested = next((name for name in classes if name not in tested), None)
+    if untested is not None:
+        raise UserError(f"{path}: names no image of class {untested}; unpack {FOLDER}.zip again")
+    if len(set(images)) < len(images):
+        raise UserError(f"{path}: names an image twice; unpack {FOLDER}.zip again")
+    unnamed = there - set(images)
+    if unnamed:
+        raise UserError(f"{path}: does not name {min(unnamed)}, which is in {folder}; unpack {FOLDER}.zip again")
     labels = np.array([places[name] for name, _ in pairs], np.int32)
-    return [image for _, image in pairs], [f"{name}/{image}" for name, image in pairs], labels
+    return images, [f"{name}/{image}" for name, image in pairs], labels
 
 
 def load_tinyimagenet(data_dir):

@@ -307,6 +307,11 @@ def test_a_bad_image_ends_a_training_in_one_line(damage, culprit, tmp_path, caps
     assert stop.value.code == 2 and path in line and culprit in line
 
 
+def annotate(root, change):
+    path = root / "tiny-imagenet-200" / "val" / "val_annotations.txt"
+    path.write_text("".join(change(path.read_text().splitlines(keepends=True))))
+
+
 @pytest.mark.parametrize("name, spoil, culprit", [
     ("folder", lambda root: shutil.rmtree(root / "test"), "test: no such folder"),
     ("folder", lambda root: shutil.rmtree(root / "train"), "train: no such folder"),
@@ -321,13 +326,27 @@ def test_a_bad_image_ends_a_training_in_one_line(damage, culprit, tmp_path, caps
     ("tinyimagenet", lambda root: os.remove(root / "tiny-imagenet-200" / "val" / "images" / "val_2.JPEG"),
      "val_2.JPEG: missing"),
     ("tinyimagenet", lambda root: shutil.rmtree(root / "tiny-imagenet-200" / "train" / "barn"), "is of class barn"),
+    ("tinyimagenet", lambda root: annotate(root, lambda lines: lines[:2]), "names no image of class canoe"),
+    ("tinyimagenet", lambda root: annotate(root, lambda lines: [*lines, lines[1]]), "names an image twice"),
+    ("tinyimagenet", lambda root: annotate(root, lambda lines: lines[1:]), "does not name val_0.JPEG"),
+    ("folder", lambda root: shutil.rmtree(root / "test" / "barn"), "test/barn: not there, though other images"),
+    ("imagenet30", lambda root: shutil.rmtree(root / "ImageNet-30-64" / "test" / "barn"), "test/barn: not there"),
 ])
 def test_wrong_layouts_are_named(name, spoil, culprit, tmp_path):
-    TREES[name](str(tmp_path), (2, 1))
+    TREES[name](str(tmp_path), (2, 2))
     spoil(tmp_path)
     with pytest.raises(UserError, match=culprit) as error:
         load(name, str(tmp_path))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["val", "valid"])
+def test_validation_images_of_ones_own_are_said_not_to_be_read(name, tmp_path, capsys):
+    make_folder(str(tmp_path), (2, 1))
+    os.mkdir(tmp_path / name)
+    load_source("folder", str(tmp_path))
+    [line] = capsys.readouterr().err.splitlines()
+    assert line == f"warning: {tmp_path / name}: is not read; validation images are taken from {tmp_path / 'train'}"
 
 
 def test_options_of_other_data_sets_are_refused():

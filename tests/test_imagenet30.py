@@ -59,10 +59,15 @@ def test_labels_are_those_of_the_training_classes(tmp_path, capsys):
     make_images(tmp_path, "train", ("acorn", "barn", "canoe"), 30)
     make_images(tmp_path, "test", ("barn", "canoe"), 1)
     argv = ["--data_dir", str(tmp_path), "-n", "20", "-o", str(tmp_path / "lists")]
-    split_imagenet30.main(argv)
-    assert (tmp_path / "lists" / "imagenet30_test.txt").read_text() == "barn/barn_0.JPEG 1\ncanoe/canoe_0.JPEG 2\n"
+    with pytest.raises(SystemExit) as stop:
+        split_imagenet30.main(argv)
     [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith("warning:") and line.endswith("has no images of acorn")
+    assert stop.value.code == 2 and f"{os.path.join('test', 'acorn')}: not there" in line
+    make_images(tmp_path, "test", ("acorn",), 1)
+    split_imagenet30.main(argv)
+    assert (tmp_path / "lists" / "imagenet30_test.txt").read_text() == (
+        "acorn/acorn_0.JPEG 0\nbarn/barn_0.JPEG 1\ncanoe/canoe_0.JPEG 2\n")
+    assert capsys.readouterr().err == ""
     make_images(tmp_path, "test", ("bran",), 1)
     with pytest.raises(SystemExit) as stop:
         split_imagenet30.main(argv)

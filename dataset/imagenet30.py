@@ -48,12 +48,17 @@ def load_imagenet30(data_dir, filelist_dir=LISTS):
         require_all_classes(os.path.join(root, part), classes, labels[part])
         if root == small:
             require_sizes(images[part])
-    listed = next((path for path in (os.path.join(filelist_dir, name) for name in TESTS) if os.path.exists(path)), None)
+    listed = find_test_list(filelist_dir)
     if listed is not None:
         chosen = read_list(listed, images["test"].names, labels["test"])
         images["test"], labels["test"] = images["test"].subset(chosen), labels["test"][chosen]
     return Source("imagenet30", "ImageNet-30-64-C", len(classes), images, labels, MEAN, STD, NUM_PER_CLASS,
                   filelist_dir, tuple(classes))
+
+
+def find_test_list(folder):
+    """Path of the list of test images in a folder, or None."""
+    return next((path for path in (os.path.join(folder, name) for name in TESTS) if os.path.exists(path)), None)
 
 
 def distribution_path(folder, severity):

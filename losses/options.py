@@ -3,6 +3,7 @@ import argparse
 from dataclasses import replace
 
 from corruptions import CORRUPTIONS, SETS
+from dataset.imagenet30 import find_test_list
 from dataset.poisson import TRAIN_ON
 from losses.methods import (
     CROPS,
@@ -14,6 +15,7 @@ from losses.methods import (
     OPTIMIZERS,
     PERTURBATIONS,
     SAMPLINGS,
+    default_for,
     methods_list,
 )
 from losses.recipes import RECIPES, option_value, recipes_list
@@ -22,6 +24,9 @@ from utils import cli
 from utils.errors import UserError
 from utils.probes import IMAGES, RHO
 from utils.schedule import SCHEDULES, warmup_epochs
+
+# Options of objectives that weigh distributions, of which there have to be some.
+WEIGHING = ("step_size", "worst_case", "group_loss", "group_adjustment", "rex_beta")
 
 
 def _choices(group, flag, table, about, **more):
@@ -226,6 +231,11 @@ def resolve_arguments(args, given):
         raise UserError(f"--train_on {given['train_on']}: the table {args.split} says which images are trained on at "
                         "which severity; leave out --train_on, or --split")
     settings = resolve(args.method, args.dataset, **chosen)
+    if "filelist_dir" in given and (args.split is not None or settings.train_on == "clean"):
+        other = "--split" if args.split is not None else "--train_on clean"
+        if find_test_list(given["filelist_dir"]) is None:
+            raise UserError(f"--filelist_dir {given['filelist_dir']}: has no list of test images, and {other} reads no "
+                            "other; leave it out")
     if args.split is not None and "crop" not in given and settings.crop == "resized":
         settings = replace(settings, crop="none")  # the table may have corrupted images, which are cropped before
     if settings.batch_size % settings.num_sub_batches:
@@ -261,8 +271,14 @@ def check_data(args, data):
     if args.save_best and len(split.validation) == 0:
         raise UserError("--save_best: no image is left for validation; leave it out, or give a --split that has some")
     alone = f"only severity {split.present[0]} has training images"
-    if len(split.present) == 1 and args.group_loss == "validation":
-        raise UserError(f"--group_loss validation: {alone}, so that there are no distributions to weigh; leave it out")
+    has_begun = getattr(args, "classes", None) is not None  # then it is too late to leave something out
+    if len(split.present) == 1 and not DATA[METHODS[args.method].data].sets_groups and not has_begun:
+        defaults = OBJECTIVES[args.objective].defaults
+        for option in (option for option in WEIGHING if option in defaults):
+            value = getattr(args, option)
+            if value not in (None, default_for(defaults[option], args.dataset)):
+                raise UserError(f"--{option} {value}: {alone}, so that there are no distributions to weigh; leave it "
+                                "out")
     if len(split.present) == 1 and args.sampling == "balanced":
         raise UserError(f"--sampling balanced: {alone}, and is all that is drawn; leave it out")
     if split.is_clean and args.aug_severity == "rare":

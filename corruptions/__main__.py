@@ -3,7 +3,6 @@ import argparse
 import os
 from dataclasses import asdict
 
-import numpy as np
 from matplotlib.backend_bases import FigureCanvasBase
 
 from corruptions import SETS
@@ -20,6 +19,7 @@ from dataset.corrupted import load_corrupted
 from utils import cli
 from utils.errors import UserError
 from utils.figures.pictures import plot_image_grid
+from utils.files import load_array
 
 PICTURE_TYPES = sorted(set(FigureCanvasBase.get_supported_filetypes()) - {"pgf"})  # that one needs LaTeX
 
@@ -46,7 +46,7 @@ def corrupt_images(args):
 def corrupt_array(args):
     """Corrupt a .npy file."""
     try:
-        images = np.load(args.source, mmap_mode="r", allow_pickle=False)
+        images = load_array(args.source, "r")
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{args.source}: missing, truncated or not a numpy array; name a .npy file of "
                         "images") from error

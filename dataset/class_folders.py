@@ -17,13 +17,13 @@ def list_classes(folder):
         UserError: there is no such folder, or no class folder in it, or a link there leads nowhere.
     """
     try:
-        entries = list(os.scandir(folder))
+        entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"{folder}: no such folder; put images there as CLASS/FILE, or name the folder above it with "
                         "--data_dir") from error
     for entry in entries:
         _check_entry(entry)
-    classes = sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+    classes = sorted(entry.name for entry in entries if entry.is_dir())
     if not classes:
         raise UserError(f"{folder}: has no class folder; put the images there as CLASS/FILE")
     return classes

@@ -14,7 +14,7 @@ from corruptions.folders import check_stored, corrupt_folder, corrupted_name, is
 from corruptions.generate import SEED, corrupt_images
 from dataset.image_files import FileImages, MadeFiles, exact, read_fitting
 from utils.errors import UserError
-from utils.files import read_json, replacing
+from utils.files import load_array, read_json, replacing
 
 SEVERITIES = range(1, 6)
 
@@ -44,7 +44,7 @@ def open_array(path, shape):
         UserError: the file is truncated, no array, or of another shape or type.
     """
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = load_array(path, "r")
     except FileNotFoundError as error:
         raise UserError(f"{path}: not there, though other severities are; put it back, or delete the others so that "
                         "all are made again") from error
@@ -63,7 +63,7 @@ def check_labels(path, labels):
         UserError: it does not, or cannot be read.
     """
     try:
-        stored = np.load(path, allow_pickle=False)
+        stored = load_array(path)
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{path}: missing or not a numpy array; delete the folder {os.path.dirname(path)} "
                         "so that it is made again") from error

@@ -19,6 +19,7 @@ from dataset.corrupted import SEVERITIES
 from dataset.image_files import FileImages, exact, require_size
 from dataset.source import Source
 from utils.errors import UserError
+from utils.files import load_array
 
 LABELS = "labels"
 GROUPS = ("noise", "blur", "weather", "digital", "extra")  # folders of corruptions, as ImageNet-C has them
@@ -180,7 +181,7 @@ def open_rows(place, source):
 
 def _map(path):
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        return load_array(path, "r")
     except FileNotFoundError as error:
         raise UserError(f"{path}: not there; fetch it with the arrays beside it") from error
     except (ValueError, EOFError) as error:

@@ -392,6 +392,13 @@ def test_entries_that_cannot_be_used_are_named(spoil, culprit, tmp_path):
         load_source("folder", str(tmp_path))
 
 
+def test_hidden_entries_are_not_read(tmp_path):
+    make_folder(str(tmp_path), (2, 1))
+    for place in ("train", "train/barn"):
+        os.symlink("user@host.1234", tmp_path / place / ".#notes")  # as Emacs locks a file
+    assert len(load_source("folder", str(tmp_path)).images["train"]) == 6
+
+
 def test_one_class_is_not_enough_and_inner_folders_are_not_read(tmp_path, capsys):
     make_classes(str(tmp_path / "one"), 4, classes=("barn",))
     with pytest.raises(UserError, match="one class only, barn"):

@@ -169,8 +169,15 @@ def write_text(path):
         file.write("version https://git-lfs.github.com/spec/v1")
 
 
+def pack(path):
+    with open(path, "wb") as file:
+        np.savez(file, np.arange(3))
+
+
 @pytest.mark.parametrize("layout, file, damage, message", [
     ("stacked", "labels.npy", os.remove, "not there"),
+    ("stacked", "labels.npy", pack, "truncated or not a numpy array"),
+    ("stacked", "fog.npy", pack, "truncated or not a numpy array"),
     ("stacked", "labels.npy", write_text, "truncated or not a numpy array"),
     ("stacked", "labels.npy", reverse, "not the labels of the test images of cifar10"),
     ("stacked", "fog.npy", cut, "truncated or not a numpy array"),

@@ -9,6 +9,8 @@ import os
 import socket
 import sys
 
+import numpy as np
+
 from utils.errors import UserError
 
 PARTIAL = ".partial"  # in the name of every file that is not whole yet
@@ -117,6 +119,20 @@ def _is_same(file, path):
 def file_name(text):
     """`text` without the signs that do not belong into a file's name."""
     return "".join(c if c.isalnum() or c in "._=-" else "-" for c in text)
+
+
+def load_array(path, mmap_mode=None):
+    """The array in a .npy file, as of `numpy.load`.
+
+    Raises:
+        ValueError or EOFError: the file is truncated, or anything else.
+        OSError: it cannot be read.
+    """
+    array = np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
+    if not isinstance(array, np.ndarray):  # of an .npz file, whatever its name is
+        array.close()
+        raise ValueError("several arrays")
+    return array
 
 
 def read_json(path):

@@ -2,6 +2,7 @@
 import gzip
 import math
 import os
+import sys
 import zlib
 
 import numpy as np
@@ -75,6 +76,10 @@ def read_part(images_path, labels_path):
     if labels.max() >= CLASSES:
         raise UserError(f"{labels_path}: has the label {labels.max()}, and labels are 0 to {CLASSES - 1}; fetch it "
                         "again")
+    if len(set(np.bincount(labels, minlength=CLASSES))) > 1:
+        print(f"warning: {labels_path}: has more images of one class than of another, as MNIST has, whose files have "
+              "the same names, and Fashion-MNIST has not; make sure that these are the images that you mean",
+              file=sys.stderr)
     margin = (PADDED - SIDE) // 2
     images = np.zeros((len(grey), PADDED, PADDED, 3), np.uint8)
     images[:, margin:-margin, margin:-margin] = grey[..., None]

@@ -79,7 +79,9 @@ def parse_lists(path):
     try:
         with open(path, encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
-                match = re.fullmatch(r"(?:.*/)?([^/]+/[^/]+) (\d+)", line.strip())
+                if not line.strip():
+                    continue
+                match = re.fullmatch(r"(?:.*/)?([^/]+/[^/]+) (\d{1,9})", line.strip())
                 if match is None:
                     raise UserError(f"{path}, line {number}: not of the form CLASS/FILE LABEL; fetch the list again, "
                                     "or remove all lists to have new ones drawn")

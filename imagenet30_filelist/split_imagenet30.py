@@ -11,7 +11,15 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import numpy as np  # noqa: E402
 
-from dataset.imagenet30 import LISTS, NUM_PER_CLASS, load_imagenet30, parse_lists, write_lists  # noqa: E402
+from dataset.imagenet30 import (  # noqa: E402
+    LISTS,
+    NUM_PER_CLASS,
+    find_test_list,
+    has_lists,
+    load_imagenet30,
+    parse_lists,
+    write_lists,
+)
 from dataset.poisson import poisson_split  # noqa: E402
 from utils import cli  # noqa: E402
 from utils.errors import UserError  # noqa: E402
@@ -43,8 +51,11 @@ def main(argv=None):
                         help="number of distributions, the clean one included")
     parser.add_argument("--seed", type=cli.seed, default=0, help="seed of the draw")
     parser.add_argument("-o", "--output_dir", default=LISTS, help="folder for the lists")
-    args = parser.parse_args(argv)
+    args, given = cli.parse(parser, argv)
     with cli.one_line_errors(parser.prog):
+        if "output_dir" not in given and has_lists(args.output_dir):  # which may be the release's
+            raise UserError(f"--output_dir: there are lists in {args.output_dir} already; remove them, or name another "
+                            "folder")
         cli.require_writable_folder("--output_dir", args.output_dir)
         test = None
         if args.index is None:
@@ -58,6 +69,9 @@ def main(argv=None):
         print("\n".join(f"severity {s}: {count} images" for s, count in enumerate(split.counts)))
         print(f"validation: {len(split.validation)} images, test: {len(test[0]) if test else 'no list'}"
               f"{' images' if test else ''}")
+        kept = find_test_list(args.output_dir)
+        if test is None and kept is not None:
+            print(f"warning: {kept}: was there before and is kept; remove it to test with all images", file=sys.stderr)
 
 
 if __name__ == "__main__":

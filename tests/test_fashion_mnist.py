@@ -44,6 +44,16 @@ def test_every_place_is_found(tmp_path, place, pack):
     assert (source.name, source.classes, source.corrupted_folder) == ("fashion_mnist", 10, "Fashion-MNIST-C")
 
 
+def test_what_may_be_mnist_is_said(tmp_path, capsys):
+    make_fashion(str(tmp_path), (3, 2))
+    load_fashion_mnist(str(tmp_path))
+    assert capsys.readouterr().err == ""
+    path = write_idx(str(tmp_path), NAMES["test"][1], idx(np.arange(20) % 9), True)
+    load_fashion_mnist(str(tmp_path))
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"warning: {path}: has more images of one class than of another, as MNIST has")
+
+
 def test_packed_and_unpacked_side_by_side_as_torchvision_leaves_them(tmp_path):
     folder = str(tmp_path / "FashionMNIST" / "raw")
     make_fashion(folder, (3, 2), pack=False)

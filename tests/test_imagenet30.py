@@ -166,6 +166,7 @@ def test_no_list_is_written_by_a_command_that_fails_or_draws_for_itself(tmp_path
     ("imagenet30_distribution_1.txt", "acorn/acorn_99.JPEG 0\n", "acorn/acorn_99.JPEG, which is not there"),
     ("imagenet30_distribution_1.txt", "acorn/acorn_1.JPEG 2\n", "the label 2, but .* is 0"),
     ("imagenet30_distribution_1.txt", "acorn/acorn_1.JPEG\n", "line 1: not of the form"),
+    ("imagenet30_distribution_1.txt", "\nacorn/acorn_1.JPEG 4294967296\n", "line 2: not of the form"),
     ("imagenet30_distribution_1.txt", "acorn/acorn_1.JPEG 0\nacorn/acorn_1.JPEG 0\n", "names an image twice"),
     ("imagenet30_distribution_1.txt", "acorn/acorn_0.JPEG 0\n", "two lists name acorn/acorn_0.JPEG"),
     ("imagenet30_distribution_1.txt", None, "imagenet30_distribution_1.txt: cannot be read"),
@@ -185,7 +186,7 @@ def test_lists_that_do_not_fit_are_named(tmp_path, name, text, culprit):
     assert "\n" not in str(error.value)
 
 
-def test_lists_from_the_index_of_the_release(tmp_path, capsys):
+def test_lists_from_the_index_of_the_release(tmp_path, capsys, monkeypatch):
     index = tmp_path / "imagenet30.txt"
     index.write_text("".join(f"./data/ImageNet-30/train/{name}/n0_{i}.JPEG {label}\n"
                              for label, name in enumerate(("acorn", "barn")) for i in range(30)))
@@ -195,6 +196,14 @@ def test_lists_from_the_index_of_the_release(tmp_path, capsys):
                                                       "imagenet30_val.txt"]
     lines = (tmp_path / "lists" / "imagenet30_distribution_0.txt").read_text().splitlines()
     assert len(lines) == 14 and all(line.startswith(("acorn/n0_", "barn/n0_")) for line in lines)
+    assert capsys.readouterr().err == ""
+    (tmp_path / "lists" / "imagenet30_test.txt").write_text("acorn/x.JPEG 0\n")
+    split_imagenet30.main(argv)
+    assert "imagenet30_test.txt: was there before and is kept" in capsys.readouterr().err
+    monkeypatch.setattr(split_imagenet30, "LISTS", str(tmp_path / "lists"))
+    with pytest.raises(SystemExit) as stop:
+        split_imagenet30.main(argv[:-2])
+    assert stop.value.code == 2 and "--output_dir: there are lists in" in capsys.readouterr().err
     index.write_text("acorn/a.JPEG 0\ncanoe/c.JPEG 2\n")
     with pytest.raises(SystemExit) as stop:
         split_imagenet30.main(argv)

@@ -38,7 +38,8 @@ class Cost:
         return time.monotonic() - self._started
 
     def so_far(self):
-        """`seconds`, and `peak_memory_gib`, the largest resident memory."""
+        """`seconds`, and `peak_memory_gib`, the largest resident memory of this process, without those that read files.
+        """
         with open("/proc/self/status", encoding="ascii") as file:
             memory = next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) / 2 ** 20
         return {"seconds": round(self._before["seconds"] + self.session_seconds, 1),

@@ -66,8 +66,10 @@ def _recipe_defaults(option):
     if len(set(values.values())) == 1:
         texts = [next(iter(values.values()))]
     for part, table in TRAINING_PARTS.items():
-        texts += [f"{option_value(row.defaults[option])} with --{part} {name}" for name, row in table.items()
-                  if option in row.defaults and option_value(row.defaults[option]) not in values.values()]
+        rows = {name: option_value(row.defaults[option]) for name, row in table.items() if option in row.defaults}
+        if len(rows) == 1 and not values:  # the option's help says of which row it is
+            return f" (default: {next(iter(rows.values()))})"
+        texts += [f"{value} with --{part} {name}" for name, value in rows.items() if value not in values.values()]
     return f" (default: {', '.join(texts)})"
 
 

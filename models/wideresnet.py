@@ -5,7 +5,9 @@ Attribute names follow the release, so that its weights map onto ours by name
 """
 import mindspore.nn as nn
 import mindspore.ops as ops
-from mindspore.common.initializer import HeNormal, XavierNormal
+from mindspore.common.initializer import XavierNormal
+
+from models.layers import batch_norm, conv
 
 NEGATIVE_SLOPE = 0.1
 
@@ -18,17 +20,6 @@ class LeakyReLU(nn.Cell):
 
     def construct(self, x):
         return NEGATIVE_SLOPE * x + (1 - NEGATIVE_SLOPE) * ops.relu(x)
-
-
-def conv(in_channels, out_channels, kernel_size, stride=1):
-    return nn.Conv2d(
-        in_channels, out_channels, kernel_size, stride, pad_mode="pad", padding=kernel_size // 2,
-        has_bias=False, weight_init=HeNormal(mode="fan_out", nonlinearity="relu"))
-
-
-def batch_norm(channels):
-    # MindSpore's momentum is the share that is kept: 0.9 here is PyTorch's 0.1.
-    return nn.BatchNorm2d(channels, eps=1e-5, momentum=0.9)
 
 
 class Residual(nn.Cell):

@@ -1,0 +1,133 @@
+"""Vision transformers (Dosovitskiy 2021), as the DAMP authors train them.
+
+The original is in JAX alone (trungtrinh44/DAMP, models/vit, `ViT_S1k16`, which is Google's with two options; Beyer 2022
+calls it the better plain baseline). Attributes are named as in timm's `VisionTransformer`, in which queries, keys and
+values are one layer, `qkv`.
+"""
+import mindspore as ms
+import mindspore.nn as nn
+import mindspore.ops as ops
+import numpy as np
+from mindspore.common.initializer import Normal, TruncatedNormal, Uniform, XavierUniform
+
+PATCH = 16  # pixels a side
+
+
+def sincos_positions(height, width, channels):
+    """Fixed positions of a grid of patches, row by row: [sin x, cos x, sin y, cos y], each at the frequencies
+    10000^(-i / (channels/4 - 1)) for i = 0..channels/4 - 1 (Chen 2021, MoCo v3).
+
+    Args:
+        height, width (int): patches on the sides of the grid.
+        channels (int): a multiple of 4.
+
+    Returns:
+        numpy.ndarray: float32 (1, height * width, channels).
+    """
+    frequencies = 10000 ** -(np.arange(channels // 4) / (channels // 4 - 1))
+    y, x = (grid.reshape(-1, 1) * frequencies for grid in np.mgrid[:height, :width])
+    return np.concatenate([np.sin(x), np.cos(x), np.sin(y), np.cos(y)], 1).astype(np.float32)[None]
+
+
+@ops.constexpr
+def _positions(height, width, channels):
+    return ms.Tensor(sincos_positions(height, width, channels))
+
+
+def layer_norm(channels):
+    return nn.LayerNorm((channels,), epsilon=1e-6)
+
+
+def dense(inputs, outputs, weights, biases="zeros"):
+    return nn.Dense(inputs, outputs, weight_init=weights, bias_init=biases)
+
+
+class PatchEmbed(nn.Cell):
+    """Cut images (N, 3, H, W) into patches, and map each to a vector: (N, patches, channels); adds the positions."""
+
+    def __init__(self, channels):
+        super().__init__()
+        # LeCun's normal, cut at two standard deviations and scaled to make up for that, as JAX draws it.
+        sigma = (3 * PATCH ** 2) ** -0.5 / 0.87962566103423978
+        self.proj = nn.Conv2d(3, channels, PATCH, PATCH, pad_mode="valid", has_bias=True,
+                              weight_init=TruncatedNormal(sigma), bias_init="zeros")
+
+    def construct(self, x):
+        x = self.proj(x)
+        n, channels, height, width = x.shape
+        return x.reshape((n, channels, height * width)).transpose((0, 2, 1)) + _positions(height, width, channels)
+
+
+class Attention(nn.Cell):
+    """Self-attention with several heads: (N, T, C) to (N, T, C)."""
+
+    def __init__(self, channels, heads):
+        super().__init__()
+        self.heads = heads
+        self.scale = (channels // heads) ** -0.5
+        # Queries, keys and values are drawn as three layers, each Xavier-uniform on its own.
+        self.qkv = dense(channels, 3 * channels, Uniform((3 / channels) ** 0.5))
+        self.proj = dense(channels, channels, XavierUniform())
+
+    def construct(self, x):
+        n, tokens, channels = x.shape
+        qkv = self.qkv(x).reshape((n, tokens, 3, self.heads, channels // self.heads)).transpose((2, 0, 3, 1, 4))
+        weights = ops.softmax(ops.matmul(qkv[0] * self.scale, qkv[1].transpose((0, 1, 3, 2))), -1)
+        return self.proj(ops.matmul(weights, qkv[2]).transpose((0, 2, 1, 3)).reshape((n, tokens, channels)))
+
+
+class Mlp(nn.Cell):
+    """Two layers with a GELU in its tanh form between them, which is what JAX's `gelu` is."""
+
+    def __init__(self, channels, hidden):
+        super().__init__()
+        self.fc1 = dense(channels, hidden, XavierUniform(), Normal(1e-6))
+        self.fc2 = dense(hidden, channels, XavierUniform(), Normal(1e-6))
+
+    def construct(self, x):
+        return self.fc2(ops.gelu(self.fc1(x), approximate="tanh"))
+
+
+class Block(nn.Cell):
+    """Pre-norm block: attention, then a perceptron, each added to its input."""
+
+    def __init__(self, channels, heads, hidden):
+        super().__init__()
+        self.norm1 = layer_norm(channels)
+        self.attn = Attention(channels, heads)
+        self.norm2 = layer_norm(channels)
+        self.mlp = Mlp(channels, hidden)
+
+    def construct(self, x):
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class VisionTransformer(nn.Cell):
+    """A vision transformer for images whose sides are multiples of 16.
+
+    As in the DAMP experiments: fixed positions, which are no parameters and fit every size; no class token; LayerNorm
+    with eps 1e-6, the last one before the mean over the tokens; GELU in its tanh form; no dropout; Xavier-uniform
+    layers, biases of the perceptrons normal with 1e-6; the classifier starts at 0.
+
+    Args:
+        channels, depth, heads, hidden (int): of a token; blocks; heads of an attention; width of a perceptron.
+        num_classes (int): number of logits.
+
+    Inputs: float32 images (N, 3, H, W), normalised. Outputs: float32 logits (N, num_classes).
+    """
+
+    def __init__(self, channels, depth, heads, hidden, num_classes):
+        super().__init__()
+        self.patch_embed = PatchEmbed(channels)
+        self.blocks = nn.SequentialCell([Block(channels, heads, hidden) for _ in range(depth)])
+        self.norm = layer_norm(channels)
+        self.head = dense(channels, num_classes, "zeros")
+
+    def construct(self, x):
+        return self.head(self.norm(self.blocks(self.patch_embed(x))).mean(1))
+
+
+def vit_s16(num_classes):
+    """ViT-S/16."""
+    return VisionTransformer(384, 12, 6, 1536, num_classes)

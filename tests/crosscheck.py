@@ -12,7 +12,6 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import utils.device  # noqa: E402, F401, I001, first: it sets the environment that MindSpore reads
 
 import json  # noqa: E402
-import zlib  # noqa: E402
 
 import mindspore as ms  # noqa: E402
 import mindspore.nn as nn  # noqa: E402
@@ -22,6 +21,7 @@ import numpy as np  # noqa: E402
 from corruptions import CORRUPTIONS  # noqa: E402
 from losses import create_step  # noqa: E402
 from models.wideresnet import WideResNet  # noqa: E402
+from tests.formula import formula_weight  # noqa: E402
 from utils.cli import Parser, one_line_errors  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.torch_weights import torch_name  # noqa: E402
@@ -51,18 +51,6 @@ def largest_norm_error(arrays, reference):
     for name, (_, norm) in reference.items():
         errors.append(abs(np.linalg.norm(arrays[name].astype(np.float64)) - norm) / norm)
     return float(max(errors))
-
-
-def formula_weight(name, shape):
-    """A network's parameter as the golden files' formula draws it from its PyTorch name, float32."""
-    z = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape)
-    if z.ndim > 1:
-        z *= np.sqrt(2 / np.prod(shape[1:]))
-    elif name.endswith("weight"):
-        z = 1 + 0.1 * z
-    else:
-        z *= 0.1
-    return z.astype(np.float32)
 
 
 def check_step_case(entry):

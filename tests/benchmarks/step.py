@@ -21,8 +21,8 @@ import mindspore as ms  # noqa: E402
 import numpy as np  # noqa: E402
 
 from losses import create_step  # noqa: E402
-from models import MODELS, create_model  # noqa: E402
-from utils.cli import Parser, positive_int  # noqa: E402
+from models import create_model, find_model  # noqa: E402
+from utils.cli import Parser, found_by, positive_int  # noqa: E402
 
 
 def prepare_step(method, model, batch):
@@ -63,18 +63,19 @@ def release_step(python, clone, batch_size):
 
 def main():
     parser = Parser(prog="step.py", description=__doc__.splitlines()[0])
-    parser.add_argument("-m", "--model", choices=sorted(MODELS), default="wideresnet", help="network")
+    parser.add_argument("-m", "--model", type=found_by(find_model), default="wideresnet", help="network")
     parser.add_argument("--methods", nargs="+", default=["erm", "sharpdro"], metavar="METHOD",
                         help="methods, the first being what the others are compared with; damp/4 is damp with four "
                              "sub-batches, agnostic is sharpdro without known distributions")
     parser.add_argument("-b", "--batch_size", type=positive_int, default=100, help="images in a batch")
+    parser.add_argument("--image_size", type=positive_int, default=32, help="side of the images, in pixels")
     parser.add_argument("--runs", type=positive_int, default=9, help="steps of each kind")
     parser.add_argument("--release", help="clone of zhuohuangai/SharpDRO; its network is WRN-28-2")
     parser.add_argument("--release_python", default="python3", help="Python interpreter that has torch")
     args = parser.parse_args()
 
     rng = np.random.RandomState(0)
-    batch = (ms.Tensor(rng.standard_normal((args.batch_size, 3, 32, 32)).astype(np.float32)),
+    batch = (ms.Tensor(rng.standard_normal((args.batch_size, 3, args.image_size, args.image_size)).astype(np.float32)),
              ms.Tensor(rng.randint(0, 10, args.batch_size), ms.int32),
              ms.Tensor(rng.randint(0, 6, args.batch_size), ms.int32))
     steps = {}

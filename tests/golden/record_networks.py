@@ -3,8 +3,9 @@
 
 CLONE are clones of zhuohuangai/SharpDRO and of trungtrinh44/DAMP; the Python needs torch, torchvision and timm, jax,
 flax and ml_collections. Weights, statistics and images are drawn by the formulas in `tests/formula.py`. For each network
-the file holds the logits in evaluation and in training mode, the loss (mean cross-entropy) in training mode and its
-gradient by the first and the last layer's weights, 64 values of each evenly spaced; all of them in PyTorch's layout.
+the file holds the logits in evaluation and in training mode, the loss (mean cross-entropy) in training mode and the
+gradient of a loss by the first and the last layer's weights, 64 values of each evenly spaced; all of them in PyTorch's
+layout. With BatchNorm the gradient is that at weights drawn as `settled`.
 Where there are two originals (torchvision and the release, JAX and timm) they must agree, and the first is recorded.
 """
 import argparse
@@ -27,23 +28,27 @@ CASES = [
     {"name": "resnet50", "height": 64, "width": 64, "first": "conv1.weight", "last": "fc.weight"},
     {"name": "resnet18_cifar", "height": 32, "width": 32, "first": "conv1.weight", "last": "fc.weight"},
     {"name": "preactresnet18", "height": 32, "width": 32, "first": "conv1.weight", "last": "linear.weight"},
-    {"name": "vit_s16", "height": 48, "width": 64, "first": "patch_embed.proj.weight", "last": "head.weight"},
+    {"name": "vit_s16", "settled": False, "height": 48, "width": 64, "first": "patch_embed.proj.weight", "last": "head.weight"},
 ]
-COMMON = {"seed": 0, "batch": 4, "classes": 10}
+COMMON = {"seed": 0, "batch": 4, "classes": 10, "settled": True}
 
 
 def torch_results(model, case):
     """What a PyTorch model gives, in float64."""
     import torch
-    state = {name: torch.tensor(formula_weight(name, tuple(value.shape)))
-             for name, value in model.state_dict().items() if not name.endswith("num_batches_tracked")}
-    model.load_state_dict(state, strict=False)
     model.double()
+
+    def draw(settled):
+        state = {name: torch.tensor(formula_weight(name, tuple(value.shape), settled))
+                 for name, value in model.state_dict().items() if not name.endswith("num_batches_tracked")}
+        model.load_state_dict(state, strict=False)
+    draw(settled=False)
     images, labels = formula_batch(case)
     images, labels = torch.tensor(images).double(), torch.tensor(labels).long()
     found = {"evaluation": model.eval()(images), "training": model.train()(images)}
     found["loss"] = torch.nn.functional.cross_entropy(found["training"], labels)
-    found["loss"].backward()
+    draw(case["settled"])
+    torch.nn.functional.cross_entropy(model(images), labels).backward()
     gradients = dict(model.named_parameters())
     found.update({end: gradients[case[end]].grad for end in ("first", "last")})
     found = {name: value.detach().numpy() for name, value in found.items()}
@@ -56,7 +61,6 @@ class FlaxWeights:
     def __init__(self, rename, variables):
         import jax
         self.tree = jax.tree_util
-        self.shapes = self.tree.tree_map(np.shape, variables, is_leaf=lambda leaf: hasattr(leaf, "shape"))
         self.rename = rename  # path in flax to PyTorch's name and, for qkv, which third
 
     @staticmethod
@@ -73,7 +77,7 @@ class FlaxWeights:
         """The way back, for what is a convolution or a layer in both."""
         return value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
 
-    def draw(self, path, leaf):
+    def draw(self, path, leaf, settled):
         name, third = self.rename([key.key for key in path])
         shape, rows = leaf.shape, int(np.prod(leaf.shape[1:])) if third is not None else None
         if leaf.ndim == 4:
@@ -81,16 +85,19 @@ class FlaxWeights:
         elif third is not None:
             inputs = shape[0] if path[-1].key == "kernel" else None
             width = rows if inputs else int(np.prod(shape))
-            whole = formula_weight(name, (3 * width, inputs) if inputs else (3 * width,))
+            whole = formula_weight(name, (3 * width, inputs) if inputs else (3 * width,), settled)
             return self.from_torch(whole[third * width:(third + 1) * width], shape)
         elif path[-1].key == "kernel":
             torch_shape = (shape[-1], int(np.prod(shape[:-1])))
         else:
             torch_shape = shape
-        return self.from_torch(formula_weight(name, torch_shape), shape)
+        return self.from_torch(formula_weight(name, torch_shape, settled), shape)
 
-    def fill(self, variables):
-        return self.tree.tree_map_with_path(self.draw, variables)
+    def fill(self, variables, settled):
+        """The variables in float64, drawn by the formula."""
+        import jax.numpy as jnp
+        return self.tree.tree_map_with_path(
+            lambda path, leaf: jnp.asarray(self.draw(path, leaf, settled), jnp.float64), variables)
 
 
 def resnet_names(pre_activation):
@@ -135,11 +142,10 @@ def flax_results(model, case, rename, first, last, is_vit):
     mode = (lambda on: {"is_training": on}) if is_vit else (lambda on: {"train": on})
     variables = model.init(jax.random.PRNGKey(0), images, **mode(False))
     count = sum(leaf.size for leaf in jax.tree_util.tree_leaves(variables["params"]))
-    variables = FlaxWeights(rename, variables).fill(variables)
-    variables = jax.tree_util.tree_map(lambda value: jnp.asarray(value, jnp.float64), variables)
+    plain, settled = (FlaxWeights(rename, variables).fill(variables, how) for how in (False, case["settled"]))
 
     def logits(params, training):
-        found = model.apply({**variables, "params": params}, images, **mode(training),
+        found = model.apply({**plain, "params": params}, images, **mode(training),
                             mutable=["batch_stats"] if training else False)
         found = found[0] if training else found
         return found if is_vit else found[0]
@@ -148,8 +154,9 @@ def flax_results(model, case, rename, first, last, is_vit):
         found = logits(params, True)
         chosen = jnp.take_along_axis(jax.nn.log_softmax(found), jnp.asarray(labels)[:, None], 1)
         return -chosen.mean(), found
-    (value, training), gradients = jax.value_and_grad(loss, has_aux=True)(variables["params"])
-    found = {"evaluation": logits(variables["params"], False), "training": training, "loss": value,
+    value, training = loss(plain["params"])
+    gradients = jax.grad(loss, has_aux=True)(settled["params"])[0]
+    found = {"evaluation": logits(plain["params"], False), "training": training, "loss": value,
              "first": FlaxWeights.to_torch(np.asarray(gradients[first]["kernel"])),
              "last": FlaxWeights.to_torch(np.asarray(gradients[last]["kernel"]))}
     return {**{name: np.asarray(value) for name, value in found.items()}, "parameters": count}

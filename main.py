@@ -23,7 +23,7 @@ from losses.options import (
     resolve_arguments,
 )
 from losses.run import RunSettings, begin, run
-from models import MODELS, create_model
+from models import FAMILIES, MODELS, create_model, find_model, models_list
 from utils import cli
 from utils.errors import UserError
 from utils.records.checkpoint import load_checkpoint
@@ -41,9 +41,9 @@ def create_parser():
                       help="table of severities to use instead of drawing one: split.csv of an earlier run or of "
                            "dataset/prepare_dataset.py")
     place = parser.add_argument_group("network and device")
-    place.add_argument("-m", "--model", choices=sorted(MODELS), default="wideresnet", action=cli.OneOrMore,
-                       metavar="NAME", help=f"network: {', '.join(MODELS)}; wideresnet is WRN-28-2, wideresnet10 "
-                                            "is WRN-10-1, for CPUs")
+    place.add_argument("-m", "--model", type=cli.listed(models_list, cli.found_by(find_model)), default="wideresnet",
+                       action=cli.OneOrMore, metavar="NAME",
+                       help=f"network: {', '.join(MODELS)}, {FAMILIES}; list says what they are")
     place.add_argument("--device_target", choices=("auto", *TARGETS), default="auto", metavar="NAME",
                        help=f"auto, the best that is there, or {', '.join(TARGETS)}")
     add_method_arguments(parser)

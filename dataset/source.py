@@ -42,6 +42,11 @@ class Source:
         """Whether the images lie in files that are read when they are needed."""
         return isinstance(self.images["train"], FileImages)
 
+    @property
+    def image_size(self):
+        """Height and width of the images."""
+        return self.images["train"].shape[1:3]
+
     def check_run(self, config, path, parts=("train", "test")):
         """Make sure that the classes and the images are those of an earlier run.
 

@@ -22,7 +22,7 @@ from dataset.corrupted import corrupted_images
 from dataset.pipeline import array_by_array
 from dataset.published import Published, find_published, sha256_of
 from dataset.source import Source
-from models import MODELS, create_model
+from models import check_image_size, create_model, find_model
 from utils.cli import require_writable_folder
 from utils.errors import UserError
 from utils.evaluate import evaluate_arrays
@@ -162,7 +162,8 @@ def evaluate_run(path, corruptions=None, baseline=None, model=None, dataset=None
         UserError: something is missing or damaged, or does not fit.
     """
     trained = find_trained("--evaluate", path)
-    model = trained.setting("model", model, MODELS)
+    model = trained.setting("model", model)
+    find_model(model, f"{trained.path}: is of ")
     dataset = trained.setting("dataset", dataset, SOURCES)
     if trained.checkpoint is None:
         raise UserError(f"--evaluate {path}: has no checkpoint; train with --save_last, which keeps one")
@@ -176,6 +177,7 @@ def evaluate_run(path, corruptions=None, baseline=None, model=None, dataset=None
     for one in (trained, reference):
         if isinstance(one, Trained):
             test.source.check_run(one.config, one.path, ("test",))
+    check_image_size(model, *test.source.image_size)
     load_checkpoint(create_model(model, test.source.classes), trained.checkpoint)  # to find a wrong one now
     relative_to = None if baseline is None else load_baseline(baseline, reference, model, test)
     return evaluate_network(trained, model, test, relative_to, test.stored(trained))
@@ -281,7 +283,8 @@ def load_baseline(path, reference, model, test):
                         "these test images; name another")
     if record is None:
         require_writable_folder("--baseline", reference.folder)
-        model = reference.setting("model", reference.config.get("model", model), MODELS)
+        model = reference.setting("model", reference.config.get("model", model))
+        find_model(model, f"{path}: is of ")
         record = evaluate_network(reference, model, test)
     return Baseline(path, record, test.names, test.severities)
 
@@ -291,7 +294,7 @@ def evaluate_network(trained, model, test, baseline=None, stored=None):
 
     Args:
         trained (Trained): with a checkpoint.
-        model (str): a key of `MODELS`.
+        model (str): name of the network, as of `models.find_model`.
         test (EvaluationSet): on what.
         baseline (Baseline or None): what corruption errors are relative to.
         stored (dict or None): an evaluation of the same network on the same images, whose numbers are taken.

@@ -21,7 +21,7 @@ from dataset.pipeline import array_by_array, held_batches
 from dataset.published import find_published
 from losses.evaluation import EvaluationStep, GradientNorm
 from losses.objectives import ood_weights
-from models import MODELS, create_model
+from models import create_model, is_model
 from utils.cli import processors
 from utils.errors import UserError
 from utils.evaluate import predict
@@ -47,7 +47,7 @@ class Run:
 
     def __init__(self, record, data_dir):
         config = record.config
-        if config["dataset"] not in SOURCES or config["model"] not in MODELS:
+        if config["dataset"] not in SOURCES or not is_model(config["model"]):
             raise UserError(f"{record.path}: is of {config['model']} on {config['dataset']}, which is not known here")
         self.path, self.name, self.config = record.path, record.name, config
         self.source, self.images = _test_images(config["dataset"], data_dir or config["data_dir"], config["corruption"],

@@ -20,6 +20,7 @@ from losses.methods import (
 )
 from losses.recipes import RECIPES, option_value, recipes_list
 from losses.resolve import CHOICES, OPTIONS, TRAINING_PARTS, resolve
+from models import check_image_size
 from utils import cli
 from utils.errors import UserError
 from utils.probes import IMAGES, RHO
@@ -261,6 +262,7 @@ def check_data(args, data):
         UserError: they do not.
     """
     split, images = data.split, len(data.split.indices)
+    check_image_size(args.model, *data.source.image_size)
     data.source.check_run(vars(args), args.resume or "the run that is to go on")
     if args.batch_size > images:
         raise UserError(f"-b {args.batch_size}: the training set has only {images} images; give a smaller batch or a "

@@ -51,8 +51,10 @@ def _add_noise_tensor(noise, sigma, noisy, start, stop, weight):
 
 
 def is_scale(name):
-    """Whether a parameter is a weight or a norm's scale, by its name; biases and a norm's shifts are not."""
-    return name.rpartition(".")[2] not in ("bias", "beta")
+    """Whether a parameter is a weight or a norm's scale, by its name: biases and a norm's shifts are not, nor are the
+    token and the positions that some transformers learn.
+    """
+    return name.rpartition(".")[2] not in ("bias", "beta", "cls_token", "pos_embed")
 
 
 class L2Norm(nn.Cell):

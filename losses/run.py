@@ -23,6 +23,7 @@ from losses.train import fit
 from losses.treatment import treatment
 from models import create_model
 from utils.evaluate import evaluate, predict
+from utils.files import file_name
 from utils.probes import IMAGES, RHO, sharpness
 from utils.records.checkpoint import load_checkpoint
 from utils.records.logs import RunFolder
@@ -39,7 +40,7 @@ class RunSettings:
     Attributes:
         method (Settings): the method and how it is trained.
         dataset, corruption (str): names, for the report; `corruption` is also what `corrupt_aug` takes by default.
-        model (str): a key of `models.MODELS`.
+        model (str): name of the network, as of `models.find_model`.
         seed (int): of the initial weights, the batches and a noise.
         eval_batch_size, eval_every (int): images in a batch of an evaluation; epochs from one to the next.
         log_train, save_step, save_last, save_best, keep_epochs: as of `RunRecords`.
@@ -77,8 +78,8 @@ class RunSettings:
     def folder_name(self, description, num_severity):
         """Name of the run's folder, which begins as the release's files do."""
         method = self.method.title.replace(" x ", "-").replace(" ", "-")
-        return (f"{description}_dset{self.dataset}_sever{num_severity}_corr{self.corruption}_{method}_{self.model}_"
-                f"seed{self.seed}")
+        return (f"{description}_dset{self.dataset}_sever{num_severity}_corr{self.corruption}_{method}_"
+                f"{file_name(self.model)}_seed{self.seed}")
 
 
 class Cells:

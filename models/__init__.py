@@ -1,25 +1,126 @@
 """Networks, found by name."""
-from utils.device import free_graphs
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import mindspore as ms
+import numpy as np
+
+from utils.device import free_graphs, uncompiled
+from models.mindcv import mindcv_network
+from models.preactresnet import preactresnet18
+from models.resnet import resnet18, resnet50
+from models.vit import PATCH, vit_s16
 from models.wideresnet import WideResNet
+from utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that can be asked for by name.
+
+    Attributes:
+        create (callable): number of classes to nn.Cell.
+        summary (str): what it is, for the help.
+        multiple (int): the sides of its images are multiples of this.
+        checked (bool): that is all there is to say about their size; otherwise one has to try.
+    """
+
+    create: Callable
+    summary: str
+    multiple: int = 1
+    checked: bool = True
+
 
 MODELS = {
-    "wideresnet": lambda num_classes: WideResNet(depth=28, width=2, num_classes=num_classes),
-    "wideresnet10": lambda num_classes: WideResNet(depth=10, width=1, num_classes=num_classes),
+    "wideresnet": Network(partial(WideResNet, 28, 2), "WRN-28-2 of the SharpDRO release"),
+    "wideresnet10": Network(partial(WideResNet, 10, 1), "WRN-10-1, for CPUs"),
+    "resnet18": Network(resnet18, "torchvision's and the release's, for large images"),
+    "resnet50": Network(resnet50, "torchvision's and the release's, for large images"),
+    "resnet18_cifar": Network(partial(resnet18, damp=True), "the DAMP authors', for 32x32"),
+    "preactresnet18": Network(preactresnet18, "the DAMP authors', for 64x64"),
+    "vit_s16": Network(vit_s16, "ViT-S/16 of the DAMP authors, sides a multiple of 16", PATCH),
 }
+FAMILIES = "wideresnetD-W of any depth D and width W, mindcv:NAME"
+
+
+def models_list():
+    """The networks as text, for a terminal."""
+    lines = [f"{name:15s} {network.summary}" for name, network in MODELS.items()]
+    return "\n".join([*lines, f"{'wideresnetD-W':15s} WRN-D-W, as wideresnet28-10",
+                      f"{'mindcv:NAME':15s} a network of the package mindcv, if it is installed"])
+
+
+def find_model(name, place=""):
+    """The row of `MODELS` for a name, or one made for a name that stands for a family.
+
+    Args:
+        name (str): a key of `MODELS`, 'wideresnetD-W' or 'mindcv:NAME'.
+        place (str): what the error's text begins with.
+
+    Returns:
+        Network
+
+    Raises:
+        UserError: there is no such network.
+    """
+    if name in MODELS:
+        return MODELS[name]
+    numbers = re.fullmatch(r"wideresnet(\d{1,4})-(\d{1,3})", name)
+    if numbers:
+        depth, width = map(int, numbers.groups())
+        if depth < 10 or (depth - 4) % 6 or not width:
+            raise UserError(f"{place}{name}: the depth of a wide ResNet is 10, 16, 22, 28 and so on, its width 1 or "
+                            "more")
+        return Network(partial(WideResNet, depth, width), f"WRN-{depth}-{width}")
+    if name.startswith("mindcv:"):
+        return Network(mindcv_network(name.removeprefix("mindcv:"), place), "of the package mindcv", checked=False)
+    raise UserError(f"{place}{name}: unknown network; there are {', '.join(MODELS)}, {FAMILIES}")
+
+
+def is_model(name):
+    """Whether there is a network called `name`."""
+    try:
+        find_model(name)
+    except UserError:
+        return False
+    return True
 
 
 def create_model(name, num_classes):
     """Build the network called `name`.
 
     Args:
-        name (str): a key of `MODELS`.
+        name (str): as of `find_model`.
         num_classes (int): size of the classifier's output.
 
     Returns:
         nn.Cell: float32 images (N, 3, H, W) to float32 logits (N, num_classes).
 
     Raises:
-        KeyError: the name is unknown.
+        UserError: the name is unknown.
     """
     free_graphs()
-    return MODELS[name](num_classes)
+    return find_model(name).create(num_classes)
+
+
+def check_image_size(name, height, width):
+    """Make sure that a network takes images of a size.
+
+    Raises:
+        UserError: it does not, or the name is unknown.
+    """
+    network = find_model(name)
+    reason = None
+    if height % network.multiple or width % network.multiple:
+        reason = f"it takes sides that are multiples of {network.multiple} pixels"
+    elif not network.checked:
+        try:
+            with uncompiled():
+                network.create(2).set_train(False)(ms.Tensor(np.zeros((2, 3, height, width)), ms.float32))
+        except (RuntimeError, TypeError, ValueError) as error:  # whatever MindSpore's operators raise
+            reason = str(error).strip().partition("\n")[0]
+    if reason:
+        raise UserError(f"-m {name}: cannot take these images of {width}x{height} pixels ({reason}); choose another "
+                        "network, or with -d folder another --image_size")

@@ -1,7 +1,7 @@
 """Residual networks with pre-activation blocks (He 2016), as the DAMP authors build them for small images.
 
-The original is in JAX alone. Attributes are named as in kuangliu/pytorch-cifar, where most PyTorch code for this network
-comes from; `bn`, the last norm, is missing there.
+The original is in JAX alone. Attributes are named as in kuangliu/pytorch-cifar, where most PyTorch code for this
+network comes from; `bn`, the last norm, is missing there.
 """
 import mindspore.nn as nn
 import mindspore.ops as ops

@@ -64,14 +64,16 @@ def shortcut(in_channels, out_channels, stride, damp):
 class ResNet(nn.Cell):
     """A residual network of four stages.
 
-    As torchvision, and the SharpDRO release, build it for ImageNet: 7x7 convolution of stride 2 and max-pooling, each of
-    which halves the side; convolutions padded alike at both ends; classifier uniform in ±1/sqrt(inputs), as PyTorch's
-    layers start. The DAMP authors' own ResNet50 has this stem, too, but the padding and the initial values below.
+    As torchvision, and the SharpDRO release, build it for ImageNet: 7x7 convolution of stride 2 and max-pooling, each
+    of which halves the side; convolutions padded alike at both ends; classifier uniform in ±1/sqrt(inputs), as
+    PyTorch's layers start. The DAMP authors' own ResNet50 has this stem, too, but the padding and the initial values
+    below.
 
     With `damp` as the DAMP authors build it for images of 32 and 64 pixels (trungtrinh44/DAMP, models/resnet.py,
-    `low_res`): 3x3 convolution without pooling; convolutions of stride 2 padded as JAX does, an even side by 0 before it
-    and 1 after it; the last norm of every block starts with scale 0, the classifier uniform in ±1/sqrt(classes) with
-    bias 0. What differs: their running variance is biased, here and in PyTorch it is not (by 1/(N H W - 1)).
+    `low_res`): 3x3 convolution without pooling; convolutions of stride 2 padded as JAX does, an even side by 0 before
+    it and 1 after it; the last norm of every block starts with scale 0, the classifier uniform in ±1/sqrt(classes) with
+    bias 0. What differs: their running variance is that of the batch divided by N H W, here and in PyTorch by
+    N H W - 1.
 
     Args:
         block (type): `BasicBlock` or `Bottleneck`.

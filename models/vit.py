@@ -43,14 +43,14 @@ def dense(inputs, outputs, weights, biases="zeros"):
 
 
 class PatchEmbed(nn.Cell):
-    """Cut images (N, 3, H, W) into patches, and map each to a vector: (N, patches, channels); adds the positions."""
+    """Cut images (N, 3, H, W) into T patches, and map each to a vector: (N, T, C); adds the positions."""
 
     def __init__(self, channels):
         super().__init__()
         # LeCun's normal, cut at two standard deviations and scaled to make up for that, as JAX draws it.
         sigma = (3 * PATCH ** 2) ** -0.5 / 0.87962566103423978
         self.proj = nn.Conv2d(3, channels, PATCH, PATCH, pad_mode="valid", has_bias=True,
-                              weight_init=TruncatedNormal(sigma), bias_init="zeros")
+                              weight_init=TruncatedNormal(sigma, a=-2 * sigma, b=2 * sigma), bias_init="zeros")
 
     def construct(self, x):
         x = self.proj(x)
@@ -59,7 +59,7 @@ class PatchEmbed(nn.Cell):
 
 
 class Attention(nn.Cell):
-    """Self-attention with several heads: (N, T, C) to (N, T, C)."""
+    """Self-attention of so many tokens with several heads: (N T, C) to (N T, C)."""
 
     def __init__(self, channels, heads):
         super().__init__()
@@ -68,12 +68,18 @@ class Attention(nn.Cell):
         # Queries, keys and values are drawn as three layers, each Xavier-uniform on its own.
         self.qkv = dense(channels, 3 * channels, Uniform((3 / channels) ** 0.5))
         self.proj = dense(channels, channels, XavierUniform())
+        # Operators instead of methods and functions, because these are compiled anew in each of the blocks.
+        self.reshape, self.transpose, self.unstack = ops.Reshape(), ops.Transpose(), ops.Unstack(axis=0)
+        self.matmul, self.matmul_transposed = ops.BatchMatMul(), ops.BatchMatMul(transpose_b=True)
+        self.softmax = ops.Softmax(axis=-1)
 
-    def construct(self, x):
-        n, tokens, channels = x.shape
-        qkv = self.qkv(x).reshape((n, tokens, 3, self.heads, channels // self.heads)).transpose((2, 0, 3, 1, 4))
-        weights = ops.softmax(ops.matmul(qkv[0] * self.scale, qkv[1].transpose((0, 1, 3, 2))), -1)
-        return self.proj(ops.matmul(weights, qkv[2]).transpose((0, 2, 1, 3)).reshape((n, tokens, channels)))
+    def construct(self, x, tokens):
+        channels = x.shape[1]
+        qkv = self.reshape(self.qkv(x), (-1, tokens, 3, self.heads, channels // self.heads))
+        queries, keys, values = self.unstack(self.transpose(qkv, (2, 0, 3, 1, 4)))
+        weights = self.softmax(self.matmul_transposed(queries * self.scale, keys))
+        attended = self.transpose(self.matmul(weights, values), (0, 2, 1, 3))
+        return self.proj(self.reshape(attended, (-1, channels)))
 
 
 class Mlp(nn.Cell):
@@ -89,7 +95,7 @@ class Mlp(nn.Cell):
 
 
 class Block(nn.Cell):
-    """Pre-norm block: attention, then a perceptron, each added to its input."""
+    """Pre-norm block: attention, then a perceptron, each added to its input; (N T, C) to (N T, C)."""
 
     def __init__(self, channels, heads, hidden):
         super().__init__()
@@ -98,8 +104,8 @@ class Block(nn.Cell):
         self.norm2 = layer_norm(channels)
         self.mlp = Mlp(channels, hidden)
 
-    def construct(self, x):
-        x = x + self.attn(self.norm1(x))
+    def construct(self, x, tokens):
+        x = x + self.attn(self.norm1(x), tokens)
         return x + self.mlp(self.norm2(x))
 
 
@@ -120,12 +126,17 @@ class VisionTransformer(nn.Cell):
     def __init__(self, channels, depth, heads, hidden, num_classes):
         super().__init__()
         self.patch_embed = PatchEmbed(channels)
-        self.blocks = nn.SequentialCell([Block(channels, heads, hidden) for _ in range(depth)])
+        self.blocks = nn.CellList([Block(channels, heads, hidden) for _ in range(depth)])
         self.norm = layer_norm(channels)
         self.head = dense(channels, num_classes, "zeros")
 
     def construct(self, x):
-        return self.head(self.norm(self.blocks(self.patch_embed(x))).mean(1))
+        x = self.patch_embed(x)
+        n, tokens, channels = x.shape
+        x = x.reshape((n * tokens, channels))  # every layer would do so on its own, and that much longer to compile
+        for block in self.blocks:
+            x = block(x, tokens)
+        return self.head(self.norm(x).reshape((n, tokens, channels)).mean(1))
 
 
 def vit_s16(num_classes):

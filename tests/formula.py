@@ -33,7 +33,8 @@ def formula_weight(name, shape, settled=False):
 
 
 def formula_batch(case):
-    """Images float32 (N, 3, H, W) and labels int32 (N,) of a case with seed, batch, height, width and classes (dict)."""
+    """Images float32 (N, 3, H, W) and labels int32 (N,) of a case (dict) with seed, batch, height, width and classes.
+    """
     rng = np.random.RandomState(case["seed"])
     images = rng.standard_normal((case["batch"], 3, case["height"], case["width"])).astype(np.float32)
     return images, rng.randint(0, case["classes"], case["batch"]).astype(np.int32)

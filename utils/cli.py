@@ -116,6 +116,17 @@ def existing_file(path):
     return os.path.abspath(path)
 
 
+def found_by(find):
+    """A type for names that a function finds; its `UserError` for others becomes the parser's."""
+    def parse(text):
+        try:
+            find(text)
+        except UserError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+        return text
+    return parse
+
+
 def names(known, sets, others=False):
     """A type for names out of `known`, or for a word that stands for several of them (dict `sets`); where there may be
     `others`, `require_known` finds them.
@@ -127,13 +138,15 @@ def names(known, sets, others=False):
     return parse
 
 
-def listed(table):
-    """A type for names; the word 'list' prints what `table` returns, a text, and ends the program."""
+def listed(table, kind=str):
+    """A type for names; the word 'list' prints what `table` returns, a text, and ends the program. `kind` is the type
+    of all other words.
+    """
     def parse(text):
         if text == "list":
             print(table())
             sys.exit(0)
-        return text
+        return kind(text)
     return parse
 
 

@@ -1,4 +1,5 @@
 """Device set-up: graph mode, and the environment that MindSpore reads when it is imported. Import this module first."""
+import contextlib
 import gc
 import importlib.metadata
 import os
@@ -68,6 +69,16 @@ def set_up_device(target):
     if device() != target:  # once a graph has run, even the same device is refused
         ms.set_device(target)
     return target
+
+
+@contextlib.contextmanager
+def uncompiled():
+    """Within this, cells run operator by operator: what runs once is done before it would be compiled."""
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    try:
+        yield
+    finally:
+        ms.set_context(mode=ms.GRAPH_MODE)
 
 
 def set_seed(seed):

@@ -22,6 +22,7 @@ for attribute in ("BasicBlock", "Bottleneck", "model_urls"):
     setattr(sys.modules["torchvision.models.resnet"], attribute, None)
 
 import train  # noqa: E402
+
 from models.resnet import WideResNet  # noqa: E402
 
 

@@ -17,9 +17,10 @@ for attribute in ("BasicBlock", "Bottleneck", "model_urls"):
     setattr(sys.modules["torchvision.models.resnet"], attribute, None)
 
 from bypass_bn import disable_running_stats, enable_running_stats  # noqa: E402
-from models.resnet import WideResNet  # noqa: E402
 from sam import SAM  # noqa: E402
 from train import Trainer  # noqa: E402
+
+from models.resnet import WideResNet  # noqa: E402
 
 args = types.SimpleNamespace(step_size=0.01)
 model = WideResNet()

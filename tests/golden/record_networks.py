@@ -2,11 +2,11 @@
 --release CLONE --damp CLONE tests/golden/networks.json
 
 CLONE are clones of zhuohuangai/SharpDRO and of trungtrinh44/DAMP; the Python needs torch, torchvision and timm, jax,
-flax and ml_collections. Weights, statistics and images are drawn by the formulas in `tests/formula.py`. For each network
-the file holds the logits in evaluation and in training mode, the loss (mean cross-entropy) in training mode and the
-gradient of a loss by the first and the last layer's weights, 64 values of each evenly spaced; all of them in PyTorch's
-layout. With BatchNorm the gradient is that at weights drawn as `settled`.
-Where there are two originals (torchvision and the release, JAX and timm) they must agree, and the first is recorded.
+flax and ml_collections. Weights, statistics and images are drawn by the formulas in `tests/formula.py`. For each
+network the file holds the logits in evaluation and in training mode, the loss (mean cross-entropy) in training mode and
+the gradient of that loss by the first and the last layer's weights, 64 values of each evenly spaced, in PyTorch's
+layout; with BatchNorm the gradient is at weights drawn as `settled`. Where there are two originals (torchvision and the
+release, JAX and timm) they must agree, and the first is recorded.
 """
 import argparse
 import importlib
@@ -25,10 +25,11 @@ CASES = [
     {"name": "wideresnet", "height": 32, "width": 32, "first": "init_conv.weight", "last": "fc.weight"},
     {"name": "wideresnet28-3", "height": 32, "width": 32, "first": "init_conv.weight", "last": "fc.weight"},
     {"name": "resnet18", "height": 64, "width": 64, "first": "conv1.weight", "last": "fc.weight"},
-    {"name": "resnet50", "height": 64, "width": 64, "first": "conv1.weight", "last": "fc.weight"},
+    {"name": "resnet50", "height": 96, "width": 96, "first": "conv1.weight", "last": "fc.weight"},
     {"name": "resnet18_cifar", "height": 32, "width": 32, "first": "conv1.weight", "last": "fc.weight"},
     {"name": "preactresnet18", "height": 32, "width": 32, "first": "conv1.weight", "last": "linear.weight"},
-    {"name": "vit_s16", "settled": False, "height": 48, "width": 64, "first": "patch_embed.proj.weight", "last": "head.weight"},
+    {"name": "vit_s16", "height": 48, "width": 64, "first": "patch_embed.proj.weight", "last": "head.weight",
+     "settled": False},
 ]
 COMMON = {"seed": 0, "batch": 4, "classes": 10, "settled": True}
 

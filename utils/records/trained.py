@@ -36,13 +36,13 @@ class Trained:
         """Hash of the checkpoint."""
         return file_hash(self.checkpoint)
 
-    def setting(self, option, given, known):
+    def setting(self, option, given, known=None):
         """The value of an option of `main.py`, from the settings of the run, or else from the command line.
 
         Args:
             option (str): its name.
             given (str or None): its value on the command line.
-            known (collection of str): values that there are.
+            known (collection of str or None): values that there are, if that is to be checked.
 
         Raises:
             UserError: the two differ, there is neither, or the value is not known.
@@ -52,7 +52,7 @@ class Trained:
             raise UserError(f"{self.path}: no config.json beside it says what it is; give -m and -d")
         if given not in (None, value):
             raise UserError(f"--{option} {given}: {self.path} is of {value}; leave the option out")
-        if value not in known:
+        if known is not None and value not in known:
             raise UserError(f"{self.path}: is of {option} {value}, and there are only {', '.join(known)}")
         return value
 

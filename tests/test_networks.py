@@ -7,12 +7,14 @@ import mindspore.nn as nn
 import mindspore.ops as ops
 import numpy as np
 import pytest
+from PIL import Image
 
 from utils.device import uncompiled
 from losses import create_step
 from losses.optimizers import decayed_weights
 from losses.perturbations import is_scale
 from losses.step import cross_entropy
+from main import main
 from models import MODELS, check_image_size, create_model, find_model, is_model
 from tests.formula import formula_batch, formula_weight
 from utils.errors import UserError
@@ -203,6 +205,19 @@ def test_sizes_that_a_network_cannot_take():
     for height, width in ((8, 8), (32, 40), (28, 32)):
         with pytest.raises(UserError, match="multiples of 16"):
             check_image_size("vit_s16", height, width)
+
+
+def test_a_run_whose_images_do_not_fit_ends_in_one_line(tmp_path, capsys):
+    for number in range(20):
+        path = tmp_path / "images" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((50, 50, 3), 10 * number, np.uint8)).save(path)
+    with pytest.raises(SystemExit) as end:
+        main(["-d", "folder", "--data_dir", str(tmp_path / "images"), "--image_size", "40", "-m", "vit_s16", "-b", "2",
+              "--num_severity", "2", "--log_dir", str(tmp_path / "logs")])
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and error.count("\n") == 1 and "-m vit_s16: cannot take" in error
+    assert os.listdir(tmp_path / "logs") == []
 
 
 @pytest.mark.parametrize("name", ["resnet50", "resnet18_cifar", "preactresnet18", "wideresnet"])

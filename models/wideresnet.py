@@ -1,7 +1,7 @@
 """Wide residual networks with pre-activation blocks, as the SharpDRO release builds them.
 
 Attribute names follow the release, so that its weights map onto ours by name
-(`utils/torch_weights.py`).
+(`models/torch_names.py`).
 """
 import mindspore.nn as nn
 import mindspore.ops as ops

@@ -20,11 +20,11 @@ import numpy as np  # noqa: E402
 
 from corruptions import CORRUPTIONS  # noqa: E402
 from losses import create_step  # noqa: E402
+from models.torch_names import torch_name  # noqa: E402
 from models.wideresnet import WideResNet  # noqa: E402
 from tests.formula import formula_weight  # noqa: E402
 from utils.cli import Parser, one_line_errors  # noqa: E402
 from utils.errors import UserError  # noqa: E402
-from utils.torch_weights import torch_name  # noqa: E402
 
 # Float32 against the files' float64 drifts with every step, and the more the larger rho is.
 STEP_TOLERANCES = {

@@ -23,13 +23,13 @@ from dataset.data import load_data  # noqa: E402
 from dataset.batches import EvaluationBatches, TrainBatches  # noqa: E402
 from losses import create_step  # noqa: E402
 from losses.evaluation import EvaluationStep  # noqa: E402
+from models.torch_names import torch_name  # noqa: E402
 from models.wideresnet import WideResNet  # noqa: E402
 from utils.cli import Parser, positive_int, processors, require_writable_folder  # noqa: E402
 from utils.evaluate import predict  # noqa: E402
 from utils.figures.style import create, legend_below, looks, save  # noqa: E402
 from utils.files import write_csv  # noqa: E402
 from utils.schedule import set_learning_rate, step_schedule  # noqa: E402
-from utils.torch_weights import torch_name  # noqa: E402
 
 LR, BATCH = 0.1, 100
 

@@ -26,9 +26,20 @@ def save_checkpoint(step, path, epochs):
         path (str): file name that ends in .ckpt; replaced whole or left as it was.
         epochs (int): number of epochs done.
     """
-    parameters = [{"name": p.name, "data": p} for p in _lasting(step)]
+    write_checkpoint(path, {p.name: p for p in _lasting(step)}, {EPOCHS: epochs})
+
+
+def write_checkpoint(path, values, numbers=None):
+    """Write a checkpoint that `load_checkpoint` reads, with a checksum.
+
+    Args:
+        path (str): file name that ends in .ckpt; replaced whole or left as it was.
+        values (dict): names to Tensor or Parameter.
+        numbers (dict or None): further names to int.
+    """
+    parameters = [{"name": name, "data": value} for name, value in values.items()]
     with replacing(path) as temporary:
-        ms.save_checkpoint(parameters, temporary, append_dict={EPOCHS: epochs}, crc_check=True)
+        ms.save_checkpoint(parameters, temporary, append_dict=numbers, crc_check=True)
         os.chmod(temporary, stat.S_IRUSR | stat.S_IWUSR | stat.S_IRGRP | stat.S_IROTH)
 
 
@@ -79,14 +90,14 @@ def load_checkpoint(cell, path):
     Raises:
         UserError: the file is missing or damaged, or is of another network or method.
     """
-    stored = _read(path)
+    stored = read_checkpoint(path)
     for parameter in _lasting(cell):
         if parameter.name not in stored or stored[parameter.name].shape != parameter.shape:
             raise UserError(f"{path}: has no {parameter.name} of shape {parameter.shape}; it is of another network or "
                             "method, name one of this")
     for parameter in _lasting(cell):
         ops.assign(parameter, stored[parameter.name])
-    return _epochs(stored)
+    return epochs_done(stored)
 
 
 def newest_checkpoint(folder):
@@ -100,7 +111,7 @@ def find_checkpoints(folder):
     epochs = {}
     for path in sorted(glob.glob(os.path.join(glob.escape(folder), "*_model.ckpt"))):
         try:
-            epochs[path] = _epochs(_read(path))
+            epochs[path] = epochs_done(read_checkpoint(path))
         except UserError:
             print(f"warning: {path}: damaged; it is passed over", file=sys.stderr)
     return epochs
@@ -111,7 +122,12 @@ def _lasting(cell):
     return [parameter for parameter in cell.get_parameters() if not parameter.name.startswith("saved.")]
 
 
-def _read(path):
+def read_checkpoint(path):
+    """What a checkpoint holds, names to Parameter.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
     if not os.path.isfile(path):
         raise UserError(f"{path}: no such checkpoint")
     logging.disable()  # MindSpore would also log what the error says
@@ -123,5 +139,6 @@ def _read(path):
         logging.disable(logging.NOTSET)
 
 
-def _epochs(stored):
+def epochs_done(stored):
+    """Number of epochs done, of what a checkpoint holds; 0 where it does not say."""
     return int(stored[EPOCHS].asnumpy()) if EPOCHS in stored else 0

@@ -8,6 +8,8 @@ from utils.errors import UserError
 from utils.files import read_json
 from utils.records.checkpoint import newest_checkpoint
 
+WEIGHT_SUFFIXES = (".ckpt", ".pth", ".pt", ".safetensors")  # of files with weights: MindSpore's, PyTorch's, anybody's
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -82,10 +84,13 @@ def find_trained(flag, path):
             raise UserError(f"{flag} {path}: no run with a config.json is there; name a run's folder, LOG_DIR/NAME, or "
                             "a checkpoint")
         return Trained(path, path, newest_checkpoint(path), "", config)
-    if not os.path.isfile(path) or not path.endswith(".ckpt"):
-        raise UserError(f"{flag} {path}: no such run or checkpoint; name a run's folder, LOG_DIR/NAME, or a .ckpt file")
+    if not os.path.isfile(path) or not path.endswith(WEIGHT_SUFFIXES):
+        raise UserError(f"{flag} {path}: no such run or checkpoint; name a run's folder, LOG_DIR/NAME, or a file that "
+                        f"ends in {', '.join(WEIGHT_SUFFIXES)}")
     folder, name = os.path.dirname(path) or ".", os.path.basename(path)
-    return Trained(path, folder, path, os.path.splitext(name)[0] + "_", _config(folder))
+    stem, suffix = os.path.splitext(name)
+    kind = "" if suffix == ".ckpt" else f"_{suffix[1:]}"  # a .ckpt and what it was made from may lie side by side
+    return Trained(path, folder, path, f"{stem}{kind}_", _config(folder))
 
 
 def _config(folder):

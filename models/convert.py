@@ -1,0 +1,120 @@
+"""Weights from PyTorch and back: python -m models.convert IN OUT
+
+One of the two is a .ckpt of MindSpore, the other a `state_dict` of PyTorch (.pth, .pt) or a .safetensors file.
+"""
+import os
+from collections import Counter
+
+from models import MODELS, create_model
+from models.torch_names import COUNTER
+from models.weights import classifier_of, read_weights, require_fit, write_weights
+from utils.cli import Parser, one_line_errors, positive_int
+from utils.errors import UserError
+from utils.files import read_json
+from utils.records.trained import WEIGHT_SUFFIXES
+
+
+def find_network(name, classes, path):
+    """The network that weights are to be of.
+
+    Args:
+        name (str): a key of `MODELS`.
+        classes (int or None): logits; None takes the number from the file.
+        path (str): the file with weights.
+
+    Returns:
+        tuple: nn.Cell; str, what it is called.
+
+    Raises:
+        UserError: the file is damaged, or has no such classifier.
+    """
+    if classes is None:
+        network = create_model(name, 2)
+        last = classifier_of(network)
+        found = read_weights(path, network).tensors.get(f"{last}.weight")
+        if found is None or found.array.ndim != 2:
+            raise UserError(f"{path}: is not of {name}: has no {last}.weight of two axes, its classifier; name its "
+                            "network with -m, or give --classes to see what else differs")
+        classes = len(found.array)
+    return create_model(name, classes), f"{name} with {classes} classes"
+
+
+def convert(source, target, model=None, classes=None):
+    """Turn a file of PyTorch, or .safetensors, into a .ckpt, or one of these into one of those, by the suffixes.
+
+    Args:
+        source, target (str): the files; `target` is replaced whole or left as it was.
+        model (str or None): a key of `MODELS`, which the weights have to fit. None takes that of the run in whose
+            folder a .ckpt lies; where there is none either, names are mapped by rule, and nothing is compared.
+        classes (int or None): logits of this network; None takes the number from the file.
+
+    Returns:
+        list of str: lines that say what was done.
+
+    Raises:
+        UserError: `source` is damaged, does not fit the network, or would run code; `target` cannot be written.
+        OSError: `source` cannot be read.
+    """
+    suffixes = [os.path.splitext(path)[1] for path in (source, target)]
+    if suffixes.count(".ckpt") != 1 or not set(suffixes) <= set(WEIGHT_SUFFIXES):
+        raise UserError(f"{source}, {target}: one of the two names has to end in .ckpt, the other in "
+                        f"{', '.join(WEIGHT_SUFFIXES[1:])}")
+    if not os.path.isfile(source):
+        raise UserError(f"{source}: no such file")
+    if model is None and suffixes[0] == ".ckpt":
+        config = read_json(os.path.join(os.path.dirname(source), "config.json")) or {}
+        model = config.get("model") if config.get("model") in MODELS else None
+    if model is None and classes is not None:
+        raise UserError("--classes: is of a network; name it with -m")
+    network, what = (None, None) if model is None else find_network(model, classes, source)
+    weights = read_weights(source, network)
+    if network is not None:
+        require_fit(network, weights, what)
+    try:
+        write_weights(target, weights, network)
+    except OSError as error:
+        raise UserError(f"{target}: cannot be written ({error.strerror or error}); name another place") from error
+    return report(weights, target, what)
+
+
+def report(weights, target, what):
+    """Lines that say what was converted; `what` is the network's name, or None where nothing was compared."""
+    tensors = weights.tensors
+    counters = [name for name in tensors if name.rpartition(".")[2] == COUNTER]
+    fits = f"all of {what}, none missing" if what else "names mapped by rule; -m NAME would compare them with a network"
+    lines = [f"{weights.path}: {len(tensors) - len(counters)} tensors, {fits}"]
+    if counters:
+        lines.append(f"kept, though nothing here reads them: {len(counters)} counters {COUNTER}")
+    dtypes = Counter(value.dtype for name, value in tensors.items() if name not in counters)
+    changes = {"float16": "float32, exactly", "bfloat16": "float32, exactly", "float64": "float32, rounded"}
+    if what is None or not target.endswith(".ckpt"):
+        del changes["float64"]
+    if not target.endswith(".ckpt"):
+        del changes["float16"]
+    lines += [f"{count} tensors of {dtype} became {changes[dtype]}" for dtype, count in dtypes.items()
+              if dtype in changes]
+    if weights.left_out:
+        roots = Counter(name.partition(".")[0] for name in weights.left_out)
+        lines.append("left out, not weights: " + ", ".join(
+            f"{root} ({count})" if count > 1 else root for root, count in roots.items()))
+    return [*lines, f"written to {target}"]
+
+
+def main(argv=None):
+    parser = Parser(prog="python -m models.convert", description="Turn a file with PyTorch's weights into a checkpoint "
+                    "of MindSpore, or back. Nothing in a file is run, and PyTorch is not needed.")
+    parser.add_argument("source", metavar="IN", help="a state_dict of PyTorch 1.6 or later (.pth, .pt), alone or in a "
+                                                     "dict with other things; .safetensors; or .ckpt")
+    parser.add_argument("target", metavar="OUT", help="file to write, .ckpt, or from one .pth, .pt or .safetensors")
+    parser.add_argument("-m", "--model", choices=sorted(MODELS), metavar="NAME", default=None,
+                        help=f"network that the weights have to fit: {', '.join(MODELS)} (default: that of the run in "
+                             "whose folder a .ckpt lies; else names are mapped by rule)")
+    parser.add_argument("--classes", type=positive_int, metavar="K", default=None,
+                        help="classes of the network (default: as many as in the file)")
+    args = parser.parse_args(argv)
+    with one_line_errors(parser.prog):
+        print("\n".join(convert(args.source, args.target, args.model, args.classes)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,298 @@
+"""Files of PyTorch (1.6 and later), read and written without PyTorch and without running anything that a file says.
+
+Such a file is a zip archive without compression: FOLDER/data.pkl, a pickle, has the names and shapes, FOLDER/data/0 and
+so on the numbers. A pickle is a little program, which may call any function by name, and Python's `pickle` would do so.
+Here its instructions are carried out one by one, and of all functions only those that a `state_dict` needs are known,
+as words.
+"""
+import os
+import pickle
+import pickletools
+import struct
+import zipfile
+from dataclasses import dataclass
+
+import numpy as np
+
+from utils.errors import UserError
+from utils.files import replacing
+
+ORDERED_DICT, REBUILD_TENSOR = "collections OrderedDict", "torch._utils _rebuild_tensor_v2"
+REBUILD_PARAMETER = "torch._utils _rebuild_parameter"
+# Names of PyTorch's storages, to the numbers in them; numpy has no bfloat16, which is the upper half of a float32.
+STORAGES = {"torch FloatStorage": "float32", "torch DoubleStorage": "float64", "torch HalfStorage": "float16",
+            "torch BFloat16Storage": "bfloat16", "torch LongStorage": "int64", "torch IntStorage": "int32",
+            "torch ShortStorage": "int16", "torch CharStorage": "int8", "torch ByteStorage": "uint8",
+            "torch BoolStorage": "bool"}
+KNOWN = {ORDERED_DICT, REBUILD_TENSOR, REBUILD_PARAMETER, *STORAGES}
+LITERALS = {"BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT", "BINUNICODE", "BINUNICODE8",
+            "SHORT_BINUNICODE", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES"}
+EMPTY = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple, "EMPTY_SET": set, "NONE": lambda: None,
+         "NEWTRUE": lambda: True, "NEWFALSE": lambda: False}
+TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Numbers in a file.
+
+    Attributes:
+        array (numpy.ndarray): in C order and of the file's dtype, but for bfloat16, which is float32 here, exactly.
+        dtype (str): the file's, 'float32' or 'bfloat16' for instance.
+    """
+
+    array: np.ndarray
+    dtype: str
+
+
+class Word(str):
+    """The name of a function or class, 'MODULE NAME', in a pickle; it stands for nothing that could be called."""
+
+
+class Forbidden(Exception):
+    """A pickle names something that a `state_dict` has no need of; the text is the name."""
+
+
+def tensor(numbers, dtype, byte_order="<"):
+    """Numbers from bytes.
+
+    Args:
+        numbers (bytes): of the file.
+        dtype (str): name of their type.
+        byte_order (str): '<' or '>'.
+
+    Returns:
+        Tensor: of one axis.
+    """
+    if dtype == "bfloat16":
+        upper = np.frombuffer(numbers, f"{byte_order}u2").astype(np.uint32)
+        return Tensor((upper << 16).view(np.float32), dtype)
+    native = np.dtype(dtype)
+    return Tensor(np.frombuffer(numbers, native.newbyteorder(byte_order)).astype(native), dtype)
+
+
+def read_pth(path):
+    """What a file of `torch.save` holds: dicts, lists, tuples, numbers and texts, and `Tensor`s.
+
+    Args:
+        path (str): file name.
+
+    Returns:
+        object: most often a dict; an `OrderedDict` is a dict, its attributes are left out.
+
+    Raises:
+        UserError: the file is damaged, of another or of the old format, or would run code if PyTorch read it.
+        OSError: it cannot be read.
+    """
+    with open(path, "rb") as file:
+        start = file.read(2)
+    if start.startswith(b"\x80"):
+        raise UserError(f"{path}: is a bare pickle, as PyTorch wrote before 1.6; have PyTorch write it anew, as a zip "
+                        f"file: torch.save(torch.load({path!r}), 'new.pth')")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            [index] = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+            pickled = archive.read(index)
+            return _interpret(pickled, _Storages(archive, index.removesuffix("data.pkl")))
+    except Forbidden as error:
+        raise UserError(f"{path}: {_refusal(path, pickled, str(error).replace(' ', '.'))}") from error
+    except OSError:
+        raise
+    except Exception as error:  # whatever the bytes of a damaged file lead to
+        raise UserError(f"{path}: damaged or not a file of PyTorch; make it anew or name another") from error
+
+
+def _refusal(path, pickled, name):
+    """Why a pickle is refused that names `name`, and the way out."""
+    texts = (argument for _, argument, _ in pickletools.genops(pickled) if isinstance(argument, str))
+    if any(text.startswith("torch.nn.modules.") for text in texts):
+        new = f"{os.path.splitext(os.path.basename(path))[0]}_weights.pth"
+        return (f"holds a whole module ({name}), which cannot be read without running code; if you trust it, save its "
+                f"weights alone, with PyTorch and where the module's code is: import torch; module = torch.load("
+                f"{path!r}, map_location='cpu', weights_only=False); torch.save(module.state_dict(), {new!r})")
+    return (f"asks for {name}, which no weights need, and to read it could run code; nothing was run. Name a file "
+            "with a state_dict alone, as torch.save(module.state_dict(), ...) writes it")
+
+
+class _Storages:
+    """The numbers in an archive, read when they are asked for; tensors may share them."""
+
+    def __init__(self, archive, folder):
+        self.archive, self.folder, self.read = archive, folder, {}
+        order = f"{folder}byteorder"
+        self.byte_order = ">" if order in archive.namelist() and archive.read(order) == b"big" else "<"
+
+    def get(self, identity):
+        """The storage that a pickle names ('storage', TYPE, KEY, DEVICE, NUMBERS), as a `Tensor` of one axis."""
+        kind, name, key, _, count = identity
+        if kind != "storage" or not isinstance(name, Word):
+            raise ValueError(kind)
+        if (name, key) not in self.read:
+            self.read[name, key] = tensor(self.archive.read(f"{self.folder}data/{key}"), STORAGES[name],
+                                          self.byte_order)
+        if len(self.read[name, key].array) != count:
+            raise ValueError(count)
+        return self.read[name, key]
+
+
+def _rebuilt(storage, offset, size, stride, *_):
+    """The tensor that looks at a storage (`Tensor`) from a number on, with a size and a stride for every axis."""
+    steps = [(n - 1) * step for n, step in zip(size, stride, strict=True)]
+    if offset < 0 or any(n < 0 for n in size) or any(step < 0 for step in stride):
+        raise ValueError(size)
+    if 0 in size:
+        return Tensor(np.empty(size, storage.array.dtype), storage.dtype)
+    numbers = storage.array[offset:]
+    if sum(steps) >= len(numbers):
+        raise ValueError(size)
+    view = np.lib.stride_tricks.as_strided(numbers, size, [step * numbers.itemsize for step in stride])
+    return Tensor(np.array(view, order="C"), storage.dtype)
+
+
+def _called(function, arguments):
+    """What one of the known functions makes."""
+    if function == ORDERED_DICT:
+        return dict(*arguments)
+    if function == REBUILD_TENSOR and isinstance(arguments[0], Tensor):
+        return _rebuilt(*arguments)
+    if function == REBUILD_PARAMETER and isinstance(arguments[0], Tensor):
+        return arguments[0]
+    raise ValueError(function)
+
+
+def _known(name):
+    if name not in KNOWN:
+        raise Forbidden(name)
+    return Word(name)
+
+
+def _interpret(pickled, storages):
+    """Carry out the instructions of a pickle that a `state_dict` consists of.
+
+    Raises:
+        Forbidden: it names something else.
+        Exception: it is damaged, or has other instructions.
+    """
+    stack, marks, memo = [], [], {}
+
+    def since_mark():
+        start = marks.pop()
+        items = stack[start:]
+        del stack[start:]
+        return items
+
+    def set_items(pairs):
+        target = stack[-1]
+        if type(target) is not dict or len(pairs) % 2:
+            raise ValueError(target)
+        target.update(zip(pairs[::2], pairs[1::2], strict=True))
+
+    def extend(items):
+        if type(stack[-1]) is not list:
+            raise ValueError(stack[-1])
+        stack[-1].extend(items)
+
+    for instruction, argument, _ in pickletools.genops(pickled):
+        name = instruction.name
+        if name in LITERALS:
+            stack.append(argument)
+        elif name in EMPTY:
+            stack.append(EMPTY[name]())
+        elif name in TUPLES:
+            stack[-TUPLES[name]:] = [tuple(stack[-TUPLES[name]:])]
+        elif name in ("BINPUT", "LONG_BINPUT"):
+            memo[argument] = stack[-1]
+        elif name == "MEMOIZE":
+            memo[len(memo)] = stack[-1]
+        elif name in ("BINGET", "LONG_BINGET"):
+            stack.append(memo[argument])
+        elif name == "MARK":
+            marks.append(len(stack))
+        elif name == "TUPLE":
+            stack.append(tuple(since_mark()))
+        elif name == "GLOBAL":
+            stack.append(_known(argument))
+        elif name == "STACK_GLOBAL":
+            word = stack.pop()
+            stack.append(_known(f"{stack.pop()} {word}"))
+        elif name == "BINPERSID":
+            stack.append(storages.get(stack.pop()))
+        elif name == "REDUCE":
+            arguments = stack.pop()
+            function = stack.pop()
+            if not isinstance(function, Word):
+                raise ValueError(function)
+            stack.append(_called(function, arguments))
+        elif name == "BUILD":
+            stack.pop()  # attributes of an OrderedDict: PyTorch's notes on versions
+            if type(stack[-1]) is not dict:
+                raise ValueError(stack[-1])
+        elif name == "SETITEM":
+            value = stack.pop()
+            key = stack.pop()
+            set_items([key, value])
+        elif name == "SETITEMS":
+            set_items(since_mark())
+        elif name == "APPEND":
+            extend([stack.pop()])
+        elif name == "APPENDS":
+            extend(since_mark())
+        elif name not in ("PROTO", "FRAME", "STOP"):
+            raise ValueError(name)
+    [value] = stack
+    return value
+
+
+def write_pth(path, arrays):
+    """Write a file that `torch.load(path, weights_only=True)` of PyTorch 1.13 and later reads as a `state_dict`.
+
+    Args:
+        path (str): file name; replaced whole or left as it was.
+        arrays (dict): names to numpy.ndarray, of a dtype in `STORAGES`.
+
+    Raises:
+        UserError: another dtype.
+        OSError: the file cannot be written.
+    """
+    records = {"data.pkl": _pickled(arrays), "byteorder": b"little", "version": b"3\n"}
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        def write(name, content):  # with one date for all, so that the same weights make the same file
+            archive.writestr(zipfile.ZipInfo(f"archive/{name}", (1980, 1, 1, 0, 0, 0)), content)
+        for name, content in records.items():
+            write(name, content)
+        for key, array in enumerate(arrays.values()):
+            write(f"data/{key}", array.astype(array.dtype.newbyteorder("<")).tobytes())
+
+
+def _pickled(arrays):
+    """The pickle of a `state_dict` whose k-th array lies in data/k, in the form that PyTorch writes."""
+    storages = {dtype: name for name, dtype in STORAGES.items()}
+
+    def word(name):
+        return pickle.GLOBAL + name.replace(" ", "\n").encode() + b"\n"
+
+    def text(value):
+        encoded = value.encode()
+        return pickle.BINUNICODE + struct.pack("<I", len(encoded)) + encoded
+
+    def whole(value):
+        if value < 2 ** 31:
+            return pickle.BININT + struct.pack("<i", value)
+        encoded = pickle.encode_long(value)
+        return pickle.LONG1 + bytes([len(encoded)]) + encoded
+
+    def group(*items):
+        return pickle.MARK + b"".join(items) + pickle.TUPLE
+
+    ordered_dict = word(ORDERED_DICT) + pickle.EMPTY_TUPLE + pickle.REDUCE
+    parts = [pickle.PROTO + b"\x02", ordered_dict, pickle.MARK]
+    for key, (name, array) in enumerate(arrays.items()):
+        if array.dtype.name not in storages:
+            raise UserError(f"{name}: is of dtype {array.dtype}, which PyTorch's files do not hold; leave it out")
+        storage = group(text("storage"), word(storages[array.dtype.name]), text(str(key)), text("cpu"),
+                        whole(array.size)) + pickle.BINPERSID
+        strides = [int(np.prod(array.shape[axis + 1:])) for axis in range(array.ndim)]  # in numbers, not bytes
+        parts += [text(name), word(REBUILD_TENSOR),
+                  group(storage, whole(0), group(*map(whole, array.shape)), group(*map(whole, strides)),
+                        pickle.NEWFALSE, ordered_dict), pickle.REDUCE]
+    return b"".join([*parts, pickle.SETITEMS, pickle.STOP])

@@ -22,12 +22,12 @@ from dataset.corrupted import corrupted_images
 from dataset.pipeline import array_by_array
 from dataset.published import Published, find_published, sha256_of
 from dataset.source import Source
-from models import check_image_size, create_model, find_model
+from models import check_image_size, find_model
+from models.weights import load_network
 from utils.cli import require_writable_folder
 from utils.errors import UserError
 from utils.evaluate import evaluate_arrays
 from utils.files import read_json
-from utils.records.checkpoint import load_checkpoint
 from utils.records.evaluation import (
     CLEAN,
     SEVERITIES,
@@ -58,10 +58,10 @@ def add_evaluation_arguments(parser):
     group = parser.add_argument_group("evaluation of trained networks")
     add = group.add_argument
     add("--evaluate", metavar="RUN", default=None,
-        help="instead of training, evaluate the run in the folder RUN, a checkpoint RUN (-m and -d say what one "
-             "without a config.json is), or every run of the comparison in the folder RUN, on clean test images and "
-             "those of -c (here by default common) at severities 1 to 5; evaluation_SET.json and .csv are written "
-             "beside it")
+        help="instead of training, evaluate the run in the folder RUN, a file RUN with weights (as of "
+             "--init_checkpoint; -m and -d say what one without a config.json is), or every run of the comparison in "
+             "the folder RUN, on clean test images and those of -c (here by default common) at severities 1 to 5; "
+             "evaluation_SET.json and .csv are written beside it")
     add("--baseline", metavar="RUN", default=None,
         help="--evaluate: what corruption errors are relative to, such as a run of erm: a run, a checkpoint, or the "
              "evaluation_SET.json of one")
@@ -141,7 +141,8 @@ def evaluate_run(path, corruptions=None, baseline=None, model=None, dataset=None
     """Evaluate a network on clean and corrupted test images, print a table, and write JSON and CSV beside it.
 
     Args:
-        path (str): folder of a run, of which the newest checkpoint is taken, or a checkpoint.
+        path (str): folder of a run, of which the newest checkpoint is taken, or a file with weights, as of
+            `models.weights.read_weights`.
         corruptions (str, list of str or None): one or more keys of `corruptions.CORRUPTIONS`, or names that are in
             `test_corrupted`; None takes the common ones, or all that are there.
         baseline (str or None): what corruption errors are relative to: a run or a checkpoint, which is evaluated first
@@ -178,7 +179,7 @@ def evaluate_run(path, corruptions=None, baseline=None, model=None, dataset=None
         if isinstance(one, Trained):
             test.source.check_run(one.config, one.path, ("test",))
     check_image_size(model, *test.source.image_size)
-    load_checkpoint(create_model(model, test.source.classes), trained.checkpoint)  # to find a wrong one now
+    load_network(model, test.source.classes, trained.checkpoint)  # to find a wrong one now
     relative_to = None if baseline is None else load_baseline(baseline, reference, model, test)
     return evaluate_network(trained, model, test, relative_to, test.stored(trained))
 
@@ -305,8 +306,7 @@ def evaluate_network(trained, model, test, baseline=None, stored=None):
     Raises:
         UserError: the checkpoint is damaged, of another network, or gives numbers that are not finite.
     """
-    network = create_model(model, test.source.classes)
-    epochs = load_checkpoint(network, trained.checkpoint)
+    network, epochs = load_network(model, test.source.classes, trained.checkpoint)
     planned = trained.config.get("total_epoch", epochs)
     if os.path.isdir(trained.path) and epochs < planned:
         print(f"warning: {trained.path}: the newest checkpoint is of epoch {epochs} of {planned}; training with "

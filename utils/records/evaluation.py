@@ -215,18 +215,23 @@ def evaluation_table(record):
         cells = [f"{100 * value:.2f}" for value in accuracy] if name != CLEAN else [""] * len(severities)
         rows.append([name, *cells, f"{100 * accuracy.mean():.2f}", f"{nll.mean():.3f}", f"{ece.mean():.3f}",
                      *([f"{errors['by_corruption'][name]:.3f}" if name != CLEAN else ""] if errors else [])])
-    about = f"{record['checkpoint']} after {record['epochs']} epochs; test accuracy (%) at each severity"
+    about = f"{_trained(record)}; test accuracy (%) at each severity"
     if errors:
         about += f"; mean corruption error {errors['mean']:.3f}, relative to {errors['baseline']['name']}"
     values = {(i, j): text for i, row in enumerate(rows) for j, text in enumerate(row) if j and text}
     return about, (header, rows, "sortable", values)
 
 
+def _trained(about):
+    """Which weights, and of after how many epochs where that is known."""
+    epochs = f" after {about['epochs']} epoch{'' if about['epochs'] == 1 else 's'}" if about["epochs"] else ""
+    return f"{about['checkpoint']}{epochs}"
+
+
 def heading(about, names, baseline=None):
     """What stands above the rows of a table."""
-    epochs = f"{about['epochs']} epoch{'' if about['epochs'] == 1 else 's'}"
     title = (f"{about['set']} on {about['dataset']}, {about['test_images']} test images: {about['model']}, "
-             f"{about['checkpoint']} after {epochs}")
+             f"{_trained(about)}")
     columns = "".join(f"{severity:7d}" for severity in severities_of(about)) + "   mean     NLL    ECE"
     return f"\n{title}\n{'accuracy (%)':{_width(names)}}{columns}{'' if baseline is None else '     CE'}"
 

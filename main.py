@@ -22,11 +22,10 @@ from losses.options import (
     check_data,
     resolve_arguments,
 )
-from losses.run import RunSettings, begin, run
-from models import FAMILIES, MODELS, create_model, find_model, models_list
+from losses.run import RunSettings, begin, check_weights, run
+from models import FAMILIES, MODELS, find_model, models_list
 from utils import cli
 from utils.errors import UserError
-from utils.records.checkpoint import load_checkpoint
 from utils.records.logs import RunFolder, new_folder
 from utils.records.settings import resumed_settings
 
@@ -65,8 +64,8 @@ def load(args, load_images=load_images):
                      args.show_progress, load_images, args.train_on, args.val_share,
                      **{option: getattr(args, option) for option in IMAGE_OPTIONS})
     check_data(args, data)
-    if args.stage_one is not None:
-        load_checkpoint(create_model(args.model, data.source.classes), args.stage_one)  # to find a wrong one now
+    # A run that goes on may have no need of the file that it began with.
+    check_weights(args.model, data.source.classes, None if args.resume else args.init_checkpoint, args.stage_one)
     return data
 
 

@@ -57,6 +57,9 @@ def compare(planned, values, folder, load, device, jobs, program):
         plan = _check_plan(folder, planned, paths)
         waiting = [k for k, path in enumerate(paths) if not is_finished(path)]
         values = [_own_settings(*run) for run in zip(planned, values, paths, strict=True)]
+        if len({settings.get("init_sha256") for settings in values}) > 1:
+            raise UserError(f"--init_checkpoint: the file has changed since runs in {folder} began from it; put back "
+                            "what it was, or name another comparison with --desc")
         for k in waiting:  # what is wrong with the data of a later run is found now, and before anything is written
             _check_images(planned, paths, k, load(values[k]).source)
         write_json(os.path.join(folder, PLAN), plan)

@@ -24,6 +24,7 @@ from models import check_image_size
 from utils import cli
 from utils.errors import UserError
 from utils.probes import IMAGES, RHO
+from utils.records.trained import file_hash
 from utils.schedule import SCHEDULES, warmup_epochs
 
 # Options of objectives that weigh distributions, of which there have to be some.
@@ -185,6 +186,9 @@ def add_run_arguments(parser):
     add("--desc", default="none", help="first part of the name of the run's folder")
     add("--resume", metavar="FOLDER", default=None,
         help="go on with the run in FOLDER from its newest checkpoint, with its own settings")
+    add("--init_checkpoint", type=cli.existing_file, metavar="FILE", default=None,
+        help="start from the weights in FILE: a .ckpt, or of PyTorch a state_dict in a .pth or .safetensors; a "
+             "classifier for other classes starts afresh. The first model of jtt and eiil starts from them, too")
     add("--eval_every", type=cli.positive_int, default=1, metavar="N",
         help="evaluate after every N-th epoch, and after the last")
     add("--eval_batch_size", type=cli.positive_int, default=128, metavar="N", help="images in a batch of an evaluation")
@@ -248,6 +252,7 @@ def resolve_arguments(args, given):
     if late:
         raise UserError(f"--keep_epochs {late[0]}: the last epoch is {settings.total_epoch - 1}; give none above that")
     vars(args).update(settings.flat())
+    args.init_sha256 = None if args.init_checkpoint is None else file_hash(args.init_checkpoint)
     return settings
 
 

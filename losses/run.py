@@ -22,14 +22,16 @@ from losses.stage_one import ENVIRONMENTS
 from losses.train import fit
 from losses.treatment import treatment
 from models import create_model
+from models.weights import load_network, load_weights
+from utils.errors import UserError
 from utils.evaluate import evaluate, predict
 from utils.files import file_name
 from utils.probes import IMAGES, RHO, sharpness
-from utils.records.checkpoint import load_checkpoint
 from utils.records.logs import RunFolder
 from utils.records.report import is_finished, report_results, run_title
 from utils.records.run import RunRecords
 from utils.records.settings import write_settings
+from utils.records.trained import file_hash
 from utils.schedule import create_schedule
 
 
@@ -42,6 +44,9 @@ class RunSettings:
         dataset, corruption (str): names, for the report; `corruption` is also what `corrupt_aug` takes by default.
         model (str): name of the network, as of `models.find_model`.
         seed (int): of the initial weights, the batches and a noise.
+        init_checkpoint (str or None): file with weights to start from, as of `models.weights.read_weights`, in place of
+            random ones; a first model (jtt, eiil) starts from it, too, as in JTT's paper.
+        init_sha256 (str or None): its hash, if it is to be checked.
         eval_batch_size, eval_every (int): images in a batch of an evaluation; epochs from one to the next.
         log_train, save_step, save_last, save_best, keep_epochs: as of `RunRecords`.
         log_sharpness (int or None): measure sharpness after every so many epochs.
@@ -56,6 +61,8 @@ class RunSettings:
     corruption: str = "gaussian_noise"
     model: str = "wideresnet"
     seed: int = 0
+    init_checkpoint: str | None = None
+    init_sha256: str | None = None
     eval_batch_size: int = 128
     eval_every: int = 1
     log_train: int = 100
@@ -156,6 +163,52 @@ def begin(folder, data, values, given, device):
         write_settings(folder.file("config.json"), values, Settings.of(values).title, given, device)
 
 
+def start_from(network, path, what, sha256=None):
+    """Give a network the weights in a file, but for a classifier of another number of classes.
+
+    Args:
+        network (nn.Cell): as it is initialised.
+        path (str): the file, as of `models.weights.read_weights`.
+        what (str): the network's name, for errors.
+        sha256 (str or None): the hash that it must have.
+
+    Returns:
+        str: a line about it.
+
+    Raises:
+        UserError: it is missing, damaged, of another network, or has changed.
+    """
+    if not os.path.isfile(path):
+        raise UserError(f"--init_checkpoint {path}: no such file; put it back")
+    if sha256 not in (None, file_hash(path)):
+        raise UserError(f"--init_checkpoint {path}: has changed since this run was begun; put the file back that it "
+                        "was, or begin another run")
+    weights, fresh = load_weights(network, path, what, fresh_classifier=True)
+    line = f"starts from the weights in {path}"
+    if fresh:
+        shapes = {parameter.name: parameter.shape for parameter in network.get_parameters()}
+        line += (f"; its classifier has {len(weights.tensors[fresh[0]].array)} classes and here are "
+                 f"{shapes[fresh[0]][0]}: {', '.join(fresh)} start afresh")
+    return line
+
+
+def check_weights(model, classes, init_checkpoint=None, stage_one=None):
+    """Make sure that the files from which a run takes weights are of its network, before it begins.
+
+    Args:
+        model (str): a key of `MODELS`.
+        classes (int): logits.
+        init_checkpoint, stage_one (str or None): the files.
+
+    Raises:
+        UserError: one is missing, damaged, or of another network.
+    """
+    if init_checkpoint is not None:
+        start_from(create_model(model, classes), init_checkpoint, f"{model} with {classes} classes")
+    if stage_one is not None:
+        load_network(model, classes, stage_one)
+
+
 def stage_one_logits(settings, data, folder):
     """Logits of the first model for the training images, each at its severity, float32 (n, K); the model is read from
     the option `stage_one`, or trained with ERM in the folder `stage_one` of the run.
@@ -172,8 +225,7 @@ def stage_one_logits(settings, data, folder):
             if not (is_finished(first_folder.path) and os.path.exists(checkpoint)):
                 folder.log(f"stage one: erm, {epochs} epochs")
                 train(first, data, first_folder, Cells())
-    network = create_model(settings.model, data.source.classes)
-    load_checkpoint(network, checkpoint)
+    network, _ = load_network(settings.model, data.source.classes, checkpoint)
     step = EvaluationStep(network)
     logits = [predict(step, data.evaluation_batches("train", severity, settings.eval_batch_size,
                                                     settings.num_workers))[1]
@@ -219,6 +271,8 @@ def train(settings, data, folder, cells, **treated):
                    f"{settings.model} with {weights:,} weights on {settings.dataset}, "
                    f"{settings.corruption.replace('_', ' ')}, {images:,} training images, device {device()}\n"
                    f"records go to {folder.path}")
+        if settings.init_checkpoint is not None and not records.start:
+            folder.log(start_from(network, settings.init_checkpoint, settings.model, settings.init_sha256))
         if len(data.split.present) == 1 and OBJECTIVES[method.objective].reads_groups and not environments:
             folder.log(f"only severity {data.split.present[0]} has training images: {method.objective} has no "
                        "distributions to tell apart, and its averages over them reduce to the mean over the batch")

@@ -8,6 +8,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from models import create_model
 from models.torch_files import Tensor, read_pth, tensor, write_pth
 from models.torch_names import COUNTER, mindspore_names, torch_name
 from utils.errors import UserError
@@ -226,6 +227,25 @@ def load_weights(network, path, what="this network", fresh_classifier=False):
         if name not in fresh:
             ops.assign(parameter, ms.Tensor(weights.tensors[name].array.astype(np.float32)))
     return weights, fresh
+
+
+def load_network(model, classes, path):
+    """A network with the weights in a file.
+
+    Args:
+        model (str): a key of `MODELS`.
+        classes (int): logits.
+        path (str): as of `read_weights`.
+
+    Returns:
+        tuple: nn.Cell; int, number of epochs that a checkpoint of this project was trained, else 0.
+
+    Raises:
+        UserError: as `load_weights`.
+    """
+    network = create_model(model, classes)
+    weights, _ = load_weights(network, path, f"{model} with {classes} classes")
+    return network, weights.epochs
 
 
 def write_weights(path, weights, network=None):

@@ -557,7 +557,7 @@ def test_corrupt_aug_changes_the_training_images(cifar_dir, tmp_path):
     (["-b", "5000"], "-b 5000"),
     (["--aug_corruption", "rain"], "gaussian_noise"),
     (["--method", "jtt", "--stage_one", "model.ckpt"], "model.ckpt"),
-    (["--method", "jtt", "--stage_one", os.path.join(ROOT, "main.py")], "main.py: damaged or not a checkpoint"),
+    (["--method", "jtt", "--stage_one", os.path.join(ROOT, "main.py")], "main.py: the name of a file"),
     (["--stage_one", os.path.join(ROOT, "main.py")], "--stage_one"),
     (["--method", "jtt", "--jtt_lambda", "0"], "--jtt_lambda"),
     (["-n", "1"], "-b 40"),

@@ -8,6 +8,7 @@ import mindspore.ops as ops
 import numpy as np
 import pytest
 from PIL import Image
+from utils.torch_weights import torch_name
 
 from utils.device import uncompiled
 from losses import create_step
@@ -18,7 +19,6 @@ from main import main
 from models import MODELS, check_image_size, create_model, find_model, is_model
 from tests.formula import formula_batch, formula_weight
 from utils.errors import UserError
-from utils.torch_weights import torch_name
 
 with open(os.path.join(os.path.dirname(__file__), "golden", "networks.json"), encoding="utf-8") as golden:
     ORIGINALS = {entry["case"]["name"]: entry for entry in json.load(golden)}

@@ -13,7 +13,7 @@ FOLDER_OPTIONS = ("test_corrupted", "filelist_dir")
 
 # Options of which a run that began before there were any has nothing in its settings, and what it did.
 EARLIER = {"train_on": "poisson", "draw": "replacement", "crop": "none", "optimizer": "sgd", "clip_norm": 0.0,
-           "decay": "all", "warmup": None, "final_lr": None}
+           "decay": "all", "warmup": None, "final_lr": None, "init_checkpoint": None, "init_sha256": None}
 
 
 def write_settings(path, settings, title, given, device):
@@ -54,6 +54,8 @@ def resumed_settings(folder, defaults, given):
     config = read_json(os.path.join(folder, "config.json"))
     if config is None:
         raise UserError(f"--resume {folder}: no run with a config.json is there; name a run's folder, LOG_DIR/NAME")
+    if "init_checkpoint" in given:
+        raise UserError("--init_checkpoint: is where a new run starts, and this one goes on; leave it out")
     earlier = {**EARLIER, "crop": "mirror"} if config.get("augment_data") else EARLIER
     config = {**earlier, **config}
     first_given = config.pop("given", {})  # some are rewritten before they are used

@@ -1,0 +1,485 @@
+"""Weights from PyTorch and back: nothing is lost, nothing is run, and what does not fit is said in one line."""
+import importlib.util
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import mindspore as ms
+import mindspore.nn as nn
+import mindspore.ops as ops
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import losses.run
+import main
+from losses import create_step
+from losses import evaluate_run as evaluation
+from losses.methods import OBJECTIVES, PERTURBATIONS
+from models import convert, create_model, torch_files, weights
+from models.torch_names import mindspore_names, torch_name
+from models.weights import load_weights, read_weights
+from tests.golden.record_state_dict import COUNTED, SHAPES, numbers
+from tests.test_main import arguments, only_run
+from utils.errors import UserError
+from utils.files import read_json
+from utils.records.checkpoint import save_checkpoint
+from utils.records.trained import file_hash
+
+RECORDED = os.path.join(os.path.dirname(__file__), "golden", "state_dict.pth")  # by PyTorch
+WITH_TORCH = os.environ.get("PYTHON_WITH_TORCH") or (sys.executable if importlib.util.find_spec("torch") else None)
+
+
+def randomised(classes=10, seed=0, model="wideresnet10"):
+    """A network whose every number is random, running statistics, too."""
+    network = create_model(model, classes)
+    rng = np.random.RandomState(seed)
+    for parameter in network.get_parameters():
+        ops.assign(parameter, ms.Tensor(rng.standard_normal(parameter.shape).astype(np.float32)))
+    return network
+
+
+def values(network):
+    return {parameter.name: parameter.asnumpy().copy() for parameter in network.get_parameters()}
+
+
+def torch_values(network):
+    """As a `state_dict` has them, counters included, with numbers that are easily lost."""
+    found = {}
+    for name, array in values(network).items():
+        found[torch_name(name)] = array
+        if name.endswith("moving_variance"):
+            found[name.replace("moving_variance", "num_batches_tracked")] = np.array(2 ** 40 + 1)
+    found["init_conv.weight"].flat[:4] = np.nan, np.inf, -0.0, 1e-45
+    return found
+
+
+def same(first, second):
+    return list(first) == list(second) and all(
+        (first[name].dtype, first[name].shape, first[name].tobytes())
+        == (second[name].dtype, second[name].shape, second[name].tobytes()) for name in first)
+
+
+def read(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def fails(capsys, *argv, program=convert.main, prints=False):
+    """The one line with which a command stops, exit status 2; whether it `prints` something before."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        program([str(word) for word in argv])
+    captured = capsys.readouterr()
+    [line] = captured.err.splitlines()
+    assert stop.value.code == 2 and bool(captured.out) == prints
+    return line.partition(": error: ")[2]
+
+
+@pytest.fixture(scope="module")
+def pth(tmp_path_factory):
+    """Weights of a WRN-10-1 as PyTorch has them."""
+    path = str(tmp_path_factory.mktemp("weights") / "w.pth")
+    torch_files.write_pth(path, torch_values(randomised()))
+    return path
+
+
+# Round trips.
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors"])
+@pytest.mark.parametrize("options", [[], ["-m", "wideresnet10"]])
+def test_a_state_dict_comes_back_bit_for_bit(pth, tmp_path, suffix, options, capsys):
+    other, checkpoint, back = (str(tmp_path / name) for name in ("a.ckpt", "b.ckpt", f"c{suffix}"))
+    convert.main([pth, checkpoint, *options])
+    convert.main([checkpoint, back, *options])
+    convert.main([back, other, *options])
+    weights_then, weights_now = read_weights(pth).tensors, read_weights(back).tensors
+    for name in weights_then:
+        assert same({name: weights_then[name].array}, {name: weights_now[name].array}), name
+    assert set(weights_then) == set(weights_now)
+    text = capsys.readouterr().out
+    assert f"written to {back}" in text and "7 counters num_batches_tracked" in text
+    assert ("all of wideresnet10 with 10 classes, none missing" in text) == bool(options)
+    if suffix != ".safetensors":  # which sorts its names
+        assert read(back) == read(pth) and read(other) == read(checkpoint)
+
+
+def test_a_checkpoint_comes_back_bit_for_bit_without_what_is_of_the_training(tmp_path, capsys):
+    network = randomised()
+    start, back = str(tmp_path / "start.ckpt"), str(tmp_path / "back.ckpt")
+    save_checkpoint(create_step(network, "sharpdro"), start, 3)
+    for middle in (str(tmp_path / "w.pth"), str(tmp_path / "w.safetensors")):
+        convert.main([start, middle])
+        assert "left out, not weights: group_weights, global_step" in capsys.readouterr().out
+        convert.main([middle, back])
+        found = {name: value.asnumpy() for name, value in ms.load_checkpoint(back).items()}
+        assert set(found) == set(values(network))
+        for name, array in values(network).items():
+            assert same({name: array}, {name: found[name]})
+
+
+def test_the_network_of_a_run_is_known_from_its_folder(tmp_path, capsys):
+    save_checkpoint(create_step(randomised(3), "erm"), str(tmp_path / "last_model.ckpt"), 1)
+    with open(tmp_path / "config.json", "w") as file:
+        json.dump({"model": "wideresnet10"}, file)
+    convert.main([str(tmp_path / "last_model.ckpt"), str(tmp_path / "w.pth")])
+    assert "all of wideresnet10 with 3 classes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("part", [*OBJECTIVES, *PERTURBATIONS])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_of_every_step_only_weights_are_taken(part, optimizer, monkeypatch):
+    network = nn.SequentialCell([nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Dense(4, 2)])
+    own = set(values(network))
+    chosen = {"objective": part} if part in OBJECTIVES else {"perturbation": part}
+    step = create_step(network, "erm", optimizer=optimizer, num_sub_batches=2 if part != "none" else 1, **chosen)
+    stored = {parameter.name: parameter for parameter in step.get_parameters()}
+    assert set(stored) > own
+    monkeypatch.setattr(weights, "read_checkpoint", lambda path: stored)
+    for known in (None, network):
+        taken = set(read_weights("x.ckpt", known).tensors)
+        # What only serves within a step is not in a checkpoint.
+        assert {name for name in taken if not name.startswith("saved.")} == set(map(torch_name, own))
+
+
+def test_names_map_by_rule_and_back():
+    network = nn.SequentialCell([nn.Conv2d(3, 4, 3, has_bias=True), nn.BatchNorm2d(4), nn.LayerNorm((4,)),
+                                 nn.GroupNorm(2, 4), nn.Dense(4, 2), nn.BatchNorm1d(2)])
+    shapes = {torch_name(name): array.shape for name, array in values(network).items()}
+    assert mindspore_names(shapes) == {torch_name(name): name for name in values(network)}
+    assert {name.rpartition(".")[2] for name in shapes} == {"weight", "bias", "running_mean", "running_var"}
+    assert torch_name("gamma") == "weight" and torch_name("cls_token") == "cls_token"
+
+
+# Files of PyTorch.
+
+
+def test_a_file_of_pytorch_is_read():
+    found = read_weights(RECORDED)
+    assert found.left_out == ["epoch", "best", "optimizer"]
+    assert set(found.tensors) == {*SHAPES, "norm.num_batches_tracked"}
+    for name in SHAPES:
+        dtype = {"half": "float16", "brain": "bfloat16", "double": "float64"}.get(name.partition(".")[0], "float32")
+        tensor = found.tensors[name]
+        assert tensor.dtype == dtype and tensor.array.dtype == ("float32" if dtype == "bfloat16" else dtype)
+        assert tensor.array.flags.c_contiguous and (tensor.array == numbers(name)).all(), name
+    counter = found.tensors["norm.num_batches_tracked"].array
+    assert counter.shape == () and counter.dtype == np.int64 and counter == COUNTED
+
+
+def test_sixteen_bits_become_32_in_a_checkpoint(tmp_path, capsys):
+    target = str(tmp_path / "w.ckpt")
+    convert.main([RECORDED, target])
+    found = ms.load_checkpoint(target)
+    for name, dtype in (("half", ms.float32), ("brain", ms.float32), ("double", ms.float64)):
+        assert found[f"{name}.weight"].dtype == dtype
+        assert (found[f"{name}.weight"].asnumpy() == numbers(f"{name}.weight")).all()
+    assert {"norm.gamma", "norm.moving_variance", "fc.weight"} < set(found)
+    text = capsys.readouterr().out
+    assert "1 tensors of float16 became float32, exactly\n1 tensors of bfloat16 became float32, exactly\n" in text
+    assert "left out, not weights: epoch, best, optimizer" in text
+
+
+@pytest.mark.skipif(WITH_TORCH is None, reason="needs PyTorch, here or as PYTHON_WITH_TORCH")
+def test_pytorch_reads_the_same_and_reads_what_is_written(pth, tmp_path):
+    script = ("import sys, numpy, torch\n"
+              "found = torch.load(sys.argv[1], weights_only=True)\n"
+              "found = found.get('state_dict', found)\n"
+              "numpy.savez(sys.argv[2], **{name.removeprefix('module.'):\n"
+              "    (value.float() if value.dtype == torch.bfloat16 else value).detach().contiguous().numpy()\n"
+              "    for name, value in found.items()})")
+    for path in (RECORDED, pth):
+        subprocess.run([WITH_TORCH, "-c", script, path, str(tmp_path / "theirs.npz")], check=True)
+        with np.load(tmp_path / "theirs.npz") as theirs:
+            ours = read_weights(path).tensors
+            assert same({name: tensor.array for name, tensor in ours.items()}, dict(theirs))
+
+
+def archive(path, pickled, **numbers):
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("archive/data.pkl", pickled)
+        for key, content in numbers.items():
+            file.writestr(f"archive/data/{key}", content)
+    return str(path)
+
+
+class Attack:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+def attacks(mark):
+    """Pickles that would make the file `mark`."""
+    for protocol in range(6):
+        yield pickle.dumps({"fc.weight": Attack(mark)}, protocol)
+    system = b"cposix\nsystem\n"
+    call = b"X" + len(f"touch {mark}").to_bytes(4, "little") + f"touch {mark}".encode()
+    yield b"\x80\x02(" + call + b"iposix\nsystem\n."  # INST
+    yield b"\x80\x02(" + system + call + b"o."  # OBJ
+    yield b"\x80\x02" + system + call + b"\x85\x81."  # NEWOBJ
+    yield b"\x80\x02ctorch._utils\n_rebuild_parameter\n" + system + call + b"\x86R."
+    yield b"\x80\x02ccollections\nOrderedDict\n)R}" + call + system + b"sb."  # attributes
+    yield b"\x80\x02c__builtin__\neval\n" + call + b"\x85R."
+    yield b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n" + call + b"\x85R."
+
+
+def test_nothing_in_a_file_is_run(tmp_path, capsys):
+    mark, target = tmp_path / "mark", tmp_path / "w.ckpt"
+    for pickled in attacks(mark):
+        path = archive(tmp_path / "w.pth", pickled)
+        line = fails(capsys, path, target)
+        assert line.startswith(f"{path}: ") and ("damaged" in line or "nothing was run" in line), line
+        assert os.listdir(tmp_path) == ["w.pth"]
+    path = archive(tmp_path / "w.pth", next(attacks(mark)))
+    assert "asks for posix.system" in fails(capsys, archive(path, pickle.dumps(Attack(mark), 2)), target)
+    pickle.loads(next(attacks(mark)))
+    assert mark.exists()  # they would
+
+
+def test_a_whole_module_is_refused_with_the_way_out(tmp_path, capsys):
+    # How torch.save(module) begins: with the class.
+    path = archive(tmp_path / "best_model.pth", b"\x80\x02cmodels.resnet\nWideResNet\n)\x81}X\x08\x00\x00\x00_modules"
+                                                b"ctorch.nn.modules.conv\nConv2d\n)\x81sb.")
+    line = fails(capsys, path, tmp_path / "w.ckpt")
+    assert "holds a whole module (models.resnet.WideResNet)" in line
+    assert f"torch.load('{path}', map_location='cpu', weights_only=False)" in line
+    assert "torch.save(module.state_dict(), 'best_model_weights.pth')" in line
+
+
+def test_damaged_files_are_refused(tmp_path):
+    """However a file is cut off or changed, it is read or refused; a checksum tells of a change in the numbers."""
+    whole, path = read(RECORDED), str(tmp_path / "w.pth")
+    rng = np.random.RandomState(0)
+    for k in range(300):
+        content = bytearray(whole[:rng.randint(len(whole))] if k % 3 == 0 else whole)
+        if k % 3:
+            content[rng.randint(len(content))] ^= 1 << rng.randint(8)
+        with open(path, "wb") as file:
+            file.write(content)
+        try:
+            found = read_weights(path).tensors
+        except UserError as error:
+            assert str(error).startswith(f"{path}: ")
+        else:
+            assert k % 3 and all((found[name].array == numbers(name)).all() for name in SHAPES)
+    with zipfile.ZipFile(RECORDED) as file:  # the same inside the zip, where checksums are right
+        content = {name.partition("/")[2]: file.read(name) for name in file.namelist()}
+    for _ in range(300):
+        pickled = bytearray(content["data.pkl"])
+        pickled[rng.randint(len(pickled))] ^= 1 << rng.randint(8)
+        archive(path, bytes(pickled), **{name.partition("/")[2]: value for name, value in content.items()
+                                         if name.startswith("data/")})
+        try:
+            read_weights(path)
+        except UserError as error:
+            assert str(error).startswith(f"{path}: ")
+
+
+# What does not fit.
+
+
+def test_what_does_not_fit_is_one_line_and_nothing_is_written(pth, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    convert.main([pth, "w.ckpt"])
+    shutil.copy("w.ckpt", "renamed.pth")
+    shutil.copy("w.ckpt", "renamed.safetensors")
+    shutil.copy(pth, "renamed.ckpt")
+    for name in ("w.ckpt", pth):
+        with open(f"cut{os.path.splitext(name)[1]}", "wb") as file:
+            file.write(read(name)[:-1000])
+    with open("old.pth", "wb") as file:
+        file.write(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.")
+    archive("list.pth", pickle.dumps([1, 2], 2))
+    archive("none.pth", pickle.dumps({"weights": {"a": 1}}, 2))
+    array = np.zeros((2, 3), np.float32)
+    safetensors.numpy.save_file({"conv.weight": array.astype(np.uint32)}, "unsigned.safetensors")
+    os.mkdir("folder.pth")
+    before = {name: os.path.isdir(name) or read(name) for name in os.listdir()}
+    for argv, expected in [
+        (["w.ckpt", "w.onnx"], "w.ckpt, w.onnx: one of the two names has to end in .ckpt, the other in .pth, .pt"),
+        (["w.ckpt", "v.ckpt"], "w.ckpt, v.ckpt: one of the two"),
+        (["list.pth", "v.safetensors"], "list.pth, v.safetensors: one of the two"),
+        (["nowhere.pth", "v.ckpt"], "nowhere.pth: no such file"),
+        (["folder.pth", "v.ckpt"], "folder.pth: no such file"),
+        (["renamed.pth", "v.ckpt"], "renamed.pth: damaged or not a file of PyTorch"),
+        (["renamed.safetensors", "v.ckpt"], "renamed.safetensors: damaged or not a .safetensors file"),
+        (["renamed.ckpt", "v.pth"], "renamed.ckpt: damaged or not a checkpoint"),
+        (["cut.ckpt", "v.pth"], "cut.ckpt: damaged or not a checkpoint"),
+        (["cut.pth", "v.ckpt"], "cut.pth: damaged or not a file of PyTorch"),
+        (["old.pth", "v.ckpt"], "old.pth: is a bare pickle, as PyTorch wrote before 1.6; have PyTorch write it anew"),
+        (["list.pth", "v.ckpt"], "list.pth: holds no state_dict, neither itself nor as state_dict, "),
+        (["none.pth", "v.ckpt"], "none.pth: holds no state_dict"),
+        (["unsigned.safetensors", "v.ckpt"], "unsigned.safetensors: holds numbers of type 'U32'"),
+        (["w.ckpt", "nowhere/v.pth"], "nowhere/v.pth: cannot be written (No such file or directory)"),
+        (["w.ckpt", "nowhere/v.safetensors"], "nowhere/v.safetensors: cannot be written"),
+        ([pth, "w.ckpt/v.ckpt"], "w.ckpt/v.ckpt: cannot be written"),
+        (["w.ckpt", "folder.pth"], "folder.pth: cannot be written"),
+        (["w.ckpt", "v.pth", "--classes", "3"], "--classes: is of a network; name it with -m"),
+        (["w.ckpt", "v.pth", "-m", "wideresnet10", "--classes", "3"], "w.ckpt: is not of wideresnet10 with 3 classes: "
+         "fc.weight is (10, 64), there (3, 64), fc.bias is (10,), there (3,); name weights of the same network"),
+        (["w.ckpt", "v.pth", "-m", "wideresnet"], "w.ckpt: is not of wideresnet with 10 classes: has no "),
+        ([RECORDED, "v.ckpt", "-m", "wideresnet10"], f"{RECORDED}: is not of wideresnet10 with 5 classes: has no "
+                                                     "init_conv.weight, unit1."),
+    ]:
+        line = fails(capsys, *argv)
+        assert line.startswith(expected), line
+        assert before == {name: os.path.isdir(name) or read(name) for name in os.listdir()}, argv
+
+
+def test_a_deeper_network_is_another_network(tmp_path):
+    """Every weight of the shallow one is in it, in the same shape."""
+    deep = {**torch_values(randomised()), "unit1.1.layer.0.weight": np.ones(16, np.float32)}
+    torch_files.write_pth(str(tmp_path / "w.pth"), deep)
+    network = randomised(seed=1)
+    before = values(network)
+    convert.main([str(tmp_path / "w.pth"), str(tmp_path / "w.ckpt")])
+    for name in ("w.pth", "w.ckpt"):
+        with pytest.raises(UserError, match="has unit1.1.layer.0.weight, unknown there"):
+            load_weights(network, str(tmp_path / name))
+    assert same(before, values(network))
+
+
+def test_whole_numbers_are_no_weights(pth, tmp_path):
+    stored = {name: tensor.array for name, tensor in read_weights(pth).tensors.items()}
+    path = str(tmp_path / "w.safetensors")
+    safetensors.numpy.save_file({**stored, "fc.bias": np.arange(10, dtype=np.int8)}, path)
+    with pytest.raises(UserError, match="fc.bias is int8, there float32"):
+        load_weights(randomised(), path)
+
+
+# Runs that start from weights, and evaluations.
+
+
+@pytest.fixture
+def starts(monkeypatch):
+    """The values with which the networks of runs start; the runs go no further."""
+    found = []
+
+    def fit(step, loader, batches, total_epoch, schedule, records, *args, **more):
+        found.append((values(step.network), records, step))
+        raise UserError("stopped")
+    monkeypatch.setattr(losses.run, "fit", fit)
+    return found
+
+
+def run_main(*argv):
+    with pytest.raises(SystemExit):
+        main.main([str(word) for word in argv])
+
+
+def test_a_run_starts_from_weights_and_does_not_read_them_again(pth, cifar_dir, tmp_path, starts, capsys):
+    path, logs = str(tmp_path / "w.pth"), tmp_path / "logs"
+    shutil.copy(pth, path)
+    run_main(*arguments(cifar_dir, logs, "--init_checkpoint", path))
+    expected = create_model("wideresnet10", 10)
+    load_weights(expected, path)
+    assert same(starts[0][0], values(expected))
+    folder = only_run(logs)
+    assert f"starts from the weights in {path}\n" in read(folder + "/log.txt").decode()
+    config = read_json(folder + "/config.json")
+    assert (config["init_checkpoint"], config["init_sha256"]) == (path, file_hash(path))
+
+    run_main("--resume", folder)  # killed before its first checkpoint, it needs them again
+    assert same(starts[1][0], values(expected))
+    with open(path, "ab") as file:
+        file.write(b" ")
+    line = fails(capsys, "--resume", folder, program=main.main, prints=True)
+    assert line.startswith(f"--init_checkpoint {path}: has changed since this run was begun")
+    os.remove(path)
+    line = fails(capsys, "--resume", folder, program=main.main, prints=True)
+    assert line.startswith(f"--init_checkpoint {path}: no such file")
+
+    _, records, step = starts[1]
+    for parameter in step.network.get_parameters():
+        ops.assign(parameter, parameter + 1)
+    save_checkpoint(step, folder + "/0_model.ckpt", 1)
+    run_main("--resume", folder)
+    assert same(starts[2][0], values(step.network))
+    assert len(starts) == 3
+    assert fails(capsys, "--resume", folder, "--init_checkpoint", pth, program=main.main).startswith(
+        "--init_checkpoint: is where a new run starts")
+
+
+def test_a_classifier_of_another_size_starts_afresh(cifar_dir, tmp_path, starts):
+    path = str(tmp_path / "w.safetensors")
+    weights_of_three = torch_values(randomised(11))
+    safetensors.numpy.save_file(weights_of_three, path)
+    run_main(*arguments(cifar_dir, tmp_path / "logs", "--init_checkpoint", path))
+    run_main(*arguments(cifar_dir, tmp_path / "fresh"))
+    started, fresh = starts[0][0], starts[1][0]
+    for name, value in started.items():
+        expected = fresh[name] if name.startswith("fc.") else weights_of_three[torch_name(name)]
+        assert same({name: value}, {name: expected}), name
+    log = read(only_run(tmp_path / "logs") + "/log.txt").decode()
+    assert "its classifier has 11 classes and here are 10: fc.weight, fc.bias start afresh" in log
+
+
+def test_all_runs_of_a_comparison_start_from_the_weights(pth, cifar_dir, tmp_path, starts):
+    """Its cells are used again, and hold what the run before has left."""
+    run_main(*arguments(cifar_dir, tmp_path / "logs", "--method", "erm", "sam", "--seed", "0", "1",
+                        "--init_checkpoint", pth))
+    assert len(starts) == 4
+    for found, _, step in starts:
+        assert same(found, starts[0][0])
+        ops.assign(step.network.fc.bias, ops.zeros_like(step.network.fc.bias))
+    assert (starts[0][0]["fc.bias"][3:] != 0).all()
+
+
+def test_a_first_model_starts_from_them_too(pth, cifar_dir, tmp_path, starts):
+    run_main(*arguments(cifar_dir, tmp_path, "--method", "jtt", "--init_checkpoint", pth))
+    expected = create_model("wideresnet10", 10)
+    load_weights(expected, pth)
+    assert len(starts) == 1 and same(starts[0][0], values(expected))
+    assert os.path.exists(only_run(tmp_path) + "/stage_one/log.txt")
+
+
+@pytest.mark.parametrize("options, expected", [
+    (["-m", "wideresnet", "--init_checkpoint", "w.pth"], "w.pth: is not of wideresnet with 10 classes: has no unit1."),
+    (["--init_checkpoint", "log.txt"], "log.txt: the name of a file with weights ends in .ckpt, .pth, .pt, .safe"),
+    (["--init_checkpoint", "nowhere.pth"], "argument --init_checkpoint: nowhere.pth: no such file"),
+])
+def test_weights_that_do_not_fit_end_in_one_line_and_nothing_is_written(options, expected, pth, cifar_dir, tmp_path,
+                                                                        monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(pth, "w.pth")
+    with open("log.txt", "w"):
+        pass
+    assert expected in fails(capsys, *arguments(cifar_dir, "logs", *options), program=main.main)
+    assert not os.path.exists("logs") or os.listdir("logs") == []
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_weights_of_pytorch_are_evaluated(suffix, pth, cifar_dir, tmp_path, monkeypatch, capsys):
+    path = str(tmp_path / f"w{suffix}")
+    found = torch_values(randomised())
+    torch_files.write_pth(path, found) if suffix == ".pth" else safetensors.numpy.save_file(found, path)
+    seen = []
+
+    def scores(network, test):
+        seen.append(values(network))
+        raise UserError("stopped")
+    monkeypatch.setattr(evaluation, "scores_by_corruption", scores)
+    run_main("--evaluate", path, "-m", "wideresnet10", "-d", "cifar10", "--data_dir", cifar_dir, "-c", "fog")
+    expected = create_model("wideresnet10", 10)
+    load_weights(expected, pth)
+    assert same(seen[0], values(expected))
+    assert f"wideresnet10, w{suffix}\n" in capsys.readouterr().out  # after how many epochs is not known
+
+
+def test_an_evaluation_needs_to_know_the_network_and_the_number_of_classes(cifar_dir, tmp_path, capsys):
+    path = str(tmp_path / "w.pth")
+    torch_files.write_pth(path, torch_values(randomised(3)))
+    options = ["-m", "wideresnet10", "-d", "cifar10", "--data_dir", cifar_dir]
+    assert fails(capsys, "--evaluate", path, program=main.main).startswith(f"{path}: no config.json beside it")
+    assert "is not of wideresnet10 with 10 classes: fc.weight is (3, 64)" in fails(
+        capsys, "--evaluate", path, *options, program=main.main)
+    assert "--init_checkpoint: has no effect with --evaluate" in fails(
+        capsys, "--evaluate", path, *options, "--init_checkpoint", path, program=main.main)

@@ -184,7 +184,7 @@ def misfits(network, weights):
                    unlike, classifier)
 
 
-def require_fit(network, weights, what="this network", fresh_classifier=False):
+def require_fit(network, weights, what="this one", fresh_classifier=False):
     """Make sure that a network can take `Weights`.
 
     Args:
@@ -202,11 +202,11 @@ def require_fit(network, weights, what="this network", fresh_classifier=False):
     found = misfits(network, weights)
     is_only_classifier = not (found.missing or found.foreign) and found.classifier == list(found.unlike)
     if str(found) and not (fresh_classifier and is_only_classifier):
-        raise UserError(f"{weights.path}: is not of {what}: {found}; name weights of the same network")
+        raise UserError(f"{weights.path}: is of another network than {what}: {found}; name weights of the same")
     return found.classifier
 
 
-def load_weights(network, path, what="this network", fresh_classifier=False):
+def load_weights(network, path, what="this one", fresh_classifier=False):
     """Give a network the weights in a file; all or none.
 
     Args:

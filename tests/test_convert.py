@@ -323,11 +323,13 @@ def test_what_does_not_fit_is_one_line_and_nothing_is_written(pth, tmp_path, cap
         ([pth, "w.ckpt/v.ckpt"], "w.ckpt/v.ckpt: cannot be written"),
         (["w.ckpt", "folder.pth"], "folder.pth: cannot be written"),
         (["w.ckpt", "v.pth", "--classes", "3"], "--classes: is of a network; name it with -m"),
-        (["w.ckpt", "v.pth", "-m", "wideresnet10", "--classes", "3"], "w.ckpt: is not of wideresnet10 with 3 classes: "
-         "fc.weight is (10, 64), there (3, 64), fc.bias is (10,), there (3,); name weights of the same network"),
-        (["w.ckpt", "v.pth", "-m", "wideresnet"], "w.ckpt: is not of wideresnet with 10 classes: has no "),
-        ([RECORDED, "v.ckpt", "-m", "wideresnet10"], f"{RECORDED}: is not of wideresnet10 with 5 classes: has no "
-                                                     "init_conv.weight, unit1."),
+        (["w.ckpt", "v.pth", "-m", "wideresnet10", "--classes", "3"], "w.ckpt: is of another network than "
+         "wideresnet10 with 3 classes: fc.weight is (10, 64), there (3, 64), fc.bias is (10,), there (3,); "
+         "name weights of the same"),
+        (["w.ckpt", "v.pth", "-m", "wideresnet"],
+         "w.ckpt: is of another network than wideresnet with 10 classes: has no "),
+        ([RECORDED, "v.ckpt", "-m", "wideresnet10"],
+         f"{RECORDED}: is of another network than wideresnet10 with 5 classes: has no init_conv.weight, unit1."),
     ]:
         line = fails(capsys, *argv)
         assert line.startswith(expected), line
@@ -405,7 +407,7 @@ def test_a_run_starts_from_weights_and_does_not_read_them_again(pth, cifar_dir, 
     assert same(starts[2][0], values(step.network))
     assert len(starts) == 3
     assert fails(capsys, "--resume", folder, "--init_checkpoint", pth, program=main.main).startswith(
-        "--init_checkpoint: is where a new run starts")
+        f"--init_checkpoint: the run in {folder} has {path}; leave the option out")
 
 
 def test_a_classifier_of_another_size_starts_afresh(cifar_dir, tmp_path, starts):
@@ -442,7 +444,8 @@ def test_a_first_model_starts_from_them_too(pth, cifar_dir, tmp_path, starts):
 
 
 @pytest.mark.parametrize("options, expected", [
-    (["-m", "wideresnet", "--init_checkpoint", "w.pth"], "w.pth: is not of wideresnet with 10 classes: has no unit1."),
+    (["-m", "wideresnet", "--init_checkpoint", "w.pth"],
+     "w.pth: is of another network than wideresnet with 10 classes: has no unit1."),
     (["--init_checkpoint", "log.txt"], "log.txt: the name of a file with weights ends in .ckpt, .pth, .pt, .safe"),
     (["--init_checkpoint", "nowhere.pth"], "argument --init_checkpoint: nowhere.pth: no such file"),
 ])
@@ -479,7 +482,7 @@ def test_an_evaluation_needs_to_know_the_network_and_the_number_of_classes(cifar
     torch_files.write_pth(path, torch_values(randomised(3)))
     options = ["-m", "wideresnet10", "-d", "cifar10", "--data_dir", cifar_dir]
     assert fails(capsys, "--evaluate", path, program=main.main).startswith(f"{path}: no config.json beside it")
-    assert "is not of wideresnet10 with 10 classes: fc.weight is (3, 64)" in fails(
+    assert "is of another network than wideresnet10 with 10 classes: fc.weight is (3, 64)" in fails(
         capsys, "--evaluate", path, *options, program=main.main)
     assert "--init_checkpoint: has no effect with --evaluate" in fails(
         capsys, "--evaluate", path, *options, "--init_checkpoint", path, program=main.main)

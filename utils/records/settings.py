@@ -54,8 +54,6 @@ def resumed_settings(folder, defaults, given):
     config = read_json(os.path.join(folder, "config.json"))
     if config is None:
         raise UserError(f"--resume {folder}: no run with a config.json is there; name a run's folder, LOG_DIR/NAME")
-    if "init_checkpoint" in given:
-        raise UserError("--init_checkpoint: is where a new run starts, and this one goes on; leave it out")
     earlier = {**EARLIER, "crop": "mirror"} if config.get("augment_data") else EARLIER
     config = {**earlier, **config}
     first_given = config.pop("given", {})  # some are rewritten before they are used

@@ -196,7 +196,7 @@ def check_weights(model, classes, init_checkpoint=None, stage_one=None):
     """Make sure that the files from which a run takes weights are of its network, before it begins.
 
     Args:
-        model (str): a key of `MODELS`.
+        model (str): as of `models.find_model`.
         classes (int): logits.
         init_checkpoint, stage_one (str or None): the files.
 

@@ -5,10 +5,10 @@ One of the two is a .ckpt of MindSpore, the other a `state_dict` of PyTorch (.pt
 import os
 from collections import Counter
 
-from models import MODELS, create_model
+from models import FAMILIES, MODELS, create_model, find_model, is_model, models_list
 from models.torch_names import COUNTER
 from models.weights import classifier_of, read_weights, require_fit, write_weights
-from utils.cli import Parser, one_line_errors, positive_int
+from utils.cli import Parser, found_by, listed, one_line_errors, positive_int
 from utils.errors import UserError
 from utils.files import read_json
 from utils.records.trained import WEIGHT_SUFFIXES
@@ -18,7 +18,7 @@ def find_network(name, classes, path):
     """The network that weights are to be of.
 
     Args:
-        name (str): a key of `MODELS`.
+        name (str): as of `models.find_model`.
         classes (int or None): logits; None takes the number from the file.
         path (str): the file with weights.
 
@@ -44,8 +44,8 @@ def convert(source, target, model=None, classes=None):
 
     Args:
         source, target (str): the files; `target` is replaced whole or left as it was.
-        model (str or None): a key of `MODELS`, which the weights have to fit. None takes that of the run in whose
-            folder a .ckpt lies; where there is none either, names are mapped by rule, and nothing is compared.
+        model (str or None): as of `models.find_model`, which the weights have to fit. None takes that of the run in
+            whose folder a .ckpt lies; where there is none either, names are mapped by rule, and nothing is compared.
         classes (int or None): logits of this network; None takes the number from the file.
 
     Returns:
@@ -63,7 +63,7 @@ def convert(source, target, model=None, classes=None):
         raise UserError(f"{source}: no such file")
     if model is None and suffixes[0] == ".ckpt":
         config = read_json(os.path.join(os.path.dirname(source), "config.json")) or {}
-        model = config.get("model") if config.get("model") in MODELS else None
+        model = config.get("model") if is_model(config.get("model") or "") else None
     if model is None and classes is not None:
         raise UserError("--classes: is of a network; name it with -m")
     network, what = (None, None) if model is None else find_network(model, classes, source)
@@ -106,9 +106,9 @@ def main(argv=None):
     parser.add_argument("source", metavar="IN", help="a state_dict of PyTorch 1.6 or later (.pth, .pt), alone or in a "
                                                      "dict with other things; .safetensors; or .ckpt")
     parser.add_argument("target", metavar="OUT", help="file to write, .ckpt, or from one .pth, .pt or .safetensors")
-    parser.add_argument("-m", "--model", choices=sorted(MODELS), metavar="NAME", default=None,
-                        help=f"network that the weights have to fit: {', '.join(MODELS)} (default: that of the run in "
-                             "whose folder a .ckpt lies; else names are mapped by rule)")
+    parser.add_argument("-m", "--model", type=listed(models_list, found_by(find_model)), metavar="NAME", default=None,
+                        help=f"network that the weights have to fit: {', '.join(MODELS)}, {FAMILIES} (default: that of "
+                             "the run in whose folder a .ckpt lies; else names are mapped by rule)")
     parser.add_argument("--classes", type=positive_int, metavar="K", default=None,
                         help="classes of the network (default: as many as in the file)")
     args = parser.parse_args(argv)

@@ -1,6 +1,6 @@
 """Residual networks (He 2015): torchvision's for ImageNet, and the one of the DAMP experiments for small images.
 
-Attribute names follow torchvision, so that its weights map onto ours by name (`utils/torch_weights.py`).
+Attribute names follow torchvision, so that its weights map onto ours by name (`torch_names.py`).
 """
 import mindspore.nn as nn
 import mindspore.ops as ops

@@ -233,7 +233,7 @@ def load_network(model, classes, path):
     """A network with the weights in a file.
 
     Args:
-        model (str): a key of `MODELS`.
+        model (str): as of `models.find_model`.
         classes (int): logits.
         path (str): as of `read_weights`.
 

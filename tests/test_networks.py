@@ -8,7 +8,6 @@ import mindspore.ops as ops
 import numpy as np
 import pytest
 from PIL import Image
-from utils.torch_weights import torch_name
 
 from utils.device import uncompiled
 from losses import create_step
@@ -17,6 +16,7 @@ from losses.perturbations import is_scale
 from losses.step import cross_entropy
 from main import main
 from models import MODELS, check_image_size, create_model, find_model, is_model
+from models.torch_names import torch_name
 from tests.formula import formula_batch, formula_weight
 from utils.errors import UserError
 

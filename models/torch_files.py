@@ -244,7 +244,7 @@ def _interpret(pickled, storages):
 
 
 def write_pth(path, arrays):
-    """Write a file that `torch.load(path, weights_only=True)` of PyTorch 1.13 and later reads as a `state_dict`.
+    """Write a file that `torch.load(path, weights_only=True)` reads as a `state_dict`; tried with PyTorch 2.13.
 
     Args:
         path (str): file name; replaced whole or left as it was.

@@ -103,7 +103,7 @@ def read_weights(path, network=None):
 
 def _read_ckpt(path, network):
     stored = read_checkpoint(path)
-    roots = network and {parameter.name.partition(".")[0] for parameter in network.get_parameters()}
+    roots = set() if network is None else {one.name.partition(".")[0] for one in network.get_parameters()}
 
     def is_weight(name):
         root, _, rest = name.partition(".")

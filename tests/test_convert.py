@@ -91,8 +91,8 @@ def pth(tmp_path_factory):
 # Round trips.
 
 
-@pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors"])
-@pytest.mark.parametrize("options", [[], ["-m", "wideresnet10"]])
+@pytest.mark.parametrize("suffix, options", [(".pth", []), (".pt", ["-m", "wideresnet10"]),
+                                             (".safetensors", ["-m", "wideresnet10"])])
 def test_a_state_dict_comes_back_bit_for_bit(pth, tmp_path, suffix, options, capsys):
     other, checkpoint, back = (str(tmp_path / name) for name in ("a.ckpt", "b.ckpt", f"c{suffix}"))
     convert.main([pth, checkpoint, *options])

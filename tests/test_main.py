@@ -32,7 +32,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 def arguments(cifar_dir, log_dir, *more):
     return ["-m", "wideresnet10", "--total_epoch", "2", "-b", "40", "--data_dir", cifar_dir, "--log_dir", str(log_dir),
-            "--num_workers", "1", *more]
+            "--num_workers", "1", "--eval_batch_size", "80", *more]  # as many images as there are; less to compute
 
 
 def only_run(log_dir):

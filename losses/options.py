@@ -216,7 +216,7 @@ def apply_recipe(args, given):
         args (argparse.Namespace): all options.
         given (dict): those that the command line names, to their values; gets what the recipe names.
     """
-    if args.recipe is not None:
+    if args.recipe is not None and args.resume is None:  # a run that goes on has its own
         for option, value in RECIPES[args.recipe].setting.items():
             vars(args)[option] = given.setdefault(option, value)
 

@@ -59,4 +59,5 @@ def test_a_recipe_names_data_set_and_network_where_the_command_line_does_not():
     assert applied("--recipe sharpdro/cifar100") == ("cifar100", "wideresnet", {"dataset": "cifar100",
                                                                                "model": "wideresnet"})
     assert applied("--recipe sharpdro/cifar100 -d photos -m wideresnet10")[:2] == ("photos", "wideresnet10")
+    assert applied("--recipe sharpdro/cifar100 --resume RUN")[2] == {"dataset": None, "model": None}
     assert applied("--recipe damp") == ("cifar10", "wideresnet", {"dataset": None, "model": None})

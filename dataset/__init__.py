@@ -8,6 +8,7 @@ from dataset.imagenet import load_imagenet
 from dataset.imagenet30 import LISTS, load_imagenet30
 from dataset.photos import load_photos
 from dataset.tinyimagenet import load_tinyimagenet
+from utils.cli import two_columns
 from utils.errors import UserError
 
 SOURCES = {
@@ -39,7 +40,7 @@ SOURCE_DEFAULTS = {"image_size": IMAGE_SIZE, "filelist_dir": LISTS}
 
 def datasets_list():
     """The data sets as text, for a terminal."""
-    return "\n".join(f"{name:14s} {summary}" for name, summary in SUMMARIES.items())
+    return two_columns(SUMMARIES)
 
 
 def source_options(values):

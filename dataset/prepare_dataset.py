@@ -12,7 +12,7 @@ from dataset import SOURCES, datasets_list, load_source, source_options  # noqa:
 from dataset.corrupted import load_corrupted  # noqa: E402
 from dataset.poisson import TRAIN_ON, check_numbers, counts_table, write_split  # noqa: E402
 from dataset.splits import split_of  # noqa: E402
-from utils.cli import Parser, add_data_arguments, one_line_errors, require_writable_folder  # noqa: E402
+from utils.cli import Parser, add_data_arguments, listing, one_line_errors, require_writable_folder  # noqa: E402
 
 
 def main(argv=None):
@@ -21,7 +21,7 @@ def main(argv=None):
     add_data_arguments(parser, SOURCES, datasets_list, list(CORRUPTIONS))
     parser.set_defaults(corruption=None)
     parser.add_argument("--train_on", choices=list(TRAIN_ON), default="poisson",
-                        help="; ".join(f"{name}: {summary}" for name, summary in TRAIN_ON.items()))
+                        help=listing(TRAIN_ON))
     parser.add_argument("-o", "--output", default="split.csv", help="table to write: index, label, severity")
     args = parser.parse_args(argv)
     with one_line_errors(parser.prog):

@@ -4,7 +4,7 @@ import shlex
 from dataclasses import dataclass
 
 from losses.methods import METHOD_OPTIONS, METHODS
-from losses.resolve import OPTIONS, TRAINING_PARTS, VARIANTS, resolve, training_part
+from losses.resolve import OPTIONS, TRAINING_PARTS, VARIANTS, resolve, training_part, users_of
 from utils.cli import Several, parse
 from utils.errors import UserError
 
@@ -40,7 +40,7 @@ def reads(option, method, given):
     if option in VARIANTS:
         return given.get("objective", row.objective) == "sharpdro"
     for part, table in TRAINING_PARTS.items():
-        users = [name for name, part_row in table.items() if option in part_row.defaults]
+        users = users_of(table, option)
         if users:
             return training_part(part, given, given.get("recipe", row.recipe)) in users
     if option not in METHOD_OPTIONS:

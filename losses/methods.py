@@ -2,12 +2,12 @@
 
 The command line's help, the defaults and the README's tables are made from these tables.
 """
-import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from losses import objectives, optimizers, perturbations
 from utils import device
+from utils.cli import two_columns
 
 
 @dataclass(frozen=True)
@@ -223,17 +223,11 @@ def default_for(value, dataset):
 
 def methods_list():
     """The methods and their parts as text, for a terminal."""
-    def lines(title, table):
-        return [f"\n{title}"] + [line for name, text in table.items()
-                                 for line in textwrap.wrap(text, 80, initial_indent=f"  {name:18s}",
-                                                           subsequent_indent=" " * 20)]
     rows = {name: f"{row.objective} x {row.perturbation}{'' if row.data == 'plain' else ' on ' + row.data}, "
                   f"passes: {row.cost}; {row.source}" for name, row in METHODS.items()}
-    found = lines("methods (--method): objective x perturbation (on data), passes a step; source", rows)
-    for title, table in (("objectives (--objective)", OBJECTIVES), ("perturbations (--perturbation)", PERTURBATIONS),
-                         ("data", DATA)):
-        found += lines(title, {name: part.summary for name, part in table.items()})
-    return "\n".join(found)[1:]
+    tables = {"methods (--method): objective x perturbation (on data), passes a step; source": rows,
+              "objectives (--objective)": OBJECTIVES, "perturbations (--perturbation)": PERTURBATIONS, "data": DATA}
+    return "\n\n".join(f"{title}\n{two_columns(table)}" for title, table in tables.items())
 
 
 def methods_table():

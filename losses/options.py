@@ -37,6 +37,12 @@ def _choices(group, flag, table, about, **more):
                        help=f"{', '.join(table)}: {about}")
 
 
+def _explained(group, flag, table, end="", about="", **more):
+    """As `_choices`, with what each of the names is, and `end` after it."""
+    group.add_argument(flag, choices=list(table), metavar="NAME", action=cli.OneOrMore, **{"default": None, **more},
+                       help=about + cli.listing(table) + end)
+
+
 def _numbers(group):
     """A function that adds an option with one value or several, and the end of its help."""
     def add(*flags, kind, help, **more):
@@ -84,8 +90,7 @@ def add_method_arguments(parser):
                        help=f"{', '.join(METHODS)}; list explains them and their parts")
     _choices(group, "--objective", OBJECTIVES, "what is minimised, instead of the method's")
     _choices(group, "--perturbation", PERTURBATIONS, "where the gradient is taken, instead of the method's")
-    _choices(group, "--sampling", SAMPLINGS, "draw every training image (uniform) or every severity (balanced) with "
-             "equal chance", default="uniform")
+    _explained(group, "--sampling", SAMPLINGS, default="uniform")
     group.add_argument("--distribution_agnostic", action="store_true", help="the release's name for --method "
                                                                             "sharpdro_agnostic")
     group.add_argument("--is_adaptive", action="store_true", help="scale the l2 ascent by the weights, as the release")
@@ -147,15 +152,13 @@ def add_training_arguments(parser):
     add("-b", "--batch_size", kind=cli.positive_int, metavar="N",
         help="training images in a batch" + _recipe_defaults("batch_size"))
     add("--lr", kind=cli.positive_float, help="learning rate, the highest of the schedule" + _recipe_defaults("lr"))
-    _choices(group, "--schedule", SCHEDULES, "learning rate: times 0.2 at 30, 60 and 80 %% of the epochs; falling to a "
-             "hundredth from 50 to 90 %% of them; or with every step, after --warmup, along half a cosine to "
-             f"--final_lr{_recipe_defaults('schedule')}")
+    _explained(group, "--schedule", SCHEDULES, _recipe_defaults("schedule"))
     add("--warmup", kind=str, metavar="LENGTH",
         help="cosine: epochs or steps in which the learning rate first rises from a thousandth of --lr, such as "
              "5epochs or 10000steps" + _recipe_defaults("warmup"))
     add("--final_lr", kind=cli.non_negative_float, help="cosine: learning rate at the end" +
         _recipe_defaults("final_lr"))
-    _choices(group, "--optimizer", OPTIMIZERS, f"what moves the weights{_recipe_defaults('optimizer')}")
+    _explained(group, "--optimizer", OPTIMIZERS, _recipe_defaults("optimizer"))
     add("--momentum", kind=cli.fraction, help="of sgd" + _recipe_defaults("momentum"))
     group.add_argument("--nesterov", action=argparse.BooleanOptionalAction, default=None,
                        help="Nesterov's momentum, of sgd" + _recipe_defaults("nesterov"))
@@ -163,18 +166,13 @@ def add_training_arguments(parser):
         help="scale the gradient of a batch, before weight decay, down to this norm where it is longer; 0 leaves it" +
              _recipe_defaults("clip_norm"))
     add("--weight_decay", kind=cli.non_negative_float, help="l2 penalty on weights" + _recipe_defaults("weight_decay"))
-    _choices(group, "--decay", DECAYS, "weight decay is for all weights, or not for biases, scales and shifts" +
-             _recipe_defaults("decay"))
+    _explained(group, "--decay", DECAYS, _recipe_defaults("decay"), "what weight decay is for. ")
     add("--num_sub_batches", kind=cli.positive_int, metavar="M",
         help="parts of a batch, each with its own perturbation; 1 where there is none" +
              _recipe_defaults("num_sub_batches"))
-    _choices(group, "--train_on", TRAIN_ON, "training images at severities from the Poisson law, or clean ones alone, "
-             "all but --val_share" + _recipe_defaults("train_on"))
-    _choices(group, "--draw", DRAWS, "draw every batch anew from all training images, or pass over them once an epoch "
-             "in random order" + _recipe_defaults("draw"))
-    _choices(group, "--crop", CROPS, "training images are flipped, and cropped at random: not at all, after mirrored "
-             "padding by 1/8, after padding by 4 with zeros, or a resized part, of images in files" +
-             _recipe_defaults("crop"))
+    _explained(group, "--train_on", TRAIN_ON, _recipe_defaults("train_on"))
+    _explained(group, "--draw", DRAWS, _recipe_defaults("draw"))
+    _explained(group, "--crop", CROPS, _recipe_defaults("crop"), "training images are flipped, and cropped. ")
     group.add_argument("--augment_data", action="store_true", help="the release's name for --crop mirror")
 
 

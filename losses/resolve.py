@@ -176,6 +176,11 @@ def resolve(method="sharpdro", dataset="cifar10", **given):
     return settings
 
 
+def users_of(table, option):
+    """Names of the rows of a table whose `defaults` have an option."""
+    return [name for name, row in table.items() if option in row.defaults]
+
+
 def training_part(part, given, recipe):
     """Name of the optimizer or the schedule (`part`, a key of `TRAINING_PARTS`) that is given, or is the recipe's."""
     return given.get(part, RECIPES[recipe].training[part])
@@ -191,9 +196,9 @@ def _training(recipe, own, dataset, given):
     values.update({option: value for option, value in own.items() if option in values})
     for part, table in TRAINING_PARTS.items():
         name = training_part(part, given, recipe)
-        own = table[name].defaults
-        values = {**own, **values} if name == training[part] else {**values, **own}
-        values.update({option: None for row in table.values() for option in row.defaults if option not in own})
+        defaults = table[name].defaults
+        values = {**defaults, **values} if name == training[part] else {**values, **defaults}
+        values.update({option: None for row in table.values() for option in row.defaults if option not in defaults})
     values.update({option: value for option, value in given.items() if option in values}, sampling=given.get(
         "sampling", "uniform"))
     return values
@@ -229,7 +234,7 @@ def _check(settings, given):
     for part, table in TRAINING_PARTS.items():
         name = getattr(settings, part)
         for option in given:
-            users = [other for other, row in table.items() if option in row.defaults]
+            users = users_of(table, option)
             if users and name not in users:
                 raise UserError(f"--{option}: --{part} {name} does not use it, only {', '.join(users)}; leave it out")
     if settings.warmup is not None:

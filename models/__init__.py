@@ -13,6 +13,7 @@ from models.preactresnet import preactresnet18
 from models.resnet import resnet18, resnet50
 from models.vit import PATCH, vit_s16
 from models.wideresnet import WideResNet
+from utils.cli import two_columns
 from utils.errors import UserError
 
 
@@ -47,9 +48,8 @@ FAMILIES = "wideresnetD-W of any depth D and width W, mindcv:NAME"
 
 def models_list():
     """The networks as text, for a terminal."""
-    lines = [f"{name:15s} {network.summary}" for name, network in MODELS.items()]
-    return "\n".join([*lines, f"{'wideresnetD-W':15s} WRN-D-W, as wideresnet28-10",
-                      f"{'mindcv:NAME':15s} a network of the package mindcv, if it is installed"])
+    return two_columns({**MODELS, "wideresnetD-W": "WRN-D-W, as wideresnet28-10",
+                        "mindcv:NAME": "a network of the package mindcv, if it is installed"})
 
 
 def find_model(name, place=""):

@@ -4,6 +4,7 @@ import contextlib
 import math
 import os
 import sys
+import textwrap
 
 from utils.errors import UserError
 
@@ -150,6 +151,17 @@ def listed(table, kind=str):
     return parse
 
 
+def listing(table):
+    """The names of a table (dict) and what they are, for a help text: its values, or their `summary`."""
+    return "; ".join(f"{name}: {getattr(row, 'summary', row)}" for name, row in table.items()).replace("%", "%%")
+
+
+def two_columns(table):
+    """The names of a table (dict) and what they are, as `listing`, one below the other, for a terminal."""
+    return "\n".join(line for name, row in table.items() for line in textwrap.wrap(
+        getattr(row, "summary", row), 80, initial_indent=f"  {name:18s}", subsequent_indent=" " * 20))
+
+
 def require_known(flag, value, known, sets):
     """Make sure that what `names` has let pass is known: a name or `Several`.
 
@@ -218,8 +230,7 @@ def add_data_arguments(parser, datasets, datasets_list, corruptions, places=None
              "are missing (default: imagenet30_filelist beside main.py)")
     if places is not None:
         add("--corrupted", choices=list(places), default="auto", metavar="WHERE",
-            help="where corrupted images come from, the same ones either way. " + "; ".join(
-                f"{name}: {place}" for name, place in places.items()))
+            help="where corrupted images come from, the same ones either way. " + listing(places))
     add("--seed", type=seed, default=0, metavar="N", **several,
         help="seed of the split, the initial weights and the batches")
     add("--num_workers", type=workers, default=min(4, processors()), metavar="N",

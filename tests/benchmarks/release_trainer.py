@@ -14,12 +14,11 @@ import numpy as np
 import torch
 
 clone, folder, epochs, num_groups, lr = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5])
-sys.path.insert(0, clone)
-# The release imports three names of torchvision, and its WideResNet needs none of them.
-sys.modules.update({name: types.ModuleType(name) for name in (
-    "torchvision", "torchvision.models", "torchvision.models.resnet")})
-for attribute in ("BasicBlock", "Bottleneck", "model_urls"):
-    setattr(sys.modules["torchvision.models.resnet"], attribute, None)
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+from tests.release import make_importable  # noqa: E402
+
+make_importable(clone)
 
 import train  # noqa: E402
 

@@ -2,6 +2,7 @@
 
 usage: release_worker.py CLONE BATCH_SIZE; every line on stdin is answered by the seconds of one step.
 """
+import os
 import sys
 import time
 import types
@@ -9,12 +10,11 @@ import types
 import torch
 
 clone, batch_size = sys.argv[1], int(sys.argv[2])
-sys.path.insert(0, clone)
-# The release imports three names of torchvision, and its WideResNet needs none of them.
-sys.modules.update({name: types.ModuleType(name) for name in (
-    "torchvision", "torchvision.models", "torchvision.models.resnet")})
-for attribute in ("BasicBlock", "Bottleneck", "model_urls"):
-    setattr(sys.modules["torchvision.models.resnet"], attribute, None)
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+from tests.release import make_importable  # noqa: E402
+
+make_importable(clone)
 
 from bypass_bn import disable_running_stats, enable_running_stats  # noqa: E402
 from sam import SAM  # noqa: E402

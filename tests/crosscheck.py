@@ -1,6 +1,7 @@
 """Compare this project with results of the published code.
 
 python tests/crosscheck.py step FILE.json           training steps of the CVPR release
+python tests/crosscheck.py record --release CLONE --python PYTHON_WITH_TORCH OUT.json    makes such a file
 python tests/crosscheck.py perceptron FILE.json     SAM and ASAM steps of the DAMP authors' code
 python tests/crosscheck.py corruptions FILE.npz     images from the published corruption generators
 """
@@ -12,6 +13,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import utils.device  # noqa: E402, F401, I001, first: it sets the environment that MindSpore reads
 
 import json  # noqa: E402
+import shlex  # noqa: E402
 
 import mindspore as ms  # noqa: E402
 import mindspore.nn as nn  # noqa: E402
@@ -20,80 +22,63 @@ import numpy as np  # noqa: E402
 
 from corruptions import CORRUPTIONS  # noqa: E402
 from losses import create_step  # noqa: E402
+from models import create_model  # noqa: E402
 from models.torch_names import torch_name  # noqa: E402
-from models.wideresnet import WideResNet  # noqa: E402
-from tests.formula import formula_weight  # noqa: E402
+from tests import recording  # noqa: E402
+from tests.formula import evaluation_images, formula_weight, step_batch  # noqa: E402
+from tests.step_errors import relative_error, step_errors, step_limits  # noqa: E402
 from utils.cli import Parser, one_line_errors  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 
-# Float32 against the files' float64 drifts with every step, and the more the larger rho is.
-STEP_TOLERANCES = {
-    "first losses": 3e-3, "gradient norm": 3e-3, "second losses": 3e-3, "q": 3e-3,
-    "evaluation logits": 1e-2, "parameter norms": 3e-3, "running statistics": 1e-3,
-}
 # Largest difference in grey levels, and the share of values that may differ at all; nothing else may. glass_blur cuts
 # off the fraction of a Gaussian blur, whose last bit depends on the processor: among nine pixels of 23 it is 23 on one
 # and 23 - 7e-15 on another, where the published function, run there, also gives 22.
 CORRUPTION_TOLERANCES = {**dict.fromkeys(("zoom_blur", "motion_blur", "snow"), (1, 0.01)), "glass_blur": (1, 0.0001)}
 PERCEPTRON_TOLERANCE = 1e-4
-FIRST_STEP_TOLERANCES = {"first losses": 1e-5, "gradient norm": 1e-5, "second losses": 1e-4, "q": 1e-5}
 
 
-def relative_error(ours, theirs):
-    """Largest difference over the largest value of the reference."""
-    theirs = np.asarray(theirs, np.float64)
-    return float(np.abs(np.asarray(ours, np.float64) - theirs).max() / np.abs(theirs).max())
+def take_steps(case):
+    """Take our SharpDRO steps.
 
+    Args:
+        case (dict): network (wideresnet, if it is left out), width, settled (as of `formula_weight`; False, if it is
+            left out), rho, adaptive, lr, step_size, num_distribution, batch, seed and groups, as in
+            `release_step.json`.
 
-def largest_norm_error(arrays, reference):
-    """Largest error of a sum or l2 norm, over the l2 norm; `reference` maps names to [sum, l2 norm]."""
-    errors = []
-    for name, (_, norm) in reference.items():
-        errors.append(abs(np.linalg.norm(arrays[name].astype(np.float64)) - norm) / norm)
-    return float(max(errors))
+    Returns:
+        dict: steps, eval_logits, param_sums and running, as in that file; without grad_norm where the case is adaptive,
+        because there the release has the norm of |w| g, by which it divides.
+
+    Raises:
+        UserError: the network is unknown.
+    """
+    name = case.get("network", "wideresnet")
+    network = create_model(f"wideresnet28-{case['width']}" if name == "wideresnet" else name, 10)
+    for parameter in network.trainable_params():
+        value = formula_weight(torch_name(parameter.name), parameter.shape, case.get("settled", False))
+        parameter.set_data(ms.Tensor(value))
+    step = create_step(network, "sharpdro", case["num_distribution"], rho=case["rho"], is_adaptive=case["adaptive"],
+                       lr=case["lr"], step_size=case["step_size"])
+    steps = []
+    for k in range(len(case["groups"])):
+        images, labels, groups = step_batch(case, k)
+        losses, _, second_losses, norm, sharpness = step.run_batch(
+            ms.Tensor(images, ms.float32), ms.Tensor(labels, ms.int32), ms.Tensor(groups, ms.int32))
+        q = step.objective.group_weights.adv_probs.asnumpy().copy()
+        steps.append({"groups": groups, "first_loss": losses, "second_loss": second_losses, "sharp_loss": sharpness,
+                      "adv_probs": q, **({} if case["adaptive"] else {"grad_norm": norm})})
+    network.set_train(False)
+    logits = network(ms.Tensor(evaluation_images(), ms.float32)).asnumpy()
+    sums = {}
+    for parameter in network.get_parameters():
+        value = parameter.asnumpy().astype(np.float64)
+        sums[torch_name(parameter.name)] = [value.sum(), np.linalg.norm(value)]
+    return {"steps": steps, "eval_logits": logits, "param_sums": sums, "running": sums}
 
 
 def check_step_case(entry):
-    """Run our SharpDRO step on one case of a file in the format of `release_step.json`.
-
-    Args:
-        entry (dict): `case` with width, rho, adaptive, lr, step_size, num_distribution, batch, seed and groups; and the
-            release's `steps`, `eval_logits`, `param_sums`, `running`.
-
-    Returns:
-        tuple: two dictionaries of largest relative errors, of the first step and of everything after it.
-    """
-    case = entry["case"]
-    network = WideResNet(28, case["width"], num_classes=10)
-    for parameter in network.trainable_params():
-        parameter.set_data(ms.Tensor(formula_weight(torch_name(parameter.name), parameter.shape)))
-    step = create_step(network, "sharpdro", case["num_distribution"], rho=case["rho"], is_adaptive=case["adaptive"],
-                       lr=case["lr"], step_size=case["step_size"])
-    first, later = {}, dict.fromkeys(STEP_TOLERANCES, 0.0)
-    for k, reference in enumerate(entry["steps"]):
-        rng = np.random.RandomState(case["seed"] + k)
-        images = rng.standard_normal((case["batch"], 3, 32, 32)).astype(np.float32)
-        labels = rng.randint(0, 10, case["batch"]).astype(np.int32)
-        groups = rng.choice(case["groups"][k], case["batch"]).astype(np.int32)
-        losses, _, second_losses, norm, _ = step.run_batch(ms.Tensor(images), ms.Tensor(labels), ms.Tensor(groups))
-        errors = {
-            "first losses": relative_error(losses, reference["first_loss"]),
-            "second losses": relative_error(second_losses, reference["second_loss"]),
-            "q": relative_error(step.objective.group_weights.adv_probs.asnumpy(), reference["adv_probs"]),
-        }
-        if not case["adaptive"]:  # there the release has the norm of |w| g, by which it divides
-            errors["gradient norm"] = relative_error(norm, reference["grad_norm"])
-        if k == 0:
-            first = errors
-        else:
-            later.update({name: max(later[name], error) for name, error in errors.items()})
-    network.set_train(False)
-    images = np.random.RandomState(999).standard_normal((4, 3, 32, 32)).astype(np.float32)
-    arrays = {torch_name(p.name): p.asnumpy() for p in network.get_parameters()}
-    later["evaluation logits"] = relative_error(network(ms.Tensor(images)).asnumpy(), entry["eval_logits"])
-    later["parameter norms"] = largest_norm_error(arrays, entry["param_sums"])
-    later["running statistics"] = largest_norm_error(arrays, entry["running"])
-    return first, later
+    """Errors of our steps on one entry of a file in the format of `release_step.json`, as of `step_errors`."""
+    return step_errors(take_steps(entry["case"]), entry)
 
 
 class Dense(nn.Cell):
@@ -178,13 +163,13 @@ def crosscheck_step(path):
     """Print the errors of every case in a file; return True if all are within tolerance."""
     passed = True
     for number, entry in enumerate(load_json(path)):
-        print(f"case {number}: " + ", ".join(f"{k} {v}" for k, v in entry["case"].items() if k != "groups"))
-        for title, errors, tolerances in zip(("first step", "later"), check_step_case(entry),
-                                             (FIRST_STEP_TOLERANCES, STEP_TOLERANCES), strict=True):
+        print(f"case {number}: " + recording.describe(entry["case"]))
+        for title, errors, limits in zip(("first step", "later"), check_step_case(entry), step_limits(entry),
+                                         strict=True):
             for name, error in errors.items():
-                within = error <= tolerances[name]
+                within = error <= limits[name]
                 passed &= within
-                print(f"  {title:10s}  {name:18s}  {error:.1e}  {'<=' if within else 'ABOVE'} {tolerances[name]:.0e}")
+                print(f"  {title:10s}  {name:18s}  {error:.1e}  {'<=' if within else 'ABOVE'} {limits[name]:.1e}")
     return passed
 
 
@@ -238,14 +223,24 @@ def main(argv=None):
     step = commands.add_parser("step", help="our two-pass step against steps of the CVPR release")
     step.add_argument("file", metavar="FILE.json", help="in the format of tests/golden/release_step.json")
     step.set_defaults(check=crosscheck_step)
+    record = commands.add_parser("record", help="make a file for step with a clone of the release",
+                                 description=recording.__doc__.partition("\n\n")[2])
+    recording.add_arguments(record)
     perceptron = commands.add_parser("perceptron", help="our SAM and ASAM against the DAMP authors'")
     perceptron.add_argument("file", metavar="FILE.json", help="in the format of tests/golden/damp_sam_asam.json")
     perceptron.set_defaults(check=crosscheck_perceptron)
     corruptions = commands.add_parser("corruptions", help="our corruptions against images of the published generators")
     corruptions.add_argument("file", metavar="FILE.npz", help="in the format of tests/golden/corruptions_32.npz")
     corruptions.set_defaults(check=crosscheck_corruptions)
-    args = parser.parse_args(argv)
+    argv = list(sys.argv[1:] if argv is None else argv)
+    # As the last word the file would be one more value of the option before it.
+    words = ["record", argv[-1], *argv[1:-1]] if argv[:1] == ["record"] and argv[-1].endswith(".json") else argv
+    args = parser.parse_args(words)
     with one_line_errors(parser.prog):
+        if args.command == "record":
+            recording.record(args.file, args.release, args.python, recording.make_cases(args),
+                             shlex.join(["python", "tests/crosscheck.py", *argv]))
+            return 0
         return 0 if args.check(args.file) else 1
 
 

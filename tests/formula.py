@@ -4,7 +4,7 @@ import zlib
 import numpy as np
 
 
-def formula_weight(name, shape, settled=False):
+def formula_weight(name, shape, settled=False, dtype=np.float32):
     """A network's parameter or running statistic, drawn from its PyTorch name.
 
     Args:
@@ -14,9 +14,10 @@ def formula_weight(name, shape, settled=False):
             go into a ReLU some are so close to 0 that float32 takes the other side, and that moves a gradient by a
             hundredth, in PyTorch, too. Scales are then around 0.1, shifts around 1; around 1 or -1, for channels open
             or closed, in norms called bn1, after which nothing is added.
+        dtype (type): float64 is as it is drawn.
 
     Returns:
-        numpy.ndarray: float32.
+        numpy.ndarray: of `dtype`.
     """
     z = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape)
     if z.ndim > 1:
@@ -29,7 +30,7 @@ def formula_weight(name, shape, settled=False):
         z = (np.sign(z) if name.endswith("bn1.bias") else 1) * (1 + 0.1 * np.abs(z))
     else:
         z *= 0.1
-    return z.astype(np.float32)
+    return z.astype(dtype)
 
 
 def formula_batch(case):
@@ -38,3 +39,23 @@ def formula_batch(case):
     rng = np.random.RandomState(case["seed"])
     images = rng.standard_normal((case["batch"], 3, case["height"], case["width"])).astype(np.float32)
     return images, rng.randint(0, case["classes"], case["batch"]).astype(np.int32)
+
+
+def step_batch(case, k):
+    """The batch of step k of a case of training steps, in the format of `golden/release_step.json`.
+
+    Args:
+        case (dict): batch, seed and groups; the groups of step k are drawn out of `groups[k]`.
+        k (int): number of the step, from 0.
+
+    Returns:
+        tuple of numpy.ndarray: images float64 (N, 3, 32, 32), labels int64 (N,), groups int64 (N,).
+    """
+    rng = np.random.RandomState(case["seed"] + k)
+    images = rng.standard_normal((case["batch"], 3, 32, 32))
+    return images, rng.randint(0, 10, case["batch"]), rng.choice(case["groups"][k], case["batch"])
+
+
+def evaluation_images():
+    """What the network sees after the last of these steps: float64 (4, 3, 32, 32)."""
+    return np.random.RandomState(999).standard_normal((4, 3, 32, 32))

@@ -1,0 +1,65 @@
+"""How far training steps are from the release's, and how far they may be. Needs numpy alone."""
+import numpy as np
+
+# Float32 against the files' float64 drifts with every step, and the more the larger rho is; so does the release's own.
+STEP_TOLERANCES = {
+    "groups": 0, "first losses": 3e-3, "gradient norm": 3e-3, "second losses": 3e-3, "sharpness": 1e-3, "q": 3e-3,
+    "evaluation logits": 1e-2, "parameter sums": 1e-2, "parameter norms": 3e-3, "running statistics": 1e-3,
+}
+# A gradient jumps where a value that goes into a LeakyReLU is so close to 0 that float32 takes the other side.
+FIRST_STEP_TOLERANCES = {"groups": 0, "first losses": 1e-5, "gradient norm": 1e-4, "second losses": 1e-4,
+                         "sharpness": 3e-5, "q": 1e-5}
+ROUNDING, MOST = 30, 0.1
+MEASURES = {"first losses": "first_loss", "gradient norm": "grad_norm", "second losses": "second_loss",
+            "q": "adv_probs"}
+
+
+def relative_error(ours, theirs):
+    """Largest difference over the largest value of the reference."""
+    theirs = np.asarray(theirs, np.float64)
+    return float(np.abs(np.asarray(ours, np.float64) - theirs).max() / np.abs(theirs).max())
+
+
+def largest_errors(found, reference):
+    """Largest error of a sum and of an l2 norm, over the l2 norm; both map names to [sum, l2 norm]."""
+    errors = [np.abs(np.subtract(found[name], values)) / values[1] for name, values in reference.items()]
+    return np.max(errors, 0)
+
+
+def step_errors(found, reference):
+    """How far steps are from the release's, both as in `release_step.json`.
+
+    Args:
+        found (dict): steps, eval_logits, param_sums, running.
+        reference (dict): the same.
+
+    Returns:
+        tuple: two dictionaries of largest relative errors, of the first step and of everything after it.
+    """
+    first, later = {}, {}
+    for k, (ours, theirs) in enumerate(zip(found["steps"], reference["steps"], strict=True)):
+        errors = {title: relative_error(ours[key], theirs[key]) for title, key in MEASURES.items() if key in ours}
+        errors["groups"] = np.count_nonzero(np.subtract(ours["groups"], theirs["groups"]))
+        # A difference of losses, and no closer than they are.
+        errors["sharpness"] = abs(ours["sharp_loss"] - theirs["sharp_loss"]) / max(theirs["second_loss"])
+        into = later if k else first
+        into.update({title: np.maximum(into.get(title, 0), error) for title, error in errors.items()})
+    later["evaluation logits"] = relative_error(found["eval_logits"], reference["eval_logits"])
+    later["parameter sums"], later["parameter norms"] = largest_errors(found["param_sums"], reference["param_sums"])
+    later["running statistics"] = np.max(largest_errors(found["running"], reference["running"]))
+    return tuple({title: float(error) for title, error in errors.items()} for errors in (first, later))
+
+
+def step_limits(entry):
+    """What `step_errors` may be.
+
+    Args:
+        entry (dict): of such a file; `rounding`, if it is there, is how far float32 has led the release itself.
+
+    Returns:
+        tuple: two dictionaries, of the tolerances, or where that is more, of `ROUNDING` times the rounding, but no more
+        than `MOST`.
+    """
+    return tuple({title: max(limit, min(MOST, ROUNDING * rounding.get(title, 0))) for title, limit in table.items()}
+                 for table, rounding in zip((FIRST_STEP_TOLERANCES, STEP_TOLERANCES), entry.get("rounding", ({}, {})),
+                                            strict=True))

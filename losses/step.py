@@ -2,6 +2,10 @@
 
 Whatever has to outlast the graph (weights, running statistics, group weights, momentum) lives in a Parameter; a step
 returns only what is worth logging.
+
+What moves the weights depends (`ops.depend`) on all gradients at the place that it leaves. Without this, MindSpore 2.8
+may move a weight before the last of what reads it: it put the weights back before BatchNorm's gradient was taken, which
+at a radius of 0.5 made the gradient of the first convolution wrong by a hundredth.
 """
 import mindspore.nn as nn
 import mindspore.ops as ops
@@ -149,7 +153,7 @@ class OnePassStep(TrainStep):
     def construct(self, images, labels, groups):
         (risk, losses, logits), gradients = self.first_gradient(images, labels, groups)
         norm = self.norm(gradients)
-        self.follow(gradients)
+        self.follow(ops.depend(gradients, norm))
         return losses, logits, losses, norm, risk
 
 
@@ -164,7 +168,7 @@ class NoisyStep(TrainStep):
         self.hyper_map(_assign, self.saved, self.weights)
         self.hyper_map(_assign, self.weights, self.perturbation(self.weights))
         (risk, losses, logits), gradients = self.first_gradient(images, labels, groups)
-        self.hyper_map(_assign, self.weights, self.saved)
+        self.hyper_map(_assign, self.weights, ops.depend(self.saved, gradients))
         norm = self.norm(gradients)
         self.follow(gradients)
         return losses, logits, losses, norm, risk
@@ -199,12 +203,13 @@ class TwoPassStep(TrainStep):
         self.hyper_map(_assign, self.saved, self.moved)
         if self.perturbation is not None:
             if self.perturbation.needs_gradient:
-                self.hyper_map(_assign, self.weights, self.perturbation(self.weights, gradients))
+                perturbed = self.perturbation(self.weights, gradients)
             else:
-                self.hyper_map(_assign, self.weights, self.perturbation(self.weights))
+                perturbed = self.perturbation(self.weights)
+            self.hyper_map(_assign, self.weights, ops.depend(perturbed, gradients))
         (value, perturbed_losses), second = self.second_gradient(
             images, labels, groups, ops.stop_gradient(losses), ops.stop_gradient(logits))
-        self.hyper_map(_assign, self.moved, self.saved)
+        self.hyper_map(_assign, self.moved, ops.depend(self.saved, second))
         if self.objective.is_sharpness:
             second = self.hyper_map(_add, gradients, second)
         self.follow(second)

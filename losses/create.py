@@ -4,6 +4,7 @@ from losses.methods import DATA, OBJECTIVES, OPTIMIZERS, PERTURBATIONS
 from losses.optimizers import Clipped, decayed_weights
 from losses.resolve import resolve
 from losses.step import create_train_step
+from models.side_by_side import has_batch_norm
 from utils.errors import UserError
 from utils.schedule import SCHEDULES
 
@@ -27,9 +28,9 @@ def create_step(network, method="sharpdro", num_groups=6, dataset="cifar10", see
         seed (int): seed of a noise, 0 to 2^32 - 1.
         group_sizes (list of int): training images of each distribution, which group_adjustment needs; where one alone
             has some, the weights over distributions lie on it from the start.
-        options: lr, optimizer, momentum, nesterov, clip_norm, weight_decay, decay, num_sub_batches, recipe, objective,
-            perturbation, and what these read, such as rho, sigma, step_size; named as the options of `main.py`, which
-            explains them.
+        options: lr, optimizer, momentum, nesterov, clip_norm, weight_decay, decay, num_sub_batches, sync_bn, recipe,
+            objective, perturbation, and what these read, such as rho, sigma, step_size; named as the options of
+            `main.py`, which explains them.
 
     Returns:
         TrainStep: see `losses/step.py` for what `run_batch` takes and returns; `utils.schedule.set_learning_rate` sets
@@ -45,7 +46,9 @@ def create_step(network, method="sharpdro", num_groups=6, dataset="cifar10", see
     settings = resolve(method, dataset, **options)
     if settings.options.get("group_adjustment") and group_sizes is None:
         raise UserError("group_adjustment: needs group_sizes, the number of training images of each distribution")
-    return build_step(network, settings, num_groups, seed, group_sizes)
+    step = build_step(network, settings, num_groups, seed, group_sizes)
+    step.is_checked = not step.copies  # the network is anybody's
+    return step
 
 
 def create_optimizer(weights, settings):
@@ -65,4 +68,5 @@ def build_step(network, settings, num_groups, seed, group_sizes=None):
     sizes = {"group_sizes": group_sizes} if "group_adjustment" in OBJECTIVES[settings.objective].defaults else {}
     objective = create(OBJECTIVES[settings.objective], num_groups, **sizes)
     perturbation = create(PERTURBATIONS[settings.perturbation], optimizer.parameters, seed)
-    return create_train_step(network, objective, perturbation, optimizer, settings.num_sub_batches)
+    return create_train_step(network, objective, perturbation, optimizer, settings.num_sub_batches,
+                             settings.sync_bn and has_batch_norm(network))

@@ -43,6 +43,9 @@ def reads(option, method, given):
         users = users_of(table, option)
         if users:
             return training_part(part, given, given.get("recipe", row.recipe)) in users
+    if option == "sync_bn":
+        own = {name: given[name] for name in ("perturbation", "recipe", "num_sub_batches") if name in given}
+        return resolve(method, given.get("dataset", "cifar10"), **own).num_sub_batches > 1
     if option not in METHOD_OPTIONS:
         return True
     # What the variants make of the objective and the perturbation, which other options do not change.

@@ -20,7 +20,8 @@ from losses.methods import (
 )
 from losses.recipes import RECIPES, option_value, recipes_list
 from losses.resolve import CHOICES, OPTIONS, TRAINING_PARTS, resolve
-from models import check_image_size
+from models import check_image_size, create_model, find_model
+from models.side_by_side import check_copies, has_batch_norm
 from utils import cli
 from utils.errors import UserError
 from utils.probes import IMAGES, RHO
@@ -170,6 +171,9 @@ def add_training_arguments(parser):
     add("--num_sub_batches", kind=cli.positive_int, metavar="M",
         help="parts of a batch, each with its own perturbation; 1 where there is none" +
              _recipe_defaults("num_sub_batches"))
+    group.add_argument("--sync_bn", action=argparse.BooleanOptionalAction, default=None,
+                       help="BatchNorm's statistics are those of all sub-batches together, each seen through its own "
+                            "weights" + _recipe_defaults("sync_bn"))
     _explained(group, "--train_on", TRAIN_ON, _recipe_defaults("train_on"))
     _explained(group, "--draw", DRAWS, _recipe_defaults("draw"))
     _explained(group, "--crop", CROPS, _recipe_defaults("crop"), "training images are flipped, and cropped. ")
@@ -246,6 +250,8 @@ def resolve_arguments(args, given):
     if settings.batch_size % settings.num_sub_batches:
         raise UserError(f"--num_sub_batches {settings.num_sub_batches}: does not divide -b {settings.batch_size}; "
                         "give a divisor of the batch size")
+    if given.get("sync_bn") and not has_batch_norm(create_model(args.model, 2)):
+        raise UserError(f"--sync_bn: {args.model} has no BatchNorm; leave it out")
     late = [epoch for epoch in args.keep_epochs if epoch >= settings.total_epoch]
     if late:
         raise UserError(f"--keep_epochs {late[0]}: the last epoch is {settings.total_epoch - 1}; give none above that")
@@ -266,6 +272,8 @@ def check_data(args, data):
     """
     split, images = data.split, len(data.split.indices)
     check_image_size(args.model, *data.source.image_size)
+    if args.sync_bn and not find_model(args.model).checked:
+        check_copies(create_model(args.model, 2), *data.source.image_size)
     data.source.check_run(vars(args), args.resume or "the run that is to go on")
     if args.batch_size > images:
         raise UserError(f"-b {args.batch_size}: the training set has only {images} images; give a smaller batch or a "

@@ -1,7 +1,8 @@
 """Perturbations: where, near the weights, a gradient is taken.
 
 A perturbation is a cell that gives perturbed weights; `losses/step.py` moves the network there and back. An *ascent*
-(`needs_gradient`) takes the weights and their gradients, a *noise* takes the weights alone.
+(`needs_gradient`) takes the weights and their gradients, a *noise* takes the weights alone. From the gradients of M
+copies of the network, (M, ...), an ascent makes M perturbed weights, (M, ...), each as if it were alone.
 """
 import math
 
@@ -20,9 +21,10 @@ _multiply = ops.MultitypeFuncGraph("multiply")
 _add_noise = ops.MultitypeFuncGraph("add_noise")
 
 
-@_square_sum.register("Tensor")
-def _square_sum_tensor(gradient):
-    return ops.square(gradient).sum()
+@_square_sum.register("Bool", "Tensor")
+def _square_sum_tensor(stacked, gradient):
+    squares = ops.square(gradient)
+    return squares.reshape((squares.shape[0], -1)).sum(1) if stacked else squares.sum()
 
 
 @_scale_by_weight.register("Bool", "Tensor", "Tensor")
@@ -32,7 +34,7 @@ def _scale_by_weight_tensor(scaled, weight, gradient):
 
 @_climb.register("Tensor", "Tensor", "Tensor")
 def _climb_tensor(scale, weight, direction):
-    return weight + scale * direction
+    return weight + (scale.reshape((-1,) + (1,) * weight.ndim) if scale.ndim else scale) * direction
 
 
 @_climb_sign.register("Number", "Tensor", "Tensor")
@@ -58,14 +60,16 @@ def is_scale(name):
 
 
 class L2Norm(nn.Cell):
-    """l2 norm over a tuple of tensors taken as one vector, float32 ()."""
+    """l2 norm over a tuple of tensors taken as one vector, float32 (); over stacked ones (M, ...) taken as M vectors,
+    float32 (M,).
+    """
 
     def __init__(self):
         super().__init__()
         self.hyper_map = ops.HyperMap()
 
-    def construct(self, tensors):
-        return ops.sqrt(ops.addn(self.hyper_map(_square_sum, tensors)))
+    def construct(self, tensors, stacked=False):
+        return ops.sqrt(ops.addn(self.hyper_map(F.partial(_square_sum, stacked), tensors)))
 
 
 class L2Ascent(nn.Cell):
@@ -93,7 +97,7 @@ class L2Ascent(nn.Cell):
         directions = gradients
         if self.adaptive:
             directions = self.hyper_map(_scale_by_weight, self.scaled, weights, gradients)
-        norm = self.norm(directions)
+        norm = self.norm(directions, gradients[0].ndim > weights[0].ndim)
         if self.adaptive:
             directions = self.hyper_map(_scale_by_weight, self.scaled, weights, directions)
         return self.hyper_map(F.partial(_climb, self.rho / (norm + 1e-12)), weights, directions)

@@ -37,12 +37,14 @@ class Recipe:
 
 
 SHARPDRO = {"total_epoch": 200, "batch_size": 100, "lr": 0.1, "schedule": "step", "optimizer": "sgd", "nesterov": False,
-            "clip_norm": 0.0, "weight_decay": 5e-4, "decay": "all", "num_sub_batches": 1, "train_on": "poisson",
-            "draw": "replacement", "crop": {"cifar10": "none", "imagenet": "resized"}}
+            "clip_norm": 0.0, "weight_decay": 5e-4, "decay": "all", "num_sub_batches": 1, "sync_bn": False,
+            "train_on": "poisson", "draw": "replacement", "crop": {"cifar10": "none", "imagenet": "resized"}}
 DAMP = {**SHARPDRO, "total_epoch": 300, "batch_size": 128, "schedule": "linear", "nesterov": True, "num_sub_batches": 8,
-        "train_on": "clean", "draw": "permutation", "crop": {"cifar10": "zeros", "imagenet": "resized"}}
+        "sync_bn": True, "train_on": "clean", "draw": "permutation",
+        "crop": {"cifar10": "zeros", "imagenet": "resized"}}
 IMAGENET = {**DAMP, "schedule": "cosine", "decay": "kernels", "crop": "resized"}
-VIT = {option: value for option, value in IMAGENET.items() if option != "nesterov"}
+VIT = {option: value for option, value in {**IMAGENET, "sync_bn": False}.items() if option != "nesterov"}
+OWN_BN = {"sync_bn": False}  # as the authors' configurations of SAM and ASAM have it for these two networks
 
 
 def _sharpdro(dataset, tables):
@@ -68,10 +70,11 @@ RECIPES = {
     "damp/cifar100": _damp("Figures 1, 2 and 3", DAMP, "cifar100", "resnet18_cifar",
                            {"sigma": 0.1}, {"rho": 0.06}, {"rho": 2.0}),
     "damp/tinyimagenet": _damp("Figures 2, 3 and 5", {**DAMP, "total_epoch": 150, "weight_decay": 2.5e-4},
-                               "tinyimagenet", "preactresnet18", {"sigma": 0.2}, {"rho": 0.2}, {"rho": 3.0}),
+                               "tinyimagenet", "preactresnet18", {"sigma": 0.2}, {"rho": 0.2, **OWN_BN},
+                               {"rho": 3.0, **OWN_BN}),
     "damp/imagenet": _damp("Table 1", {**IMAGENET, "total_epoch": 90, "batch_size": 2048, "lr": 0.8,
                                        "warmup": "5epochs", "final_lr": 8e-4, "weight_decay": 1e-4},
-                           "imagenet", "resnet50", {"sigma": 0.1}, {"rho": 0.05}, {"rho": 1.5}),
+                           "imagenet", "resnet50", {"sigma": 0.1}, {"rho": 0.05, **OWN_BN}, {"rho": 1.5, **OWN_BN}),
     "damp/imagenet-vit_s16": _damp("Table 2", {**VIT, "total_epoch": 200, "batch_size": 1024, "lr": 0.001,
                                                "warmup": "10000steps", "final_lr": 0.0, "optimizer": "adamw",
                                                "clip_norm": 1.0, "weight_decay": 0.1},

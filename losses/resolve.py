@@ -29,7 +29,7 @@ class Settings:
         method, objective, perturbation (str): keys of the tables in `losses/methods.py`.
         recipe (str): a key of `losses.recipes.RECIPES`.
         total_epoch, batch_size, lr, schedule, warmup, final_lr, optimizer, momentum, nesterov, clip_norm, weight_decay,
-            decay, num_sub_batches: the training's; None where the schedule or the optimizer does not read it.
+            decay, num_sub_batches, sync_bn: the training's; None where the schedule or the optimizer does not read it.
         train_on (str): a key of `TRAIN_ON`; of no effect where a table says which images are trained on.
         draw, crop, sampling (str): keys of `DRAWS`, `CROPS`, `SAMPLINGS`.
         options (dict): the options that the parts of the method read, to their values.
@@ -52,6 +52,7 @@ class Settings:
     weight_decay: float
     decay: str
     num_sub_batches: int
+    sync_bn: bool
     train_on: str
     draw: str
     crop: str
@@ -157,6 +158,8 @@ def resolve(method="sharpdro", dataset="cifar10", **given):
     values = _training(recipe, own, dataset, given)
     if perturbation == "none" and "num_sub_batches" not in given:
         values["num_sub_batches"] = 1
+    if values["num_sub_batches"] == 1 and "sync_bn" not in given:
+        values["sync_bn"] = False
     if values["nesterov"] and values["momentum"] == 0:
         if "nesterov" in given:
             raise UserError("--nesterov: is a form of momentum, and --momentum is 0; leave one of them out")
@@ -243,6 +246,10 @@ def _check(settings, given):
         raise UserError(f"--final_lr {settings.final_lr}: is above --lr {settings.lr}, from which it falls; give less")
     if "decay" in given and settings.weight_decay == 0:
         raise UserError(f"--decay {settings.decay}: there is no weight decay; leave it out, or give --weight_decay")
+    if "sync_bn" in given and settings.num_sub_batches == 1:
+        flag = "--sync_bn" if settings.sync_bn else "--no-sync_bn"
+        raise UserError(f"{flag}: is about several sub-batches, and there is one; leave it out, or give "
+                        "--num_sub_batches")
     if "stage_one" in given and "stage_one_epochs" in given:
         raise UserError("--stage_one_epochs: no first model is trained where --stage_one names one; leave one out")
     if "step_size" in given and settings.options["worst_case"] == "argmax":

@@ -112,8 +112,7 @@ class Cells:
         is_noisy = not (step.perturbation is None or step.perturbation.needs_gradient)
         key = (settings.model, classes, num_groups, method.objective, method.perturbation, method.step_options,
                method.optimizer, method.momentum, method.nesterov, method.clip_norm, method.weight_decay, method.decay,
-               method.num_sub_batches, method.batch_size,
-               settings.seed if is_noisy else None)
+               method.num_sub_batches, method.sync_bn, method.batch_size, settings.seed if is_noisy else None)
         if key != self._key:
             self._key, self._kept = key, None
             free_graphs()
@@ -217,7 +216,7 @@ def stage_one_logits(settings, data, folder):
     if checkpoint is None:
         epochs = settings.method.options["stage_one_epochs"]
         erm = replace(settings.method, method="erm", objective="mean", perturbation="none", num_sub_batches=1,
-                      total_epoch=epochs, options={})
+                      sync_bn=False, total_epoch=epochs, options={})
         first = replace(settings, method=erm, eval_every=epochs, save_last=True, keep_epochs=(), log_sharpness=None,
                         tensorboard=False)
         with RunFolder(folder.file("stage_one")) as first_folder:

@@ -7,18 +7,23 @@ What moves the weights depends (`ops.depend`) on all gradients at the place that
 may move a weight before the last of what reads it: it put the weights back before BatchNorm's gradient was taken, which
 at a radius of 0.5 made the gradient of the first convolution wrong by a hundredth.
 """
+import mindspore as ms
 import mindspore.nn as nn
 import mindspore.ops as ops
 from mindspore import ParameterTuple
 
 from losses.objectives import label_logits
 from losses.perturbations import L2Norm
+from models.side_by_side import SideBySide, check_copies
 from utils.errors import UserError
 
 _assign = ops.MultitypeFuncGraph("assign")
 _add = ops.MultitypeFuncGraph("add")
 _accumulate = ops.MultitypeFuncGraph("accumulate")
 _clear = ops.MultitypeFuncGraph("clear")
+_place = ops.MultitypeFuncGraph("place")
+_place_one = ops.MultitypeFuncGraph("place_one")
+_join = ops.MultitypeFuncGraph("join")
 
 
 @_assign.register("Tensor", "Tensor")
@@ -39,6 +44,21 @@ def _accumulate_tensor(share, total, gradient):
 @_clear.register("Tensor")
 def _clear_tensor(total):
     return ops.assign(total, ops.zeros_like(total))
+
+
+@_place.register("Tensor", "Tensor")
+def _place_tensor(copies, value):
+    return ops.assign(copies, ops.broadcast_to(value, copies.shape))
+
+
+@_place_one.register("Tensor", "Tensor", "Tensor")
+def _place_one_tensor(number, copies, value):
+    return ops.scatter_update(copies, number, value.reshape((1, *value.shape)))
+
+
+@_join.register("Tensor")
+def _join_tensor(gradients):
+    return gradients.sum(0)
 
 
 def cross_entropy(logits, labels):
@@ -70,6 +90,24 @@ class EndBatch(nn.Cell):
         return self.hyper_map(_clear, self.accumulated)
 
 
+class PerturbCopy(nn.Cell):
+    """Give one of M copies the weights that a noise makes. A graph of its own, because the noise of all copies at once
+    takes five times the memory, and the compiler makes one of several draws within a graph.
+
+    Inputs: int32 (1,), the copy's number.
+    """
+
+    def __init__(self, noise, weights, copies):
+        super().__init__(auto_prefix=False)
+        self.noise = noise
+        self.weights = weights
+        self.copies = copies
+        self.hyper_map = ops.HyperMap()
+
+    def construct(self, number):
+        return self.hyper_map(ops.partial(_place_one, number), self.copies, self.noise(self.weights))
+
+
 class TrainStep(nn.Cell):
     """What every step shares: the network, its loss per sample, the objective and the optimiser.
 
@@ -78,8 +116,8 @@ class TrainStep(nn.Cell):
         losses float32 (N,), of the first pass;
         logits float32 (N, K), of the first pass;
         perturbed losses float32 (N,), of the last pass;
-        gradient norm float32 (), l2 norm of the first pass's gradient over all weights;
-        objective float32 (), of the last pass.
+        gradient norm float32 (), l2 norm of the first pass's gradient over all weights, mean over the sub-batches;
+        objective float32 (), of the last pass, mean over the sub-batches.
     The first pass is at the weights, but for noises, whose only pass is at the noisy weights.
 
     Args:
@@ -87,10 +125,14 @@ class TrainStep(nn.Cell):
         objective (Objective): what is minimised.
         perturbation (nn.Cell or None): where the last gradient is taken.
         optimizer (nn.Optimizer): moves the weights.
-        sub_batches (int): parts of the batch, each with a perturbation of its own; their gradients are averaged.
+        sub_batches (int): parts of the batch, each with an objective and a perturbation of its own; their gradients are
+            averaged.
+        sync_bn (bool): BatchNorm's statistics are those of all sub-batches together, each seen through its own
+            perturbed weights, so that all go through the graph at once. Otherwise they go one after the other, each
+            with statistics of its own.
     """
 
-    def __init__(self, network, objective, perturbation, optimizer, sub_batches=1):
+    def __init__(self, network, objective, perturbation, optimizer, sub_batches=1, sync_bn=False):
         super().__init__(auto_prefix=False)  # the network keeps the parameter names it has on its own
         self.network = network
         self.objective = objective
@@ -99,46 +141,86 @@ class TrainStep(nn.Cell):
         self.weights = optimizer.parameters
         self.norm = L2Norm()
         self.hyper_map = ops.HyperMap()
-        self.first_gradient = ops.value_and_grad(self.first_pass, None, self.weights, has_aux=True)
-        self.sub_batches = sub_batches
-        self.share = 1 / sub_batches
-        if sub_batches > 1:
+        self.parts = sub_batches if sync_bn else 1  # of a batch in the graph
+        self.copies = self.parts if self.parts > 1 and perturbation is not None else 0
+        # What images go through, and the weights that it has: those of the network, or of copies of it, (M, ...).
+        self.predict = SideBySide(network, self.copies) if self.copies else network
+        self.is_checked = True  # that copies of the network do what it does
+        self.points = self.predict.weights if self.copies else self.weights
+        self.put = _place if self.copies else _assign
+        self.first_gradient = ops.value_and_grad(self.first_pass, None, self.points, has_aux=True)
+        self.perturb_copy = None  # of noises, which need no gradient, before the graph runs
+        if self.copies and not perturbation.needs_gradient:
+            self.perturb_copy = PerturbCopy(perturbation, self.weights, self.perturbed_copies())
+        self.turns = sub_batches // self.parts  # runs of the graph for a batch
+        self.share = 1 / self.turns
+        if self.turns > 1:
             self.accumulated = self.weights.clone(prefix="saved.accumulated", init="zeros")
             self.end_batch = EndBatch(objective, optimizer, self.accumulated)
+        if sub_batches > 1:
             objective.observes_first = False
         self.set_train()
 
+    def perturbed_copies(self):
+        """Where a noise leaves the weights of all copies."""
+        return self.points
+
     def first_pass(self, images, labels, groups):
-        logits = self.network(images)
+        logits = self.predict(images)
         losses = cross_entropy(logits, labels)
         if self.objective.observes_first:
             self.objective.observe(ops.stop_gradient(losses), groups)
-        return self.objective.risk(losses, logits, labels, groups), losses, logits
+        return self.mean_over_parts(self.objective.risk, losses, logits, labels, groups), losses, logits
 
-    def follow(self, gradients):
+    def mean_over_parts(self, function, *tensors):
+        """Mean of what a function of an objective makes of each part of the batch."""
+        if self.parts == 1:
+            return function(*tensors)
+        total = 0.0
+        for part in range(self.parts):
+            total += function(*(t.reshape((self.parts, -1, *t.shape[1:]))[part] for t in tensors))
+        return total / self.parts
+
+    def length(self, gradients):
+        """l2 norm of a gradient; mean over copies of that of the own risk of each, whose mean the graph differentiates.
+        """
+        return self.norm(gradients, True).sum() if self.copies else self.norm(gradients)
+
+    def follow(self, gradients, losses, groups):
         """Move the weights, or keep the gradients until all sub-batches are through."""
-        if self.sub_batches == 1:
-            return self.optimizer(gradients)
-        return self.hyper_map(ops.partial(_accumulate, self.share), self.accumulated, gradients)
+        if self.turns > 1:
+            return self.hyper_map(ops.partial(_accumulate, self.share), self.accumulated, gradients)
+        if self.copies:
+            gradients = self.hyper_map(_join, gradients)
+        if self.parts > 1:
+            self.objective.observe(ops.stop_gradient(losses), groups)
+        return self.optimizer(gradients)
 
     def run_batch(self, images, labels, groups):
-        """Take one step, sub-batch by sub-batch; not part of a graph.
+        """Take one step, as many runs of the graph as that takes; not part of a graph.
 
         Args:
             images, labels, groups (Tensor): as the inputs above; N must be a multiple of the number of sub-batches.
 
         Returns:
-            tuple of numpy.ndarray: as the outputs above; norm and objective are means over the sub-batches.
+            tuple of numpy.ndarray: as the outputs above.
 
         Raises:
-            UserError: it is not.
+            UserError: it is not, or the network is none of which copies can be laid side by side.
         """
-        if self.sub_batches == 1:
+        sub_batches = self.turns * self.parts
+        if len(labels) % sub_batches:
+            raise UserError(f"a batch of {len(labels)} samples: cannot be cut into {sub_batches} sub-batches; give a "
+                            "multiple, or another num_sub_batches")
+        if not self.is_checked:
+            check_copies(self.network, *images.shape[2:], channels=images.shape[1])
+            self.is_checked = True
+        if self.perturb_copy is not None:
+            for copy in range(self.copies):
+                self.perturb_copy(ms.Tensor([copy], ms.int32))
+        if self.turns == 1:
             return tuple(out.asnumpy() for out in self(images, labels, groups))
-        if len(labels) % self.sub_batches:
-            raise UserError(f"a batch of {len(labels)} samples: cannot be cut into {self.sub_batches} sub-batches; "
-                            "give a multiple, or another num_sub_batches")
-        results = [self(*part) for part in zip(*(t.split(t.shape[0] // self.sub_batches)
+        results = [self(*part) for part in zip(*(t.split(t.shape[0] // self.turns)
                                                  for t in (images, labels, groups)), strict=True)]
         losses, logits, perturbed, norms, values = zip(*results, strict=True)
         losses = ops.concat(losses)
@@ -152,8 +234,8 @@ class OnePassStep(TrainStep):
 
     def construct(self, images, labels, groups):
         (risk, losses, logits), gradients = self.first_gradient(images, labels, groups)
-        norm = self.norm(gradients)
-        self.follow(ops.depend(gradients, norm))
+        norm = self.length(gradients)
+        self.follow(ops.depend(gradients, norm), losses, groups)
         return losses, logits, losses, norm, risk
 
 
@@ -162,15 +244,17 @@ class NoisyStep(TrainStep):
 
     def __init__(self, *args):
         super().__init__(*args)
-        self.saved = self.weights.clone(prefix="saved", init="zeros")
+        self.saved = None if self.copies else self.weights.clone(prefix="saved", init="zeros")
 
     def construct(self, images, labels, groups):
-        self.hyper_map(_assign, self.saved, self.weights)
-        self.hyper_map(_assign, self.weights, self.perturbation(self.weights))
+        if not self.copies:
+            self.hyper_map(_assign, self.saved, self.weights)
+            self.hyper_map(_assign, self.weights, self.perturbation(self.weights))
         (risk, losses, logits), gradients = self.first_gradient(images, labels, groups)
-        self.hyper_map(_assign, self.weights, ops.depend(self.saved, gradients))
-        norm = self.norm(gradients)
-        self.follow(gradients)
+        if not self.copies:
+            self.hyper_map(_assign, self.weights, ops.depend(self.saved, gradients))
+        norm = self.length(gradients)
+        self.follow(gradients, losses, groups)
         return losses, logits, losses, norm, risk
 
 
@@ -184,42 +268,52 @@ class TwoPassStep(TrainStep):
     def __init__(self, *args):
         super().__init__(*args)
         statistics = [p for p in self.network.get_parameters() if not p.requires_grad]
-        self.moved = ParameterTuple(list(self.weights) + statistics)
+        self.moved = ParameterTuple(([] if self.copies else list(self.weights)) + statistics)
         self.saved = self.moved.clone(prefix="saved", init="zeros")
-        self.second_gradient = ops.value_and_grad(self.second_pass, None, self.weights, has_aux=True)
+        self.second_gradient = ops.value_and_grad(self.second_pass, None, self.points, has_aux=True)
+
+    def perturbed_copies(self):
+        self.noisy = self.points.clone(prefix="saved.noisy", init="zeros")
+        return self.noisy
 
     def second_pass(self, images, labels, groups, first_losses, first_logits):
-        logits = self.network(images)
+        logits = self.predict(images)
         losses = cross_entropy(logits, labels)
         if self.objective.is_sharpness:
-            value = self.objective.sharpness(losses, logits, first_losses, first_logits, groups)
+            value = self.mean_over_parts(self.objective.sharpness, losses, logits, first_losses, first_logits, groups)
         else:
-            value = self.objective.risk(losses, logits, labels, groups)
+            value = self.mean_over_parts(self.objective.risk, losses, logits, labels, groups)
         return value, losses
 
     def construct(self, images, labels, groups):
+        if self.copies:
+            self.hyper_map(self.put, self.points, self.weights)
         (_, losses, logits), gradients = self.first_gradient(images, labels, groups)
-        norm = self.norm(gradients)
+        norm = self.length(gradients)
         self.hyper_map(_assign, self.saved, self.moved)
         if self.perturbation is not None:
             if self.perturbation.needs_gradient:
                 perturbed = self.perturbation(self.weights, gradients)
+            elif self.copies:
+                perturbed = self.noisy
             else:
                 perturbed = self.perturbation(self.weights)
-            self.hyper_map(_assign, self.weights, ops.depend(perturbed, gradients))
+            self.hyper_map(self.put, self.points, ops.depend(perturbed, gradients))
         (value, perturbed_losses), second = self.second_gradient(
             images, labels, groups, ops.stop_gradient(losses), ops.stop_gradient(logits))
         self.hyper_map(_assign, self.moved, ops.depend(self.saved, second))
         if self.objective.is_sharpness:
             second = self.hyper_map(_add, gradients, second)
-        self.follow(second)
+        self.follow(second, losses, groups)
         return losses, logits, perturbed_losses, norm, value
 
 
-def create_train_step(network, objective, perturbation, optimizer, sub_batches):
-    """The step that an objective and a perturbation need: as many passes as that takes, and no more."""
+def create_train_step(network, objective, perturbation, *args):
+    """The step that an objective and a perturbation need: as many passes as that takes, and no more. Arguments are
+    those of `TrainStep`.
+    """
     if objective.is_sharpness or (perturbation is not None and perturbation.needs_gradient):
-        return TwoPassStep(network, objective, perturbation, optimizer, sub_batches)
+        return TwoPassStep(network, objective, perturbation, *args)
     if perturbation is not None:
-        return NoisyStep(network, objective, perturbation, optimizer, sub_batches)
-    return OnePassStep(network, objective, perturbation, optimizer, sub_batches)
+        return NoisyStep(network, objective, perturbation, *args)
+    return OnePassStep(network, objective, perturbation, *args)

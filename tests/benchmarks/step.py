@@ -28,15 +28,16 @@ from utils.cli import Parser, found_by, positive_int  # noqa: E402
 def prepare_step(method, model, batch):
     """Build and compile a step; return a function that takes one step and gives its seconds, and the compile time.
 
-    `method` is a method's name, with its number of sub-batches after a slash if that is not 1.
+    `method` is a method's name, after a slash its number of sub-batches if that is not 1, and after another `sync_bn`
+    if BatchNorm's statistics are those of all of them.
     """
-    name, _, sub_batches = method.partition("/")
+    name, sub_batches, sync_bn, *_ = (*method.split("/"), "", "")
     agnostic = name == "agnostic"
-    sub_batches = int(sub_batches or 1)
+    more = {"sync_bn": True} if sync_bn else {}
     step = create_step(create_model(model, 10), "sharpdro" if agnostic else name, distribution_agnostic=agnostic,
-                       num_sub_batches=sub_batches, recipe="sharpdro")
+                       num_sub_batches=int(sub_batches or 1), recipe="sharpdro", **more)
     start = time.perf_counter()
-    step.compile(*(t[:len(t) // sub_batches] for t in batch))
+    step.compile(*(t[:len(t) // step.turns] for t in batch))
     compile_seconds = time.perf_counter() - start
 
     def timed():
@@ -66,7 +67,8 @@ def main():
     parser.add_argument("-m", "--model", type=found_by(find_model), default="wideresnet", help="network")
     parser.add_argument("--methods", nargs="+", default=["erm", "sharpdro"], metavar="METHOD",
                         help="methods, the first being what the others are compared with; damp/4 is damp with four "
-                             "sub-batches, agnostic is sharpdro without known distributions")
+                             "sub-batches, damp/4/sync_bn with BatchNorm over all of them, agnostic is sharpdro "
+                             "without known distributions")
     parser.add_argument("-b", "--batch_size", type=positive_int, default=100, help="images in a batch")
     parser.add_argument("--image_size", type=positive_int, default=32, help="side of the images, in pixels")
     parser.add_argument("--runs", type=positive_int, default=9, help="steps of each kind")

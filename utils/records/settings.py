@@ -13,7 +13,8 @@ FOLDER_OPTIONS = ("test_corrupted", "filelist_dir")
 
 # Options of which a run that began before there were any has nothing in its settings, and what it did.
 EARLIER = {"train_on": "poisson", "draw": "replacement", "crop": "none", "optimizer": "sgd", "clip_norm": 0.0,
-           "decay": "all", "warmup": None, "final_lr": None, "init_checkpoint": None, "init_sha256": None}
+           "decay": "all", "sync_bn": False, "warmup": None, "final_lr": None, "init_checkpoint": None,
+           "init_sha256": None}
 
 
 def write_settings(path, settings, title, given, device):

@@ -1,0 +1,147 @@
+"""Copies of a network side by side in one graph, each with weights of its own and its own part of the batch, and
+BatchNorm over all of them together.
+
+The DAMP authors map their network over the sub-batches of a batch (trungtrinh44/DAMP, optimizers/optims.py,
+`jax.vmap`), with BatchNorm's statistics averaged over them (`sync_batch_norm`). Here M copies of a network are one
+network of M times the channels, and its convolutions have M times the groups: what treats every channel alike, such as
+an activation or a pooling, stays as it is.
+"""
+import copy
+
+import mindspore as ms
+import mindspore.nn as nn
+import mindspore.ops as ops
+import numpy as np
+from mindspore import Parameter, ParameterTuple
+
+from utils.errors import UserError
+
+WAY_OUT = "give --no-sync_bn (create_step: sync_bn=False), or another network"
+
+
+def _stacked(parameter, copies):
+    """A Parameter (copies, ...) with the values of `parameter` in each."""
+    values = np.repeat(parameter.asnumpy()[None], copies, 0)
+    return Parameter(ms.Tensor(values), name=f"saved.copies.{parameter.name}")
+
+
+class Convolutions(nn.Cell):
+    """M copies of an `nn.Conv2d`: (n, M C, H, W) to (n, M K, H', W')."""
+
+    def __init__(self, layer, copies):
+        super().__init__(auto_prefix=False)
+        self.convolve = ops.Conv2D(copies * layer.out_channels, layer.kernel_size, pad_mode=layer.pad_mode,
+                                   pad=layer.padding, stride=layer.stride, dilation=layer.dilation,
+                                   group=copies * layer.group)
+        self.weight = _stacked(layer.weight, copies)
+        self.bias = _stacked(layer.bias, copies) if layer.has_bias else None
+        self.kernels = (-1, *layer.weight.shape[1:])
+        self.reshape = ops.Reshape()  # an operator, because a method would be compiled anew in each of the layers
+
+    def construct(self, x):
+        y = self.convolve(x, self.reshape(self.weight, self.kernels))
+        return y if self.bias is None else y + self.reshape(self.bias, (1, -1, 1, 1))
+
+
+class BatchNorms(nn.Cell):
+    """M copies of an `nn.BatchNorm2d`, (n, M C, H, W) to the same: one mean and variance of a channel for all copies,
+    scales and shifts of each copy's own, and the running statistics of the layer itself.
+    """
+
+    def __init__(self, layer, copies):
+        super().__init__(auto_prefix=False)
+        self.normalise_batch, self.normalise = layer.bn_train, layer.bn_infer
+        self.channels = layer.num_features
+        self.ones, self.zeros = ops.ones((self.channels,), ms.float32), ops.zeros((self.channels,), ms.float32)
+        self.moving_mean, self.moving_variance = layer.moving_mean, layer.moving_variance
+        self.gamma, self.beta = _stacked(layer.gamma, copies), _stacked(layer.beta, copies)
+        self.reshape = ops.Reshape()
+
+    def construct(self, x):
+        normalise = self.normalise_batch if self.training else self.normalise
+        y = normalise(self.reshape(x, (-1, self.channels, x.shape[2], x.shape[3])), self.ones, self.zeros,
+                      self.moving_mean, self.moving_variance)[0]
+        own = (1, -1, 1, 1)
+        return self.reshape(y, x.shape) * self.reshape(self.gamma, own) + self.reshape(self.beta, own)
+
+
+class Denses(nn.Cell):
+    """M copies of an `nn.Dense`: (n, M C) to (n, M K)."""
+
+    def __init__(self, layer, copies):
+        super().__init__(auto_prefix=False)
+        self.copies = copies
+        self.matmul = ops.BatchMatMul(transpose_b=True)
+        self.weight = _stacked(layer.weight, copies)
+        self.bias = _stacked(layer.bias, copies) if layer.has_bias else None
+
+    def construct(self, x):
+        y = self.matmul(x.reshape((x.shape[0], self.copies, -1)).transpose((1, 0, 2)), self.weight)
+        y = y.transpose((1, 0, 2)).reshape((x.shape[0], -1))
+        return y if self.bias is None else y + self.bias.reshape((1, -1))
+
+
+COPIED = {nn.Conv2d: Convolutions, nn.BatchNorm2d: BatchNorms, nn.Dense: Denses}
+
+
+def has_batch_norm(network):
+    """Whether a network has statistics of batches."""
+    return any(isinstance(cell, nn.BatchNorm2d) for _, cell in network.cells_and_names())
+
+
+class SideBySide(nn.Cell):
+    """M copies of a network, the first for the first N/M images of a batch, and so on.
+
+    Its parameters are `weights`, a ParameterTuple of the network's trainable ones in their order, each (M, ...) and at
+    the start M times what the network has; and the network's own running statistics.
+
+    Args:
+        network (nn.Cell): float32 images (n, C, H, W) to logits (n, K), with all its weights in `nn.Conv2d`,
+            `nn.BatchNorm2d` and `nn.Dense`, and nothing else that mixes channels (see `check`).
+        copies (int): M.
+
+    Inputs: float32 images (N, C, H, W), N a multiple of M. Outputs: float32 logits (N, K).
+
+    Raises:
+        UserError: the network has weights elsewhere.
+    """
+
+    def __init__(self, network, copies):
+        super().__init__(auto_prefix=False)
+        replaced = {}
+        for name, cell in network.cells_and_names():
+            if type(cell) in COPIED and getattr(cell, "data_format", "NCHW") == "NCHW":
+                replaced[id(cell)] = COPIED[type(cell)](cell, copies)
+            elif list(cell.parameters_and_names(expand=False)):
+                raise UserError(f"sync_bn: {name or 'the network'} has weights and is a {type(cell).__name__}, of "
+                                f"which no copies can be laid side by side; {WAY_OUT}")
+        # Wherever the network refers to a layer, its deep copy refers to what takes the layer's place.
+        self.network = copy.deepcopy(network, replaced)
+        stacked = {parameter.name: parameter for parameter in self.get_parameters()}
+        self.weights = ParameterTuple(stacked[f"saved.copies.{weight.name}"] for weight in network.trainable_params())
+        self.copies = copies
+
+    def construct(self, images):
+        parts = images.reshape((self.copies, -1, *images.shape[1:])).transpose((1, 0, 2, 3, 4))
+        logits = self.network(parts.reshape((parts.shape[0], -1, *images.shape[2:])))
+        return logits.reshape((parts.shape[0], self.copies, -1)).transpose((1, 0, 2)).reshape((images.shape[0], -1))
+
+
+def check_copies(network, height, width, channels=3):
+    """Make sure that copies of a network, if it has statistics of batches, can be laid side by side for images of a
+    size, by trying.
+
+    Raises:
+        UserError: they cannot: `SideBySide` refuses it, or the copies do not do what the network does.
+    """
+    if not has_batch_norm(network):
+        return
+    copies = SideBySide(network, 2)
+    images = ms.Tensor(np.random.RandomState(0).standard_normal((4, channels, height, width)), ms.float32)
+    was_training = network.training
+    # Compiled, because after MindSpore 2.8 has run small copies operator by operator, the process ends in a crash.
+    wanted, found = (cell.set_train(False)(images).asnumpy() for cell in (network, copies))
+    network.set_train(was_training)
+    if found.shape != wanted.shape or not np.allclose(found, wanted, rtol=1e-3, atol=1e-3 * np.abs(wanted).max()):
+        raise UserError(f"sync_bn: the network mixes channels in other places than convolutions and dense layers, so "
+                        f"that no copies of it can be laid side by side; {WAY_OUT}")

@@ -2,7 +2,8 @@
 
 Prints graph compilation times, the median times of steps of several methods taken in turns, by default one-pass (ERM)
 and two-pass (SharpDRO), and the peak resident memory. With a clone of the PyTorch release and a Python that has torch,
-the release's own step takes its turn, too, in a process of its own that waits while the others run.
+the release's own step takes its turn, too, with the same network, in a process of its own that waits while the others
+run.
 """
 import os
 import sys
@@ -48,16 +49,16 @@ def prepare_step(method, model, batch):
     return timed, compile_seconds
 
 
-def release_step(python, clone, batch_size):
+def release_step(python, clone, model, batch_size, image_size):
     """Start the release in its own process; return a function that takes one step there and gives its seconds."""
     worker = subprocess.Popen(
-        [python, os.path.join(ROOT, "tests", "benchmarks", "release_worker.py"), clone, str(batch_size)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        [python, os.path.join(ROOT, "tests", "benchmarks", "release_worker.py"), clone, model, str(batch_size),
+         str(image_size)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def timed():
         worker.stdin.write("step\n")
         worker.stdin.flush()
-        return float(worker.stdout.readline())
+        return float(worker.stdout.readline() or sys.exit("the release's step has stopped"))
     timed()
     return timed
 
@@ -72,7 +73,8 @@ def main():
     parser.add_argument("-b", "--batch_size", type=positive_int, default=100, help="images in a batch")
     parser.add_argument("--image_size", type=positive_int, default=32, help="side of the images, in pixels")
     parser.add_argument("--runs", type=positive_int, default=9, help="steps of each kind")
-    parser.add_argument("--release", help="clone of zhuohuangai/SharpDRO; its network is WRN-28-2")
+    parser.add_argument("--release", help="clone of zhuohuangai/SharpDRO, whose step trains its own network, "
+                        "torchvision's or timm's")
     parser.add_argument("--release_python", default="python3", help="Python interpreter that has torch")
     args = parser.parse_args()
 
@@ -85,7 +87,8 @@ def main():
         steps[method], seconds = prepare_step(method, args.model, batch)
         print(f"{method}: compiled in {seconds:.1f} s")
     if args.release:
-        steps["release"] = release_step(args.release_python, args.release, args.batch_size)
+        steps["release"] = release_step(args.release_python, args.release, args.model, args.batch_size,
+                                        args.image_size)
     times = {name: [] for name in steps}
     for _ in range(args.runs):
         for name, timed in steps.items():

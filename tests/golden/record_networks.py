@@ -203,8 +203,10 @@ def originals(case, args):
         yield "DAMP", flax_results(model, case, resnet_names(pre_activation), "conv_init", "classify", False)
 
 
-def timm_vit(case):
-    """timm's `VisionTransformer` with the options that make it the DAMP authors': the positions are not its own."""
+def timm_vit(case, dtype=None):
+    """timm's `VisionTransformer` with the options that make it the DAMP authors': the positions are not its own, in
+    float64 or another `dtype`.
+    """
     import timm
     import torch
     size = case["height"], case["width"]
@@ -215,7 +217,7 @@ def timm_vit(case):
     frequencies = 10000 ** -(torch.arange(96, dtype=torch.float64) / 95)
     y, x = torch.meshgrid(*(torch.arange(side // 16, dtype=torch.float64) for side in size), indexing="ij")
     x, y = (grid.reshape(-1, 1) * frequencies for grid in (x, y))
-    positions = torch.cat([x.sin(), x.cos(), y.sin(), y.cos()], 1)
+    positions = torch.cat([x.sin(), x.cos(), y.sin(), y.cos()], 1).to(dtype or torch.float64)
     model.patch_embed.register_forward_hook(lambda module, inputs, output: output + positions)
     return model
 

@@ -57,6 +57,7 @@ def compare(planned, values, folder, load, device, jobs, program):
         plan = _check_plan(folder, planned, paths)
         waiting = [k for k, path in enumerate(paths) if not is_finished(path)]
         values = [_own_settings(*run) for run in zip(planned, values, paths, strict=True)]
+        _check_rows(folder, planned, values)
         if len({settings.get("init_sha256") for settings in values}) > 1:
             raise UserError(f"--init_checkpoint: the file has changed since runs in {folder} began from it; put back "
                             "what it was, or name another comparison with --desc")
@@ -152,6 +153,19 @@ def _check_plan(folder, planned, paths):
     if len(set(paths)) < len(paths):
         raise UserError("--variant: two names differ in signs alone that a folder's name cannot have; change one")
     return plan
+
+
+def _check_rows(folder, planned, values):
+    """Make sure that the runs of a row, begun or not, differ in nothing but the seed."""
+    first = {}
+    for one, settings in zip(planned, values, strict=True):
+        found = RunSettings.of(settings).method.flat()
+        wanted = first.setdefault((one.setting, one.name), found)
+        for option, value in wanted.items():
+            if found[option] != value:
+                raise UserError(f"{folder}: of the runs of {one.name} some have {option} {value}, others "
+                                f"{found[option]}, because another version began them; name another comparison with "
+                                "--desc")
 
 
 def _check_images(planned, paths, k, source):

@@ -44,6 +44,8 @@ def create_step(network, method="sharpdro", num_groups=6, dataset="cifar10", see
         raise UserError(f"{useless[0]}: is of a run, not of a step; leave it out")
     free_graphs()
     settings = resolve(method, dataset, **options)
+    if options.get("sync_bn") and not has_batch_norm(network):
+        raise UserError("sync_bn: the network has no BatchNorm; leave it out")
     if settings.options.get("group_adjustment") and group_sizes is None:
         raise UserError("group_adjustment: needs group_sizes, the number of training images of each distribution")
     step = build_step(network, settings, num_groups, seed, group_sizes)

@@ -45,13 +45,13 @@ def reads(option, method, given):
             return training_part(part, given, given.get("recipe", row.recipe)) in users
     if option == "sync_bn":
         own = {name: given[name] for name in ("perturbation", "recipe", "num_sub_batches") if name in given}
-        return resolve(method, given.get("dataset", "cifar10"), **own).num_sub_batches > 1
+        return resolve(method, **own).num_sub_batches > 1
     if option not in METHOD_OPTIONS:
         return True
     # What the variants make of the objective and the perturbation, which other options do not change.
     own = {name: given[name] for name in ("objective", "perturbation", *VARIANTS) if name in given
            and (name not in VARIANTS or reads(name, method, given))}
-    return option in resolve(method, given.get("dataset", "cifar10"), **own).options
+    return option in resolve(method, **own).options
 
 
 def parse_variants(texts, create_parser):
@@ -111,7 +111,7 @@ def plan(given, variants):
         rows.insert(0, (None, common, given))
     runs, read = {}, set()
     for name, options, own in rows:
-        for structure in _product(options, (*STRUCTURE, *TRAINING_PARTS)):
+        for structure in _product(options, (*STRUCTURE, *TRAINING_PARTS, "num_sub_batches")):
             fixed = {**options, **structure}
             method = fixed.setdefault("method", "sharpdro")
             mine = {option: value for option, value in fixed.items()
@@ -126,6 +126,9 @@ def plan(given, variants):
                 if single not in found:
                     found.append(single)
     unread = [option for option in given if option not in read]
+    if unread == ["sync_bn"]:
+        raise UserError("--sync_bn: no run of the comparison has several sub-batches; leave it out, or give "
+                        "--num_sub_batches or --recipe damp")
     if unread:
         raise UserError(f"--{unread[0]}: no method of the comparison uses it; leave it out")
     twice = [key[0] for key, found in runs.items() if len(found) > 1]

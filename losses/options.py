@@ -1,5 +1,6 @@
 """The options that choose a method and how it is trained; their help and their defaults come from the tables."""
 import argparse
+import functools
 from dataclasses import replace
 
 from corruptions import CORRUPTIONS, SETS
@@ -20,7 +21,7 @@ from losses.methods import (
 )
 from losses.recipes import RECIPES, option_value, recipes_list
 from losses.resolve import CHOICES, OPTIONS, TRAINING_PARTS, resolve
-from models import check_image_size, create_model, find_model
+from models import check_image_size, create_model
 from models.side_by_side import check_copies, has_batch_norm
 from utils import cli
 from utils.errors import UserError
@@ -250,14 +251,22 @@ def resolve_arguments(args, given):
     if settings.batch_size % settings.num_sub_batches:
         raise UserError(f"--num_sub_batches {settings.num_sub_batches}: does not divide -b {settings.batch_size}; "
                         "give a divisor of the batch size")
-    if given.get("sync_bn") and not has_batch_norm(create_model(args.model, 2)):
-        raise UserError(f"--sync_bn: {args.model} has no BatchNorm; leave it out")
+    if settings.sync_bn and not has_batch_norm(create_model(args.model, 2)):
+        if "sync_bn" in given:
+            raise UserError(f"--sync_bn: {args.model} has no BatchNorm; leave it out")
+        settings = replace(settings, sync_bn=False)
     late = [epoch for epoch in args.keep_epochs if epoch >= settings.total_epoch]
     if late:
         raise UserError(f"--keep_epochs {late[0]}: the last epoch is {settings.total_epoch - 1}; give none above that")
     vars(args).update(settings.flat())
     args.init_sha256 = None if args.init_checkpoint is None else file_hash(args.init_checkpoint)
     return settings
+
+
+@functools.cache
+def _check_copies(model, height, width):
+    """`check_copies` of the network called `model`, once for all runs of a comparison."""
+    check_copies(create_model(model, 2), height, width)
 
 
 def check_data(args, data):
@@ -272,8 +281,8 @@ def check_data(args, data):
     """
     split, images = data.split, len(data.split.indices)
     check_image_size(args.model, *data.source.image_size)
-    if args.sync_bn and not find_model(args.model).checked:
-        check_copies(create_model(args.model, 2), *data.source.image_size)
+    if args.sync_bn:
+        _check_copies(args.model, *data.source.image_size)
     data.source.check_run(vars(args), args.resume or "the run that is to go on")
     if args.batch_size > images:
         raise UserError(f"-b {args.batch_size}: the training set has only {images} images; give a smaller batch or a "

@@ -143,7 +143,7 @@ def check_perceptron_case(entry):
 def crosscheck_perceptron(path):
     """Print the errors of every case in a file; return True if all are within tolerance."""
     passed = True
-    for entry in load_json(path):
+    for entry in load_entries(path, "damp_sam_asam.json", "sub_batches", "params", "final"):
         errors = check_perceptron_case(entry)
         passed &= max(errors.values()) <= PERCEPTRON_TOLERANCE
         print(f"{entry['method']}, {entry['sub_batches']} sub-batches, rho {entry['rho']}: "
@@ -159,10 +159,19 @@ def load_json(path):
         raise UserError(f"{path}: cannot be read as JSON ({error})") from error
 
 
+def load_entries(path, example, *keys):
+    """The entries of a file, each of which has certain keys; those of `example` have them."""
+    entries = load_json(path)
+    if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) and set(keys) <= set(entry)
+                                                              for entry in entries):
+        raise UserError(f"{path}: is not in the format of tests/golden/{example}")
+    return entries
+
+
 def crosscheck_step(path):
     """Print the errors of every case in a file; return True if all are within tolerance."""
     passed = True
-    for number, entry in enumerate(load_json(path)):
+    for number, entry in enumerate(load_entries(path, "release_step.json", "case", "steps", "eval_logits")):
         print(f"case {number}: " + recording.describe(entry["case"]))
         for title, errors, limits in zip(("first step", "later"), check_step_case(entry), step_limits(entry),
                                          strict=True):

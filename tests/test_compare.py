@@ -53,6 +53,17 @@ def test_options_go_to_the_optimizers_and_schedules_that_read_them():
         for schedule, more in (("step", {}), ("cosine", {"warmup": "2epochs"}))]
 
 
+def test_options_of_methods_go_with_several_data_sets():
+    assert {name for name, given in rows("-d photos cifar10 --method erm sam --rho 0.1") if "rho" in given} == {"sam"}
+
+
+def test_synchronised_norms_go_to_the_runs_with_several_sub_batches():
+    found = rows("--method erm damp --num_sub_batches 1 8 --sync_bn")
+    assert [(name, given.get("sync_bn")) for name, given in found] == [
+        ("erm num_sub_batches=1", None), ("erm num_sub_batches=8", True),
+        ("damp num_sub_batches=1", None), ("damp num_sub_batches=8", True)]
+
+
 def test_what_is_trained_on_can_differ_between_runs():
     runs = planned("--method erm --train_on poisson clean --draw permutation", "cropped: --method sam --crop zeros")
     assert [(one.name, *(one.given.get(option) for option in ("train_on", "draw", "crop"))) for one in runs] == [
@@ -87,6 +98,7 @@ def test_variants_alone_are_all_there_is():
 
 @pytest.mark.parametrize("line, variants, culprit", [
     ("--method erm sam --sigma 0.1", [], "--sigma: no method of the comparison"),
+    ("--method erm damp --sync_bn", [], "--sync_bn: no run of the comparison has several sub-batches"),
     ("--method erm sam --warmup 3steps", [], "--warmup: no method of the comparison"),
     ("--method erm sam", ["erm: --lr 0.2"], "--variant erm: has the name of another row"),
     ("--method erm", ["balanced --sampling balanced"], "not of the form 'NAME: OPTIONS'"),
@@ -209,6 +221,22 @@ def test_a_comparison_goes_on_with_the_runs_own_splits_and_with_other_free_optio
                       choose_split(labels, num_severity, seed + (path is None), n, path, *more))  # as if drawn anew
         ends_with(argv)
     assert splits and files(run, *RECORDS) == before
+
+
+@pytest.mark.parametrize("option, value, reason", [
+    ("momentum", 0.5, "of the runs of group_dro some have momentum 0.9, others 0.5"),
+    ("init_sha256", "another", "--init_checkpoint: the file has changed")])
+def test_runs_that_were_begun_otherwise_are_not_mixed_in(option, value, reason, comparison, tmp_path, capsys):
+    folder = shutil.copytree(comparison[0], tmp_path / "x_comparison")
+    run = os.path.join(folder, "group_dro_cifar10_gaussian_noise_wideresnet10_seed1")
+    os.remove(os.path.join(run, "results.json"))
+    with open(os.path.join(run, "config.json"), encoding="utf-8") as file:
+        config = json.load(file)
+    with open(os.path.join(run, "config.json"), "w", encoding="utf-8") as file:
+        json.dump({**config, option: value}, file)
+    before = files(run, *RECORDS)
+    assert ends_with([*comparison[1], "--log_dir", str(tmp_path), "--desc", "x"]) == 2
+    assert reason in capsys.readouterr().err and files(run, *RECORDS) == before
 
 
 def test_a_comparison_that_cannot_begin_leaves_its_name_free(cifar_dir, tmp_path, capsys):

@@ -148,6 +148,16 @@ def test_bad_input_is_one_line_and_leaves_nothing(words, script, reason, clone, 
     assert sorted(os.listdir()) == before
 
 
+@pytest.mark.parametrize("command", ["step", "perceptron"])
+@pytest.mark.parametrize("text", ["[]", '{"case": 1}', '[{"case": {}}]', "[1]", "{"])
+def test_files_of_another_format_are_refused(command, text, tmp_path, capsys):
+    (tmp_path / "OTHER.json").write_text(text)
+    with pytest.raises(SystemExit) as stop:
+        crosscheck.main([command, str(tmp_path / "OTHER.json")])
+    assert stop.value.code == 2
+    assert re.search(r"OTHER.json: (is not in the format of|cannot be read)", capsys.readouterr().err)
+
+
 @pytest.mark.skipif(not (RELEASE and WITH_TORCH), reason="needs RELEASE, a clone, and PYTHON_WITH_TORCH")
 def test_the_release_gives_the_golden_file_again(tmp_path):
     out = str(tmp_path / "OUT.json")

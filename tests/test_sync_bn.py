@@ -10,13 +10,15 @@ import pytest
 
 import losses.perturbations
 from losses import create_step
+from losses.options import resolve_arguments
 from losses.resolve import resolve
-from main import main
-from models import create_model
+from main import create_parser, main
+from models import MODELS, Network, create_model
 from models.layers import batch_norm, conv
 from models.side_by_side import SideBySide, check_copies
 from models.torch_names import torch_name
 from tests.formula import formula_batch, formula_weight
+from utils.cli import parse
 from utils.errors import UserError
 
 with open(os.path.join(os.path.dirname(__file__), "golden", "sync_bn.json"), encoding="utf-8") as golden:
@@ -164,10 +166,31 @@ def test_networks_of_which_no_copies_can_be_made_are_refused():
     step = create_step(drawn(Joined()), "damp", 1, num_sub_batches=2)
     with pytest.raises(UserError, match="mixes channels"):
         step.run_batch(images, labels, ops.zeros_like(labels))
-    network = Small()
-    network.norm = nn.LayerNorm((6,))
-    with pytest.raises(UserError, match="norm has weights and is a LayerNorm"):
-        SideBySide(network, 2)
+    for layer, name in ((nn.LayerNorm((6,)), "LayerNorm"), (nn.BatchNorm1d(6), "BatchNorm1d"),
+                        (nn.BatchNorm2d(6, use_batch_statistics=False), "BatchNorm2d")):
+        network = Small()
+        network.norm = layer
+        with pytest.raises(UserError, match=f"norm has weights and is a {name}"):
+            SideBySide(network, 2)
+
+
+class Flattened(Small):
+    """A network that names the number of its channels."""
+
+    def construct(self, x):
+        return self.fc(self.bn2(self.conv2(self.bn1(self.conv1(x)))).mean((2, 3)).reshape((-1, 6)))
+
+
+def test_shapes_that_do_not_go_together_are_refused_and_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="mixes channels"):
+        check_copies(drawn(Flattened()), 6, 8)
+    assert not list(tmp_path.iterdir())
+
+
+def resolve_run(argv):
+    """The settings of a command line."""
+    return resolve_arguments(*parse(create_parser(), argv))
 
 
 def test_sync_bn_is_the_damp_recipes_and_about_several_sub_batches():
@@ -178,6 +201,17 @@ def test_sync_bn_is_the_damp_recipes_and_about_several_sub_batches():
     for sync_bn, flag in ((True, "--sync_bn"), (False, "--no-sync_bn")):
         with pytest.raises(UserError, match=f"{flag}: is about several sub-batches"):
             resolve("sharpdro", sync_bn=sync_bn)
+    assert not resolve_run(["--recipe", "damp", "--method", "damp", "-m", "vit_s16"]).sync_bn
+    with pytest.raises(UserError, match="sync_bn: the network has no BatchNorm"):
+        create_step(nn.SequentialCell(nn.Flatten(), nn.Dense(4, 2)), "damp", 1, sync_bn=True)
+
+
+def test_a_network_of_ones_own_is_tried_before_a_run_begins(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(MODELS, "joined", Network(lambda classes: Joined(classes=classes), "a test"))
+    with pytest.raises(SystemExit) as ended:
+        main(["-d", "photos", "-n", "40", "-m", "joined", "--method", "damp", "--log_dir", str(tmp_path)])
+    assert ended.value.code == 2 and "mixes channels" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_network_without_batch_norm_needs_none(capsys, tmp_path):

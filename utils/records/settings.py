@@ -62,7 +62,8 @@ def resumed_settings(folder, defaults, given):
         if option in FREE_OPTIONS or option in FOLDER_OPTIONS and is_moved(config.get(option), value):
             config[option] = value
         elif value not in (config.get(option), first_given.get(option)):
-            raise UserError(f"--{option}: the run in {folder} has {config.get(option)}; leave the option out, or start "
+            flag = f"--no-{option}" if value is False else f"--{option}"
+            raise UserError(f"{flag}: the run in {folder} has {config.get(option)}; leave the option out, or start "
                             "a new run without --resume")
     config["split"] = os.path.join(folder, "split.csv")
     settings = {**defaults, **config}

@@ -5,6 +5,7 @@ so on the numbers. A pickle is a little program, which may call any function by 
 Here its instructions are carried out one by one, and of all functions only those that a `state_dict` needs are known,
 as words.
 """
+import math
 import os
 import pickle
 import pickletools
@@ -53,6 +54,10 @@ class Forbidden(Exception):
     """A pickle names something that a `state_dict` has no need of; the text is the name."""
 
 
+class Expanded(Exception):
+    """A tensor would take more room than the numbers it is made of; the text is its shape."""
+
+
 def tensor(numbers, dtype, byte_order="<"):
     """Numbers from bytes.
 
@@ -96,6 +101,9 @@ def read_pth(path):
             return _interpret(pickled, _Storages(archive, index.removesuffix("data.pkl")))
     except Forbidden as error:
         raise UserError(f"{path}: {_refusal(path, pickled, str(error).replace(' ', '.'))}") from error
+    except Expanded as error:
+        raise UserError(f"{path}: holds a tensor of shape {error} that repeats fewer numbers, as of expand(), and "
+                        "would take far more memory than the file; save its .clone(), or leave it out") from error
     except OSError:
         raise
     except Exception as error:  # whatever the bytes of a damaged file lead to
@@ -145,6 +153,8 @@ def _rebuilt(storage, offset, size, stride, *_):
     numbers = storage.array[offset:]
     if sum(steps) >= len(numbers):
         raise ValueError(size)
+    if math.prod(size) > len(numbers):  # a file of a kilobyte could ask for all memory
+        raise Expanded(size)
     view = np.lib.stride_tricks.as_strided(numbers, size, [step * numbers.itemsize for step in stride])
     return Tensor(np.array(view, order="C"), storage.dtype)
 
@@ -171,6 +181,7 @@ def _interpret(pickled, storages):
 
     Raises:
         Forbidden: it names something else.
+        Expanded: it has such a tensor.
         Exception: it is damaged, or has other instructions.
     """
     stack, marks, memo = [], [], {}

@@ -26,7 +26,8 @@ def mindspore_names(shapes):
         shapes (dict): PyTorch's names of a whole network to shapes (tuple of int).
 
     Returns:
-        dict: each of these names to that here; `torch_name` leads back.
+        dict: each of these names to that here; `torch_name` leads back, but from names that only normalisations here
+            have, such as the `gamma` of a LayerScale.
     """
     names = {theirs: ours for ours, theirs in NORMALISATION_NAMES.items()}
 

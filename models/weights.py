@@ -19,8 +19,10 @@ from utils.records.trained import WEIGHT_SUFFIXES
 # Where training programs put a `state_dict` among other things, and what DataParallel puts before every name.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 DATA_PARALLEL = "module."
-# What checkpoints of a train step have beside weights, optimiser's copies of these, and single numbers.
+# What checkpoints of a train step have beside weights, optimiser's copies of these, and single numbers; and what they
+# are known by, the count of steps that every optimiser of MindSpore keeps.
 STEP_PARTS = ("group_weights", "numbers")
+STEPS_DONE = "global_step"
 SAFETENSORS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
                "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool"}
 FLOATS = ("float64", "float32", "float16", "bfloat16")
@@ -84,7 +86,7 @@ def read_weights(path, network=None):
 
     Args:
         path (str): MindSpore's .ckpt, .pth or .pt of PyTorch with a `state_dict`, .safetensors.
-        network (nn.Cell or None): tells the weights in a .ckpt from the rest; without one names do.
+        network (nn.Cell or None): what has its names in a .ckpt is a weight in any case; of the rest names tell.
 
     Returns:
         Weights
@@ -103,14 +105,17 @@ def read_weights(path, network=None):
 
 def _read_ckpt(path, network):
     stored = read_checkpoint(path)
-    roots = set() if network is None else {one.name.partition(".")[0] for one in network.get_parameters()}
+    own = set() if network is None else {one.name for one in network.get_parameters()}
 
     def is_weight(name):
+        value = stored[name]
+        if name in own or not isinstance(value, ms.Tensor):  # it may hold texts, too
+            return name in own
         root, _, rest = name.partition(".")
-        if roots:
-            return root in roots
-        is_copy = rest in stored and stored[rest].shape == stored[name].shape  # accum.fc.weight, of an optimiser
-        is_number = not rest and stored[name].size == 1
+        is_number = not rest and value.size == 1
+        if STEPS_DONE not in stored:  # weights alone, to which a program may have added the number of epochs
+            return not is_number or value.is_floating_point()
+        is_copy = rest in stored and stored[rest].shape == value.shape  # accum.fc.weight, of an optimiser
         return not (is_copy or is_number or root in STEP_PARTS)
     tensors = {}
     for name in filter(is_weight, stored):
@@ -260,7 +265,7 @@ def write_weights(path, weights, network=None):
         network (nn.Cell or None): tells names in a .ckpt; without one a rule does (`mindspore_names`).
 
     Raises:
-        UserError: a dtype that the format does not have, or another suffix.
+        UserError: a dtype that the format does not have, another suffix, or a name that would come back as another.
         OSError: the file cannot be written.
     """
     suffix, arrays = _suffix(path), {name: value.array for name, value in weights.tensors.items()}
@@ -274,6 +279,10 @@ def write_weights(path, weights, network=None):
         names = mindspore_names({name: array.shape for name, array in arrays.items()})
         if network is not None:
             names.update({torch_name(parameter.name): parameter.name for parameter in network.get_parameters()})
+        for name in names:
+            if torch_name(names[name]) != name:
+                raise UserError(f"{weights.path}: {name} would come back as {torch_name(names[name])}, because "
+                                "MindSpore's normalisations call theirs so; rename it in the state_dict")
         narrow = ("float16", "float64") if network is not None else ("float16",)
         write_checkpoint(path, {names[name]: ms.Tensor(array.astype(np.float32) if array.dtype in narrow else array)
                                 for name, array in arrays.items()})

@@ -1,6 +1,7 @@
 """Weights from PyTorch and back: nothing is lost, nothing is run, and what does not fit is said in one line."""
 import importlib.util
 import json
+import logging
 import os
 import pickle
 import shutil
@@ -347,6 +348,56 @@ def test_a_deeper_network_is_another_network(tmp_path):
         with pytest.raises(UserError, match="has unit1.1.layer.0.weight, unknown there"):
             load_weights(network, str(tmp_path / name))
     assert same(before, values(network))
+
+
+def test_a_checkpoint_of_another_network_is_refused_as_the_same_weights_of_pytorch_are(tmp_path):
+    foreign = {"cls_token": np.ones((1, 1, 8), np.float32), "logit_scale": np.array(1, np.float32),
+               "aux.fc.weight": np.ones((10, 64), np.float32)}
+    torch_files.write_pth(str(tmp_path / "w.pth"), {**torch_values(randomised()), **foreign})
+    convert.main([str(tmp_path / "w.pth"), str(tmp_path / "w.ckpt")])
+    for name in ("w.pth", "w.ckpt"):
+        with pytest.raises(UserError, match="has cls_token, logit_scale, aux.fc.weight, unknown there"):
+            load_weights(randomised(), str(tmp_path / name))
+    step = create_step(randomised(), "sharpdro")
+    step.insert_param_to_cell("class_token", ms.Parameter(ms.Tensor(foreign["cls_token"]), name="class_token"))
+    save_checkpoint(step, str(tmp_path / "run.ckpt"), 3)
+    with pytest.raises(UserError, match="has class_token, unknown there"):
+        load_weights(randomised(), str(tmp_path / "run.ckpt"))
+
+
+def test_what_another_program_has_noted_is_no_weight(tmp_path):
+    network, path = randomised(), str(tmp_path / "w.ckpt")
+    ms.save_checkpoint(network, path, append_dict={"epoch_num": 3, "done": True, "note": "of May"})
+    found, _ = load_weights(randomised(seed=1), path)
+    assert found.left_out == ["epoch_num", "done", "note"]
+
+
+def test_a_name_that_would_come_back_as_another_is_refused(tmp_path, capsys):
+    path, ones = str(tmp_path / "w.pth"), np.ones(3, np.float32)
+    for stored in ({"ls.gamma": ones}, {"ls.weight": ones, "ls.gamma": ones}):
+        torch_files.write_pth(path, stored)
+        line = fails(capsys, path, tmp_path / "w.ckpt")
+        assert line.startswith(f"{path}: ls.gamma would come back as ls.weight") and "rename it" in line
+        assert os.listdir(tmp_path) == ["w.pth"]
+
+
+def test_a_small_file_takes_little_memory(tmp_path):
+    sizes = b"J" + (10 ** 5).to_bytes(4, "little")
+    pickled = (b"\x80\x02}X\x01\x00\x00\x00actorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storage"
+               b"ctorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x01tQK\x00"
+               + 2 * sizes + b"\x86K\x00K\x00\x86\x89}tRs.")
+    path = archive(tmp_path / "w.pth", pickled, **{"0": b"\0\0\x80?"})
+    with pytest.raises(UserError, match=r"shape \(100000, 100000\).* save its \.clone\(\)"):
+        read_weights(path)
+    archive(path, pickled.replace(sizes, b"K\x01"), **{"0": b"\0\0\x80?"})
+    assert read_weights(path).tensors["a"].array.tolist() == [[1]]
+
+
+def test_a_place_that_cannot_be_written_is_one_line(pth, tmp_path, capsys, monkeypatch):
+    logged = []
+    monkeypatch.setattr(logging.Logger, "handle", lambda self, record: logged.append(record))
+    line = fails(capsys, pth, tmp_path / "nowhere" / "w.ckpt")
+    assert "w.ckpt: cannot be written (No such file or directory)" in line and not logged
 
 
 def test_whole_numbers_are_no_weights(pth, tmp_path):

@@ -1,4 +1,5 @@
 """Checkpoints: MindSpore's own format, parameters only."""
+import contextlib
 import glob
 import logging
 import os
@@ -38,7 +39,7 @@ def write_checkpoint(path, values, numbers=None):
         numbers (dict or None): further names to int.
     """
     parameters = [{"name": name, "data": value} for name, value in values.items()]
-    with replacing(path) as temporary:
+    with replacing(path) as temporary, _silent():
         ms.save_checkpoint(parameters, temporary, append_dict=numbers, crc_check=True)
         os.chmod(temporary, stat.S_IRUSR | stat.S_IWUSR | stat.S_IRGRP | stat.S_IROTH)
 
@@ -122,6 +123,16 @@ def _lasting(cell):
     return [parameter for parameter in cell.get_parameters() if not parameter.name.startswith("saved.")]
 
 
+@contextlib.contextmanager
+def _silent():
+    """Keep MindSpore from logging what its error says, too."""
+    logging.disable()
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
 def read_checkpoint(path):
     """What a checkpoint holds, names to Parameter.
 
@@ -130,13 +141,11 @@ def read_checkpoint(path):
     """
     if not os.path.isfile(path):
         raise UserError(f"{path}: no such checkpoint")
-    logging.disable()  # MindSpore would also log what the error says
     try:
-        return ms.load_checkpoint(path, crc_check=True)
+        with _silent():
+            return ms.load_checkpoint(path, crc_check=True)
     except Exception as error:  # MindSpore has no type of its own for a damaged file
         raise UserError(f"{path}: damaged or not a checkpoint; delete it or name another") from error
-    finally:
-        logging.disable(logging.NOTSET)
 
 
 def epochs_done(stored):

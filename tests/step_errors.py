@@ -9,7 +9,7 @@ STEP_TOLERANCES = {
 # A gradient jumps where a value that goes into a LeakyReLU is so close to 0 that float32 takes the other side.
 FIRST_STEP_TOLERANCES = {"groups": 0, "first losses": 1e-5, "gradient norm": 1e-4, "second losses": 1e-4,
                          "sharpness": 3e-5, "q": 1e-5}
-ROUNDING, MOST = 30, 0.1
+ROUNDING, MOST = 5, 0.1
 MEASURES = {"first losses": "first_loss", "gradient norm": "grad_norm", "second losses": "second_loss",
             "q": "adv_probs"}
 

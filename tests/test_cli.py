@@ -1,5 +1,7 @@
 """What the command lines share."""
 import argparse
+import subprocess
+import sys
 
 import pytest
 
@@ -49,6 +51,14 @@ def test_the_word_list_explains_the_names(flag, names, capsys):
 
 def test_every_data_set_has_a_summary():
     assert set(SUMMARIES) == set(SOURCES)
+
+
+def test_a_list_ends_where_nobody_reads_on():
+    code = "from utils.cli import listed; listed(lambda: 'x' * 10 ** 6)('list')"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as listing:
+        listing.stdout.read(1)
+        listing.stdout.close()
+        assert listing.stderr.read() == b"" and listing.wait() == 0
 
 
 def test_a_recipe_names_data_set_and_network_where_the_command_line_does_not():

@@ -145,7 +145,10 @@ def listed(table, kind=str):
     """
     def parse(text):
         if text == "list":
-            print(table())
+            try:
+                print(table(), flush=True)
+            except BrokenPipeError:  # whoever reads has seen enough
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(0)
         return kind(text)
     return parse

@@ -39,7 +39,8 @@ MODELS = {
     "wideresnet10": Network(partial(WideResNet, 10, 1), "WRN-10-1, for CPUs"),
     "resnet18": Network(resnet18, "torchvision's and the release's, for large images"),
     "resnet50": Network(resnet50, "torchvision's and the release's, for large images"),
-    "resnet18_cifar": Network(partial(resnet18, damp=True), "the DAMP authors', for 32x32"),
+    "resnet50_damp": Network(partial(resnet50, damp=True), "the DAMP authors', for large images"),
+    "resnet18_cifar": Network(partial(resnet18, damp=True, small=True), "the DAMP authors', for 32x32"),
     "preactresnet18": Network(preactresnet18, "the DAMP authors', for 64x64"),
     "vit_s16": Network(vit_s16, "ViT-S/16 of the DAMP authors, sides a multiple of 16", PATCH),
 }

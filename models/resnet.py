@@ -1,4 +1,4 @@
-"""Residual networks (He 2015): torchvision's for ImageNet, and the one of the DAMP experiments for small images.
+"""Residual networks (He 2015): torchvision's for ImageNet, and those of the DAMP experiments.
 
 Attribute names follow torchvision, so that its weights map onto ours by name (`torch_names.py`).
 """
@@ -64,33 +64,30 @@ def shortcut(in_channels, out_channels, stride, damp):
 class ResNet(nn.Cell):
     """A residual network of four stages.
 
-    As torchvision, and the SharpDRO release, build it for ImageNet: 7x7 convolution of stride 2 and max-pooling, each
-    of which halves the side; convolutions padded alike at both ends; classifier uniform in ±1/sqrt(inputs), as
-    PyTorch's layers start. The DAMP authors' own ResNet50 has this stem, too, but the padding and the initial values
-    below.
+    As torchvision, and the SharpDRO release, build it: convolutions padded alike at both ends; classifier uniform in
+    ±1/sqrt(inputs), as PyTorch's layers start.
 
-    With `damp` as the DAMP authors build it for images of 32 and 64 pixels (trungtrinh44/DAMP, models/resnet.py,
-    `low_res`): 3x3 convolution without pooling; convolutions of stride 2 padded as JAX does, an even side by 0 before
-    it and 1 after it; the last norm of every block starts with scale 0, the classifier uniform in ±1/sqrt(classes) with
-    bias 0. What differs: their running variance is that of the batch divided by N H W, here and in PyTorch by
-    N H W - 1.
+    With `damp` as the DAMP authors build it (trungtrinh44/DAMP, models/resnet.py): convolutions and pooling of stride 2
+    padded as JAX does, an even side by 0 before it and 1 after it; the last norm of every block starts with scale 0,
+    the classifier uniform in ±1/sqrt(classes) with bias 0. What differs: their running variance is that of the batch
+    divided by N H W, here and in PyTorch by N H W - 1.
 
     Args:
         block (type): `BasicBlock` or `Bottleneck`.
         blocks (tuple of int): blocks of each stage.
         num_classes (int): number of logits.
         damp (bool): see above.
+        small (bool): begin with a 3x3 convolution, for images of 32 and 64 pixels, instead of a 7x7 convolution of
+            stride 2 and max-pooling, each of which halves the side.
 
     Inputs: float32 images (N, 3, H, W), normalised. Outputs: float32 logits (N, num_classes).
     """
 
-    def __init__(self, block, blocks, num_classes, damp=False):
+    def __init__(self, block, blocks, num_classes, damp=False, small=False):
         super().__init__()
-        self.conv1 = conv(3, 64, 3, same=True) if damp else conv(3, 64, 7, stride=2)
+        self.conv1 = conv(3, 64, 3, same=damp) if small else conv(3, 64, 7, stride=2, same=damp)
         self.bn1 = batch_norm(64)
-        # Padding with zeros is padding with minus infinity here: what is pooled comes out of a ReLU.
-        self.maxpool = nn.Identity() if damp else nn.SequentialCell(
-            [nn.Pad(((0, 0), (0, 0), (1, 1), (1, 1))), nn.MaxPool2d(3, 2)])
+        self.maxpool = nn.Identity() if small else pooling(damp)
         self.layer1 = stage(block, 64, 64, 1, blocks[0], damp)
         self.layer2 = stage(block, 64 * block.expansion, 128, 2, blocks[1], damp)
         self.layer3 = stage(block, 128 * block.expansion, 256, 2, blocks[2], damp)
@@ -105,6 +102,14 @@ class ResNet(nn.Cell):
         return self.fc(x.mean((2, 3)))
 
 
+def pooling(damp):
+    """Max-pooling of 3x3 and stride 2, padded as `ResNet` says."""
+    if damp:
+        return nn.MaxPool2d(3, 2, pad_mode="same")
+    # Padding with zeros is padding with minus infinity here: what is pooled comes out of a ReLU.
+    return nn.SequentialCell([nn.Pad(((0, 0), (0, 0), (1, 1), (1, 1))), nn.MaxPool2d(3, 2)])
+
+
 def stage(block, in_channels, channels, stride, number, *options):
     """So many blocks, one after the other, the first with the stride; `options` go to each."""
     first = block(in_channels, channels, stride, *options)
@@ -117,11 +122,11 @@ def classifier(features, num_classes):
     return nn.Dense(features, num_classes, weight_init=Uniform(num_classes ** -0.5), bias_init="zeros")
 
 
-def resnet18(num_classes, damp=False):
-    """ResNet-18, `damp` as of `ResNet`."""
-    return ResNet(BasicBlock, (2, 2, 2, 2), num_classes, damp)
+def resnet18(num_classes, **options):
+    """ResNet-18, `options` as of `ResNet`."""
+    return ResNet(BasicBlock, (2, 2, 2, 2), num_classes, **options)
 
 
-def resnet50(num_classes):
-    """ResNet-50 for ImageNet."""
-    return ResNet(Bottleneck, (3, 4, 6, 3), num_classes)
+def resnet50(num_classes, **options):
+    """ResNet-50, `options` as of `ResNet`."""
+    return ResNet(Bottleneck, (3, 4, 6, 3), num_classes, **options)

@@ -26,6 +26,7 @@ CASES = [
     {"name": "wideresnet28-3", "height": 32, "width": 32, "first": "init_conv.weight", "last": "fc.weight"},
     {"name": "resnet18", "height": 64, "width": 64, "first": "conv1.weight", "last": "fc.weight"},
     {"name": "resnet50", "height": 96, "width": 96, "first": "conv1.weight", "last": "fc.weight"},
+    {"name": "resnet50_damp", "height": 96, "width": 96, "first": "conv1.weight", "last": "fc.weight"},
     {"name": "resnet18_cifar", "height": 32, "width": 32, "first": "conv1.weight", "last": "fc.weight"},
     {"name": "preactresnet18", "height": 32, "width": 32, "first": "conv1.weight", "last": "linear.weight"},
     {"name": "vit_s16", "height": 48, "width": 64, "first": "patch_embed.proj.weight", "last": "head.weight",
@@ -101,20 +102,25 @@ class FlaxWeights:
             lambda path, leaf: jnp.asarray(self.draw(path, leaf, settled), jnp.float64), variables)
 
 
-def resnet_names(pre_activation):
-    """From a path in the DAMP authors' ResNets to names as in torchvision, or as in pytorch-cifar."""
+def resnet_names(pre_activation, blocks):
+    """From a path in the DAMP authors' ResNets to names as in torchvision, or as in pytorch-cifar; `blocks` is their
+    number in each stage.
+    """
     leaves = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
     outer = {"conv_init": "conv1", "bn_init": "bn1", "bn_final": "bn",
              "classify": "linear" if pre_activation else "fc"}
-    inner = {"Conv_0": "conv1", "Conv_1": "conv2", "BatchNorm_0": "bn1", "BatchNorm_1": "bn2",
-             "conv_proj": "shortcut.0" if pre_activation else "downsample.0", "norm_proj": "downsample.1"}
+    inner = {"Conv_0": "conv1", "Conv_1": "conv2", "Conv_2": "conv3", "BatchNorm_0": "bn1", "BatchNorm_1": "bn2",
+             "BatchNorm_2": "bn3", "conv_proj": "shortcut.0" if pre_activation else "downsample.0",
+             "norm_proj": "downsample.1"}
 
     def rename(path):
         *modules, leaf = path[1:]
         if len(modules) == 1:
             return f"{outer[modules[0]]}.{leaves[leaf]}", None
-        number = int(modules[0].rpartition("_")[2])
-        return f"layer{number // 2 + 1}.{number % 2}.{inner[modules[1]]}.{leaves[leaf]}", None
+        number, stage = int(modules[0].rpartition("_")[2]), 0
+        while number >= blocks[stage]:
+            number, stage = number - blocks[stage], stage + 1
+        return f"layer{stage + 1}.{number}.{inner[modules[1]]}.{leaves[leaf]}", None
     return rename
 
 
@@ -197,10 +203,11 @@ def originals(case, args):
         yield "DAMP", flax_results(model, case, vit_names, "embedding", "head", True)
         yield "timm", torch_results(timm_vit(case), case)
     else:
-        pre_activation = name == "preactresnet18"
-        model = (models.PreActResNet18 if pre_activation else models.ResNet18)(
-            num_classes=classes, bn_axis_name=None, dtype=jnp.float64)
-        yield "DAMP", flax_results(model, case, resnet_names(pre_activation), "conv_init", "classify", False)
+        create, *names = {"preactresnet18": (models.PreActResNet18, True, (2, 2, 2, 2)),
+                          "resnet18_cifar": (models.ResNet18, False, (2, 2, 2, 2)),
+                          "resnet50_damp": (models.ResNet50, False, (3, 4, 6, 3))}[name]
+        model = create(num_classes=classes, bn_axis_name=None, dtype=jnp.float64, low_res=name != "resnet50_damp")
+        yield "DAMP", flax_results(model, case, resnet_names(*names), "conv_init", "classify", False)
 
 
 def timm_vit(case, dtype=None):

@@ -3,9 +3,10 @@
 Whatever has to outlast the graph (weights, running statistics, group weights, momentum) lives in a Parameter; a step
 returns only what is worth logging.
 
-What moves the weights depends (`ops.depend`) on all gradients at the place that it leaves. Without this, MindSpore 2.8
-may move a weight before the last of what reads it: it put the weights back before BatchNorm's gradient was taken, which
-at a radius of 0.5 made the gradient of the first convolution wrong by a hundredth.
+What moves the weights depends (`ops.depend`) on all gradients at the place that it leaves, what clears gradients on
+what they have moved. Without this, MindSpore 2.8 may move a weight before the last of what reads it: it put the weights
+back before BatchNorm's gradient was taken, which at a radius of 0.5 made the gradient of the first convolution wrong by
+a hundredth.
 """
 import mindspore as ms
 import mindspore.nn as nn
@@ -41,9 +42,9 @@ def _accumulate_tensor(share, total, gradient):
     return ops.assign_add(total, share * gradient)
 
 
-@_clear.register("Tensor")
-def _clear_tensor(total):
-    return ops.assign(total, ops.zeros_like(total))
+@_clear.register("Tensor", "Tensor")
+def _clear_tensor(zero, total):
+    return ops.assign(total, ops.broadcast_to(zero, total.shape))
 
 
 @_place.register("Tensor", "Tensor")
@@ -82,12 +83,13 @@ class EndBatch(nn.Cell):
         self.objective = objective
         self.optimizer = optimizer
         self.accumulated = accumulated
+        self.zero = ms.Tensor(0, ms.float32)
         self.hyper_map = ops.HyperMap()
 
     def construct(self, losses, groups):
         self.objective.observe(losses, groups)
-        self.optimizer(self.accumulated)
-        return self.hyper_map(_clear, self.accumulated)
+        moved = self.optimizer(self.accumulated)
+        return self.hyper_map(ops.partial(_clear, ops.depend(self.zero, moved)), self.accumulated)
 
 
 class PerturbCopy(nn.Cell):

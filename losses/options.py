@@ -33,16 +33,19 @@ from utils.schedule import SCHEDULES, warmup_epochs
 WEIGHING = ("step_size", "worst_case", "group_loss", "group_adjustment", "rex_beta")
 
 
+def _named(group, flag, table, help, default=None):
+    """Add an option that takes names out of a table, which is a dict or a sequence."""
+    group.add_argument(flag, choices=list(table), metavar="NAME", action=cli.OneOrMore, default=default, help=help)
+
+
 def _choices(group, flag, table, about, **more):
-    """Add an option that takes names out of a table, which is a dict or a sequence; `about` says what they are."""
-    group.add_argument(flag, choices=list(table), metavar="NAME", action=cli.OneOrMore, **{"default": None, **more},
-                       help=f"{', '.join(table)}: {about}")
+    """Add an option that takes names out of a table; `about` says what they are."""
+    _named(group, flag, table, f"{', '.join(table)}: {about}", **more)
 
 
 def _explained(group, flag, table, end="", about="", **more):
-    """As `_choices`, with what each of the names is, and `end` after it."""
-    group.add_argument(flag, choices=list(table), metavar="NAME", action=cli.OneOrMore, **{"default": None, **more},
-                       help=about + cli.listing(table) + end)
+    """Add an option that takes names out of a table, with what each of them is between `about` and `end`."""
+    _named(group, flag, table, about + cli.listing(table) + end, **more)
 
 
 def _numbers(group):
@@ -251,7 +254,7 @@ def resolve_arguments(args, given):
     if settings.batch_size % settings.num_sub_batches:
         raise UserError(f"--num_sub_batches {settings.num_sub_batches}: does not divide -b {settings.batch_size}; "
                         "give a divisor of the batch size")
-    if settings.sync_bn and not has_batch_norm(create_model(args.model, 2)):
+    if settings.sync_bn and not _has_batch_norm(args.model):
         if "sync_bn" in given:
             raise UserError(f"--sync_bn: {args.model} has no BatchNorm; leave it out")
         settings = replace(settings, sync_bn=False)
@@ -263,9 +266,14 @@ def resolve_arguments(args, given):
     return settings
 
 
+# Of the network called `model`, once for all runs of a comparison:
+@functools.cache
+def _has_batch_norm(model):
+    return has_batch_norm(create_model(model, 2))
+
+
 @functools.cache
 def _check_copies(model, height, width):
-    """`check_copies` of the network called `model`, once for all runs of a comparison."""
     check_copies(create_model(model, 2), height, width)
 
 

@@ -118,7 +118,8 @@ class TrainStep(nn.Cell):
         losses float32 (N,), of the first pass;
         logits float32 (N, K), of the first pass;
         perturbed losses float32 (N,), of the last pass;
-        gradient norm float32 (), l2 norm of the first pass's gradient over all weights, mean over the sub-batches;
+        gradient norm float32 (), l2 norm of the first pass's gradient over all weights: mean over the sub-batches, or
+            of the batch where the graph takes it whole and unperturbed;
         objective float32 (), of the last pass, mean over the sub-batches.
     The first pass is at the weights, but for noises, whose only pass is at the noisy weights.
 
@@ -133,6 +134,8 @@ class TrainStep(nn.Cell):
             perturbed weights, so that all go through the graph at once. Otherwise they go one after the other, each
             with statistics of its own.
     """
+
+    is_two_pass = False
 
     def __init__(self, network, objective, perturbation, optimizer, sub_batches=1, sync_bn=False):
         super().__init__(auto_prefix=False)  # the network keeps the parameter names it has on its own
@@ -151,9 +154,12 @@ class TrainStep(nn.Cell):
         self.points = self.predict.weights if self.copies else self.weights
         self.put = _place if self.copies else _assign
         self.first_gradient = ops.value_and_grad(self.first_pass, None, self.points, has_aux=True)
-        self.perturb_copy = None  # of noises, which need no gradient, before the graph runs
+        # Noises need no gradient: their copies are made before the graph runs. A first pass at the weights goes before
+        # the one at these copies, which it leaves alone.
+        self.noisy = self.perturb_copy = None
         if self.copies and not perturbation.needs_gradient:
-            self.perturb_copy = PerturbCopy(perturbation, self.weights, self.perturbed_copies())
+            self.noisy = self.points.clone(prefix="saved.noisy", init="zeros") if self.is_two_pass else self.points
+            self.perturb_copy = PerturbCopy(perturbation, self.weights, self.noisy)
         self.turns = sub_batches // self.parts  # runs of the graph for a batch
         self.share = 1 / self.turns
         if self.turns > 1:
@@ -162,10 +168,6 @@ class TrainStep(nn.Cell):
         if sub_batches > 1:
             objective.observes_first = False
         self.set_train()
-
-    def perturbed_copies(self):
-        """Where a noise leaves the weights of all copies."""
-        return self.points
 
     def first_pass(self, images, labels, groups):
         logits = self.predict(images)
@@ -267,16 +269,14 @@ class TwoPassStep(TrainStep):
     subtraction, so they return bit for bit.
     """
 
+    is_two_pass = True
+
     def __init__(self, *args):
         super().__init__(*args)
         statistics = [p for p in self.network.get_parameters() if not p.requires_grad]
         self.moved = ParameterTuple(([] if self.copies else list(self.weights)) + statistics)
         self.saved = self.moved.clone(prefix="saved", init="zeros")
         self.second_gradient = ops.value_and_grad(self.second_pass, None, self.points, has_aux=True)
-
-    def perturbed_copies(self):
-        self.noisy = self.points.clone(prefix="saved.noisy", init="zeros")
-        return self.noisy
 
     def second_pass(self, images, labels, groups, first_losses, first_logits):
         logits = self.predict(images)

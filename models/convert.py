@@ -14,29 +14,18 @@ from utils.files import read_json
 from utils.records.trained import WEIGHT_SUFFIXES
 
 
-def find_network(name, classes, path):
-    """The network that weights are to be of.
-
-    Args:
-        name (str): as of `models.find_model`.
-        classes (int or None): logits; None takes the number from the file.
-        path (str): the file with weights.
-
-    Returns:
-        tuple: nn.Cell; str, what it is called.
+def classes_of(weights, name, network):
+    """How many classes weights know, by the classifier of the network called `name`.
 
     Raises:
-        UserError: the file is damaged, or has no such classifier.
+        UserError: they have no such classifier.
     """
-    if classes is None:
-        network = create_model(name, 2)
-        last = classifier_of(network)
-        found = read_weights(path, network).tensors.get(f"{last}.weight")
-        if found is None or found.array.ndim != 2:
-            raise UserError(f"{path}: is not of {name}: has no {last}.weight of two axes, its classifier; name its "
-                            "network with -m, or give --classes to see what else differs")
-        classes = len(found.array)
-    return create_model(name, classes), f"{name} with {classes} classes"
+    last = classifier_of(network)
+    found = weights.tensors.get(f"{last}.weight")
+    if found is None or found.array.ndim != 2:
+        raise UserError(f"{weights.path}: is not of {name}: has no {last}.weight of two axes, its classifier; name its "
+                        "network with -m, or give --classes to see what else differs")
+    return len(found.array)
 
 
 def convert(source, target, model=None, classes=None):
@@ -66,9 +55,14 @@ def convert(source, target, model=None, classes=None):
         model = config.get("model") if is_model(config.get("model") or "") else None
     if model is None and classes is not None:
         raise UserError("--classes: is of a network; name it with -m")
-    network, what = (None, None) if model is None else find_network(model, classes, source)
+    network = None if model is None else create_model(model, classes or 2)
     weights = read_weights(source, network)
+    what = None
     if network is not None:
+        if classes is None:
+            classes = classes_of(weights, model, network)
+            network = create_model(model, classes)
+        what = f"{model} with {classes} classes"
         require_fit(network, weights, what)
     try:
         write_weights(target, weights, network)

@@ -97,11 +97,12 @@ class SideBySide(nn.Cell):
     """M copies of a network, the first for the first N/M images of a batch, and so on.
 
     Its parameters are `weights`, a ParameterTuple of the network's trainable ones in their order, each (M, ...) and at
-    the start M times what the network has; and the network's own running statistics.
+    the start M times what the network has; and the network's own running statistics. Weights that are not trained are
+    copied as they are now.
 
     Args:
         network (nn.Cell): float32 images (n, C, H, W) to logits (n, K), with all its weights in `nn.Conv2d`,
-            `nn.BatchNorm2d` and `nn.Dense`, and nothing else that mixes channels (see `check`).
+            `nn.BatchNorm2d` and `nn.Dense`, and nothing else that mixes channels (see `check_copies`).
         copies (int): M.
 
     Inputs: float32 images (N, C, H, W), N a multiple of M. Outputs: float32 logits (N, K).
@@ -146,14 +147,11 @@ def _reports_elsewhere():
 
 
 def check_copies(network, height, width, channels=3):
-    """Make sure that copies of a network, if it has statistics of batches, can be laid side by side for images of a
-    size, by trying.
+    """Make sure that copies of a network can be laid side by side for images of a size, by trying.
 
     Raises:
         UserError: they cannot: `SideBySide` refuses it, or the copies do not do what the network does.
     """
-    if not has_batch_norm(network):
-        return
     copies = SideBySide(network, 2)
     images = ms.Tensor(np.random.RandomState(0).standard_normal((4, channels, height, width)), ms.float32)
     was_training = network.training

@@ -8,6 +8,7 @@ import pytest
 
 import losses.compare
 import main
+from dataset import prepare_dataset
 from dataset.poisson import choose_split
 from losses.grid import parse_variants, plan
 from tests.image_trees import make_classes
@@ -221,6 +222,21 @@ def test_a_comparison_goes_on_with_the_runs_own_splits_and_with_other_free_optio
                       choose_split(labels, num_severity, seed + (path is None), n, path, *more))  # as if drawn anew
         ends_with(argv)
     assert splits and files(run, *RECORDS) == before
+
+
+def test_a_comparison_with_a_table_of_clean_images_goes_on(cifar_dir, tmp_path):
+    """The recipe says `--train_on poisson`, the run that has begun what its table is."""
+    table = str(tmp_path / "clean.csv")
+    prepare_dataset.main(["-d", "cifar10", "--data_dir", cifar_dir, "--train_on", "clean", "-o", table])
+    argv = arguments(cifar_dir, tmp_path / "logs", "--method", "erm", "--seed", "0", "1", "--split", table)
+    begun = []
+
+    def stops(settings, data, folder, cells):
+        begun.append(settings.seed)
+        raise KeyboardInterrupt
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(losses.compare, "run", stops)
+        assert [ends_with(argv), ends_with(argv)] == [130, 130] and begun == [0, 0]
 
 
 @pytest.mark.parametrize("option, value, reason", [

@@ -94,7 +94,7 @@ def test_equals_the_damp_authors(entry, monkeypatch):
             count = case["batch"] * case["height"] // side * case["width"] // side
             kept = 0.9 ** case["steps"] * formula_weight(name, parameter.shape)
             wanted = kept + (wanted - kept) * count / (count - 1)
-        np.testing.assert_allclose(value, wanted, rtol=1e-5, atol=2e-6, err_msg=name)
+        np.testing.assert_allclose(value, wanted, rtol=0, atol=2e-6, err_msg=name)
 
 
 def two_steps(network, groups, **options):

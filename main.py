@@ -27,7 +27,7 @@ from models import FAMILIES, MODELS, find_model, models_list
 from utils import cli
 from utils.errors import UserError
 from utils.records.logs import RunFolder, new_folder
-from utils.records.settings import resumed_settings
+from utils.records.settings import NEWEST, newest_run, resumed_settings
 
 
 def create_parser():
@@ -72,10 +72,12 @@ def load(args, load_images=load_images):
 def train(args, given):
     """Train in a new folder, or go on in an old one; `given` are the options that the command line names."""
     with contextlib.ExitStack() as stack:
-        if args.resume is None:
+        if args.resume in (None, NEWEST):
             resolve_arguments(args, given)
             cli.require_writable_folder("--log_dir", args.log_dir)
-        else:
+        if args.resume == NEWEST:
+            args.resume = given["resume"] = newest_run(args.log_dir, vars(args), given)
+        if args.resume is not None:
             args = argparse.Namespace(**resumed_settings(args.resume, vars(args), given))
             folder = stack.enter_context(RunFolder(args.resume))
         settings = RunSettings.of(vars(args))
@@ -84,7 +86,7 @@ def train(args, given):
         if args.resume is None:
             name = settings.folder_name(args.desc, args.num_severity)
             folder = stack.enter_context(RunFolder(new_folder(args.log_dir, name)))
-            begin(folder, data, vars(args), given, device)
+        begin(folder, data, vars(args), given, device)
         folder.log(counts_table(data.split))
         run(settings, data, folder)
         print(f"\nresults are in {folder.path}")

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from corruptions.contract import SMALLEST_SIDE
-from utils.errors import UserError
+from utils.errors import MissingError, UserError
 from utils.files import replacing
 
 JPEG_OPTIONS = {"quality": 85, "optimize": True}  # as the published scripts store images
@@ -101,8 +101,10 @@ def opened(path):
     except UserError:
         raise
     except Exception as error:  # PIL's decoders raise errors of many kinds at damaged files
-        reason = getattr(error, "strerror", None) or "; ".join(str(error).splitlines()) or type(error).__name__
-        raise UserError(f"{path}: not a readable image ({reason}); repair or remove it") from error
+        missing = getattr(error, "strerror", None)  # what the system says, and not PIL
+        reason = missing or "; ".join(str(error).splitlines()) or type(error).__name__
+        kind = MissingError if missing else UserError
+        raise kind(f"{path}: not a readable image ({reason}); repair or remove it") from error
 
 
 def has_deep_channels(image):

@@ -12,6 +12,7 @@ from dataset.poisson import Split, check_numbers, write_split
 from dataset.published import find_published
 from dataset.source import Source
 from dataset.splits import split_of
+from utils.stopping import watched
 
 IMAGE_OPTIONS = ("corrupted", "test_corrupted", *SOURCE_OPTIONS)  # of `load_images`, named as on the command line
 
@@ -63,8 +64,8 @@ class Data:
         kind = "test" if part == "test" else "train"
         images, labels = self.images[kind][severity], self.source.labels[kind]
         indices = {"val": self.split.validation, "train": self.split.train[severity], "test": np.arange(len(labels))}
-        yield from batches(EvaluationBatches(images, labels, indices[part], self.source.mean, self.source.std,
-                                             batch_size), workers)
+        yield from watched(batches(EvaluationBatches(images, labels, indices[part], self.source.mean, self.source.std,
+                                                     batch_size), workers))
         release_pages(images)
 
 

@@ -1,12 +1,16 @@
-"""From batches to tensors, read ahead: arrays by threads, files, which take longer, by processes."""
+"""From batches to tensors, read ahead: arrays by threads, files, which take longer, by processes.
+
+MindSpore's own GeneratorDataset is not used: with several threads it has handlers for SIGTERM and SIGCHLD of its own,
+so that a run that is to stop would be killed.
+"""
 import collections
+import concurrent.futures
+import contextlib
 import functools
 import itertools
 import mmap
-import os
 
 import mindspore as ms
-import mindspore.dataset as ds
 import numpy as np
 from joblib.externals import loky
 
@@ -58,15 +62,27 @@ def release_pages(array):
 
 
 def batches(source, workers):
-    """Iterate over a source's batches as tuples of MindSpore tensors, read ahead by `workers` threads or processes."""
-    if len(source) == 0:
-        return iter(())
+    """Iterate over a source's batches as tuples of MindSpore tensors, read ahead by `workers` threads or processes.
+
+    Processes are told what to make: they hold no list of files.
+
+    Raises:
+        UserError: an image cannot be read, or a process was killed.
+    """
+    def made_by_process(processes, k):
+        make, arguments, rest = source.draw(k)
+        made = processes.submit(single_threaded, make, *arguments)
+        return made, lambda: source.finish(made.result(), rest)
+
+    def made_by_thread(threads, k):
+        made = threads.submit(source.__getitem__, k)
+        return made, made.result
     if source.reads_files:
-        return read_ahead(source, workers)
-    workers = min(workers, os.cpu_count(), len(source))  # more than there are processors is refused
-    data = ds.GeneratorDataset(source, list(source.columns), shuffle=False, num_parallel_workers=workers,
-                               python_multiprocessing=False)
-    return data.create_tuple_iterator(num_epochs=1)
+        with killed_processes():
+            yield from read_ahead(functools.partial(made_by_process, reading_processes(workers)), len(source), workers)
+    else:
+        with concurrent.futures.ThreadPoolExecutor(workers) as threads:
+            yield from read_ahead(functools.partial(made_by_thread, threads), len(source), workers)
 
 
 @functools.lru_cache(maxsize=1)
@@ -77,31 +93,38 @@ def reading_processes(workers):
     return loky.ProcessPoolExecutor(workers, timeout=IDLE_SECONDS, initializer=ignore_interrupts)
 
 
-def read_ahead(source, workers):
-    """As `batches`, by processes, which this one tells what to make: they hold no list of files, and of what they have
-    made only the next few batches wait here.
-
-    Raises:
-        UserError: an image cannot be read, or a process was killed.
-    """
-    processes = reading_processes(workers)
-    ahead = collections.deque()
-
-    def next_batch():
-        made, rest = ahead.popleft()
-        return tuple(map(ms.Tensor, source.finish(made.result(), rest)))
+@contextlib.contextmanager
+def killed_processes():
+    """Have the killing of a process that reads images said in one line, and others started for what comes next."""
     try:
-        for k in range(len(source)):
-            make, arguments, rest = source.draw(k)
-            ahead.append((processes.submit(single_threaded, make, *arguments), rest))
-            if len(ahead) > 2 * workers:
-                yield next_batch()
-        while ahead:
-            yield next_batch()
+        yield
     except loky.process_executor.TerminatedWorkerError as error:
         reading_processes.cache_clear()
         raise UserError("a process that reads images was killed, perhaps because memory was full; --num_workers 1 "
                         "takes least") from error
+
+
+def read_ahead(begin, number, workers):
+    """Iterate over batches 0, 1, ... as tuples of tensors; of what was made only the next few wait here.
+
+    Args:
+        begin (callable): has batch k made; returns a future, which may be cancelled, and a function that waits for the
+            columns.
+        number (int): of batches.
+        workers (int): who make them.
+    """
+    ahead = collections.deque()
+
+    def next_batch():
+        _, wait = ahead.popleft()
+        return tuple(map(ms.Tensor, wait()))
+    try:
+        for k in range(number):
+            ahead.append(begin(k))
+            if len(ahead) > 2 * workers:
+                yield next_batch()
+        while ahead:
+            yield next_batch()
     finally:
         for made, _ in ahead:
             made.cancel()

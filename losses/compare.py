@@ -20,6 +20,7 @@ from utils.records.logs import RunFolder
 from utils.records.reading import PLAN, by_setting, read_record
 from utils.records.report import duration, is_finished
 from utils.records.settings import FOLDER_OPTIONS, FREE_OPTIONS, resumed_settings, without_places
+from utils.stopping import Stopped
 
 
 def add_comparison_arguments(parser):
@@ -66,10 +67,14 @@ def compare(planned, values, folder, load, device, jobs, program):
         write_json(os.path.join(folder, PLAN), plan)
         clock = Clock([work(settings) for settings in values], waiting)
         print(f"comparison of {len(planned)} runs, {len(planned) - len(waiting)} of them done, in {folder}", flush=True)
-        if jobs == 1:
-            failures = _one_by_one(planned, values, paths, waiting, load, device, clock)
-        else:
-            failures = _side_by_side(planned, values, paths, waiting, load, device, jobs, program, clock)
+        try:
+            if jobs == 1:
+                failures = _one_by_one(planned, values, paths, waiting, load, device, clock)
+            else:
+                failures = _side_by_side(planned, values, paths, waiting, load, device, jobs, program, clock)
+        except Stopped as stop:
+            stop.way_on = "the same command goes on"
+            raise
         rows, records = {}, []
         for k, (one, settings) in enumerate(zip(planned, values, strict=True)):
             setting = tuple(settings[option] for option in SETTING)
@@ -248,10 +253,13 @@ def _side_by_side(planned, values, paths, waiting, load, device, jobs, program, 
 
 @contextlib.contextmanager
 def _ending_with_this(processes):
-    """Have SIGTERM end the processes (dict) as well as this one, so that the comparison can go on later."""
+    """Have SIGTERM end the processes (dict), which save what they have, and then this one; the comparison can go on
+    later."""
     def end(*_):
         for process in processes.values():
             process.terminate()
+        for process in processes.values():
+            process.wait()
         os._exit(143)  # the threads that wait for the processes would start others
     before = signal.signal(signal.SIGTERM, end)
     try:

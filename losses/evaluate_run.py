@@ -167,7 +167,7 @@ def evaluate_run(path, corruptions=None, baseline=None, model=None, dataset=None
     find_model(model, f"{trained.path}: is of ")
     dataset = trained.setting("dataset", dataset, SOURCES)
     if trained.checkpoint is None:
-        raise UserError(f"--evaluate {path}: has no checkpoint; train with --save_last, which keeps one")
+        raise UserError(f"--evaluate {path}: has no checkpoint; --resume it, which leaves one after every epoch")
     require_writable_folder("--evaluate", trained.folder)
     reference = None if baseline is None else find_reference(baseline, dataset)
 
@@ -309,8 +309,8 @@ def evaluate_network(trained, model, test, baseline=None, stored=None):
     network, epochs = load_network(model, test.source.classes, trained.checkpoint)
     planned = trained.config.get("total_epoch", epochs)
     if os.path.isdir(trained.path) and epochs < planned:
-        print(f"warning: {trained.path}: the newest checkpoint is of epoch {epochs} of {planned}; training with "
-              "--save_last keeps the last", file=sys.stderr)
+        print(f"warning: {trained.path}: the newest checkpoint is of epoch {epochs} of {planned}; --resume it trains "
+              "the others", file=sys.stderr)
     tag, title = name_of_set(test.names, test.published)
     about = {"set": title, "dataset": test.source.name, "test_images": len(test.source.labels["test"]),
              "test_sha256": test.source.test_sha256, "test_corrupted": test.published and test.published.name,

@@ -74,7 +74,7 @@ class Run:
         """Number of epochs that were done to a checkpoint, rising; at least one."""
         found = {epochs: path for path, epochs in find_checkpoints(self.path).items()}
         if not found:
-            raise UserError(f"{self.path}: has no checkpoint; train with --save_last, which keeps one")
+            raise UserError(f"{self.path}: has no checkpoint; --resume it, which leaves one after every epoch")
         return dict(sorted(found.items()))
 
     def checkpoint(self, epoch=None):

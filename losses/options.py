@@ -26,6 +26,7 @@ from models.side_by_side import check_copies, has_batch_norm
 from utils import cli
 from utils.errors import UserError
 from utils.probes import IMAGES, RHO
+from utils.records.settings import NEWEST
 from utils.records.trained import file_hash
 from utils.schedule import SCHEDULES, warmup_epochs
 
@@ -190,8 +191,9 @@ def add_run_arguments(parser):
     add = group.add_argument
     add("--log_dir", default="./logs", metavar="DIR", help="folder for the folders of runs")
     add("--desc", default="none", help="first part of the name of the run's folder")
-    add("--resume", metavar="FOLDER", default=None,
-        help="go on with the run in FOLDER from its newest checkpoint, with its own settings")
+    add("--resume", metavar="FOLDER", nargs="?", const=NEWEST, default=None,
+        help="go on with the run in FOLDER from its newest checkpoint, with its own settings, or, without FOLDER, with "
+             "the newest run of these settings in --log_dir; a larger --total_epoch makes it longer")
     add("--init_checkpoint", type=cli.existing_file, metavar="FILE", default=None,
         help="start from the weights in FILE: a .ckpt, or of PyTorch a state_dict in a .pth or .safetensors; a "
              "classifier for other classes starts afresh. The first model of jtt and eiil starts from them, too")
@@ -207,12 +209,17 @@ def add_run_arguments(parser):
         help="measure the norm of the loss's gradient at each severity (gradnorm_k), which makes evaluations take four "
              "times as long")
     add("--tensorboard", action="store_true", help="write TensorBoard's format, too, into the run's folder tensorboard")
-    add("--save_last", action="store_true", help="a checkpoint after every epoch, so that --resume loses at most one")
-    add("--save_best", action="store_true", help="keep the one with the best mean validation accuracy over severities")
+    add("--keep", type=cli.positive_int, default=2, metavar="N",
+        help="there is a checkpoint after every epoch; keep the N newest, from which --resume goes on")
+    add("--save_every_steps", type=cli.positive_int, default=None, metavar="N",
+        help="a checkpoint at every N-th batch of an epoch, too")
     add("--save_step", type=cli.positive_int, default=50, metavar="N",
-        help="keep a checkpoint after the first epoch and every N-th after it")
+        help="keep the checkpoints of after the first epoch and every N-th after it, too")
     add("--keep_epochs", type=cli.non_negative_int, nargs="+", default=[], metavar="N",
         help="keep those of after these epochs, too, counted from 0")
+    add("--save_last", action="store_true", help="keep the newest one as last_model.ckpt, too")
+    add("--save_best", action="store_true",
+        help="keep the one with the best mean validation accuracy over severities as best_model.ckpt, too")
 
 
 def apply_recipe(args, given):
@@ -222,7 +229,7 @@ def apply_recipe(args, given):
         args (argparse.Namespace): all options.
         given (dict): those that the command line names, to their values; gets what the recipe names.
     """
-    if args.recipe is not None and args.resume is None:  # a run that goes on has its own
+    if args.recipe is not None and args.resume in (None, NEWEST):  # a run that is named has its own
         for option, value in RECIPES[args.recipe].setting.items():
             vars(args)[option] = given.setdefault(option, value)
 

@@ -23,16 +23,18 @@ from losses.train import fit
 from losses.treatment import treatment
 from models import create_model
 from models.weights import load_network, load_weights
-from utils.errors import UserError
+from utils.errors import MissingError, RunError, UserError
 from utils.evaluate import evaluate, predict
-from utils.files import file_name
+from utils.files import file_name, read_json, write_json
 from utils.probes import IMAGES, RHO, sharpness
+from utils.records.checkpoint import Progress
 from utils.records.logs import RunFolder
 from utils.records.report import is_finished, report_results, run_title
 from utils.records.run import RunRecords
 from utils.records.settings import write_settings
 from utils.records.trained import file_hash
 from utils.schedule import create_schedule
+from utils.stopping import Stopped, waiting, watched
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ class RunSettings:
             random ones; a first model (jtt, eiil) starts from it, too, as in JTT's paper.
         init_sha256 (str or None): its hash, if it is to be checked.
         eval_batch_size, eval_every (int): images in a batch of an evaluation; epochs from one to the next.
-        log_train, save_step, save_last, save_best, keep_epochs: as of `RunRecords`.
+        log_train, save_every_steps, keep, save_step, save_last, save_best, keep_epochs: as of `RunRecords` and
+            `Checkpoints`.
         log_sharpness (int or None): measure sharpness after every so many epochs.
         tensorboard (bool): write TensorBoard's format, too.
         record_norm (bool): measure gradient norms.
@@ -66,6 +69,8 @@ class RunSettings:
     eval_batch_size: int = 128
     eval_every: int = 1
     log_train: int = 100
+    save_every_steps: int | None = None
+    keep: int = 2
     save_step: int = 50
     save_last: bool = False
     save_best: bool = False
@@ -134,17 +139,36 @@ def run(settings, data, folder, cells=None):
 
     Raises:
         UserError: the loss is no longer finite, or a checkpoint in the folder is of something else.
+        RunError: the disk is full, or something has gone that was there when the run began.
+        Stopped: a signal has stopped the run, which can go on.
     """
-    if is_finished(folder.path):
+    if is_finished(folder.path, settings.method.total_epoch):
         folder.log(f"{folder.path}: all epochs are done, results.json is left as it is")
         return
-    treated = treatment(settings.method, data, settings.corruption, settings.seed, folder,
-                        lambda: stage_one_logits(settings, data, folder))
-    train(settings, data, folder, cells or Cells(), **treated)
+    with waiting(), under_way(folder.path):
+        treated = treatment(settings.method, data, settings.corruption, settings.seed, folder,
+                            lambda: stage_one_logits(settings, data, folder))
+        train(settings, data, folder, cells or Cells(), **treated)
+
+
+@contextlib.contextmanager
+def under_way(path):
+    """Have what stops the body, which is the run in the folder `path`, say how it goes on."""
+    try:
+        yield
+    except Stopped as stop:
+        stop.way_on = f"--resume {path} goes on"
+        raise
+    except (OSError, MissingError) as error:
+        reason = str(error)
+        if isinstance(error, OSError):
+            reason = f"{error.filename or path}: {error.strerror or error}"
+        raise RunError(f"{reason}; the run has stopped, its checkpoints are intact: when this is mended, "
+                       f"--resume {path} goes on") from error
 
 
 def begin(folder, data, values, given, device):
-    """Write down what a run is, unless that was done before.
+    """Write down what a run is; if that was done before, whether it has more epochs now.
 
     Args:
         folder (RunFolder): of the run.
@@ -153,7 +177,12 @@ def begin(folder, data, values, given, device):
         given (dict): those that were asked for.
         device (str): on which it begins.
     """
-    if not os.path.exists(folder.file("config.json")):
+    config = read_json(folder.file("config.json"))
+    if config is not None and config["total_epoch"] < values["total_epoch"]:
+        folder.log(f"{values['total_epoch']} epochs in place of {config['total_epoch']}, with the learning rates of so "
+                   "many from here on")
+        write_json(folder.file("config.json"), {**config, "total_epoch": values["total_epoch"]})
+    if config is None:
         data.write_split(folder.file("split.csv"))
         source = data.source
         values = {**values, "classes": list(source.class_names),
@@ -259,18 +288,18 @@ def train(settings, data, folder, cells, **treated):
         number = min(IMAGES, len(data.source.labels["test"]))
         return number, RHO, [sharpness(evaluation, gradient_norm,
                                        held_batches(array, data.source, IMAGES, settings.eval_batch_size), RHO)
-                             for array in data.images["test"]]
+                             for array in watched(data.images["test"])]
     with contextlib.closing(RunRecords(
-            folder, step, data.num_severity, environments, settings.log_train, settings.save_step, settings.save_last,
-            settings.save_best, settings.keep_epochs, settings.log_sharpness is not None,
-            batches if settings.tensorboard else None)) as records:
+            folder, step, data.num_severity, batches, environments, settings.log_train, settings.save_every_steps,
+            settings.save_best, settings.log_sharpness is not None, settings.tensorboard, keep=settings.keep,
+            save_step=settings.save_step, keep_epochs=settings.keep_epochs, save_last=settings.save_last)) as records:
         folder.log(f"{method.title}: {method.objective} x {method.perturbation}, recipe {method.recipe}, "
                    f"{method.total_epoch} epochs of {batches} batches of {method.batch_size}\n"
                    f"{' '.join(flags(method.training))}\n"
                    f"{settings.model} with {weights:,} weights on {settings.dataset}, "
                    f"{settings.corruption.replace('_', ' ')}, {images:,} training images, device {device()}\n"
                    f"records go to {folder.path}")
-        if settings.init_checkpoint is not None and not records.start:
+        if settings.init_checkpoint is not None and records.start == Progress():
             folder.log(start_from(network, settings.init_checkpoint, settings.model, settings.init_sha256))
         if len(data.split.present) == 1 and OBJECTIVES[method.objective].reads_groups and not environments:
             folder.log(f"only severity {data.split.present[0]} has training images: {method.objective} has no "
@@ -278,7 +307,7 @@ def train(settings, data, folder, cells, **treated):
         if data.split.empty and not data.split.is_clean:
             folder.log(f"no training image has severity {', '.join(map(str, data.split.empty))}; a larger -n gives "
                        "some")
-        steps = range(batches * records.start, batches * method.total_epoch)
+        steps = range(batches * records.start.epochs + records.start.batches, batches * method.total_epoch)
         loader = data.train_batches(method.batch_size, steps, settings.seed, settings.num_workers,
                                     crop=method.crop, sampling=method.sampling, draw=method.draw, **treated)
         schedule = create_schedule(method.schedule, method.lr, method.total_epoch, batches, **method.schedule_options)

@@ -1,6 +1,7 @@
 """The epoch loop. It stands beside the step, because it is what the step is called by, and takes batches and records as
 they come, so that it knows neither data sets nor files.
 """
+import contextlib
 import time
 
 import numpy as np
@@ -8,22 +9,24 @@ from tqdm import tqdm
 
 from utils.errors import UserError
 from utils.evaluate import distribution_gradient_norms
+from utils.records.checkpoint import Progress
 from utils.records.report import duration
 from utils.schedule import set_learning_rate
+from utils.stopping import Stopped, check
 
 PACE_STEPS = 5
 
 
-def train_epoch(step, loader, batches, epoch, records, schedule, weight_decay, decayed, gradient_norm=None, guide=None,
+def train_epoch(step, loader, batches, start, records, schedule, weight_decay, decayed, gradient_norm=None, guide=None,
                 show_progress=False):
-    """Take one epoch's steps.
+    """Take one epoch's steps, or those that are left of it.
 
     Args:
         step (TrainStep): what takes a step.
         loader (iterator): tuples of tensors: images, labels, groups, severities.
         batches (int): how many of them are an epoch.
-        epoch (int): its number, from 0.
-        records (RunRecords): writes rows of `train.csv`.
+        start (Progress): what is done before.
+        records (RunRecords): writes rows of `train.csv`, and checkpoints.
         schedule (callable): numbers of an epoch and of a batch in it, from 0, to the learning rate of the step.
         weight_decay (float), decayed (tuple of bool): for these rows; which of the step's weights it is for.
         gradient_norm (GradientNorm or None): measures gradient norms for these rows.
@@ -31,16 +34,18 @@ def train_epoch(step, loader, batches, epoch, records, schedule, weight_decay, d
         show_progress (bool): show the progress bar even where the output is no terminal.
 
     Returns:
-        float: mean loss of the first pass over all batches.
+        Progress: with all batches of the epoch done, and the sum of their mean losses in the first pass.
 
     Raises:
         UserError: the loss is no longer finite.
+        Stopped: a signal has stopped the training; there is a checkpoint.
     """
     step.set_train()
-    total, rate = 0.0, None
+    epoch, total, rate = start.epochs, start.loss, None
     hidden = False if show_progress else None
-    with tqdm(total=batches, desc=f"epoch {epoch}", unit=" steps", leave=False, disable=hidden) as bar:
-        for batch in range(batches):
+    with tqdm(total=batches, initial=start.batches, desc=f"epoch {epoch}", unit=" steps", leave=False,
+              disable=hidden) as bar:
+        for batch in range(start.batches, batches):
             images, labels, groups, severities = next(loader)
             if rate != (rate := schedule(epoch, batch)):
                 set_learning_rate(step.optimizer, rate)
@@ -62,7 +67,23 @@ def train_epoch(step, loader, batches, epoch, records, schedule, weight_decay, d
                 hits = logits.argmax(1) == labels.asnumpy()
                 records.train_log.write_batch(epoch, batch, losses, hits, severities.asnumpy(), norm, norms, step,
                                               weight_decay, decayed)
-    return total / batches
+            done = Progress(epoch, batch + 1, float(total))
+            if records.is_saved(done.batches):
+                records.save(done)
+            with saving(records, done):
+                check()
+    return Progress(epoch, batches, float(total))
+
+
+@contextlib.contextmanager
+def saving(records, progress):
+    """Write a checkpoint where a signal stops the body, which leaves what is trained as it is."""
+    try:
+        yield
+    except Stopped:
+        path = records.save(progress)
+        records.folder.log(f"stopped after {progress}, saved in {path}")
+        raise
 
 
 def note_pace(loader, steps, log):
@@ -97,11 +118,13 @@ def fit(step, loader, batches, total_epoch, schedule, records, evaluation, sharp
         return epoch + 1 == total_epoch or (epoch + 1) % every == 0
     evaluate, eval_every = evaluation
     measure_sharpness, sharpness_every = sharpness
-    loader = note_pace(loader, batches * (total_epoch - records.start), records.folder.log)
-    results = {}
-    for epoch in range(records.start, total_epoch):
-        loss = train_epoch(step, loader, batches, epoch, records, schedule, **epoch_options)
-        results = evaluate() if due(epoch, eval_every) else {}
-        risen = measure_sharpness() if sharpness_every and due(epoch, sharpness_every) else None
-        records.end_epoch(epoch, total_epoch, batches, schedule(epoch, batches - 1), loss, results, risen)
+    start, results = records.start, {}
+    loader = note_pace(loader, batches * (total_epoch - start.epochs) - start.batches, records.folder.log)
+    for epoch in range(start.epochs, total_epoch):
+        done = train_epoch(step, loader, batches, start, records, schedule, **epoch_options)
+        with saving(records, done):
+            results = evaluate() if due(epoch, eval_every) else {}
+            risen = measure_sharpness() if sharpness_every and due(epoch, sharpness_every) else None
+        records.end_epoch(epoch, total_epoch, schedule(epoch, batches - 1), done.loss / batches, results, risen)
+        start = Progress(epoch + 1)
     return results or evaluate()  # all epochs were done when the run was killed

@@ -13,7 +13,7 @@ from models.torch_files import Tensor, read_pth, tensor, write_pth
 from models.torch_names import COUNTER, mindspore_names, torch_name
 from utils.errors import UserError
 from utils.files import replacing
-from utils.records.checkpoint import epochs_done, read_checkpoint, write_checkpoint
+from utils.records.checkpoint import progress_of, read_checkpoint, write_checkpoint
 from utils.records.trained import WEIGHT_SUFFIXES
 
 # Where training programs put a `state_dict` among other things, and what DataParallel puts before every name.
@@ -125,7 +125,7 @@ def _read_ckpt(path, network):
             raise UserError(f"{path}: {name} and another are both called {torch_name(name)} in PyTorch; give -m, the "
                             "network")
         tensors[torch_name(name)] = Tensor((value.float() if dtype == "bfloat16" else value).asnumpy(), dtype)
-    return Weights(path, tensors, [name for name in stored if not is_weight(name)], epochs_done(stored))
+    return Weights(path, tensors, [name for name in stored if not is_weight(name)], progress_of(stored).epochs)
 
 
 def _read_safetensors(path):

@@ -28,7 +28,7 @@ from tests.golden.record_state_dict import COUNTED, SHAPES, numbers
 from tests.test_main import arguments, only_run
 from utils.errors import UserError
 from utils.files import read_json
-from utils.records.checkpoint import save_checkpoint
+from utils.records.checkpoint import Progress, save_checkpoint
 from utils.records.trained import file_hash
 
 RECORDED = os.path.join(os.path.dirname(__file__), "golden", "state_dict.pth")  # by PyTorch
@@ -113,7 +113,7 @@ def test_a_state_dict_comes_back_bit_for_bit(pth, tmp_path, suffix, options, cap
 def test_a_checkpoint_comes_back_bit_for_bit_without_what_is_of_the_training(tmp_path, capsys):
     network = randomised()
     start, back = str(tmp_path / "start.ckpt"), str(tmp_path / "back.ckpt")
-    save_checkpoint(create_step(network, "sharpdro"), start, 3)
+    save_checkpoint(create_step(network, "sharpdro"), start, Progress(3))
     for middle in (str(tmp_path / "w.pth"), str(tmp_path / "w.safetensors")):
         convert.main([start, middle])
         assert "left out, not weights: group_weights, global_step" in capsys.readouterr().out
@@ -125,7 +125,7 @@ def test_a_checkpoint_comes_back_bit_for_bit_without_what_is_of_the_training(tmp
 
 
 def test_the_network_of_a_run_is_known_from_its_folder(tmp_path, capsys):
-    save_checkpoint(create_step(randomised(3), "erm"), str(tmp_path / "last_model.ckpt"), 1)
+    save_checkpoint(create_step(randomised(3), "erm"), str(tmp_path / "last_model.ckpt"), Progress(1))
     with open(tmp_path / "config.json", "w") as file:
         json.dump({"model": "wideresnet10"}, file)
     convert.main([str(tmp_path / "last_model.ckpt"), str(tmp_path / "w.pth")])
@@ -360,7 +360,7 @@ def test_a_checkpoint_of_another_network_is_refused_as_the_same_weights_of_pytor
             load_weights(randomised(), str(tmp_path / name))
     step = create_step(randomised(), "sharpdro")
     step.insert_param_to_cell("class_token", ms.Parameter(ms.Tensor(foreign["cls_token"]), name="class_token"))
-    save_checkpoint(step, str(tmp_path / "run.ckpt"), 3)
+    save_checkpoint(step, str(tmp_path / "run.ckpt"), Progress(3))
     with pytest.raises(UserError, match="has class_token, unknown there"):
         load_weights(randomised(), str(tmp_path / "run.ckpt"))
 
@@ -453,7 +453,7 @@ def test_a_run_starts_from_weights_and_does_not_read_them_again(pth, cifar_dir, 
     _, records, step = starts[1]
     for parameter in step.network.get_parameters():
         ops.assign(parameter, parameter + 1)
-    save_checkpoint(step, folder + "/0_model.ckpt", 1)
+    save_checkpoint(step, folder + "/0_model.ckpt", Progress(1))
     run_main("--resume", folder)
     assert same(starts[2][0], values(step.network))
     assert len(starts) == 3

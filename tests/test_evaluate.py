@@ -166,7 +166,8 @@ def test_a_baseline_is_evaluated_where_it_has_no_evaluation_of_its_checkpoint(ru
     main.main(["--evaluate", run, "-c", "saturate", "--baseline", base])
     assert capsys.readouterr().out.count("\nnone") == 2
     assert read_json(run + "/evaluation_saturate.json")["corruption_error"]["mean"] == 1
-    os.remove(base + "/last_model.ckpt")  # another one is the newest now
+    for name in ("last", "1"):  # another one is the newest now
+        os.remove(f"{base}/{name}_model.ckpt")
     main.main(["--evaluate", run, "-c", "saturate", "--baseline", base])
     assert capsys.readouterr().out.count("\nnone") == 2
     os.remove(base + "/0_model.ckpt")  # none left: what is stored counts
@@ -176,7 +177,8 @@ def test_a_baseline_is_evaluated_where_it_has_no_evaluation_of_its_checkpoint(ru
 
 
 def test_the_newest_checkpoint_of_a_run_is_taken_and_said_where_it_is_not_the_last(run, capsys):
-    os.remove(run + "/last_model.ckpt")
+    for name in ("last", "1"):
+        os.remove(f"{run}/{name}_model.ckpt")
     main.main(["--evaluate", run, "-c", "fog"])
     assert "newest checkpoint is of epoch 1 of 2" in capsys.readouterr().err
     assert read_json(run + "/evaluation_fog.json")["checkpoint"] == "0_model.ckpt"

@@ -142,11 +142,11 @@ def stop_at(monkeypatch, method, stop_epoch):
         train(settings, *args, **treated)
         methods.pop()
 
-    def killed(step, loader, batches, epoch, *args, **options):
-        if epoch == stop_epoch and methods[-1] == method:
-            train_epoch(step, loader, batches - 1, epoch, *args, **options)
+    def killed(step, loader, batches, start, *args, **options):
+        if start.epochs == stop_epoch and methods[-1] == method:
+            train_epoch(step, loader, batches - 1, start, *args, **options)
             raise KeyboardInterrupt
-        return train_epoch(step, loader, batches, epoch, *args, **options)
+        return train_epoch(step, loader, batches, start, *args, **options)
     monkeypatch.setattr(losses.run, "train", noted)
     monkeypatch.setattr(losses.train, "train_epoch", killed)
 
@@ -337,7 +337,7 @@ def test_a_kill_between_two_checkpoints_of_an_epoch(cifar_dir, tmp_path, monkeyp
         with pytest.raises(SystemExit):
             main.main(arguments(cifar_dir, tmp_path / "cut", *options))
     cut = only_run(tmp_path / "cut")
-    assert list(epochs_of(os.path.join(cut, "stage_one"))) == ["last_model.ckpt"]
+    assert list(epochs_of(os.path.join(cut, "stage_one"))) == ["0_model.ckpt"]
     with monkeypatch.context() as patch:
         stop_at(patch, "jtt", 1)
         with pytest.raises(SystemExit):
@@ -364,8 +364,8 @@ def flip_a_bit(path):
 def test_a_damaged_checkpoint_is_passed_over(run, tmp_path, capsys, damage):
     folder = shutil.copytree(run[1], tmp_path / "run")
     last = str(folder / "last_model.ckpt")
-    if epochs_of(folder)["best_model.ckpt"] == 2:
-        os.remove(folder / "best_model.ckpt")
+    for name in [name for name, epochs in epochs_of(folder).items() if epochs == 2 and name != "last_model.ckpt"]:
+        os.remove(folder / name)
     before = files(folder, *RECORDS)
     os.chmod(last, 0o644)
     damage(last)

@@ -172,7 +172,7 @@ def run(logged, tmp_path):
 
 def test_checkpoints_are_kept_and_measuring_changes_nothing(logged, cifar_dir, tmp_path):
     assert {name for name in os.listdir(logged) if name.endswith(".ckpt")} == {
-        "0_model.ckpt", "1_model.ckpt", "last_model.ckpt"}
+        "0_model.ckpt", "1_model.ckpt", "2_model.ckpt", "last_model.ckpt"}
     main.main(arguments(cifar_dir, tmp_path, "--method", "erm", "--total_epoch", "3", "--eval_every", "3",
                         "--save_last"))
     stored = [ms.load_checkpoint(os.path.join(folder, "last_model.ckpt")) for folder in (logged, only_run(tmp_path))]
@@ -372,7 +372,7 @@ def test_tensorboard_files_hold_the_tables(logged):
     (["accuracy", "RUN", "--data_dir", "."], "--data_dir: has no effect on the figure accuracy"),
     (["ood", "RUN", "--epoch", "7"], "--epoch 7: RUN has kept checkpoints of epochs 0, 1, 2"),
     (["samples", "RUN", "--image", "50"], "--image 50: the test set has 50 images"),
-    (["surface", "BARE"], "BARE: has no checkpoint; train with --save_last"),
+    (["surface", "BARE"], "BARE: has no checkpoint; --resume it"),
     (["samples", "RUN", "--data_dir", "nowhere"], "nowhere"),
     (["surface", "STRANGE"], "which is not known here"),
     (["ce", "RUN"], "RUN: has no evaluation of its newest checkpoint; make one with main.py --evaluate RUN"),

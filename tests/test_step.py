@@ -16,7 +16,7 @@ from losses.step import cross_entropy
 from models import create_model
 from tests import crosscheck
 from tests.step_errors import FIRST_STEP_TOLERANCES
-from utils.records.checkpoint import load_checkpoint, save_checkpoint
+from utils.records.checkpoint import Progress, load_checkpoint, save_checkpoint
 from utils.schedule import linear_schedule, set_learning_rate, step_schedule
 
 GOLDEN = os.path.join(os.path.dirname(__file__), "golden", "release_step.json")
@@ -259,13 +259,13 @@ def test_checkpoint_loads_into_the_bare_network(sharpdro, tmp_path):
     sharpdro.reset(rate=0.1)
     sharpdro.run(*example_batch())
     path = str(tmp_path / "model.ckpt")
-    save_checkpoint(sharpdro.step, path, 7)
+    save_checkpoint(sharpdro.step, path, Progress(7))
     stored = ms.load_checkpoint(path)
     assert "group_weights.adv_probs" in stored and not [name for name in stored if name.startswith("saved.")]
     network = create_model("wideresnet10", 10)
     missing, _ = ms.load_param_into_net(network, stored)
     assert missing == []
-    assert load_checkpoint(create_model("wideresnet10", 10), path) == 7
+    assert load_checkpoint(create_model("wideresnet10", 10), path) == Progress(7)
     for ours, theirs in zip(network.get_parameters(), sharpdro.network.get_parameters(), strict=True):
         np.testing.assert_array_equal(ours.asnumpy(), theirs.asnumpy())
 

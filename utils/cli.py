@@ -7,6 +7,7 @@ import sys
 import textwrap
 
 from utils.errors import UserError
+from utils.stopping import Stopped
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -52,16 +53,19 @@ class OneOrMore(argparse.Action):
 
 @contextlib.contextmanager
 def one_line_errors(program):
-    """Turn a `UserError`, or an error of the file system, into one line on stderr and exit status 2; Ctrl-C into
-    130."""
+    """Turn a `UserError`, or an error of the file system, into one line on stderr and its exit status, mostly 2; Ctrl-C
+    into 130, and a signal that has stopped a run into 128 and its number."""
     try:
         yield
     except UserError as error:
         print(f"{program}: error: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(error.status)
     except OSError as error:
         print(f"{program}: error: {error.filename or 'input or output'}: {error.strerror or error}", file=sys.stderr)
         sys.exit(2)
+    except Stopped as stop:
+        print(f"{program}: stopped by {stop.signal.name}; {stop.way_on}", file=sys.stderr)
+        sys.exit(128 + stop.signal)
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         sys.exit(130)

@@ -12,10 +12,12 @@ if tuple(int(part) for part in MINDSPORE_VERSION.split(".")[:2]) >= (2, 9):
     # From 2.9 on the bundled oneDNN has no fast convolution for plain layouts on AVX-512 CPUs, 100 times slower.
     os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
 
-import mindspore as ms  # noqa: E402
-from mindspore.communication import GlobalComm, get_rank  # noqa: E402
-
 from utils.errors import UserError  # noqa: E402
+from utils.stopping import held_back  # noqa: E402
+
+with held_back():  # from the threads that start now: Ctrl-C is for the main one
+    import mindspore as ms
+    from mindspore.communication import GlobalComm, get_rank
 
 ms.set_context(mode=ms.GRAPH_MODE)  # MindSpore's default is to run a step operator by operator
 

@@ -3,3 +3,15 @@
 
 class UserError(ValueError):
     """Something a user can put right. Its text is one line: the flag or file at fault, and the way out."""
+
+    status = 2  # with which a program ends
+
+
+class MissingError(UserError):
+    """A file that is needed is not there or cannot be read."""
+
+
+class RunError(UserError):
+    """What has stopped a run that was under way, though nothing was wrong when it began."""
+
+    status = 1

@@ -3,20 +3,57 @@ import contextlib
 import glob
 import logging
 import os
+import re
 import shutil
 import stat
 import sys
+from dataclasses import dataclass, field
 
 import mindspore as ms
 import mindspore.ops as ops
+import numpy as np
 
 from utils.errors import UserError
 from utils.files import replacing
 
-EPOCHS = "epochs"  # name of the number of epochs done, beside the parameters
+# Names of what is there beside the parameters: the numbers of a `Progress`, the last two only within an epoch.
+EPOCHS, BATCHES, LOSS = "epochs", "epoch_batches", "epoch_loss"
+LAST = "last_model.ckpt"
+NUMBERED = re.compile(r"(\d+)(?:_(\d+))?_model\.ckpt")
 
 
-def save_checkpoint(step, path, epochs):
+@dataclass(frozen=True, order=True)
+class Progress:
+    """How far a training has come.
+
+    Attributes:
+        epochs (int): whole epochs done, with their evaluation.
+        batches (int): batches done of the next one.
+        loss (float): sum of their mean losses.
+    """
+
+    epochs: int = 0
+    batches: int = 0
+    loss: float = field(default=0.0, compare=False)
+
+    def __str__(self):
+        return f"batch {self.batches - 1} of epoch {self.epochs}" if self.batches else f"epoch {self.epochs - 1}"
+
+    @property
+    def name(self):
+        """Name of the checkpoint at this point: that of the epoch, counted from 0, and of the batches of a part."""
+        return f"{self.epochs}_{self.batches}_model.ckpt" if self.batches else f"{self.epochs - 1}_model.ckpt"
+
+    @classmethod
+    def named(cls, path):
+        """The `Progress` that the name of a checkpoint tells, or None."""
+        match = NUMBERED.fullmatch(os.path.basename(path))
+        if match is None:
+            return None
+        return cls(int(match[1]), int(match[2])) if match[2] else cls(int(match[1]) + 1)
+
+
+def save_checkpoint(step, path, progress):
     """Write a train step's parameters: weights, running statistics, group weights, the optimiser's state.
 
     The network's weights have the names they have in the network, so `mindspore.load_param_into_net(network,
@@ -25,9 +62,13 @@ def save_checkpoint(step, path, epochs):
     Args:
         step (nn.Cell): a train step (`losses/step.py`).
         path (str): file name that ends in .ckpt; replaced whole or left as it was.
-        epochs (int): number of epochs done.
+        progress (Progress): of the training.
     """
-    write_checkpoint(path, {p.name: p for p in _lasting(step)}, {EPOCHS: epochs})
+    values, numbers = {p.name: p for p in _lasting(step)}, {EPOCHS: progress.epochs}
+    if progress.batches:
+        numbers[BATCHES] = progress.batches
+        values[LOSS] = ms.Tensor(np.float64(progress.loss))  # as a number it would be rounded to float32
+    write_checkpoint(path, values, numbers)
 
 
 def write_checkpoint(path, values, numbers=None):
@@ -45,37 +86,51 @@ def write_checkpoint(path, values, numbers=None):
 
 
 class Checkpoints:
-    """The checkpoints of a run. Of those that are due after an epoch the first is written and the others are copies of
-    it, so that a run that is killed in between can make the others when it goes on.
+    """The checkpoints of a run: `{epoch}_model.ckpt` after every epoch, or `{epoch}_{batches}_model.ckpt` within it, of
+    which the newest are kept. Others are copies of these, so that a run that is killed in between can make them when it
+    goes on.
 
     Args:
         folder (str): the run's folder.
-        save_step (int): keep `{epoch}_model.ckpt` after epoch 0 and every `save_step`-th after it.
-        save_last (bool): renew `last_model.ckpt` after every epoch.
-        keep_epochs (list of int): keep `{epoch}_model.ckpt` after these, too.
+        keep (int): how many of the newest stay.
+        save_step (int): those after epoch 0 and every `save_step`-th after it stay, too.
+        keep_epochs (list of int): and those after these.
+        save_last (bool): have a copy of the one after the last epoch done, `last_model.ckpt`.
     """
 
-    def __init__(self, folder, save_step, save_last, keep_epochs=()):
-        self.folder, self.save_step, self.save_last, self.keep_epochs = folder, save_step, save_last, keep_epochs
+    def __init__(self, folder, keep, save_step, keep_epochs=(), save_last=False):
+        self.folder, self.keep, self.save_step = folder, keep, save_step
+        self.keep_epochs, self.save_last = keep_epochs, save_last
 
-    def due(self, epoch, is_best):
-        """Paths of the checkpoints that epoch `epoch` (from 0) leaves; `is_best` adds `best_model.ckpt`."""
-        names = {"last_model.ckpt": self.save_last, "best_model.ckpt": is_best,
-                 f"{epoch}_model.ckpt": epoch % self.save_step == 0 or epoch in self.keep_epochs}
-        return [os.path.join(self.folder, name) for name, wanted in names.items() if wanted]
+    def save(self, step, progress, is_best=False):
+        """Write what is due at a point of the training of a step; `is_best` adds `best_model.ckpt`. Returns its path.
+        """
+        path = os.path.join(self.folder, progress.name)
+        save_checkpoint(step, path, progress)
+        self.complete(path, progress, is_best)
+        return path
 
-    def save(self, step, epoch, is_best):
-        """Write what is due after an epoch; arguments as of `due`, and the train step."""
-        paths = self.due(epoch, is_best)
-        save_checkpoint(step, paths[0], epoch + 1)
-        self.complete(paths[0], epoch, is_best)
-
-    def complete(self, path, epoch, is_best):
-        """Make what is due after an epoch from its checkpoint `path`; other arguments as of `due`."""
-        for other in self.due(epoch, is_best):
-            if other != path:
-                with replacing(other) as temporary:
+    def complete(self, path, progress, is_best=False):
+        """Make what is due from a checkpoint `path`, and remove what is no longer kept; other arguments as of `save`.
+        """
+        names = {LAST: self.save_last and not progress.batches, "best_model.ckpt": is_best, progress.name: True}
+        for name, wanted in names.items():
+            copy = os.path.join(self.folder, name)
+            if wanted and copy != path:
+                with replacing(copy) as temporary:
                     shutil.copy(path, temporary)
+        before = {other: found for other in _checkpoints(self.folder)
+                  if (found := Progress.named(other)) and found < progress}
+        # An epoch that has ended takes the place of its parts.
+        newest = [other for other in before if progress.batches or not before[other].batches]
+        newest = sorted(newest, key=before.get, reverse=True)[:self.keep - 1]
+        for other, found in before.items():
+            if other not in newest and not self._stays(found):
+                os.remove(other)
+
+    def _stays(self, progress):
+        epoch = progress.epochs - 1
+        return not progress.batches and (epoch % self.save_step == 0 or epoch in self.keep_epochs)
 
 
 def load_checkpoint(cell, path):
@@ -86,7 +141,7 @@ def load_checkpoint(cell, path):
         path (str): file name.
 
     Returns:
-        int: number of epochs done, 0 where the checkpoint does not say.
+        Progress: at its start where the checkpoint does not say.
 
     Raises:
         UserError: the file is missing or damaged, or is of another network or method.
@@ -98,24 +153,47 @@ def load_checkpoint(cell, path):
                             "method, name one of this")
     for parameter in _lasting(cell):
         ops.assign(parameter, stored[parameter.name])
-    return epochs_done(stored)
+    return progress_of(stored)
 
 
 def newest_checkpoint(folder):
-    """The checkpoint in a run's folder with the most epochs done, or None."""
-    epochs = find_checkpoints(folder)
-    return max(epochs, key=epochs.get, default=None)
+    """The checkpoint in a run's folder that has come furthest, or None; damaged ones are passed over with a warning.
+    No more are read than that takes, which are large and may be many.
+    """
+    paths = _checkpoints(folder)
+    numbered = sorted(filter(Progress.named, paths), key=Progress.named, reverse=True)
+    others = [path for path in paths if path not in numbered]
+    last = [path for path in others if os.path.basename(path) == LAST]
+    newest = furthest = None
+    for path in dict.fromkeys([*last, *numbered, *others]):
+        named = Progress.named(path)
+        if None not in (named, furthest) and named <= furthest:
+            continue
+        progress = _progress(path)
+        if progress is not None and (furthest is None or progress > furthest):
+            newest, furthest = path, progress
+    return newest
 
 
 def find_checkpoints(folder):
-    """The checkpoints in a run's folder, path to number of epochs done; damaged ones are passed over with a warning."""
-    epochs = {}
-    for path in sorted(glob.glob(os.path.join(glob.escape(folder), "*_model.ckpt"))):
-        try:
-            epochs[path] = epochs_done(read_checkpoint(path))
-        except UserError:
-            print(f"warning: {path}: damaged; it is passed over", file=sys.stderr)
-    return epochs
+    """The checkpoints after epochs in a run's folder, path to number of epochs done; damaged ones are passed over with
+    a warning.
+    """
+    found = {path: _progress(path) for path in _checkpoints(folder)}
+    return {path: progress.epochs for path, progress in found.items() if progress is not None and not progress.batches}
+
+
+def _checkpoints(folder):
+    return sorted(glob.glob(os.path.join(glob.escape(folder), "*_model.ckpt")))
+
+
+def _progress(path):
+    """The `Progress` of a checkpoint; None, and a warning, where it is damaged."""
+    try:
+        return progress_of(read_checkpoint(path))
+    except UserError:
+        print(f"warning: {path}: damaged; it is passed over", file=sys.stderr)
+        return None
 
 
 def _lasting(cell):
@@ -148,6 +226,7 @@ def read_checkpoint(path):
         raise UserError(f"{path}: damaged or not a checkpoint; delete it or name another") from error
 
 
-def epochs_done(stored):
-    """Number of epochs done, of what a checkpoint holds; 0 where it does not say."""
-    return int(stored[EPOCHS].asnumpy()) if EPOCHS in stored else 0
+def progress_of(stored):
+    """`Progress` of what a checkpoint holds; its start where it does not say."""
+    kinds = {EPOCHS: int, BATCHES: int, LOSS: float}
+    return Progress(*(kind(stored[name].asnumpy()) if name in stored else kind(0) for name, kind in kinds.items()))

@@ -2,12 +2,13 @@
 import contextlib
 import csv
 import glob
+import math
 import os
 import sys
 
 import numpy as np
 
-from utils.files import PARTIAL, locked, write_csv
+from utils.files import PARTIAL, locked, naming, write_csv
 from utils.metrics import group_means
 
 
@@ -31,6 +32,12 @@ def new_folder(log_dir, name):
             number += 1
 
 
+def close(file):
+    """Close a file. What could not be written there, because the disk was full, has been said when it was tried."""
+    with contextlib.suppress(OSError):
+        file.close()
+
+
 class RunFolder(contextlib.AbstractContextManager):
     """The folder of one run, or of a stage of it, with its `log.txt`, which grows when the run is resumed.
 
@@ -50,7 +57,8 @@ class RunFolder(contextlib.AbstractContextManager):
             stack.enter_context(locked(self.file(".lock"), path))
             for leftover in glob.glob(os.path.join(glob.escape(path), f".*{PARTIAL}.*")):
                 os.remove(leftover)
-            self._log = stack.enter_context(open(self.file("log.txt"), "a", encoding="utf-8"))
+            self._log = open(self.file("log.txt"), "a", encoding="utf-8")  # noqa: SIM115, closed with the folder
+            stack.callback(close, self._log)
             self._closing = stack.pop_all()
 
     def __exit__(self, *error):
@@ -63,7 +71,8 @@ class RunFolder(contextlib.AbstractContextManager):
     def log(self, message):
         """Print a message and keep it in `log.txt`."""
         print(message, flush=True)
-        print(message, file=self._log, flush=True)
+        with naming(self.file("log.txt")):
+            print(message, file=self._log, flush=True)
 
 
 class CSVLog:
@@ -71,21 +80,23 @@ class CSVLog:
 
     Args:
         path (str): file name.
-        columns (list of str): the header; one is 'epoch'.
-        epochs (int): rows of so many epochs are kept if the file is there, later ones dropped.
+        columns (list of str): the header; one is 'epoch', and one may be 'batch', with numbers from 0.
+        progress (Progress): rows of what is done are kept if the file is there, later ones dropped.
         mirror (callable or None): is given every row, too.
     """
 
-    def __init__(self, path, columns, epochs, mirror=None):
-        self.rows, self._mirror = [], mirror
-        if epochs > 0:
+    def __init__(self, path, columns, progress, mirror=None):
+        self.path, self.rows, self._mirror = path, [], mirror
+        if progress.epochs or progress.batches:
             try:
                 with open(path, newline="", encoding="utf-8") as file:
                     reader = csv.DictReader(file)
                     if reader.fieldnames != list(columns):
                         raise ValueError
                     # The last row may be cut short where the run was killed.
-                    self.rows = [row for row in reader if None not in row.values() and int(row["epoch"]) < epochs]
+                    self.rows = [row for row in reader if None not in row.values() and
+                                 (int(row["epoch"]), float(row.get("batch", math.inf))) <
+                                 (progress.epochs, progress.batches)]
             except (OSError, ValueError):
                 print(f"warning: {path}: missing or damaged; its rows of earlier epochs are lost", file=sys.stderr)
         write_csv(path, {column: [row[column] for row in self.rows] for column in columns})
@@ -94,19 +105,21 @@ class CSVLog:
 
     def write(self, row):
         """Write one row, a dict of columns; a column that it lacks stays empty."""
-        self._writer.writerow(row)
-        self._file.flush()
+        with naming(self.path):
+            self._writer.writerow(row)
+            self._file.flush()
         if self._mirror:
             self._mirror(row)
 
     def sync(self):
         """Wait until the rows are on disk; a checkpoint that is written after this never knows more epochs than they.
         """
-        os.fsync(self._file.fileno())
+        with naming(self.path):
+            os.fsync(self._file.fileno())
 
     def close(self):
         """No row follows."""
-        self._file.close()
+        close(self._file)
 
 
 class TrainLog(CSVLog):
@@ -115,13 +128,13 @@ class TrainLog(CSVLog):
     Args:
         path (str): file name.
         num_groups (int): number of distributions, the clean one included.
-        epochs (int): rows of so many epochs are kept, as in `CSVLog`.
+        progress (Progress): of the rows that are kept, as in `CSVLog`.
         environments (int): number of environments that the objective weighs in place of the distributions; 0 where it
             weighs distributions.
         mirror (callable or None): as in `CSVLog`.
     """
 
-    def __init__(self, path, num_groups, epochs, environments=0, mirror=None):
+    def __init__(self, path, num_groups, progress, environments=0, mirror=None):
         self.num_groups = num_groups
         columns = ["epoch", "batch", "avg_acc", "avg_loss"]
         for s in range(num_groups):
@@ -132,7 +145,7 @@ class TrainLog(CSVLog):
             columns = [column for column in columns if column not in self.weight_columns]
             self.weight_columns = [f"adv_prob_environment_{e}" for e in range(environments)]
             columns += self.weight_columns
-        super().__init__(path, [*columns, "grad_norm", "model_norm_sq", "reg_loss"], epochs, mirror)
+        super().__init__(path, [*columns, "grad_norm", "model_norm_sq", "reg_loss"], progress, mirror)
 
     def write_batch(self, epoch, batch, losses, hits, groups, norm, gradient_norms, step, weight_decay, decayed):
         """Write a row.
@@ -171,15 +184,15 @@ class EvaluationLog:
         folder (RunFolder): where the files go.
         part (str): 'val' or 'test'.
         num_groups (int): number of severities, the clean one included.
-        epochs (int): rows of so many epochs are kept, as in `CSVLog`.
+        progress (Progress): of the rows that are kept, as in `CSVLog`.
     """
 
     COLUMNS = ("epoch", "batch", "avg_acc", "avg_loss", "processed_distribution_counts_0", "distribution_loss_0",
                "distribution_acc_0", "gradnorm_0")
 
-    def __init__(self, folder, part, num_groups, epochs):
+    def __init__(self, folder, part, num_groups, progress):
         names = [f"{part}_clean.csv"] + [f"{part}_robust_{s}.csv" for s in range(1, num_groups)]
-        self._logs = [CSVLog(folder.file(name), self.COLUMNS, epochs) for name in names]
+        self._logs = [CSVLog(folder.file(name), self.COLUMNS, progress) for name in names]
 
     def write(self, epoch, batch, results):
         """Write a row to each file from `results`, a `Result` for each severity."""
@@ -214,11 +227,11 @@ class SharpnessLog(CSVLog):
     Args:
         path (str): file name.
         num_groups (int): number of severities, the clean one included.
-        epochs (int): rows of so many epochs are kept, as in `CSVLog`.
+        progress (Progress): of the rows that are kept, as in `CSVLog`.
     """
 
-    def __init__(self, path, num_groups, epochs):
-        super().__init__(path, ["epoch", "images", "rho", *(f"sharpness_{s}" for s in range(num_groups))], epochs)
+    def __init__(self, path, num_groups, progress):
+        super().__init__(path, ["epoch", "images", "rho", *(f"sharpness_{s}" for s in range(num_groups))], progress)
 
     def write_epoch(self, epoch, images, rho, values):
         """Write a row: `values` of the sharpness at each severity, each of so many images and within `rho`."""

@@ -98,9 +98,10 @@ def run_title(title, dataset, corruption):
     return f"{title} on {dataset}, {corruption.replace('_', ' ')}"
 
 
-def is_finished(path):
-    """Whether the run in a folder has ended: its results are written last."""
-    return read_json(os.path.join(path, "results.json")) is not None
+def is_finished(path, total_epoch=None):
+    """Whether the run in a folder has ended, after so many epochs if that is given: its results are written last."""
+    results = read_json(os.path.join(path, "results.json"))
+    return results is not None and (total_epoch is None or results["epochs"] >= total_epoch)
 
 
 def write_run_page(path, title, results):

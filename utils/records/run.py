@@ -1,7 +1,7 @@
 """The records of a run that is under way, written in an order that lets a run that is killed go on."""
 import numpy as np
 
-from utils.records.checkpoint import Checkpoints, load_checkpoint, newest_checkpoint
+from utils.records.checkpoint import Checkpoints, Progress, load_checkpoint, newest_checkpoint
 from utils.records.logs import EvaluationLog, SharpnessLog, TrainLog
 from utils.records.report import Cost, duration, percentages
 from utils.records.tensorboard import TensorBoard
@@ -14,35 +14,38 @@ class RunRecords:
         folder (RunFolder): where all of it goes.
         step (TrainStep): what is trained.
         num_severity (int): number of distributions, the clean one included.
+        batches (int): batches in an epoch.
         environments (int): as of `TrainLog`.
         log_train (int): a row of `train.csv` at every so many batches of an epoch.
-        save_step, save_last: as of `Checkpoints`.
+        save_every_steps (int or None): a checkpoint at every so many batches of an epoch, besides that at its end.
         save_best (bool): renew `best_model.ckpt` when the mean validation accuracy over the severities rises.
-        keep_epochs (list of int): as of `Checkpoints`.
         measures_sharpness (bool): there will be a `sharpness.csv`.
-        tensorboard (int or None): write TensorBoard's format, too, for epochs of so many batches.
+        tensorboard (bool): write TensorBoard's format, too.
+        kept: what else `Checkpoints` takes.
 
     Attributes:
-        start (int): number of epochs that are done.
+        start (Progress): what was done when these records were opened.
     """
 
-    def __init__(self, folder, step, num_severity, environments=0, log_train=100, save_step=50, save_last=False,
-                 save_best=False, keep_epochs=(), measures_sharpness=False, tensorboard=None):
-        self.folder, self.step, self.log_train, self.save_best = folder, step, log_train, save_best
+    def __init__(self, folder, step, num_severity, batches, environments=0, log_train=100, save_every_steps=None,
+                 save_best=False, measures_sharpness=False, tensorboard=False, **kept):
+        self.folder, self.step, self.batches, self.log_train = folder, step, batches, log_train
+        self.save_every_steps, self.save_best = save_every_steps, save_best
         checkpoint = newest_checkpoint(folder.path)
-        self.start = load_checkpoint(step, checkpoint) if checkpoint else 0
-        self.cost = Cost(folder.file("cost.json"), self.start > 0)
-        self.tensorboard = tensorboard and TensorBoard(folder.file("tensorboard"), tensorboard, self.start)
-        self.train_log = TrainLog(folder.file("train.csv"), num_severity, self.start, environments,
+        self.start = start = load_checkpoint(step, checkpoint) if checkpoint else Progress()
+        self.cost = Cost(folder.file("cost.json"), checkpoint is not None)
+        self.tensorboard = tensorboard and TensorBoard(folder.file("tensorboard"), batches, start)
+        self.train_log = TrainLog(folder.file("train.csv"), num_severity, start, environments,
                                   self.tensorboard and self.tensorboard.write_batch)
-        self.evaluation_logs = {part: EvaluationLog(folder, part, num_severity, self.start) for part in ("val", "test")}
-        self.sharpness_log = measures_sharpness and SharpnessLog(folder.file("sharpness.csv"), num_severity, self.start)
+        self.evaluation_logs = {part: EvaluationLog(folder, part, num_severity, start) for part in ("val", "test")}
+        self.sharpness_log = measures_sharpness and SharpnessLog(folder.file("sharpness.csv"), num_severity, start)
         self.logs = [log for log in (self.train_log, *self.evaluation_logs.values(), self.sharpness_log) if log]
-        self.checkpoints = Checkpoints(folder.path, save_step, save_last, keep_epochs)
+        self.checkpoints = Checkpoints(folder.path, **kept)
         self.best, best_epoch = self.evaluation_logs["val"].best()
         if checkpoint:
-            self.checkpoints.complete(checkpoint, self.start - 1, save_best and best_epoch == self.start - 1)
-            folder.log(f"resumed after epoch {self.start - 1}, from {checkpoint}")
+            is_best = save_best and not start.batches and best_epoch == start.epochs - 1
+            self.checkpoints.complete(checkpoint, start, is_best)
+            folder.log(f"resumed after {start}, from {checkpoint}")
 
     def close(self):
         """Nothing follows."""
@@ -54,13 +57,24 @@ class RunRecords:
         """Whether batch number `batch` of an epoch has a row in `train.csv`."""
         return batch % self.log_train == 0
 
-    def end_epoch(self, epoch, total_epoch, batches, rate, loss, results, sharpness=None):
+    def is_saved(self, done):
+        """Whether there is a checkpoint once so many batches of an epoch are done, all its batches aside."""
+        return self.save_every_steps is not None and done % self.save_every_steps == 0 and done < self.batches
+
+    def save(self, progress, is_best=False):
+        """Write a checkpoint at a point of the training, and those that are copies of it; returns its path."""
+        for log in self.logs:  # first, so that a checkpoint never knows more than they
+            log.sync()
+        path = self.checkpoints.save(self.step, progress, is_best)
+        self.cost.save()
+        return path
+
+    def end_epoch(self, epoch, total_epoch, rate, loss, results, sharpness=None):
         """Write down an epoch.
 
         Args:
             epoch (int): its number, from 0.
             total_epoch (int): how many there are.
-            batches (int): batches that it had.
             rate, loss (float): its learning rate and mean loss.
             results (dict): 'val' and 'test' to a list of `Result`; empty where the epoch was not evaluated.
             sharpness (tuple or None): of after this epoch, as `SharpnessLog.write_epoch` takes it.
@@ -68,7 +82,7 @@ class RunRecords:
         message = f"epoch {epoch}  lr {rate:.4g}  loss {loss:.4f}"
         for part, log in self.evaluation_logs.items():
             if part in results:
-                log.write(epoch, batches, results[part])
+                log.write(epoch, self.batches, results[part])
                 message += f"  {part} {percentages(results[part])}"
         if sharpness:
             self.sharpness_log.write_epoch(epoch, *sharpness)
@@ -83,11 +97,8 @@ class RunRecords:
                     self.tensorboard.write_epoch(part, epoch, {f"{what}_{s}": getattr(row, what)
                                                                for s, row in enumerate(rows)})
             self.tensorboard.write_epoch("sharpness", epoch, dict(enumerate(sharpness[-1])) if sharpness else {})
-        left = self.cost.session_seconds / (epoch + 1 - self.start) * (total_epoch - epoch - 1)
+        done = epoch + 1 - self.start.epochs - self.start.batches / self.batches
+        left = self.cost.session_seconds / max(done, 1 / self.batches) * (total_epoch - epoch - 1)
         message += f"  {self.cost.so_far()['seconds']:.0f} s"
         self.folder.log(f"{message}, {duration(left)} left" if left else message)
-        if self.checkpoints.due(epoch, is_best):
-            for log in self.logs:
-                log.sync()
-            self.checkpoints.save(self.step, epoch, is_best)
-            self.cost.save()
+        self.save(Progress(epoch + 1), is_best)

@@ -1,4 +1,5 @@
 """The settings of a run, `config.json` in its folder."""
+import glob
 import os
 
 from utils.device import MINDSPORE_VERSION
@@ -6,10 +7,13 @@ from utils.errors import UserError
 from utils.files import read_json, write_json
 
 # What may differ when a run is resumed, because results do not depend on it.
-FREE_OPTIONS = ("resume", "data_dir", "corrupted", "num_workers", "show_progress", "device_target")
+FREE_OPTIONS = ("resume", "data_dir", "corrupted", "num_workers", "show_progress", "device_target", "keep",
+                "save_every_steps")
 
 # Folders that results depend on, which may lie elsewhere when a run is resumed, but have the names that they had.
 FOLDER_OPTIONS = ("test_corrupted", "filelist_dir")
+
+NEWEST = "newest"  # run of the settings on the command line: what `--resume` without a folder means
 
 # Options of which a run that began before there were any has nothing in its settings, and what it did.
 EARLIER = {"train_on": "poisson", "draw": "replacement", "crop": "none", "optimizer": "sgd", "clip_norm": 0.0,
@@ -37,6 +41,38 @@ def without_places(given):
             if option in folders or option not in FREE_OPTIONS}
 
 
+def newest_run(log_dir, values, given):
+    """The newest run of some settings, which may ask for more epochs than it had.
+
+    Args:
+        log_dir (str): the folder of its folder.
+        values (dict): all options to their values.
+        given (dict): those that the command line names.
+
+    Returns:
+        str: its folder.
+
+    Raises:
+        UserError: there is none.
+    """
+    def is_same(config):
+        first = config.get("given", {})
+        options = {*without_places(first), *without_places(given)} - {"total_epoch", "log_dir"}
+        return config.get("total_epoch", 0) <= values["total_epoch"] and all(
+            values.get(option) in (config.get(option), first.get(option)) or
+            option in (*FOLDER_OPTIONS, "data_dir") and is_moved(config.get(option), values[option])
+            for option in options)
+    found = {}
+    for path in glob.glob(os.path.join(glob.escape(log_dir), "*", "config.json")):
+        config = read_json(path)
+        if isinstance(config, dict) and is_same({**EARLIER, **config}):
+            found[os.path.dirname(path)] = os.path.getmtime(path)
+    if not found:
+        raise UserError(f"--resume: no run in {log_dir} has these settings; name its folder, or leave --resume out to "
+                        "begin one")
+    return max(found, key=found.get)
+
+
 def resumed_settings(folder, defaults, given):
     """The settings of an earlier run, to go on with it.
 
@@ -46,8 +82,8 @@ def resumed_settings(folder, defaults, given):
         given (dict): the options that it names.
 
     Returns:
-        dict: the run's settings, with those of `FREE_OPTIONS` and `FOLDER_OPTIONS` that are given and the run's own
-        split.
+        dict: the run's settings, with those of `FREE_OPTIONS` and `FOLDER_OPTIONS` that are given, more epochs if that
+        is given, and the run's own split.
 
     Raises:
         UserError: there is no run, or a given option differs from the run's.
@@ -59,12 +95,16 @@ def resumed_settings(folder, defaults, given):
     config = {**earlier, **config}
     first_given = config.pop("given", {})  # some are rewritten before they are used
     for option, value in given.items():
-        if option in FREE_OPTIONS or option in FOLDER_OPTIONS and is_moved(config.get(option), value):
+        is_free = option in FREE_OPTIONS or option in FOLDER_OPTIONS and is_moved(config.get(option), value)
+        is_longer = option == "total_epoch" and value > config["total_epoch"]
+        is_parent = option == "log_dir" and os.path.abspath(value) == os.path.dirname(os.path.abspath(folder))
+        if is_free or is_longer or is_parent:
             config[option] = value
         elif value not in (config.get(option), first_given.get(option)):
             flag = f"--no-{option}" if value is False else f"--{option}"
-            raise UserError(f"{flag}: the run in {folder} has {config.get(option)}; leave the option out, or start "
-                            "a new run without --resume")
+            more = ", give more" if option == "total_epoch" else ""
+            raise UserError(f"{flag}: the run in {folder} has {config.get(option)}; leave the option out{more}, or "
+                            "start a new run without --resume")
     config["split"] = os.path.join(folder, "split.csv")
     settings = {**defaults, **config}
     settings.pop("num_per_class", None)  # the split has both

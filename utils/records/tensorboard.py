@@ -14,12 +14,12 @@ class TensorBoard:
     Args:
         folder (str): for the files.
         batches (int): batches in an epoch; the axis counts them over the whole run.
-        start (int): number of epochs that are done.
+        progress (Progress): what is done.
     """
 
-    def __init__(self, folder, batches, start):
+    def __init__(self, folder, batches, progress):
         self.batches = batches
-        self.writer = SummaryWriter(folder, purge_step=start * batches or None)
+        self.writer = SummaryWriter(folder, purge_step=progress.epochs * batches + progress.batches or None)
 
     def write_batch(self, row):
         """Write the numbers in a row of `train.csv` (dict), but for those of distributions that the batch lacks."""

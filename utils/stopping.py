@@ -1,0 +1,79 @@
+"""Stopping a program where it can go on later: within `waiting`, Ctrl-C and SIGTERM wait until somebody asks for them.
+"""
+import contextlib
+import signal
+import threading
+
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+_come = None  # the signals that have come so far; None where they do not wait
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal has stopped the program.
+
+    Attributes:
+        signal (signal.Signals): which one.
+        way_on (str): how to go on.
+    """
+
+    def __init__(self, number, way_on=""):
+        super().__init__(number)
+        self.signal, self.way_on = signal.Signals(number), way_on
+
+
+@contextlib.contextmanager
+def held_back():
+    """Hold Ctrl-C back from this thread, and from those that it starts meanwhile for good, while the body runs."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def waiting():
+    """While the body runs, signals that stop a program wait for `check`; one that nobody has asked for in the end stops
+    it then. In another thread than the main one, or within another `waiting`, this does nothing; and signals that the
+    program was started to ignore, as by `nohup`, are still ignored.
+
+    Raises:
+        Stopped: by `check`, or in the end.
+    """
+    global _come
+    if _come is not None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _come = []
+    handlers = {number: signal.getsignal(number) for number in STOPPING}
+    handlers = {number: handler for number, handler in handlers.items() if handler != signal.SIG_IGN}
+    for number in handlers:
+        signal.signal(number, lambda number, _: _come.append(number))
+    # MindSpore makes a SIGTERM of the SIGINT that comes while a graph runs, but for one that is held back.
+    hold = held_back() if signal.SIGINT in handlers else contextlib.nullcontext()
+    try:
+        with hold:
+            yield
+            check()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        _come = None
+
+
+def watched(batches):
+    """Iterate over batches, with a `check` before each."""
+    for batch in batches:
+        check()
+        yield batch
+
+
+def check():
+    """Raise `Stopped` if a signal is waiting."""
+    if _come is None:
+        return
+    while signal.SIGINT in signal.sigpending():
+        _come.append(signal.sigwait({signal.SIGINT}))
+    if _come:
+        raise Stopped(_come[0])

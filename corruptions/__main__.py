@@ -1,21 +1,25 @@
 """The corruption generators from the command line: python -m corruptions --help"""
 import argparse
+import contextlib
 import os
+import re
 from dataclasses import asdict
 
 from matplotlib.backend_bases import FigureCanvasBase
 
 from corruptions import SETS
 from corruptions.blur import require_wand
+from corruptions.cluster import INSTALL, connect
 from corruptions.contract import CORRUPTIONS, Options, check_images
 from corruptions.files import digest, use_settings, write_arrays
 from corruptions.folders import BadImages, corrupt_folder
 from corruptions.generate import corrupt
 from corruptions.images import read_image
 from corruptions.severities import SEVERITIES
+from corruptions.shards import WHOLE, Shard
 from corruptions.weather import frost_textures
 from dataset import SOURCE_OPTIONS, SOURCES, load_source
-from dataset.corrupted import load_corrupted
+from dataset.corrupted import generate, load_corrupted
 from utils import cli
 from utils.errors import UserError
 from utils.figures.pictures import plot_image_grid
@@ -28,19 +32,29 @@ def corrupt_dataset(args):
     """Make a data set's corrupted versions where training looks for them."""
     options = {option: getattr(args, option) for option in SOURCE_OPTIONS if hasattr(args, option)}
     source = load_source(args.name, args.data_dir, **options)
-    for name in args.corruption:
-        load_corrupted(args.data_dir, source, name, 6, args.workers, args.show_progress, "disk")
-    print(f"written to {os.path.join(args.data_dir, source.corrupted_folder)}")
+    versions = [(name, part) for name in args.corruption for part in ("train", "test")]
+    with workers_of(args, args.data_dir) as workers:
+        if source.in_files and args.shard != WHOLE:
+            for name, part in versions:
+                generate(args.data_dir, source, part, name, workers, args.show_progress, args.shard)
+        else:
+            for name, part in args.shard.of(versions):
+                load_corrupted(args.data_dir, source, name, 6, workers, args.show_progress, "disk", (part,))
+    print(f"{written(args)} {os.path.join(args.data_dir, source.corrupted_folder)}")
 
 
 def corrupt_images(args):
     """Corrupt a folder of images."""
+    options = options_of(args)
     try:
-        corrupt_folder(args.source, args.target, args.corruption, args.severity, args.seed, options_of(args),
-                       args.workers, args.format, args.skip_bad, args.show_progress)
+        with workers_of(args, args.target, args.source) as workers:
+            made, awaited = corrupt_folder(args.source, args.target, args.corruption, args.severity, args.seed,
+                                           options, workers, args.format, args.skip_bad, args.show_progress,
+                                           shard=args.shard)
     except BadImages as error:
         raise UserError(f"{error}; or pass --skip-bad") from error
-    print(f"written to {args.target}")
+    print(f"{written(args, made)} {args.target}" + (
+        f"; shards that have not ended: {', '.join(map(str, awaited))}" if awaited else ""))
 
 
 def corrupt_array(args):
@@ -57,14 +71,36 @@ def corrupt_array(args):
     if len(images) == 0:
         raise UserError(f"{args.source}: has no images, its shape is {images.shape}; name an array of one or more")
     options = options_of(args)
-    images_digest = digest(images)
-    use_settings(args.target, {"images": images_digest, "shape": list(images.shape), "seed": args.seed,
-                               **asdict(options)})
-    for name in args.corruption:
-        paths = {severity: os.path.join(args.target, str(severity), f"{name}.npy") for severity in args.severity}
-        write_arrays(images, paths, name, args.seed, options, args.workers, args.show_progress, name,
-                     images_digest)
-    print(f"written to {args.target}")
+    paths = {(name, severity): os.path.join(args.target, str(severity), f"{name}.npy")
+             for name in args.corruption for severity in args.severity}
+    made = 0
+    with workers_of(args, args.target, args.source) as workers:
+        images_digest = digest(images)
+        use_settings(args.target, {"images": images_digest, "shape": list(images.shape), "seed": args.seed,
+                                   **asdict(options)})
+        mine = args.shard.of(list(paths))
+        for name in args.corruption:
+            made += write_arrays(images, {key[1]: paths[key] for key in mine if key[0] == name}, name, args.seed,
+                                 options, workers, args.show_progress, name, images_digest)
+    missing = sum(not os.path.exists(path) for path in paths.values())
+    print(f"{written(args, made)} {args.target}" + (
+        f"; arrays of other shards that are not there yet: {missing} of {len(paths)}" if missing else ""))
+
+
+def written(args, made=1):
+    """The beginning of what a command says in the end; `made` is what was not there before."""
+    whose = "" if args.shard == WHOLE else f"shard {args.shard} "
+    return f"{whose}written to" if made else f"{whose}was all made before in"
+
+
+@contextlib.contextmanager
+def workers_of(args, target, *sources):
+    """Give the body who does the work, a number of processes or a `Cluster` that sees these paths."""
+    if args.scheduler is None:
+        yield args.workers or cli.processors()
+    else:
+        with connect(args.scheduler, target, sources) as cluster:
+            yield cluster
 
 
 def preview(args):
@@ -93,6 +129,22 @@ def options_of(args):
             raise UserError("--backend wand: only motion_blur and snow use it; leave it out")
         require_wand()
     return Options(args.preset, args.frost_dir, args.backend)
+
+
+def address(text):
+    """A type for the address of a Dask scheduler."""
+    parts = re.fullmatch(r"((tcp|tls)://)?(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):(\d{1,5})", text)
+    if parts is None or not 0 < int(parts[4]) < 2 ** 16:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, such as 10.0.0.5:8786")
+    return text
+
+
+def shard(text):
+    """A type for `Shard`s, I/N."""
+    numbers = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
+    if numbers is None or not 1 <= int(numbers[1]) <= int(numbers[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not I/N, I from 1 to N, such as 1/4")
+    return Shard(int(numbers[1]), int(numbers[2]))
 
 
 def picture_name(text):
@@ -155,8 +207,16 @@ def parse_args(argv):
             command.add_argument("--backend", choices=("numpy", "wand"), default="numpy",
                                  help="who does the motion blur of motion_blur and snow; wand is ImageMagick")
         if command is not picture:
-            command.add_argument("--workers", type=cli.workers, default=cli.processors(),
-                                 help="processes, at most one a processor; does not change the result")
+            crew = command.add_mutually_exclusive_group()
+            crew.add_argument("--workers", type=cli.workers, default=None,
+                              help="processes, at most one a processor; does not change the result (default: "
+                              f"{cli.processors()})")
+            crew.add_argument("--scheduler", type=address, default=None, metavar="HOST:PORT",
+                              help="let the workers of a Dask cluster that see the same files do the work, with the "
+                              f"same result; needs {INSTALL}")
+            command.add_argument("--shard", type=shard, default=WHOLE, metavar="I/N",
+                                 help="make the I-th of N shares of the job, in any order or at the same time: every "
+                                 "N-th image of a folder, every N-th array")
             command.add_argument("--show_progress", action="store_true",
                                  help="show the progress bar even where the output is not a terminal")
     args = parser.parse_args(argv)

@@ -4,7 +4,8 @@ A corruption is written once, for a small batch: `function(images, constants, rn
 (N, H, W, C), the constants of the severity (`severities.py`), one source of random numbers for each image, and the
 options. The decorator `corruption` makes a `Corruption` of it and puts that into `CORRUPTIONS`.
 """
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -29,6 +30,10 @@ class Options:
     preset: int | None = None
     frost_dir: str | None = None
     backend: str = "numpy"
+
+    def for_others(self):
+        """The same for processes that work in other folders."""
+        return replace(self, frost_dir=self.frost_dir and os.path.abspath(self.frost_dir))
 
 
 DEFAULTS = Options()

@@ -6,6 +6,7 @@ later run goes on from there.
 import contextlib
 import hashlib
 import io
+import mmap
 import os
 import time
 from dataclasses import asdict
@@ -13,12 +14,15 @@ from dataclasses import asdict
 import numpy as np
 from tqdm import tqdm
 
-from corruptions.generate import corrupt_range, in_parallel
+from corruptions.cluster import Cluster
+from corruptions.generate import corrupt_range
+from corruptions.parallel import in_parallel
 from utils.errors import UserError
 from utils.files import PARTIAL, locked, naming, read_json, write_json
 
 SETTINGS_FILE = "settings.json"
 CHUNK_PIXELS = 512 * 32 * 32  # a worker takes images of about so many pixels out of an array at a time
+SETTINGS_SECONDS = 60  # jobs that begin at the same time wait for each other to write the settings
 JOURNAL_SECONDS = 2  # a journal entry waits for the disk; a kill loses the work since the last one
 DIGEST_BYTES = 1 << 24
 
@@ -61,7 +65,7 @@ def use_settings(folder, settings):
         UserError: as `has_settings`.
     """
     os.makedirs(folder, exist_ok=True)
-    with locked(os.path.join(folder, ".lock"), folder):
+    with locked(os.path.join(folder, ".lock"), folder, SETTINGS_SECONDS):
         if not has_settings(folder, settings):
             write_json(os.path.join(folder, SETTINGS_FILE), settings)
 
@@ -91,10 +95,13 @@ def write_arrays(images, paths, name, seed, options, workers, show_progress, tit
         name (str): corruption.
         seed (int): seed of the images' random streams.
         options (Options): what else can be chosen.
-        workers (int): processes.
+        workers (int or Cluster): processes, or a cluster.
         show_progress (bool): show the progress bar even where the output is no terminal.
         title (str): stands before the bar.
         images_digest (str): `digest(images)`, where it is known already.
+
+    Returns:
+        int: number of arrays that were not there before.
 
     Raises:
         UserError: another process is making these files.
@@ -102,7 +109,7 @@ def write_arrays(images, paths, name, seed, options, workers, show_progress, tit
     with contextlib.ExitStack() as stack:
         paths = lock_unfinished(paths, stack)
         if not paths:
-            return
+            return 0
         settings = {"name": name, "seed": seed, **asdict(options), "images": images_digest or digest(images)}
         bar = stack.enter_context(tqdm(total=len(images) * len(paths), desc=title, unit=" images",
                                        disable=False if show_progress else None))
@@ -111,6 +118,7 @@ def write_arrays(images, paths, name, seed, options, workers, show_progress, tit
         for path in paths.values():
             os.replace(partial_path(path), path)
             os.remove(journal_path(path))
+        return len(paths)
 
 
 def lock_unfinished(paths, stack):
@@ -153,16 +161,19 @@ def fill_partial(images, path, severity, settings, options, workers, bar):
             write_json(journal, record)
 
         size = max(1, CHUNK_PIXELS // (images.shape[1] * images.shape[2]))
-        tasks = ((images, slice(first, first + size), settings["name"], severity, settings["seed"], options, partial,
-                  len(header)) for first in range(record["done"], len(images), size))
+        # The bytes in the cache of another machine are not on disk when this one's are.
+        place = (os.path.abspath(partial), len(header), isinstance(workers, Cluster))
+        tasks = ((*part_of(images, first, size), first, settings["name"], severity, settings["seed"],
+                  options.for_others(), *place) for first in range(record["done"], len(images), size))
         saved = time.monotonic()
         try:
-            for count in in_parallel(workers, _corrupt_into, tasks):
-                record["done"] += count
-                bar.update(count)
-                if time.monotonic() > saved + JOURNAL_SECONDS:
-                    save()
-                    saved = time.monotonic()
+            with contextlib.closing(in_parallel(workers, _corrupt_into, tasks)) as counts:
+                for count in counts:
+                    record["done"] += count
+                    bar.update(count)
+                    if time.monotonic() > saved + JOURNAL_SECONDS:
+                        save()
+                        saved = time.monotonic()
         finally:
             save()
 
@@ -173,10 +184,30 @@ def continues(record, settings, size, images):
             and size >= record["done"] * images[:1].nbytes)
 
 
-def _corrupt_into(images, part, name, severity, seed, options, path, header_bytes):
-    """Corrupt a part of an array and store it at its place in a .npy file; return the number of images."""
-    corrupted = corrupt_range(images[part], name, severity, seed, part.start, options)
-    with naming(path), open(path, "r+b") as file:
-        file.seek(header_bytes + part.start * corrupted[:1].nbytes)
+def part_of(images, first, size):
+    """What another process is told of a part of an array: where it lies, or else its pixels.
+
+    Returns:
+        tuple: the arguments of `numpy.memmap` for the array in a file, or uint8 (n, H, W) or (n, H, W, C); the slice of
+        that which is meant.
+    """
+    part = slice(first, first + size)
+    if isinstance(images, np.memmap) and isinstance(images.base, mmap.mmap):  # that of a view is another array
+        order = "C" if images.flags.c_contiguous else "F"
+        return (images.filename, images.dtype, "r", images.offset, images.shape, order), part
+    return images[part], slice(None)
+
+
+def _corrupt_into(images, part, start, name, severity, seed, options, path, header_bytes, sync):
+    """Corrupt a part of an array and store it at its place in a .npy file, with `sync` so that it is on disk; return
+    the number of images."""
+    pixels = (np.memmap(*images) if isinstance(images, tuple) else images)[part]
+    corrupted = corrupt_range(pixels, name, severity, seed, start, options)
+    # For writing alone: of a file that is open for reading, too, NFS writes whole pages, over what others wrote.
+    with naming(path), open(os.open(path, os.O_WRONLY), "wb") as file:
+        file.seek(header_bytes + start * corrupted[:1].nbytes)
         file.write(corrupted.data)
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())
     return len(corrupted)

@@ -1,7 +1,9 @@
 """Corrupted folders of images, made by several processes, resumed after a stop: images that are there stay."""
+import contextlib
 import csv
 import glob
 import os
+import socket
 import sys
 import zlib
 from dataclasses import asdict
@@ -10,10 +12,12 @@ from tqdm import tqdm
 
 from corruptions.contract import CORRUPTIONS
 from corruptions.files import SETTINGS_FILE, has_settings
-from corruptions.generate import image_stream, in_parallel
+from corruptions.generate import image_stream
 from corruptions.images import folders_below, list_images, read_image, write_image
+from corruptions.parallel import in_parallel
+from corruptions.shards import WHOLE, exclusive, read_ended, reserved, write_ended
 from utils.errors import UserError
-from utils.files import PARTIAL, locked, read_json, write_csv, write_json
+from utils.files import PARTIAL, read_json, write_csv, write_json
 
 SOURCES_FILE = "sources.csv"
 UNFINISHED_FILE = ".unfinished"  # is in a corruption's folder while its images are being made, and after a stop
@@ -30,6 +34,11 @@ def corrupted_name(name, image_format):
     if image_format == "png":
         return stem + ".png"
     return name if suffix.lower() in (".jpg", ".jpeg") else stem + ".jpg"
+
+
+def check_images(paths, read):
+    """As `check_image`, of several files."""
+    return [check_image(path, read) for path in paths]
 
 
 def check_image(path, read):
@@ -62,14 +71,40 @@ def checksums_of(source, files, read, workers, skip_bad, hidden):
     Raises:
         BadImages: there are others, and `skip_bad` is false; a warning tells of them if it is true.
     """
-    results = in_parallel(workers, check_image, ((os.path.join(source, path), read) for path in files.values()))
-    results = list(tqdm(results, "checking", len(files), unit=" images", disable=hidden))
+    groups = few_at_a_time([os.path.join(os.path.abspath(source), path) for path in files.values()])
+    results = []
+    with tqdm(desc="checking", total=len(files), unit=" images", disable=hidden) as bar, \
+            contextlib.closing(in_parallel(workers, check_images, ((group, read) for group in groups))) as checked:
+        for group in checked:
+            results += group
+            bar.update(len(group))
     problems = [problem for problem, _ in results if problem]
     if problems and not skip_bad:
         raise BadImages(f"{problems[0]} ({len(problems)} of {len(files)} files)")
     for problem in problems:
         print(f"warning: skipped {problem}", file=sys.stderr)
     return {file: checksum for file, (problem, checksum) in zip(files, results, strict=True) if not problem}
+
+
+def few_at_a_time(files):
+    """Parts of a list, each enough work for one call of another process."""
+    return [files[k:k + FILES_AT_A_TIME] for k in range(0, len(files), FILES_AT_A_TIME)]
+
+
+def sources_path(target, shard):
+    """The list of the images that a shard has made a folder from; in the end one list has those of all shards."""
+    return os.path.join(target, SOURCES_FILE if shard == WHOLE else f".sources-{shard.number}-of-{shard.count}.csv")
+
+
+def shards_lists(target):
+    """The lists of shards that have not become one yet, a list of paths."""
+    return glob.glob(os.path.join(glob.escape(target), ".sources-*-of-*.csv"))
+
+
+def sources_lists(target):
+    """All lists of images that are in a folder, a list of paths."""
+    whole = sources_path(target, WHOLE)
+    return ([whole] if os.path.exists(whole) else []) + shards_lists(target)
 
 
 def read_sources(target):
@@ -79,16 +114,26 @@ def read_sources(target):
     Raises:
         UserError: the list is not there, or damaged.
     """
-    path = os.path.join(target, SOURCES_FILE)
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            return {row["file"]: (int(row["crc32"]), int(row["bytes"]) if "bytes" in row else None)
-                    for row in csv.DictReader(file)}
-    except FileNotFoundError as error:
+    paths = sources_lists(target)
+    if not paths:
         raise UserError(f"{target}: was made by an earlier version, whose random numbers were others; name a new "
-                        "folder") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: damaged; name a new folder") from error
+                        "folder")
+    sources = {}
+    for path in paths:
+        try:
+            with open(path, newline="", encoding="utf-8") as file:
+                sources.update({row["file"]: (int(row["crc32"]), int(row["bytes"]) if "bytes" in row else None)
+                                for row in csv.DictReader(file)})
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: damaged; name a new folder") from error
+    return sources
+
+
+def write_sources(path, source, files, checksums):
+    """Write a list that `read_sources` reads; `checksums` (dict) is relative name to CRC-32, `files` as of
+    `corrupt_folder`."""
+    sizes = [os.path.getsize(os.path.join(source, files[file])) for file in checksums]
+    write_csv(path, {"file": list(checksums), "crc32": list(checksums.values()), "bytes": sizes})
 
 
 def check_stored(target, source, files, about):
@@ -119,14 +164,16 @@ def check_stored(target, source, files, about):
                             "memory to main.py")
 
 
-def check_sources(source, files, target, checksums):
-    """Make sure that a folder was made from no other images than those of `source`, relative name to CRC-32.
+def check_sources(source, files, target, checksums, shard):
+    """Make sure that a folder was made from no other images than those of `source`, relative name to CRC-32; of images
+    of another shard, only that they are there.
 
     Raises:
         UserError: one has changed or is gone.
     """
+    others = set(files).difference(shard.of(list(files)))
     for name, (checksum, _) in read_sources(target).items():
-        if checksums.get(name) != checksum:
+        if name not in others and checksums.get(name) != checksum:
             path = os.path.join(source, files.get(name, name))
             change = "has changed" if os.path.exists(path) else "is gone"
             raise UserError(f"{path}: {change} since {target} was made from it; put the old file "
@@ -157,11 +204,12 @@ def is_unfinished(target, name):
 
 
 def corrupt_folder(source, target, names, severities, seed, options, workers, image_format, skip_bad, show_progress,
-                   files=None, read=read_image, about=None):
+                   files=None, read=read_image, about=None, shard=WHOLE):
     """Corrupt the images of a folder: SOURCE/CLASS/FILE becomes TARGET/CORRUPTION/SEVERITY/CLASS/FILE.
 
     All images are read once before anything is written. An image draws from the stream of (seed, corruption, severity,
-    'CLASS/FILE'), so that other images do not change it; TARGET/sources.csv records the images.
+    'CLASS/FILE'), so that other images do not change it; TARGET/sources.csv records the images. Of a shard, all this is
+    about every N-th image; shards may be made at the same time.
 
     Args:
         source, target (str): folders.
@@ -169,13 +217,17 @@ def corrupt_folder(source, target, names, severities, seed, options, workers, im
         severities (list of int): each 1 to 5.
         seed (int): seed of the random streams.
         options (Options): what else can be chosen.
-        workers (int): processes.
+        workers (int or Cluster): processes, or a cluster.
         image_format (str): 'jpeg' or 'png'.
         skip_bad (bool): leave out files that cannot be read, with a warning.
         show_progress (bool): show progress bars even where the output is no terminal.
         files (dict or None): 'CLASS/FILE' of an image to its path below `source`; None takes all images as they lie.
         read (callable): path to the pixels that are corrupted, uint8; for other processes, too.
         about (str or None): what `read` does besides reading, for the settings in the target.
+        shard (Shard): which share of the images.
+
+    Returns:
+        tuple: number of corrupted images that were not there before; sorted numbers of the shards that have not ended.
 
     Raises:
         BadImages: images cannot be read.
@@ -185,38 +237,83 @@ def corrupt_folder(source, target, names, severities, seed, options, workers, im
     hidden = False if show_progress else None
     if files is None:
         files = {name: name for name in list_images(source)}
-    checksums = checksums_of(source, files, read, workers, skip_bad, hidden)
-    require_own_names(source, checksums, image_format)
+    checksums = checksums_of(source, dict(shard.of(list(files.items()))), read, workers, skip_bad, hidden)
+    require_own_names(source, checksums if shard == WHOLE else files, image_format)
     os.makedirs(target, exist_ok=True)
-    with locked(os.path.join(target, ".lock"), target):
-        settings = {"seed": seed, **asdict(options), "format": image_format, **({"images": about} if about else {})}
+    settings = {"seed": seed, **asdict(options), "format": image_format, **({"images": about} if about else {})}
+    with reserved(target, shard):
         if has_settings(target, settings, besides=SOURCES_FILE):
-            check_sources(source, files, target, checksums)
-        # The settings come last: a folder that has them has the list, too.
-        sizes = [os.path.getsize(os.path.join(source, files[file])) for file in checksums]
-        write_csv(os.path.join(target, SOURCES_FILE), {"file": list(checksums), "crc32": list(checksums.values()),
-                                                       "bytes": sizes})
-        write_json(os.path.join(target, SETTINGS_FILE), settings)
-        for leftover in glob.glob(os.path.join(glob.escape(target), "**", f".*{PARTIAL}.*"), recursive=True,
-                                  include_hidden=True):
-            os.remove(leftover)
-        unfinished = [os.path.join(target, name, UNFINISHED_FILE) for name in names]
-        for path in unfinished:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            with open(path, "wb"):
-                pass
-        files = [(file, os.path.join(source, files[file])) for file in checksums]
-        groups = [files[k:k + FILES_AT_A_TIME] for k in range(0, len(files), FILES_AT_A_TIME)]
-        results = in_parallel(workers, _corrupt_files, (
-            (target, group, read, names, severities, seed, options, image_format) for group in groups))
-        with tqdm(total=len(files), desc="corrupting", unit=" images", disable=hidden) as bar:
-            for count in results:
+            check_sources(source, files, target, checksums, shard)
+        with exclusive(target, shard):
+            begin(source, target, names, settings, files, checksums, shard)
+        made = 0
+        groups = few_at_a_time([(file, os.path.abspath(os.path.join(source, files[file]))) for file in checksums])
+        tasks = ((os.path.abspath(target), group, read, names, severities, seed, options.for_others(), image_format)
+                 for group in groups)
+        with tqdm(desc="corrupting", total=len(checksums), unit=" images", disable=hidden) as bar, \
+                contextlib.closing(in_parallel(workers, _corrupt_files, tasks)) as results:
+            for count, written in results:
+                made += written
                 bar.update(count)
-        for path in unfinished:
+        with exclusive(target, shard):
+            return made, end(source, target, names, files, shard)
+
+
+def begin(source, target, names, settings, files, checksums, shard):
+    """Write down what is made in a folder, before it is."""
+    if not has_settings(target, settings, besides=SOURCES_FILE):
+        for path in sources_lists(target):  # of a command that did not come as far as the settings
             os.remove(path)
+    # The settings come last: a folder that has them has the list, too.
+    write_sources(sources_path(target, shard), source, files, checksums)
+    write_json(os.path.join(target, SETTINGS_FILE), settings)
+    ended = read_ended(target, names, shard, len(files))
+    for name in names:
+        ended[name]["ended"] = [number for number in ended[name]["ended"] if number != shard.number]
+        os.makedirs(os.path.join(target, name), exist_ok=True)
+        with open(os.path.join(target, name, UNFINISHED_FILE), "wb"):
+            pass
+    write_ended(target, ended)
+
+
+def end(source, target, names, files, shard):
+    """Write down that a shard has made its images. The last one leaves the folder as a whole job does.
+
+    Returns:
+        list of int: sorted numbers of the shards that have not.
+    """
+    ended = read_ended(target, names, shard, len(files))
+    awaited = set()
+    for name in names:
+        ended[name]["ended"] = sorted({*ended[name]["ended"], shard.number})
+        awaited.update(set(range(1, shard.count + 1)).difference(ended[name]["ended"]))
+    rest = {name: job for name, job in ended.items() if len(job["ended"]) < job["shards"]}
+    if not rest:
+        if shard != WHOLE:
+            sources = read_sources(target)
+            write_sources(sources_path(target, WHOLE), source, files,
+                          {file: sources[file][0] for file in files if file in sources})
+        remove_leftovers(target)
+    for name in set(names).difference(rest):
+        os.remove(os.path.join(target, name, UNFINISHED_FILE))
+    write_ended(target, rest)
+    return sorted(awaited)
+
+
+def remove_leftovers(target):
+    """Remove from a folder that nobody else is filling what killed processes left, and the lists of shards, which
+    sources.csv has in it."""
+    leftovers = glob.glob(os.path.join(glob.escape(target), "**", f".*{PARTIAL}.*"), recursive=True,
+                          include_hidden=True)
+    for path in (*leftovers, *shards_lists(target)):
+        os.remove(path)
 
 
 def _corrupt_files(target, files, read, names, severities, seed, options, image_format):
+    """Corrupt some images; return their number, and that of the corrupted ones that were not there before."""
+    if not os.path.exists(os.path.join(target, names[0], UNFINISHED_FILE)):
+        raise UserError(f"{target}: is another folder on {socket.gethostname()}; name one that all machines share")
+    made = 0
     for file, path in files:
         stored = corrupted_name(file, image_format)
         tasks = [(name, severity, os.path.join(target, name, str(severity), stored))
@@ -224,7 +321,8 @@ def _corrupt_files(target, files, read, names, severities, seed, options, image_
         tasks = [task for task in tasks if not os.path.exists(task[2])]
         if tasks:
             image = read(path)
-        for name, severity, made in tasks:
+        for name, severity, made_at in tasks:
             stream = image_stream(seed, name, severity, file)
-            write_image(made, CORRUPTIONS[name](image, severity, stream, options), image_format)
-    return len(files)
+            write_image(made_at, CORRUPTIONS[name](image, severity, stream, options), image_format)
+        made += len(tasks)
+    return len(files), made

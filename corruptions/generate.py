@@ -1,11 +1,7 @@
 """Corrupted versions of a whole array of images, the same bytes for any number of workers."""
 import hashlib
-import signal
-import warnings
 
-import cv2
 import numpy as np
-from joblib import Parallel, delayed
 
 from corruptions.contract import CORRUPTIONS, DEFAULTS, check_images
 from utils.errors import UserError
@@ -76,34 +72,6 @@ def corrupt_images(images, corruption, severity, seed, keys, options=DEFAULTS):
                 stream.seek(seed, corruption.name, severity, keys[first + k])
         out[first:first + size] = corruption.batch(batch, severity, streams[:len(batch)], options)
     return out
-
-
-def ignore_interrupts():
-    """Leave Ctrl-C, which reaches all processes of a terminal, to the one that gave this one its work."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def single_threaded(function, *arguments):
-    """Call a function in a process that shares the cores with others."""
-    cv2.setNumThreads(1)
-    return function(*arguments)
-
-
-def in_parallel(workers, function, arguments):
-    """Call `function(*a)` for each tuple `a` of `arguments` in several processes; yield the results in their order.
-
-    The tuples are taken as they are needed, so that memory does not grow with their number. A large array is not copied
-    for each of them: joblib maps it into the processes' memory.
-    """
-    parallel = Parallel(n_jobs=workers, return_as="generator", pre_dispatch="4 * n_jobs")
-    results = parallel(delayed(single_threaded)(function, *some) for some in arguments)
-    try:
-        for result in results:  # noqa: UP028, `yield from` would close `results` before the warnings are off
-            yield result
-    finally:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of results that an error or Ctrl-C leaves unused
-            results.close()
 
 
 def corrupt(images, name, severity, seed=0, options=DEFAULTS):

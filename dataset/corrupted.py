@@ -12,6 +12,7 @@ from corruptions import CORRUPTIONS, Options
 from corruptions.files import SETTINGS_FILE, is_being_made, write_arrays
 from corruptions.folders import check_stored, corrupt_folder, corrupted_name, is_unfinished
 from corruptions.generate import SEED, corrupt_images
+from corruptions.shards import WHOLE
 from dataset.image_files import FileImages, MadeFiles, exact, read_fitting
 from utils.errors import UserError
 from utils.files import load_array, read_json, replacing
@@ -72,8 +73,9 @@ def check_labels(path, labels):
                         "name another --data_dir, or delete the file's folder")
 
 
-def generate(data_dir, source, part, name, workers, show_progress):
-    """Write a corruption of one part of a data set at all five severities; what is there stays.
+def generate(data_dir, source, part, name, workers, show_progress, shard=WHOLE):
+    """Write a corruption of one part of a data set at all five severities; what is there stays. A shard, of a data set
+    in files, is every N-th image.
 
     Raises:
         UserError: another process is writing the same, or what is there was made from other images.
@@ -83,7 +85,7 @@ def generate(data_dir, source, part, name, workers, show_progress):
         corrupt_folder(images.folder, corrupted_folder(data_dir, source, part), [name], list(SEVERITIES), SEED,
                        Options(), workers, "jpeg", False, show_progress,
                        images.path_of, partial(read_fitting, fit=images.fit),
-                       images.about)
+                       images.about, shard)
         return
     for severity in SEVERITIES:
         labels_path = corrupted_path(data_dir, source, part, severity, "labels")
@@ -107,7 +109,7 @@ def load_corrupted(data_dir, source, name, num_severity, workers=1, show_progres
         source (Source): the clean images.
         name (str): corruption.
         num_severity (int): number of severities, the clean one included.
-        workers (int): processes for the generator.
+        workers (int or Cluster): processes for the generator, or a cluster.
         show_progress (bool): show its progress bar even if the output is no terminal.
         where (str): a key of `WHERE`; 'auto' is 'disk' for arrays, and for files whatever is there.
         parts (tuple of str): which are needed.

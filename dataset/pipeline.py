@@ -14,7 +14,7 @@ import mindspore as ms
 import numpy as np
 from joblib.externals import loky
 
-from corruptions.generate import ignore_interrupts, single_threaded
+from corruptions.parallel import ignore_interrupts, single_threaded
 from dataset.batches import Chain, EvaluationBatches
 from utils.errors import UserError
 
@@ -87,8 +87,8 @@ def batches(source, workers):
 
 @functools.lru_cache(maxsize=1)
 def reading_processes(workers):
-    """The processes that read images, the same ones at every call. Joblib's, which corrupt arrays, are others: it
-    cannot do with an executor that it has not made.
+    """The processes that read images, the same ones at every call. Those that corrupt arrays are others: they end with
+    a job that is interrupted.
     """
     return loky.ProcessPoolExecutor(workers, timeout=IDLE_SECONDS, initializer=ignore_interrupts)
 

@@ -6,8 +6,10 @@ import errno
 import fcntl
 import json
 import os
+import secrets
 import socket
 import sys
+import time
 
 import numpy as np
 
@@ -38,7 +40,7 @@ def replacing(path):
     name `path` where it has none.
     """
     folder, name = os.path.split(os.fspath(path))
-    temporary = os.path.join(folder, f".{os.getpid()}{PARTIAL}.{name}")
+    temporary = os.path.join(folder, f".{secrets.token_hex(4)}{PARTIAL}.{name}")  # no two machines have the same
     try:
         with naming(path):
             yield temporary
@@ -60,7 +62,7 @@ def sync(path):
 
 
 @contextlib.contextmanager
-def locked(path, guarded):
+def locked(path, guarded, seconds=0):
     """Hold the lock file `path` while the body runs, so that no other process writes the same things.
 
     The file names its owner, and is removed in the end; one that a killed process has left is no hindrance. Where the
@@ -69,21 +71,25 @@ def locked(path, guarded):
     Args:
         path (str): the lock file, in a folder that is there.
         guarded (str): the file or folder that is written, for the error.
+        seconds (float): how long to wait for another process that holds the lock.
 
     Raises:
         UserError: another process holds the lock.
     """
+    deadline = time.monotonic() + seconds
     while True:
         file = open(path, "a+", encoding="utf-8")  # noqa: SIM115, closed below, on every way out
         try:
-            _lock(file, guarded)
+            is_free = _lock(file, guarded, wait=time.monotonic() < deadline)
             # Whoever held the lock until now has removed the file; if that is the one that was opened, open anew.
-            if _is_same(file, path):
+            if is_free and _is_same(file, path):
                 break
         except BaseException:
             file.close()
             raise
         file.close()
+        if not is_free:
+            time.sleep(0.05)
     try:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
@@ -95,10 +101,13 @@ def locked(path, guarded):
         file.close()
 
 
-def _lock(file, guarded):
+def _lock(file, guarded, wait):
+    """Lock a file; return whether that went well. Where another process holds it, that is an error, unless `wait`."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
+        if wait:
+            return False
         file.seek(0)
         raise UserError(f"{guarded}: {file.read() or 'another process'} is writing this; wait until it ends, or stop "
                         "it") from error
@@ -107,6 +116,7 @@ def _lock(file, guarded):
             raise
         print(f"warning: {guarded}: cannot be locked on this file system ({error.strerror}); make sure that no other "
               "process writes it", file=sys.stderr)
+    return True
 
 
 def _is_same(file, path):

@@ -24,7 +24,8 @@ import psutil  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from corruptions import CORRUPTIONS  # noqa: E402
-from corruptions.generate import image_stream, single_threaded  # noqa: E402
+from corruptions.generate import image_stream  # noqa: E402
+from corruptions.parallel import single_threaded  # noqa: E402
 from dataset import load_source  # noqa: E402
 from dataset.batches import TrainBatches  # noqa: E402
 from dataset.image_files import MadeFiles  # noqa: E402

@@ -1,0 +1,121 @@
+"""Who does the work: this process, several on this machine, or the workers of a Dask cluster; one loop for all."""
+import collections
+import contextlib
+import signal
+import threading
+import time
+from multiprocessing import resource_tracker
+
+import cv2
+from joblib.externals import loky
+
+from corruptions.cluster import Cluster
+from utils.errors import UserError
+
+IDLE_SECONDS = 300  # processes that have nothing to do for so long end, and start again when they have
+ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
+
+
+def ignore_interrupts():
+    """Leave Ctrl-C, which reaches all processes of a terminal, to the one that gave this one its work."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def uninterrupted():
+    """Put Ctrl-C off until the body has ended; processes that it starts never get it."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is None:
+        yield  # Python hands Ctrl-C to its main thread alone
+        return
+    interrupts = []
+    signal.signal(signal.SIGINT, lambda *_: interrupts.append(True))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a new process inherits it
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, before)
+    if interrupts:
+        signal.raise_signal(signal.SIGINT)
+
+
+def single_threaded(function, *arguments):
+    """Call a function in a process that shares the cores with others."""
+    cv2.setNumThreads(1)
+    return function(*arguments)
+
+
+class Processes:
+    """Several processes on this machine; they stay for the next job.
+
+    Args:
+        number (int): how many.
+    """
+
+    def __init__(self, number):
+        self.most_under_way = 2 * number  # so many fit into the executor's queue, which `stop` counts on
+        resource_tracker.ensure_running()  # it lets Ctrl-C through again when it starts: not when the others do
+        self.executor = loky.get_reusable_executor(number, timeout=IDLE_SECONDS, initializer=ignore_interrupts,
+                                                   env=ONE_THREAD)
+
+    def submit(self, function, *arguments):
+        return self.executor.submit(function, *arguments)
+
+    def result(self, future):
+        """What `submit` has promised.
+
+        Raises:
+            UserError: a process was killed.
+        """
+        try:
+            return future.result()
+        except loky.process_executor.TerminatedWorkerError as error:
+            raise UserError("a process that corrupts images was killed, perhaps because memory was full; give the same "
+                            "command with fewer --workers, and it goes on where it was") from error
+
+    def stop(self, futures):
+        """End the processes at once. What they were at is lost."""
+        while any(not future.running() and not future.done() for future in futures):
+            time.sleep(0.01)  # loky's thread fails at one that it has not queued yet
+        self.executor.shutdown(kill_workers=True)
+
+
+def in_parallel(workers, function, arguments):
+    """Call `function(*a)` for each tuple `a` of `arguments`; yield the results in their order.
+
+    The tuples are taken as they are needed, so that memory does not grow with their number. A generator that is closed
+    before its end, such as by an error or Ctrl-C, leaves no process.
+
+    Args:
+        workers (int or Cluster): processes, 1 for this one alone, or those of a cluster.
+        function (callable): can be found by its name in a module, for other processes.
+        arguments (iterable of tuple): small ones; they are copied.
+
+    Raises:
+        UserError: a process was killed, or the cluster is gone; and what the function raises.
+    """
+    if workers == 1:
+        for some in arguments:
+            yield single_threaded(function, *some)
+        return
+    with uninterrupted():
+        pool = workers if isinstance(workers, Cluster) else Processes(workers)
+    ahead = collections.deque()
+
+    def next_result():
+        result = pool.result(ahead[0])
+        ahead.popleft()
+        return result
+    try:
+        for some in arguments:
+            with uninterrupted():
+                ahead.append(pool.submit(single_threaded, function, *some))
+            if len(ahead) >= pool.most_under_way:
+                yield next_result()
+        while ahead:
+            yield next_result()
+    except BaseException:
+        with uninterrupted():
+            pool.stop(ahead)
+        raise

@@ -1,0 +1,366 @@
+"""Corruption jobs cut into shards, sent to a Dask cluster, interrupted; the truth are the bytes of one process."""
+import contextlib
+import glob
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from types import SimpleNamespace
+from unittest.mock import Mock
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+import corruptions.files
+from corruptions import Options, corrupt
+from corruptions.__main__ import main
+from corruptions.cluster import check_workers, look, packages
+from corruptions.folders import _corrupt_files
+from corruptions.images import read_image
+from corruptions.parallel import in_parallel, uninterrupted
+from corruptions.shards import Shard, reserved, shard_lock
+from tests.cifar_files import make_cifar
+from tests.corrupted_files import contents, files_below, one_line
+from tests.image_trees import make_imagenet30
+from utils.errors import UserError
+from utils.files import locked
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+COMMAND = [sys.executable, "-m", "corruptions"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Twenty-three images of two classes."""
+    rng = np.random.RandomState(0)
+    for k in range(23):
+        path = tmp_path / "in" / ("ant" if k % 2 else "bee")
+        path.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.randint(0, 256, (16, 20, 3)).astype(np.uint8)).save(path / f"{k}.png")
+    return str(tmp_path / "in")
+
+
+@pytest.fixture
+def array(tmp_path):
+    path = str(tmp_path / "images.npy")
+    np.save(path, np.random.RandomState(0).randint(0, 256, (300, 16, 16, 3)).astype(np.uint8))
+    return path
+
+
+def shards_of(argv, order, count):
+    for number in order:
+        main([*argv, "--shard", f"{number}/{count}"])
+
+
+def test_shards_of_a_folder_make_what_one_job_makes(folder, tmp_path, capsys):
+    rest = ["-c", "snow", "contrast", "--severity", "2", "5", "--workers", "1"]
+    main(["folder", folder, str(tmp_path / "whole"), *rest])
+    out = tmp_path / "out"
+    argv = ["folder", folder, str(out), *rest]
+    capsys.readouterr()
+    shards_of(argv, (3, 1), 3)
+    assert "shard 1/3 written to" in (said := capsys.readouterr().out) and said.endswith("have not ended: 2\n")
+    assert (out / "snow" / ".unfinished").exists() and not (out / "sources.csv").exists()
+    shards_of(argv, (3, 2), 3)
+    assert "shard 3/3 was all made before in" in (said := capsys.readouterr().out) and "have not ended: 2" in said
+    assert contents(out) == contents(tmp_path / "whole")
+    main(argv)
+    assert capsys.readouterr().out == f"was all made before in {out}\n"
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_a_whole_job_completes_what_shards_began(folder, tmp_path):
+    rest = ["-c", "contrast", "--severity", "2", "--workers", "1"]
+    main(["folder", folder, str(tmp_path / "whole"), *rest])
+    shards_of(["folder", folder, str(tmp_path / "out"), *rest], (2,), 4)
+    open(tmp_path / "out" / "contrast" / "2" / "bee" / ".1234.partial.0.jpg", "wb").close()
+    main(["folder", folder, str(tmp_path / "out"), *rest])
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    shards_of(["folder", folder, str(tmp_path / "out"), *rest], range(1, 31), 30)  # more than there are images
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_a_shard_refuses_images_that_have_changed(folder, tmp_path, capsys):
+    argv = ["folder", folder, str(tmp_path / "out"), "-c", "contrast", "--severity", "2", "--workers", "1", "--shard"]
+    main([*argv, "1/2"])
+    first = os.path.join(folder, "ant", "1.png")
+    Image.fromarray(np.zeros((16, 20), np.uint8)).save(first)
+    assert f"{first}: has changed" in one_line(capsys, [*argv, "1/3"])
+    main([*argv, "2/2"])  # which has nothing to do with it
+    os.remove(first)
+    assert f"{first}: is gone" in one_line(capsys, [*argv, "2/2"])
+    assert "(seed" in one_line(capsys, [*argv, "2/2", "--seed", "4"])
+
+
+def test_shards_that_run_at_the_same_time(folder, tmp_path):
+    rest = ["-c", "frost", "contrast", "--severity", "1", "4", "--workers", "1"]
+    argv = ["folder", folder, str(tmp_path / "out"), *rest, "--shard"]
+    other = subprocess.Popen([*COMMAND, *argv, "1/2"], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "out").exists():
+        time.sleep(0.01)
+    main([*argv, "2/2"])
+    assert (other.communicate()[1], other.returncode) == ("", 0)
+    main(["folder", folder, str(tmp_path / "whole"), *rest])
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_who_may_fill_a_folder_at_the_same_time(tmp_path, monkeypatch):
+    monkeypatch.setattr("corruptions.shards.LOCK_SECONDS", 0.2)
+    target = str(tmp_path)
+    with reserved(target, Shard(1, 3)):
+        assert os.path.exists(shard_lock(target, Shard(1, 3)))
+        with reserved(target, Shard(2, 3)):
+            pass
+        for other in (Shard(), Shard(1, 3), Shard(2, 4)):
+            with pytest.raises(UserError, match=f"process {os.getpid()}"), reserved(target, other):
+                pass
+    with reserved(target, Shard()), pytest.raises(UserError, match="is writing this"), reserved(target, Shard(1, 3)):
+        pass
+    assert os.listdir(target) == []
+
+
+def test_a_lock_is_waited_for(tmp_path):
+    path, held = str(tmp_path / ".lock"), threading.Event()
+
+    def hold():
+        with locked(path, "results"):
+            held.set()
+            time.sleep(0.3)
+    owner = threading.Thread(target=hold)
+    owner.start()
+    held.wait()
+    with locked(path, "results", 30):
+        assert os.path.exists(path)
+    owner.join()
+    assert os.listdir(tmp_path) == []
+
+
+def test_shards_of_an_array(array, tmp_path, capsys):
+    rest = ["-c", "fog", "contrast", "--severity", "1", "3", "4", "--workers", "1"]
+    main(["array", array, str(tmp_path / "whole"), *rest])
+    out = str(tmp_path / "out")
+    shards_of(["array", array, out, *rest], (4,), 4)
+    assert files_below(out) == ["1/contrast.npy", "settings.json"]  # the fourth of six
+    assert "not there yet: 5 of 6" in capsys.readouterr().out
+    shards_of(["array", array, out, *rest], (1, 2, 3), 4)
+    assert contents(out) == contents(tmp_path / "whole")
+    capsys.readouterr()
+    main(["array", array, out, *rest])
+    shards_of(["array", array, out, *rest], (7,), 7)
+    assert capsys.readouterr().out == f"was all made before in {out}\nshard 7/7 was all made before in {out}\n"
+
+
+def test_shards_of_a_data_set_in_an_array(tmp_path):
+    for place in ("shards", "whole"):
+        make_cifar(str(tmp_path / place))
+    argv = ["dataset", "cifar10", "-c", "contrast", "brightness", "--workers", "1", "--data_dir"]
+    for number in (3, 1, 2):
+        main([*argv, str(tmp_path / "shards"), "--shard", f"{number}/3"])
+    main([*argv, str(tmp_path / "whole")])
+    assert contents(tmp_path / "shards") == contents(tmp_path / "whole")
+
+
+def test_shards_of_a_data_set_in_files(tmp_path):
+    for place in ("shards", "whole"):
+        make_imagenet30(tmp_path / place, (5, 3))
+    argv = ["dataset", "imagenet30", "-c", "contrast", "--workers", "1", "--data_dir"]
+    for number in (1, 2):
+        main([*argv, str(tmp_path / "shards"), "--shard", f"{number}/2"])
+    main([*argv, str(tmp_path / "whole")])
+    assert contents(tmp_path / "shards") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("option, culprit", [
+    (["--shard", "0/4"], "'0/4' is not I/N"), (["--shard", "5/4"], "'5/4' is not I/N"), (["--shard", "x"], "--shard"),
+    (["--scheduler", "10.0.0.5"], "is not HOST:PORT"), (["--scheduler", "h:70000"], "is not HOST:PORT"),
+    (["--scheduler", "h:1", "--workers", str(min(2, os.cpu_count()))], "not allowed with argument --scheduler")])
+def test_malformed_jobs_are_one_line(array, tmp_path, capsys, option, culprit):
+    for command, source in (("array", array), ("folder", str(tmp_path))):
+        assert culprit in one_line(capsys, [command, source, str(tmp_path / "out"), "-c", "fog", *option])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_package_or_scheduler_is_one_line(array, tmp_path, capsys, monkeypatch):
+    argv = ["array", array, str(tmp_path / "out"), "-c", "fog", "--scheduler", "127.0.0.1:1"]
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "distributed", None)
+        assert "pip install dask distributed" in one_line(capsys, argv)
+    pytest.importorskip("distributed")
+    monkeypatch.setattr("corruptions.cluster.CONNECT_SECONDS", 0.3)
+    assert "--scheduler 127.0.0.1:1: no Dask scheduler answers" in one_line(capsys, argv)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def scheduler():
+    """The address of a Dask scheduler with two workers, processes that are started again when they die."""
+    distributed = pytest.importorskip("distributed", reason="needs pip install dask distributed")
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        yield cluster.scheduler_address
+
+
+def worker_ids(scheduler):
+    """The process numbers of the workers."""
+    with distributed_client(scheduler) as client:
+        return list(client.run(os.getpid).values())
+
+
+def distributed_client(scheduler):
+    from distributed import Client
+    return Client(scheduler, set_as_default=False)
+
+
+def kill_when_begun(victim, folder):
+    """Kill a process as soon as a corrupted image is in a folder."""
+    while not [name for name in files_below(folder) if ".npy.partial" in name or "glass_blur/1" in name]:
+        time.sleep(0.01)
+    os.kill(victim, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("command, source", [("array", "images.npy"), ("folder", "in")])
+def test_a_worker_that_dies_loses_nothing(scheduler, folder, array, tmp_path, monkeypatch, command, source):
+    monkeypatch.setattr("corruptions.files.CHUNK_PIXELS", 20 * 16 * 16)
+    monkeypatch.setattr("corruptions.folders.FILES_AT_A_TIME", 2)
+    monkeypatch.chdir(tmp_path)  # the workers are in another folder
+    argv = ["-c", "glass_blur", "snow", "--severity", "1", "4"]
+    victim = worker_ids(scheduler)[0]
+    killer = threading.Thread(target=kill_when_begun, args=(victim, "cluster"))
+    killer.start()
+    main([command, source, "cluster", *argv, "--scheduler", scheduler])
+    killer.join()
+    main([command, source, "alone", *argv, "--workers", "1"])
+    assert contents("cluster") == contents("alone")
+    with distributed_client(scheduler) as client:
+        client.wait_for_workers(2, timeout=30)
+    assert victim not in worker_ids(scheduler)
+
+
+def test_a_job_goes_on_with_or_without_a_cluster(scheduler, array, tmp_path, monkeypatch):
+    monkeypatch.setattr("corruptions.files.CHUNK_PIXELS", 70 * 16 * 16)
+    real = corruptions.files.in_parallel
+
+    def stops_early(workers, function, arguments):
+        for done, result in enumerate(real(workers, function, arguments)):
+            if done == 2:
+                raise KeyboardInterrupt
+            yield result
+    crews = (["--scheduler", scheduler], ["--workers", "1"])
+    for first, then in (crews, crews[::-1]):
+        out = tmp_path / first[0]
+        argv = ["array", array, str(out), "-c", "snow", "--severity", "3"]
+        with monkeypatch.context() as patch, pytest.raises(SystemExit):
+            patch.setattr("corruptions.files.in_parallel", stops_early)
+            main([*argv, *first])
+        assert json.loads((out / "3" / ".snow.npy.partial.json").read_text())["done"] == 140
+        main([*argv, *then])
+        np.testing.assert_array_equal(np.load(out / "3" / "snow.npy"), corrupt(np.load(array), "snow", 3))
+
+
+def test_pixels_that_lie_in_no_file_are_sent(scheduler, tmp_path):
+    main(["dataset", "cifar10", "-c", "contrast", "--data_dir", small_cifar(tmp_path / "a"), "--scheduler", scheduler])
+    main(["dataset", "cifar10", "-c", "contrast", "--data_dir", small_cifar(tmp_path / "b"), "--workers", "1"])
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+def small_cifar(folder):
+    make_cifar(str(folder))
+    return str(folder)
+
+
+def test_workers_that_cannot_do_the_job_are_refused():
+    there = packages()
+    for answer, reason in ((ModuleNotFoundError("No module named 'cv2'"), "cannot run this program"),
+                           ((["/data/in"], there), "w1 does not see /data/in"),
+                           (([], {**there, "numpy": "1.0"}), "w1 has numpy 1.0, and here it is")):
+        with pytest.raises(UserError, match=f"--scheduler a:1: the worker .*{reason}"):
+            client = SimpleNamespace(run=Mock(return_value={"w0": ([], there), "w1": answer}))
+            check_workers(client, "--scheduler a:1", [])
+    assert look([ROOT, "/nowhere"]) == (["/nowhere"], there)
+
+
+def test_a_worker_with_another_folder_of_the_same_name_writes_nothing(tmp_path):
+    with pytest.raises(UserError, match="is another folder on"):
+        _corrupt_files(str(tmp_path), [("a.png", "a.png")], read_image, ["fog"], [1], 0, Options(), "png")
+    assert os.listdir(tmp_path) == []
+
+
+def test_ctrl_c_waits_for_the_end_of_what_must_be_whole():
+    ended = []
+    with pytest.raises(KeyboardInterrupt), uninterrupted():
+        signal.raise_signal(signal.SIGINT)
+        ended.append(True)
+    assert ended and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_loop_that_is_left_leaves_no_process():
+    results = in_parallel(2, time.sleep, [(0.01,)] * 8 + [(60,)] * 8)
+    next(results)
+    started = psutil.Process().children()
+    results.close()
+    assert not [child for child in psutil.Process().children() if child in started and "popen_loky" in
+                " ".join(child.cmdline())]
+
+
+def interrupt(argv, begun, seconds):
+    """Send Ctrl-C to a command and its processes, as a terminal does, `seconds` after there is a file like `begun`, and
+    check what it says and leaves."""
+    process = subprocess.Popen([*COMMAND, *argv], cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while not glob.glob(begun, recursive=True, include_hidden=True):
+        time.sleep(0.01)
+    time.sleep(seconds)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.communicate(timeout=30)[1] == "python -m corruptions: interrupted\n"
+    assert process.returncode == 130
+    deadline = time.monotonic() + 5  # for those that watch over the others
+    while (left := running_in(process.pid)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert left == []
+    assert not [name for folder in ("/dev/shm", tempfile.gettempdir()) for name in os.listdir(folder)
+                if re.search(rf"(joblib|loky).*[_-]{process.pid}[_-]", name)]
+
+
+def running_in(session):
+    """The command lines of a session's processes."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if os.getsid(process.pid) == session and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.cmdline())
+    return found
+
+
+@pytest.mark.parametrize("tries", [1, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("command", ["array", "folder"])
+def test_ctrl_c_leaves_nothing_behind(tmp_path, command, tries):
+    images = np.random.RandomState(0).randint(0, 256, (4000, 32, 32, 3)).astype(np.uint8)
+    np.save(tmp_path / "array", images)
+    os.mkdir(tmp_path / "folder")
+    for k in range(100):
+        Image.fromarray(images[k]).save(tmp_path / "folder" / f"{k}.png")
+    source = str(tmp_path / {"array": "array.npy", "folder": "folder"}[command])
+    for k in range(tries):
+        out = str(tmp_path / f"{k}")
+        interrupt([command, source, out, "-c", "all", "--workers", "2"],
+                  os.path.join(out, "*", ".*"), random.uniform(0, 2))
+
+
+def test_a_process_takes_little_memory(tmp_path):
+    """Less than 300 MB, with two of the corruptions that take most."""
+    np.save(tmp_path / "images", np.random.RandomState(0).randint(0, 256, (4, 224, 224, 3)).astype(np.uint8))
+    job = psutil.Popen([*COMMAND, "array", "images.npy", "out", "--severity", "5", "--workers", "2", "-c", "zoom_blur",
+                        "elastic_transform"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": ROOT})
+    peaks = {}
+    while job.poll() is None:
+        with contextlib.suppress(psutil.Error):
+            for one in (job, *job.children(recursive=True)):
+                peaks[one.pid] = max(peaks.get(one.pid, 0), one.memory_info().rss)
+        time.sleep(0.2)
+    assert job.returncode == 0 and len(peaks) >= 3 and 50e6 < max(peaks.values()) < 300e6

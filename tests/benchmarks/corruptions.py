@@ -2,8 +2,8 @@
 
 SCRIPT is, for instance, CLONE/corruptions/make_cifar_c.py of the release, or hendrycks/robustness's. Both sides corrupt
 the same arrays on one core, in turns; the published functions take and return PIL images, ours draw from a random
-stream of each image's own, as the generator does. `--workers` compares one process with several instead, without a
-script.
+stream of each image's own, as the generator does. `--workers` compares one process with several instead, and `--cores`
+counts the hours that data sets take, both without a script.
 """
 import os
 import shutil
@@ -11,6 +11,7 @@ import statistics
 import sys
 import tempfile
 import time
+from functools import partial
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -23,8 +24,11 @@ from skimage import data  # noqa: E402
 
 from corruptions import CORRUPTIONS, Options  # noqa: E402
 from corruptions.files import write_arrays  # noqa: E402
+from corruptions.folders import check_images, corrupt_folder  # noqa: E402
 from corruptions.generate import corrupt_range  # noqa: E402
 from corruptions.weather import frost_folder  # noqa: E402
+from dataset.image_files import centre_crop, read_fitting  # noqa: E402
+from dataset.imagenet import SHORTER, SIDE  # noqa: E402
 from tests.benchmarks.published import load_published  # noqa: E402
 from utils.cli import Parser, one_line_errors, positive_int  # noqa: E402
 
@@ -90,6 +94,31 @@ def scale(args):
     print(f"{args.workers} workers / 1: median {statistics.median(ratios):.2f} times as fast")
 
 
+def on_paper(args):
+    """Measure the processor time that ImageNet's images take from file to file, and print the hours on many cores."""
+    read = partial(read_fitting, fit=partial(centre_crop, side=SIDE, shorter=SHORTER))
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = os.path.join(folder, "in"), os.path.join(folder, "out")
+        os.mkdir(source)
+        for k in range(args.images):
+            photo = (data.astronaut(), data.coffee())[k % 2]
+            top, left = k % (photo.shape[0] - 375), k % (photo.shape[1] - 500)
+            Image.fromarray(photo[top:top + 375, left:left + 500]).save(os.path.join(source, f"{k}.jpg"), quality=90)
+        start = time.process_time()
+        check_images([os.path.join(source, name) for name in os.listdir(source)], read)
+        reading = 1000 * (time.process_time() - start) / args.images
+        start = time.process_time()
+        corrupt_folder(source, target, list(CORRUPTIONS), range(1, 6), 0, Options(), 1, "jpeg", False, False, read=read)
+        total = 1000 * (time.process_time() - start) / args.images
+        writing = (total - 2 * reading) / (5 * len(CORRUPTIONS))  # an image is read to check it, and to corrupt it
+    print(f"ms to read an image of 500x375 and crop it: {reading:.1f}; to corrupt and store it: {writing:.1f}")
+    print(f"{'hours on so many cores':44s}" + "".join(f"{cores:>9d}" for cores in args.cores))
+    for title, images, names in (("50 000 images, 19 corruptions, 5 severities", 50000, len(CORRUPTIONS)),
+                                 ("1 281 167 images, 1 corruption, 5 severities", 1281167, 1)):
+        hours = images * (2 * reading + 5 * names * writing) / 3.6e6
+        print(f"{title:44s}" + "".join(f"{hours / cores:9.3f}" for cores in args.cores))
+
+
 def main():
     parser = Parser(prog="corruptions.py", description=__doc__.splitlines()[0])
     parser.add_argument("script", nargs="?", help="published script of corruptions")
@@ -98,15 +127,19 @@ def main():
     parser.add_argument("--severity", type=int, choices=range(1, 6), default=3, help="severity")
     parser.add_argument("--blocks", type=positive_int, default=5, help="turns; the median counts")
     parser.add_argument("--workers", type=positive_int, default=None, help="compare this many processes with one")
+    parser.add_argument("--cores", nargs="+", type=positive_int, default=None, metavar="N",
+                        help="print the hours that ImageNet takes on so many, measured on a few images")
     args = parser.parse_args()
     cv2.setNumThreads(1)
     with one_line_errors(parser.prog):
-        if args.workers:
+        if args.cores:
+            on_paper(args)
+        elif args.workers:
             scale(args)
         elif args.script:
             compare(args)
         else:
-            parser.error("give a published script, or --workers")
+            parser.error("give a published script, --workers or --cores")
 
 
 if __name__ == "__main__":

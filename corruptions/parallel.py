@@ -1,16 +1,18 @@
 """Who does the work: this process, several on this machine, or the workers of a Dask cluster; one loop for all."""
 import collections
-import contextlib
 import signal
-import threading
 import time
 from multiprocessing import resource_tracker
 
 import cv2
 from joblib.externals import loky
+from tqdm import tqdm
 
 from corruptions.cluster import Cluster
 from utils.errors import UserError
+from utils.stopping import uninterrupted
+
+tqdm.monitor_interval = 0  # the thread with which it would watch its bars gets Ctrl-C in place of the main one
 
 IDLE_SECONDS = 300  # processes that have nothing to do for so long end, and start again when they have
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
@@ -19,25 +21,6 @@ ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "
 def ignore_interrupts():
     """Leave Ctrl-C, which reaches all processes of a terminal, to the one that gave this one its work."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-@contextlib.contextmanager
-def uninterrupted():
-    """Put Ctrl-C off until the body has ended; processes that it starts never get it."""
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or before is None:
-        yield  # Python hands Ctrl-C to its main thread alone
-        return
-    interrupts = []
-    signal.signal(signal.SIGINT, lambda *_: interrupts.append(True))
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a new process inherits it
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        signal.signal(signal.SIGINT, before)
-    if interrupts:
-        signal.raise_signal(signal.SIGINT)
 
 
 def single_threaded(function, *arguments):

@@ -17,6 +17,7 @@ from joblib.externals import loky
 from corruptions.parallel import ignore_interrupts, single_threaded
 from dataset.batches import Chain, EvaluationBatches
 from utils.errors import UserError
+from utils.stopping import watched
 
 IDLE_SECONDS = 60  # processes that have nothing to do for so long end, and start again when they have
 
@@ -49,7 +50,7 @@ def array_by_array(arrays, labels, mean, std, batch_size, workers):
     `EvaluationBatches` gives them, to be exhausted before the next is taken.
     """
     sources = [EvaluationBatches(images, labels, np.arange(len(labels)), mean, std, batch_size) for images in arrays]
-    stream = batches(Chain(sources), workers)
+    stream = watched(batches(Chain(sources), workers))
     for images, source in zip(arrays, sources, strict=True):
         yield itertools.islice(stream, len(source))
         release_pages(images)

@@ -33,8 +33,9 @@ def half_a_row(original, log, row):
     killed()
 
 
-def half_of_the_pixels(original, images, part, name, severity, seed, options, path, header_bytes):
-    original(images, slice(part.start, part.start + 7), name, severity, seed, options, path, header_bytes)
+def half_of_the_pixels(original, images, part, *args):
+    first = part.start or 0
+    original(images, slice(first, first + 7), *args)
     killed()
 
 

@@ -25,13 +25,14 @@ from corruptions.__main__ import main
 from corruptions.cluster import check_workers, look, packages
 from corruptions.folders import _corrupt_files
 from corruptions.images import read_image
-from corruptions.parallel import in_parallel, uninterrupted
+from corruptions.parallel import in_parallel
 from corruptions.shards import Shard, reserved, shard_lock
 from tests.cifar_files import make_cifar
 from tests.corrupted_files import contents, files_below, one_line
 from tests.image_trees import make_imagenet30
 from utils.errors import UserError
 from utils.files import locked
+from utils.stopping import uninterrupted
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 COMMAND = [sys.executable, "-m", "corruptions"]

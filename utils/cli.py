@@ -64,7 +64,7 @@ def one_line_errors(program):
         print(f"{program}: error: {error.filename or 'input or output'}: {error.strerror or error}", file=sys.stderr)
         sys.exit(2)
     except Stopped as stop:
-        print(f"{program}: stopped by {stop.signal.name}; {stop.way_on}", file=sys.stderr)
+        print("; ".join(filter(None, [f"{program}: stopped by {stop.signal.name}", stop.way_on])), file=sys.stderr)
         sys.exit(128 + stop.signal)
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)

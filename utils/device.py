@@ -13,9 +13,9 @@ if tuple(int(part) for part in MINDSPORE_VERSION.split(".")[:2]) >= (2, 9):
     os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
 
 from utils.errors import UserError  # noqa: E402
-from utils.stopping import held_back  # noqa: E402
+from utils.stopping import uninterrupted  # noqa: E402
 
-with held_back():  # from the threads that start now: Ctrl-C is for the main one
+with uninterrupted():  # the threads that start now leave Ctrl-C to the main one
     import mindspore as ms
     from mindspore.communication import GlobalComm, get_rank
 

@@ -1,4 +1,7 @@
-"""Stopping a program where it can go on later: within `waiting`, Ctrl-C and SIGTERM wait until somebody asks for them.
+"""Signals that stop a program, at places where it can go on later.
+
+Within `waiting`, Ctrl-C and SIGTERM wait until somebody asks for them. A signal for a process is given to any of its
+threads that does not hold it back, so that threads that others start, too, are to begin within `uninterrupted`.
 """
 import contextlib
 import signal
@@ -14,7 +17,7 @@ class Stopped(KeyboardInterrupt):
 
     Attributes:
         signal (signal.Signals): which one.
-        way_on (str): how to go on.
+        way_on (str): how to go on, if there is more than to begin again.
     """
 
     def __init__(self, number, way_on=""):
@@ -23,13 +26,22 @@ class Stopped(KeyboardInterrupt):
 
 
 @contextlib.contextmanager
-def held_back():
-    """Hold Ctrl-C back from this thread, and from those that it starts meanwhile for good, while the body runs."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+def uninterrupted():
+    """Put Ctrl-C off until the body has ended; threads and processes that it starts never get it."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is None:
+        yield  # Python hands Ctrl-C to its main thread alone
+        return
+    interrupts = []
+    signal.signal(signal.SIGINT, lambda *_: interrupts.append(True))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a new thread or process inherits it
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, before)
+    if interrupts:
+        signal.raise_signal(signal.SIGINT)
 
 
 @contextlib.contextmanager
@@ -50,13 +62,13 @@ def waiting():
     handlers = {number: handler for number, handler in handlers.items() if handler != signal.SIG_IGN}
     for number in handlers:
         signal.signal(number, lambda number, _: _come.append(number))
-    # MindSpore makes a SIGTERM of the SIGINT that comes while a graph runs, but for one that is held back.
-    hold = held_back() if signal.SIGINT in handlers else contextlib.nullcontext()
+    # MindSpore makes a SIGTERM of the SIGINT that a thread gets while a graph runs.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT} & set(handlers))
     try:
-        with hold:
-            yield
-            check()
+        yield
+        check()
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for number, handler in handlers.items():
             signal.signal(number, handler)
         _come = None

@@ -9,6 +9,7 @@ import contextlib
 import functools
 import itertools
 import mmap
+from multiprocessing import resource_tracker
 
 import mindspore as ms
 import numpy as np
@@ -17,7 +18,7 @@ from joblib.externals import loky
 from corruptions.parallel import ignore_interrupts, single_threaded
 from dataset.batches import Chain, EvaluationBatches
 from utils.errors import UserError
-from utils.stopping import watched
+from utils.stopping import uninterrupted, watched
 
 IDLE_SECONDS = 60  # processes that have nothing to do for so long end, and start again when they have
 
@@ -91,7 +92,9 @@ def reading_processes(workers):
     """The processes that read images, the same ones at every call. Those that corrupt arrays are others: they end with
     a job that is interrupted.
     """
-    return loky.ProcessPoolExecutor(workers, timeout=IDLE_SECONDS, initializer=ignore_interrupts)
+    with uninterrupted():  # they let Ctrl-C through again when they start, as `corruptions.parallel.Processes` says
+        resource_tracker.ensure_running()
+        return loky.ProcessPoolExecutor(workers, timeout=IDLE_SECONDS, initializer=ignore_interrupts)
 
 
 @contextlib.contextmanager

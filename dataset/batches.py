@@ -4,6 +4,8 @@ fast and stay small.
 A batch is a function of its number alone: the same bytes for any number of workers, and after a stop the stream goes on
 from any step. `draw(k)` says what batch k is made of, which is cheap and small enough for another process; what it
 returns makes the images there.
+
+Where several devices train together, each draws the whole batch, and reads and makes its own images of it (`own_part`).
 """
 import functools
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from corruptions import CORRUPTIONS, ImageStream
+from utils.workers import own_part
 
 
 def normalise(images, mean, std):
@@ -69,12 +72,15 @@ class TrainBatches(Batches):
         chances (numpy.ndarray): float (S - 1,), of these severities 1, 2, ...; None for equal ones.
         draw (str): 'replacement', or 'permutation', which passes over every image once an epoch, each epoch in an order
             of its own, and leaves out the last incomplete batch; it goes with uniform sampling and without repeats.
+        share (tuple): this device's number, from 0, and how many train together, which divides the batch size: the
+            images are those of `own_part` of the batch, the other columns have the whole of it. Together the devices
+            have the images that one alone would have, but for 'resized' crops, which are drawn by each for itself.
     """
 
     columns = ("images", "labels", "groups", "severities")
 
     def __init__(self, images, labels, split, mean, std, batch_size, steps, seed, crop="none", sampling="uniform",
-                 repeats=None, groups=None, corruption=None, chances=None, draw="replacement"):
+                 repeats=None, groups=None, corruption=None, chances=None, draw="replacement", share=(0, 1)):
         self.images, self.labels = images, labels
         self.indices, self.severities = split.indices, split.severities
         self.groups = self.severities if groups is None else groups
@@ -82,7 +88,8 @@ class TrainBatches(Batches):
         self.batch_size, self.steps, self.seed = batch_size, steps, seed
         self.sampling = sampling
         self.reads_files = any(map(are_files, images))
-        self.make = Maker(images[0].shape[1:], crop, corruption, len(split.train) - 1, chances)
+        self.own = own_part(batch_size, share)
+        self.make = Maker(images[0].shape[1:], crop, corruption, len(split.train) - 1, chances, batch_size, share)
         self.present = np.flatnonzero(split.counts)
         # An image holds as many tickets as it has repeats, those of one severity in a row.
         self.last_ticket = np.cumsum(np.ones(len(self.indices), int) if repeats is None else repeats)
@@ -116,18 +123,19 @@ class TrainBatches(Batches):
         rng = np.random.default_rng((self.seed, number))
         picks = self._picks(number, rng)
         indices, severities = self.indices[picks], self.severities[picks]
-        parts = [(np.flatnonzero(severities == s), some(self.images[s], indices[severities == s]))
-                 for s in np.unique(severities)]
+        own, levels = indices[self.own], severities[self.own]
+        parts = [(np.flatnonzero(levels == s), some(self.images[s], own[levels == s])) for s in np.unique(levels)]
         return self.make, (parts, rng), (self.labels[indices], self.groups[picks], severities)
 
 
 @dataclass(frozen=True)
 class Maker:
-    """How the images of a training batch are made.
+    """How the images of a training batch are made. What is random is drawn for all of a batch, whoever makes which part
+    of it.
 
     Attributes:
         shape (tuple): of an image, (H, W, 3).
-        crop, corruption, chances: as of `TrainBatches`.
+        crop, corruption, chances, batch_size, share: as of `TrainBatches`.
         highest (int): severity up to which images are corrupted.
     """
 
@@ -136,27 +144,38 @@ class Maker:
     corruption: str | None
     highest: int
     chances: np.ndarray | None
+    batch_size: int
+    share: tuple = (0, 1)
 
     def __call__(self, parts, rng):
         """Read, flip, crop and corrupt.
 
         Args:
-            parts (list): pairs of places in the batch, int (m,), and the images for them, uint8 (m, H, W, 3) or files.
+            parts (list): pairs of places in the own part of the batch, int (m,), and the images for them, uint8
+                (m, H, W, 3) or files.
             rng (numpy.random.Generator): of this batch.
 
         Returns:
-            numpy.ndarray: uint8 (B, H, W, 3).
+            numpy.ndarray: uint8 (n, H, W, 3), the own part of the batch.
         """
-        batch = np.empty((sum(len(places) for places, _ in parts), *self.shape), np.uint8)
+        own = own_part(self.batch_size, self.share)
+        batch = np.empty((own.stop - own.start, *self.shape), np.uint8)
+        of_crops = self._own_generator(rng) if self.crop == "resized" else None
         for places, images in parts:
-            batch[places] = images.resized_crops(rng) if self.crop == "resized" else images[:]
-        flipped = rng.random(len(batch)) < 0.5
+            batch[places] = images[:] if of_crops is None else images.resized_crops(of_crops)
+        flipped = rng.random(self.batch_size)[own] < 0.5
         batch[flipped] = batch[flipped, :, ::-1]
         if self.crop in CROPS:
-            batch = random_crop(batch, rng, *CROPS[self.crop](*self.shape[:2]))
+            batch = random_crop(batch, rng, *CROPS[self.crop](*self.shape[:2]), self.batch_size, own)
         if self.corruption:
-            batch = corrupt_half(batch, self.corruption, self.highest, rng, self.chances)
+            batch = corrupt_half(batch, self.corruption, self.highest, rng, self.chances, self.batch_size, own)
         return batch
+
+    def _own_generator(self, rng):
+        """What draws the resized crops: how many numbers one takes depends on the size of the image, so that the crops
+        of images that are not read cannot be passed over."""
+        which, all_of_them = self.share
+        return rng if all_of_them == 1 else rng.spawn(all_of_them)[which]
 
 
 # How images are padded before a random crop of their size: height, width to pixels above, pixels left, numpy's mode.
@@ -166,21 +185,23 @@ CROPS = {
 }
 
 
-def random_crop(images, rng, pad_y, pad_x, mode):
-    """Pad each side, then cut out the old size at a random place, each image its own."""
+def random_crop(images, rng, pad_y, pad_x, mode, size, own):
+    """Pad each side, then cut out the old size at a random place, each image its own; the images are those in the slice
+    `own` of a batch of `size`.
+    """
     n, height, width, _ = images.shape
     padded = np.pad(images, ((0, 0), (pad_y, pad_y), (pad_x, pad_x), (0, 0)), mode=mode)
-    tops, lefts = rng.integers(2 * pad_y + 1, size=n), rng.integers(2 * pad_x + 1, size=n)
+    tops, lefts = rng.integers(2 * pad_y + 1, size=size)[own], rng.integers(2 * pad_x + 1, size=size)[own]
     rows = tops[:, None] + np.arange(height)
     cols = lefts[:, None] + np.arange(width)
     return padded[np.arange(n)[:, None, None], rows[:, :, None], cols[:, None, :]]
 
 
-def corrupt_half(images, name, highest, rng, chances=None):
+def corrupt_half(images, name, highest, rng, chances, size, own):
     """Corrupt one half of a batch, chosen at random, each image at a random severity from 1 to `highest`; `chances` of
-    these, or None for equal ones.
+    these, or None for equal ones. The images are those in the slice `own` of a batch of `size`.
     """
-    chosen = rng.permutation(len(images))[:len(images) // 2]
+    chosen = rng.permutation(size)[:size // 2]
     if chances is None:
         severities = rng.integers(1, highest + 1, size=len(chosen))
     else:
@@ -188,8 +209,12 @@ def corrupt_half(images, name, highest, rng, chances=None):
     images = images.copy()
     for severity in np.unique(severities):
         members = chosen[severities == severity]
-        streams = [ImageStream(bits) for bits in rng.bit_generator.spawn(len(members))]
-        images[members] = CORRUPTIONS[name].batch(images[members], int(severity), streams)
+        bits = rng.bit_generator.spawn(len(members))
+        here = np.flatnonzero((members >= own.start) & (members < own.stop))
+        if len(here):
+            places = members[here] - own.start
+            streams = [ImageStream(bits[k]) for k in here]
+            images[places] = CORRUPTIONS[name].batch(images[places], int(severity), streams)
     return images
 
 
@@ -203,24 +228,29 @@ class EvaluationBatches(Batches):
         indices (numpy.ndarray): which of them, in which order.
         mean, std: the data set's normalisation.
         batch_size (int): images in a batch.
+        share (tuple): this device's number, from 0, and how many evaluate together, each `own_part` of the images in as
+            many batches; those of the last may have none that is real.
     """
 
     columns = ("images", "labels", "counts")
 
-    def __init__(self, images, labels, indices, mean, std, batch_size):
+    def __init__(self, images, labels, indices, mean, std, batch_size, share=(0, 1)):
         self.images, self.labels, self.indices = images, labels, indices
         self.mean, self.std, self.batch_size = mean, std, batch_size
         self.reads_files = are_files(images)
+        self.own = indices[own_part(len(indices), share)]
+        self.longest = own_part(len(indices), (0, share[1])).stop
 
     def __len__(self):
-        return -(-len(self.indices) // self.batch_size)
+        return -(-self.longest // self.batch_size)
 
     def draw(self, k):
         """What batch k is made of, as of `TrainBatches.draw`."""
         start = int(k) * self.batch_size
-        chosen = self.indices[start:start + self.batch_size]
+        real = self.own[start:start + self.batch_size]
+        chosen = real if len(real) else self.indices[:1]
         filled = np.resize(np.arange(len(chosen)), self.batch_size)
-        return fill, (some(self.images, chosen), filled), (self.labels[chosen][filled], np.int32(len(chosen)))
+        return fill, (some(self.images, chosen), filled), (self.labels[chosen][filled], np.int32(len(real)))
 
 
 def fill(images, places):

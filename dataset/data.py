@@ -13,6 +13,7 @@ from dataset.published import find_published
 from dataset.source import Source
 from dataset.splits import split_of
 from utils.stopping import watched
+from utils.workers import share
 
 IMAGE_OPTIONS = ("corrupted", "test_corrupted", *SOURCE_OPTIONS)  # of `load_images`, named as on the command line
 
@@ -52,20 +53,20 @@ class Data:
 
     def train_batches(self, batch_size, steps, seed, workers, **how):
         """Iterate over the batches number `steps` (range) of a training, tuples of tensors (images, labels, groups,
-        severities); `how` goes to `TrainBatches`, as the other arguments.
+        severities), of several workers this one's; `how` goes to `TrainBatches`, as the other arguments.
         """
         return batches(TrainBatches(self.images["train"], self.source.labels["train"], self.split, self.source.mean,
-                                    self.source.std, batch_size, steps, seed, **how), workers)
+                                    self.source.std, batch_size, steps, seed, share=share(), **how), workers)
 
     def evaluation_batches(self, part, severity, batch_size, workers):
         """Iterate over the images of a part at one severity, in order, as `EvaluationBatches` gives them: 'val',
-        'test', or 'train', the training images that have this severity.
+        'test', or 'train', the training images that have this severity; of several workers over this one's.
         """
         kind = "test" if part == "test" else "train"
         images, labels = self.images[kind][severity], self.source.labels[kind]
         indices = {"val": self.split.validation, "train": self.split.train[severity], "test": np.arange(len(labels))}
         yield from watched(batches(EvaluationBatches(images, labels, indices[part], self.source.mean, self.source.std,
-                                                     batch_size), workers))
+                                                     batch_size, share()), workers))
         release_pages(images)
 
 

@@ -19,6 +19,7 @@ from corruptions.parallel import ignore_interrupts, single_threaded
 from dataset.batches import Chain, EvaluationBatches
 from utils.errors import UserError
 from utils.stopping import uninterrupted, watched
+from utils.workers import share
 
 IDLE_SECONDS = 60  # processes that have nothing to do for so long end, and start again when they have
 
@@ -34,11 +35,11 @@ def held_batches(images, source, number, batch_size):
         batch_size (int): images in a batch, as of `EvaluationBatches`.
 
     Returns:
-        list: tuples of tensors, as `EvaluationBatches` gives arrays.
+        list: tuples of tensors, as `EvaluationBatches` gives arrays; of several workers this one's.
     """
     labels = source.labels["test"]
     chosen = np.linspace(0, len(labels) - 1, min(number or len(labels), len(labels))).round().astype(int)
-    return hold(EvaluationBatches(images, labels, chosen, source.mean, source.std, batch_size))
+    return hold(EvaluationBatches(images, labels, chosen, source.mean, source.std, batch_size, share()))
 
 
 def hold(source):

@@ -5,7 +5,7 @@ import functools
 import os
 import sys
 
-from utils.device import TARGETS, set_up_device
+from utils.device import TARGETS, in_turns, leave, of_the_first, own_share, set_up_device
 from corruptions import CORRUPTIONS, SETS
 from dataset import SOURCES, datasets_list, source_options
 from dataset.corrupted import WHERE
@@ -22,12 +22,14 @@ from losses.options import (
     check_data,
     resolve_arguments,
 )
+from losses.resolve import Settings, check_workers
 from losses.run import RunSettings, begin, check_weights, run
 from models import FAMILIES, MODELS, find_model, models_list
 from utils import cli
 from utils.errors import UserError
-from utils.records.logs import RunFolder, new_folder
+from utils.records.logs import new_folder, opened
 from utils.records.settings import NEWEST, newest_run, resumed_settings
+from utils.workers import goes_on, is_first, require_alone
 
 
 def create_parser():
@@ -61,7 +63,7 @@ def load(args, load_images=load_images):
     """
     data = load_data(args.dataset, args.data_dir, args.corruption, args.num_severity, args.seed,
                      getattr(args, "num_per_class", None), args.num_val, args.split, args.num_workers,
-                     args.show_progress, load_images, args.train_on, args.val_share,
+                     args.show_progress and is_first(), load_images, args.train_on, args.val_share,
                      **{option: getattr(args, option) for option in IMAGE_OPTIONS})
     check_data(args, data)
     # A run that goes on may have no need of the file that it began with.
@@ -79,17 +81,24 @@ def train(args, given):
             args.resume = given["resume"] = newest_run(args.log_dir, vars(args), given)
         if args.resume is not None:
             args = argparse.Namespace(**resumed_settings(args.resume, vars(args), given))
-            folder = stack.enter_context(RunFolder(args.resume))
-        settings = RunSettings.of(vars(args))
+        check_workers(Settings.of(vars(args)), args.batch_size)
         device = set_up_device(args.device_target)
-        data = load(args)
+        values = dict(vars(args))
+        args.num_workers = own_share(args.num_workers)
+        settings = RunSettings.of(vars(args))
+        if args.resume is not None:
+            folder = stack.enter_context(opened(args.resume))
+        data = in_turns(lambda: load(args))
         if args.resume is None:
             name = settings.folder_name(args.desc, args.num_severity)
-            folder = stack.enter_context(RunFolder(new_folder(args.log_dir, name)))
-        begin(folder, data, vars(args), given, device)
+            folder = stack.enter_context(opened(of_the_first(new_folder(args.log_dir, name) if is_first() else "")))
+        if folder.writes:
+            begin(folder, data, values, given, device)
+        goes_on(f"--resume {folder.path} goes on, with any number of workers")
         folder.log(counts_table(data.split))
         run(settings, data, folder)
         print(f"\nresults are in {folder.path}")
+        leave()
 
 
 def compare_runs(args, given):
@@ -132,11 +141,13 @@ def main(argv=None):
         if args.evaluate is None or args.test_corrupted is None:  # else other names may be there
             cli.require_known("--corruption", args.corruption, CORRUPTIONS, SETS)
         if args.evaluate is not None:
+            require_alone("--evaluate")
             return evaluate(args, given)
         apply_recipe(args, given)
         if args.baseline is not None:
             raise UserError("--baseline: is what --evaluate compares with; name a run with --evaluate, too")
         if args.variant or any(isinstance(value, cli.Several) for value in given.values()):
+            require_alone("a comparison of several values")
             return compare_runs(args, given)
         if "jobs" in given:
             raise UserError("--jobs: is of a comparison; give an option several values, or leave it out")

@@ -1,10 +1,12 @@
 """A train step for anybody's network and loop."""
 from utils.device import free_graphs
+from losses.collectives import synchronise
 from losses.methods import DATA, OBJECTIVES, OPTIMIZERS, PERTURBATIONS
 from losses.optimizers import Clipped, decayed_weights
-from losses.resolve import resolve
+from losses.resolve import check_workers, resolve
 from losses.step import create_train_step
-from models.side_by_side import has_batch_norm
+from models.side_by_side import BATCH_NORMS, has_batch_norm
+from utils import workers
 from utils.errors import UserError
 from utils.schedule import SCHEDULES
 
@@ -61,7 +63,8 @@ def create_optimizer(weights, settings):
 
 
 def build_step(network, settings, num_groups, seed, group_sizes=None):
-    """The train step of `Settings`; other arguments and result as of `create_step`."""
+    """The train step of `Settings`; other arguments, result and errors as of `create_step`."""
+    check_workers(settings)
     optimizer = create_optimizer(network.trainable_params(), settings)
 
     def create(part, *arguments, **more):
@@ -69,6 +72,8 @@ def build_step(network, settings, num_groups, seed, group_sizes=None):
         return part.create(*arguments, **options, **more)
     sizes = {"group_sizes": group_sizes} if "group_adjustment" in OBJECTIVES[settings.objective].defaults else {}
     objective = create(OBJECTIVES[settings.objective], num_groups, **sizes)
-    perturbation = create(PERTURBATIONS[settings.perturbation], optimizer.parameters, seed)
-    return create_train_step(network, objective, perturbation, optimizer, settings.num_sub_batches,
-                             settings.sync_bn and has_batch_norm(network))
+    perturbation = create(PERTURBATIONS[settings.perturbation], optimizer.parameters, seed, settings.num_sub_batches)
+    sync_bn = settings.sync_bn and has_batch_norm(network)
+    if sync_bn and workers.count() > 1:
+        synchronise(network, BATCH_NORMS)
+    return create_train_step(network, objective, perturbation, optimizer, settings.num_sub_batches, sync_bn)

@@ -3,8 +3,10 @@ import mindspore.nn as nn
 import mindspore.ops as ops
 from mindspore import ParameterTuple
 
+from losses.collectives import Total
 from losses.perturbations import L2Norm
 from losses.step import cross_entropy
+from utils import workers
 
 _add_to_kept = ops.MultitypeFuncGraph("add_to_kept")
 
@@ -37,7 +39,7 @@ class GradientNorm(nn.Cell):
 
     Inputs: images float32 (N, 3, H, W), normalised; labels int32 (N,); shares float32 (N,), the samples' factors in the
         sum; keep float32 (), 1 to add to the batches before, 0 to begin anew.
-    Outputs: float32 (), the norm of the sum so far.
+    Outputs: float32 (), the norm of the sum so far, over the samples of all workers, who have to call it as often.
     """
 
     def __init__(self, network):
@@ -46,6 +48,7 @@ class GradientNorm(nn.Cell):
         self.total = ParameterTuple(network.trainable_params()).clone(prefix="saved.gradient", init="zeros")
         self.gradient = ops.grad(self.weighted_loss, None, ParameterTuple(network.trainable_params()))
         self.norm = L2Norm()
+        self.sum_over_workers = Total(network.trainable_params()) if workers.count() > 1 else None
         self.hyper_map = ops.HyperMap()
 
     def weighted_loss(self, images, labels, shares):
@@ -53,5 +56,7 @@ class GradientNorm(nn.Cell):
 
     def construct(self, images, labels, shares, keep):
         gradients = self.gradient(images, labels, shares)
+        if self.sum_over_workers is not None:
+            gradients = self.sum_over_workers(gradients)
         self.hyper_map(ops.partial(_add_to_kept, keep), self.total, gradients)
         return self.norm(self.total)

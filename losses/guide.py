@@ -12,6 +12,7 @@ from dataset.batches import EvaluationBatches
 from dataset.pipeline import hold
 from utils.errors import UserError
 from utils.probes import mean_loss
+from utils.workers import share
 
 
 class Move(nn.Cell):
@@ -56,7 +57,7 @@ class Guide:
         means = []
         for images in self.data.images["train"]:
             batches = EvaluationBatches(images, source.labels["train"], chosen, source.mean, source.std,
-                                        self.batch_size)
+                                        self.batch_size, share())
             means.append(mean_loss(self.evaluation, hold(batches)))
         return np.array(means, np.float32)
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from losses import objectives, optimizers, perturbations
-from utils import device
 from utils.cli import two_columns
+from utils.workers import share
 
 
 @dataclass(frozen=True)
@@ -15,8 +15,8 @@ class Part:
     """An objective or a perturbation that can be asked for by name.
 
     Attributes:
-        create (callable): of an objective, (num_groups, **options) to a cell; of a perturbation, (weights, seed,
-            **options) to a cell or None.
+        create (callable): of an objective, (num_groups, **options) to a cell; of a perturbation, (weights, seed, number
+            of sub-batches, **options) to a cell or None.
         summary (str): what it is, for the help.
         defaults (dict): the options that it reads, to their defaults; a default that depends on the data set is a dict,
             in which 'cifar10' stands for all that are not named.
@@ -32,11 +32,11 @@ class Part:
 
 
 def _ascent(scaled):
-    return lambda weights, seed, rho: perturbations.L2Ascent(rho, tuple(scaled(weight.name) for weight in weights))
+    return lambda weights, seed, parts, rho: perturbations.L2Ascent(rho, tuple(scaled(w.name) for w in weights))
 
 
 def _noise(multiplicative):
-    return lambda weights, seed, sigma: perturbations.Noise(sigma, multiplicative, weights, seed, device.rank())
+    return lambda weights, seed, parts, sigma: perturbations.Noise(sigma, multiplicative, weights, seed, parts, share())
 
 
 ADVERSARY = {"worst_case": "weights", "step_size": 0.01, "group_loss": "batch", "group_every": 50,
@@ -59,10 +59,10 @@ OBJECTIVES = {
 RHO = {"rho": 0.05}
 
 PERTURBATIONS = {
-    "none": Part(lambda weights, seed: None, "gradient at the weights"),
+    "none": Part(lambda weights, seed, parts: None, "gradient at the weights"),
     "l2": Part(_ascent(lambda name: False), "ascent of length --rho along the gradient", RHO, second_pass=True),
-    "sign": Part(lambda weights, seed, rho: perturbations.SignAscent(rho), "ascent by --rho along the gradient's sign",
-                 RHO, second_pass=True),
+    "sign": Part(lambda weights, seed, parts, rho: perturbations.SignAscent(rho),
+                 "ascent by --rho along the gradient's sign", RHO, second_pass=True),
     "adaptive": Part(_ascent(lambda name: True), "l2 ascent scaled by the weights", RHO, second_pass=True),
     "asam": Part(_ascent(perturbations.is_scale), "l2 ascent scaled by the weights, biases not scaled",
                  {"rho": {"cifar10": 1.0, "cifar100": 2.0}}, second_pass=True),

@@ -156,7 +156,7 @@ def add_training_arguments(parser):
     add = _numbers(group)
     add("--total_epoch", kind=cli.positive_int, metavar="N", help="epochs" + _recipe_defaults("total_epoch"))
     add("-b", "--batch_size", kind=cli.positive_int, metavar="N",
-        help="training images in a batch" + _recipe_defaults("batch_size"))
+        help="training images in a batch, of all workers together" + _recipe_defaults("batch_size"))
     add("--lr", kind=cli.positive_float, help="learning rate, the highest of the schedule" + _recipe_defaults("lr"))
     _explained(group, "--schedule", SCHEDULES, _recipe_defaults("schedule"))
     add("--warmup", kind=str, metavar="LENGTH",
@@ -176,9 +176,13 @@ def add_training_arguments(parser):
     add("--num_sub_batches", kind=cli.positive_int, metavar="M",
         help="parts of a batch, each with its own perturbation; 1 where there is none" +
              _recipe_defaults("num_sub_batches"))
+    group.add_argument("--sync_perturbation", action=argparse.BooleanOptionalAction, default=None,
+                       help="of several workers (msrun), one ascent along the gradient of the whole batch, as of one "
+                            "worker; --no-sync_perturbation: --num_sub_batches is the number of workers, each of "
+                            "which has an ascent of its own (default: --sync_perturbation)")
     group.add_argument("--sync_bn", action=argparse.BooleanOptionalAction, default=None,
                        help="BatchNorm's statistics are those of all sub-batches together, each seen through its own "
-                            "weights" + _recipe_defaults("sync_bn"))
+                            "weights, and of all workers" + _recipe_defaults("sync_bn"))
     _explained(group, "--train_on", TRAIN_ON, _recipe_defaults("train_on"))
     _explained(group, "--draw", DRAWS, _recipe_defaults("draw"))
     _explained(group, "--crop", CROPS, _recipe_defaults("crop"), "training images are flipped, and cropped. ")
@@ -250,7 +254,7 @@ def resolve_arguments(args, given):
     if args.split is not None and "train_on" in given:
         raise UserError(f"--train_on {given['train_on']}: the table {args.split} says which images are trained on at "
                         "which severity; leave out --train_on, or --split")
-    settings = resolve(args.method, args.dataset, **chosen)
+    settings = resolve(args.method, args.dataset, args.sync_perturbation, **chosen)
     if "filelist_dir" in given and (args.split is not None or settings.train_on == "clean"):
         other = "--split" if args.split is not None else "--train_on clean"
         if find_test_list(given["filelist_dir"]) is None:

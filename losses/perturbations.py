@@ -122,24 +122,29 @@ class SignAscent(nn.Cell):
 
 
 class NormalNumbers(nn.Cell):
-    """A vector of standard normal numbers that depends on a seed, on the device's rank and on how often it was called,
-    and on nothing else.
+    """A vector of standard normal numbers that depends on a seed and on how often it was called, and on nothing else.
 
-    A hash of the position, the call, the rank and the seed gives uniform numbers, Box and Muller's formula makes them
-    normal. The count of calls is a Parameter, so a resumed run draws what an uninterrupted one would; MindSpore's own
-    generators keep their state where no checkpoint reaches it.
+    A hash of the position, the call and the seed gives uniform numbers, Box and Muller's formula makes them normal. The
+    count of calls is a Parameter, so a resumed run draws what an uninterrupted one would; MindSpore's own generators
+    keep their state where no checkpoint reaches it.
+
+    Of several workers, each of which is called for its own sub-batches of a batch, every one counts the calls of all,
+    and makes those that are its own: a sub-batch has the same numbers whichever worker has it.
 
     Args:
         size (int): least length of the vector; an odd one is rounded up.
         seed (int): 0 to 2^32 - 1.
-        rank (int): number of this device among those that train together; each draws numbers of its own.
+        sub_batches (int): calls for a batch, of all workers together; a multiple of their number.
+        share (tuple): number of this worker, and how many there are.
     """
 
-    def __init__(self, size, seed, rank=0):
+    def __init__(self, size, seed, sub_batches=1, share=(0, 1)):
         super().__init__()
         self.positions = ms.Tensor(np.arange((size + 1) // 2, dtype=np.uint32) * np.uint32(0x9E3779B9))  # spread out
         self.seed = ms.Tensor(seed, ms.uint32)
-        self.rank = ms.Tensor(rank, ms.uint32)
+        rank, workers = share
+        self.own, self.sub_batches = sub_batches // workers, sub_batches
+        self.before = ms.Tensor(rank * self.own, ms.int32)  # calls of the workers before this one
         self.calls = Parameter(ms.Tensor(0, ms.int32), name="noise_calls", requires_grad=False)
         # A Tensor, because a plain number in a graph is rounded to 2^-32, with which `uniform` would reach 1.
         self.scale = ms.Tensor((1 - 2 ** -24) / 2 ** 32, ms.float32)
@@ -157,8 +162,12 @@ class NormalNumbers(nn.Cell):
         return self.mix(self.positions + key).astype(ms.float32) * self.scale
 
     def construct(self):
-        call = ops.assign_add(self.calls, ms.Tensor(1, ms.int32)).astype(ms.uint32)
-        key = self.mix(self.mix(self.mix(self.seed) + self.rank) + call)
+        call = ops.assign_add(self.calls, ms.Tensor(1, ms.int32))
+        key = self.mix(self.mix(self.mix(self.seed)) + (call + self.before).astype(ms.uint32))
+        if self.own < self.sub_batches:
+            is_last = (call % self.sub_batches == self.own).astype(ms.int32)  # of this worker's in this batch
+            others = ops.depend(is_last * (self.sub_batches - self.own), key)  # `call` is the Parameter that moves
+            key = ops.depend(key, ops.assign_add(self.calls, others))
         # log1p, because on CPU the last bit of `ops.log` depends on how the work was shared out among threads.
         radius = ops.sqrt(-2 * ops.log1p(-self.uniform(key)))
         angle = 2 * math.pi * self.uniform(self.mix(key + self.factors[0]))
@@ -176,19 +185,18 @@ class Noise(nn.Cell):
         sigma (float): standard deviation, >= 0.
         multiplicative (bool): multiply the weights, or else add to them.
         weights (ParameterTuple): the network's weights.
-        seed (int): seed of the noise.
-        rank (int): number of this device among those that train together.
+        seed, sub_batches, share: as of `NormalNumbers`.
     """
 
     needs_gradient = False
 
-    def __init__(self, sigma, multiplicative, weights, seed, rank=0):
+    def __init__(self, sigma, multiplicative, weights, seed, sub_batches=1, share=(0, 1)):
         super().__init__()
         self.sigma = sigma
         self.noisy = tuple(is_scale(weight.name) for weight in weights)
         stops = np.cumsum([weight.size for weight in weights]).tolist()
         self.starts, self.stops = (0, *stops[:-1]), tuple(stops)  # of each weight's part of one long vector
-        self.numbers = NormalNumbers(stops[-1], seed, rank)
+        self.numbers = NormalNumbers(stops[-1], seed, sub_batches, share)
         self.apply_noise = _multiply if multiplicative else _add_noise
         self.hyper_map = ops.HyperMap()
 

@@ -17,6 +17,7 @@ from losses.methods import (
     default_options,
 )
 from losses.recipes import RECIPES
+from utils import workers
 from utils.errors import UserError
 from utils.schedule import SCHEDULES, warmup_epochs
 
@@ -131,12 +132,14 @@ TRAINING_OPTIONS = tuple(dict.fromkeys([*RECIPES["sharpdro"].training, *(
 OPTIONS = ("objective", "perturbation", "recipe", "sampling", *VARIANTS, *TRAINING_OPTIONS, *METHOD_OPTIONS)
 
 
-def resolve(method="sharpdro", dataset="cifar10", **given):
+def resolve(method="sharpdro", dataset="cifar10", sync_perturbation=None, **given):
     """Fill in what is not given from the tables.
 
     Args:
         method (str): a key of `METHODS`.
         dataset (str): some defaults depend on it.
+        sync_perturbation (bool or None): of several workers, whether their ascents are one; where it is false, each has
+            sub-batches of its own.
         given: options of `OPTIONS`, to their values.
 
     Returns:
@@ -158,8 +161,12 @@ def resolve(method="sharpdro", dataset="cifar10", **given):
     values = _training(recipe, own, dataset, given)
     if perturbation == "none" and "num_sub_batches" not in given:
         values["num_sub_batches"] = 1
-    if values["num_sub_batches"] == 1 and "sync_bn" not in given:
+    if values["num_sub_batches"] == 1 and workers.count() == 1 and "sync_bn" not in given:
         values["sync_bn"] = False
+    if sync_perturbation is not None:
+        _check_ascents(sync_perturbation, perturbation, values["num_sub_batches"])
+        if not sync_perturbation:
+            values["num_sub_batches"] = workers.count()
     if values["nesterov"] and values["momentum"] == 0:
         if "nesterov" in given:
             raise UserError("--nesterov: is a form of momentum, and --momentum is 0; leave one of them out")
@@ -177,6 +184,42 @@ def resolve(method="sharpdro", dataset="cifar10", **given):
     if DATA[row.data].stage_one and options["stage_one"] is None and options["stage_one_epochs"] is None:
         options["stage_one_epochs"] = max(1, values["total_epoch"] // 10)
     return settings
+
+
+def _check_ascents(sync_perturbation, perturbation, sub_batches):
+    """Refuse a word about the ascents of several workers where it has no effect."""
+    flag = "--sync_perturbation" if sync_perturbation else "--no-sync_perturbation"
+    if workers.count() == 1:
+        raise UserError(f"{flag}: is about the ascents of several workers, and there is one; leave it out")
+    if "rho" not in PERTURBATIONS[perturbation].defaults:
+        raise UserError(f"{flag}: is about ascents, and --perturbation {perturbation} is none; leave it out")
+    if sub_batches > 1:
+        raise UserError(f"{flag}: each of {sub_batches} sub-batches has an ascent of its own; leave it out, or give "
+                        "--num_sub_batches 1")
+
+
+def check_workers(settings, batch_size=None):
+    """Make sure that the workers that train together can share a batch.
+
+    Args:
+        settings (Settings): of the training.
+        batch_size (int or None): images in a batch, if that is known.
+
+    Raises:
+        UserError: they cannot.
+    """
+    count, parts = workers.count(), settings.num_sub_batches
+    if count == 1:
+        return
+    if (batch_size or count) % count:
+        raise UserError(f"-b {batch_size}: is the batch of all {count} workers, who do not divide it; give a multiple "
+                        "of their number")
+    if parts == 1 and "sigma" in PERTURBATIONS[settings.perturbation].defaults:
+        raise UserError(f"--num_sub_batches 1: {count} workers have a noise each; give --num_sub_batches {count}, or "
+                        "a multiple of that")
+    if parts > 1 and parts % count:
+        raise UserError(f"--num_sub_batches {parts}: cannot be shared by {count} workers; give a multiple of their "
+                        "number, or train with as many workers as divide it")
 
 
 def users_of(table, option):
@@ -246,7 +289,7 @@ def _check(settings, given):
         raise UserError(f"--final_lr {settings.final_lr}: is above --lr {settings.lr}, from which it falls; give less")
     if "decay" in given and settings.weight_decay == 0:
         raise UserError(f"--decay {settings.decay}: there is no weight decay; leave it out, or give --weight_decay")
-    if "sync_bn" in given and settings.num_sub_batches == 1:
+    if "sync_bn" in given and settings.num_sub_batches == workers.count() == 1:
         flag = "--sync_bn" if settings.sync_bn else "--no-sync_bn"
         raise UserError(f"{flag}: is about several sub-batches, and there is one; leave it out, or give "
                         "--num_sub_batches")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 import mindspore.ops as ops
 import numpy as np
 
-from utils.device import device, free_graphs, set_seed
+from utils.device import device, exchange, free_graphs, set_seed, wait_for_all
 from dataset.pipeline import held_batches
 from losses.create import build_step
 from losses.evaluation import EvaluationStep, GradientNorm
@@ -23,14 +23,15 @@ from losses.train import fit
 from losses.treatment import treatment
 from models import create_model
 from models.weights import load_network, load_weights
+from utils import workers
 from utils.errors import MissingError, RunError, UserError
 from utils.evaluate import evaluate, predict
 from utils.files import file_name, read_json, write_json
 from utils.probes import IMAGES, RHO, sharpness
 from utils.records.checkpoint import Progress
-from utils.records.logs import RunFolder
+from utils.records.logs import opened
 from utils.records.report import is_finished, report_results, run_title
-from utils.records.run import RunRecords
+from utils.records.run import OtherRecords, RunRecords
 from utils.records.settings import write_settings
 from utils.records.trained import file_hash
 from utils.schedule import create_schedule
@@ -248,7 +249,7 @@ def stage_one_logits(settings, data, folder):
                       sync_bn=False, total_epoch=epochs, options={})
         first = replace(settings, method=erm, eval_every=epochs, save_last=True, keep_epochs=(), log_sharpness=None,
                         tensorboard=False)
-        with RunFolder(folder.file("stage_one")) as first_folder:
+        with opened(folder.file("stage_one")) as first_folder:
             checkpoint = first_folder.file("last_model.ckpt")
             if not (is_finished(first_folder.path) and os.path.exists(checkpoint)):
                 folder.log(f"stage one: erm, {epochs} epochs")
@@ -279,6 +280,7 @@ def train(settings, data, folder, cells, **treated):
     recorded_norm = gradient_norm if settings.record_norm else None
     images, weights = sum(data.split.counts), sum(weight.size for weight in network.trainable_params())
     batches = images // method.batch_size
+    together = f", {workers.count()} workers" if workers.count() > 1 else ""
 
     def evaluate_now():
         return {part: evaluate(evaluation, data, part, settings.eval_batch_size, settings.num_workers, recorded_norm)
@@ -289,15 +291,21 @@ def train(settings, data, folder, cells, **treated):
         return number, RHO, [sharpness(evaluation, gradient_norm,
                                        held_batches(array, data.source, IMAGES, settings.eval_batch_size), RHO)
                              for array in watched(data.images["test"])]
-    with contextlib.closing(RunRecords(
+
+    def open_records():
+        if not folder.writes:
+            return OtherRecords(folder, step, batches, settings.log_train, settings.save_every_steps)
+        return RunRecords(
             folder, step, data.num_severity, batches, environments, settings.log_train, settings.save_every_steps,
             settings.save_best, settings.log_sharpness is not None, settings.tensorboard, keep=settings.keep,
-            save_step=settings.save_step, keep_epochs=settings.keep_epochs, save_last=settings.save_last)) as records:
+            save_step=settings.save_step, keep_epochs=settings.keep_epochs, save_last=settings.save_last)
+    with contextlib.closing(open_records()) as records:
+        check_start(records.start, folder.path)
         folder.log(f"{method.title}: {method.objective} x {method.perturbation}, recipe {method.recipe}, "
                    f"{method.total_epoch} epochs of {batches} batches of {method.batch_size}\n"
                    f"{' '.join(flags(method.training))}\n"
                    f"{settings.model} with {weights:,} weights on {settings.dataset}, "
-                   f"{settings.corruption.replace('_', ' ')}, {images:,} training images, device {device()}\n"
+                   f"{settings.corruption.replace('_', ' ')}, {images:,} training images, device {device()}{together}\n"
                    f"records go to {folder.path}")
         if settings.init_checkpoint is not None and records.start == Progress():
             folder.log(start_from(network, settings.init_checkpoint, settings.model, settings.init_sha256))
@@ -314,6 +322,26 @@ def train(settings, data, folder, cells, **treated):
         results = fit(step, loader, batches, method.total_epoch, schedule, records,
                       (evaluate_now, settings.eval_every), (measure_sharpness, settings.log_sharpness),
                       weight_decay=method.weight_decay, decayed=decayed_weights(step.weights, method.decay),
-                      gradient_norm=recorded_norm, guide=guide, show_progress=settings.show_progress)
-    report_results(folder, run_title(method.title, settings.dataset, settings.corruption), method.total_epoch,
-                   data.split, results, records.cost)
+                      gradient_norm=recorded_norm, guide=guide,
+                      show_progress=settings.show_progress and folder.writes)
+    if folder.writes:
+        report_results(folder, run_title(method.title, settings.dataset, settings.corruption), method.total_epoch,
+                       data.split, results, records.cost)
+    wait_for_all()  # others may read what this one has written
+
+
+def check_start(start, path):
+    """Make sure that all workers begin where the first does.
+
+    Args:
+        start: what is done before.
+        path (str): folder of the run.
+
+    Raises:
+        UserError: they do not.
+    """
+    starts = exchange(str(start).encode())
+    different = [number for number, other in enumerate(starts) if other != starts[0]]
+    if different:
+        raise UserError(f"{path}: worker {different[0]} does not find the checkpoint there that the first one does; "
+                        "--log_dir has to be a folder that all machines share")

@@ -13,9 +13,12 @@ import mindspore.nn as nn
 import mindspore.ops as ops
 from mindspore import ParameterTuple
 
+from utils.device import rows_of_all
+from losses.collectives import Total, WholeBatch
 from losses.objectives import label_logits
 from losses.perturbations import L2Norm
-from models.side_by_side import SideBySide, check_copies
+from models.side_by_side import SideBySide, check_copies, running_statistics
+from utils import workers
 from utils.errors import UserError
 
 _assign = ops.MultitypeFuncGraph("assign")
@@ -25,6 +28,7 @@ _clear = ops.MultitypeFuncGraph("clear")
 _place = ops.MultitypeFuncGraph("place")
 _place_one = ops.MultitypeFuncGraph("place_one")
 _join = ops.MultitypeFuncGraph("join")
+_assign_share = ops.MultitypeFuncGraph("assign_share")
 
 
 @_assign.register("Tensor", "Tensor")
@@ -62,6 +66,11 @@ def _join_tensor(gradients):
     return gradients.sum(0)
 
 
+@_assign_share.register("Number", "Tensor", "Tensor")
+def _assign_share_tensor(share, target, total):
+    return ops.assign(target, share * total)
+
+
 def cross_entropy(logits, labels):
     """Cross-entropy of each sample, float32 (N,), of `logits` float32 (N, K) and `labels` int32 (N,).
 
@@ -73,22 +82,49 @@ def cross_entropy(logits, labels):
     return ops.log1p(others) + highest - label_logits(logits, labels)
 
 
+class Sum(nn.Cell):
+    """Gradients (tuple) of all workers, summed; running statistics become means over them, which costs no collective of
+    its own.
+
+    Args:
+        weights, statistics (ParameterTuple): what the gradients are of; what becomes a mean, may be empty.
+    """
+
+    def __init__(self, weights, statistics):
+        super().__init__(auto_prefix=False)
+        self.statistics, self.number = statistics, len(weights)
+        self.total = Total((*weights, *statistics))
+        self.share = 1 / workers.count()
+        self.hyper_map = ops.HyperMap()
+
+    def construct(self, gradients):
+        if len(self.statistics) == 0:
+            return self.total(gradients)
+        totals = self.total(gradients + self.statistics)
+        moved = self.hyper_map(ops.partial(_assign_share, self.share), self.statistics, totals[self.number:])
+        return ops.depend(totals[:self.number], moved)
+
+
 class EndBatch(nn.Cell):
     """What follows the last sub-batch: move the weights along the gradients that the sub-batches have left in
     Parameters, clear these, and let the objective observe the losses of the whole batch.
     """
 
-    def __init__(self, objective, optimizer, accumulated):
+    def __init__(self, objective, optimizer, accumulated, sum_over_workers):
         super().__init__(auto_prefix=False)
         self.objective = objective
         self.optimizer = optimizer
         self.accumulated = accumulated
+        self.sum_over_workers = sum_over_workers
         self.zero = ms.Tensor(0, ms.float32)
         self.hyper_map = ops.HyperMap()
 
     def construct(self, losses, groups):
         self.objective.observe(losses, groups)
-        moved = self.optimizer(self.accumulated)
+        gradients = self.accumulated
+        if self.sum_over_workers is not None:
+            gradients = self.sum_over_workers(gradients)
+        moved = self.optimizer(gradients)
         return self.hyper_map(ops.partial(_clear, ops.depend(self.zero, moved)), self.accumulated)
 
 
@@ -113,6 +149,10 @@ class PerturbCopy(nn.Cell):
 class TrainStep(nn.Cell):
     """What every step shares: the network, its loss per sample, the objective and the optimiser.
 
+    Where several workers train together, each has its own N/W images of a batch, in the order of the workers, and all
+    labels and groups. An objective that takes the batch whole sees the logits of all workers, and every gradient is
+    summed over them before it is followed, so that all have the same weights at any time. Sub-batches are shared out.
+
     Inputs: images float32 (N, 3, H, W), normalised; labels int32 (N,); groups int32 (N,), distribution indices.
     Outputs: a tuple of
         losses float32 (N,), of the first pass;
@@ -129,7 +169,7 @@ class TrainStep(nn.Cell):
         perturbation (nn.Cell or None): where the last gradient is taken.
         optimizer (nn.Optimizer): moves the weights.
         sub_batches (int): parts of the batch, each with an objective and a perturbation of its own; their gradients are
-            averaged.
+            averaged. Of several workers each has as many of them.
         sync_bn (bool): BatchNorm's statistics are those of all sub-batches together, each seen through its own
             perturbed weights, so that all go through the graph at once. Otherwise they go one after the other, each
             with statistics of its own.
@@ -146,7 +186,9 @@ class TrainStep(nn.Cell):
         self.weights = optimizer.parameters
         self.norm = L2Norm()
         self.hyper_map = ops.HyperMap()
-        self.parts = sub_batches if sync_bn else 1  # of a batch in the graph
+        self.sub_batches = sub_batches
+        own = max(1, sub_batches // workers.count())  # of this worker
+        self.parts = own if sync_bn else 1  # of a batch in the graph
         self.copies = self.parts if self.parts > 1 and perturbation is not None else 0
         # What images go through, and the weights that it has: those of the network, or of copies of it, (M, ...).
         self.predict = SideBySide(network, self.copies) if self.copies else network
@@ -160,17 +202,30 @@ class TrainStep(nn.Cell):
         if self.copies and not perturbation.needs_gradient:
             self.noisy = self.points.clone(prefix="saved.noisy", init="zeros") if self.is_two_pass else self.points
             self.perturb_copy = PerturbCopy(perturbation, self.weights, self.noisy)
-        self.turns = sub_batches // self.parts  # runs of the graph for a batch
-        self.share = 1 / self.turns
-        if self.turns > 1:
+        self.turns = own // self.parts  # runs of the graph for a batch
+        self.share = 1 / (self.turns * workers.count())
+        # Where several workers train together: the logits of all, if the objective takes the batch whole.
+        self.whole = self.sum_over_workers = None
+        if workers.count() > 1:
+            statistics = () if sync_bn else running_statistics(network)
+            self.sum_over_workers = Sum(self.weights, ParameterTuple(statistics))
+            self.sum_second = Sum(self.weights, ParameterTuple(()))
+            self.whole = WholeBatch() if sub_batches == 1 else None
+        self.ends_apart = self.turns > 1 or sub_batches > 1 and workers.count() > 1
+        if self.ends_apart:
             self.accumulated = self.weights.clone(prefix="saved.accumulated", init="zeros")
-            self.end_batch = EndBatch(objective, optimizer, self.accumulated)
+            self.end_batch = EndBatch(objective, optimizer, self.accumulated, self.sum_over_workers)
         if sub_batches > 1:
             objective.observes_first = False
         self.set_train()
 
+    def logits(self, images):
+        """Of the images, or of those of all workers."""
+        own = self.predict(images)
+        return own if self.whole is None else self.whole(own)
+
     def first_pass(self, images, labels, groups):
-        logits = self.predict(images)
+        logits = self.logits(images)
         losses = cross_entropy(logits, labels)
         if self.objective.observes_first:
             self.objective.observe(ops.stop_gradient(losses), groups)
@@ -192,10 +247,10 @@ class TrainStep(nn.Cell):
 
     def follow(self, gradients, losses, groups):
         """Move the weights, or keep the gradients until all sub-batches are through."""
-        if self.turns > 1:
-            return self.hyper_map(ops.partial(_accumulate, self.share), self.accumulated, gradients)
         if self.copies:
             gradients = self.hyper_map(_join, gradients)
+        if self.ends_apart:
+            return self.hyper_map(ops.partial(_accumulate, self.share), self.accumulated, gradients)
         if self.parts > 1:
             self.objective.observe(ops.stop_gradient(losses), groups)
         return self.optimizer(gradients)
@@ -204,33 +259,37 @@ class TrainStep(nn.Cell):
         """Take one step, as many runs of the graph as that takes; not part of a graph.
 
         Args:
-            images, labels, groups (Tensor): as the inputs above; N must be a multiple of the number of sub-batches.
+            images, labels, groups (Tensor): as the inputs above; N must be a multiple of the number of sub-batches, and
+                of that of workers.
 
         Returns:
-            tuple of numpy.ndarray: as the outputs above.
+            tuple of numpy.ndarray: as the outputs above, of all workers' samples.
 
         Raises:
             UserError: it is not, or the network is none of which copies can be laid side by side.
         """
-        sub_batches = self.turns * self.parts
-        if len(labels) % sub_batches:
-            raise UserError(f"a batch of {len(labels)} samples: cannot be cut into {sub_batches} sub-batches; give a "
-                            "multiple, or another num_sub_batches")
+        if len(labels) % self.sub_batches:
+            raise UserError(f"a batch of {len(labels)} samples: cannot be cut into {self.sub_batches} sub-batches; "
+                            "give a multiple, or another num_sub_batches")
+        if len(labels) != len(images) * workers.count():
+            raise UserError(f"{len(images)} images: are not a worker's share of {len(labels)} labels, which are those "
+                            f"of all {workers.count()} workers; give utils.workers.own_part of the images")
         if not self.is_checked:
             check_copies(self.network, *images.shape[2:], channels=images.shape[1])
             self.is_checked = True
         if self.perturb_copy is not None:
             for copy in range(self.copies):
                 self.perturb_copy(ms.Tensor([copy], ms.int32))
-        if self.turns == 1:
+        if not self.ends_apart:
             return tuple(out.asnumpy() for out in self(images, labels, groups))
+        own = workers.own_part(len(labels), workers.share())
         results = [self(*part) for part in zip(*(t.split(t.shape[0] // self.turns)
-                                                 for t in (images, labels, groups)), strict=True)]
+                                                 for t in (images, labels[own], groups[own])), strict=True)]
         losses, logits, perturbed, norms, values = zip(*results, strict=True)
-        losses = ops.concat(losses)
-        self.end_batch(losses, groups)
-        return (losses.asnumpy(), *(ops.concat(parts).asnumpy() for parts in (logits, perturbed)),
-                *(ops.stack(numbers).mean().asnumpy() for numbers in (norms, values)))
+        losses, logits, perturbed = (rows_of_all(ops.concat(parts).asnumpy()) for parts in (losses, logits, perturbed))
+        self.end_batch(ms.Tensor(losses), groups)
+        return losses, logits, perturbed, *(rows_of_all(ops.stack(numbers).asnumpy()).mean()
+                                            for numbers in (norms, values))
 
 
 class OnePassStep(TrainStep):
@@ -238,6 +297,8 @@ class OnePassStep(TrainStep):
 
     def construct(self, images, labels, groups):
         (risk, losses, logits), gradients = self.first_gradient(images, labels, groups)
+        if self.whole is not None:
+            gradients = self.sum_over_workers(gradients)
         norm = self.length(gradients)
         self.follow(ops.depend(gradients, norm), losses, groups)
         return losses, logits, losses, norm, risk
@@ -279,7 +340,7 @@ class TwoPassStep(TrainStep):
         self.second_gradient = ops.value_and_grad(self.second_pass, None, self.points, has_aux=True)
 
     def second_pass(self, images, labels, groups, first_losses, first_logits):
-        logits = self.predict(images)
+        logits = self.logits(images)
         losses = cross_entropy(logits, labels)
         if self.objective.is_sharpness:
             value = self.mean_over_parts(self.objective.sharpness, losses, logits, first_losses, first_logits, groups)
@@ -291,6 +352,8 @@ class TwoPassStep(TrainStep):
         if self.copies:
             self.hyper_map(self.put, self.points, self.weights)
         (_, losses, logits), gradients = self.first_gradient(images, labels, groups)
+        if self.whole is not None:
+            gradients = self.sum_over_workers(gradients)
         norm = self.length(gradients)
         self.hyper_map(_assign, self.saved, self.moved)
         if self.perturbation is not None:
@@ -304,6 +367,8 @@ class TwoPassStep(TrainStep):
         (value, perturbed_losses), second = self.second_gradient(
             images, labels, groups, ops.stop_gradient(losses), ops.stop_gradient(logits))
         self.hyper_map(_assign, self.moved, ops.depend(self.saved, second))
+        if self.whole is not None:
+            second = self.sum_second(second)
         if self.objective.is_sharpness:
             second = self.hyper_map(_add, gradients, second)
         self.follow(second, losses, groups)

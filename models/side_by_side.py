@@ -93,6 +93,12 @@ def has_batch_norm(network):
     return any(isinstance(cell, BATCH_NORMS) for _, cell in network.cells_and_names())
 
 
+def running_statistics(network):
+    """The running statistics of a network's BatchNorm, a list of Parameter."""
+    return [statistic for _, cell in network.cells_and_names() if isinstance(cell, BATCH_NORMS)
+            for statistic in (cell.moving_mean, cell.moving_variance)]
+
+
 class SideBySide(nn.Cell):
     """M copies of a network, the first for the first N/M images of a batch, and so on.
 

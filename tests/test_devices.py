@@ -1,34 +1,253 @@
-"""Several devices that train together; slow, because msrun starts processes."""
+"""Several workers that train together under `msrun`, against one worker. Those of two real processes that take longer
+are slow, and so are four: `pytest -n 0 -m slow tests/test_devices.py`.
+"""
+import contextlib
+import csv
+import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
 
+import mindspore as ms
 import numpy as np
+import psutil
 import pytest
 
+from dataset.batches import EvaluationBatches, TrainBatches
+from dataset.poisson import Split
+from losses.perturbations import NormalNumbers
+from losses.resolve import check_workers, resolve
+from tests.together import APART, EQUAL, SYNCHRONISED, train
+from utils.errors import UserError
+from utils.workers import own_part
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-WORKER = """
-import sys
-sys.path.insert(0, {root!r})
-import utils.device
-import numpy as np
-from mindspore.communication import init
-from losses import create_step
-from tests import crosscheck
-from tests.test_methods import perceptron_params
-init()
-step = create_step(crosscheck.Perceptron(perceptron_params()), "damp", 3)
-np.save({folder!r} + "/noise" + str(utils.device.rank()), step.perturbation.numbers().asnumpy())
-"""
+TOGETHER = os.path.join(ROOT, "tests", "together.py")
+# For every change; the others are slow.
+FIRST = ("erm", "rex", "group_dro", "group_dro last_seen", "sharpdro", "sharpdro_agnostic", "sam", "sam, own ascents")
+
+
+@contextlib.contextmanager
+def started(count, folder, *arguments):
+    """`tests/together.py` with these arguments as so many workers; whatever is left of them in the end is killed."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    binaries = os.path.dirname(sys.executable)
+    process = subprocess.Popen(
+        [os.path.join(binaries, "msrun"), f"--worker_num={count}", f"--local_worker_num={count}", "--join=True",
+         f"--master_port={port}", f"--log_dir={folder}", TOGETHER, *map(str, arguments)], cwd=folder,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, "PATH": binaries + os.pathsep + os.environ["PATH"]})
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(process.pid).children(recursive=True):
+                child.kill()
+        process.kill()
+        process.wait()
+
+
+def trained(count, folder, *names):
+    """What the cases give that so many workers train, and whether it is the same on all workers."""
+    with started(count, folder, folder / "found.npz", *names) as process:
+        output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output[-2000:]
+    found = dict(np.load(folder / "found.npz"))
+    return found, found.pop("alike")
+
+
+def assert_equal(found, wanted, tolerance=1e-5):
+    """All weights, statistics, what objectives and optimisers remember, and all losses and logits of the batches."""
+    for name, value in wanted.items():
+        np.testing.assert_allclose(found[name], value, rtol=0, atol=tolerance, err_msg=name)
+
+
+def alone(*names):
+    """What the cases give that one worker trains."""
+    found = {}
+    for name in names:
+        found.update(train(name, {**EQUAL, **SYNCHRONISED, **APART}[name]))
+    return found
+
+
+def test_two_workers_are_one(tmp_path):
+    found, alike = trained(2, tmp_path, *FIRST)
+    assert alike
+    assert_equal(found, alone(*(name for name in FIRST if name in EQUAL)))
+    sub_batches = alone("sam in two sub-batches")  # what two own ascents are
+    assert_equal(found, {name.replace("in two sub-batches", "own ascents").replace("sam ", "sam, "): value
+                         for name, value in sub_batches.items()})
 
 
 @pytest.mark.slow
-def test_each_device_draws_its_own_noise(tmp_path):
-    script = tmp_path / "worker.py"
-    script.write_text(WORKER.format(root=ROOT, folder=str(tmp_path)))
-    subprocess.run([os.path.join(os.path.dirname(sys.executable), "msrun"), "--worker_num=2", "--local_worker_num=2",
-                    "--join=True", f"--log_dir={tmp_path / 'msrun'}", str(script)],
-                   check=True, capture_output=True, timeout=300, cwd=tmp_path,
-                   env={**os.environ, "PATH": os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]})
-    one, two = (np.load(tmp_path / f"noise{rank}.npy") for rank in (0, 1))
-    assert one.shape == two.shape and abs(np.corrcoef(one, two)[0, 1]) < 5 / np.sqrt(one.size)
+@pytest.mark.parametrize("count", [2, 4])
+def test_all_that_is_equal(count, tmp_path):
+    names = (*EQUAL, *SYNCHRONISED)
+    found, alike = trained(count, tmp_path, *names)
+    assert alike
+    assert_equal(found, alone(*names))
+
+
+@pytest.mark.slow
+def test_batch_norm_of_each_device_leaves_the_same_on_all(tmp_path):
+    found, alike = trained(2, tmp_path, "sharpdro, batch_norm")
+    assert alike
+    wanted = alone("sharpdro, batch_norm")
+    assert any(np.abs(found[name] - value).max() > 1e-3 for name, value in wanted.items())
+
+
+RUN = ("main", "-d", "photos", "-m", "plain", "-n", "30", "--num_val", "10", "-b", "12", "--log_train", "4", "--seed",
+       "3", "--lr", "0.05", "--save_last", "--total_epoch", "2", "--method", "sharpdro", "--record_norm")
+
+
+def run_of(path):
+    """The folder of the run, its last weights, and the numbers in its tables."""
+    [folder] = [folder for folder in path.iterdir() if (folder / "config.json").exists()]
+    weights = {name: value.asnumpy() for name, value in ms.load_checkpoint(str(folder / "last_model.ckpt")).items()}
+    tables = {}
+    for file in (file for file in folder.glob("*.csv") if file.name != "split.csv"):
+        with open(file, newline="", encoding="utf-8") as lines:
+            tables[file.name] = np.array([[float(x or "nan") for x in row] for row in list(csv.reader(lines))[1:]])
+    return folder, weights, tables
+
+
+@pytest.fixture(scope="module")
+def one_run(tmp_path_factory):
+    path = tmp_path_factory.mktemp("one")
+    subprocess.run([sys.executable, TOGETHER, *RUN, "--data_dir", str(path / "data"), "--log_dir", str(path / "logs")],
+                   check=True, capture_output=True, timeout=600)
+    return path
+
+
+@pytest.mark.slow
+def test_a_run_of_two_workers_is_that_of_one(one_run, tmp_path):
+    _, wanted, tables = run_of(one_run / "logs")
+    with started(2, tmp_path, *RUN, "--data_dir", one_run / "data", "--log_dir", tmp_path / "logs") as process:
+        output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output[-2000:]
+    folder, weights, found = run_of(tmp_path / "logs")
+    assert_equal(weights, wanted)
+    assert found.keys() == tables.keys()
+    for name, table in tables.items():
+        np.testing.assert_allclose(found[name], table, rtol=1e-4, atol=1e-4, err_msg=name)
+    assert json.loads((folder / "config.json").read_text())["workers"] == 2
+    assert output.count("results are in") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dies, goes_on", [(1, 1), (0, 2)])
+def test_when_one_worker_dies_the_others_say_so_and_the_run_goes_on(dies, goes_on, one_run, tmp_path):
+    _, wanted, _ = run_of(one_run / "logs")
+    data = ("--data_dir", one_run / "data")
+    with started(2, tmp_path, *RUN, *data, "--log_dir", tmp_path / "logs") as process:
+        while not list(tmp_path.glob("logs/*/last_model.ckpt")):  # the second epoch has begun
+            time.sleep(0.2)
+            assert process.poll() is None
+        workers = [child for child in psutil.Process(process.pid).children() if "together.py" in " ".join(
+            child.cmdline()) and child.environ().get("MS_ROLE") == "MS_WORKER"]
+        [victim] = [worker for worker in workers if worker.environ()["RANK_ID"] == str(dies)]
+        [other] = [worker for worker in workers if worker != victim]
+        killed = time.monotonic()
+        victim.send_signal(signal.SIGKILL)
+        while other.is_running() and other.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.1)
+        seconds = time.monotonic() - killed
+        output, _ = process.communicate(timeout=120)
+    print(f"the other worker ended after {seconds:.1f} s, msrun after {time.monotonic() - killed:.1f} s")
+    assert seconds < 60 and process.returncode != 0
+    assert output.count(f"error: worker {dies} of 2 has died, and so all end; --resume ") == 1
+    [folder] = (tmp_path / "logs").iterdir()
+    arguments = ("main", "--resume", str(folder), *map(str, data))
+    if goes_on == 1:
+        subprocess.run([sys.executable, TOGETHER, *arguments], check=True, capture_output=True, timeout=600)
+    else:
+        with started(goes_on, tmp_path, *arguments) as process:
+            output, _ = process.communicate(timeout=600)
+        assert process.returncode == 0, output[-2000:]
+    assert_equal(run_of(tmp_path / "logs")[1], wanted)
+
+
+@pytest.fixture
+def several(monkeypatch):
+    """Have this process be one of several workers, as far as the environment says."""
+    def be(count, rank=0):
+        for name, value in {"MS_ROLE": "MS_WORKER", "MS_WORKER_NUM": count, "RANK_ID": rank}.items():
+            monkeypatch.setenv(name, str(value))
+    return be
+
+
+@pytest.mark.parametrize("options, words", [
+    ({"method": "erm", "batch_size": 31}, "-b 31: is the batch of all 2 workers"),
+    ({"method": "damp", "num_sub_batches": 1}, "give --num_sub_batches 2"),
+    ({"method": "sam", "num_sub_batches": 3, "batch_size": 30}, "--num_sub_batches 3: cannot be shared by 2 workers"),
+    ({"method": "erm", "sync_perturbation": True}, "--perturbation none is none"),
+    ({"method": "sam", "sync_perturbation": False}, "each of 8 sub-batches has an ascent of its own")])
+def test_what_workers_cannot_share_is_refused(options, words, several):
+    several(2)
+    with pytest.raises(UserError, match=words):
+        check_workers(resolve(**options), options.get("batch_size"))
+
+
+def test_ascents_of_workers_are_sub_batches(several):
+    with pytest.raises(UserError, match="there is one"):
+        resolve("sharpdro", sync_perturbation=True)
+    several(4)
+    assert resolve("sharpdro", sync_perturbation=False).num_sub_batches == 4
+    assert resolve("sharpdro", sync_perturbation=True).num_sub_batches == 1
+
+
+@pytest.mark.parametrize("number, count", [(12, 1), (12, 3), (7, 3), (2, 4), (0, 2)])
+def test_parts_are_disjoint_and_complete(number, count):
+    parts = [np.arange(number)[own_part(number, (which, count))] for which in range(count)]
+    np.testing.assert_array_equal(np.concatenate(parts), np.arange(number))
+
+
+@pytest.mark.parametrize("how", [{}, {"crop": "mirror"}, {"crop": "zeros", "draw": "permutation"},
+                                 {"corruption": "gaussian_noise"}, {"sampling": "balanced"}], ids=str)
+@pytest.mark.parametrize("count", [2, 4])
+def test_workers_have_the_images_of_one(how, count):
+    rng = np.random.default_rng(0)
+    images = [rng.integers(256, size=(40, 8, 8, 3), dtype=np.uint8) for _ in range(3)]
+    labels = np.arange(40, dtype=np.int32)
+    split = Split([np.arange(0, 20), np.arange(20, 30), np.arange(30, 36)], np.arange(36, 40))
+
+    def source(share):
+        return TrainBatches(images, labels, split, (0.5,) * 3, (0.25,) * 3, 12, range(4), 5, share=share, **how)
+    for k in range(4):
+        whole, *rest = source((0, 1))[k]
+        parts = [source((which, count))[k] for which in range(count)]
+        np.testing.assert_array_equal(np.concatenate([part[0] for part in parts]), whole)
+        for part in parts:
+            for ours, theirs in zip(part[1:], rest, strict=True):
+                np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("number, count", [(11, 2), (5, 4), (1, 3)])
+def test_workers_evaluate_every_image_once_in_as_many_batches(number, count):
+    images = np.arange(12, dtype=np.uint8).repeat(12).reshape(12, 2, 2, 3)
+    found, lengths = [], set()
+    for which in range(count):
+        source = EvaluationBatches(images, np.arange(12, dtype=np.int32), np.arange(number), (0,) * 3, (1 / 255,) * 3,
+                                   2, (which, count))
+        lengths.add(len(source))
+        for k in range(len(source)):
+            values, labels, real = source[k]
+            assert len(values) == 2
+            np.testing.assert_array_equal(values[:real, 0, 0, 0], labels[:real])
+            found += labels[:real].tolist()
+    assert found == list(range(number)) and len(lengths) == 1
+
+
+def test_a_sub_batch_has_the_same_noise_on_any_worker():
+    def calls(numbers, count):
+        return [numbers().asnumpy() for _ in range(count)], int(numbers.calls.asnumpy())
+    wanted, after = calls(NormalNumbers(10, 3, 4), 8)
+    for which in range(2):
+        found, end = calls(NormalNumbers(10, 3, 4, (which, 2)), 4)
+        assert end == after
+        np.testing.assert_array_equal(found, [wanted[k] for k in (2 * which, 2 * which + 1, 4 + 2 * which,
+                                                                  5 + 2 * which)])

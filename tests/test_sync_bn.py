@@ -75,7 +75,7 @@ def test_equals_the_damp_authors(entry, monkeypatch):
     network = drawn()
     if case["method"] == "damp":
         numbers = recorded_noise(network.trainable_params(), case)
-        monkeypatch.setattr(losses.perturbations, "NormalNumbers", lambda size, seed, rank: FixedNoise(numbers))
+        monkeypatch.setattr(losses.perturbations, "NormalNumbers", lambda size, seed, *_: FixedNoise(numbers))
     options = {option: case[option] for option in ("lr", "momentum", "weight_decay", "sync_bn", "rho", "sigma")
                if option in case}
     step = create_step(network, case["method"], 1, num_sub_batches=case["sub_batches"], nesterov=True, **options)

@@ -8,6 +8,7 @@ import textwrap
 
 from utils.errors import UserError
 from utils.stopping import Stopped
+from utils.workers import tell
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -32,7 +33,8 @@ class Parser(argparse.ArgumentParser):
         super().__init__(formatter_class=HelpFormatter, **kwargs)
 
     def error(self, message):
-        self.exit(2, f"{self.prog}: error: {message}\n")
+        tell(f"{self.prog}: error: {message}")
+        self.exit(2)
 
 
 class Several(list):
@@ -58,13 +60,13 @@ def one_line_errors(program):
     try:
         yield
     except UserError as error:
-        print(f"{program}: error: {error}", file=sys.stderr)
+        tell(f"{program}: error: {error}")
         sys.exit(error.status)
     except OSError as error:
-        print(f"{program}: error: {error.filename or 'input or output'}: {error.strerror or error}", file=sys.stderr)
+        tell(f"{program}: error: {error.filename or 'input or output'}: {error.strerror or error}")
         sys.exit(2)
     except Stopped as stop:
-        print("; ".join(filter(None, [f"{program}: stopped by {stop.signal.name}", stop.way_on])), file=sys.stderr)
+        tell("; ".join(filter(None, [f"{program}: stopped by {stop.signal.name}", stop.way_on])))
         sys.exit(128 + stop.signal)
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
@@ -241,7 +243,8 @@ def add_data_arguments(parser, datasets, datasets_list, corruptions, places=None
     add("--seed", type=seed, default=0, metavar="N", **several,
         help="seed of the split, the initial weights and the batches")
     add("--num_workers", type=workers, default=min(4, processors()), metavar="N",
-        help="workers that read and corrupt images; does not change the result")
+        help="threads or processes that read and corrupt images, shared by all workers of msrun on a machine; does not "
+             "change the result")
     add("--show_progress", action="store_true", help="show progress bars even where the output is not a terminal")
     return group
 

@@ -1,8 +1,13 @@
-"""Device set-up: graph mode, and the environment that MindSpore reads when it is imported. Import this module first."""
+"""Device set-up: graph mode, the environment that MindSpore reads when it is imported, and the workers that train
+together under `msrun`. Import this module first.
+"""
 import contextlib
 import gc
 import importlib.metadata
+import math
 import os
+import socket
+import sys
 
 os.environ.setdefault("GLOG_v", "3")  # errors only; MindSpore's warnings would drown a run's own output
 
@@ -12,12 +17,21 @@ if tuple(int(part) for part in MINDSPORE_VERSION.split(".")[:2]) >= (2, 9):
     # From 2.9 on the bundled oneDNN has no fast convolution for plain layouts on AVX-512 CPUs, 100 times slower.
     os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
 
+from utils import workers  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.stopping import uninterrupted  # noqa: E402
 
+if workers.count() > 1 and os.environ.get("MS_SCHED_HOST") in ("127.0.0.1", "::1"):  # all are on this machine
+    # Each would start as many threads as there are processors, which then wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // workers.count())))
+
 with uninterrupted():  # the threads that start now leave Ctrl-C to the main one
     import mindspore as ms
-    from mindspore.communication import GlobalComm, get_rank
+    import mindspore.nn as nn
+    import mindspore.ops as ops
+    from mindspore.communication import get_rank, init
+
+import numpy as np  # noqa: E402
 
 ms.set_context(mode=ms.GRAPH_MODE)  # MindSpore's default is to run a step operator by operator
 
@@ -34,9 +48,91 @@ def device():
     return ms.get_context("device_target")
 
 
-def rank():
-    """Number of this device among those that train together (`msrun`), 0 where it is the only one."""
-    return get_rank() if GlobalComm.INITED else 0
+class Exchange(nn.Cell):
+    """The same number of int32 of every worker, one after the other."""
+
+    def __init__(self):
+        super().__init__()
+        self.gather = ops.AllGather()
+
+    def construct(self, numbers):
+        return self.gather(numbers)
+
+
+EXCHANGED = 1 << 14  # numbers at a time, so that one graph does for all sizes
+exchange_cell = None  # where several train together
+
+
+def exchange(data):
+    """The bytes that each worker gives, a list; all have to call this."""
+    if workers.count() == 1:
+        return [data]
+    head = np.frombuffer(np.int64(len(data)).tobytes(), np.int32)
+    own = np.concatenate([head, np.frombuffer(data + bytes(-len(data) % 4), np.int32)])
+    parts, at, longest = [], 0, 1
+    while at < longest:
+        part = np.zeros(EXCHANGED, np.int32)
+        some = own[at:at + EXCHANGED]
+        part[:len(some)] = some
+        parts.append(exchange_cell(ms.Tensor(part)).asnumpy().reshape(workers.count(), -1))
+        at += EXCHANGED
+        longest = 2 + -(-int(parts[0][:, :2].copy().view(np.int64).max()) // 4)
+    whole = np.concatenate(parts, axis=1)
+    lengths = whole[:, :2].copy().view(np.int64).ravel()
+    return [row[2:].tobytes()[:length] for row, length in zip(whole, lengths, strict=True)]
+
+
+def of_the_first(text):
+    """The text (str) that the first worker gives; all have to call this."""
+    return exchange(text.encode())[0].decode()
+
+
+def rows_of_all(array):
+    """The rows of all workers' arrays, one worker's after the other's; all have to call this.
+
+    Args:
+        array (numpy.ndarray): (n, ...), of the same shape and type for all but for n.
+
+    Returns:
+        numpy.ndarray: (N, ...).
+    """
+    if workers.count() == 1:
+        return array
+    values = np.frombuffer(b"".join(exchange(array.tobytes())), array.dtype)
+    return values.reshape(len(values) // max(1, math.prod(array.shape[1:])), *array.shape[1:])
+
+
+def wait_for_all():
+    """Wait until all workers have come here, however long that takes: a collective on CPU gives up after 30 seconds."""
+    if workers.watch is not None:
+        workers.watch.wait()
+
+
+def leave():
+    """All is done: other workers may end before this one does."""
+    if workers.watch is not None:
+        workers.watch.leave()
+
+
+def in_turns(make):
+    """What a function gives, which is called by the first worker, then by one on each other machine, and then by all
+    others, so that they find the files that it has made; all workers have to call this.
+    """
+    machines = exchange(socket.gethostname().encode())
+    turn = min(2, workers.rank() and 1 + machines[:workers.rank()].count(machines[workers.rank()]))
+    for now in range(3):
+        if now == turn:
+            made = make()
+        wait_for_all()
+    return made
+
+
+def own_share(number):
+    """How many of a number of threads or processes on this machine are for this worker, at least 1; all workers have to
+    call this.
+    """
+    machines = exchange(socket.gethostname().encode())
+    return max(1, number // machines.count(machines[workers.rank()]))
 
 
 def free_graphs():
@@ -68,9 +164,31 @@ def set_up_device(target):
         raise UserError(f"--device_target {target}: MindSpore finds no such device here, only {', '.join(targets)}; "
                         "choose one of these or auto")
     ms.set_context(deterministic="ON")
-    if device() != target:  # once a graph has run, even the same device is refused
+    if workers.count() > 1 and target != "CPU":
+        ms.set_device(target, int(os.environ["DEVICE_ID"]))  # of the workers on this machine each has its own
+    elif device() != target:  # once a graph has run, even the same device is refused
         ms.set_device(target)
+    if workers.count() > 1 and workers.watch is None:
+        join_workers()
     return target
+
+
+def join_workers():
+    """Meet the other workers of `msrun`; its scheduler does so until they have ended, and then ends, too."""
+    global exchange_cell
+    try:
+        init()
+    except RuntimeError:
+        if not workers.is_scheduler():
+            raise
+        sys.exit(1)  # a worker has died; those that are left say so
+    if workers.is_scheduler():
+        sys.exit(0)
+    os.environ["RANK_ID"] = str(get_rank())  # which msrun leaves open where it is not told the number of the node
+    if not workers.is_first():
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, until this process ends
+    exchange_cell = Exchange()
+    workers.watch = workers.Watch(exchange, os.environ["MS_SCHED_HOST"])
 
 
 @contextlib.contextmanager

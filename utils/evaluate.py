@@ -1,12 +1,18 @@
-"""From a network and data to numbers. They come as cells (`losses/evaluation.py`) and as `dataset.data.Data`."""
+"""From a network and data to numbers. They come as cells (`losses/evaluation.py`) and as `dataset.data.Data`.
+
+Where several workers train together, each goes through batches of its own share of the images, all through as many
+(`dataset.batches.EvaluationBatches`), and the numbers are of the images of all.
+"""
 import mindspore as ms
 import numpy as np
 
+from utils.device import rows_of_all
+from utils import workers
 from utils.metrics import Result, scores
 
 
 def predict(step, batches):
-    """Evaluate batches, in their order.
+    """Evaluate batches, in their order, those of the first worker before those of the next.
 
     Args:
         step (EvaluationStep): is put into evaluation mode.
@@ -21,7 +27,8 @@ def predict(step, batches):
         for parts, tensor in zip(found, (*step(images, labels), labels), strict=True):
             parts.append(tensor.asnumpy()[:int(count)])
     losses, logits, labels = found
-    return np.concatenate(losses), np.concatenate(logits or [np.empty((0, 0), np.float32)]), np.concatenate(labels)
+    return tuple(rows_of_all(np.concatenate(parts))
+                 for parts in (losses, logits or [np.empty((0, 0), np.float32)], labels))
 
 
 def mean_gradient_norm(gradient_norm, batches):
@@ -36,11 +43,11 @@ def mean_gradient_norm(gradient_norm, batches):
     """
     gradient_norm.set_train(False)
     total = 0
-    for images, labels, count in batches:
+    for k, (images, labels, count) in enumerate(batches):
         real = np.arange(images.shape[0]) < int(count)
-        norm = gradient_norm(images, labels, ms.Tensor(real, ms.float32), ms.Tensor(total > 0, ms.float32))
+        norm = gradient_norm(images, labels, ms.Tensor(real, ms.float32), ms.Tensor(k > 0, ms.float32))
         total += int(count)
-    return float(norm) / total
+    return float(norm) / rows_of_all(np.array([total])).sum()
 
 
 def distribution_gradient_norms(gradient_norm, images, labels, groups):
@@ -48,17 +55,17 @@ def distribution_gradient_norms(gradient_norm, images, labels, groups):
 
     Args:
         gradient_norm (GradientNorm): is put into evaluation mode.
-        images, labels (Tensor): the batch.
-        groups (numpy.ndarray): int32 (N,), distribution of each sample.
+        images (Tensor): the batch, or this worker's share of it.
+        labels (Tensor), groups (numpy.ndarray): int32 (N,), of the whole batch; label and distribution of each sample.
 
     Returns:
         dict: distribution to float.
     """
     gradient_norm.set_train(False)
-    norms = {}
+    norms, own = {}, workers.own_part(len(groups), workers.share())
     for s in np.unique(groups):
         members = (groups == s).astype(np.float32)
-        norms[int(s)] = float(gradient_norm(images, labels, ms.Tensor(members / members.sum()),
+        norms[int(s)] = float(gradient_norm(images, labels[own], ms.Tensor((members / members.sum())[own]),
                                             ms.Tensor(0, ms.float32)))
     return norms
 

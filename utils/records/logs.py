@@ -10,6 +10,7 @@ import numpy as np
 
 from utils.files import PARTIAL, locked, naming, write_csv
 from utils.metrics import group_means
+from utils.workers import is_first
 
 
 def new_folder(log_dir, name):
@@ -50,6 +51,8 @@ class RunFolder(contextlib.AbstractContextManager):
         UserError: another process has opened it.
     """
 
+    writes = True
+
     def __init__(self, path):
         self.path = path
         os.makedirs(path, exist_ok=True)
@@ -73,6 +76,26 @@ class RunFolder(contextlib.AbstractContextManager):
         print(message, flush=True)
         with naming(self.file("log.txt")):
             print(message, file=self._log, flush=True)
+
+
+class OtherFolder(RunFolder):
+    """The folder of a run for workers other than the first: they read there, and write nothing."""
+
+    writes = False
+
+    def __init__(self, path):
+        self.path = path
+
+    def __exit__(self, *error):
+        pass
+
+    def log(self, message):
+        """The first worker does."""
+
+
+def opened(path):
+    """The `RunFolder`, or what it is to workers other than the first."""
+    return RunFolder(path) if is_first() else OtherFolder(path)
 
 
 class CSVLog:

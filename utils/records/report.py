@@ -132,8 +132,8 @@ def write_run_page(path, title, results):
 
 
 def report_found(folder, name, column, split, labels, found, **columns):
-    """Write down which training images a stage one has found: `NAME.csv`, one line for each image, and
-    `NAME_by_severity.csv`, how many there are at each severity, which is logged, too.
+    """Write down, where a worker writes, which training images a stage one has found: `NAME.csv`, one line for each
+    image, and `NAME_by_severity.csv`, how many there are at each severity, which is logged, too.
 
     Args:
         folder (RunFolder): where the files go.
@@ -144,6 +144,8 @@ def report_found(folder, name, column, split, labels, found, **columns):
         found (numpy.ndarray): bool (n,).
         columns: name to values (n,), to be written as well.
     """
+    if not folder.writes:
+        return
     write_csv(folder.file(f"{name}.csv"), {"index": split.indices, "label": labels, "severity": split.severities,
                                            **columns, column: found.astype(int)})
     counts = np.bincount(split.severities[found], minlength=len(split.train))

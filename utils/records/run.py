@@ -102,3 +102,32 @@ class RunRecords:
         message += f"  {self.cost.so_far()['seconds']:.0f} s"
         self.folder.log(f"{message}, {duration(left)} left" if left else message)
         self.save(Progress(epoch + 1), is_best)
+
+
+class OtherRecords(RunRecords):
+    """What `RunRecords` are to workers other than the first: they begin where it does, and write nothing.
+
+    Args:
+        folder (OtherFolder): where the first worker writes.
+        step, batches, log_train, save_every_steps: as of `RunRecords`.
+    """
+
+    cost = None
+
+    def __init__(self, folder, step, batches, log_train, save_every_steps):
+        self.folder, self.train_log = folder, self
+        self.batches, self.log_train, self.save_every_steps = batches, log_train, save_every_steps
+        checkpoint = newest_checkpoint(folder.path)
+        self.start = load_checkpoint(step, checkpoint) if checkpoint else Progress()
+
+    def save(self, *_):
+        """The first worker does."""
+
+    def write_batch(self, *_):
+        """The first worker does."""
+
+    def end_epoch(self, *_):
+        """The first worker does."""
+
+    def close(self):
+        """Nothing was open."""

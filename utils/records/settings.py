@@ -5,6 +5,7 @@ import os
 from utils.device import MINDSPORE_VERSION
 from utils.errors import UserError
 from utils.files import read_json, write_json
+from utils.workers import count
 
 # What may differ when a run is resumed, because results do not depend on it.
 FREE_OPTIONS = ("resume", "data_dir", "corrupted", "num_workers", "show_progress", "device_target", "keep",
@@ -23,9 +24,10 @@ EARLIER = {"train_on": "poisson", "draw": "replacement", "crop": "none", "optimi
 
 def write_settings(path, settings, title, given, device):
     """Write down the settings of a run (dict), the `title` (str) of its method, what its command line had `given`
-    (dict), and its `device` (str).
+    (dict), its `device` (str), and how many workers train together.
     """
-    write_json(path, {**settings, "title": title, "given": given, "device": device, "mindspore": MINDSPORE_VERSION})
+    write_json(path, {**settings, "title": title, "given": given, "device": device, "workers": count(),
+                      "mindspore": MINDSPORE_VERSION})
 
 
 def is_moved(before, now):

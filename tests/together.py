@@ -1,0 +1,131 @@
+"""Trainings of small networks, alone or as one of several workers under `msrun`; `tests/test_workers.py` compares them.
+
+    msrun --worker_num=2 --local_worker_num=2 --join=True tests/together.py OUT.npz CASE ...
+
+With `main` in place of a file, it is `main.py` with `Plain` as the network `plain`.
+"""
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from utils.device import exchange, leave, set_up_device  # noqa: E402, I001, first: it sets MindSpore's environment
+
+import mindspore as ms  # noqa: E402
+import mindspore.nn as nn  # noqa: E402
+import mindspore.ops as ops  # noqa: E402
+import numpy as np  # noqa: E402
+
+from losses import create_step  # noqa: E402
+from main import main  # noqa: E402
+from models import MODELS, Network  # noqa: E402
+from models.layers import batch_norm, conv  # noqa: E402
+from models.torch_names import torch_name  # noqa: E402
+from tests.formula import formula_weight  # noqa: E402
+from utils import workers  # noqa: E402
+
+STEPS, BATCH, CLASSES, GROUPS = 20, 16, 5, 4
+EQUAL = {  # what a number of workers does not change
+    "erm": {"method": "erm"},
+    "irm": {"method": "irm", "irm_lambda": 2.0, "irm_anneal": 3},
+    "rex": {"method": "rex", "rex_beta": 2.0},
+    "group_dro": {"method": "group_dro", "step_size": 0.1},
+    "group_dro last_seen": {"method": "group_dro", "step_size": 0.1, "group_loss": "last_seen"},
+    "sharpdro": {"method": "sharpdro", "step_size": 0.1},
+    "sharpdro_agnostic": {"method": "sharpdro_agnostic", "rho": 0.5},  # scores above what rounding does to them
+    "sam": {"method": "sam", "num_sub_batches": 1},
+    "asam, adamw": {"method": "asam", "num_sub_batches": 1, "optimizer": "adamw", "clip_norm": 0.5, "lr": 0.01},
+    "sam in sub-batches": {"method": "sam", "num_sub_batches": 4},
+    "damp": {"method": "damp", "num_sub_batches": 4},
+    "group_dro x additive": {"method": "group_dro", "perturbation": "additive", "num_sub_batches": 4},
+    "sharpdro x multiplicative": {"method": "sharpdro", "perturbation": "multiplicative", "num_sub_batches": 4},
+}
+SYNCHRONISED = {
+    "sharpdro, sync_bn": {"method": "sharpdro", "sync_bn": True},
+    "damp, sync_bn": {"method": "damp", "num_sub_batches": 4, "sync_bn": True},
+    "sam in sub-batches, sync_bn": {"method": "sam", "num_sub_batches": 4, "sync_bn": True},
+}
+APART = {
+    "sharpdro, batch_norm": {"method": "sharpdro"},
+    "sam, own ascents": {"method": "sam", "num_sub_batches": 1, "sync_perturbation": False},
+    "sam in two sub-batches": {"method": "sam", "num_sub_batches": 2},
+}
+
+
+class Plain(nn.Cell):
+    """Two convolutions, without BatchNorm."""
+
+    def __init__(self, classes=CLASSES):
+        super().__init__()
+        self.conv1, self.conv2 = conv(3, 4, 3), conv(4, 6, 3, 2)
+        self.fc = nn.Dense(6, classes)
+
+    def construct(self, x):
+        return self.fc(ops.tanh(self.conv2(ops.tanh(self.conv1(x)))).mean((2, 3)))
+
+
+class Normed(nn.Cell):
+    """With BatchNorm, two of them on branches beside each other."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.bn1 = conv(3, 4, 3), batch_norm(4)
+        self.conv2, self.bn2 = conv(4, 6, 3, 2), batch_norm(6)
+        self.shortcut, self.bn3 = conv(4, 6, 1, 2), batch_norm(6)
+        self.fc = nn.Dense(6, CLASSES)
+
+    def construct(self, x):
+        x = ops.tanh(self.bn1(self.conv1(x)))
+        return self.fc(ops.tanh(self.bn2(self.conv2(x)) + self.bn3(self.shortcut(x))).mean((2, 3)))
+
+
+def batch(k):
+    """Images (BATCH, 3, 6, 8), labels and groups of step k; the last group is in few batches."""
+    rng = np.random.RandomState(k)
+    images = rng.standard_normal((BATCH, 3, 6, 8)).astype(np.float32)
+    return images, rng.randint(0, CLASSES, BATCH).astype(np.int32), rng.choice(
+        GROUPS, BATCH, p=[0.5, 0.3, 0.18, 0.02]).astype(np.int32)
+
+
+def train(title, options):
+    """Parameters and outputs after the training, names to arrays."""
+    network = (Normed if "bn" in title or "batch_norm" in title else Plain)()
+    for parameter in network.get_parameters():
+        ops.assign(parameter, ms.Tensor(formula_weight(torch_name(parameter.name), parameter.shape)))
+    sizes = {"weight_decay": 5e-4, "num_groups": GROUPS, "lr": 0.1, **options}
+    if workers.count() == 1 and "num_sub_batches" not in options:
+        sizes.pop("sync_bn", None)  # one worker has the whole batch
+    step = create_step(network, **sizes)
+    own = workers.own_part(BATCH, workers.share())
+    outs = []
+    for k in range(STEPS):
+        images, labels, groups = batch(k)
+        outs.append(step.run_batch(*map(ms.Tensor, (images[own], labels, groups))))
+    found = {f"{title}/{p.name}": p.asnumpy() for p in step.get_parameters() if not p.name.startswith("saved.")}
+    for name, values in zip(("losses", "logits", "perturbed", "norm", "value"), zip(*outs, strict=True), strict=True):
+        found[f"{title}/{name}"] = np.stack(values)
+    return found
+
+
+def train_all(path, names):
+    """Train cases, all if there are no names, and have the first worker write what they give, and whether that is the
+    same on all.
+    """
+    set_up_device("CPU")
+    cases = {**EQUAL, **SYNCHRONISED, **APART}
+    found = {}
+    for name in names or cases:
+        if workers.count() > 1 or "sync_perturbation" not in cases[name]:
+            found.update(train(name, cases[name]))
+    every = exchange(b"".join(found[name].tobytes() for name in sorted(found)))
+    if workers.is_first():
+        np.savez(path, alike=len(set(every)) == 1, **found)
+    leave()
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "main":
+        MODELS["plain"] = Network(lambda classes: Plain(classes), "a test")
+        main(sys.argv[2:])
+    else:
+        train_all(sys.argv[1], sys.argv[2:])

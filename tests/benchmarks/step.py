@@ -4,6 +4,8 @@ Prints graph compilation times, the median times of steps of several methods tak
 and two-pass (SharpDRO), and the peak resident memory. With a clone of the PyTorch release and a Python that has torch,
 the release's own step takes its turn, too, with the same network, in a process of its own that waits while the others
 run.
+
+Under `msrun` the workers share the batch, and the first one prints.
 """
 import os
 import sys
@@ -11,7 +13,7 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, ROOT)
 
-import utils.device  # noqa: E402, F401, I001, first: it sets the environment that MindSpore reads
+from utils.device import leave, set_up_device  # noqa: E402, I001, first: it sets the environment that MindSpore reads
 
 import resource  # noqa: E402
 import statistics  # noqa: E402
@@ -23,6 +25,7 @@ import numpy as np  # noqa: E402
 
 from losses import create_step  # noqa: E402
 from models import create_model, find_model  # noqa: E402
+from utils import workers  # noqa: E402
 from utils.cli import Parser, found_by, positive_int  # noqa: E402
 
 
@@ -37,13 +40,16 @@ def prepare_step(method, model, batch):
     more = {"sync_bn": True} if sync_bn else {}
     step = create_step(create_model(model, 10), "sharpdro" if agnostic else name, distribution_agnostic=agnostic,
                        num_sub_batches=int(sub_batches or 1), recipe="sharpdro", **more)
+    own = workers.own_part(len(batch[0]), workers.share())
+    images, *about = batch
+    images = images[own]
     start = time.perf_counter()
-    step.compile(*(t[:len(t) // step.turns] for t in batch))
+    step.compile(*(t[:len(t) // step.turns] for t in (images, *(about if step.whole else (t[own] for t in about)))))
     compile_seconds = time.perf_counter() - start
 
     def timed():
         start = time.perf_counter()
-        step.run_batch(*batch)
+        step.run_batch(images, *about)
         return time.perf_counter() - start
     timed()  # the first call also sets up kernels and memory
     return timed, compile_seconds
@@ -77,6 +83,7 @@ def main():
                         "torchvision's or timm's")
     parser.add_argument("--release_python", default="python3", help="Python interpreter that has torch")
     args = parser.parse_args()
+    set_up_device("auto")
 
     rng = np.random.RandomState(0)
     batch = (ms.Tensor(rng.standard_normal((args.batch_size, 3, args.image_size, args.image_size)).astype(np.float32)),
@@ -101,6 +108,7 @@ def main():
                 ratios = [a / b for a, b in zip(times[name], times[base], strict=True)]
                 print(f"{name} / {base}: median {statistics.median(ratios):.2f}")
     print(f"peak resident memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20:.2f} GiB")
+    leave()
 
 
 if __name__ == "__main__":

@@ -171,6 +171,25 @@ def test_when_one_worker_dies_the_others_say_so_and_the_run_goes_on(dies, goes_o
     assert_equal(run_of(tmp_path / "logs")[1], wanted)
 
 
+@pytest.mark.slow
+def test_a_signal_to_all_stops_them_after_a_step_and_the_run_goes_on(one_run, tmp_path):
+    data = ("--data_dir", one_run / "data")
+    with started(2, tmp_path, *RUN, *data, "--log_dir", tmp_path / "logs") as process:
+        while not list(tmp_path.glob("logs/*/last_model.ckpt")):
+            time.sleep(0.2)
+            assert process.poll() is None
+        for worker in psutil.Process(process.pid).children():
+            if worker.environ().get("MS_ROLE") == "MS_WORKER":
+                worker.terminate()
+        output, _ = process.communicate(timeout=120)
+    assert output.count("stopped by SIGTERM; --resume ") == 1 and "has died" not in output, output[-4000:]
+    [folder] = (tmp_path / "logs").iterdir()
+    assert "stopped after" in (folder / "log.txt").read_text()
+    subprocess.run([sys.executable, TOGETHER, "main", "--resume", str(folder), *map(str, data)], check=True,
+                   capture_output=True, timeout=600)
+    assert_equal(run_of(tmp_path / "logs")[1], run_of(one_run / "logs")[1])
+
+
 @pytest.fixture
 def several(monkeypatch):
     """Have this process be one of several workers, as far as the environment says."""

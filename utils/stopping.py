@@ -7,6 +7,8 @@ import contextlib
 import signal
 import threading
 
+from utils.workers import is_first
+
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 _come = None  # the signals that have come so far; None where they do not wait
@@ -82,8 +84,10 @@ def watched(batches):
 
 
 def check():
-    """Raise `Stopped` if a signal is waiting."""
-    if _come is None:
+    """Raise `Stopped` if a signal is waiting. Where several workers train together it is the first one that stops: it
+    has what is to be saved, and ends the others, none of which can take another step alone.
+    """
+    if _come is None or not is_first():
         return
     while signal.SIGINT in signal.sigpending():
         _come.append(signal.sigwait({signal.SIGINT}))

@@ -66,7 +66,7 @@ class Watch:
 
     def __init__(self, exchange, scheduler):
         self.way_on = "--resume goes on from the newest checkpoint, with any number of workers"
-        self._condition, self._here, self._may_go_on = threading.Condition(), 0, 0
+        self._condition, self._here, self._may_go_on, self._is_said = threading.Condition(), 0, 0, False
         family = socket.AF_INET6 if ":" in scheduler else socket.AF_INET
         listener, own = None, ""
         if is_first():
@@ -115,7 +115,7 @@ class Watch:
                 message = connection.recv(1)
             except OSError:
                 message = b""
-            if message == DONE:
+            if message == DONE or message == b"" and self._is_said:
                 return
             if message in (b"", SAID):
                 self._end(number, is_said=message == SAID)
@@ -154,6 +154,7 @@ class Watch:
 
     def said(self):
         """The first worker has said why all end."""
+        self._is_said = True
         self._tell(SAID)
 
 

@@ -131,6 +131,8 @@ class Watch:
                   f"{self.way_on}", file=sys.stderr, flush=True)
         if is_first():
             self._tell(SAID)
+        if is_said:
+            time.sleep(PATIENCE)  # msrun shows nothing more once a worker has ended
         sys.stdout.flush()
         os._exit(1)  # the main thread may wait in a collective
 
@@ -189,3 +191,4 @@ def tell(message):
     print(message, file=sys.stderr, flush=True)
     if is_first() and watch is not None:
         watch.said()
+        time.sleep(1)  # in which msrun shows it

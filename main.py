@@ -5,7 +5,7 @@ import functools
 import os
 import sys
 
-from utils.device import TARGETS, in_turns, leave, of_the_first, own_share, set_up_device
+from utils.device import TARGETS, in_turns, leave, own_share, set_up_device
 from corruptions import CORRUPTIONS, SETS
 from dataset import SOURCES, datasets_list, source_options
 from dataset.corrupted import WHERE
@@ -21,14 +21,13 @@ from losses.options import (
     apply_recipe,
     check_data,
     resolve_arguments,
+    settled_arguments,
 )
-from losses.resolve import Settings, check_workers
 from losses.run import RunSettings, begin, check_weights, run
 from models import FAMILIES, MODELS, find_model, models_list
 from utils import cli
 from utils.errors import UserError
-from utils.records.logs import new_folder, opened
-from utils.records.settings import NEWEST, newest_run, resumed_settings
+from utils.records.logs import opened, opened_new
 from utils.workers import goes_on, is_first, require_alone
 
 
@@ -74,14 +73,7 @@ def load(args, load_images=load_images):
 def train(args, given):
     """Train in a new folder, or go on in an old one; `given` are the options that the command line names."""
     with contextlib.ExitStack() as stack:
-        if args.resume in (None, NEWEST):
-            resolve_arguments(args, given)
-            cli.require_writable_folder("--log_dir", args.log_dir)
-        if args.resume == NEWEST:
-            args.resume = given["resume"] = newest_run(args.log_dir, vars(args), given)
-        if args.resume is not None:
-            args = argparse.Namespace(**resumed_settings(args.resume, vars(args), given))
-        check_workers(Settings.of(vars(args)), args.batch_size)
+        args = settled_arguments(args, given)
         device = set_up_device(args.device_target)
         values = dict(vars(args))
         args.num_workers = own_share(args.num_workers)
@@ -90,8 +82,7 @@ def train(args, given):
             folder = stack.enter_context(opened(args.resume))
         data = in_turns(lambda: load(args))
         if args.resume is None:
-            name = settings.folder_name(args.desc, args.num_severity)
-            folder = stack.enter_context(opened(of_the_first(new_folder(args.log_dir, name) if is_first() else "")))
+            folder = stack.enter_context(opened_new(args.log_dir, settings.folder_name(args.desc, args.num_severity)))
         if folder.writes:
             begin(folder, data, values, given, device)
         goes_on(f"--resume {folder.path} goes on, with any number of workers")

@@ -20,13 +20,13 @@ from losses.methods import (
     methods_list,
 )
 from losses.recipes import RECIPES, option_value, recipes_list
-from losses.resolve import CHOICES, OPTIONS, TRAINING_PARTS, resolve
+from losses.resolve import CHOICES, OPTIONS, TRAINING_PARTS, Settings, check_workers, resolve
 from models import check_image_size, create_model
 from models.side_by_side import check_copies, has_batch_norm
 from utils import cli
 from utils.errors import UserError
 from utils.probes import IMAGES, RHO
-from utils.records.settings import NEWEST
+from utils.records.settings import NEWEST, newest_run, resumed_settings
 from utils.records.trained import file_hash
 from utils.schedule import SCHEDULES, warmup_epochs
 
@@ -275,6 +275,30 @@ def resolve_arguments(args, given):
     vars(args).update(settings.flat())
     args.init_sha256 = None if args.init_checkpoint is None else file_hash(args.init_checkpoint)
     return settings
+
+
+def settled_arguments(args, given):
+    """The values of all options of a run, which is new or goes on.
+
+    Args:
+        args (argparse.Namespace), given (dict): as of `resolve_arguments`; the folder of a run that goes on is added.
+
+    Returns:
+        argparse.Namespace
+
+    Raises:
+        UserError: as `resolve_arguments`; there is no such run, or it has other settings; or the workers that train
+            together cannot share its batches.
+    """
+    if args.resume in (None, NEWEST):
+        resolve_arguments(args, given)
+        cli.require_writable_folder("--log_dir", args.log_dir)
+    if args.resume == NEWEST:
+        args.resume = given["resume"] = newest_run(args.log_dir, vars(args), given)
+    if args.resume is not None:
+        args = argparse.Namespace(**resumed_settings(args.resume, vars(args), given))
+    check_workers(Settings.of(vars(args)), args.batch_size)
+    return args
 
 
 # Of the network called `model`, once for all runs of a comparison:

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 
+from utils.device import of_the_first
 from utils.files import PARTIAL, locked, naming, write_csv
 from utils.metrics import group_means
 from utils.workers import is_first
@@ -96,6 +97,11 @@ class OtherFolder(RunFolder):
 def opened(path):
     """The `RunFolder`, or what it is to workers other than the first."""
     return RunFolder(path) if is_first() else OtherFolder(path)
+
+
+def opened_new(log_dir, name):
+    """As `opened`, of a new folder as `new_folder` makes it; all workers have to call this."""
+    return opened(of_the_first(new_folder(log_dir, name) if is_first() else ""))
 
 
 class CSVLog:

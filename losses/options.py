@@ -177,9 +177,8 @@ def add_training_arguments(parser):
         help="parts of a batch, each with its own perturbation; 1 where there is none" +
              _recipe_defaults("num_sub_batches"))
     group.add_argument("--sync_perturbation", action=argparse.BooleanOptionalAction, default=None,
-                       help="of several workers (msrun), one ascent along the gradient of the whole batch, as of one "
-                            "worker; --no-sync_perturbation: --num_sub_batches is the number of workers, each of "
-                            "which has an ascent of its own (default: --sync_perturbation)")
+                       help="several workers of msrun climb along the gradient of the whole batch (default), or each "
+                            "along that of its own part, as with as many --num_sub_batches")
     group.add_argument("--sync_bn", action=argparse.BooleanOptionalAction, default=None,
                        help="BatchNorm's statistics are those of all sub-batches together, each seen through its own "
                             "weights, and of all workers" + _recipe_defaults("sync_bn"))

@@ -250,6 +250,7 @@ def test_settings_are_written_by_one_process_at_a_time(tmp_path, monkeypatch):
                 corruptions.files.use_settings(folder, {"images": "b"})
         return found
     monkeypatch.setattr(corruptions.files, "has_settings", look)
+    monkeypatch.setattr(corruptions.files, "SETTINGS_SECONDS", 0.1)
     corruptions.files.use_settings(str(tmp_path / "out"), {"images": "a"})
     with pytest.raises(UserError, match="made from other images"):
         corruptions.files.use_settings(str(tmp_path / "out"), {"images": "b"})

@@ -138,6 +138,7 @@ def signal_once(monkeypatch, owner, name, number, when=lambda *_: True):
     monkeypatch.setattr(owner, name, signalled)
 
 
+@pytest.mark.slow
 def test_an_epoch_goes_on_where_it_was_stopped(whole, cifar_dir, tmp_path, monkeypatch, capsys):
     """Stopped within an epoch, then in its evaluation."""
     folder = tmp_path / "run"
@@ -159,6 +160,7 @@ def test_an_epoch_goes_on_where_it_was_stopped(whole, cifar_dir, tmp_path, monke
     assert kept(folder) == kept(whole)
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(whole, tmp_path, capsys):
     folder = str(shutil.copytree(whole, tmp_path / "run"))
     for name in ("results.json", "last_model.ckpt"):
@@ -211,7 +213,8 @@ def after_epoch(monkeypatch, epoch, act):
     monkeypatch.setattr(RunRecords, "end_epoch", ended)
 
 
-@pytest.mark.parametrize("name, size", [("1_2_model.ckpt", 100_000), ("train.csv", None)])
+@pytest.mark.parametrize("name, size", [
+    ("1_2_model.ckpt", 100_000), pytest.param("train.csv", None, marks=pytest.mark.slow)])
 def test_a_full_disk_ends_a_run_that_can_go_on(name, size, whole, cifar_dir, tmp_path, monkeypatch, capsys):
     """As a limit of the size of files has it, at which writing fails in the same way."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -233,6 +236,7 @@ def test_a_full_disk_ends_a_run_that_can_go_on(name, size, whole, cifar_dir, tmp
     assert kept(folder) == kept(whole)
 
 
+@pytest.mark.slow
 def test_a_folder_that_vanishes_ends_a_run(cifar_dir, tmp_path, monkeypatch, capsys):
     after_epoch(monkeypatch, 0, lambda records: shutil.move(records.folder.path, tmp_path / "elsewhere"))
     assert ends_with(arguments(cifar_dir, tmp_path / "logs", *OPTIONS)) == 1

@@ -178,6 +178,7 @@ def test_a_resumed_run_equals_one_that_was_not_stopped(cifar_dir, tmp_path, monk
     assert any(name.endswith("last_losses") for name in stored) and not any("saved" in name for name in stored)
 
 
+@pytest.mark.slow
 def test_training_on_clean_images_as_the_damp_paper_is_resumed(cifar_dir, tmp_path, monkeypatch, capsys):
     """Nine tenths of 200 images in batches of 40: four an epoch, which no image has part in twice."""
     options = ["--method", "corrupt_aug", "--save_last", "--log_train", "1"]
@@ -265,6 +266,7 @@ def test_folders_that_results_depend_on_may_be_moved(run, tmp_path):
     assert without_places({**moved, "data_dir": "/data"}) == without_places({"test_corrupted": "/old/CIFAR-10-C"})
 
 
+@pytest.mark.slow
 def test_a_run_that_validation_images_guide_is_resumed(cifar_dir, tmp_path, monkeypatch):
     """It moves q after every second batch; what it evaluates on is the third that is left of 80 validation images.
 
@@ -324,6 +326,7 @@ def epochs_of(folder):
             for name in sorted(os.listdir(folder)) if name.endswith(".ckpt")}
 
 
+@pytest.mark.slow
 def test_a_kill_between_two_checkpoints_of_an_epoch(cifar_dir, tmp_path, monkeypatch):
     """The last epoch of stage one, and the second of the run: what is missing then is made when the run goes on."""
     options = ["--method", "jtt", "--stage_one_epochs", "1", "--save_last", "--save_best", "--save_step", "1"]
@@ -408,6 +411,7 @@ def test_resuming_a_finished_run_leaves_its_results(run, tmp_path, capsys):
     assert files(folder, *RECORDS, "results.json", "config.json") == before
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_with_its_own_command_line_and_from_another_folder(run, cifar_dir, tmp_path, monkeypatch):
     """Also where options were rewritten (adaptive ascent) or name a file relative to the first folder."""
     monkeypatch.chdir(tmp_path)
@@ -434,6 +438,7 @@ def test_a_run_is_resumed_with_its_own_command_line_and_from_another_folder(run,
     assert sum(results["train_images"]) == 160 and 0 < cost["seconds"] <= results["seconds"]
 
 
+@pytest.mark.slow
 def test_weights_over_environments_and_gradient_norms_have_columns_of_their_own(run, cifar_dir, tmp_path):
     first = os.path.join(run[1], "last_model.ckpt")
     main.main(arguments(cifar_dir, tmp_path, "--method", "eiil", "--objective", "group_dro", "--stage_one", first,

@@ -308,6 +308,7 @@ def test_weights_over_distributions_make_one_move_a_batch(group_loss):
         np.testing.assert_allclose(parts.last_losses.asnumpy(), whole.last_losses.asnumpy(), rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sub_batches", [1, 4])
 def test_irm_anneals_in_batches(sub_batches):
     """Up to the last batch of the annealing a large penalty changes nothing, in the next it does."""

@@ -180,6 +180,7 @@ def test_checkpoints_are_kept_and_measuring_changes_nothing(logged, cifar_dir, t
         assert parameter.asnumpy().tobytes() == stored[1][name].asnumpy().tobytes()
 
 
+@pytest.mark.slow
 def test_logged_sharpness_is_that_of_the_checkpoints(run):
     """Of the run's own log, of the checkpoint that it kept, and by hand."""
     rows = read_csv(run + "/sharpness.csv")

@@ -359,6 +359,7 @@ def test_an_evaluation_takes_all_that_are_there(run, cifar, cifar_dir, tmp_path,
         assert "Evaluation: CIFAR-10-C-Bar (2 corruptions)" in file.read()
 
 
+@pytest.mark.slow
 def test_stored_evaluations_are_not_mistaken_for_others(run, cifar, cifar_dir, tmp_path, capsys):
     """The same names for our images, for those of one folder, and for those of another of the same name."""
     first = stack(str(tmp_path / "a" / "SET"), cifar, cifar_dir, {"fog": "contrast", "snow": "snow"})
@@ -500,6 +501,7 @@ def test_a_run_is_tested_on_published_images(cifar, cifar_dir, tmp_path, capsys)
     assert read_json(os.path.join(path, "results.json"))["test"] == test
 
 
+@pytest.mark.slow
 def test_a_run_and_an_evaluation_on_class_folders(trees, tmp_path):
     source = trees["imagenet30"]
     root = os.path.dirname(os.path.dirname(source.images["test"].folder))

@@ -125,6 +125,7 @@ def test_without_a_perturbation_sub_batches_are_one_undivided_batch(objective, p
     assert len(parts.compile_cache) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("perturbation, options", [("multiplicative", {"sigma": 0.3}), ("adaptive", {"rho": 0.5})])
 def test_without_batch_norm_sub_batches_side_by_side_are_those_one_after_the_other(perturbation, options):
     """With distributions of their own, and the same draws of noise."""

@@ -107,7 +107,7 @@ def preview(args):
     """Draw one image under every corruption and severity."""
     image = read_image(args.image)
     options = options_of(args)
-    cli.require_writable_folder("--output", os.path.dirname(os.path.abspath(args.output)))
+    cli.require_writable_file("--output", args.output)
     rows = {name: [image] + [corrupt(image, name, severity, args.seed, options) for severity in args.severity]
             for name in args.corruption}
     plot_image_grid(args.output, rows, ["clean"] + [f"severity {severity}" for severity in args.severity])
@@ -154,7 +154,7 @@ def picture_name(text):
     return text
 
 
-def parse_args(argv):
+def create_parser():
     parser = cli.Parser(prog="python -m corruptions", description="Corrupt images as the published benchmarks do: 19 "
                         "corruptions, severities 1 to 5, any image size.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=cli.Parser)
@@ -219,14 +219,13 @@ def parse_args(argv):
                                  "N-th image of a folder, every N-th array")
             command.add_argument("--show_progress", action="store_true",
                                  help="show the progress bar even where the output is not a terminal")
-    args = parser.parse_args(argv)
-    if not isinstance(args.corruption, list):
-        args.corruption = [args.corruption]
-    return args
+    return parser
 
 
 def main(argv=None):
-    args = parse_args(argv)
+    args = create_parser().parse_args(argv)
+    if not isinstance(args.corruption, list):
+        args.corruption = [args.corruption]
     with cli.one_line_errors("python -m corruptions"):
         args.run(args)
 

@@ -12,10 +12,10 @@ from dataset import SOURCES, datasets_list, load_source, source_options  # noqa:
 from dataset.corrupted import load_corrupted  # noqa: E402
 from dataset.poisson import TRAIN_ON, check_numbers, counts_table, write_split  # noqa: E402
 from dataset.splits import split_of  # noqa: E402
-from utils.cli import Parser, add_data_arguments, listing, one_line_errors, require_writable_folder  # noqa: E402
+from utils.cli import Parser, add_data_arguments, listing, one_line_errors, require_writable_file  # noqa: E402
 
 
-def main(argv=None):
+def create_parser():
     parser = Parser(prog="prepare_dataset.py", description="Draw a severity for every training image, from a Poisson "
                     "law or 0 for all, and write the result down; with -c also make the corrupted images.")
     add_data_arguments(parser, SOURCES, datasets_list, list(CORRUPTIONS))
@@ -23,9 +23,14 @@ def main(argv=None):
     parser.add_argument("--train_on", choices=list(TRAIN_ON), default="poisson",
                         help=listing(TRAIN_ON))
     parser.add_argument("-o", "--output", default="split.csv", help="table to write: index, label, severity")
+    return parser
+
+
+def main(argv=None):
+    parser = create_parser()
     args = parser.parse_args(argv)
     with one_line_errors(parser.prog):
-        require_writable_folder("--output", os.path.dirname(os.path.abspath(args.output)))
+        require_writable_file("--output", args.output)
         numbers = {"num_per_class": getattr(args, "num_per_class", None), "num_val": args.num_val,
                    "train_on": args.train_on, "val_share": args.val_share}
         check_numbers(**numbers)

@@ -1,7 +1,6 @@
 """What the command lines share: one-line errors, and argument types that check their range."""
 import argparse
 import contextlib
-import math
 import os
 import sys
 import textwrap
@@ -32,9 +31,33 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **kwargs):
         super().__init__(formatter_class=HelpFormatter, **kwargs)
 
+    def parse_known_args(self, args=None, namespace=None):
+        for word in sys.argv[1:] if args is None else args:
+            try:
+                word.encode()
+            except UnicodeEncodeError:  # of bytes that are no text; records could not name it
+                self.error(f"{word!a}: is not in UTF-8; give another name")
+        return super().parse_known_args(args, namespace)
+
+    def _get_values(self, action, arg_strings):
+        if action.option_strings and "--" in arg_strings:  # which argparse would take away, and leave no value
+            raise argparse.ArgumentError(action, "'--' is no value; give another")
+        return super()._get_values(action, arg_strings)
+
+    def _get_value(self, action, arg_string):
+        # That of a shell's variable which is not set, most often. A command has words of its own.
+        if not arg_string.strip() and action.nargs != argparse.PARSER:
+            raise argparse.ArgumentError(action, f"{arg_string!r} is empty; give a value")
+        return super()._get_value(action, arg_string)
+
     def error(self, message):
-        tell(f"{self.prog}: error: {message}")
+        tell(f"{self.prog}: error: {one_line(message)}")
         self.exit(2)
+
+
+def one_line(text):
+    """A text with signs that a terminal would obey, such as the end of a line, written as in Python's source."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in str(text))
 
 
 class Several(list):
@@ -60,10 +83,11 @@ def one_line_errors(program):
     try:
         yield
     except UserError as error:
-        tell(f"{program}: error: {error}")
+        tell(f"{program}: error: {one_line(error)}")
         sys.exit(error.status)
     except OSError as error:
-        tell(f"{program}: error: {error.filename or 'input or output'}: {error.strerror or error}")
+        reason = f"{error.filename or 'input or output'}: {error.strerror or error}"
+        tell(f"{program}: error: {one_line(reason)}")
         sys.exit(2)
     except Stopped as stop:
         tell("; ".join(filter(None, [f"{program}: stopped by {stop.signal.name}", stop.way_on])))
@@ -97,7 +121,7 @@ def _number(kind, accepts, requirement):
             value = kind(text)
         except ValueError:
             value = None
-        if value is None or not math.isfinite(value) or not accepts(value):
+        if value is None or not accepts(value):
             raise argparse.ArgumentTypeError(f"{text!r} is not {requirement}")
         return value
     return parse
@@ -186,15 +210,60 @@ def _unknown(text, known, sets):
     return f"unknown name {text!r}; there are {', '.join([*sets, *known])}"
 
 
-positive_int = _number(int, lambda v: v > 0, "a whole number above 0")
-non_negative_int = _number(int, lambda v: v >= 0, "a whole number of 0 or more")
-positive_float = _number(float, lambda v: v > 0, "a finite number above 0")
-non_negative_float = _number(float, lambda v: v >= 0, "a finite number of 0 or more")
+MOST = 3.4e38  # of float32, in which networks are trained
+
+positive_int = _number(int, lambda v: 0 < v < 2 ** 31, "a whole number from 1 to 2147483647")
+non_negative_int = _number(int, lambda v: 0 <= v < 2 ** 31, "a whole number from 0 to 2147483647")
+positive_float = _number(float, lambda v: 0 < v <= MOST, "a finite number above 0, of float32")
+non_negative_float = _number(float, lambda v: 0 <= v <= MOST, "a finite number of 0 or more, of float32")
 fraction = _number(float, lambda v: 0 <= v < 1, "a number from 0 to below 1")
-image_side = _number(int, lambda v: v >= 8, "a whole number of 8 pixels or more")
+image_side = _number(int, lambda v: 8 <= v <= 4096, "a whole number of 8 to 4096 pixels")
 num_severity = _number(int, lambda v: 2 <= v <= 6, "a number from 2 to 6 (clean images and one to five severities)")
 odd = _number(int, lambda v: v > 1 and v % 2 == 1, "an odd number above 1")
 seed = _number(int, lambda v: 0 <= v < 2 ** 32, "a whole number from 0 to 4294967295")
+
+
+def require_accepted(parser, values, place):
+    """Make sure that values which a file has for options are such as a command line gives them.
+
+    Args:
+        parser (argparse.ArgumentParser): of the options.
+        values (dict): names of options to values; others than options are not looked at. None passes
+            where it is the default.
+        place (str): the file, for the error.
+
+    Raises:
+        UserError: a value is not.
+    """
+    for action in parser._actions:
+        if action.dest not in values or values[action.dest] is None is action.default:
+            continue
+        value = values[action.dest]
+        if not _is_accepted(parser, action, value):
+            raise UserError(f"{place}: has {action.dest} {value!r}, which {action.option_strings[-1]} does not take; "
+                            "put back the file that it was, or begin another run")
+
+
+def _is_accepted(parser, action, value):
+    if action.nargs == 0:
+        return isinstance(value, bool)
+    if isinstance(action.default, list):
+        return isinstance(value, list) and all(_is_word(parser, action, one) for one in value)
+    return _is_word(parser, action, value)
+
+
+def _is_word(parser, action, value):
+    """Whether a value is what an option makes of a word: a text, or a number within its range."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)) or value == "list":
+        return False
+    if action.type is existing_file or action.type is workers:  # what there was when the file was written
+        return isinstance(value, str if action.type is existing_file else int) and value != 0
+    try:
+        read = parser._get_value(action, str(value))
+        parser._check_value(action, read)
+    except (argparse.ArgumentError, UserError):
+        return False
+    return isinstance(value, str) == isinstance(read, (str, Several)) and (isinstance(value, str) or read == value)
 
 
 def add_data_arguments(parser, datasets, datasets_list, corruptions, places=None, corruption_sets=None):
@@ -265,6 +334,17 @@ def require_effect(flag, given, effective, several=()):
             raise UserError(f"--{option}: has no effect with {flag}; leave it out")
         if isinstance(value, Several) and option not in several:
             raise UserError(f"--{option}: takes one value with {flag}, not {', '.join(map(str, value))}")
+
+
+def require_writable_file(flag, path):
+    """Make the folder of the file `path` where it is missing.
+
+    Raises:
+        UserError: as `require_writable_folder`, or a folder is in place of the file.
+    """
+    if not os.path.basename(path) or os.path.isdir(path):
+        raise UserError(f"{flag} {path}: is no name of a file; give one")
+    require_writable_folder(flag, os.path.dirname(os.path.abspath(path)))
 
 
 def require_writable_folder(flag, path):

@@ -11,6 +11,7 @@ from scipy import ndimage
 from corruptions.blur import line_blur, smooth
 from corruptions.clouds import clouds
 from corruptions.contract import corruption, to_uint8
+from corruptions.images import read_image
 from corruptions.noise import normal
 from utils.errors import UserError
 
@@ -72,13 +73,15 @@ def frost_textures(folder, scale):
     folder = frost_folder(folder)
     textures = []
     for name in FROST_FILES:
-        texture = cv2.imread(os.path.join(folder, name))
-        if texture is None:
-            raise UserError(f"{os.path.join(folder, name)}: not there or not an image; name a folder of frost1.png ... "
-                            "frost5.jpg with --frost_dir")
-        if scale != 1:
-            texture = cv2.resize(texture, (0, 0), fx=scale, fy=scale)
-        textures.append(texture[..., ::-1])
+        path = os.path.join(folder, name)
+        try:
+            texture = read_image(path)
+        except UserError as error:
+            raise UserError(f"{path}: not there or not an image; name a folder of frost1.png ... frost5.jpg with "
+                            "--frost_dir") from error
+        if texture.ndim == 2:
+            texture = np.repeat(texture[..., None], 3, axis=2)
+        textures.append(texture if scale == 1 else cv2.resize(texture, (0, 0), fx=scale, fy=scale))
     return textures
 
 

@@ -1,6 +1,7 @@
 """CIFAR-10 and CIFAR-100, from the binary or the python archive, downloaded where they are missing."""
 import os
 import pickle
+import pickletools
 import shutil
 import tarfile
 from dataclasses import dataclass
@@ -81,7 +82,7 @@ class ArrayUnpickler(pickle.Unpickler):
 
     def find_class(self, module, name):
         if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
-            return np.core.multiarray._reconstruct
+            return lambda *_: np.core.multiarray._reconstruct(np.ndarray, (0,), b"b")  # what numpy asks for
         if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype")):
             return getattr(np, name)
         if (module, name) == ("_codecs", "encode"):  # how Python 3 writes bytes for Python 2
@@ -115,6 +116,11 @@ def read_python(path, spec):
     """
     try:
         with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            for instruction, argument, _ in pickletools.genops(file):  # which finds lengths that the file does not have
+                if instruction.name in ("PUT", "LONG_BINPUT") and argument > size:
+                    raise pickle.UnpicklingError(f"it asks for room for {argument} objects")
+            file.seek(0)
             content = ArrayUnpickler(file, encoding="bytes").load()
         images, labels = content[b"data"], content[spec.label_key]
     except OSError:

@@ -214,11 +214,11 @@ def read_split(path, labels, num_severity):
             rows = list(csv.DictReader(file))
         indices = np.array([int(row["index"]) for row in rows], np.int64)
         stored = np.array([int(row["label"]) for row in rows])
-        severities = np.array([{VALIDATION: -1, UNUSED: -2}.get(row["severity"]) or int(row["severity"])
+        severities = np.array([{VALIDATION: -1, UNUSED: -2}.get(row["severity"]) or _severity(row["severity"])
                                for row in rows])
     except OSError as error:
         raise UserError(f"--split {path}: {error.strerror}; make one with dataset/prepare_dataset.py") from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, csv.Error) as error:
         raise UserError(f"--split {path}: not a table of index, label, severity; "
                         "make one with dataset/prepare_dataset.py") from error
     if not np.array_equal(np.sort(indices), np.arange(len(labels))) or not np.array_equal(stored, labels[indices]):
@@ -227,6 +227,12 @@ def read_split(path, labels, num_severity):
         raise UserError(f"--split {path}: has severities up to {severities.max()}; "
                         f"use --num_severity {severities.max() + 1}")
     return Split([indices[severities == s] for s in range(num_severity)], indices[severities == -1])
+
+
+def _severity(text):
+    if int(text) < 0:
+        raise ValueError(text)
+    return int(text)
 
 
 def check_numbers(num_per_class=None, path=None, num_val=None, train_on="poisson", val_share=None):

@@ -96,6 +96,8 @@ def read_pth(path):
                         f"file: torch.save(torch.load({path!r}), 'new.pth')")
     try:
         with zipfile.ZipFile(path) as archive:
+            if sum(one.file_size for one in archive.infolist()) > os.path.getsize(path):
+                raise ValueError("compressed")  # PyTorch's are not; a small one could unpack to all memory
             [index] = [name for name in archive.namelist() if name.endswith("/data.pkl")]
             pickled = archive.read(index)
             return _interpret(pickled, _Storages(archive, index.removesuffix("data.pkl")))
@@ -112,8 +114,7 @@ def read_pth(path):
 
 def _refusal(path, pickled, name):
     """Why a pickle is refused that names `name`, and the way out."""
-    texts = (argument for _, argument, _ in pickletools.genops(pickled) if isinstance(argument, str))
-    if any(text.startswith("torch.nn.modules.") for text in texts):
+    if b"torch.nn.modules." in pickled:
         new = f"{os.path.splitext(os.path.basename(path))[0]}_weights.pth"
         return (f"holds a whole module ({name}), which cannot be read without running code; if you trust it, save its "
                 f"weights alone, with PyTorch and where the module's code is: import torch; module = torch.load("

@@ -227,6 +227,9 @@ def load_weights(network, path, what="this one", fresh_classifier=False):
     """
     weights = read_weights(path, network)
     fresh = require_fit(network, weights, what, fresh_classifier)
+    for name, value in weights.tensors.items():
+        if value.dtype in FLOATS and not np.isfinite(value.array).all():
+            raise UserError(f"{path}: {name} has values that are not finite; name weights of a training that went well")
     for parameter in network.get_parameters():
         name = torch_name(parameter.name)
         if name not in fresh:

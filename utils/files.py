@@ -10,6 +10,7 @@ import secrets
 import socket
 import sys
 import time
+import warnings
 
 import numpy as np
 
@@ -138,7 +139,14 @@ def load_array(path, mmap_mode=None):
         ValueError or EOFError: the file is truncated, or anything else.
         OSError: it cannot be read.
     """
-    array = np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about headers of other kinds than numpy writes now
+            array = np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        raise
+    except Exception as error:  # a header is read as Python's source, and its shape may need all memory
+        raise ValueError("damaged") from error
     if not isinstance(array, np.ndarray):  # of an .npz file, whatever its name is
         array.close()
         raise ValueError("several arrays")
@@ -150,7 +158,7 @@ def read_json(path):
     try:
         with open(path, encoding="utf-8") as file:
             return json.load(file)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 

@@ -20,6 +20,7 @@ from losses.options import (
     add_training_arguments,
     apply_recipe,
     check_data,
+    check_settings,
     resolve_arguments,
     settled_arguments,
 )
@@ -65,15 +66,23 @@ def load(args, load_images=load_images):
                      args.show_progress and is_first(), load_images, args.train_on, args.val_share,
                      **{option: getattr(args, option) for option in IMAGE_OPTIONS})
     check_data(args, data)
+    if data.split.lists is not None:  # the run will write them
+        cli.require_writable_folder("--filelist_dir", data.split.lists)
     # A run that goes on may have no need of the file that it began with.
     check_weights(args.model, data.source.classes, None if args.resume else args.init_checkpoint, args.stage_one)
     return data
 
 
+def check_earlier(values, path):
+    """Make sure that the settings of a run that goes on, of the file `path`, are such as options give them."""
+    check_settings(create_parser(), values, path)
+    cli.require_known(f"{path}: corruption", values["corruption"], CORRUPTIONS, SETS)
+
+
 def train(args, given):
     """Train in a new folder, or go on in an old one; `given` are the options that the command line names."""
     with contextlib.ExitStack() as stack:
-        args = settled_arguments(args, given)
+        args = settled_arguments(args, given, check_earlier)
         device = set_up_device(args.device_target)
         values = dict(vars(args))
         args.num_workers = own_share(args.num_workers)
@@ -109,7 +118,7 @@ def compare_runs(args, given):
     kept = functools.lru_cache(maxsize=1)(load_images)  # runs of one data set and corruption follow each other
     folder = os.path.join(args.log_dir, f"{args.desc}_comparison")
     done = compare(planned, list(map(vars, values)), folder, lambda own: load(argparse.Namespace(**own), kept), device,
-                   args.jobs, os.path.abspath(__file__))
+                   args.jobs, os.path.abspath(__file__), check=check_earlier)
     sys.exit(0 if done else 1)
 
 

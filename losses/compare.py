@@ -19,7 +19,7 @@ from utils.records.comparison import Row, last_weights, write_comparison, write_
 from utils.records.logs import RunFolder
 from utils.records.reading import PLAN, by_setting, read_record
 from utils.records.report import duration, is_finished
-from utils.records.settings import FOLDER_OPTIONS, FREE_OPTIONS, resumed_settings, without_places
+from utils.records.settings import FOLDER_OPTIONS, FREE_OPTIONS, read_settings, resumed_settings, without_places
 from utils.stopping import Stopped
 
 
@@ -33,7 +33,7 @@ def add_comparison_arguments(parser):
                        help="runs at a time, each in a process of its own; does not change results")
 
 
-def compare(planned, values, folder, load, device, jobs, program):
+def compare(planned, values, folder, load, device, jobs, program, check=None):
     """Carry out the runs of a comparison that have not ended yet, and write its table.
 
     Args:
@@ -45,6 +45,7 @@ def compare(planned, values, folder, load, device, jobs, program):
         jobs (int): runs at a time; with 1 all run in this process. The system shares out the processors among them:
             each process sees all, because the last bits of a result depend on how many MindSpore finds.
         program (str): path of `main.py`, which other processes start with `--resume`.
+        check (callable or None): of the settings of runs that have begun, as of `resumed_settings`.
 
     Returns:
         bool: whether all runs have ended well; those that have not are named in the table.
@@ -57,7 +58,7 @@ def compare(planned, values, folder, load, device, jobs, program):
         paths = [os.path.join(folder, run_name(one, settings)) for one, settings in zip(planned, values, strict=True)]
         plan = _check_plan(folder, planned, paths)
         waiting = [k for k, path in enumerate(paths) if not is_finished(path)]
-        values = [_own_settings(*run) for run in zip(planned, values, paths, strict=True)]
+        values = [_own_settings(*run, check) for run in zip(planned, values, paths, strict=True)]
         _check_rows(folder, planned, values)
         if len({settings.get("init_sha256") for settings in values}) > 1:
             raise UserError(f"--init_checkpoint: the file has changed since runs in {folder} began from it; put back "
@@ -180,7 +181,7 @@ def _check_images(planned, paths, k, source):
     def named(one):
         return [one.given.get(option) for option in ("dataset", "data_dir", *SOURCE_OPTIONS)]
     for one, path in zip(planned, paths, strict=True):
-        config = read_json(os.path.join(path, "config.json"))
+        config = read_settings(path)
         if config is not None and named(one) == named(planned[k]):
             try:
                 source.check_run(config, path)
@@ -188,11 +189,11 @@ def _check_images(planned, paths, k, source):
                 raise UserError(f"{error}, or another comparison with --desc") from error
 
 
-def _own_settings(one, settings, path):
+def _own_settings(one, settings, path, check):
     """The settings of a run: those that it began with, if it has begun, and its own split."""
     if not os.path.exists(os.path.join(path, "config.json")):
         return settings
-    return resumed_settings(path, settings, _movable(one))
+    return resumed_settings(path, settings, _movable(one), check)
 
 
 def _movable(one):

@@ -41,7 +41,7 @@ from utils.records.evaluation import (
     stored_scores,
     write_evaluation,
 )
-from utils.records.reading import planned_runs, read_record
+from utils.records.reading import planned_runs, read_record, read_results
 from utils.records.report import is_finished, run_title, write_run_page
 from utils.records.settings import FOLDER_OPTIONS, is_moved
 from utils.records.summary import write_summary
@@ -278,7 +278,8 @@ def load_baseline(path, reference, model, test):
             raise UserError(f"--baseline {path}: was evaluated on other test images; name the run that it is of")
         found = Baseline(path, reference, test.names, test.severities)
         hashes = reference.get("corrupted_sha256", {})
-        if any(hashes.get(name) != test.corrupted_sha256.get(name) for name in test.names):
+        if not isinstance(hashes, dict) or any(hashes.get(name) != test.corrupted_sha256.get(name)
+                                               for name in test.names):
             raise UserError(f"--baseline {path}: was evaluated on other corrupted images; name the run that it is of")
         return found
     record = test.stored(reference)
@@ -335,7 +336,7 @@ def evaluate_network(trained, model, test, baseline=None, stored=None):
         record = stored  # which may have a baseline
     print(averages(record))
     write_evaluation(trained.file(f"evaluation_{tag}"), record)
-    results = read_json(os.path.join(trained.path, "results.json"))
+    results = read_results(trained.path)
     if results is not None:  # its page shows evaluations, too
         title = run_title(*(trained.config[option] for option in ("title", "dataset", "corruption")))
         write_run_page(trained.path, title, results)

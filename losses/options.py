@@ -1,7 +1,7 @@
 """The options that choose a method and how it is trained; their help and their defaults come from the tables."""
 import argparse
 import functools
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from corruptions import CORRUPTIONS, SETS
 from dataset.imagenet30 import find_test_list
@@ -276,11 +276,12 @@ def resolve_arguments(args, given):
     return settings
 
 
-def settled_arguments(args, given):
+def settled_arguments(args, given, check=None):
     """The values of all options of a run, which is new or goes on.
 
     Args:
         args (argparse.Namespace), given (dict): as of `resolve_arguments`; the folder of a run that goes on is added.
+        check (callable or None): as of `resumed_settings`.
 
     Returns:
         argparse.Namespace
@@ -295,9 +296,30 @@ def settled_arguments(args, given):
     if args.resume == NEWEST:
         args.resume = given["resume"] = newest_run(args.log_dir, vars(args), given)
     if args.resume is not None:
-        args = argparse.Namespace(**resumed_settings(args.resume, vars(args), given))
+        args = argparse.Namespace(**resumed_settings(args.resume, vars(args), given, check))
     check_workers(Settings.of(vars(args)), args.batch_size)
     return args
+
+
+def check_settings(parser, values, path):
+    """Make sure that the settings of an earlier run are such as options give them.
+
+    Args:
+        parser (argparse.ArgumentParser): of the options.
+        values (dict): the settings; of what the run did not know yet, the defaults.
+        path (str): their file, for the error.
+
+    Raises:
+        UserError: they are not, which damage or an editor has made so.
+    """
+    cli.require_accepted(parser, values, path)
+    needed = [field.name for field in fields(Settings) if "None" not in str(field.type) and field.name != "options"]
+    lacking = [option for option in needed if values.get(option) is None]
+    if not lacking:
+        lacking = [option for part, table in TRAINING_PARTS.items() for option in table[values[part]].defaults
+                   if values.get(option) is None]
+    if lacking:
+        raise UserError(f"{path}: has no {lacking[0]}; put back the file that it was, or begin another run")
 
 
 # Of the network called `model`, once for all runs of a comparison:

@@ -110,6 +110,8 @@ class Baseline:
             lacking = [str(severity) for severity in severities if severity not in places]
             self.errors = {name: [1 - metrics["accuracy"][places[s]] for s in severities if s in places]
                            for name, metrics in record["corrupted"].items()}
+            if not all(0 <= error <= 1 for errors in self.errors.values() for error in errors):
+                raise TypeError
         except (LookupError, TypeError, AttributeError) as error:
             raise UserError(f"--baseline {path}: not an evaluation; name a run's folder, a checkpoint, or an "
                             "evaluation_SET.json of one") from error

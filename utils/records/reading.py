@@ -7,6 +7,7 @@ import numpy as np
 
 from utils.errors import UserError
 from utils.files import file_name, read_json
+from utils.records.settings import read_settings
 
 PLAN = "comparison.json"  # the runs of a comparison, in its folder
 SETTING = ("dataset", "corruption", "model", "num_severity")
@@ -54,8 +55,8 @@ def read_record(path, name=None):
     Raises:
         UserError: it is no folder of a run that has ended.
     """
-    config, results = (read_json(os.path.join(path, file)) for file in ("config.json", "results.json"))
-    if not isinstance(config, dict) or not {*SETTING, "method", "seed"} <= set(config):
+    config, results = read_settings(path), read_results(path)
+    if config is None or not {*SETTING, "method", "seed"} <= set(config):
         raise UserError(f"{path}: not the folder of a run, which has a config.json; name LOG_DIR/NAME")
     if results is None:
         raise UserError(f"{path}: this run has not ended; go on with main.py --resume {path}")
@@ -64,9 +65,33 @@ def read_record(path, name=None):
     return Record(path, name or names.get(own) or config.get("title", config["method"]), config, results)
 
 
+def read_results(folder):
+    """The results in a run's folder, a dict; None where they are missing or damaged, and are to be written again."""
+    results = read_json(os.path.join(folder, "results.json"))
+    try:
+        severities = len(results["train_images"])
+        columns = [results[part][what] for part in ("val", "test") for what in ("accuracy", "loss", "images")]
+        numbers = [results["epochs"], *results["train_images"], *(one for column in columns for one in column
+                                                                  if one is not None)]
+        is_whole = {*map(len, columns)} == {severities} and all(type(one) in (int, float) for one in numbers)
+    except (LookupError, TypeError):
+        return None
+    return results if is_whole else None
+
+
 def _plan(folder):
     """The runs of the comparison in a folder, dicts; empty where there is none."""
-    return read_json(os.path.join(folder, PLAN)) or []
+    path = os.path.join(folder, PLAN)
+    plan = read_json(path) if os.path.exists(path) else []
+    if not isinstance(plan, list) or not all(isinstance(run, dict) and isinstance(run.get("name"), str)
+                                             and _is_name(run.get("folder")) for run in plan):
+        raise UserError(f"{path}: damaged; remove it, and give the command of the comparison again")
+    return plan
+
+
+def _is_name(folder):
+    """Whether a value is the name of a folder, and of none elsewhere."""
+    return isinstance(folder, str) and folder not in ("", ".", "..") and "/" not in folder and "\0" not in folder
 
 
 def planned_runs(path):

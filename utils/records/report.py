@@ -11,7 +11,7 @@ from utils.figures.training import training
 from utils.files import read_json, write_csv, write_json
 from utils.records import page
 from utils.records.evaluation import evaluation_table, run_evaluations
-from utils.records.reading import Record
+from utils.records.reading import Record, read_results
 
 FIGURES = {"accuracy_by_severity.svg": "accuracy by severity", "training.svg": "training, of the logged batches"}
 
@@ -30,7 +30,9 @@ class Cost:
         self._started = time.monotonic()
         with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
             file.write("5")  # the largest memory counts from now on
-        self._before = resumed and read_json(path) or {"seconds": 0, "peak_memory_gib": 0}
+        before = read_json(path) if resumed else None
+        self._before = {name: before[name] if isinstance(before, dict) and type(before.get(name)) in (int, float) else 0
+                        for name in ("seconds", "peak_memory_gib")}
 
     @property
     def session_seconds(self):
@@ -100,7 +102,7 @@ def run_title(title, dataset, corruption):
 
 def is_finished(path, total_epoch=None):
     """Whether the run in a folder has ended, after so many epochs if that is given: its results are written last."""
-    results = read_json(os.path.join(path, "results.json"))
+    results = read_results(path)
     return results is not None and (total_epoch is None or results["epochs"] >= total_epoch)
 
 

@@ -1,4 +1,5 @@
 """The settings of a run, `config.json` in its folder."""
+import contextlib
 import glob
 import os
 
@@ -43,6 +44,32 @@ def without_places(given):
             if option in folders or option not in FREE_OPTIONS}
 
 
+# What else is in the settings of a run, and what is read of them where no option is: their kinds.
+KINDS = {"given": dict, "title": str, "classes": list, "images_sha256": dict, "dataset": str, "corruption": str,
+         "model": str, "num_severity": int, "method": str, "seed": int, "data_dir": str, "test_corrupted": str,
+         "filelist_dir": str, "image_size": int, "eval_batch_size": int, "total_epoch": int, "split": str}
+
+
+def read_settings(folder):
+    """The settings in a run's folder, a dict; None where they are missing.
+
+    Raises:
+        UserError: they are damaged.
+    """
+    path = os.path.join(folder, "config.json")
+    if not os.path.isfile(path):
+        return None
+    config = read_json(path)
+    if not isinstance(config, dict):
+        raise UserError(f"{path}: damaged; put back the file that it was, or name another run")
+    for option, kind in KINDS.items():
+        value = config.get(option)
+        if value is not None and (not isinstance(value, kind) or isinstance(value, bool) or kind is int and value < 0):
+            raise UserError(f"{path}: damaged, it has {option} {value!r}; put back the file that it was, or name "
+                            "another run")
+    return config
+
+
 def newest_run(log_dir, values, given):
     """The newest run of some settings, which may ask for more epochs than it had.
 
@@ -66,22 +93,25 @@ def newest_run(log_dir, values, given):
             for option in options)
     found = {}
     for path in glob.glob(os.path.join(glob.escape(log_dir), "*", "config.json")):
-        config = read_json(path)
-        if isinstance(config, dict) and is_same({**EARLIER, **config}):
-            found[os.path.dirname(path)] = os.path.getmtime(path)
+        with contextlib.suppress(UserError):  # what is damaged is no run that goes on
+            config = read_settings(os.path.dirname(path))
+            if config is not None and is_same({**EARLIER, **config}):
+                found[os.path.dirname(path)] = os.path.getmtime(path)
     if not found:
         raise UserError(f"--resume: no run in {log_dir} has these settings; name its folder, or leave --resume out to "
                         "begin one")
     return max(found, key=found.get)
 
 
-def resumed_settings(folder, defaults, given):
+def resumed_settings(folder, defaults, given, check=None):
     """The settings of an earlier run, to go on with it.
 
     Args:
         folder (str): the run's folder.
         defaults (dict): all options to their values on this command line, for those that the run did not have yet.
         given (dict): the options that it names.
+        check (callable or None): is given the run's settings, completed, and their file, to raise an error where they
+            are damaged.
 
     Returns:
         dict: the run's settings, with those of `FREE_OPTIONS` and `FOLDER_OPTIONS` that are given, more epochs if that
@@ -90,11 +120,13 @@ def resumed_settings(folder, defaults, given):
     Raises:
         UserError: there is no run, or a given option differs from the run's.
     """
-    config = read_json(os.path.join(folder, "config.json"))
+    config = read_settings(folder)
     if config is None:
         raise UserError(f"--resume {folder}: no run with a config.json is there; name a run's folder, LOG_DIR/NAME")
     earlier = {**EARLIER, "crop": "mirror"} if config.get("augment_data") else EARLIER
     config = {**earlier, **config}
+    if check is not None:
+        check({**defaults, **config}, os.path.join(folder, "config.json"))
     first_given = config.pop("given", {})  # some are rewritten before they are used
     for option, value in given.items():
         is_free = option in FREE_OPTIONS or option in FOLDER_OPTIONS and is_moved(config.get(option), value)

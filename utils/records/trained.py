@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from utils.errors import UserError
-from utils.files import read_json
 from utils.records.checkpoint import newest_checkpoint
+from utils.records.settings import read_settings
 
 WEIGHT_SUFFIXES = (".ckpt", ".pth", ".pt", ".safetensors")  # of files with weights: MindSpore's, PyTorch's, anybody's
 
@@ -94,5 +94,4 @@ def find_trained(flag, path):
 
 
 def _config(folder):
-    config = read_json(os.path.join(folder, "config.json"))
-    return config if isinstance(config, dict) else {}
+    return read_settings(folder) or {}

@@ -174,6 +174,8 @@ NESTED = b"[" * 10 ** 5
     ("run/config.json", json_with(classes=5)),
     ("run/./config.json", json_with(model=5)),
     ("run/./config.json", json_with(data_dir=5)),
+    ("run/./config.json", json_with(data_dir=None)),
+    ("run/./config.json", json_with(classes=[None, "cat"])),
     ("run/./config.json", json_with(eval_batch_size="x")),
     ("python/cifar-10-batches-py/data_batch_1", lambda _: b"\x80\x02}r\xff\xff\xff\x7f."),  # 32 GiB for its memo
     ("weights.pth", asking_for_code),

@@ -48,6 +48,7 @@ def without_places(given):
 KINDS = {"given": dict, "title": str, "classes": list, "images_sha256": dict, "dataset": str, "corruption": str,
          "model": str, "num_severity": int, "method": str, "seed": int, "data_dir": str, "test_corrupted": str,
          "filelist_dir": str, "image_size": int, "eval_batch_size": int, "total_epoch": int, "split": str}
+MAY_BE_NONE = ("images_sha256", "test_corrupted", "filelist_dir", "image_size", "split")
 
 
 def read_settings(folder):
@@ -63,8 +64,11 @@ def read_settings(folder):
     if not isinstance(config, dict):
         raise UserError(f"{path}: damaged; put back the file that it was, or name another run")
     for option, kind in KINDS.items():
-        value = config.get(option)
-        if value is not None and (not isinstance(value, kind) or isinstance(value, bool) or kind is int and value < 0):
+        if option not in config or config[option] is None and option in MAY_BE_NONE:
+            continue
+        value = config[option]
+        is_damaged = not isinstance(value, kind) or isinstance(value, bool) or kind is int and value < 0
+        if is_damaged or option == "classes" and not all(isinstance(name, str) for name in value):
             raise UserError(f"{path}: damaged, it has {option} {value!r}; put back the file that it was, or name "
                             "another run")
     return config

@@ -24,7 +24,7 @@ from losses.options import (
     resolve_arguments,
     settled_arguments,
 )
-from losses.run import RunSettings, begin, check_weights, run
+from losses.run import RunSettings, begin, run
 from models import FAMILIES, MODELS, find_model, models_list
 from utils import cli
 from utils.errors import UserError
@@ -66,23 +66,13 @@ def load(args, load_images=load_images):
                      args.show_progress and is_first(), load_images, args.train_on, args.val_share,
                      **{option: getattr(args, option) for option in IMAGE_OPTIONS})
     check_data(args, data)
-    if data.split.lists is not None:  # the run will write them
-        cli.require_writable_folder("--filelist_dir", data.split.lists)
-    # A run that goes on may have no need of the file that it began with.
-    check_weights(args.model, data.source.classes, None if args.resume else args.init_checkpoint, args.stage_one)
     return data
-
-
-def check_earlier(values, path):
-    """Make sure that the settings of a run that goes on, of the file `path`, are such as options give them."""
-    check_settings(create_parser(), values, path)
-    cli.require_known(f"{path}: corruption", values["corruption"], CORRUPTIONS, SETS)
 
 
 def train(args, given):
     """Train in a new folder, or go on in an old one; `given` are the options that the command line names."""
     with contextlib.ExitStack() as stack:
-        args = settled_arguments(args, given, check_earlier)
+        args = settled_arguments(args, given, functools.partial(check_settings, create_parser()))
         device = set_up_device(args.device_target)
         values = dict(vars(args))
         args.num_workers = own_share(args.num_workers)
@@ -118,7 +108,7 @@ def compare_runs(args, given):
     kept = functools.lru_cache(maxsize=1)(load_images)  # runs of one data set and corruption follow each other
     folder = os.path.join(args.log_dir, f"{args.desc}_comparison")
     done = compare(planned, list(map(vars, values)), folder, lambda own: load(argparse.Namespace(**own), kept), device,
-                   args.jobs, os.path.abspath(__file__), check=check_earlier)
+                   args.jobs, os.path.abspath(__file__), functools.partial(check_settings, parser))
     sys.exit(0 if done else 1)
 
 

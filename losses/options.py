@@ -21,6 +21,7 @@ from losses.methods import (
 )
 from losses.recipes import RECIPES, option_value, recipes_list
 from losses.resolve import CHOICES, OPTIONS, TRAINING_PARTS, Settings, check_workers, resolve
+from losses.run import check_weights
 from models import check_image_size, create_model
 from models.side_by_side import check_copies, has_batch_norm
 from utils import cli
@@ -313,6 +314,7 @@ def check_settings(parser, values, path):
         UserError: they are not, which damage or an editor has made so.
     """
     cli.require_accepted(parser, values, path)
+    cli.require_known(f"{path}: corruption", values["corruption"], CORRUPTIONS, SETS)
     needed = [field.name for field in fields(Settings) if "None" not in str(field.type) and field.name != "options"]
     lacking = [option for option in needed if values.get(option) is None]
     if not lacking:
@@ -348,10 +350,15 @@ def check_data(args, data):
     if args.sync_bn:
         _check_copies(args.model, *data.source.image_size)
     data.source.check_run(vars(args), args.resume or "the run that is to go on")
+    if split.lists is not None:  # the run will write them
+        cli.require_writable_folder("--filelist_dir", split.lists)
     if args.batch_size > images:
         raise UserError(f"-b {args.batch_size}: the training set has only {images} images; give a smaller batch or a "
                         "larger -n")
     batches = images // args.batch_size
+    if args.save_every_steps is not None and args.save_every_steps >= batches:
+        raise UserError(f"--save_every_steps {args.save_every_steps}: an epoch has {batches} batches, and there is a "
+                        "checkpoint at its end; give less, or leave it out")
     shortest = min(args.total_epoch, args.stage_one_epochs or args.total_epoch)
     if args.warmup is not None and warmup_epochs(args.warmup, batches) >= shortest:
         raise UserError(f"--warmup {args.warmup}: is not shorter than a training of {shortest} epochs of {batches} "
@@ -374,3 +381,5 @@ def check_data(args, data):
     if args.crop == "resized" and not (data.source.in_files and split.is_clean):
         raise UserError("--crop resized: is for clean training images that are read from files; use --crop zeros or "
                         "mirror")
+    # A run that goes on may have no need of the file that it began with.
+    check_weights(args.model, data.source.classes, None if args.resume else args.init_checkpoint, args.stage_one)

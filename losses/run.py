@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 import mindspore.ops as ops
 import numpy as np
 
-from utils.device import device, exchange, free_graphs, set_seed, wait_for_all
+from utils.device import MINDSPORE_VERSION, device, exchange, free_graphs, set_seed, wait_for_all
 from dataset.pipeline import held_batches
 from losses.create import build_step
 from losses.evaluation import EvaluationStep, GradientNorm
@@ -189,7 +189,8 @@ def begin(folder, data, values, given, device):
         values = {**values, "classes": list(source.class_names),
                   "images_sha256": {"train": source.train_sha256, "test": source.test_sha256},
                   "train_on": "clean" if data.split.is_clean else "poisson"}  # a table has its own
-        write_settings(folder.file("config.json"), values, Settings.of(values).title, given, device)
+        write_settings(folder.file("config.json"), values, Settings.of(values).title, given,
+                       device=device, mindspore=MINDSPORE_VERSION)
 
 
 def start_from(network, path, what, sha256=None):

@@ -1,13 +1,26 @@
 """What the tests of the corruption generators share."""
 import os
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from corruptions.__main__ import main
 
 
 def files_below(path):
     return sorted(os.path.relpath(os.path.join(root, file), path) for root, _, files in os.walk(path) for file in files)
+
+
+def make_images(path, count, look):
+    """Random images of two classes; `look` gives the shape and the suffix of image k. Returns the folder's path."""
+    rng = np.random.RandomState(0)
+    for k in range(count):
+        shape, suffix = look(k)
+        below = path / ("ant" if k % 2 else "bee")
+        below.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.randint(0, 256, shape).astype(np.uint8)).save(below / f"{k}.{suffix}")
+    return str(path)
 
 
 def contents(path):

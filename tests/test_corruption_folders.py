@@ -15,7 +15,7 @@ from corruptions import CORRUPTIONS
 from corruptions.__main__ import main
 from corruptions.generate import image_stream
 from corruptions.images import image_suffixes, list_images, read_image
-from tests.corrupted_files import contents, files_below, one_line
+from tests.corrupted_files import contents, files_below, make_images, one_line
 from utils.errors import UserError
 from utils.files import locked
 
@@ -24,15 +24,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 @pytest.fixture
 def folder(tmp_path):
-    """Ten images of two classes: colour PNGs of two sizes and grey JPEGs."""
-    rng = np.random.RandomState(0)
-    for k in range(10):
-        path = tmp_path / "in" / ("ant" if k % 2 else "bee")
-        path.mkdir(parents=True, exist_ok=True)
-        shape = (20, 30, 3) if k % 3 else (24, 24)
-        suffix = "png" if k % 3 else "JPEG"
-        Image.fromarray(rng.randint(0, 256, shape).astype(np.uint8)).save(path / f"{k}.{suffix}")
-    return str(tmp_path / "in")
+    """Colour PNGs and grey JPEGs of another size."""
+    return make_images(tmp_path / "in", 10, lambda k: ((20, 30, 3), "png") if k % 3 else ((24, 24), "JPEG"))
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

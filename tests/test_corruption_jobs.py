@@ -28,7 +28,7 @@ from corruptions.images import read_image
 from corruptions.parallel import in_parallel
 from corruptions.shards import Shard, reserved, shard_lock
 from tests.cifar_files import make_cifar
-from tests.corrupted_files import contents, files_below, one_line
+from tests.corrupted_files import contents, files_below, make_images, one_line
 from tests.image_trees import make_imagenet30
 from utils.errors import UserError
 from utils.files import locked
@@ -40,13 +40,7 @@ COMMAND = [sys.executable, "-m", "corruptions"]
 
 @pytest.fixture
 def folder(tmp_path):
-    """Twenty-three images of two classes."""
-    rng = np.random.RandomState(0)
-    for k in range(23):
-        path = tmp_path / "in" / ("ant" if k % 2 else "bee")
-        path.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.randint(0, 256, (16, 20, 3)).astype(np.uint8)).save(path / f"{k}.png")
-    return str(tmp_path / "in")
+    return make_images(tmp_path / "in", 23, lambda k: ((16, 20, 3), "png"))
 
 
 @pytest.fixture

@@ -591,6 +591,7 @@ def test_corrupt_aug_changes_the_training_images(cifar_dir, tmp_path):
     (["--distribution_agnostic", "--sampling", "balanced"], "--sampling balanced"),
     (["--method", "damp", "--momentum", "0", "--nesterov", "-b", "40"], "--nesterov"),
     (["--optimizer", "adamw", "--nesterov"], "--nesterov: --optimizer adamw does not use it, only sgd"),
+    (["--save_every_steps", "3"], "--save_every_steps 3: an epoch has 3 batches, and there is a checkpoint at its end"),
     (["--schedule", "cosine", "--warmup", "2epochs"], "--warmup 2epochs: is not shorter than a training of 2 epochs"),
     (["--schedule", "cosine", "--warmup", "6steps"], "6steps: is not shorter than a training of 2 epochs of 3 steps"),
     (["--device_target", "Ascend"], "--device_target Ascend"),

@@ -3,7 +3,6 @@ import contextlib
 import glob
 import os
 
-from utils.device import MINDSPORE_VERSION
 from utils.errors import UserError
 from utils.files import read_json, write_json
 from utils.workers import count
@@ -23,12 +22,11 @@ EARLIER = {"train_on": "poisson", "draw": "replacement", "crop": "none", "optimi
            "init_sha256": None}
 
 
-def write_settings(path, settings, title, given, device):
+def write_settings(path, settings, title, given, **machine):
     """Write down the settings of a run (dict), the `title` (str) of its method, what its command line had `given`
-    (dict), its `device` (str), and how many workers train together.
+    (dict), how many workers train together, and what else there is to say of the `machine`.
     """
-    write_json(path, {**settings, "title": title, "given": given, "device": device, "workers": count(),
-                      "mindspore": MINDSPORE_VERSION})
+    write_json(path, {**settings, "title": title, "given": given, "workers": count(), **machine})
 
 
 def is_moved(before, now):

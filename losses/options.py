@@ -350,8 +350,6 @@ def check_data(args, data):
     if args.sync_bn:
         _check_copies(args.model, *data.source.image_size)
     data.source.check_run(vars(args), args.resume or "the run that is to go on")
-    if split.lists is not None:  # the run will write them
-        cli.require_writable_folder("--filelist_dir", split.lists)
     if args.batch_size > images:
         raise UserError(f"-b {args.batch_size}: the training set has only {images} images; give a smaller batch or a "
                         "larger -n")
@@ -383,3 +381,5 @@ def check_data(args, data):
                         "mirror")
     # A run that goes on may have no need of the file that it began with.
     check_weights(args.model, data.source.classes, None if args.resume else args.init_checkpoint, args.stage_one)
+    if split.lists is not None:  # the run will write them
+        cli.require_writable_folder("--filelist_dir", split.lists)

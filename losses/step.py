@@ -209,7 +209,6 @@ class TrainStep(nn.Cell):
         if workers.count() > 1:
             statistics = () if sync_bn else running_statistics(network)
             self.sum_over_workers = Sum(self.weights, ParameterTuple(statistics))
-            self.sum_second = Sum(self.weights, ParameterTuple(()))
             self.whole = WholeBatch() if sub_batches == 1 else None
         self.ends_apart = self.turns > 1 or sub_batches > 1 and workers.count() > 1
         if self.ends_apart:
@@ -337,6 +336,7 @@ class TwoPassStep(TrainStep):
         statistics = [p for p in self.network.get_parameters() if not p.requires_grad]
         self.moved = ParameterTuple(([] if self.copies else list(self.weights)) + statistics)
         self.saved = self.moved.clone(prefix="saved", init="zeros")
+        self.sum_second = None if self.whole is None else Sum(self.weights, ParameterTuple(()))
         self.second_gradient = ops.value_and_grad(self.second_pass, None, self.points, has_aux=True)
 
     def second_pass(self, images, labels, groups, first_losses, first_logits):

@@ -331,7 +331,8 @@ def test_other_images_of_ones_own_are_not_mixed_in(tmp_path, monkeypatch, capsys
     with pytest.raises(SystemExit):
         main.main(["--resume", str(erm), "--data_dir", str(tmp_path / "two" / "mine")])
     assert f"{erm}: had other training images than folder has now" in line()
-    (erm / "results.json").write_text("{}")  # as if it had ended
+    table = {"accuracy": [0.5] * 6, "loss": [1.5] * 6, "images": [8] * 6}  # as if it had ended
+    (erm / "results.json").write_text(json.dumps({"train_images": [4] * 6, "epochs": 9, "val": table, "test": table}))
     shutil.rmtree(group_dro)
     assert status("two/mine") == 2
     assert line().endswith("name those that it had with --data_dir, or another comparison with --desc")

@@ -18,7 +18,9 @@ def make_run(folder, name="erm", seed=0, accuracy=(0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
     os.makedirs(folder)
     config = {"dataset": "cifar10", "corruption": "fog", "num_severity": 6, "method": name, "title": name, "seed": seed,
               "rho": None, "sigma": None, "model": "wideresnet10", **config}
-    for file, content in (("config.json", config), ("results.json", {"test": {"accuracy": list(accuracy)}})):
+    table = {"accuracy": list(accuracy), "loss": [1.5] * len(accuracy), "images": [20] * len(accuracy)}
+    results = {"train_images": [9] * len(accuracy), "epochs": 2, "val": table, "test": table}
+    for file, content in (("config.json", config), ("results.json", results)):
         with open(os.path.join(folder, file), "w") as output:
             json.dump(content, output)
     for s in range(6):

@@ -81,7 +81,12 @@ def write_checkpoint(path, values, numbers=None):
     """
     parameters = [{"name": name, "data": value} for name, value in values.items()]
     with replacing(path) as temporary, _silent():
-        ms.save_checkpoint(parameters, temporary, append_dict=numbers, crc_check=True)
+        try:
+            ms.save_checkpoint(parameters, temporary, append_dict=numbers, crc_check=True)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(f"{os.path.splitext(temporary)[0]}.tmp")  # where MindSpore writes before it renames, too
+            raise
         os.chmod(temporary, stat.S_IRUSR | stat.S_IWUSR | stat.S_IRGRP | stat.S_IROTH)
 
 

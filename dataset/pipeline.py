@@ -17,7 +17,7 @@ from joblib.externals import loky
 
 from corruptions.parallel import ignore_interrupts, single_threaded
 from dataset.batches import Chain, EvaluationBatches
-from utils.errors import UserError
+from utils.errors import MissingError
 from utils.stopping import uninterrupted, watched
 from utils.workers import share
 
@@ -70,7 +70,7 @@ def batches(source, workers):
     Processes are told what to make: they hold no list of files.
 
     Raises:
-        UserError: an image cannot be read, or a process was killed.
+        MissingError: an image cannot be read, or a process was killed.
     """
     def made_by_process(processes, k):
         make, arguments, rest = source.draw(k)
@@ -105,8 +105,8 @@ def killed_processes():
         yield
     except loky.process_executor.TerminatedWorkerError as error:
         reading_processes.cache_clear()
-        raise UserError("a process that reads images was killed, perhaps because memory was full; --num_workers 1 "
-                        "takes least") from error
+        raise MissingError("a process that reads images was killed, perhaps because memory was full; --num_workers 1 "
+                           "takes least") from error
 
 
 def read_ahead(begin, number, workers):

@@ -1,16 +1,15 @@
 """Several runs, one after the other or some at a time, each in a folder of its own under that of the comparison."""
-import concurrent.futures
 import contextlib
 import os
-import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 from dataset import SOURCE_OPTIONS
 from losses.grid import SETTING
 from losses.run import Cells, RunSettings, begin, run
-from utils import cli
+from utils import cli, stopping
 from utils.errors import UserError
 from utils.figures.severity import accuracy
 from utils.figures.style import save
@@ -20,7 +19,6 @@ from utils.records.logs import RunFolder
 from utils.records.reading import PLAN, by_setting, read_record
 from utils.records.report import duration, is_finished
 from utils.records.settings import FOLDER_OPTIONS, FREE_OPTIONS, read_settings, resumed_settings, without_places
-from utils.stopping import Stopped
 
 
 def add_comparison_arguments(parser):
@@ -60,9 +58,7 @@ def compare(planned, values, folder, load, device, jobs, program, check=None):
         waiting = [k for k, path in enumerate(paths) if not is_finished(path)]
         values = [_own_settings(*run, check) for run in zip(planned, values, paths, strict=True)]
         _check_rows(folder, planned, values)
-        if len({settings.get("init_sha256") for settings in values}) > 1:
-            raise UserError(f"--init_checkpoint: the file has changed since runs in {folder} began from it; put back "
-                            "what it was, or name another comparison with --desc")
+        _check_files(folder, values)
         for k in waiting:  # what is wrong with the data of a later run is found now, and before anything is written
             _check_images(planned, paths, k, load(values[k]).source)
         write_json(os.path.join(folder, PLAN), plan)
@@ -73,7 +69,7 @@ def compare(planned, values, folder, load, device, jobs, program, check=None):
                 failures = _one_by_one(planned, values, paths, waiting, load, device, clock)
             else:
                 failures = _side_by_side(planned, values, paths, waiting, load, device, jobs, program, clock)
-        except Stopped as stop:
+        except stopping.Stopped as stop:
             stop.way_on = "the same command goes on"
             raise
         rows, records = {}, []
@@ -175,6 +171,16 @@ def _check_rows(folder, planned, values):
                                 "--desc")
 
 
+def _check_files(folder, values):
+    """Make sure that files with weights are what they were for runs that have begun."""
+    for option, sha256 in (("init_checkpoint", "init_sha256"), ("stage_one", "stage_one_sha256")):
+        first = {}
+        for settings in values:
+            if settings[sha256] not in (None, first.setdefault(settings[option], settings[sha256])):
+                raise UserError(f"--{option}: the file has changed since runs in {folder} began from it; put back what "
+                                "it was, or name another comparison with --desc")
+
+
 def _check_images(planned, paths, k, source):
     """Make sure that the runs that have begun have the images that run number `k` would have, where their options name
     the same ones."""
@@ -193,7 +199,12 @@ def _own_settings(one, settings, path, check):
     """The settings of a run: those that it began with, if it has begun, and its own split."""
     if not os.path.exists(os.path.join(path, "config.json")):
         return settings
-    return resumed_settings(path, settings, _movable(one), check)
+    own = resumed_settings(path, settings, _movable(one), check)
+    if own["total_epoch"] != settings["total_epoch"]:
+        raise UserError(f"{path}: has been made longer, {own['total_epoch']} epochs where the comparison has "
+                        f"{settings['total_epoch']}; name another comparison with --desc, or give --total_epoch "
+                        f"{own['total_epoch']} there")
+    return own
 
 
 def _movable(one):
@@ -230,40 +241,46 @@ def _side_by_side(planned, values, paths, waiting, load, device, jobs, program, 
         with RunFolder(paths[k]) as folder:
             begin(folder, load(values[k]), values[k], planned[k].given, device)
 
-    processes = {}
+    failures, running, left = {}, {}, list(waiting)
+    with stopping.waiting(), contextlib.ExitStack() as outputs:
+        try:
+            while left or running:
+                while left and len(running) < jobs:
+                    k = left.pop(0)
+                    _announce(k + 1, len(planned), planned[k], values[k], clock)
+                    errors = outputs.enter_context(tempfile.TemporaryFile("w+"))
+                    running[k] = subprocess.Popen([sys.executable, program, "--resume", paths[k],
+                                                   *_free_options(planned[k], jobs)],
+                                                  stdout=subprocess.DEVNULL, stderr=errors), errors
+                stopping.check()
+                time.sleep(0.1)
+                for k in [k for k, (process, _) in running.items() if process.poll() is not None]:
+                    reason = _reason(*running.pop(k))
+                    if reason is not None:
+                        failures[k] = reason
+                    clock.end(k, reason is not None)
+                    end = "has ended" if reason is None else f"failed: {reason}"
+                    print(f"run {k + 1} of {len(planned)} {end}", flush=True)
+        finally:  # where something has stopped this; they save what they have
+            for process, _ in running.values():
+                process.terminate()
+            for process, _ in running.values():
+                process.wait()
+    return failures
 
-    def carry_out(k):
-        _announce(k + 1, len(planned), planned[k], values[k], clock)
-        free = {"num_workers": max(1, cli.processors() // jobs),
-                **_movable(planned[k])}
-        options = [word for option, value in free.items() for word in (f"--{option}", str(value))]
-        processes[k] = subprocess.Popen([sys.executable, program, "--resume", paths[k], *options],
-                                        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        _, errors = processes[k].communicate()
-        reason = None
-        if processes[k].returncode:
-            lines = [line for line in errors.splitlines() if line.strip()] or ["no message"]
-            reason = f"{lines[-1].removeprefix('main.py: error: ')} (exit status {processes[k].returncode})"
-        clock.end(k, reason is not None)
-        print(f"run {k + 1} of {len(planned)} " + ("has ended" if reason is None else f"failed: {reason}"), flush=True)
-        return reason
-    with _ending_with_this(processes), concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        ends = dict(zip(waiting, pool.map(carry_out, waiting), strict=True))
-    return {k: reason for k, reason in ends.items() if reason is not None}
+
+def _free_options(one, jobs):
+    """Words for a run that is one of several at a time."""
+    share = max(1, cli.processors() // jobs)
+    free = _movable(one)
+    free["num_workers"] = min(share, free.get("num_workers", share))
+    return [word for option, value in free.items() for word in (f"--{option}", str(value))]
 
 
-@contextlib.contextmanager
-def _ending_with_this(processes):
-    """Have SIGTERM end the processes (dict), which save what they have, and then this one; the comparison can go on
-    later."""
-    def end(*_):
-        for process in processes.values():
-            process.terminate()
-        for process in processes.values():
-            process.wait()
-        os._exit(143)  # the threads that wait for the processes would start others
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _reason(process, errors):
+    """Why a process has failed, by what it has written to the file `errors`; None where it has not."""
+    if not process.returncode:
+        return None
+    errors.seek(0)
+    lines = [line for line in errors.read().splitlines() if line.strip()] or ["no message"]
+    return f"{lines[-1].removeprefix('main.py: error: ')} (exit status {process.returncode})"

@@ -273,7 +273,8 @@ def resolve_arguments(args, given):
     if late:
         raise UserError(f"--keep_epochs {late[0]}: the last epoch is {settings.total_epoch - 1}; give none above that")
     vars(args).update(settings.flat())
-    args.init_sha256 = None if args.init_checkpoint is None else file_hash(args.init_checkpoint)
+    args.init_sha256, args.stage_one_sha256 = (None if path is None else file_hash(path)
+                                               for path in (args.init_checkpoint, args.stage_one))
     return settings
 
 
@@ -354,9 +355,6 @@ def check_data(args, data):
         raise UserError(f"-b {args.batch_size}: the training set has only {images} images; give a smaller batch or a "
                         "larger -n")
     batches = images // args.batch_size
-    if args.save_every_steps is not None and args.save_every_steps >= batches:
-        raise UserError(f"--save_every_steps {args.save_every_steps}: an epoch has {batches} batches, and there is a "
-                        "checkpoint at its end; give less, or leave it out")
     shortest = min(args.total_epoch, args.stage_one_epochs or args.total_epoch)
     if args.warmup is not None and warmup_epochs(args.warmup, batches) >= shortest:
         raise UserError(f"--warmup {args.warmup}: is not shorter than a training of {shortest} epochs of {batches} "

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 import mindspore.ops as ops
 import numpy as np
 
-from utils.device import MINDSPORE_VERSION, device, exchange, free_graphs, set_seed, wait_for_all
+from utils.device import MINDSPORE_VERSION, device, exchange, free_graphs, of_the_first, set_seed, wait_for_all
 from dataset.pipeline import held_batches
 from losses.create import build_step
 from losses.evaluation import EvaluationStep, GradientNorm
@@ -22,13 +22,14 @@ from losses.stage_one import ENVIRONMENTS
 from losses.train import fit
 from losses.treatment import treatment
 from models import create_model
+from models.side_by_side import has_batch_norm
 from models.weights import load_network, load_weights
 from utils import workers
 from utils.errors import MissingError, RunError, UserError
 from utils.evaluate import evaluate, predict
 from utils.files import file_name, read_json, write_json
 from utils.probes import IMAGES, RHO, sharpness
-from utils.records.checkpoint import Progress
+from utils.records.checkpoint import LAST, Progress, newest_checkpoint
 from utils.records.logs import opened
 from utils.records.report import is_finished, report_results, run_title
 from utils.records.run import OtherRecords, RunRecords
@@ -49,7 +50,8 @@ class RunSettings:
         seed (int): of the initial weights, the batches and a noise.
         init_checkpoint (str or None): file with weights to start from, as of `models.weights.read_weights`, in place of
             random ones; a first model (jtt, eiil) starts from it, too, as in JTT's paper.
-        init_sha256 (str or None): its hash, if it is to be checked.
+        init_sha256, stage_one_sha256 (str or None): hashes of this file and of `method`'s `stage_one`, if they are to
+            be checked.
         eval_batch_size, eval_every (int): images in a batch of an evaluation; epochs from one to the next.
         log_train, save_every_steps, keep, save_step, save_last, save_best, keep_epochs: as of `RunRecords` and
             `Checkpoints`.
@@ -67,6 +69,7 @@ class RunSettings:
     seed: int = 0
     init_checkpoint: str | None = None
     init_sha256: str | None = None
+    stage_one_sha256: str | None = None
     eval_batch_size: int = 128
     eval_every: int = 1
     log_train: int = 100
@@ -179,10 +182,16 @@ def begin(folder, data, values, given, device):
         device (str): on which it begins.
     """
     config = read_json(folder.file("config.json"))
+    before = workers.count() if config is None else config.get("workers", 1)
+    if before != workers.count() and not values["sync_bn"] and has_batch_norm(create_model(values["model"], 2)):
+        folder.log(f"warning: the number of workers was {before} and is {workers.count()} now: BatchNorm takes the "
+                   "statistics of each one's part of a batch, so that from here on the run is another than it would "
+                   "have been")
     if config is not None and config["total_epoch"] < values["total_epoch"]:
         folder.log(f"{values['total_epoch']} epochs in place of {config['total_epoch']}, with the learning rates of so "
                    "many from here on")
-        write_json(folder.file("config.json"), {**config, "total_epoch": values["total_epoch"]})
+        longer = {"total_epoch": values["total_epoch"]}
+        write_json(folder.file("config.json"), {**config, **longer, "given": {**config.get("given", {}), **longer}})
     if config is None:
         data.write_split(folder.file("split.csv"))
         source = data.source
@@ -208,11 +217,7 @@ def start_from(network, path, what, sha256=None):
     Raises:
         UserError: it is missing, damaged, of another network, or has changed.
     """
-    if not os.path.isfile(path):
-        raise UserError(f"--init_checkpoint {path}: no such file; put it back")
-    if sha256 not in (None, file_hash(path)):
-        raise UserError(f"--init_checkpoint {path}: has changed since this run was begun; put the file back that it "
-                        "was, or begin another run")
+    require_unchanged("--init_checkpoint", path, sha256)
     weights, fresh = load_weights(network, path, what, fresh_classifier=True)
     line = f"starts from the weights in {path}"
     if fresh:
@@ -220,6 +225,19 @@ def start_from(network, path, what, sha256=None):
         line += (f"; its classifier has {len(weights.tensors[fresh[0]].array)} classes and here are "
                  f"{shapes[fresh[0]][0]}: {', '.join(fresh)} start afresh")
     return line
+
+
+def require_unchanged(flag, path, sha256):
+    """Make sure that a file is there, with this hash unless that is None.
+
+    Raises:
+        UserError: it is not; the text names `flag`.
+    """
+    if not os.path.isfile(path):
+        raise UserError(f"{flag} {path}: no such file; put it back")
+    if sha256 not in (None, file_hash(path)):
+        raise UserError(f"{flag} {path}: has changed since this run was begun; put the file back that it was, or begin "
+                        "another run")
 
 
 def check_weights(model, classes, init_checkpoint=None, stage_one=None):
@@ -244,15 +262,18 @@ def stage_one_logits(settings, data, folder):
     the option `stage_one`, or trained with ERM in the folder `stage_one` of the run.
     """
     checkpoint = settings.method.options["stage_one"]
-    if checkpoint is None:
+    if checkpoint is not None:
+        require_unchanged("--stage_one", checkpoint, settings.stage_one_sha256)
+    else:
         epochs = settings.method.options["stage_one_epochs"]
         erm = replace(settings.method, method="erm", objective="mean", perturbation="none", num_sub_batches=1,
-                      sync_bn=False, total_epoch=epochs, options={})
+                      total_epoch=epochs, options={})
         first = replace(settings, method=erm, eval_every=epochs, save_last=True, keep_epochs=(), log_sharpness=None,
                         tensorboard=False)
         with opened(folder.file("stage_one")) as first_folder:
-            checkpoint = first_folder.file("last_model.ckpt")
-            if not (is_finished(first_folder.path) and os.path.exists(checkpoint)):
+            checkpoint = first_folder.file(LAST)
+            is_done = is_finished(first_folder.path) and newest_checkpoint(first_folder.path) == checkpoint
+            if of_the_first(str(is_done)) == str(False):  # who alone writes there, and may be at it
                 folder.log(f"stage one: erm, {epochs} epochs")
                 train(first, data, first_folder, Cells())
     network, _ = load_network(settings.model, data.source.classes, checkpoint)
@@ -313,6 +334,9 @@ def train(settings, data, folder, cells, **treated):
         if len(data.split.present) == 1 and OBJECTIVES[method.objective].reads_groups and not environments:
             folder.log(f"only severity {data.split.present[0]} has training images: {method.objective} has no "
                        "distributions to tell apart, and its averages over them reduce to the mean over the batch")
+        if settings.save_every_steps is not None and settings.save_every_steps >= batches:
+            folder.log(f"an epoch has {batches} batches, so that --save_every_steps {settings.save_every_steps} adds "
+                       "no checkpoint to that at its end")
         if data.split.empty and not data.split.is_clean:
             folder.log(f"no training image has severity {', '.join(map(str, data.split.empty))}; a larger -n gives "
                        "some")

@@ -1,5 +1,7 @@
 """What the command lines share."""
 import argparse
+import errno
+import os
 import subprocess
 import sys
 
@@ -10,6 +12,14 @@ from dataset import SOURCES, SUMMARIES
 from losses.methods import METHODS
 from losses.recipes import RECIPES
 from utils import cli
+
+
+@pytest.mark.parametrize("number, status", [(errno.ENOSPC, 1), (errno.EFBIG, 1), (errno.EACCES, 2)])
+def test_a_full_disk_is_nothing_that_was_asked_for(number, status, capsys):
+    with pytest.raises(SystemExit) as stop, cli.one_line_errors("program"):
+        raise OSError(number, os.strerror(number), "file")
+    assert stop.value.code == status
+    assert capsys.readouterr().err == f"program: error: file: {os.strerror(number)}\n"
 
 
 def test_workers_are_never_more_than_processors(monkeypatch, capsys):

@@ -2,6 +2,7 @@
 import json
 import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -241,7 +242,8 @@ def test_a_comparison_with_a_table_of_clean_images_goes_on(cifar_dir, tmp_path):
 
 @pytest.mark.parametrize("option, value, reason", [
     ("momentum", 0.5, "of the runs of group_dro some have momentum 0.9, others 0.5"),
-    ("init_sha256", "another", "--init_checkpoint: the file has changed")])
+    ("init_sha256", "another", "--init_checkpoint: the file has changed"),
+    ("total_epoch", 9, "has been made longer, 9 epochs where the comparison has ")])
 def test_runs_that_were_begun_otherwise_are_not_mixed_in(option, value, reason, comparison, tmp_path, capsys):
     folder = shutil.copytree(comparison[0], tmp_path / "x_comparison")
     run = os.path.join(folder, "group_dro_cifar10_gaussian_noise_wideresnet10_seed1")
@@ -291,22 +293,51 @@ def test_an_error_of_a_library_in_one_run_does_not_stop_the_others(cifar_dir, tm
     assert "seed 1 (cifar10, gaussian noise, wideresnet10): Out of memory\n" in out and "No space left" in out
 
 
-def test_other_processes_get_the_free_options(cifar_dir, tmp_path, monkeypatch):
+def test_other_processes_get_the_free_options(cifar_dir, tmp_path, monkeypatch, capsys):
     started = []
 
     class Process:
         returncode = 1
 
-        def __init__(self, command, **_):
+        def __init__(self, command, stderr, **_):
             started.append(command[command.index("--resume") + 2:])
+            stderr.write("main.py: error: stopped")
 
-        def communicate(self):
-            return "", "main.py: error: stopped"
+        def poll(self):
+            return self.returncode
     monkeypatch.setattr(losses.compare.subprocess, "Popen", Process)
-    argv = arguments(cifar_dir, tmp_path, "--method", "erm", "--seed", "0", "1", "--jobs", "2")
+    argv = arguments(cifar_dir, tmp_path, "--method", "erm", "--seed", "0", "1", "--jobs", "2", "--num_workers", "2")
     assert ends_with(argv) == 1
-    assert sorted(zip(started[0][::2], started[0][1::2], strict=True)) == [("--data_dir", cifar_dir),
-                                                                           ("--num_workers", "1")]
+    assert "seed 0 (cifar10, gaussian noise, wideresnet10): stopped (exit status 1)\n" in capsys.readouterr().out
+    assert sorted(zip(started[0][::2], started[0][1::2], strict=True)) == [
+        ("--data_dir", cifar_dir), ("--num_workers", str(max(1, cli.processors() // 2)))]
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_all_runs_and_begins_no_other(number, status, cifar_dir, tmp_path, monkeypatch, capsys):
+    started = []
+
+    class Process:
+        returncode = None
+
+        def __init__(self, *_, **__):
+            started.append(self)
+            if len(started) == 2:
+                os.kill(os.getpid(), number)
+
+        def poll(self):
+            return self.returncode
+
+        def terminate(self):
+            self.returncode = -15
+
+        def wait(self):
+            assert self.returncode == -15
+    monkeypatch.setattr(losses.compare.subprocess, "Popen", Process)
+    argv = arguments(cifar_dir, tmp_path, "--method", "erm", "--seed", "0", "1", "2", "--jobs", "2")
+    assert ends_with(argv) == status
+    assert len(started) == 2 and all(process.returncode == -15 for process in started)
+    assert capsys.readouterr().err.endswith(f"stopped by {number.name}; the same command goes on\n")
 
 
 def test_other_images_of_ones_own_are_not_mixed_in(tmp_path, monkeypatch, capsys):
@@ -332,7 +363,7 @@ def test_other_images_of_ones_own_are_not_mixed_in(tmp_path, monkeypatch, capsys
         main.main(["--resume", str(erm), "--data_dir", str(tmp_path / "two" / "mine")])
     assert f"{erm}: had other training images than folder has now" in line()
     table = {"accuracy": [0.5] * 6, "loss": [1.5] * 6, "images": [8] * 6}  # as if it had ended
-    (erm / "results.json").write_text(json.dumps({"train_images": [4] * 6, "epochs": 9, "val": table, "test": table}))
+    (erm / "results.json").write_text(json.dumps({"train_images": [4] * 6, "epochs": 200, "val": table, "test": table}))
     shutil.rmtree(group_dro)
     assert status("two/mine") == 2
     assert line().endswith("name those that it had with --data_dir, or another comparison with --desc")

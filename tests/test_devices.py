@@ -16,6 +16,7 @@ import numpy as np
 import psutil
 import pytest
 
+from utils.device import set_up_device
 from dataset.batches import EvaluationBatches, TrainBatches
 from dataset.poisson import Split
 from losses.perturbations import NormalNumbers
@@ -81,6 +82,14 @@ def test_two_workers_are_one(tmp_path):
     sub_batches = alone("sam in two sub-batches")  # what two own ascents are
     assert_equal(found, {name.replace("in two sub-batches", "own ascents").replace("sam ", "sam, "): value
                          for name, value in sub_batches.items()})
+
+
+def test_the_scheduler_of_one_worker_does_not_train(monkeypatch):
+    monkeypatch.setenv("MS_ROLE", "MS_SCHED")
+    monkeypatch.setenv("MS_WORKER_NUM", "1")
+    with pytest.raises(SystemExit) as stop:
+        set_up_device("CPU")
+    assert stop.value.code == 0
 
 
 @pytest.mark.slow

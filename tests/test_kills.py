@@ -94,7 +94,7 @@ def test_a_kill_at_a_random_moment(number, whole, cifar_dir, tmp_path):
     argv = arguments(cifar_dir, tmp_path, *OPTIONS)
     process = subprocess.Popen([sys.executable, os.path.join(ROOT, "main.py"), *argv], stdout=subprocess.DEVNULL,
                                stderr=subprocess.DEVNULL)
-    while not (os.listdir(tmp_path) and os.path.exists(os.path.join(only_run(tmp_path), "config.json"))):
+    while not list(tmp_path.glob("*/config.json")):
         time.sleep(0.01)
     seconds = read_json(os.path.join(whole, "results.json"))["seconds"]
     time.sleep(random.Random(number).uniform(0, 1.2 * seconds))
@@ -111,8 +111,7 @@ def test_ctrl_c_and_sigterm_end_a_step_and_save(whole, cifar_dir, tmp_path):
         process = subprocess.Popen([sys.executable, os.path.join(ROOT, "main.py"), *argv, *more], text=True,
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
         while process.poll() is None:
-            table = os.listdir(tmp_path) and os.path.join(only_run(tmp_path), "train.csv")
-            if table and os.path.exists(table) and len(read_csv(table)) > rows:
+            if any(len(read_csv(table)) > rows for table in tmp_path.glob("*/train.csv")):
                 os.killpg(process.pid, number)
                 break
             time.sleep(0.01)
@@ -264,11 +263,9 @@ def test_memory_and_open_files_do_not_grow(cifar_dir, tmp_path):
     process = subprocess.Popen([sys.executable, os.path.join(ROOT, "main.py"), *argv], stdout=subprocess.DEVNULL)
 
     def after(steps):
-        table = ""
-        while not (table and os.path.exists(table) and len(read_csv(table)) >= steps):
+        while not any(len(read_csv(table)) >= steps for table in tmp_path.glob("*/train.csv")):
             assert process.poll() is None
             time.sleep(0.2)
-            table = os.listdir(tmp_path) and os.path.join(only_run(tmp_path), "train.csv")
         with open(f"/proc/{process.pid}/status") as file:
             memory = next(int(line.split()[1]) for line in file if line.startswith("VmRSS"))
         return memory, len(os.listdir(f"/proc/{process.pid}/fd"))

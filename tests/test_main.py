@@ -412,22 +412,32 @@ def test_resuming_a_finished_run_leaves_its_results(run, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_run_is_resumed_with_its_own_command_line_and_from_another_folder(run, cifar_dir, tmp_path, monkeypatch):
+def test_a_run_is_resumed_with_its_own_command_line_and_from_another_folder(run, cifar_dir, tmp_path, monkeypatch,
+                                                                            capsys):
     """Also where options were rewritten (adaptive ascent) or name a file relative to the first folder."""
     monkeypatch.chdir(tmp_path)
     shutil.copy(os.path.join(run[1], "last_model.ckpt"), "first.ckpt")
     argv = arguments(os.path.relpath(cifar_dir), "logs", "--method", "jtt", "--stage_one", "first.ckpt",
-                     "--perturbation", "l2", "--is_adaptive", "-n", "18", "--save_last")
+                     "--perturbation", "l2", "--is_adaptive", "-n", "18", "--save_last", "--save_every_steps", "9")
     with monkeypatch.context() as patch:
         stop_at(patch, "jtt", 1)
         with pytest.raises(SystemExit):
             main.main(argv)
     cut = os.path.abspath(only_run("logs"))
+    shutil.move("first.ckpt", "kept.ckpt")
+    shutil.copy(os.path.join(run[1], "0_model.ckpt"), "first.ckpt")
+    with pytest.raises(SystemExit):
+        main.main(["--resume", cut])
+    assert f"--stage_one {os.path.abspath('first.ckpt')}: has changed since this run was begun" in (
+        capsys.readouterr().err)
+    os.replace("kept.ckpt", "first.ckpt")
     with monkeypatch.context() as patch:
         stop_at(patch, "jtt", 1)
         with pytest.raises(SystemExit) as stop:
             main.main(["--resume", cut, *argv])
     assert stop.value.code == 130  # it went on
+    log = files(cut, "log.txt")["log.txt"].decode()
+    assert "an epoch has 4 batches, so that --save_every_steps 9 adds no checkpoint" in log
     os.mkdir("elsewhere")
     monkeypatch.chdir("elsewhere")
     main.main(["--resume", cut])
@@ -476,6 +486,20 @@ def check_found(folder, name, column, test):
         assert int(row["images"]) == len(own) and int(row[column]) == sum(own)
 
 
+def test_stage_one_has_synchronised_statistics_where_the_run_has(cifar_dir, tmp_path, monkeypatch):
+    """With several workers they are those of the whole batch, too."""
+    trained = []
+
+    def stopped(settings, *_, **__):
+        trained.append(settings.method)
+        raise KeyboardInterrupt
+    monkeypatch.setattr(losses.run, "train", stopped)
+    with pytest.raises(SystemExit):
+        main.main(arguments(cifar_dir, tmp_path, "--method", "jtt", "--perturbation", "l2", "--num_sub_batches", "2",
+                            "--sync_bn"))
+    assert [(method.method, method.sync_bn, method.num_sub_batches) for method in trained] == [("erm", True, 1)]
+
+
 @pytest.mark.slow
 def test_eiil_stopped_after_stage_one_does_not_train_it_again(cifar_dir, tmp_path, monkeypatch):
     options = ["--method", "eiil", "--save_last", "--total_epoch", "2", "--stage_one_epochs", "2", "--irm_anneal", "1"]
@@ -487,6 +511,7 @@ def test_eiil_stopped_after_stage_one_does_not_train_it_again(cifar_dir, tmp_pat
         with pytest.raises(SystemExit):
             main.main(arguments(cifar_dir, tmp_path / "cut", *options))
     cut = only_run(tmp_path / "cut")
+    flip_a_bit(os.path.join(cut, "stage_one", "last_model.ckpt"))  # a copy of 1_model.ckpt
     with monkeypatch.context() as patch:
         stop_at(patch, "erm", 0)
         main.main(["--resume", cut])
@@ -591,7 +616,6 @@ def test_corrupt_aug_changes_the_training_images(cifar_dir, tmp_path):
     (["--distribution_agnostic", "--sampling", "balanced"], "--sampling balanced"),
     (["--method", "damp", "--momentum", "0", "--nesterov", "-b", "40"], "--nesterov"),
     (["--optimizer", "adamw", "--nesterov"], "--nesterov: --optimizer adamw does not use it, only sgd"),
-    (["--save_every_steps", "3"], "--save_every_steps 3: an epoch has 3 batches, and there is a checkpoint at its end"),
     (["--schedule", "cosine", "--warmup", "2epochs"], "--warmup 2epochs: is not shorter than a training of 2 epochs"),
     (["--schedule", "cosine", "--warmup", "6steps"], "6steps: is not shorter than a training of 2 epochs of 3 steps"),
     (["--device_target", "Ascend"], "--device_target Ascend"),

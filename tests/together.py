@@ -1,4 +1,4 @@
-"""Trainings of small networks, alone or as one of several workers under `msrun`; `tests/test_workers.py` compares them.
+"""Trainings of small networks, alone or as one of several workers under `msrun`; `tests/test_devices.py` compares them.
 
     msrun --worker_num=2 --local_worker_num=2 --join=True tests/together.py OUT.npz CASE ...
 

@@ -1,6 +1,7 @@
 """What the command lines share: one-line errors, and argument types that check their range."""
 import argparse
 import contextlib
+import errno
 import os
 import sys
 import textwrap
@@ -76,10 +77,13 @@ class OneOrMore(argparse.Action):
         setattr(namespace, self.dest, flat if len(flat) > 1 else flat[0])
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # nothing was wrong with what was asked for
+
+
 @contextlib.contextmanager
 def one_line_errors(program):
-    """Turn a `UserError`, or an error of the file system, into one line on stderr and its exit status, mostly 2; Ctrl-C
-    into 130, and a signal that has stopped a run into 128 and its number."""
+    """Turn a `UserError`, or an error of the file system, into one line on stderr and its exit status: 2, or 1 where
+    the work was under way; Ctrl-C into 130, and a signal that has stopped a run into 128 and its number."""
     try:
         yield
     except UserError as error:
@@ -88,7 +92,7 @@ def one_line_errors(program):
     except OSError as error:
         reason = f"{error.filename or 'input or output'}: {error.strerror or error}"
         tell(f"{program}: error: {one_line(reason)}")
-        sys.exit(2)
+        sys.exit(1 if error.errno in FULL else 2)
     except Stopped as stop:
         tell("; ".join(filter(None, [f"{program}: stopped by {stop.signal.name}", stop.way_on])))
         sys.exit(128 + stop.signal)
@@ -181,6 +185,7 @@ def listed(table, kind=str):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(0)
         return kind(text)
+    parse.prints_list = True
     return parse
 
 
@@ -254,7 +259,11 @@ def _is_accepted(parser, action, value):
 
 def _is_word(parser, action, value):
     """Whether a value is what an option makes of a word: a text, or a number within its range."""
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)) or value == "list":
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        return False
+    if action.type is None and action.choices is None:  # any text
+        return isinstance(value, str)
+    if value == "list" and getattr(action.type, "prints_list", False):
         return False
     if action.type is existing_file or action.type is workers:  # what there was when the file was written
         return isinstance(value, str if action.type is existing_file else int) and value != 0

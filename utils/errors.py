@@ -8,7 +8,7 @@ class UserError(ValueError):
 
 
 class MissingError(UserError):
-    """A file that is needed is not there or cannot be read."""
+    """What is needed is gone: a file cannot be read, or a process has been killed."""
 
 
 class RunError(UserError):

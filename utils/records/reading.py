@@ -66,8 +66,9 @@ def read_record(path, name=None):
 
 
 def read_results(folder):
-    """The results in a run's folder, a dict; None where they are missing or damaged, and are to be written again."""
-    results = read_json(os.path.join(folder, "results.json"))
+    """The results in a run's folder, a dict; None where they are missing or damaged, or of fewer epochs than the run
+    has by now, and are to be written again."""
+    results, config = read_json(os.path.join(folder, "results.json")), read_settings(folder) or {}
     try:
         severities = len(results["train_images"])
         columns = [results[part][what] for part in ("val", "test") for what in ("accuracy", "loss", "images")]
@@ -76,7 +77,7 @@ def read_results(folder):
         is_whole = {*map(len, columns)} == {severities} and all(type(one) in (int, float) for one in numbers)
     except (LookupError, TypeError):
         return None
-    return results if is_whole else None
+    return results if is_whole and results["epochs"] >= config.get("total_epoch", 0) else None
 
 
 def _plan(folder):

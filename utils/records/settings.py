@@ -19,7 +19,7 @@ NEWEST = "newest"  # run of the settings on the command line: what `--resume` wi
 # Options of which a run that began before there were any has nothing in its settings, and what it did.
 EARLIER = {"train_on": "poisson", "draw": "replacement", "crop": "none", "optimizer": "sgd", "clip_norm": 0.0,
            "decay": "all", "sync_bn": False, "warmup": None, "final_lr": None, "init_checkpoint": None,
-           "init_sha256": None}
+           "init_sha256": None, "stage_one_sha256": None}
 
 
 def write_settings(path, settings, title, given, **machine):
@@ -73,7 +73,8 @@ def read_settings(folder):
 
 
 def newest_run(log_dir, values, given):
-    """The newest run of some settings, which may ask for more epochs than it had.
+    """The newest run of some settings; where the command line asks for more epochs than any of them had, one that
+    becomes longer.
 
     Args:
         log_dir (str): the folder of its folder.
@@ -89,7 +90,7 @@ def newest_run(log_dir, values, given):
     def is_same(config):
         first = config.get("given", {})
         options = {*without_places(first), *without_places(given)} - {"total_epoch", "log_dir"}
-        return config.get("total_epoch", 0) <= values["total_epoch"] and all(
+        return all(
             values.get(option) in (config.get(option), first.get(option)) or
             option in (*FOLDER_OPTIONS, "data_dir") and is_moved(config.get(option), values[option])
             for option in options)
@@ -97,8 +98,11 @@ def newest_run(log_dir, values, given):
     for path in glob.glob(os.path.join(glob.escape(log_dir), "*", "config.json")):
         with contextlib.suppress(UserError):  # what is damaged is no run that goes on
             config = read_settings(os.path.dirname(path))
-            if config is not None and is_same({**EARLIER, **config}):
-                found[os.path.dirname(path)] = os.path.getmtime(path)
+            if config is None or not is_same({**EARLIER, **config}):
+                continue
+            epochs, asked = config.get("total_epoch", 0), values["total_epoch"]
+            if epochs == asked or epochs < asked and "total_epoch" in given:
+                found[os.path.dirname(path)] = epochs == asked, os.path.getmtime(path)
     if not found:
         raise UserError(f"--resume: no run in {log_dir} has these settings; name its folder, or leave --resume out to "
                         "begin one")

@@ -1,0 +1,104 @@
+"""The settings of earlier runs: which of them goes on, and what is made of them."""
+import os
+
+import pytest
+
+import main
+from losses.run import begin
+from tests.test_main import arguments
+from utils import cli, workers
+from utils.errors import UserError
+from utils.files import read_json, write_json
+from utils.records.reading import read_record
+from utils.records.report import is_finished
+from utils.records.settings import newest_run
+
+
+def values_of(*words):
+    """All options to their values, and those that the words name."""
+    args, given = cli.parse(main.create_parser(), list(words))
+    main.resolve_arguments(args, given)
+    return vars(args), given
+
+
+def make_run(folder, age, *words):
+    """The settings of a run that began so many seconds ago."""
+    os.makedirs(folder)
+    values, given = values_of(*words)
+    write_json(os.path.join(folder, "config.json"), {**values, "given": given, "title": values["method"]})
+    times = os.path.getmtime(os.path.join(folder, "config.json")) - age
+    os.utime(os.path.join(folder, "config.json"), (times, times))
+
+
+def test_the_newest_run_of_as_many_epochs_goes_on(tmp_path):
+    for name, age, words in (("older", 30, ()), ("long", 20, ()), ("short", 10, ("--total_epoch", "8")),
+                             ("other", 0, ("--lr", "0.2"))):
+        make_run(tmp_path / name, age, "-d", "photos", *words)
+
+    def found(*words):
+        return os.path.basename(newest_run(str(tmp_path), *values_of("-d", "photos", *words)))
+    assert found() == found("--total_epoch", "200") == "long"
+    assert found("--total_epoch", "8") == found("--total_epoch", "9") == "short"  # which becomes longer
+    with pytest.raises(UserError, match="no run in .* has these settings"):
+        found("--total_epoch", "7")
+
+
+def test_a_run_of_fewer_epochs_is_not_taken_unless_more_are_asked_for(tmp_path):
+    make_run(tmp_path / "short", 0, "-d", "photos", "--total_epoch", "8")
+    with pytest.raises(UserError, match="no run in .* has these settings"):
+        newest_run(str(tmp_path), *values_of("-d", "photos"))
+
+
+def test_any_text_is_accepted_of_an_earlier_run_where_the_option_takes_any(tmp_path):
+    parser = main.create_parser()
+    cli.require_accepted(parser, {"desc": "list", "log_dir": ""}, "config.json")
+    for option in ("dataset", "method", "model", "recipe"):
+        with pytest.raises(UserError, match=f"config.json: has {option} 'list'"):
+            cli.require_accepted(parser, {option: "list"}, "config.json")
+
+
+def test_a_run_that_was_made_longer_has_not_ended(tmp_path):
+    make_run(tmp_path / "run", 0, "--total_epoch", "3")
+    table = {"accuracy": [0.5] * 6, "loss": [1.5] * 6, "images": [8] * 6}
+    write_json(tmp_path / "run" / "results.json", {"train_images": [4] * 6, "epochs": 3, "val": table, "test": table})
+    assert is_finished(tmp_path / "run") and read_record(str(tmp_path / "run")).results["epochs"] == 3
+    config = read_json(tmp_path / "run" / "config.json")
+    write_json(tmp_path / "run" / "config.json", {**config, "total_epoch": 4})
+    assert not is_finished(tmp_path / "run")
+    with pytest.raises(UserError, match="has not ended"):
+        read_record(str(tmp_path / "run"))
+
+
+class Folder:
+    """What `begin` needs of a run's folder."""
+
+    def __init__(self, path):
+        self.path, self.lines = str(path), []
+
+    def file(self, name):
+        return os.path.join(self.path, name)
+
+    def log(self, line):
+        self.lines.append(line)
+
+
+@pytest.mark.parametrize("words, warns", [(["-m", "wideresnet10"], True), (["-m", "wideresnet10", "--method", "damp",
+                                           "--num_sub_batches", "2", "-b", "4", "--sync_bn"], False),
+                                          (["-m", "vit_s16"], False)])
+def test_another_number_of_workers_is_said_where_it_changes_results(tmp_path, monkeypatch, words, warns):
+    make_run(tmp_path / "run", 0, *words)
+    folder, values = Folder(tmp_path / "run"), read_json(tmp_path / "run" / "config.json")
+    begin(folder, None, values, {}, "CPU")
+    assert folder.lines == []
+    monkeypatch.setattr(workers, "count", lambda: 2)
+    begin(folder, None, values, {}, "CPU")
+    assert bool(folder.lines) == warns
+    assert all("the number of workers was 1 and is 2 now" in line for line in folder.lines)
+
+
+def test_more_epochs_are_what_was_asked_for(tmp_path):
+    make_run(tmp_path / "run", 0, *arguments("data", "logs", "--total_epoch", "3"))
+    folder, values = Folder(tmp_path / "run"), read_json(tmp_path / "run" / "config.json")
+    begin(folder, None, {**values, "total_epoch": 5}, {}, "CPU")
+    config = read_json(tmp_path / "run" / "config.json")
+    assert config["total_epoch"] == config["given"]["total_epoch"] == 5

@@ -15,6 +15,7 @@ from corruptions.files import digest, use_settings, write_arrays
 from corruptions.folders import BadImages, corrupt_folder
 from corruptions.generate import corrupt
 from corruptions.images import read_image
+from corruptions.parallel import WAY_ON
 from corruptions.severities import SEVERITIES
 from corruptions.shards import WHOLE, Shard
 from corruptions.weather import frost_textures
@@ -24,6 +25,7 @@ from utils import cli
 from utils.errors import UserError
 from utils.figures.pictures import plot_image_grid
 from utils.files import load_array
+from utils.stopping import ended_by_sigterm
 
 PICTURE_TYPES = sorted(set(FigureCanvasBase.get_supported_filetypes()) - {"pgf"})  # that one needs LaTeX
 
@@ -96,11 +98,12 @@ def written(args, made=1):
 @contextlib.contextmanager
 def workers_of(args, target, *sources):
     """Give the body who does the work, a number of processes or a `Cluster` that sees these paths."""
-    if args.scheduler is None:
-        yield args.workers or cli.processors()
-    else:
-        with connect(args.scheduler, target, sources) as cluster:
-            yield cluster
+    with ended_by_sigterm(WAY_ON):
+        if args.scheduler is None:
+            yield args.workers or cli.processors()
+        else:
+            with connect(args.scheduler, target, sources) as cluster:
+                yield cluster
 
 
 def preview(args):

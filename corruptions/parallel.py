@@ -10,17 +10,20 @@ from tqdm import tqdm
 
 from corruptions.cluster import Cluster
 from utils.errors import UserError
-from utils.stopping import uninterrupted
+from utils.stopping import STOPPING, uninterrupted
 
 tqdm.monitor_interval = 0  # the thread with which it would watch its bars gets Ctrl-C in place of the main one
 
+WAY_ON = "the same command goes on where it was"
 IDLE_SECONDS = 300  # processes that have nothing to do for so long end, and start again when they have
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
 
 
 def ignore_interrupts():
-    """Leave Ctrl-C, which reaches all processes of a terminal, to the one that gave this one its work."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Leave Ctrl-C, which reaches all processes of a terminal, and SIGTERM, which Slurm sends to all of a job, to the
+    one that gave this one its work."""
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def single_threaded(function, *arguments):
@@ -68,7 +71,7 @@ def in_parallel(workers, function, arguments):
     """Call `function(*a)` for each tuple `a` of `arguments`; yield the results in their order.
 
     The tuples are taken as they are needed, so that memory does not grow with their number. A generator that is closed
-    before its end, such as by an error or Ctrl-C, leaves no process.
+    before its end, such as by an error, Ctrl-C, or SIGTERM within `ended_by_sigterm`, leaves no process.
 
     Args:
         workers (int or Cluster): processes, 1 for this one alone, or those of a cluster.

@@ -12,10 +12,12 @@ from corruptions import CORRUPTIONS, Options
 from corruptions.files import SETTINGS_FILE, is_being_made, write_arrays
 from corruptions.folders import check_stored, corrupt_folder, corrupted_name, is_unfinished
 from corruptions.generate import SEED, corrupt_images
+from corruptions.parallel import WAY_ON
 from corruptions.shards import WHOLE
 from dataset.image_files import FileImages, MadeFiles, exact, read_fitting
 from utils.errors import UserError
 from utils.files import load_array, read_json, replacing
+from utils.stopping import ended_by_sigterm
 
 SEVERITIES = range(1, 6)
 
@@ -100,6 +102,7 @@ def generate(data_dir, source, part, name, workers, show_progress, shard=WHOLE):
                  f"{source.name} {part} {name}")
 
 
+@ended_by_sigterm(WAY_ON)
 def load_corrupted(data_dir, source, name, num_severity, workers=1, show_progress=False, where="auto",
                    parts=("train", "test")):
     """A data set's images at every severity.
@@ -120,6 +123,7 @@ def load_corrupted(data_dir, source, name, num_severity, workers=1, show_progres
 
     Raises:
         UserError: what is on disk is damaged or belongs to other data.
+        Stopped: SIGTERM has come, and images were being made.
     """
     if where == "auto" and not source.in_files:
         where = "disk"

@@ -27,12 +27,14 @@ from corruptions.folders import _corrupt_files
 from corruptions.images import read_image
 from corruptions.parallel import in_parallel
 from corruptions.shards import Shard, reserved, shard_lock
+from dataset import load_source
+from dataset.corrupted import load_corrupted
 from tests.cifar_files import make_cifar
 from tests.corrupted_files import contents, files_below, make_images, one_line
 from tests.image_trees import make_imagenet30
 from utils.errors import UserError
 from utils.files import locked
-from utils.stopping import uninterrupted
+from utils.stopping import Stopped, ended_by_sigterm, uninterrupted
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 COMMAND = [sys.executable, "-m", "corruptions"]
@@ -302,16 +304,19 @@ def test_a_loop_that_is_left_leaves_no_process():
     assert not worker.is_running()
 
 
-def interrupt(argv, begun, seconds):
-    """Send Ctrl-C to a command and its processes, as a terminal does, `seconds` after there is a file like `begun`, and
-    check what it says and leaves."""
-    process = subprocess.Popen([*COMMAND, *argv], cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+INTERRUPTED = "python -m corruptions: interrupted"
+
+
+def interrupt(command, begun, seconds, send=os.killpg, number=signal.SIGINT, said=INTERRUPTED):
+    """Send a signal to a command and its processes, as a terminal does, or to it alone, `seconds` after there is a file
+    like `begun`, and check what it says and leaves."""
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
     while not glob.glob(begun, recursive=True, include_hidden=True):
         time.sleep(0.01)
     time.sleep(seconds)
-    os.killpg(process.pid, signal.SIGINT)
-    assert process.communicate(timeout=30)[1] == "python -m corruptions: interrupted\n"
-    assert process.returncode == 130
+    send(process.pid, number)
+    assert process.communicate(timeout=30)[1] == said + "\n"
+    assert process.returncode == 128 + number
     deadline = time.monotonic() + 5  # for those that watch over the others
     while (left := running_in(process.pid)) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -341,8 +346,50 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path, command, tries):
     source = str(tmp_path / {"array": "array.npy", "folder": "folder"}[command])
     for k in range(tries):
         out = str(tmp_path / f"{k}")
-        interrupt([command, source, out, "-c", "all", "--workers", "2"],
+        interrupt([*COMMAND, command, source, out, "-c", "all", "--workers", "2"],
                   os.path.join(out, "*", ".*"), random.uniform(0, 2))
+
+
+@pytest.mark.parametrize("send", [os.kill, os.killpg])  # as `kill` does, and as Slurm
+@pytest.mark.parametrize("tries", [1, pytest.param(20, marks=pytest.mark.slow)])
+def test_sigterm_leaves_nothing_behind_and_the_same_command_goes_on(tmp_path, send, tries):
+    images = np.random.RandomState(0).randint(0, 256, (4000, 32, 32, 3)).astype(np.uint8)
+    np.save(tmp_path / "images", images)
+    for k in range(tries):
+        out = str(tmp_path / f"{k}")
+        argv = ["array", str(tmp_path / "images.npy"), out, "-c", "impulse_noise", "--severity", "1", "4",
+                "--workers", "2"]
+        interrupt([*COMMAND, *argv], os.path.join(out, "*", ".*"), random.uniform(0, 0.5), send, signal.SIGTERM,
+                  "python -m corruptions: stopped by SIGTERM; the same command goes on where it was")
+        journals = {path: json.loads(content) for path, content in contents(out).items() if path.endswith(".json")}
+        assert any("done" in journal for journal in journals.values())
+        main(argv)
+        np.testing.assert_array_equal(np.load(os.path.join(out, "4", "impulse_noise.npy")),
+                                      corrupt(images, "impulse_noise", 4))
+
+
+def test_sigterm_ends_prepare_dataset(tmp_path):
+    make_cifar(str(tmp_path), per_class=(200, 2))
+    command = [sys.executable, os.path.join("dataset", "prepare_dataset.py"), "-d", "cifar10", "-c", "snow", "-o",
+               str(tmp_path / "split.csv"), "--data_dir", str(tmp_path), "--num_workers", "2", "--num_severity", "2"]
+    interrupt(command, str(tmp_path / "CIFAR-10-C" / "train" / "1" / ".snow*"), 0, os.kill, signal.SIGTERM,
+              "prepare_dataset.py: stopped by SIGTERM; the same command goes on where it was")
+
+
+def test_sigterm_stops_a_run_that_makes_its_images(tmp_path, monkeypatch):
+    make_cifar(str(tmp_path))
+    monkeypatch.setattr("corruptions.files.corrupt_range", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Stopped):
+        load_corrupted(str(tmp_path), load_source("cifar10", str(tmp_path)), "contrast", 6)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_sigterm_waits_for_the_end_of_what_must_be_whole():
+    ended = []
+    with pytest.raises(Stopped, match="15"), ended_by_sigterm("again"), uninterrupted():
+        signal.raise_signal(signal.SIGTERM)
+        ended.append(True)
+    assert ended and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_a_process_takes_little_memory(tmp_path):

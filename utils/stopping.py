@@ -1,7 +1,8 @@
 """Signals that stop a program, at places where it can go on later.
 
-Within `waiting`, Ctrl-C and SIGTERM wait until somebody asks for them. A signal for a process is given to any of its
-threads that does not hold it back, so that threads that others start, too, are to begin within `uninterrupted`.
+Within `waiting`, Ctrl-C and SIGTERM wait until somebody asks for them; within `ended_by_sigterm`, SIGTERM does what
+Ctrl-C does. A signal for a process is given to any of its threads that does not hold it back, so that threads that
+others start, too, are to begin within `uninterrupted`.
 """
 import contextlib
 import signal
@@ -29,21 +30,49 @@ class Stopped(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def uninterrupted():
-    """Put Ctrl-C off until the body has ended; threads and processes that it starts never get it."""
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or before is None:
-        yield  # Python hands Ctrl-C to its main thread alone
+    """Put Ctrl-C off until the body has ended, and SIGTERM where it does not just kill; threads and processes that the
+    body starts never get them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python hands signals to its main thread alone
         return
-    interrupts = []
-    signal.signal(signal.SIGINT, lambda *_: interrupts.append(True))
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a new thread or process inherits it
+    before = {number: handler for number in STOPPING if callable(handler := signal.getsignal(number))}
+    come = []
+    for number in before:
+        signal.signal(number, lambda number, _: come.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, set(before))  # a new thread or process inherits it
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        signal.signal(signal.SIGINT, before)
-    if interrupts:
-        signal.raise_signal(signal.SIGINT)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for number in come[:1]:
+        signal.raise_signal(number)
+
+
+@contextlib.contextmanager
+def ended_by_sigterm(way_on):
+    """While the body runs, SIGTERM ends it as Ctrl-C does, so that it can end the processes that it has started. In
+    another thread than the main one, or where SIGTERM has a handler already, this does nothing.
+
+    Args:
+        way_on (str): how to go on, as of `Stopped`.
+
+    Raises:
+        Stopped: SIGTERM has come.
+    """
+    if (threading.current_thread() is not threading.main_thread()
+            or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL):
+        yield
+        return
+
+    def stop(number, _):
+        raise Stopped(number, way_on)
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextlib.contextmanager

@@ -50,13 +50,14 @@ def corrupt_images(args):
     options = options_of(args)
     try:
         with workers_of(args, args.target, args.source) as workers:
-            made, awaited = corrupt_folder(args.source, args.target, args.corruption, args.severity, args.seed,
-                                           options, workers, args.format, args.skip_bad, args.show_progress,
-                                           shard=args.shard)
+            made, awaited, others = corrupt_folder(args.source, args.target, args.corruption, args.severity, args.seed,
+                                                   options, workers, args.format, args.skip_bad, args.show_progress,
+                                                   shard=args.shard)
     except BadImages as error:
         raise UserError(f"{error}; or pass --skip-bad") from error
     print(f"{written(args, made)} {args.target}" + (
-        f"; shards that have not ended: {', '.join(map(str, awaited))}" if awaited else ""))
+        f"; shards that have not ended: {', '.join(map(str, awaited))}" if awaited else "") + (
+        f"; begun by other commands and not ended: {', '.join(others)}" if others else ""))
 
 
 def corrupt_array(args):

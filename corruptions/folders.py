@@ -15,12 +15,19 @@ from corruptions.files import SETTINGS_FILE, has_settings
 from corruptions.generate import image_stream
 from corruptions.images import folders_below, list_images, read_image, write_image
 from corruptions.parallel import in_parallel
-from corruptions.shards import WHOLE, exclusive, read_ended, reserved, write_ended
+from corruptions.shards import (
+    UNFINISHED_FILE,
+    WHOLE,
+    corruption_of,
+    exclusive,
+    read_ended,
+    reserved,
+    write_ended,
+)
 from utils.errors import UserError
 from utils.files import PARTIAL, read_json, write_csv, write_json
 
 SOURCES_FILE = "sources.csv"
-UNFINISHED_FILE = ".unfinished"  # is in a corruption's folder while its images are being made, and after a stop
 FILES_AT_A_TIME = 16
 
 
@@ -198,11 +205,6 @@ def require_own_names(source, files, image_format):
                             f"{other}; rename one of them")
 
 
-def is_unfinished(target, name):
-    """Whether the making of a corruption in a folder was begun and not ended."""
-    return os.path.exists(os.path.join(target, name, UNFINISHED_FILE))
-
-
 def corrupt_folder(source, target, names, severities, seed, options, workers, image_format, skip_bad, show_progress,
                    files=None, read=read_image, about=None, shard=WHOLE):
     """Corrupt the images of a folder: SOURCE/CLASS/FILE becomes TARGET/CORRUPTION/SEVERITY/CLASS/FILE.
@@ -227,7 +229,9 @@ def corrupt_folder(source, target, names, severities, seed, options, workers, im
         shard (Shard): which share of the images.
 
     Returns:
-        tuple: number of corrupted images that were not there before; sorted numbers of the shards that have not ended.
+        tuple: number of corrupted images that were not there before; sorted numbers of the shards that have not made
+        the same corruptions at the same severities; what else was begun in the target and has not ended, a sorted list
+        of 'CORRUPTION/SEVERITY'.
 
     Raises:
         BadImages: images cannot be read.
@@ -241,11 +245,12 @@ def corrupt_folder(source, target, names, severities, seed, options, workers, im
     require_own_names(source, checksums if shard == WHOLE else files, image_format)
     os.makedirs(target, exist_ok=True)
     settings = {"seed": seed, **asdict(options), "format": image_format, **({"images": about} if about else {})}
+    parts = [f"{name}/{severity}" for name in names for severity in severities]
     with reserved(target, shard):
         if has_settings(target, settings, besides=SOURCES_FILE):
             check_sources(source, files, target, checksums, shard)
         with exclusive(target, shard):
-            begin(source, target, names, settings, files, checksums, shard)
+            begin(source, target, parts, settings, files, checksums, shard)
         made = 0
         groups = few_at_a_time([(file, os.path.abspath(os.path.join(source, files[file]))) for file in checksums])
         tasks = ((os.path.abspath(target), group, read, names, severities, seed, options.for_others(), image_format)
@@ -256,10 +261,10 @@ def corrupt_folder(source, target, names, severities, seed, options, workers, im
                 made += written
                 bar.update(count)
         with exclusive(target, shard):
-            return made, end(source, target, names, files, shard)
+            return made, *end(source, target, parts, files, shard)
 
 
-def begin(source, target, names, settings, files, checksums, shard):
+def begin(source, target, parts, settings, files, checksums, shard):
     """Write down what is made in a folder, before it is."""
     if not has_settings(target, settings, besides=SOURCES_FILE):
         for path in sources_lists(target):  # of a command that did not come as far as the settings
@@ -267,37 +272,38 @@ def begin(source, target, names, settings, files, checksums, shard):
     # The settings come last: a folder that has them has the list, too.
     write_sources(sources_path(target, shard), source, files, checksums)
     write_json(os.path.join(target, SETTINGS_FILE), settings)
-    ended = read_ended(target, names, shard, len(files))
-    for name in names:
-        ended[name]["ended"] = [number for number in ended[name]["ended"] if number != shard.number]
+    ended = read_ended(target, parts, shard, len(files))
+    for part in parts:
+        ended[part]["ended"] = [number for number in ended[part]["ended"] if number != shard.number]
+    for name in set(map(corruption_of, parts)):
         os.makedirs(os.path.join(target, name), exist_ok=True)
         with open(os.path.join(target, name, UNFINISHED_FILE), "wb"):
             pass
     write_ended(target, ended)
 
 
-def end(source, target, names, files, shard):
+def end(source, target, parts, files, shard):
     """Write down that a shard has made its images. The last one leaves the folder as a whole job does.
 
     Returns:
-        list of int: sorted numbers of the shards that have not.
+        tuple: sorted numbers of the shards that have not; sorted names of other parts that have not ended.
     """
-    ended = read_ended(target, names, shard, len(files))
+    ended = read_ended(target, parts, shard, len(files))
     awaited = set()
-    for name in names:
-        ended[name]["ended"] = sorted({*ended[name]["ended"], shard.number})
-        awaited.update(set(range(1, shard.count + 1)).difference(ended[name]["ended"]))
-    rest = {name: job for name, job in ended.items() if len(job["ended"]) < job["shards"]}
+    for part in parts:
+        ended[part]["ended"] = sorted({*ended[part]["ended"], shard.number})
+        awaited.update(set(range(1, shard.count + 1)).difference(ended[part]["ended"]))
+    rest = {part: job for part, job in ended.items() if len(set(job["ended"])) < job["shards"]}
     if not rest:
         if shard != WHOLE:
             sources = read_sources(target)
             write_sources(sources_path(target, WHOLE), source, files,
                           {file: sources[file][0] for file in files if file in sources})
         remove_leftovers(target)
-    for name in set(names).difference(rest):
+    for name in set(map(corruption_of, parts)).difference(map(corruption_of, rest)):
         os.remove(os.path.join(target, name, UNFINISHED_FILE))
     write_ended(target, rest)
-    return sorted(awaited)
+    return sorted(awaited), sorted(set(rest).difference(parts))
 
 
 def remove_leftovers(target):

@@ -5,12 +5,14 @@ What belongs to a shard, and how those that fill one folder at the same time kee
 import contextlib
 import glob
 import os
+import re
 from typing import NamedTuple
 
 from utils.files import locked, read_json, write_json
 
 LOCK_FILE = ".lock"
-ENDED_FILE = ".shards.json"  # which shards of a corruption have ended, while there are others
+ENDED_FILE = ".shards.json"  # which shards of a corruption at a severity have ended, while there are others
+UNFINISHED_FILE = ".unfinished"  # is in a corruption's folder while its images are being made, and after a stop
 LOCK_SECONDS = 120  # shards that begin at the same time wait for each other
 
 
@@ -70,24 +72,43 @@ def refuse_others(target, shard):
                 pass
 
 
-def read_ended(target, names, shard, size):
-    """Which shards have ended in a folder, for every corruption that is not at its end.
+def is_unfinished(target, name):
+    """Whether the making of a corruption in a folder was begun and not ended."""
+    return os.path.exists(os.path.join(target, name, UNFINISHED_FILE))
+
+
+def corruption_of(part):
+    """The corruption of a part of a job, which is 'CORRUPTION/SEVERITY'."""
+    return part.partition("/")[0]
+
+
+def read_ended(target, parts, shard, size):
+    """Which shards have ended in a folder, for every part of a job, 'CORRUPTION/SEVERITY', that is not at its end. A
+    damaged record counts as none: the shards that it was of are given again, and find their images made.
 
     Args:
         target (str): the folder.
-        names (list of str): corruptions that are made now.
-        shard (Shard): of which they are made.
+        parts (list of str): what is made now.
+        shard (Shard): of which it is made.
         size (int): number of images of all shards; what was written of another number of them or of shards is void.
 
     Returns:
-        dict: corruption to dict of `shards`, `images` and `ended`, a sorted list of numbers; it has all of `names`.
+        dict: part to dict of `shards`, `images` and `ended`, a sorted list of numbers; it has all of `parts`.
     """
-    ended = read_json(os.path.join(target, ENDED_FILE)) or {}
-    for name in names:
-        job = ended.get(name, {})
-        if (job.get("shards"), job.get("images")) != (shard.count, size):
-            ended[name] = {"shards": shard.count, "images": size, "ended": []}
+    stored = read_json(os.path.join(target, ENDED_FILE))
+    ended = {part: job for part, job in (stored.items() if isinstance(stored, dict) else ())
+             if re.fullmatch("[^/]+/[1-5]", part) and is_unfinished(target, corruption_of(part)) and is_record(job)}
+    for part in parts:
+        if part not in ended or (ended[part]["shards"], ended[part]["images"]) != (shard.count, size):
+            ended[part] = {"shards": shard.count, "images": size, "ended": []}
     return ended
+
+
+def is_record(job):
+    """Whether this is what `read_ended` gives for a part of a job."""
+    return (isinstance(job, dict) and job.keys() == {"shards", "images", "ended"}
+            and type(job["shards"]) is type(job["images"]) is int and isinstance(job["ended"], list)
+            and all(type(number) is int and 1 <= number <= job["shards"] for number in job["ended"]))
 
 
 def write_ended(target, ended):

@@ -10,10 +10,10 @@ import numpy as np
 
 from corruptions import CORRUPTIONS, Options
 from corruptions.files import SETTINGS_FILE, is_being_made, write_arrays
-from corruptions.folders import check_stored, corrupt_folder, corrupted_name, is_unfinished
+from corruptions.folders import check_stored, corrupt_folder, corrupted_name
 from corruptions.generate import SEED, corrupt_images
 from corruptions.parallel import WAY_ON
-from corruptions.shards import WHOLE
+from corruptions.shards import WHOLE, is_unfinished
 from dataset.image_files import FileImages, MadeFiles, exact, read_fitting
 from utils.errors import UserError
 from utils.files import load_array, read_json, replacing

@@ -85,6 +85,64 @@ def test_a_whole_job_completes_what_shards_began(folder, tmp_path):
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
+def test_shards_of_other_severities_or_corruptions_do_not_complete_a_job(folder, tmp_path, capsys):
+    out = tmp_path / "out"
+    argv = ["folder", folder, str(out), "--workers", "1", "-c"]
+    shards_of([*argv, "contrast", "--severity", "1"], (1,), 2)
+    shards_of([*argv, "contrast", "--severity", "1", "2"], (2,), 2)
+    assert capsys.readouterr().out.endswith("shards that have not ended: 1\n")
+    assert (out / "contrast" / ".unfinished").exists() and not (out / "sources.csv").exists()
+    shards_of([*argv, "brightness", "contrast", "--severity", "2"], (1,), 2)
+    shards_of([*argv, "contrast", "--severity", "1"], (1, 2), 2)  # which was complete, and is said to be again
+    assert capsys.readouterr().out.endswith(
+        f"shard 2/2 was all made before in {out}; begun by other commands and not ended: brightness/2\n")
+    assert not (out / "contrast" / ".unfinished").exists() and (out / "brightness" / ".unfinished").exists()
+    main([*argv, "brightness", "--severity", "2"])
+    for rest in (["contrast", "--severity", "1", "2"], ["brightness", "--severity", "2"]):
+        main(["folder", folder, str(tmp_path / "whole"), "--workers", "1", "-c", *rest])
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_a_severity_is_added_by_another_job(folder, tmp_path, capsys):
+    rest = ["-c", "contrast", "--workers", "1", "--severity"]
+    argv = ["folder", folder, str(tmp_path / "out"), *rest]
+    shards_of([*argv, "1"], (1, 2), 2)
+    shards_of([*argv, "2"], (3, 1), 3)
+    assert capsys.readouterr().out.endswith("have not ended: 2\n")
+    assert (tmp_path / "out" / "contrast" / ".unfinished").exists()
+    shards_of([*argv, "2"], (2,), 3)
+    assert capsys.readouterr().out == f"shard 2/3 written to {tmp_path / 'out'}\n"
+    main(["folder", folder, str(tmp_path / "whole"), *rest, "1", "2"])
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_a_whole_job_of_one_severity_does_not_complete_another(folder, tmp_path, capsys):
+    argv = ["folder", folder, str(tmp_path / "out"), "-c", "contrast", "--workers", "1", "--severity"]
+    shards_of([*argv, "1", "2"], (1,), 2)
+    main([*argv, "1"])
+    assert capsys.readouterr().out.endswith("not ended: contrast/2\n")
+    assert (tmp_path / "out" / "contrast" / ".unfinished").exists()
+
+
+@pytest.mark.parametrize("damage", [
+    "", "[1]", "5", '{"contrast": 5}', '{"contrast/1": {"shards": 2, "images": 23, "ended": null}}',
+    '{"contrast/1": {"shards": 2, "images": 23, "ended": [1, 2, 5]}}',
+    '{"contrast/1": {"shards": 2, "images": 23, "ended": "12"}}', '{"contrast/1": {"shards": null, "ended": []}}',
+    '{"contrast": {"shards": 2, "images": 23, "ended": [1]}}', '{"fog": 3}',
+    '{"fog/1": {"shards": 2, "images": 23, "ended": []}}', '{"contrast/x": {"shards": 2, "images": 3, "ended": []}}'])
+def test_a_damaged_record_of_shards_counts_as_none(folder, tmp_path, capsys, damage):
+    """Also one of an earlier version, which had no severities, and of a corruption that was removed since."""
+    out = tmp_path / "out"
+    argv = ["folder", folder, str(out), "-c", "contrast", "--severity", "1", "--workers", "1"]
+    shards_of(argv, (1,), 2)
+    (out / ".shards.json").write_text(damage)
+    shards_of(argv, (2,), 2)
+    assert capsys.readouterr().out.endswith("not ended: 1\n") and (out / "contrast" / ".unfinished").exists()
+    shards_of(argv, (1,), 2)
+    main(["folder", folder, str(tmp_path / "whole"), *argv[3:]])
+    assert contents(out) == contents(tmp_path / "whole")
+
+
 def test_a_shard_refuses_images_that_have_changed(folder, tmp_path, capsys):
     argv = ["folder", folder, str(tmp_path / "out"), "-c", "contrast", "--severity", "2", "--workers", "1", "--shard"]
     main([*argv, "1/2"])

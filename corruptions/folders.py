@@ -52,13 +52,14 @@ def check_image(path, read):
     """Read an image file with `read`.
 
     Returns:
-        tuple: what is wrong with it, or None; the CRC-32 of its bytes, None where there are none.
+        tuple: what is wrong with it, or None; the CRC-32 and the number of its bytes, None where there are none.
     """
     problem = checksum = None
     try:
         path.encode()
         with open(path, "rb") as file:
-            checksum = zlib.crc32(file.read())
+            content = file.read()
+        checksum = zlib.crc32(content), len(content)
         read(path)
     except OSError as error:
         problem = f"{path}: not a readable image ({error.strerror}); repair or remove it"
@@ -73,7 +74,7 @@ def checksums_of(source, files, read, workers, skip_bad, hidden):
     """Read images in a folder; `files` (dict) and `read` are as of `corrupt_folder`.
 
     Returns:
-        dict: relative name to CRC-32 of the files that can be read.
+        dict: relative name to CRC-32 and size in bytes of the files that can be read.
 
     Raises:
         BadImages: there are others, and `skip_bad` is false; a warning tells of them if it is true.
@@ -110,8 +111,8 @@ def shards_lists(target):
 
 def sources_lists(target):
     """All lists of images that are in a folder, a list of paths."""
-    whole = sources_path(target, WHOLE)
-    return ([whole] if os.path.exists(whole) else []) + shards_lists(target)
+    whole, others = sources_path(target, WHOLE), shards_lists(target)  # others go only when that one is there
+    return ([whole] if os.path.exists(whole) else []) + others
 
 
 def read_sources(target):
@@ -131,16 +132,17 @@ def read_sources(target):
             with open(path, newline="", encoding="utf-8") as file:
                 sources.update({row["file"]: (int(row["crc32"]), int(row["bytes"]) if "bytes" in row else None)
                                 for row in csv.DictReader(file)})
-        except (ValueError, KeyError, TypeError) as error:
+        except FileNotFoundError:  # the last shard of another job has put all lists into one meanwhile
+            return read_sources(target)
+        except (ValueError, KeyError, TypeError, csv.Error) as error:
             raise UserError(f"{path}: damaged; name a new folder") from error
     return sources
 
 
-def write_sources(path, source, files, checksums):
-    """Write a list that `read_sources` reads; `checksums` (dict) is relative name to CRC-32, `files` as of
-    `corrupt_folder`."""
-    sizes = [os.path.getsize(os.path.join(source, files[file])) for file in checksums]
-    write_csv(path, {"file": list(checksums), "crc32": list(checksums.values()), "bytes": sizes})
+def write_sources(path, sources):
+    """Write a list that `read_sources` reads; `sources` (dict) is what that returns."""
+    checksums, sizes = zip(*sources.values(), strict=True) if sources else ((), ())
+    write_csv(path, {"file": list(sources), "crc32": checksums, "bytes": sizes})
 
 
 def check_stored(target, source, files, about):
@@ -172,15 +174,15 @@ def check_stored(target, source, files, about):
 
 
 def check_sources(source, files, target, checksums, shard):
-    """Make sure that a folder was made from no other images than those of `source`, relative name to CRC-32; of images
-    of another shard, only that they are there.
+    """Make sure that a folder was made from no other images than those of `source`, as `checksums_of` gives them; of
+    images of another shard, only that they are there.
 
     Raises:
         UserError: one has changed or is gone.
     """
     others = set(files).difference(shard.of(list(files)))
     for name, (checksum, _) in read_sources(target).items():
-        if name not in others and checksums.get(name) != checksum:
+        if name not in others and checksums.get(name, (None,))[0] != checksum:
             path = os.path.join(source, files.get(name, name))
             change = "has changed" if os.path.exists(path) else "is gone"
             raise UserError(f"{path}: {change} since {target} was made from it; put the old file "
@@ -250,7 +252,7 @@ def corrupt_folder(source, target, names, severities, seed, options, workers, im
         if has_settings(target, settings, besides=SOURCES_FILE):
             check_sources(source, files, target, checksums, shard)
         with exclusive(target, shard):
-            begin(source, target, parts, settings, files, checksums, shard)
+            begin(target, parts, settings, len(files), checksums, shard)
         made = 0
         groups = few_at_a_time([(file, os.path.abspath(os.path.join(source, files[file]))) for file in checksums])
         tasks = ((os.path.abspath(target), group, read, names, severities, seed, options.for_others(), image_format)
@@ -261,28 +263,28 @@ def corrupt_folder(source, target, names, severities, seed, options, workers, im
                 made += written
                 bar.update(count)
         with exclusive(target, shard):
-            return made, *end(source, target, parts, files, shard)
+            return made, *end(target, parts, files, shard)
 
 
-def begin(source, target, parts, settings, files, checksums, shard):
-    """Write down what is made in a folder, before it is."""
+def begin(target, parts, settings, size, checksums, shard):
+    """Write down what is made in a folder, before it is. Other shards wait meanwhile, so that no image is looked at."""
     if not has_settings(target, settings, besides=SOURCES_FILE):
         for path in sources_lists(target):  # of a command that did not come as far as the settings
             os.remove(path)
-    # The settings come last: a folder that has them has the list, too.
-    write_sources(sources_path(target, shard), source, files, checksums)
-    write_json(os.path.join(target, SETTINGS_FILE), settings)
-    ended = read_ended(target, parts, shard, len(files))
+    ended = read_ended(target, parts, shard, size)
     for part in parts:
         ended[part]["ended"] = [number for number in ended[part]["ended"] if number != shard.number]
+    write_ended(target, ended)
+    # The settings come after it: a folder that has them has the list, too.
+    write_sources(sources_path(target, shard), checksums)
+    write_json(os.path.join(target, SETTINGS_FILE), settings)
     for name in set(map(corruption_of, parts)):
         os.makedirs(os.path.join(target, name), exist_ok=True)
         with open(os.path.join(target, name, UNFINISHED_FILE), "wb"):
             pass
-    write_ended(target, ended)
 
 
-def end(source, target, parts, files, shard):
+def end(target, parts, files, shard):
     """Write down that a shard has made its images. The last one leaves the folder as a whole job does.
 
     Returns:
@@ -297,8 +299,7 @@ def end(source, target, parts, files, shard):
     if not rest:
         if shard != WHOLE:
             sources = read_sources(target)
-            write_sources(sources_path(target, WHOLE), source, files,
-                          {file: sources[file][0] for file in files if file in sources})
+            write_sources(sources_path(target, WHOLE), {file: sources[file] for file in files if file in sources})
         remove_leftovers(target)
     for name in set(map(corruption_of, parts)).difference(map(corruption_of, rest)):
         os.remove(os.path.join(target, name, UNFINISHED_FILE))

@@ -20,10 +20,11 @@ import pytest
 from PIL import Image
 
 import corruptions.files
+import corruptions.folders
 from corruptions import Options, corrupt
 from corruptions.__main__ import main
 from corruptions.cluster import check_workers, look, packages
-from corruptions.folders import _corrupt_files
+from corruptions.folders import _corrupt_files, read_sources
 from corruptions.images import read_image
 from corruptions.parallel import in_parallel
 from corruptions.shards import Shard, reserved, shard_lock
@@ -153,6 +154,30 @@ def test_a_shard_refuses_images_that_have_changed(folder, tmp_path, capsys):
     os.remove(first)
     assert f"{first}: is gone" in one_line(capsys, [*argv, "2/2"])
     assert "(seed" in one_line(capsys, [*argv, "2/2", "--seed", "4"])
+
+
+def test_shards_look_at_no_image_while_others_wait(folder, tmp_path, monkeypatch):
+    """Of a large folder on NFS that would take longer than they do wait."""
+    out, looked, real = tmp_path / "out", [], os.stat
+
+    def stat(path, *args, **options):
+        if str(path).startswith(folder) and (out / ".lock").exists():
+            looked.append(path)
+        return real(path, *args, **options)
+    monkeypatch.setattr(os, "stat", stat)
+    shards_of(["folder", folder, str(out), "-c", "contrast", "--severity", "2", "--workers", "1"], (1, 2), 2)
+    assert looked == []
+    rows = (out / "sources.csv").read_text().splitlines()[1:]
+    assert len(rows) == 23 and all(int(row.split(",")[2]) == os.path.getsize(os.path.join(folder, row.split(",")[0]))
+                                   for row in rows)
+
+
+def test_lists_of_images_that_become_one_while_they_are_read(folder, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    shards_of(["folder", folder, str(out), "-c", "contrast", "--severity", "2", "--workers", "1"], (1, 2), 2)
+    real, found = corruptions.folders.shards_lists, [str(out / ".sources-1-of-2.csv")]
+    monkeypatch.setattr(corruptions.folders, "shards_lists", lambda target: [found.pop()] if found else real(target))
+    assert len(read_sources(str(out))) == 23 and not found
 
 
 def test_shards_that_run_at_the_same_time(folder, tmp_path):

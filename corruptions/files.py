@@ -180,7 +180,8 @@ def fill_partial(images, path, severity, settings, options, workers, bar):
 
 def continues(record, settings, size, images):
     """Whether a journal is of the same work, and the bytes that it calls done are there."""
-    return (record is not None and record == {**settings, "done": record.get("done")}
+    return (isinstance(record, dict) and record == {**settings, "done": record.get("done")}
+            and type(record["done"]) is int and 0 <= record["done"] <= len(images)
             and size >= record["done"] * images[:1].nbytes)
 
 
@@ -198,10 +199,24 @@ def part_of(images, first, size):
     return images[part], slice(None)
 
 
+def opened_again(filename, *arguments):
+    """The `numpy.memmap` of these arguments, of an array whose file has been opened before.
+
+    Raises:
+        UserError: the file is shorter than it was. One that is cut off later, while its pixels are read, ends the
+            process.
+    """
+    try:
+        return np.memmap(filename, *arguments)
+    except ValueError as error:
+        raise UserError(f"{filename}: has become shorter while it was read; put the whole file back, and the same "
+                        "command goes on where it was") from error
+
+
 def _corrupt_into(images, part, start, name, severity, seed, options, path, header_bytes, sync):
     """Corrupt a part of an array and store it at its place in a .npy file, with `sync` so that it is on disk; return
     the number of images."""
-    pixels = (np.memmap(*images) if isinstance(images, tuple) else images)[part]
+    pixels = (opened_again(*images) if isinstance(images, tuple) else images)[part]
     corrupted = corrupt_range(pixels, name, severity, seed, start, options)
     # For writing alone: of a file that is open for reading, too, NFS writes whole pages, over what others wrote.
     with naming(path), open(os.open(path, os.O_WRONLY), "wb") as file:

@@ -1,5 +1,7 @@
 """python -m corruptions array, and what all commands say to bad input."""
+import json
 import os
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import pytest
 import corruptions.files
 from corruptions import Options, corrupt
 from corruptions.__main__ import main
-from corruptions.files import digest, is_being_made, partial_path, write_arrays
+from corruptions.files import digest, is_being_made, journal_path, partial_path, write_arrays
 from tests.corrupted_files import contents, files_below, one_line
 from utils.errors import UserError
 from utils.files import locked
@@ -88,6 +90,34 @@ def test_array_starts_anew_when_only_its_journal_is_left(array, tmp_path, monkey
     os.remove(partial_path(path))
     write_arrays(array, {1: path}, "fog", 0, Options(), 1, False, "")
     np.testing.assert_array_equal(np.load(path), corrupt(array, "fog", 1, 0))
+
+
+@pytest.mark.parametrize("damage", [b"", b"[1]", b"5", b"{}", b'"done"', None, -70, 70.0, True, 10 ** 30, 301, [70]])
+def test_array_starts_anew_when_its_journal_is_damaged(array, tmp_path, damage):
+    path = str(tmp_path / "fog.npy")
+    with open(partial_path(path), "wb") as file:
+        file.write(bytes(2 * array.nbytes))
+    settings = {"name": "fog", "seed": 0, **asdict(Options()), "images": digest(array)}
+    with open(journal_path(path), "wb") as file:
+        file.write(damage if isinstance(damage, bytes) else json.dumps({**settings, "done": damage}).encode())
+    write_arrays(array, {1: path}, "fog", 0, Options(), 1, False, "")
+    np.testing.assert_array_equal(np.load(path), corrupt(array, "fog", 1, 0))
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_an_array_that_is_cut_off_meanwhile_is_one_line(array, tmp_path, capsys, monkeypatch, workers):
+    real = corruptions.files.write_arrays
+
+    def cut_off(*args):
+        os.truncate(tmp_path / "images.npy", 5000)
+        return real(*args)
+    monkeypatch.setattr("corruptions.__main__.write_arrays", cut_off)
+    argv = ["array", str(tmp_path / "images.npy"), str(tmp_path / "out"), "-c", "fog", "--workers", workers]
+    assert "images.npy: has become shorter" in one_line(capsys, argv)
+    monkeypatch.undo()
+    np.save(tmp_path / "images.npy", array)
+    main([*argv, "--severity", "1"])
+    np.testing.assert_array_equal(np.load(tmp_path / "out" / "1" / "fog.npy"), corrupt(array, "fog", 1))
 
 
 def test_an_array_of_other_images_is_refused(array, tmp_path, capsys):

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 
 import mindspore as ms
 import numpy as np
+import pytest
 from hypothesis import strategies as st
 
 import corruptions.__main__ as corrupting
+import corruptions.files
 import main
 from corruptions.files import SETTINGS_FILE
 from corruptions.weather import FROST_FILES, frost_textures
@@ -59,13 +61,24 @@ def go_on(settings, data, folder):
     raise Accepted
 
 
+def in_begun(work):
+    """Do what little work there is in the folder 'begun', which reads what is there while it works; with any other
+    target, the second argument, stop before."""
+    def work_in_begun(*args, **options):
+        if "begun" not in str(args[1]):
+            raise Accepted
+        return work(*args, **options)
+    return work_in_begun
+
+
 def without_work(monkeypatch):
     """Have the programs stop where everything has been read and the work would begin, and no download succeed."""
     for target in ("losses.compare.write_json", "losses.evaluate_run.evaluate_network", "dataset.corrupted.generate",
-                   "corruptions.__main__.corrupt_folder", "corruptions.__main__.write_arrays",
                    "corruptions.__main__.generate", "corruptions.__main__.load_corrupted",
                    "corruptions.__main__.plot_image_grid", "corruptions.__main__.connect"):
         monkeypatch.setattr(target, accept)
+    for name in ("corrupt_folder", "write_arrays"):
+        monkeypatch.setattr(corrupting, name, in_begun(getattr(corrupting, name)))
     monkeypatch.setattr(main, "run", go_on)
     for module in ("cifar", "fashion_mnist"):
         monkeypatch.setattr(f"dataset.{module}.URL", "http://127.0.0.1:9/")  # nothing listens there
@@ -158,8 +171,29 @@ def make_place():
     shutil.copytree("run", "both/erm")
     write_json("both/comparison.json", [{"name": "erm", "folder": "erm", "given": {}}])
     corrupting.main(["array", "array.npy", "made", "-c", "contrast", "--workers", "1"])
+    begin_jobs()
 
 
+def begin_jobs():
+    """An array job that was interrupted, a folder job of which one shard has ended, and one that has ended, in the
+    folder 'begun'."""
+    real = corruptions.files.corrupt_range
+
+    def stops_early(images, name, severity, seed, start, options):
+        if start == 1:
+            raise KeyboardInterrupt
+        return real(images, name, severity, seed, start, options)
+    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(SystemExit), captured():
+        patch.setattr("corruptions.files.CHUNK_PIXELS", 1)
+        patch.setattr("corruptions.files.corrupt_range", stops_early)
+        corrupting.main(["array", *BEGUN_ARRAY])
+    corrupting.main(["folder", *BEGUN_FOLDER, "--shard", "1/2"])
+    corrupting.main(["folder", *ENDED_FOLDER])
+
+
+BEGUN_ARRAY = ["array.npy", "begun/array", "-c", "contrast", "--severity", "1", "--workers", "1"]
+BEGUN_FOLDER, ENDED_FOLDER = (["images", f"begun/{name}", "-c", "contrast", "--severity", "1", "--workers", "1"]
+                              for name in ("folder", "ended"))
 LISTED = ("prepare_dataset.py", prepare("imagenet30", "trees", "-n", "3", "--filelist_dir", "lists"))
 # What is damaged: the file, and words that make a program read it.
 FILES = {
@@ -181,6 +215,12 @@ FILES = {
     "frost/frost1.png": ("preview", ["flat/one.jpeg", "-c", "frost", "--frost_dir", "frost"]),
     "array.npy": ("array", ["array.npy", "target", "-c", "contrast", "--workers", "1"]),
     "made/" + SETTINGS_FILE: ("array", ["array.npy", "made", "-c", "contrast", "--workers", "1"]),
+    "begun/array/1/.contrast.npy.partial": ("array", BEGUN_ARRAY),
+    "begun/array/1/.contrast.npy.partial.json": ("array", BEGUN_ARRAY),
+    "begun/folder/.shards.json": ("folder", [*BEGUN_FOLDER, "--shard", "2/2"]),
+    "begun/folder/.sources-1-of-2.csv": ("folder", [*BEGUN_FOLDER, "--shard", "2/2"]),
+    "begun/ended/sources.csv": ("folder", ENDED_FOLDER),
+    "begun/ended/" + SETTINGS_FILE: ("folder", ENDED_FOLDER),
     "published/contrast.npy": ("main.py", train("--test_corrupted", "published")),
     "published/labels.npy": ("main.py", train("--test_corrupted", "published")),
     "split.csv": ("main.py", train("--split", "split.csv")),

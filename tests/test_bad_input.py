@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
+from corruptions.files import SETTINGS_FILE
 from models import create_model
 from models.weights import read_weights, write_weights
 from tests.bad_input import (
@@ -187,6 +188,11 @@ NESTED = b"[" * 10 ** 5
     ("both/comparison.json", lambda _: b'[{"name": "erm"}]'),
     ("both/comparison.json", lambda _: b'[{"name": "erm", "folder": "../run"}]'),
     ("both/comparison.json", lambda _: NESTED),
+    ("begun/ended/sources.csv", lambda content: content + b"\0"),
+    ("begun/ended/sources.csv", lambda content: content + b'"' + b"x" * 200000),
+    ("begun/ended/sources.csv", lambda content: content.replace(b"crc32", b"crc31")),
+    ("begun/ended/sources.csv", lambda content: content + b"acorn/x.JPEG,,5"),
+    ("begun/ended/" + SETTINGS_FILE, lambda _: b"[1]"),
 ], ids=lambda value: None)
 def test_damage_that_once_crashed(place, path, change):
     place()
@@ -209,6 +215,30 @@ def test_records_that_a_run_writes_anew_may_be_damaged(place, path, content):
     with open(path, "wb") as file:
         file.write(content)
     assert call(programs()[name], argv) == (None, [])
+
+
+SHARDS = {"shards": 2, "images": 4, "ended": [1]}
+
+
+@pytest.mark.parametrize("path, change", [
+    ("begun/array/1/.contrast.npy.partial.json", lambda _: b"[1]"),
+    ("begun/array/1/.contrast.npy.partial.json", lambda _: NESTED),
+    *(("begun/array/1/.contrast.npy.partial.json", json_with(done=done)) for done in (None, "x", -1, 1.5, 9, [1])),
+    ("begun/array/1/.contrast.npy.partial", lambda content: content[:200]),
+    ("begun/folder/.shards.json", lambda _: b"[1]"),
+    ("begun/folder/.shards.json", lambda _: NESTED),
+    *(("begun/folder/.shards.json", json_with(**values)) for values in (
+        {"contrast/1": 5}, {"contrast/1": {**SHARDS, "ended": None}}, {"contrast/1": {**SHARDS, "shards": []}},
+        {"contrast/1": {"ended": [1]}}, {"contrast": 5}, {"fog": 3}, {"": SHARDS}, {"\0/1": SHARDS})),
+], ids=lambda value: None)
+def test_what_an_interrupted_job_has_written_may_be_damaged(place, path, change):
+    place()
+    name, argv = FILES[path]
+    with open(path, "rb") as file:
+        content = file.read()
+    with open(path, "wb") as file:
+        file.write(change(content))
+    assert call(programs()[name], argv) == (0, [])
 
 
 @pytest.mark.parametrize("path", ["weights.ckpt", "weights.pth", "weights.safetensors"])

@@ -161,14 +161,16 @@ def make_place():
     write_checkpoint("run/0_model.ckpt", weights, {"epochs": 1})
     write_json("run/cost.json", {"seconds": 1.5, "peak_memory_gib": 0.5})
     table = {"accuracy": [0.5] * 6, "loss": [1.5] * 6, "images": [20] * 6}
-    write_json("run/results.json", {"train_images": split.counts, "epochs": 1, "seconds": 1.5, "peak_memory_gib": 0.5,
-                                    "val": table, "test": table})
+    results = {"train_images": split.counts, "epochs": 1, "seconds": 1.5, "peak_memory_gib": 0.5, "val": table,
+               "test": table}
+    write_json("run/results.json", results)
     about = {"model": "wideresnet10", "dataset": "cifar10", "checkpoint": "0_model.ckpt", "epochs": 1,
              "set": "contrast (1 corruption)", "test_sha256": source.test_sha256, "severities": [1, 2, 3, 4, 5]}
     scores = Scores(*(0.5 for _ in Scores._fields))
     write_evaluation(EVALUATION.removesuffix(".json"), as_record(about, scores, {"contrast": [scores] * 5}))
     os.makedirs("both")
     shutil.copytree("run", "both/erm")
+    write_json("both/erm/results.json", {**results, "epochs": 2})
     write_json("both/comparison.json", [{"name": "erm", "folder": "erm", "given": {}}])
     corrupting.main(["array", "array.npy", "made", "-c", "contrast", "--workers", "1"])
     begin_jobs()
@@ -464,7 +466,7 @@ def require_refused_or_good(program, argv, named):
     assert not os.path.exists(MARKER), "the pickle has run"
     assert children() <= running
     assert peak_memory() < MOST_MEMORY
-    if status in (None, 0):
+    if status in (None, 0) or status == 1 and "both" in argv:  # a run of a comparison fails, and the others do not
         assert lines == [], lines
         return "accepted"
     assert status == 2 and len(lines) == 1, (status, lines)

@@ -31,10 +31,10 @@ def contents(path):
     return result
 
 
-def one_line(capsys, argv):
+def one_line(capsys, argv, status=2):
     with pytest.raises(SystemExit) as stop:
         main(argv)
-    assert stop.value.code == 2
+    assert stop.value.code == status
     [line] = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("warning:")]
     assert "error: " in line
     return line

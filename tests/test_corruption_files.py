@@ -254,7 +254,7 @@ def test_full_disk_is_one_line_and_leaves_no_final_name(array, tmp_path, capsys,
     def full(*_):
         raise OSError(28, "No space left on device", str(tmp_path / "out"))
     monkeypatch.setattr("utils.files.os.fsync", full)
-    line = one_line(capsys, ["array", str(tmp_path / "images.npy"), str(tmp_path / "out"), "-c", "fog"])
+    line = one_line(capsys, ["array", str(tmp_path / "images.npy"), str(tmp_path / "out"), "-c", "fog"], 1)
     assert "No space left on device" in line
     assert not [name for name in files_below(tmp_path / "out") if os.path.basename(name) == "fog.npy"]
 

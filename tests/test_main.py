@@ -154,6 +154,7 @@ def stop_at(monkeypatch, method, stop_epoch):
 RECORDS = ("train.csv", "val_clean.csv", "val_robust_3.csv", "test_clean.csv", "split.csv")
 
 
+@pytest.mark.slow
 def test_a_resumed_run_equals_one_that_was_not_stopped(cifar_dir, tmp_path, monkeypatch):
     """With everything that has a state: noise, weights over distributions, last losses, sub-batches, sampling."""
     options = ["--objective", "group_dro", "--perturbation", "multiplicative", "--sampling", "balanced", "--group_loss",

@@ -13,6 +13,8 @@ from losses.methods import METHODS
 from losses.recipes import RECIPES
 from utils import cli
 
+ROOT = os.path.dirname(os.path.abspath(main.__file__))
+
 
 @pytest.mark.parametrize("number, status", [(errno.ENOSPC, 1), (errno.EFBIG, 1), (errno.EACCES, 2)])
 def test_a_full_disk_is_nothing_that_was_asked_for(number, status, capsys):
@@ -81,3 +83,22 @@ def test_a_recipe_names_data_set_and_network_where_the_command_line_does_not():
     assert applied("--recipe sharpdro/cifar100 -d photos -m wideresnet10")[:2] == ("photos", "wideresnet10")
     assert applied("--recipe sharpdro/cifar100 --resume RUN")[2] == {"dataset": None, "model": None}
     assert applied("--recipe damp") == ("cifar10", "wideresnet", {"dataset": None, "model": None})
+
+
+def test_ctrl_c_that_another_thread_gets_is_seen():
+    """A thread that began without `uninterrupted` holds nothing back."""
+    script = """
+import os, signal, sys, threading, time
+from utils.stopping import Stopped, check, waiting
+threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+try:
+    with waiting():
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(100):
+            check()
+            time.sleep(0.01)
+except Stopped as stop:
+    print(stop.signal.name)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert done.stdout == "SIGINT\n", done.stderr

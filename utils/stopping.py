@@ -118,7 +118,8 @@ def check():
     """
     if _come is None or not is_first():
         return
-    while signal.SIGINT in signal.sigpending():
-        _come.append(signal.sigwait({signal.SIGINT}))
+    # Does not wait: a thread that holds nothing back may take the signal first, and leaves it to the handler.
+    while (taken := signal.sigtimedwait({signal.SIGINT}, 0)) is not None:
+        _come.append(taken.si_signo)
     if _come:
         raise Stopped(_come[0])

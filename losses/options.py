@@ -23,7 +23,7 @@ from losses.recipes import RECIPES, option_value, recipes_list
 from losses.resolve import CHOICES, OPTIONS, TRAINING_PARTS, Settings, check_workers, resolve
 from losses.run import check_weights
 from models import check_image_size, create_model
-from models.side_by_side import check_copies, has_batch_norm
+from models.side_by_side import check_copies, model_has_batch_norm
 from utils import cli
 from utils.errors import UserError
 from utils.probes import IMAGES, RHO
@@ -265,7 +265,7 @@ def resolve_arguments(args, given):
     if settings.batch_size % settings.num_sub_batches:
         raise UserError(f"--num_sub_batches {settings.num_sub_batches}: does not divide -b {settings.batch_size}; "
                         "give a divisor of the batch size")
-    if settings.sync_bn and not _has_batch_norm(args.model):
+    if settings.sync_bn and not model_has_batch_norm(args.model):
         if "sync_bn" in given:
             raise UserError(f"--sync_bn: {args.model} has no BatchNorm; leave it out")
         settings = replace(settings, sync_bn=False)
@@ -325,12 +325,7 @@ def check_settings(parser, values, path):
         raise UserError(f"{path}: has no {lacking[0]}; put back the file that it was, or begin another run")
 
 
-# Of the network called `model`, once for all runs of a comparison:
-@functools.cache
-def _has_batch_norm(model):
-    return has_batch_norm(create_model(model, 2))
-
-
+# Of the network called `model`, once for all runs of a comparison.
 @functools.cache
 def _check_copies(model, height, width):
     check_copies(create_model(model, 2), height, width)

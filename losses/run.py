@@ -22,7 +22,7 @@ from losses.stage_one import ENVIRONMENTS
 from losses.train import fit
 from losses.treatment import treatment
 from models import create_model
-from models.side_by_side import has_batch_norm
+from models.side_by_side import model_has_batch_norm
 from models.weights import load_network, load_weights
 from utils import workers
 from utils.errors import MissingError, RunError, UserError
@@ -183,7 +183,7 @@ def begin(folder, data, values, given, device):
     """
     config = read_json(folder.file("config.json"))
     before = workers.count() if config is None else config.get("workers", 1)
-    if before != workers.count() and not values["sync_bn"] and has_batch_norm(create_model(values["model"], 2)):
+    if before != workers.count() and not values["sync_bn"] and model_has_batch_norm(values["model"]):
         folder.log(f"warning: the number of workers was {before} and is {workers.count()} now: BatchNorm takes the "
                    "statistics of each one's part of a batch, so that from here on the run is another than it would "
                    "have been")

@@ -8,6 +8,7 @@ an activation or a pooling, stays as it is.
 """
 import contextlib
 import copy
+import functools
 import os
 import tempfile
 
@@ -17,6 +18,7 @@ import mindspore.ops as ops
 import numpy as np
 from mindspore import Parameter, ParameterTuple
 
+from models import create_model
 from utils.errors import UserError
 
 WAY_OUT = "give --no-sync_bn (create_step: sync_bn=False), or another network"
@@ -91,6 +93,12 @@ COPIED = {nn.Conv2d: Convolutions, nn.BatchNorm2d: BatchNorms, nn.Dense: Denses}
 def has_batch_norm(network):
     """Whether a network has statistics of batches."""
     return any(isinstance(cell, BATCH_NORMS) for _, cell in network.cells_and_names())
+
+
+@functools.cache
+def model_has_batch_norm(model):
+    """Whether the network called `model`, as of `models.find_model`, has BatchNorm."""
+    return has_batch_norm(create_model(model, 2))
 
 
 def running_statistics(network):

@@ -38,9 +38,9 @@ from utils.files import write_json
 from utils.metrics import Scores
 from utils.records.checkpoint import newest_checkpoint, write_checkpoint
 from utils.records.evaluation import as_record, write_evaluation
-from utils.records.report import Cost, is_finished
+from utils.records.report import Cost, forget_peak, is_finished, peak_memory
 
-MOST_MEMORY = 2 * 2 ** 20  # KiB
+MOST_MEMORY = 2  # GiB
 MARKER = "the_pickle_has_run"
 EVALUATION = "evaluation_contrast.json"
 
@@ -396,17 +396,6 @@ def children():
         with contextlib.suppress(FileNotFoundError), open(f"/proc/self/task/{task}/children") as file:
             found.update(file.read().split())
     return found
-
-
-def peak_memory():
-    """The most memory that was resident since `forget_peak`, in KiB."""
-    with open("/proc/self/status", encoding="ascii") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM"))
-
-
-def forget_peak():
-    with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
-        file.write("5")
 
 
 @contextlib.contextmanager

@@ -131,6 +131,16 @@ def asking_for_code(content):
     return packed.getvalue()
 
 
+def change_file(path, change):
+    """Give a file the content that a function makes of what it had."""
+    with open(path, "rb") as file:
+        content = file.read()
+    changed = change(content)
+    assert changed != content
+    with open(path, "wb") as file:
+        file.write(changed)
+
+
 @pytest.mark.parametrize("name, words, culprit", [
     ("main.py", ["--total_epoch=" + "9" * 400], "--total_epoch"),  # more than a float holds
     ("main.py", ["--eval_batch_size=" + "9" * 30], "--eval_batch_size"),
@@ -198,12 +208,7 @@ ENDLESS = b'"' + b"x" * 2 ** 24  # longer than a field of a table may be, also w
 def test_damage_that_once_crashed(place, path, change):
     place()
     name, argv = FILES[path]
-    with open(path, "rb") as file:
-        content = file.read()
-    changed = change(content)
-    assert changed != content
-    with open(path, "wb") as file:
-        file.write(changed)
+    change_file(path, change)
     assert require_refused_or_good(programs()[name], argv, [os.path.basename(path), os.path.dirname(path)]) == "refused"
 
 
@@ -235,10 +240,7 @@ SHARDS = {"shards": 2, "images": 4, "ended": [1]}
 def test_what_an_interrupted_job_has_written_may_be_damaged(place, path, change):
     place()
     name, argv = FILES[path]
-    with open(path, "rb") as file:
-        content = file.read()
-    with open(path, "wb") as file:
-        file.write(change(content))
+    change_file(path, change)
     assert call(programs()[name], argv) == (0, [])
 
 

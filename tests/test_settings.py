@@ -9,6 +9,7 @@ from tests.test_main import arguments
 from utils import cli, workers
 from utils.errors import UserError
 from utils.files import read_json, write_json
+from utils.records.logs import RunFolder
 from utils.records.reading import read_record
 from utils.records.report import is_finished
 from utils.records.settings import newest_run
@@ -69,17 +70,11 @@ def test_a_run_that_was_made_longer_has_not_ended(tmp_path):
         read_record(str(tmp_path / "run"))
 
 
-class Folder:
-    """What `begin` needs of a run's folder."""
-
-    def __init__(self, path):
-        self.path, self.lines = str(path), []
-
-    def file(self, name):
-        return os.path.join(self.path, name)
-
-    def log(self, line):
-        self.lines.append(line)
+def logged(folder, values):
+    """What is said where a run of these settings goes on."""
+    with RunFolder(str(folder)) as opened:
+        begin(opened, None, values, {}, "CPU")
+    return (folder / "log.txt").read_text()
 
 
 @pytest.mark.parametrize("words, warns", [(["-m", "wideresnet10"], True), (["-m", "wideresnet10", "--method", "damp",
@@ -87,18 +82,16 @@ class Folder:
                                           (["-m", "vit_s16"], False)])
 def test_another_number_of_workers_is_said_where_it_changes_results(tmp_path, monkeypatch, words, warns):
     make_run(tmp_path / "run", 0, *words)
-    folder, values = Folder(tmp_path / "run"), read_json(tmp_path / "run" / "config.json")
-    begin(folder, None, values, {}, "CPU")
-    assert folder.lines == []
+    values = read_json(tmp_path / "run" / "config.json")
+    assert logged(tmp_path / "run", values) == ""
     monkeypatch.setattr(workers, "count", lambda: 2)
-    begin(folder, None, values, {}, "CPU")
-    assert bool(folder.lines) == warns
-    assert all("the number of workers was 1 and is 2 now" in line for line in folder.lines)
+    log = logged(tmp_path / "run", values)
+    assert log.startswith("warning: the number of workers was 1 and is 2 now") if warns else log == ""
 
 
 def test_more_epochs_are_what_was_asked_for(tmp_path):
     make_run(tmp_path / "run", 0, *arguments("data", "logs", "--total_epoch", "3"))
-    folder, values = Folder(tmp_path / "run"), read_json(tmp_path / "run" / "config.json")
-    begin(folder, None, {**values, "total_epoch": 5}, {}, "CPU")
+    values = read_json(tmp_path / "run" / "config.json")
+    assert "5 epochs in place of 3" in logged(tmp_path / "run", {**values, "total_epoch": 5})
     config = read_json(tmp_path / "run" / "config.json")
     assert config["total_epoch"] == config["given"]["total_epoch"] == 5

@@ -25,6 +25,7 @@ from tests.formula import formula_weight  # noqa: E402
 from utils import workers  # noqa: E402
 
 STEPS, BATCH, CLASSES, GROUPS = 20, 16, 5, 4
+OUTPUTS = ("losses", "logits", "perturbed", "norm", "value")  # of every step
 EQUAL = {  # what a number of workers does not change
     "erm": {"method": "erm"},
     "irm": {"method": "irm", "irm_lambda": 2.0, "irm_anneal": 3},
@@ -102,7 +103,7 @@ def train(title, options):
         images, labels, groups = batch(k)
         outs.append(step.run_batch(*map(ms.Tensor, (images[own], labels, groups))))
     found = {f"{title}/{p.name}": p.asnumpy() for p in step.get_parameters() if not p.name.startswith("saved.")}
-    for name, values in zip(("losses", "logits", "perturbed", "norm", "value"), zip(*outs, strict=True), strict=True):
+    for name, values in zip(OUTPUTS, zip(*outs, strict=True), strict=True):
         found[f"{title}/{name}"] = np.stack(values)
     return found
 

@@ -16,6 +16,18 @@ from utils.records.reading import Record, read_results
 FIGURES = {"accuracy_by_severity.svg": "accuracy by severity", "training.svg": "training, of the logged batches"}
 
 
+def forget_peak():
+    """Have `peak_memory` count from now on, where the system can."""
+    with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
+
+
+def peak_memory():
+    """The largest resident memory of this process since `forget_peak`, in GiB."""
+    with open("/proc/self/status", encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) / 2 ** 20
+
+
 class Cost:
     """Time and memory of a run, over all the sessions that it takes where it is stopped and resumed, and without what
     was before it in this process.
@@ -28,8 +40,7 @@ class Cost:
     def __init__(self, path, resumed):
         self.path = path
         self._started = time.monotonic()
-        with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
-            file.write("5")  # the largest memory counts from now on
+        forget_peak()
         before = read_json(path) if resumed else None
         self._before = {name: before[name] if isinstance(before, dict) and type(before.get(name)) in (int, float) else 0
                         for name in ("seconds", "peak_memory_gib")}
@@ -42,10 +53,8 @@ class Cost:
     def so_far(self):
         """`seconds`, and `peak_memory_gib`, the largest resident memory of this process, without those that read files.
         """
-        with open("/proc/self/status", encoding="ascii") as file:
-            memory = next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) / 2 ** 20
         return {"seconds": round(self._before["seconds"] + self.session_seconds, 1),
-                "peak_memory_gib": round(max(self._before["peak_memory_gib"], memory), 2)}
+                "peak_memory_gib": round(max(self._before["peak_memory_gib"], peak_memory()), 2)}
 
     def save(self):
         """Write down what a later session starts from, beside a checkpoint."""

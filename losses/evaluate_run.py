@@ -24,6 +24,7 @@ from dataset.published import Published, find_published, sha256_of
 from dataset.source import Source
 from models import check_image_size, find_model
 from models.weights import load_network
+from utils import alexnet
 from utils.cli import require_writable_folder
 from utils.errors import UserError
 from utils.evaluate import evaluate_arrays
@@ -53,6 +54,8 @@ EVALUATION_OPTIONS = ("evaluate", "baseline", "corruption", "dataset", "model", 
                       "test_corrupted", *SOURCE_OPTIONS, "eval_batch_size", "num_workers", "show_progress",
                       "device_target")
 
+ALEXNET = "alexnet"  # the --baseline that is no run
+
 
 def add_evaluation_arguments(parser):
     """The options that ask for an evaluation instead of a training."""
@@ -64,8 +67,9 @@ def add_evaluation_arguments(parser):
              "the folder RUN, on clean test images and those of -c (here by default common) at severities 1 to 5; "
              "evaluation_SET.json and .csv are written beside it")
     add("--baseline", metavar="RUN", default=None,
-        help="--evaluate: what corruption errors are relative to, such as a run of erm: a run, a checkpoint, or the "
-             "evaluation_SET.json of one")
+        help="--evaluate: what corruption errors are relative to, such as a run of erm: a run, a checkpoint, the "
+             "evaluation_SET.json of one, or, on imagenet, the word alexnet for AlexNet's published errors, which with "
+             "-c common gives the mCE of the papers (a folder of that name is ./alexnet)")
     add("--test_corrupted", metavar="DIR", type=os.path.abspath, default=None,
         help="test on published corrupted images, such as CIFAR-10-C or ImageNet-C, in place of those made here; with "
              "--evaluate, -c takes the names that are in DIR, by default all. dataset/README.md lists the layouts")
@@ -149,7 +153,7 @@ def evaluate_run(path, corruptions=None, baseline=None, model=None, dataset=None
         corruptions (str, list of str or None): one or more keys of `corruptions.CORRUPTIONS`, or names that are in
             `test_corrupted`; None takes the common ones, or all that are there.
         baseline (str or None): what corruption errors are relative to: a run or a checkpoint, which is evaluated first
-            where it has no evaluation of the same corruptions and test images, or the JSON of an evaluation.
+            where it has no evaluation of the same corruptions and test images, the JSON of an evaluation, or `ALEXNET`.
         model, dataset (str or None): what a checkpoint is that has no config.json beside it.
         data_dir (str or None): folder of the data sets; None takes the run's, or else ./data.
         eval_batch_size (int or None): images in a batch; None takes the run's, or else 128.
@@ -250,11 +254,16 @@ def name_of_set(names, published=None):
 
 
 def find_reference(path, dataset):
-    """A baseline as `Trained`, or as the record of its evaluation where `path` is that.
+    """A baseline as `Trained`, or as the record of its evaluation where `path` is that; None of `ALEXNET`.
 
     Raises:
         UserError: it is not there, or of another data set than `dataset`.
     """
+    if path == ALEXNET:
+        if dataset != alexnet.DATASET:
+            raise UserError(f"--baseline {path}: its published errors are of {alexnet.DATASET}, not of {dataset}; name "
+                            f"a run of {dataset} (a folder of that name is ./{path})")
+        return None
     if os.path.isfile(path) and path.endswith(".json"):
         content = read_json(path)
         found = settings = content if isinstance(content, dict) else {}
@@ -271,12 +280,17 @@ def load_baseline(path, reference, model, test):
     """The `Baseline` that `find_reference` has found; evaluated where its evaluation is not there.
 
     Raises:
-        UserError: it cannot be evaluated, or its evaluation is of other images or corruptions.
+        UserError: it cannot be evaluated, or its evaluation is of other images, classes or corruptions.
     """
+    if path == ALEXNET:
+        if test.source.classes != alexnet.CLASSES:
+            raise UserError(f"--baseline {path}: its published errors are of {alexnet.CLASSES} classes, and "
+                            f"{test.source.name} has {test.source.classes} here; name a run of the same classes")
+        return Baseline.of_alexnet(test.names, test.severities)
     if isinstance(reference, dict):
         if reference.get("test_sha256", test.source.test_sha256) != test.source.test_sha256:
             raise UserError(f"--baseline {path}: was evaluated on other test images; name the run that it is of")
-        found = Baseline(path, reference, test.names, test.severities)
+        found = Baseline.of_record(path, reference, test.names, test.severities)
         hashes = reference.get("corrupted_sha256", {})
         if not isinstance(hashes, dict) or any(hashes.get(name) != test.corrupted_sha256.get(name)
                                                for name in test.names):
@@ -291,7 +305,7 @@ def load_baseline(path, reference, model, test):
         model = reference.setting("model", reference.config.get("model", model))
         find_model(model, f"{path}: is of ")
         record = evaluate_network(reference, model, test)
-    return Baseline(path, record, test.names, test.severities)
+    return Baseline.of_record(path, record, test.names, test.severities)
 
 
 def evaluate_network(trained, model, test, baseline=None, stored=None):

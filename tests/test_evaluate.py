@@ -199,6 +199,16 @@ def test_a_checkpoint_without_settings_is_what_the_command_line_says(run, cifar_
     assert read_json(run + "/evaluation_fog.json")["corruption_error"]["mean"] == 1
 
 
+def test_a_run_may_be_called_alexnet(run, common, tmp_path, monkeypatch, capsys):
+    shutil.copytree(common, tmp_path / "alexnet")
+    monkeypatch.chdir(tmp_path)
+    assert "(a folder of that name is ./alexnet)" in fails(capsys, "--evaluate", run, "-c", "fog", "--baseline",
+                                                           "alexnet")
+    main.main(["--evaluate", run, "-c", "fog", "--baseline", "./alexnet"])
+    found = read_json(run + "/evaluation_fog.json")["corruption_error"]
+    assert found["mean"] == 1 and found["baseline"]["name"] == "alexnet" and "checkpoint" in found["baseline"]
+
+
 @pytest.mark.parametrize("argv, message", [
     (["--evaluate", "nowhere"], "--evaluate nowhere: no such run or checkpoint"),
     (["--evaluate", "EMPTY"], "no run with a config.json is there"),
@@ -220,6 +230,7 @@ def test_a_checkpoint_without_settings_is_what_the_command_line_says(run, cifar_
     (["--evaluate", "RUN", "--baseline", "IMAGES"], "was evaluated on other test images"),
     (["--evaluate", "RUN", "--baseline", "PERFECT"], "makes no error under fog"),
     (["--evaluate", "RUN", "--baseline", "LIST"], "not an evaluation"),
+    (["--evaluate", "RUN", "--baseline", "alexnet"], "its published errors are of imagenet, not of cifar10; name a "),
 ])
 def test_bad_input_is_one_line(run, common, tmp_path, capsys, monkeypatch, argv, message):
     monkeypatch.setattr("dataset.cifar.URL", "http://127.0.0.1:9/")  # nothing listens there

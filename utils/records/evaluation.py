@@ -1,9 +1,11 @@
 """The records of an evaluation at many corruptions: JSON, CSV and a table to read."""
 import glob
 import os
+from dataclasses import dataclass
 
 import numpy as np
 
+from utils import alexnet
 from utils.errors import UserError
 from utils.files import file_name, read_json, write_csv, write_json
 from utils.metrics import BINS, LEVELS, Scores, corruption_error
@@ -86,46 +88,70 @@ def write_evaluation(path, record):
     write_json(path + ".json", record)
 
 
+@dataclass(frozen=True)
 class Baseline:
     """What corruption errors are relative to.
 
-    Args:
-        path (str): as it was named, for errors.
-        record (dict): its evaluation, as `as_record` gives it, or as it was read.
-        names (list of str): the corruptions that are needed.
-        severities (list of int): the severities that are needed.
-
     Attributes:
-        about (dict): what it is.
-
-    Raises:
-        UserError: the record is no evaluation, lacks a corruption or a severity, or has a corruption without an error.
+        about (dict): what it is; `name` is how it is called.
+        errors (dict): corruption to a list of its errors, 0..1, at the severities that are needed.
     """
 
-    def __init__(self, path, record, names, severities=SEVERITIES):
+    about: dict
+    errors: dict
+
+    @classmethod
+    def of_record(cls, path, record, names, severities=SEVERITIES):
+        """The baseline that an evaluation makes.
+
+        Args:
+            path (str): as it was named, for errors.
+            record (dict): the evaluation, as `as_record` gives it, or as it was read.
+            names (list of str): the corruptions that are needed.
+            severities (list of int): the severities that are needed.
+
+        Raises:
+            UserError: the record is no evaluation, lacks a corruption or a severity, or has a corruption without an
+                error.
+        """
         try:
-            self.about = {"name": os.path.basename(os.path.abspath(path)),
-                          **{key: record[key] for key in ("model", "checkpoint", "epochs")}}
+            about = {"name": os.path.basename(os.path.abspath(path)),
+                     **{key: record[key] for key in ("model", "checkpoint", "epochs")}}
             places = {severity: k for k, severity in enumerate(severities_of(record))}
             lacking = [str(severity) for severity in severities if severity not in places]
-            self.errors = {name: [1 - metrics["accuracy"][places[s]] for s in severities if s in places]
-                           for name, metrics in record["corrupted"].items()}
-            if not all(0 <= error <= 1 for errors in self.errors.values() for error in errors):
+            found = {name: [1 - metrics["accuracy"][places[s]] for s in severities if s in places]
+                     for name, metrics in record["corrupted"].items()}
+            if not all(0 <= error <= 1 for errors in found.values() for error in errors):
                 raise TypeError
         except (LookupError, TypeError, AttributeError) as error:
             raise UserError(f"--baseline {path}: not an evaluation; name a run's folder, a checkpoint, or an "
                             "evaluation_SET.json of one") from error
-        missing = [name for name in names if name not in self.errors]
+        missing = [name for name in names if name not in found]
         if lacking:
             raise UserError(f"--baseline {path}: lacks severity {', '.join(lacking)}; name the run that it is of, "
                             "which is then evaluated again")
         if missing:
             raise UserError(f"--baseline {path}: lacks {', '.join(missing)}; name the run that it is of, which is "
                             "then evaluated again, or leave these out of -c")
-        perfect = [name for name in names if sum(self.errors[name]) == 0]
+        perfect = [name for name in names if sum(found[name]) == 0]
         if perfect:
             raise UserError(f"--baseline {path}: makes no error under {', '.join(perfect)}, so that nothing can be "
                             "relative to it; name another, or leave these out of -c")
+        return cls(about, found)
+
+    @classmethod
+    def of_alexnet(cls, names, severities=SEVERITIES):
+        """AlexNet by its published errors; arguments as of `of_record`.
+
+        Raises:
+            UserError: none are published of a corruption.
+        """
+        missing = [name for name in names if name not in alexnet.ERRORS]
+        if missing:
+            raise UserError(f"--baseline alexnet: no errors of it are published under {', '.join(missing)}; name a "
+                            "run, or name others with -c")
+        return cls({"name": alexnet.NAME, "source": alexnet.SOURCE},
+                   {name: [alexnet.ERRORS[name][severity - 1] for severity in severities] for name in names})
 
     def corruption_error(self, name, rows):
         """Corruption error of the `Scores` at the severities of one corruption."""
@@ -266,8 +292,9 @@ def averages(record):
         lines.append(f"{title:13}" + "".join(f"{factor * v:7.{digits}f}" for v in record["by_severity"][metric]) +
                      "".join(f"{factor * level[metric]:8.{digits}f}" for level in record["by_level"].values()))
     if "corruption_error" in record:
-        found = record["corruption_error"]
-        lines.append(f"mean corruption error over {record['set']}: {found['mean']:.3f}, relative to "
+        found, some = record["corruption_error"], severities_of(record)
+        only = "" if some == list(SEVERITIES) else f", severity {', '.join(map(str, some))} alone"
+        lines.append(f"mean corruption error over {record['set']}{only}: {found['mean']:.3f}, relative to "
                      f"{found['baseline']['name']}")
     return "\n".join(lines)
 

@@ -1,0 +1,112 @@
+"""Corruption errors relative to AlexNet's published ones: --evaluate RUN --baseline alexnet."""
+import os
+from types import SimpleNamespace
+
+import mindspore as ms
+import numpy as np
+import pytest
+
+import main
+from corruptions import COMMON, CORRUPTIONS
+from dataset import load_source
+from losses.evaluate_run import load_baseline
+from models import create_model
+from tests.image_trees import make_imagenet
+from tests.published_files import make_class_folders, same_files
+from tests.test_evaluate import fails
+from utils import alexnet
+from utils.files import read_json
+from utils.metrics import Scores
+from utils.records.evaluation import Baseline, as_record, averages, evaluation_table
+
+# Means over severities, as they were published beside the errors; AugMix's imagenet.py has the first fifteen, too.
+MEANS = dict(zip([*COMMON, "speckle_noise", "gaussian_blur", "spatter", "saturate"], [
+    0.886428, 0.894468, 0.922640, 0.819880, 0.826268, 0.785948, 0.798360, 0.866816, 0.826572, 0.819324, 0.564592,
+    0.853204, 0.646056, 0.717840, 0.606500, 0.845388, 0.787108, 0.717512, 0.658248], strict=True))
+
+
+def evaluate(folder, *argv):
+    return ["--evaluate", str(folder / "weights.ckpt"), "-m", "wideresnet10", "-d", "imagenet", "--data_dir",
+            str(folder), "--eval_batch_size", "3", "--baseline", "alexnet", *argv]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """One test image of each of three classes, and a network that takes all for the first."""
+    folder = tmp_path_factory.mktemp("alexnet")
+    make_imagenet(str(folder), (1, 1))
+    network = create_model("wideresnet10", 3)
+    network.fc.weight.set_data(ms.Tensor(np.zeros((3, 64), np.float32)))
+    network.fc.bias.set_data(ms.Tensor(np.array([1, 0, 0], np.float32)))
+    ms.save_checkpoint(network, str(folder / "weights.ckpt"), crc_check=True)
+    return folder
+
+
+def corrupted(folder, path, names, severities="12345"):
+    make_class_folders(str(path), names, 224, same_files(load_source("imagenet", str(folder))), tuple(severities))
+    return str(path)
+
+
+def test_the_table_has_the_published_means():
+    assert set(alexnet.ERRORS) == set(CORRUPTIONS)
+    for name, errors in alexnet.ERRORS.items():
+        assert len(errors) == 5 and np.mean(errors) == pytest.approx(MEANS[name], abs=1e-9)
+
+
+def test_alexnet_relative_to_itself_is_one():
+    rows = {name: [Scores(1 - error, 1, 0) for error in alexnet.ERRORS[name]] for name in COMMON}
+    found = as_record({}, Scores(0.57, 1, 0), rows, Baseline.of_alexnet(COMMON))["corruption_error"]
+    assert list(found["by_corruption"].values()) == pytest.approx([1] * 15) and found["mean"] == pytest.approx(1)
+
+
+def test_the_mean_is_that_of_ratios_to_the_published_means():
+    errors = {name: np.linspace(0.2, 0.6, 5) + 0.02 * k for k, name in enumerate(COMMON)}
+    rows = {name: [Scores(1 - error, 1, 0) for error in five] for name, five in errors.items()}
+    found = as_record({}, Scores(0.9, 1, 0), rows, Baseline.of_alexnet(COMMON))["corruption_error"]
+    ratios = {name: (0.4 + 0.02 * k) / MEANS[name] for k, name in enumerate(COMMON)}
+    assert found["by_corruption"] == pytest.approx(ratios) and found["mean"] == pytest.approx(sum(ratios.values()) / 15)
+
+
+def test_a_network_of_known_errors(folder, tmp_path, monkeypatch, capsys):
+    names = COMMON[::4]
+    monkeypatch.setattr(alexnet, "CLASSES", 3)
+    places = corrupted(folder, tmp_path / "ImageNet-C", names)
+    main.main(evaluate(folder, "--test_corrupted", places))
+    record = read_json(folder / "weights_evaluation_ImageNet-C.json")
+    found, ratios = record["corruption_error"], {name: 2 / 3 / MEANS[name] for name in names}
+    assert found["by_corruption"] == pytest.approx(ratios)
+    assert found["mean"] == pytest.approx(np.mean(list(ratios.values())))
+    assert found["baseline"] == {"name": "AlexNet", "source": alexnet.SOURCE}
+    lines = capsys.readouterr().out.splitlines()
+    assert f"mean corruption error over ImageNet-C (4 corruptions): {found['mean']:.3f}, relative to AlexNet" in lines
+    assert next(line for line in lines if line.startswith("frost ")).split()[-1] == f"{ratios['frost']:.3f}"
+    about, _ = evaluation_table(record)
+    assert about.endswith(f"mean corruption error {found['mean']:.3f}, relative to AlexNet")
+
+
+def test_fewer_severities_are_compared_with_the_same(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(alexnet, "CLASSES", 3)
+    places = corrupted(folder, tmp_path / "some", ["fog"], "24")
+    main.main(evaluate(folder, "--test_corrupted", places))
+    record = read_json(folder / "weights_evaluation_some.json")
+    mean = 2 / 3 / np.mean([0.7605, 0.8726])
+    assert record["corruption_error"]["by_corruption"] == pytest.approx({"fog": mean})
+    assert averages(record).endswith(f"over some (1 corruption), severity 2, 4 alone: {mean:.3f}, relative to AlexNet")
+
+
+def test_other_corruptions_and_classes_are_refused(folder, tmp_path, monkeypatch, capsys):
+    line = fails(capsys, *evaluate(folder, "-c", "fog"))
+    assert line.startswith("--baseline alexnet: its published errors are of 1000 classes, and imagenet has 3 here; ")
+    monkeypatch.setattr(alexnet, "CLASSES", 3)
+    places = corrupted(folder, tmp_path / "C-bar", ["fog", "plasma_noise", "sparkles"], "1")
+    with pytest.raises(SystemExit) as stop:
+        main.main(evaluate(folder, "--test_corrupted", places))
+    captured = capsys.readouterr()
+    assert stop.value.code == 2 and "accuracy" not in captured.out  # before anything is evaluated
+    assert "no errors of it are published under plasma_noise, sparkles; name a run, or " in captured.err
+    assert not os.path.exists(folder / "weights_evaluation_C-bar.json")
+
+
+def test_all_classes_of_imagenet_are_taken():
+    test = SimpleNamespace(source=SimpleNamespace(classes=1000), names=["fog"], severities=[5])
+    assert load_baseline("alexnet", None, "resnet50", test).errors == {"fog": [0.945]}

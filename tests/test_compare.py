@@ -176,6 +176,7 @@ def test_a_comparison_is_evaluated_and_drawn_as_a_whole(comparison, tmp_path, ca
     again = [read_json(run + "/evaluation_fog.json") for run in runs]
     assert [one["corrupted"] for one in again] == [one["corrupted"] for one in found]
     assert again[0]["corruption_error"]["mean"] == 1 and "mCE_mean" in read_csv(folder / "evaluation_fog.csv")[0]
+    assert f"; mCE relative to {os.path.basename(runs[0])}\n" in (folder / "evaluation_fog.md").read_text()
     draw(["ce", str(folder)])
     assert (folder / "ce.svg").exists()
 

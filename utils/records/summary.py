@@ -37,7 +37,11 @@ def write_summary(folder, records):
     for k, title in enumerate(titles):
         columns[f"{title}_mean"], columns[f"{title}_std"] = means[:, k], [some[k] for some in deviations]
     write_csv(path + ".csv", columns)
-    lines = [f"error in percent, {averaged_over(evaluations[0])}", "",
+    about = f"error in percent, {averaged_over(evaluations[0])}"
+    if "mCE" in titles:
+        names = dict.fromkeys(one["corruption_error"]["baseline"]["name"] for one in evaluations)
+        about += f"; mCE relative to {', '.join(names)}"
+    lines = [about, "",
              "| method | " + " | ".join(title.replace("_", " ") for title in titles) + " |",
              "| --- " * (len(titles) + 1) + "|"]
     for row, mean, deviation in zip(rows, means, deviations, strict=True):

@@ -6,7 +6,7 @@ import os
 import sys
 
 from utils.device import TARGETS, in_turns, leave, own_share, set_up_device
-from corruptions import CORRUPTIONS, SETS
+from corruptions import ALIASES, CORRUPTIONS, SETS
 from dataset import SOURCES, datasets_list, source_options
 from dataset.corrupted import WHERE
 from dataset.data import IMAGE_OPTIONS, load_data, load_images
@@ -37,7 +37,7 @@ def create_parser():
                         "photon-limited corruptions, most images clean and few severely corrupted, or on clean images, "
                         "and measure its accuracy at every severity. An option marked with ... takes several values, "
                         "which make a comparison: a run for each of them.")
-    data = cli.add_data_arguments(parser, SOURCES, datasets_list, list(CORRUPTIONS), WHERE, SETS)
+    data = cli.add_data_arguments(parser, SOURCES, datasets_list, CORRUPTIONS, WHERE, SETS, ALIASES)
     data.add_argument("--split", metavar="FILE", default=None,
                       help="table of severities to use instead of drawing one: split.csv of an earlier run or of "
                            "dataset/prepare_dataset.py")

@@ -1,16 +1,21 @@
 """Image corruptions: `corrupt(images, name, severity, seed)` for arrays, `python -m corruptions` for files.
 
 `CORRUPTIONS` has the pure function `f(image, severity, rng, options)` behind each name. The functions stand in one file
-per kind; `contract.py` says what they have in common, `severities.py` holds their constants, `generate.py` gives every
-image its random numbers; `files.py` writes arrays, `folders.py` folders, and `images.py` reads and writes single files.
+per kind, those of C-bar in `bar/`; `contract.py` says what they have in common, `severities.py` holds their constants,
+`generate.py` gives every image its random numbers; `files.py` writes arrays, `folders.py` folders, and `images.py`
+reads and writes single files.
 """
 from corruptions import blur, digital, noise, weather  # noqa: F401, they fill the table
+from corruptions.bar import cover, patterns, warps  # noqa: F401, they, too
+from corruptions.bar.levels import ALIASES, BAR
 from corruptions.contract import CORRUPTIONS, Options
 from corruptions.generate import ImageStream, corrupt
 
 # The fifteen of the published benchmarks; the other four were meant for validation (Hendrycks 2019).
 COMMON = ("gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur",
           "snow", "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression")
-SETS = {"common": COMMON, "all": tuple(CORRUPTIONS)}
+ALL = tuple(name for name in CORRUPTIONS if name not in BAR)
+ORDER = tuple(dict.fromkeys(COMMON + ALL + BAR))  # that of the published benchmarks, then the others
+SETS = {"common": COMMON, "all": ALL, "bar": BAR, "all+bar": ALL + BAR}
 
-__all__ = ["COMMON", "CORRUPTIONS", "SETS", "ImageStream", "Options", "corrupt"]
+__all__ = ["ALIASES", "COMMON", "CORRUPTIONS", "SETS", "ImageStream", "Options", "corrupt"]

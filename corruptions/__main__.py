@@ -4,10 +4,11 @@ import contextlib
 import os
 import re
 from dataclasses import asdict
+from functools import partial
 
 from matplotlib.backend_bases import FigureCanvasBase
 
-from corruptions import SETS
+from corruptions import ALIASES, SETS
 from corruptions.blur import require_wand
 from corruptions.cluster import INSTALL, connect
 from corruptions.contract import CORRUPTIONS, Options, check_images
@@ -124,6 +125,9 @@ def options_of(args):
     Raises:
         UserError: otherwise.
     """
+    lacking = [name for name in args.corruption if args.preset and name not in SEVERITIES[args.preset]]
+    if lacking:
+        raise UserError(f"--preset {args.preset}: has no constants of {', '.join(lacking)}; give 32 or 224, or none")
     if args.frost_dir is not None:
         if "frost" not in args.corruption:
             raise UserError("--frost_dir: only frost uses it; leave it out")
@@ -159,8 +163,8 @@ def picture_name(text):
 
 
 def create_parser():
-    parser = cli.Parser(prog="python -m corruptions", description="Corrupt images as the published benchmarks do: 19 "
-                        "corruptions, severities 1 to 5, any image size.")
+    parser = cli.Parser(prog="python -m corruptions", description="Corrupt images as the published benchmarks do: "
+                        f"{len(CORRUPTIONS)} corruptions, severities 1 to 5, any image size.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=cli.Parser)
 
     dataset = commands.add_parser("dataset", help="a data set, stored where training looks for it")
@@ -194,12 +198,14 @@ def create_parser():
                          help="picture to write, its type by the suffix: " + ", ".join(PICTURE_TYPES))
     picture.set_defaults(run=preview)
 
+    corruption = cli.listed(partial(cli.two_columns, CORRUPTIONS), cli.names(CORRUPTIONS, SETS, aliases=ALIASES))
     for command in (dataset, folder, array, picture):
-        command.add_argument("-c", "--corruption", type=cli.names(CORRUPTIONS, SETS), action=cli.OneOrMore,
-                             metavar="NAME",
-                             default=list(CORRUPTIONS) if command is picture else argparse.SUPPRESS,
+        command.add_argument("-c", "--corruption", type=corruption,
+                             action=cli.OneOrMore, metavar="NAME",
+                             default=list(SETS["all"]) if command is picture else argparse.SUPPRESS,
                              required=command is not picture,
-                             help="all, common (the 15 of the benchmarks), or names out of " + ", ".join(CORRUPTIONS))
+                             help="names, list says which; or all (19), common (the 15 of them that the benchmarks "
+                             "have), bar (the 15 of C-bar), all+bar")
         if command is not dataset:
             command.add_argument("--severity", nargs="+", type=int, choices=range(1, 6), default=[1, 2, 3, 4, 5],
                                  metavar="S", help="severities, 1 to 5")

@@ -68,6 +68,11 @@ class Corruption:
     colour: bool
     draws: bool
 
+    @property
+    def summary(self):
+        """What it does, one line."""
+        return " ".join(self.function.__doc__.partition("\n\n")[0].split())
+
     def __call__(self, image, severity, rng, options=DEFAULTS):
         """Corrupt one image.
 
@@ -91,7 +96,9 @@ class Corruption:
         check_images(images)
         if severity not in (1, 2, 3, 4, 5):
             raise UserError(f"severity {severity}: must be a whole number from 1 to 5")
-        preset = options.preset or nearest_preset(*images.shape[1:3])
+        preset = options.preset or nearest_preset(self.name, *images.shape[1:3])
+        if self.name not in SEVERITIES[preset]:
+            raise UserError(f"preset {preset}: has no constants of {self.name}; take another one, or none")
         constants = SEVERITIES[preset][self.name][severity - 1]
         channels = images if images.ndim == 4 else images[..., None]
         if self.colour and channels.shape[3] == 1:

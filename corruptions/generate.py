@@ -3,6 +3,7 @@ import hashlib
 
 import numpy as np
 
+from corruptions.bar.levels import ALIASES
 from corruptions.contract import CORRUPTIONS, DEFAULTS, check_images
 from utils.errors import UserError
 
@@ -79,7 +80,7 @@ def corrupt(images, name, severity, seed=0, options=DEFAULTS):
 
     Args:
         images (numpy.ndarray): uint8 (N, H, W, C) for a batch; (H, W) or (H, W, C) for one image. C is 3 or 1.
-        name (str): a key of `CORRUPTIONS`.
+        name (str): a key of `CORRUPTIONS`, or of `ALIASES`.
         severity (int): 1 to 5.
         seed (int): image k of a batch draws from the stream of (seed, name, severity, k); one image counts as image 0.
         options (Options): what else can be chosen.
@@ -90,6 +91,7 @@ def corrupt(images, name, severity, seed=0, options=DEFAULTS):
     Raises:
         UserError: one of the arguments is not as above.
     """
+    name = ALIASES.get(name, name)
     if name not in CORRUPTIONS:
         raise UserError(f"corruption {name}: unknown; there are {', '.join(CORRUPTIONS)}")
     images = np.asarray(images)

@@ -1,8 +1,10 @@
 """Severity constants: for each image size that has published ones, corruption to its five values, severity 1 first.
 
 Sources: hendrycks/robustness, `make_cifar_c.py` for 32 and `make_imagenet_c.py` for 224 (the SharpDRO release has both
-unchanged), `make_tinyimagenet_c.py` for 64. Lengths are in pixels, brightness is in 0..1.
+unchanged), `make_tinyimagenet_c.py` for 64. Lengths are in pixels, brightness is in 0..1. Those of C-bar come from
+`corruptions/bar/levels.py`.
 """
+from corruptions.bar.levels import LEVELS
 
 SEVERITIES = {
     32: {
@@ -102,7 +104,11 @@ SEVERITIES = {
     },
 }
 
+for size, other in ((32, 224), (224, 32)):
+    SEVERITIES[size] |= {name: levels.get(size, levels.get(other)) for name, levels in LEVELS.items()}
 
-def nearest_preset(height, width):
-    """The image size with published constants that is nearest to the shorter side."""
-    return min(SEVERITIES, key=lambda size: abs(size - min(height, width)))
+
+def nearest_preset(name, height, width):
+    """The image size with published constants of a corruption that is nearest to the shorter side."""
+    return min((size for size, table in SEVERITIES.items() if name in table),
+               key=lambda size: abs(size - min(height, width)))

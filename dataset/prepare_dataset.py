@@ -7,7 +7,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from corruptions import CORRUPTIONS  # noqa: E402
+from corruptions import ALIASES, CORRUPTIONS  # noqa: E402
 from dataset import SOURCES, datasets_list, load_source, source_options  # noqa: E402
 from dataset.corrupted import load_corrupted  # noqa: E402
 from dataset.poisson import TRAIN_ON, check_numbers, counts_table, write_split  # noqa: E402
@@ -18,7 +18,7 @@ from utils.cli import Parser, add_data_arguments, listing, one_line_errors, requ
 def create_parser():
     parser = Parser(prog="prepare_dataset.py", description="Draw a severity for every training image, from a Poisson "
                     "law or 0 for all, and write the result down; with -c also make the corrupted images.")
-    add_data_arguments(parser, SOURCES, datasets_list, list(CORRUPTIONS))
+    add_data_arguments(parser, SOURCES, datasets_list, CORRUPTIONS, aliases=ALIASES)
     parser.set_defaults(corruption=None)
     parser.add_argument("--train_on", choices=list(TRAIN_ON), default="poisson",
                         help=listing(TRAIN_ON))

@@ -13,7 +13,7 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from corruptions import COMMON, CORRUPTIONS
+from corruptions import ORDER
 from dataset.class_folders import list_classes, list_files
 from dataset.corrupted import SEVERITIES
 from dataset.image_files import FileImages, exact, require_size
@@ -326,7 +326,7 @@ def find_published(folder, source):
     for find in LAYOUTS:
         found = find(folder, source)
         if found is not None:
-            order = dict.fromkeys([*COMMON, *CORRUPTIONS, *sorted(found.places)])
+            order = dict.fromkeys([*ORDER, *sorted(found.places)])
             return replace(found, places={name: found.places[name] for name in order if name in found.places})
     raise UserError(f"--test_corrupted {folder}: has neither arrays, CORRUPTION.npy or test/SEVERITY/CORRUPTION.npy, "
                     f"nor class folders, CORRUPTION/SEVERITY/CLASS; {READABLE}")

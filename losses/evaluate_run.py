@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from tqdm import tqdm
 
-from corruptions import COMMON, CORRUPTIONS, SETS
+from corruptions import COMMON, ORDER, SETS
 from dataset import (
     SOURCE_DEFAULTS,
     SOURCE_OPTIONS,
@@ -233,7 +233,7 @@ def load_evaluation_set(dataset, data_dir, corruptions, batch_size, workers, sho
                   f"{', '.join(map(str, left_out))}, which is left out", file=sys.stderr)
         return EvaluationSet(source, images, batch_size, workers, show_progress, severities, published,
                              {name: sha256_of(images[name]) for name in names})
-    for name in dict.fromkeys([*COMMON, *CORRUPTIONS]):  # the published order
+    for name in ORDER:
         if name in (chosen or COMMON):
             images[name] = corrupted_images(data_dir, source, "test", name, corrupted)
     return EvaluationSet(source, images, batch_size, workers, show_progress)

@@ -3,7 +3,7 @@ import argparse
 import functools
 from dataclasses import fields, replace
 
-from corruptions import CORRUPTIONS, SETS
+from corruptions import ALIASES, CORRUPTIONS, SETS
 from dataset.imagenet30 import find_test_list
 from dataset.poisson import TRAIN_ON
 from losses.methods import (
@@ -137,8 +137,8 @@ def add_method_arguments(parser):
              "it in stage_one/last_model.ckpt")
     add("--jtt_lambda", kind=cli.positive_int, metavar="N",
         help="jtt: how many times as often an image of the error set is drawn" + _part_defaults("jtt_lambda"))
-    group.add_argument("--aug_corruption", type=cli.names(CORRUPTIONS, SETS), metavar="NAME", default=None,
-                       action=cli.OneOrMore,
+    group.add_argument("--aug_corruption", type=cli.names(CORRUPTIONS, SETS, aliases=ALIASES), metavar="NAME",
+                       default=None, action=cli.OneOrMore,
                        help="corrupt_aug: corruption of half of every batch (default: that of -c)")
     _choices(group, "--aug_severity", CHOICES["aug_severity"], "corrupt_aug: severities with equal chance, or the "
              "fewer training images they have, the more often" + _part_defaults("aug_severity"))

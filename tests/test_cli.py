@@ -8,6 +8,7 @@ import sys
 import pytest
 
 import main
+from corruptions import CORRUPTIONS
 from dataset import SOURCES, SUMMARIES
 from losses.methods import METHODS
 from losses.recipes import RECIPES
@@ -52,7 +53,8 @@ def test_help_fits_a_terminal_and_has_every_option_in_a_group(monkeypatch):
     assert text.count("\n") < 300  # a page that someone may read
 
 
-@pytest.mark.parametrize("flag, names", [("--method", METHODS), ("--recipe", RECIPES), ("-d", SOURCES)])
+@pytest.mark.parametrize("flag, names", [("--method", METHODS), ("--recipe", RECIPES), ("-d", SOURCES),
+                                         ("-c", CORRUPTIONS)])
 def test_the_word_list_explains_the_names(flag, names, capsys):
     with pytest.raises(SystemExit) as stop:
         main.main([flag, "list"])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from corruptions import CORRUPTIONS, Options, corrupt
+from corruptions import CORRUPTIONS, SETS, Options, corrupt
 from corruptions.blur import line_blur, zoom_operator
 from corruptions.clouds import clouds
 from corruptions.generate import corrupt_range, image_stream
@@ -26,7 +26,7 @@ def test_equals_published_code(path):
     if path != GOLDEN and not os.path.exists(path):
         pytest.skip("this file is not part of the repository")
     results = crosscheck.compare_corruptions(path)
-    assert set(results) == set(CORRUPTIONS) - {"impulse_noise"}
+    assert set(results) == set(SETS["all"]) - {"impulse_noise"}
     exact = {name: result for name, result in results.items() if name not in crosscheck.CORRUPTION_TOLERANCES}
     assert exact == dict.fromkeys(exact, (0.0, 0))
     assert all(largest <= 1 and share <= 0.01 for share, largest in results.values())
@@ -65,7 +65,8 @@ def test_every_size_and_grey_images(name, shape):
         out = corrupt(image, name, 4)
         assert out.shape == image.shape and out.dtype == np.uint8
         np.testing.assert_array_equal(image, before)
-        if value is None and name != "saturate":  # grey has no saturation to change
+        # Grey has no saturation to change, and a disk of 2 pixels nothing to turn.
+        if value is None and name != "saturate" and (name, shape[0]) != ("pinch_and_twirl", 8):
             assert not np.array_equal(out, image)
 
 

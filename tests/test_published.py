@@ -55,7 +55,7 @@ def test_severities_in_a_row(cifar, tmp_path, names, label_type):
     (tmp_path / "set" / "._fog.npy").write_bytes(b"what macOS leaves")
     (tmp_path / "set" / "README.txt").write_text("CIFAR-C Dataset README")
     found = find_published(folder, cifar)
-    assert list(found.places) == (["gaussian_noise", "fog", "saturate"] if "fog" in names else sorted(C_BAR))
+    assert list(found.places) == (["gaussian_noise", "fog", "saturate"] if "fog" in names else list(C_BAR))
     assert str(found).startswith(f"{folder}: arrays of 5 severities one after the other, as CIFAR-10-C")
     assert found.severities(list(names)) == [1, 2, 3, 4, 5]
     for name in names:
@@ -344,7 +344,7 @@ def test_an_evaluation_takes_all_that_are_there(run, cifar, cifar_dir, tmp_path,
     capsys.readouterr()
     main.main(["--evaluate", run, "--test_corrupted", folder])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith(f"{folder}: arrays of 5 severities") and lines[0].endswith("; lines, ripple")
+    assert lines[0].startswith(f"{folder}: arrays of 5 severities") and lines[0].endswith("; ripple, lines")
     assert lines[2].startswith("CIFAR-10-C-Bar (2 corruptions) on cifar10, 50 test images: ")
     assert not any("evaluated before" in line for line in lines)
     found, own = (read_json(f"{run}/evaluation_{tag}.json") for tag in ("CIFAR-10-C-Bar", "fog+pixelate"))
@@ -354,7 +354,7 @@ def test_an_evaluation_takes_all_that_are_there(run, cifar, cifar_dir, tmp_path,
     with open(f"{run}/evaluation_CIFAR-10-C-Bar.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["corruption"], row["severity"]) for row in rows[1:]] == [
-        (name, str(severity)) for name in ("lines", "ripple") for severity in range(1, 6)]
+        (name, str(severity)) for name in ("ripple", "lines") for severity in range(1, 6)]
     with open(f"{run}/report.html", encoding="utf-8") as file:
         assert "Evaluation: CIFAR-10-C-Bar (2 corruptions)" in file.read()
 
@@ -426,8 +426,8 @@ def test_a_baseline_is_of_the_same_images(run, cifar, cifar_dir, tmp_path, capsy
     (["--evaluate", "RUN", "--test_corrupted", "SET", "--corrupted", "memory"], "--corrupted memory: is about images"),
     (["--evaluate", "RUN", "--test_corrupted", "SET", "-c", "ripple", "haze"], "SET: has no haze; there are fog, rip"),
     (["--evaluate", "RUN", "--test_corrupted", "SET", "-c", "common"], "SET: has no gaussian_noise, shot_noise"),
-    (["--evaluate", "RUN", "-c", "ripple"], "--corruption: unknown name 'ripple'; there are common, all, gaussian"),
-    (["--test_corrupted", "SET", "-c", "fog", "ripple"], "--corruption: unknown name 'ripple'"),
+    (["--evaluate", "RUN", "-c", "fish_eye"], "--corruption: unknown name 'fish_eye'; there are common, all, b"),
+    (["--test_corrupted", "SET", "-c", "fog", "fish_eye"], "--corruption: unknown name 'fish_eye'"),
     (["--test_corrupted", "SET", "-c", "snow"], "SET: has no snow; there are fog, ripple"),
     (["--test_corrupted", "FEW", "-c", "fog"], "FEW: has no severity 3, 4, 5 of fog, only 1, 2"),
     (["--test_corrupted", "OTHER", "-c", "fog"], "OTHER/labels.npy: not the labels of the test images of cifar10"),

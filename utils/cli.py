@@ -5,6 +5,7 @@ import errno
 import os
 import sys
 import textwrap
+from functools import partial
 
 from utils.errors import UserError
 from utils.stopping import Stopped
@@ -162,11 +163,12 @@ def found_by(find):
     return parse
 
 
-def names(known, sets, others=False):
+def names(known, sets, others=False, aliases=None):
     """A type for names out of `known`, or for a word that stands for several of them (dict `sets`); where there may be
-    `others`, `require_known` finds them.
+    `others`, `require_known` finds them. `aliases` (dict or None) has names that stand for known ones.
     """
     def parse(text):
+        text = (aliases or {}).get(text, text)
         if text not in known and text not in sets and not others:
             raise argparse.ArgumentTypeError(_unknown(text, known, sets))
         return Several(sets[text]) if text in sets else text
@@ -196,8 +198,9 @@ def listing(table):
 
 def two_columns(table):
     """The names of a table (dict) and what they are, as `listing`, one below the other, for a terminal."""
+    width = max(18, *(len(name) + 1 for name in table))
     return "\n".join(line for name, row in table.items() for line in textwrap.wrap(
-        getattr(row, "summary", row), 80, initial_indent=f"  {name:18s}", subsequent_indent=" " * 20))
+        getattr(row, "summary", row), 80, initial_indent=f"  {name:{width}s}", subsequent_indent=" " * (width + 2)))
 
 
 def require_known(flag, value, known, sets):
@@ -275,16 +278,18 @@ def _is_word(parser, action, value):
     return isinstance(value, str) == isinstance(read, (str, Several)) and (isinstance(value, str) or read == value)
 
 
-def add_data_arguments(parser, datasets, datasets_list, corruptions, places=None, corruption_sets=None):
+def add_data_arguments(parser, datasets, datasets_list, corruptions, places=None, corruption_sets=None, aliases=None):
     """The options that say which images are trained on; `main.py` and `prepare_dataset.py` have them both.
 
     Args:
         parser (argparse.ArgumentParser): gets the options.
-        datasets, corruptions (list of str): what there is.
+        datasets (list of str): what there is.
         datasets_list (callable): gives a text about the data sets.
+        corruptions (dict): name to what has a `summary`.
         places (dict or None): where corrupted images may come from, to what that is, if that can be chosen.
         corruption_sets (dict or None): words for several corruptions; with it data set, corruption and seed may have
             several values.
+        aliases (dict or None): other names of corruptions.
 
     Returns:
         the group of these options.
@@ -297,9 +302,10 @@ def add_data_arguments(parser, datasets, datasets_list, corruptions, places=None
         **several, help=f"data set: {', '.join(datasets)}; list says what they are")
     add("--data_dir", type=os.path.abspath, default="./data", metavar="DIR",
         help="folder that holds the data sets; of -d folder, the folder of images itself")
-    add("-c", "--corruption", type=names(corruptions, sets, others=bool(sets)), default="gaussian_noise",
-        metavar="NAME", **several, help="corruption: " + ", ".join(corruptions) + "".join(
-            f"; {word} stands for {len(some)} of them" for word, some in sets.items()))
+    add("-c", "--corruption", default="gaussian_noise", metavar="NAME", **several,
+        type=listed(partial(two_columns, corruptions), names(corruptions, sets, bool(sets), aliases)),
+        help=f"one of {len(corruptions)} corruptions; list says what they are" + "".join(
+            f"; {word} stands for {len(some)}" for word, some in sets.items()))
     add("--num_severity", type=num_severity, default=6, metavar="S",
         help="number of distributions, the clean one included: 6 means severities 0 to 5")
     add("-n", "--num_per_class", type=positive_int, default=argparse.SUPPRESS, metavar="N",

@@ -1,9 +1,10 @@
-"""Time the corruptions beside the published ones: python tests/benchmarks/corruptions.py SCRIPT
+"""Time the corruptions beside the published ones: python tests/benchmarks/corruptions.py PUBLISHED
 
-SCRIPT is, for instance, CLONE/corruptions/make_cifar_c.py of the release, or hendrycks/robustness's. Both sides corrupt
-the same arrays on one core, in turns; the published functions take and return PIL images, ours draw from a random
-stream of each image's own, as the generator does. `--workers` compares one process with several instead, and `--cores`
-counts the hours that data sets take, both without a script.
+PUBLISHED is a script, for instance CLONE/corruptions/make_cifar_c.py of the release, or hendrycks/robustness's, or the
+folder CLONE/imagenet_c_bar of facebookresearch/augmentation-corruption. Both sides corrupt the same arrays on one core,
+in turns; the functions of the scripts take and return PIL images, ours draw from a random stream of each image's own,
+as the generator does. `--workers` compares one process with several instead, and `--cores` counts the hours that data
+sets take, both without a script.
 """
 import os
 import shutil
@@ -22,7 +23,7 @@ import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402
 from skimage import data  # noqa: E402
 
-from corruptions import CORRUPTIONS, Options  # noqa: E402
+from corruptions import CORRUPTIONS, SETS, Options  # noqa: E402
 from corruptions.files import write_arrays  # noqa: E402
 from corruptions.folders import check_images, corrupt_folder  # noqa: E402
 from corruptions.generate import corrupt_range  # noqa: E402
@@ -31,6 +32,8 @@ from dataset.image_files import centre_crop, read_fitting  # noqa: E402
 from dataset.imagenet import SHORTER, SIDE  # noqa: E402
 from tests.benchmarks.published import load_published  # noqa: E402
 from utils.cli import Parser, one_line_errors, positive_int  # noqa: E402
+
+WIDTH = max(map(len, CORRUPTIONS))
 
 
 def crops(count, size):
@@ -45,30 +48,36 @@ def crops(count, size):
     return np.stack(images)
 
 
+def print_row(name, milliseconds):
+    theirs, ours = milliseconds
+    print(f"{name:{WIDTH}s}  {theirs:12.3f}  {ours:7.3f}  {theirs / ours:6.1f}")
+
+
 def compare(args):
     """Print, for each corruption, milliseconds an image of both sides and their ratio."""
-    published = load_published(args.script, frost_folder(None))
+    published = load_published(args.script, frost_folder(None), args.size)
+    family = "bar" if os.path.isdir(args.script) else "all"
     images = crops(args.images, args.size)
     blocks = np.array_split(np.arange(args.images), args.blocks)
     total = np.zeros(2)
-    print(f"{'corruption':18s}  published ms  ours ms   ratio")
-    for name in CORRUPTIONS:
-        theirs = getattr(published, name, None)
+    print(f"{'corruption':{WIDTH}s}  published ms  ours ms   ratio")
+    for name in SETS[family]:
+        theirs = published.get(name)
         if theirs is None:
-            print(f"{name:18s}  needs Wand and ImageMagick")
+            print(f"{name:{WIDTH}s}  needs Wand and ImageMagick")
             continue
         seconds = []
         for block in blocks:
             start = time.perf_counter()
             for k in block:
-                np.uint8(theirs(Image.fromarray(images[k]), args.severity))
+                theirs(images[k], args.severity)
             middle = time.perf_counter()
             corrupt_range(images[block[0]:block[-1] + 1], name, args.severity, 0, block[0])
             seconds.append(((middle - start) / len(block), (time.perf_counter() - middle) / len(block)))
         milliseconds = 1000 * np.median(seconds, axis=0)
         total += milliseconds
-        print(f"{name:18s}  {milliseconds[0]:12.3f}  {milliseconds[1]:7.3f}  {milliseconds[0] / milliseconds[1]:6.1f}")
-    print(f"{'sum':18s}  {total[0]:12.3f}  {total[1]:7.3f}  {total[0] / total[1]:6.1f}")
+        print_row(name, milliseconds)
+    print_row("sum", total)
 
 
 def scale(args):
@@ -80,7 +89,7 @@ def scale(args):
 
         def corrupt_all(workers):
             start = time.perf_counter()
-            for name in CORRUPTIONS:
+            for name in SETS["all"]:
                 path = os.path.join(folder, "out", f"{name}.npy")
                 write_arrays(images, {args.severity: path}, name, 0, Options(), workers, False, name)
             shutil.rmtree(os.path.join(folder, "out"))
@@ -108,12 +117,12 @@ def on_paper(args):
         check_images([os.path.join(source, name) for name in os.listdir(source)], read)
         reading = 1000 * (time.process_time() - start) / args.images
         start = time.process_time()
-        corrupt_folder(source, target, list(CORRUPTIONS), range(1, 6), 0, Options(), 1, "jpeg", False, False, read=read)
+        corrupt_folder(source, target, SETS["all"], range(1, 6), 0, Options(), 1, "jpeg", False, False, read=read)
         total = 1000 * (time.process_time() - start) / args.images
-        writing = (total - 2 * reading) / (5 * len(CORRUPTIONS))  # an image is read to check it, and to corrupt it
+        writing = (total - 2 * reading) / (5 * len(SETS["all"]))  # an image is read to check it, and to corrupt it
     print(f"ms to read an image of 500x375 and crop it: {reading:.1f}; to corrupt and store it: {writing:.1f}")
     print(f"{'hours on so many cores':44s}" + "".join(f"{cores:>9d}" for cores in args.cores))
-    for title, images, names in (("50 000 images, 19 corruptions, 5 severities", 50000, len(CORRUPTIONS)),
+    for title, images, names in (("50 000 images, 19 corruptions, 5 severities", 50000, len(SETS["all"])),
                                  ("1 281 167 images, 1 corruption, 5 severities", 1281167, 1)):
         hours = images * (2 * reading + 5 * names * writing) / 3.6e6
         print(f"{title:44s}" + "".join(f"{hours / cores:9.3f}" for cores in args.cores))
@@ -121,7 +130,7 @@ def on_paper(args):
 
 def main():
     parser = Parser(prog="corruptions.py", description=__doc__.splitlines()[0])
-    parser.add_argument("script", nargs="?", help="published script of corruptions")
+    parser.add_argument("script", nargs="?", metavar="PUBLISHED", help="script of corruptions, or folder of C-bar")
     parser.add_argument("--images", type=positive_int, default=10000, help="number of images")
     parser.add_argument("--size", type=positive_int, default=32, help="side of the images; the script's own")
     parser.add_argument("--severity", type=int, choices=range(1, 6), default=3, help="severity")

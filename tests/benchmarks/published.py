@@ -1,41 +1,88 @@
-"""Load the corruption functions out of a published script, such as the release's `corruptions/make_cifar_c.py`.
+"""Load the corruption functions out of a published script, such as the release's `corruptions/make_cifar_c.py`, or the
+classes of C-bar out of its folder.
 
-The scripts no longer run: they start on a data set as soon as they are imported, and call libraries in forms that are
-gone. Only the part with the functions is executed here, with stand-ins for what is missing.
+They no longer run: the scripts start on a data set as soon as they are imported, and all call libraries in forms that
+are gone. Only the part with the functions is executed here, with stand-ins for what is missing.
 """
 import contextlib
+import csv
 import importlib
+import os
 import sys
 import types
 import warnings
+from functools import partial
 from unittest import mock
 
+import numpy as np
 import scipy.ndimage
 import skimage.filters
+from PIL import Image
 
 from utils.errors import UserError
 
 END = "# /////////////// End Distortions ///////////////"
 NEED_WAND = ("motion_blur", "snow")
+BAR_FILES = ("cifar10_c_bar.csv", "imagenet_c_bar.csv")  # for images of 32 and of 224 pixels
 
 
 def _gaussian(image, *args, multichannel=False, **options):
     return skimage.filters.gaussian(image, *args, channel_axis=-1 if multichannel else None, **options)
 
 
-def load_published(path, frost_dir):
-    """Load the functions of a script.
+def load_published(path, frost_dir, size):
+    """Load the published functions.
 
     Args:
-        path (str): a script that defines `f(image, severity)` for PIL images, up to the comment line `END`.
+        path (str): a script that defines `f(image, severity)` for PIL images, up to the comment line `END`, or the
+            folder `imagenet_c_bar` of facebookresearch/augmentation-corruption.
         frost_dir (str): folder of the frost textures, which the script looks for in the working folder.
+        size (int): side of the images, for C-bar 32 or 224.
 
     Returns:
-        types.SimpleNamespace: the script's names; without `motion_blur` and `snow` where Wand is not installed.
+        dict: name to a function from an image uint8 (size, size, 3) and a severity, 1 to 5, to an image; without
+        `motion_blur` and `snow` where Wand is not installed.
 
     Raises:
-        UserError: there is no such file, or it is no such script.
+        UserError: there is no such file, or it is no such script or folder.
     """
+    if os.path.isdir(path):
+        return load_bar(path, size)
+    functions = vars(load_script(path, frost_dir))
+
+    def of_array(function, image, severity):
+        return np.uint8(function(Image.fromarray(image), severity))
+    return {name: partial(of_array, function) for name, function in functions.items() if callable(function)}
+
+
+def load_bar(folder, size):
+    """The classes of C-bar; arguments and results as of `load_published`."""
+    levels = {}
+    for name in sorted(BAR_FILES, reverse=size == 224):  # the other file for what the first lacks
+        try:
+            with open(os.path.join(folder, name), encoding="utf-8", newline="") as file:
+                levels = {row[0]: [float(level) for level in row[1:]] for row in csv.reader(file)} | levels
+        except OSError as error:
+            raise UserError(f"{error.filename}: {error.strerror}; name the folder imagenet_c_bar of "
+                            "facebookresearch/augmentation-corruption") from error
+    older_numpy = types.ModuleType("numpy")
+    vars(older_numpy).update(vars(np), int=int)
+    # Its `utils` is a folder without __init__.py, which Python takes only where no other `utils` is found.
+    places = [folder, *(place for place in sys.path if not os.path.exists(os.path.join(place, "utils", "__init__.py")))]
+    with mock.patch.dict(sys.modules), mock.patch.object(sys, "path", places):
+        for name in [name for name in sys.modules if name.partition(".")[0] in ("utils", "base", "corrupt")]:
+            del sys.modules[name]
+        module = importlib.import_module("corrupt")
+    module.np = older_numpy
+    classes = {getattr(value, "name", None): value for value in vars(module).values()}
+
+    def of_level(name, image, severity):
+        return classes[name](levels[name][severity - 1], size)(image)
+    return {name: partial(of_level, name) for name in levels}
+
+
+def load_script(path, frost_dir):
+    """The names of a script, a types.SimpleNamespace; arguments as of `load_published`."""
     try:
         with open(path, encoding="utf-8") as file:
             source, found, _ = file.read().partition(END)

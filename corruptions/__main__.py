@@ -24,7 +24,7 @@ from dataset import SOURCE_OPTIONS, SOURCES, load_source
 from dataset.corrupted import generate, load_corrupted
 from utils import cli
 from utils.errors import UserError
-from utils.figures.pictures import plot_image_grid
+from utils.figures.pictures import plot_image_grid, plot_image_sheet
 from utils.files import load_array
 from utils.stopping import ended_by_sigterm
 
@@ -109,13 +109,16 @@ def workers_of(args, target, *sources):
 
 
 def preview(args):
-    """Draw one image under every corruption and severity."""
+    """Draw one image under every corruption and severity: a row each, or a sheet where there is one severity."""
     image = read_image(args.image)
     options = options_of(args)
     cli.require_writable_file("--output", args.output)
     rows = {name: [image] + [corrupt(image, name, severity, args.seed, options) for severity in args.severity]
             for name in args.corruption}
-    plot_image_grid(args.output, rows, ["clean"] + [f"severity {severity}" for severity in args.severity])
+    if len(args.severity) == 1:
+        plot_image_sheet(args.output, {"clean": image, **{name: images[1] for name, images in rows.items()}})
+    else:
+        plot_image_grid(args.output, rows, ["clean"] + [f"severity {severity}" for severity in args.severity])
     print(f"written to {args.output}")
 
 
@@ -192,7 +195,9 @@ def create_parser():
     array.add_argument("target", help="folder for the corrupted arrays")
     array.set_defaults(run=corrupt_array)
 
-    picture = commands.add_parser("preview", help="one picture of an image, corruptions x severities, to look at")
+    picture = commands.add_parser("preview", help="one picture of an image, corruptions x severities, to look at",
+                                  description="Draw an image, a row for each corruption, a column for each severity; "
+                                  "with one severity a sheet of all corruptions.")
     picture.add_argument("image", help="image file")
     picture.add_argument("-o", "--output", type=picture_name, default="preview.png",
                          help="picture to write, its type by the suffix: " + ", ".join(PICTURE_TYPES))

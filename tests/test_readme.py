@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from corruptions import CORRUPTIONS, ORDER
 from models import MODELS
 from utils.figures import FIGURES
 
@@ -47,6 +48,11 @@ def test_a_room_lists_its_files_and_how_to_add_one(room):
                 assert f"`{file}`" in readme, file
     for file in re.findall(r"^\| `([\w/]+\.py)`", readme, re.MULTILINE):
         assert os.path.exists(os.path.join(ROOT, room, file)), file
+
+
+def test_every_corruption_is_listed_with_what_it_does():
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", text("corruptions", "README.md"), re.MULTILINE)
+    assert rows == [(name, CORRUPTIONS[name].summary) for name in ORDER]
 
 
 @pytest.mark.parametrize("room, table", [("models", MODELS), ("utils", FIGURES)])

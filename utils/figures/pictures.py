@@ -1,6 +1,38 @@
 """Pictures of images."""
+import textwrap
+
 from utils.figures.style import plt
 from utils.files import replacing
+
+SHEET = 7  # images in a row of a sheet
+
+
+def plot_image_sheet(path, images):
+    """Draw images one after the other, each with its title.
+
+    Args:
+        path (str): picture to write.
+        images (dict): title to image, uint8 (H, W) or (H, W, 3).
+    """
+    lines = -(-len(images) // SHEET)
+    figure, axes = plt.subplots(lines, min(len(images), SHEET), figsize=(1.5 * min(len(images), SHEET), 1.8 * lines),
+                                squeeze=False, layout="constrained")
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for axis, (title, image) in zip(axes.flat, images.items(), strict=False):
+        show(axis, image)
+        axis.set_title("\n".join(textwrap.wrap(title.replace("_", " "), 18)), fontsize=9)
+    save(figure, path)
+
+
+def show(axis, image):
+    axis.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+
+
+def save(figure, path):
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120)
+    plt.close(figure)
 
 
 def plot_image_grid(path, rows, columns):
@@ -15,11 +47,9 @@ def plot_image_grid(path, rows, columns):
                                 squeeze=False, layout="constrained")
     for line, (title, images) in zip(axes, rows.items(), strict=True):
         for axis, image in zip(line, images, strict=True):
-            axis.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            show(axis, image)
             axis.set(xticks=[], yticks=[])
         line[0].set_ylabel(title.replace("_", "\n"), rotation=0, ha="right", va="center")
     for axis, title in zip(axes[0], columns, strict=True):
         axis.set_title(title, fontsize=10)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=120)
-    plt.close(figure)
+    save(figure, path)

@@ -85,18 +85,47 @@ def contrast(images, factor, rngs, options):
     return to_uint8(values)
 
 
-def warp(image, affine):
-    """Move the pixels of an image (H, W, C) by an affine map (2, 3) of (x, y), edges mirrored.
+def rounded_places(affines, height, width):
+    """Where the pixels of warped images come from, to 1/32 of a pixel, as `cv2.warpAffine` rounds up to OpenCV 4.
 
-    OpenCV's function, as in the published code, takes sides below 32767 alone. Longer images, which the published code
-    cannot do, are interpolated without OpenCV's rounding of places to 1/32 of a pixel.
+    Args:
+        affines (numpy.ndarray): float64 (N, 2, 3), maps of (x, y).
+        height, width (int): of the images.
+
+    Returns:
+        tuple: int16 (N, H, W, 2) whole pixels (x, y), and uint16 (N, H, W) fractions, both as `cv2.remap` takes them.
     """
-    height, width, channels = image.shape
+    inverses = 1024 * np.stack([cv2.invertAffineTransform(affine) for affine in affines])
+    by_column = np.rint(inverses[..., :1] * np.arange(width))
+    by_row = np.rint(inverses[..., 1:2] * np.arange(height) + inverses[..., 2:])
+    by_column, by_row = (steps.clip(-2 ** 31, 2 ** 31 - 1).astype(np.int32) for steps in (by_column, by_row))
+    places = by_row[..., None] + 16  # half of a 32nd
+    places = places + by_column[:, :, None]
+    places >>= 5
+    fractions = ((places[:, 1] & 31) << 5 | places[:, 0] & 31).astype(np.uint16)
+    places >>= 5
+    return np.stack((places[:, 0], places[:, 1]), axis=-1).clip(-2 ** 15, 2 ** 15 - 1).astype(np.int16), fractions
+
+
+def warp(images, affines):
+    """Move the pixels of images float32 (N, H, W, C), in place, by an affine map (2, 3) of (x, y) for each, edges
+    mirrored.
+
+    The published code does that with `cv2.warpAffine`, which OpenCV 5 has changed; `cv2.remap`, told the places, gives
+    in both what that gave before. It takes sides below 32767 alone. Longer images, which the published code cannot do,
+    are interpolated without rounding of places.
+    """
+    _, height, width, channels = images.shape
     if max(height, width) < LONGEST_IN_OPENCV:
-        return cv2.warpAffine(image, affine, (width, height), borderMode=cv2.BORDER_REFLECT_101).reshape(image.shape)
-    (a, b, c), (d, e, f) = cv2.invertAffineTransform(affine)
-    return np.stack([ndimage.affine_transform(image[..., k], [[e, d], [b, a]], (f, c), order=1, mode="mirror")
-                     for k in range(channels)], axis=-1)
+        for image, *places in zip(images, *rounded_places(affines, height, width), strict=True):
+            moved = cv2.remap(image, *places, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+            image[...] = moved.reshape(image.shape)
+        return
+    for image, affine in zip(images, affines, strict=True):
+        (a, b, c), (d, e, f) = cv2.invertAffineTransform(affine)
+        for channel in range(channels):
+            image[..., channel] = ndimage.affine_transform(image[..., channel], [[e, d], [b, a]], (f, c), order=1,
+                                                           mode="mirror")
 
 
 @corruption()
@@ -108,12 +137,9 @@ def elastic_transform(images, constants, rngs, options):
     centre = np.float32((width, height)) // 2
     arm = min(height, width) // 3
     corners = np.float32([centre + arm, [centre[0] + arm, centre[1] - arm], centre - arm])
-    fields = np.empty((len(images), 2, height, width))
-    for image, field, rng in zip(values, fields, rngs, strict=True):
-        moved = corners + rng.uniform(-shift, shift, size=corners.shape).astype(np.float32)
-        affine = cv2.getAffineTransform(corners, moved)
-        image[...] = warp(image, affine)
-        field[...] = rng.uniform(-1, 1, size=field.shape)
+    moved = [corners + rng.uniform(-shift, shift, size=corners.shape).astype(np.float32) for rng in rngs]
+    warp(values, np.stack([cv2.getAffineTransform(corners, to) for to in moved]))
+    fields = np.stack([rng.uniform(-1, 1, size=(2, height, width)) for rng in rngs])
     fields = ndimage.gaussian_filter(fields, (0, 0, sigma, sigma), mode="reflect", truncate=3) * amplitude
     columns = fields[:, 0].astype(np.float32) + np.arange(width)
     rows = fields[:, 1].astype(np.float32) + np.arange(height)[:, None]

@@ -10,6 +10,7 @@ from scipy import ndimage
 from corruptions import CORRUPTIONS, SETS, Options, corrupt
 from corruptions.blur import line_blur, zoom_operator
 from corruptions.clouds import clouds
+from corruptions.digital import warp
 from corruptions.generate import corrupt_range, image_stream
 from corruptions.weather import enlarged_piece
 from tests import crosscheck
@@ -156,6 +157,18 @@ def test_a_piece_of_an_enlarged_texture_is_opencvs(shape, size):
     whole = cv2.resize(texture, size[::-1])
     np.testing.assert_array_equal(enlarged_piece(texture, size, 0, 0, *size), whole)
     np.testing.assert_array_equal(enlarged_piece(texture, size, 7, 11, 30, 20), whole[7:37, 11:31])
+
+
+@pytest.mark.parametrize("shape, shift", [((9, 14, 3), 48), ((40, 31, 1), 2), ((200, 150, 3), 48)])
+def test_warped_images_are_those_of_opencv_4(shape, shift):
+    rng = np.random.RandomState(0)
+    images = rng.random_sample((30, *shape)).astype(np.float32)
+    affines = rng.normal(np.eye(2, 3), (0.3, 0.3, shift), (30, 2, 3))
+    affines[:2, 1] = affines[:2, 0] * [[1], [1 + 1e-7]]  # these squeeze an image into a line, or nearly
+    expected = [cv2.warpAffine(image, affine, shape[1::-1], borderMode=cv2.BORDER_REFLECT_101)
+                for image, affine in zip(images, affines, strict=True)]
+    warp(images, affines)
+    np.testing.assert_array_equal(images, np.reshape(expected, images.shape))
 
 
 @pytest.mark.parametrize("name, shape", [("fog", (16, 5000, 3)), ("zoom_blur", (16, 5000, 3)), ("frost", (5000, 16)),

@@ -33,6 +33,8 @@ PICTURE_TYPES = sorted(set(FigureCanvasBase.get_supported_filetypes()) - {"pgf"}
 
 def corrupt_dataset(args):
     """Make a data set's corrupted versions where training looks for them."""
+    if "frost" in args.corruption:
+        frost_textures(None, 1)
     options = {option: getattr(args, option) for option in SOURCE_OPTIONS if hasattr(args, option)}
     source = load_source(args.name, args.data_dir, **options)
     versions = [(name, part) for name in args.corruption for part in ("train", "test")]
@@ -131,10 +133,10 @@ def options_of(args):
     lacking = [name for name in args.corruption if args.preset and name not in SEVERITIES[args.preset]]
     if lacking:
         raise UserError(f"--preset {args.preset}: has no constants of {', '.join(lacking)}; give 32 or 224, or none")
-    if args.frost_dir is not None:
-        if "frost" not in args.corruption:
-            raise UserError("--frost_dir: only frost uses it; leave it out")
+    if "frost" in args.corruption:
         frost_textures(args.frost_dir, 1)
+    elif args.frost_dir is not None:
+        raise UserError("--frost_dir: only frost uses it; leave it out")
     if args.backend == "wand":
         if not {"motion_blur", "snow"} & set(args.corruption):
             raise UserError("--backend wand: only motion_blur and snow use it; leave it out")

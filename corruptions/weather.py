@@ -58,8 +58,9 @@ def frost_folder(folder):
         return folder
     package = importlib.util.find_spec("imagecorruptions")
     if package is None:
-        raise UserError("frost: the package imagecorruptions, which has the textures, is not installed; install it, or "
-                        "name a folder of frost1.png ... frost5.jpg with --frost_dir")
+        raise UserError("frost: the package imagecorruptions, which has the textures, is not installed; pip install "
+                        "--no-deps imagecorruptions, or name a folder of frost1.png ... frost5.jpg with --frost_dir, "
+                        "or leave frost out")
     return os.path.join(package.submodule_search_locations[0], "frost")
 
 

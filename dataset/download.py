@@ -1,9 +1,6 @@
 """Published files, fetched where they are missing."""
 import os
 
-import pooch
-import requests
-
 from utils.errors import UserError
 
 
@@ -21,12 +18,17 @@ def download(url, md5, folder, missing, advice):
         str: path of the file.
 
     Raises:
-        UserError: it could not be fetched.
+        UserError: it could not be fetched, or pooch, an optional package, is not installed.
     """
+    try:
+        import pooch
+    except ImportError as error:
+        raise UserError(f"{missing}, and to download it takes the package pooch; pip install pooch, or "
+                        f"{advice}") from error
     pooch.get_logger().setLevel("WARNING")  # the progress bar says enough
     try:
         os.makedirs(folder, exist_ok=True)
         return pooch.retrieve(url, "md5:" + md5, os.path.basename(url), folder,
                               downloader=pooch.HTTPDownloader(progressbar=True, timeout=30))
-    except (requests.RequestException, ValueError, OSError) as error:
+    except (ValueError, OSError) as error:  # those of requests, which pooch uses, are OSErrors
         raise UserError(f"{missing} and could not be downloaded ({type(error).__name__}); {advice}") from error

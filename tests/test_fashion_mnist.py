@@ -7,7 +7,6 @@ import os
 import numpy as np
 import pytest
 
-import dataset.download
 import main
 from dataset import SOURCES
 from dataset.corrupted import corrupted_path
@@ -71,7 +70,7 @@ def test_what_is_missing_is_downloaded_with_its_checksum(tmp_path, monkeypatch):
             with open(output, "wb") as file:
                 file.write((tmp_path / "server" / fetched[-1]).read_bytes())
         return copy
-    monkeypatch.setattr(dataset.download.pooch, "HTTPDownloader", downloader)
+    monkeypatch.setattr("pooch.HTTPDownloader", downloader)
     own = tmp_path / "data" / "fashion-mnist"
     own.mkdir(parents=True)
     name = "t10k-images-idx3-ubyte.gz"

@@ -8,6 +8,7 @@ from utils.errors import UserError
 # off the fraction of a Gaussian blur, whose last bit depends on the processor: among nine pixels of 23 it is 23 on one
 # and 23 - 7e-15 on another, where the published function, run there, also gives 22.
 CORRUPTION_TOLERANCES = {**dict.fromkeys(("zoom_blur", "motion_blur", "snow"), (1, 0.01)), "glass_blur": (1, 0.0001)}
+SIZES = ((8, 11), (50, 37), (300, 240))  # of the images that `record_corruptions` makes
 
 
 def compare_corruptions(path):
@@ -40,3 +41,30 @@ def compare_corruptions(path):
                         f"({error})") from error
     return {name: (float(np.mean([(d > 0).mean() for d in differences])), int(max(d.max() for d in differences)))
             for name, differences in results.items()}
+
+
+def is_tolerable(name, share, largest):
+    """Whether a corruption may differ from the published one as `compare_corruptions` says."""
+    most_levels, most_share = CORRUPTION_TOLERANCES.get(name, (0, 0))
+    return largest <= most_levels and share <= most_share
+
+
+def record_corruptions(source, target):
+    """Write images and what our corruptions make of them in the format that `compare_corruptions` reads: sizes that the
+    published code has no constants for, grey images, and every corruption.
+
+    Args:
+        source (str): such a file; its first image is cut and repeated.
+        target (str): the file to write.
+    """
+    with np.load(source, allow_pickle=False) as file:
+        image = file["image-0"]
+    images = [np.tile(image, (12, 12, 1))[:height, :width] for height, width in SIZES]
+    images += [image[..., 0] for image in images]
+    content = {"seed_offset": 0, **{f"image-{index}": image for index, image in enumerate(images)}}
+    for name, corruption in CORRUPTIONS.items():
+        for index, image in enumerate(images):
+            for severity in range(1, 6):
+                rng = np.random.RandomState(1000 * severity + index)
+                content[f"{name}-{severity}-{index}"] = corruption(image, severity, rng)
+    np.savez(target, **content)

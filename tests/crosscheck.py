@@ -24,7 +24,7 @@ from losses import create_step  # noqa: E402
 from models import create_model  # noqa: E402
 from models.torch_names import torch_name  # noqa: E402
 from tests import recording  # noqa: E402
-from tests.corruption_errors import CORRUPTION_TOLERANCES, compare_corruptions  # noqa: E402
+from tests.corruption_errors import compare_corruptions, is_tolerable  # noqa: E402
 from tests.formula import evaluation_images, formula_weight, step_batch  # noqa: E402
 from tests.step_errors import relative_error, step_errors, step_limits  # noqa: E402
 from utils.cli import Parser, one_line_errors  # noqa: E402
@@ -183,8 +183,7 @@ def crosscheck_corruptions(path):
     passed = True
     print(f"{'corruption':18s}  equal values  largest difference")
     for name, (share, largest) in compare_corruptions(path).items():
-        most_levels, most_share = CORRUPTION_TOLERANCES.get(name, (0, 0))
-        within = largest <= most_levels and share <= most_share
+        within = is_tolerable(name, share, largest)
         passed &= within
         print(f"{name:18s}  {100 * (1 - share):10.4f} %  {largest:3d}{'' if within else '  TOO MUCH'}")
     return passed

@@ -13,7 +13,7 @@ from corruptions.clouds import clouds
 from corruptions.digital import warp
 from corruptions.generate import corrupt_range, image_stream
 from corruptions.weather import enlarged_piece
-from tests import crosscheck
+from tests import corruption_errors, crosscheck
 from tests.benchmarks import memory
 from utils.errors import UserError
 
@@ -26,9 +26,9 @@ LARGER = [os.path.join(HERE, "..", "..", "shared", "golden", f"corruptions_{size
 def test_equals_published_code(path):
     if path != GOLDEN and not os.path.exists(path):
         pytest.skip("this file is not part of the repository")
-    results = crosscheck.compare_corruptions(path)
+    results = corruption_errors.compare_corruptions(path)
     assert set(results) == set(SETS["all"]) - {"impulse_noise"}
-    exact = {name: result for name, result in results.items() if name not in crosscheck.CORRUPTION_TOLERANCES}
+    exact = {name: result for name, result in results.items() if name not in corruption_errors.CORRUPTION_TOLERANCES}
     assert exact == dict.fromkeys(exact, (0.0, 0))
     assert all(largest <= 1 and share <= 0.01 for share, largest in results.values())
 

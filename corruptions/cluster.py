@@ -19,7 +19,7 @@ INSTALL = "pip install dask distributed"
 CONNECT_SECONDS = 5
 WORKERS_SECONDS = 20  # a job script may start workers and this program at the same time
 COUNT_SECONDS = 10  # workers come and go; they are counted so often
-PIXEL_MODULES = ("numpy", "scipy", "cv2", "PIL")  # their versions decide about pixels
+PIXEL_MODULES = ("numpy", "scipy", "cv2", "skimage", "PIL")  # their versions decide about pixels
 
 
 class Cluster:

@@ -9,7 +9,6 @@ import numpy as np
 from PIL import Image
 
 from dataset.source import Source
-from utils.errors import UserError
 
 FILES = ("astronaut.png", "brick.png", "chelsea.png", "coffee.png", "grass.png", "gravel.png", "hubble_deep_field.jpg",
          "ihc.png", "motorcycle_left.png", "retina.jpg")
@@ -26,15 +25,8 @@ def load_photos(data_dir=None):
 
     Returns:
         Source: 5000 training and 1000 test images of 32x32.
-
-    Raises:
-        UserError: scikit-image is not installed.
     """
-    try:
-        folder = resources.files("skimage.data")
-    except ImportError as error:
-        raise UserError("photos: the package scikit-image, which has the photographs, is not installed; pip install "
-                        "scikit-image, or name another data set") from error
+    folder = resources.files("skimage.data")
     rng = np.random.RandomState(0)
     images = {part: [] for part in CROPS}
     for name in FILES:

@@ -181,11 +181,11 @@ def crosscheck_step(path):
 def crosscheck_corruptions(path):
     """Print how each corruption of a file compares; return True if all are within tolerance."""
     passed = True
-    print(f"{'corruption':18s}  equal values  largest difference")
+    print(f"{'corruption':32s}  equal values  largest difference")
     for name, (share, largest) in compare_corruptions(path).items():
         within = is_tolerable(name, share, largest)
         passed &= within
-        print(f"{name:18s}  {100 * (1 - share):10.4f} %  {largest:3d}{'' if within else '  TOO MUCH'}")
+        print(f"{name:32s}  {100 * (1 - share):10.4f} %  {largest:3d}{'' if within else '  TOO MUCH'}")
     return passed
 
 

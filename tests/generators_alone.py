@@ -23,8 +23,8 @@ from utils.errors import UserError  # noqa: E402
 GOLDEN = sorted(glob.glob(os.path.join(ROOT, "tests", "golden", "*.npz")))
 REQUIREMENTS = os.path.join(ROOT, "corruptions", "requirements.txt")
 ENVIRONMENTS = {"pinned": ("-c", os.path.join(ROOT, "requirements.txt")), "newest": ("--upgrade",)}
-COMMANDS = ("array images.npy arrays -c all --severity 3 --workers 2",
-            "folder images folders -c all --severity 3 --workers 2", "preview images/0.png",
+COMMANDS = ("array images.npy arrays -c all+bar --severity 3 --workers 2",
+            "folder images folders -c all+bar --severity 3 --workers 2", "preview images/0.png",
             "dataset cifar10 -c fog --workers 1")
 
 # What runs in an environment, with paths as its arguments.
@@ -107,9 +107,9 @@ def table(titles, results):
     """
     differ = [name for name in results[0] if any(result[name][1] for result in results)]
     if differ:
-        print(" " * 20 + "".join(f"  {title:>20s}" for title in titles))
+        print(" " * 34 + "".join(f"  {title:>20s}" for title in titles))
     for name in differ:
-        print(f"  {name:18s}" + "".join(f"  {100 * share:9.4f} %, by {largest:3d}"
+        print(f"  {name:32s}" + "".join(f"  {100 * share:9.4f} %, by {largest:3d}"
                                         for share, largest in (result[name] for result in results)))
     print(f"  {len(results[0]) - len(differ)} corruptions: no value differs")
 

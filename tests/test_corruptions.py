@@ -43,6 +43,17 @@ def test_crosscheck_sees_a_wrong_pixel(tmp_path, capsys):
     assert "fog" in out and out.count("TOO MUCH") == 1
 
 
+@pytest.mark.parametrize("names, culprit", [(("image-0", "seed_offset", "fog-2-0", "smog-2-0"), "smog-2-0"),
+                                            (("image-0", "seed_offset"), "has no corrupted images")])
+def test_crosscheck_leaves_nothing_out(tmp_path, capsys, names, culprit):
+    with np.load(GOLDEN) as golden:
+        np.savez(tmp_path / "some.npz", **{name: golden[name.replace("smog", "fog")] for name in names})
+    with pytest.raises(SystemExit) as stop:
+        crosscheck.main(["corruptions", str(tmp_path / "some.npz")])
+    [line] = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 2 and "some.npz" in line and culprit in line
+
+
 @pytest.mark.parametrize("severity, share", [(1, 0.01), (5, 0.07)])
 def test_impulse_noise_hits_its_share_of_the_values(severity, share):
     image = np.full((256, 256, 3), 100, np.uint8)

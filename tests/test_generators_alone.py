@@ -109,7 +109,7 @@ def test_the_requirements_are_what_is_imported():
 
 
 def test_there_is_no_other_package(python, tmp_path):
-    for module in ("mindspore", "skimage", "wand", "distributed", "pooch"):
+    for module in ("mindspore", "wand", "distributed", "pooch"):
         assert "No module named" in call(python, tmp_path, "-c", f"import {module}").stderr
 
 
@@ -123,7 +123,6 @@ def test_the_commands_make_what_they_make_here(files):
 
 
 @pytest.mark.parametrize("command, culprit", [
-    ("dataset photos -c fog", "photos: the package scikit-image"),
     ("dataset cifar10 -c fog --data_dir nowhere", "cifar10 is not in nowhere, and to download it takes the package "
      "pooch"),
     ("array images.npy out -c snow --backend wand", "--backend wand: Wand or ImageMagick is not installed"),

@@ -59,23 +59,23 @@ def displace(images, reach, rngs):
         rngs (list): a source of random numbers for each image.
     """
     count, height, width, channels = images.shape
-    rows, columns = np.arange(height - reach, reach, -1), np.arange(width - reach, reach, -1)
-    if rows.size == 0 or columns.size == 0:
+    block = images[:, height - reach:reach:-1, width - reach:reach:-1]  # the pixels that are written, in this order
+    if block.size == 0:
         return
-    targets = (rows[:, None] * width + columns).ravel()
+    pixels = np.arange(height * width).reshape(height, width)
+    targets = pixels[height - reach:reach:-1, width - reach:reach:-1].ravel()
     order = np.full(height * width, targets.size)  # when a pixel is written; those that never are come last
     here = order[targets] = np.arange(targets.size)
-    sources = np.stack([rng.randint(-reach, reach, size=(targets.size, 2)) @ (1, width) for rng in rngs])
-    sources += targets
+    steps = np.stack([rng.randint(-reach, reach, size=(targets.size, 2)) for rng in rngs])
+    sources = targets + steps[..., 0] + steps[..., 1] * width
     # Index of the earlier copy that a copy reads, or its own, over all images.
-    link = np.minimum(order[sources], here)
+    link = np.minimum(order.take(sources), here)
     link += targets.size * np.arange(count)[:, None]
     link = link.ravel()
-    while not np.array_equal(link, further := link[link]):
+    while not np.array_equal(link, further := link.take(link)):
         link = further
-    first = np.arange(count)[:, None] * (height * width)  # index of each image's first pixel
-    flat = images.reshape(-1, channels)
-    flat[(targets + first).ravel()] = flat[(sources + first).ravel()[link]]
+    sources += np.arange(count)[:, None] * (height * width)  # index of each image's first pixel
+    block[...] = images.reshape(-1, channels).take(sources.ravel().take(link), axis=0).reshape(block.shape)
 
 
 @corruption()
@@ -123,13 +123,13 @@ def zoom_operator(size, factor, begin, end):
 def zoom_blur(images, constants, rngs, options):
     """Mean of the image and of zoomed copies of it; the factors are 1, 1 + step, ... below an end."""
     count, height, width, channels = images.shape
-    factors = np.arange(1, *constants)
+    factors = np.arange(1, *constants)[1:]  # the first, 1, is the image itself
     values = (images.transpose(1, 2, 0, 3) / 255.0).astype(np.float32)
     by_row = values.astype(np.float64).reshape(height, -1)
     rows = max(1, ZOOMED_AT_ONCE // by_row.shape[1])
     for top in range(0, height, rows):
         strip = values[top:top + rows]
-        total = np.zeros((width, strip.size // width), np.float32)
+        total = np.array(strip.swapaxes(0, 1), order="C").reshape(width, -1)
         for factor in factors:
             # Each product acts on the first axis: first the rows, then, with both axes swapped, the columns.
             operator, near = zoom_operator(height, factor, top, top + len(strip))
@@ -138,8 +138,16 @@ def zoom_blur(images, constants, rngs, options):
             by_column = zoomed[:, near].swapaxes(0, 1).reshape(operator.shape[1], -1)
             total += (operator @ by_column).astype(np.float32)
         strip += total.reshape(width, len(strip), count, channels).swapaxes(0, 1)
-    values /= len(factors) + 1
+    values /= len(factors) + 2
     return to_uint8(values).transpose(2, 0, 1, 3)
+
+
+@functools.lru_cache
+def half_gaussian(radius, sigma):
+    """The taps of a motion blur, 0, 1, ..., in pixels, and their weights, float64."""
+    taps = np.arange(2 * math.ceil(radius) + 1)
+    weights = np.exp(-taps ** 2 / (2 * sigma ** 2))
+    return taps, weights / weights.sum()
 
 
 def line_blur(image, radius, sigma, angle, backend):
@@ -160,16 +168,18 @@ def line_blur(image, radius, sigma, angle, backend):
     """
     if backend == "wand":
         return magick_blur(image, radius, sigma, angle)
-    taps = np.arange(2 * math.ceil(radius) + 1)
-    weights = np.exp(-taps ** 2 / (2 * sigma ** 2))
-    rows = np.ceil(taps * math.sin(math.radians(angle)) - 0.5).astype(int)
-    columns = np.ceil(taps * math.cos(math.radians(angle)) - 0.5).astype(int)
-    top, left = rows.min(), columns.min()
-    kernel = np.zeros((np.ptp(rows) + 1, np.ptp(columns) + 1))
-    np.add.at(kernel, (rows - top, columns - left), weights / weights.sum())
+    taps, weights = half_gaussian(radius, sigma)
+    turn = math.radians(angle)
+    places = np.ceil(taps * [[math.sin(turn)], [math.cos(turn)]] - 0.5).astype(int)
+    top, left = first = places.min(axis=1)
+    height, width = places.max(axis=1) + 1 - first
+    kernel = np.bincount((places[0] - top) * width + (places[1] - left), weights, height * width)
     # 8 bits become 16 by the factor 257
-    blurred = cv2.filter2D(image * 257.0, -1, kernel, anchor=(-left, -top), borderType=cv2.BORDER_REPLICATE)
-    return ((blurred + 0.5).astype(np.uint16) // 257).astype(np.uint8).reshape(image.shape)
+    blurred = cv2.filter2D(image * 257.0, -1, kernel.reshape(height, width), anchor=(-left, -top),
+                           borderType=cv2.BORDER_REPLICATE)
+    blurred += 0.5
+    blurred /= 257  # whoever cuts off the fraction now gets what cutting it off before the division, too, would give
+    return blurred.astype(np.uint8).reshape(image.shape)
 
 
 def require_wand():

@@ -122,6 +122,7 @@ def to_uint8(values):
 
     `values`, a float array that is no longer needed, is overwritten.
     """
-    np.clip(values, 0, 1, out=values)
+    np.maximum(values, 0, out=values)  # these two take less time than np.clip
+    np.minimum(values, 1, out=values)
     values *= 255
     return values.astype(np.uint8)

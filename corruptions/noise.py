@@ -21,7 +21,11 @@ def gaussian_noise(images, sigma, rngs, options):
 def shot_noise(images, photons, rngs, options):
     """Poisson(c x) / c: the noise of counting photons, c of them at full brightness."""
     means = images / 255.0 * photons
-    return to_uint8(np.stack([rng.poisson(mean) for rng, mean in zip(rngs, means, strict=True)]) / photons)
+    brightness = to_uint8(np.arange(photons + 1) / photons)  # that so many photons make; more are white, too
+    out = np.empty_like(images)
+    for image, rng, mean in zip(out, rngs, means, strict=True):
+        brightness.take(rng.poisson(mean), out=image, mode="clip")
+    return out
 
 
 @corruption()
@@ -30,9 +34,11 @@ def impulse_noise(images, amount, rngs, options):
 
     Draws what scikit-image's `random_noise(mode='s&p')` drew while it used numpy's global state.
     """
-    shape = images.shape[1:]
-    draws = np.stack([(rng.random_sample(shape), rng.random_sample(shape)) for rng in rngs])
-    return np.where(draws[:, 0] < amount, (draws[:, 1] < 0.5) * np.uint8(255), images)
+    out = images.copy()
+    for image, rng in zip(out, rngs, strict=True):
+        replaced = rng.random_sample(image.shape) < amount
+        np.copyto(image, (rng.random_sample(image.shape) < 0.5) * np.uint8(255), where=replaced)
+    return out
 
 
 @corruption()

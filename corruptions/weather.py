@@ -6,9 +6,8 @@ import os
 
 import cv2
 import numpy as np
-from scipy import ndimage
 
-from corruptions.blur import line_blur, smooth
+from corruptions.blur import interpolation, line_blur, smooth
 from corruptions.clouds import clouds
 from corruptions.contract import corruption, to_uint8
 from corruptions.images import read_image
@@ -23,29 +22,35 @@ MUD = np.array((63, 42, 20), np.float32) / np.float32(255)
 
 def zoom_about_centre(layers, factor):
     """Enlarge the middle of layers (N, H, W) by `factor` >= 1 to their own size, with linear interpolation."""
-    _, height, width = layers.shape
-    crop_height, crop_width = math.ceil(height / factor), math.ceil(width / factor)
-    top, left = (height - crop_height) // 2, (width - crop_width) // 2
-    crops = layers[:, top:top + crop_height, left:left + crop_width]
-    zoomed = np.stack([ndimage.zoom(crop, factor, order=1) for crop in crops])
-    trim_top, trim_left = (zoomed.shape[1] - height) // 2, (zoomed.shape[2] - width) // 2
-    return zoomed[:, trim_top:trim_top + height, trim_left:trim_left + width]
+    (top, row_weights), (left, column_weights) = (interpolation(size, factor) for size in layers.shape[1:])
+    zoomed = np.zeros(layers.shape)
+    for below in (0, 1):
+        rows = layers[:, top + below] * row_weights[:, below, None]
+        for right in (0, 1):
+            zoomed += rows.take(left + right, axis=2) * column_weights[:, right]
+    return zoomed
 
 
 @corruption(colour=True)
 def snow(images, constants, rngs, options):
     """Whiten the image, then add streaks of snow and the same streaks turned by 180 degrees."""
     mean, deviation, zoom, threshold, radius, sigma, share = constants
-    values = images.astype(np.float32) / 255
     flakes = zoom_about_centre(normal(rngs, images.shape[1:3], mean, deviation), zoom)
-    flakes = to_uint8(np.where(flakes < threshold, 0, flakes))[..., None]
+    flakes = to_uint8(np.where(flakes < threshold, 0, flakes))
     streaks = np.stack([line_blur(layer, radius, sigma, rng.uniform(-135, -45), options.backend)
-                        for layer, rng in zip(flakes, rngs, strict=True)]) / 255.0
-    grey = np.stack([cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in values])[..., None]
-    whitened = share * values + (1 - share) * np.maximum(values, grey * 1.5 + 0.5)
-    snowed = whitened + streaks
-    snowed += streaks[:, ::-1, ::-1]
-    return to_uint8(snowed)
+                        for layer, rng in zip(flakes[..., None], rngs, strict=True)])[..., 0] / 255.0
+    values = images.astype(np.float32) / 255
+    light = np.stack([cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in values])
+    light *= 1.5
+    light += 0.5
+    out = np.empty_like(images)
+    for channel in range(3):
+        value = values[..., channel]
+        snowed = share * value + (1 - share) * np.maximum(value, light)
+        snowed = snowed + streaks
+        snowed += streaks[:, ::-1, ::-1]
+        out[..., channel] = to_uint8(snowed)
+    return out
 
 
 def frost_folder(folder):
@@ -140,7 +145,9 @@ def frost(images, constants, rngs, options):
             piece[...] = enlarged_piece(texture, (rows, columns), top, left, height, width)
         else:
             piece[...] = texture[top:top + height, left:left + width]
-    return np.clip(image_share * images + frost_share * pieces, 0, 255).astype(np.uint8)
+    frosted = frost_share * pieces
+    frosted += image_share * images
+    return np.minimum(frosted, 255, out=frosted).astype(np.uint8)
 
 
 @corruption()
@@ -148,12 +155,16 @@ def fog(images, constants, rngs, options):
     """Add a cloud, then scale back to the image's brightness."""
     thickness, decay = constants
     height, width = images.shape[1:3]
-    values = images / 255.0
-    brightest = values.max(axis=(1, 2, 3), keepdims=True)
-    values += thickness * clouds(height, width, decay, rngs)[..., None]
-    values *= brightest
-    values /= brightest + thickness
-    return to_uint8(values)
+    brightest = images.max(axis=(1, 2, 3))[:, None, None] / 255.0
+    cloud = thickness * clouds(height, width, decay, rngs)
+    out = np.empty_like(images)
+    for channel in range(images.shape[3]):
+        values = images[..., channel] / 255.0
+        values += cloud
+        values *= brightest
+        values /= brightest + thickness
+        out[..., channel] = to_uint8(values)
+    return out
 
 
 def water_drops(liquid):
@@ -169,16 +180,24 @@ def water_drops(liquid):
 def spatter(images, constants, rngs, options):
     """Drops of water, or splashes of mud."""
     mean, deviation, blur, threshold, strength, is_mud = constants
-    values = images.astype(np.float32) / 255
-    liquid = smooth(normal(rngs, (*images.shape[1:3], 1), mean, deviation), blur)
+    liquid = smooth(normal(rngs, (*images.shape[1:3], 1), mean, deviation), blur)[..., 0]
     liquid[liquid < threshold] = 0
     if is_mud:
-        mask = smooth((liquid > threshold).astype(np.float32), strength)
+        mask = smooth((liquid > threshold).astype(np.float32)[..., None], strength)[..., 0]
         mask[mask < 0.8] = 0
-        return to_uint8(values * (1 - mask) + MUD * mask)
-    drops = np.stack([water_drops(layer) for layer in (liquid[..., 0] * 255).astype(np.uint8)])[..., None]
-    brightest = drops.max(axis=(1, 2, 3), keepdims=True)
-    brightest[brightest == 0] = 1  # no drop fell; the published code divides by zero here
-    drops /= brightest
-    drops *= strength
-    return to_uint8(values + drops * WATER)
+        rest, colour = 1 - mask, MUD
+    else:
+        mask = np.stack([water_drops(layer) for layer in (liquid * 255).astype(np.uint8)])
+        brightest = mask.max(axis=(1, 2), keepdims=True)
+        brightest[brightest == 0] = 1  # no drop fell; the published code divides by zero here
+        mask /= brightest
+        mask *= strength
+        rest, colour = 1, WATER
+    out = np.empty_like(images)
+    for channel in range(3):
+        values = images[..., channel].astype(np.float32)
+        values /= 255
+        values *= rest
+        values += mask * colour[channel]
+        out[..., channel] = to_uint8(values)
+    return out

@@ -1,18 +1,21 @@
 """The corruption functions against results of the published code."""
+import io
 import math
 import os
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from scipy import ndimage
+from skimage import color
 
 from corruptions import CORRUPTIONS, SETS, Options, corrupt
-from corruptions.blur import line_blur, zoom_operator
+from corruptions.blur import line_blur, to_pil, zoom_operator
 from corruptions.clouds import clouds
-from corruptions.digital import warp
+from corruptions.digital import hsv_to_rgb, interpolated, jpeg_compression, rgb_to_hsv, warp
 from corruptions.generate import corrupt_range, image_stream
-from corruptions.weather import enlarged_piece
+from corruptions.weather import enlarged_piece, zoom_about_centre
 from tests import corruption_errors, crosscheck
 from tests.benchmarks import memory
 from utils.errors import UserError
@@ -129,8 +132,6 @@ def test_missing_frost_texture_is_named(tmp_path):
         corrupt(np.zeros((32, 32, 3), np.uint8), "frost", 1, options=Options(frost_dir=str(tmp_path)))
 
 
-
-
 @pytest.mark.parametrize("source", [np.random.RandomState, lambda seed: image_stream(seed, "fog", 1, "0")])
 def test_a_cloud_made_by_rows_is_the_one_made_whole(monkeypatch, source):
     results = []
@@ -160,6 +161,50 @@ def test_zoom_blur_by_rows_is_that_of_the_whole_image(monkeypatch):
     whole = corrupt(image, "zoom_blur", 5)
     monkeypatch.setattr("corruptions.blur.ZOOMED_AT_ONCE", 7 * image[0].size)
     np.testing.assert_array_equal(corrupt(image, "zoom_blur", 5), whole)
+
+
+@pytest.mark.parametrize("factor", [1, 1.25, 1.75, 2.5, 4.5])
+def test_enlarged_layers_are_scipys(factor):
+    layers = np.random.RandomState(0).normal(size=(3, 31, 40))
+    (height, top), (width, left) = ((math.ceil(size / factor), (size - math.ceil(size / factor)) // 2)
+                                    for size in (31, 40))
+    for layer, zoomed in zip(layers, zoom_about_centre(layers, factor), strict=True):
+        expected = ndimage.zoom(layer[top:top + height, left:left + width], factor, order=1)
+        top_trim, left_trim = (expected.shape[0] - 31) // 2, (expected.shape[1] - 40) // 2
+        np.testing.assert_array_equal(zoomed, expected[top_trim:top_trim + 31, left_trim:left_trim + 40])
+
+
+@pytest.mark.parametrize("reach", [0.3, 5, 500])
+def test_interpolated_values_are_scipys(reach):
+    rng = np.random.RandomState(0)
+    images = rng.uniform(size=(3, 9, 40, 2)).astype(np.float32)
+    rows, columns = rng.uniform(-reach, reach, (2, 3, 9, 40))
+    rows += np.arange(9)[:, None]
+    columns = np.round(columns) + np.arange(40)  # whole numbers, on the edges, too
+    for image, out, *places in zip(images, interpolated(images, rows, columns), rows, columns, strict=True):
+        for channel in range(2):
+            expected = ndimage.map_coordinates(image[..., channel], places, order=1, mode="reflect")
+            np.testing.assert_array_equal(out[..., channel], expected)
+
+
+def test_hue_and_saturation_are_scikit_images():
+    levels = np.arange(0, 256, 5, dtype=np.uint8)
+    pixels = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(-1, 3)
+    hue, saturation, value = rgb_to_hsv(pixels)
+    np.testing.assert_array_equal(np.stack((hue, saturation, value), axis=1), color.rgb2hsv(pixels / 255.0))
+    expected = color.hsv2rgb(np.stack((hue, saturation / 2, value), axis=1))
+    np.testing.assert_array_equal(hsv_to_rgb(hue, saturation / 2, value), (expected * 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 3), (8, 8, 1), (9, 41, 3), (50, 17, 1), (224, 200, 3)])
+def test_jpeg_images_are_pils(shape):
+    images = np.random.RandomState(0).randint(0, 256, (3, *shape)).astype(np.uint8)
+    images[1:] = [cv2.GaussianBlur(image, (9, 9), 3).reshape(shape) for image in images[1:]]
+    for quality in (80, 40, 7):
+        for image, out in zip(images, jpeg_compression.function(images, quality, [], Options()), strict=True):
+            buffer = io.BytesIO()
+            to_pil(image).save(buffer, "JPEG", quality=quality)
+            np.testing.assert_array_equal(out, np.asarray(Image.open(buffer)).reshape(shape))
 
 
 @pytest.mark.parametrize("shape, size", [((44, 79), (155, 300)), ((44, 79), (45, 80)), ((100, 60), (900, 541))])

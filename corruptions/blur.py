@@ -59,23 +59,28 @@ def displace(images, reach, rngs):
         rngs (list): a source of random numbers for each image.
     """
     count, height, width, channels = images.shape
-    block = images[:, height - reach:reach:-1, width - reach:reach:-1]  # the pixels that are written, in this order
-    if block.size == 0:
+    inside = slice(reach + 1, height - reach + 1), slice(reach + 1, width - reach + 1)
+    targets = np.arange(height * width).reshape(height, width)[inside].ravel()[::-1]
+    if targets.size == 0:
         return
-    pixels = np.arange(height * width).reshape(height, width)
-    targets = pixels[height - reach:reach:-1, width - reach:reach:-1].ravel()
     order = np.full(height * width, targets.size)  # when a pixel is written; those that never are come last
     here = order[targets] = np.arange(targets.size)
-    steps = np.stack([rng.randint(-reach, reach, size=(targets.size, 2)) for rng in rngs])
-    sources = targets + steps[..., 0] + steps[..., 1] * width
+    sources = np.empty((count, targets.size), int)
+    for some, rng in zip(sources, rngs, strict=True):
+        columns, rows = rng.randint(-reach, reach, size=(targets.size, 2)).T
+        np.multiply(rows, width, out=some)
+        some += columns
+        some += targets
     # Index of the earlier copy that a copy reads, or its own, over all images.
-    link = np.minimum(order.take(sources), here)
+    link = np.minimum(order[sources], here)
     link += targets.size * np.arange(count)[:, None]
     link = link.ravel()
-    while not np.array_equal(link, further := link.take(link)):
+    while not np.array_equal(link, further := link[link]):
         link = further
     sources += np.arange(count)[:, None] * (height * width)  # index of each image's first pixel
-    block[...] = images.reshape(-1, channels).take(sources.ravel().take(link), axis=0).reshape(block.shape)
+    forward = sources.ravel()[link].reshape(count, -1)[:, ::-1]
+    block = images[:, *inside]
+    block[...] = images.reshape(-1, channels).take(forward, axis=0).reshape(block.shape)
 
 
 @corruption()

@@ -80,10 +80,12 @@ def saturate(images, constants, rngs, options):
 @corruption(draws=False)
 def contrast(images, factor, rngs, options):
     """Shrink each channel's distance from its mean over the image."""
-    means = (images / 255.0).mean(axis=(1, 2))[:, None]
-    tables = to_uint8((np.arange(256)[:, None] / 255.0 - means) * factor + means)  # what becomes of the 256 values
-    out = [cv2.LUT(image, table[:, None]) for image, table in zip(images, tables, strict=True)]
-    return np.stack(out).reshape(images.shape)
+    values = images / 255.0
+    means = values.mean(axis=(1, 2), keepdims=True)
+    values -= means
+    values *= factor
+    values += means
+    return to_uint8(values)
 
 
 def rounded_places(affines, height, width):
@@ -174,7 +176,8 @@ def interpolated(images, rows, columns):
         for channel, plane in enumerate(planes):
             total = 0
             for index, row_weight, column_weight in corners:
-                value = plane.take(index) * row_weight
+                value = plane.take(index)
+                value *= row_weight
                 value *= column_weight
                 total += value
             out[some, channel] = total
@@ -192,6 +195,8 @@ def elastic_transform(images, constants, rngs, options):
     corners = np.float32([centre + arm, [centre[0] + arm, centre[1] - arm], centre - arm])
     moved = [corners + rng.uniform(-shift, shift, size=corners.shape).astype(np.float32) for rng in rngs]
     warp(values, np.stack([cv2.getAffineTransform(corners, to) for to in moved]))
+    if amplitude == 0:
+        return to_uint8(values)
     fields = np.stack([rng.uniform(-1, 1, size=(2, height, width)) for rng in rngs])
     fields = ndimage.gaussian_filter(fields, (0, 0, sigma, sigma), mode="reflect", truncate=3) * amplitude
     columns = fields[:, 0].astype(np.float32) + np.arange(width)

@@ -113,12 +113,39 @@ def write_arrays(images, paths, name, seed, options, workers, show_progress, tit
         settings = {"name": name, "seed": seed, **asdict(options), "images": images_digest or digest(images)}
         bar = stack.enter_context(tqdm(total=len(images) * len(paths), desc=title, unit=" images",
                                        disable=False if show_progress else None))
+        arrays = {}
         for severity, path in paths.items():
-            fill_partial(images, path, severity, settings, options, workers, bar)
-        for path in paths.values():
-            os.replace(partial_path(path), path)
-            os.remove(journal_path(path))
+            file = stack.enter_context(open(partial_path(path), "ab"))
+            arrays[severity] = Partial(file, images, path, settings)
+            bar.update(arrays[severity].record["done"])
+        fill(arrays, images, settings, options, workers, bar)
+        for array in arrays.values():
+            array.finish()
         return len(paths)
+
+
+def fill(arrays, images, settings, options, workers, bar):
+    """Fill arrays, a dict from severity to `Partial`, one after the other.
+
+    The next is begun before the one before is whole, so that no process waits for the others at the end of each.
+    """
+    size = max(1, CHUNK_PIXELS // (images.shape[1] * images.shape[2]))
+    # The bytes in the cache of another machine are not on disk when this one's are.
+    sync = isinstance(workers, Cluster)
+    tasks = ((*part_of(images, first, size), first, settings["name"], severity, settings["seed"],
+              options.for_others(), os.path.abspath(partial_path(array.path)), array.header_bytes, sync)
+             for severity, array in arrays.items() for first in range(array.record["done"], len(images), size))
+    unfinished = [array for array in arrays.values() if array.record["done"] < len(images)]
+    try:
+        with contextlib.closing(in_parallel(workers, _corrupt_into, tasks)) as counts:
+            for count in counts:
+                unfinished[0].add(count)
+                bar.update(count)
+                if unfinished[0].record["done"] == len(images):
+                    unfinished.pop(0).save()
+    finally:
+        for array in unfinished[:1]:  # of later ones nothing is known to be done
+            array.save()
 
 
 def lock_unfinished(paths, stack):
@@ -138,44 +165,48 @@ def lock_unfinished(paths, stack):
     return {severity: path for severity, path in paths.items() if not os.path.exists(path)}
 
 
-def fill_partial(images, path, severity, settings, options, workers, bar):
-    """Fill an array under its temporary name, from where its journal says that an earlier run came to with the same
-    settings; what the journal calls done is on disk."""
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": images.shape})
-    header = header.getvalue()
-    partial, journal = partial_path(path), journal_path(path)
-    with open(partial, "ab") as file:
-        record = read_json(journal)
-        if not continues(record, settings, os.fstat(file.fileno()).st_size - len(header), images):
-            record = {**settings, "done": 0}
-            write_json(journal, record)  # before the bytes that an older journal counts on go
+class Partial:
+    """An array that is being made, under its temporary name, from where its journal says that an earlier run came to
+    with the same settings; what the journal calls done is on disk.
+
+    Args:
+        file (file): its file under that name, open for appending.
+        images (numpy.ndarray): what is corrupted.
+        path (str): name of the whole array.
+        settings (dict): that of a journal.
+    """
+
+    def __init__(self, file, images, path, settings):
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": images.shape})
+        header = header.getvalue()
+        self.file, self.path, self.header_bytes = file, path, len(header)
+        self.record = read_json(journal_path(path))
+        if not continues(self.record, settings, os.fstat(file.fileno()).st_size - len(header), images):
+            self.record = {**settings, "done": 0}
+            write_json(journal_path(path), self.record)  # before the bytes that an older journal counts on go
             file.truncate(0)
             file.write(header)
             file.flush()
-        bar.update(record["done"])
+        self.saved = time.monotonic()
 
-        def save():
-            with naming(path):
-                os.fsync(file.fileno())
-            write_json(journal, record)
+    def add(self, count):
+        """Count so many more images as done; the journal learns it now and then."""
+        self.record["done"] += count
+        if time.monotonic() > self.saved + JOURNAL_SECONDS:
+            self.save()
 
-        size = max(1, CHUNK_PIXELS // (images.shape[1] * images.shape[2]))
-        # The bytes in the cache of another machine are not on disk when this one's are.
-        place = (os.path.abspath(partial), len(header), isinstance(workers, Cluster))
-        tasks = ((*part_of(images, first, size), first, settings["name"], severity, settings["seed"],
-                  options.for_others(), *place) for first in range(record["done"], len(images), size))
-        saved = time.monotonic()
-        try:
-            with contextlib.closing(in_parallel(workers, _corrupt_into, tasks)) as counts:
-                for count in counts:
-                    record["done"] += count
-                    bar.update(count)
-                    if time.monotonic() > saved + JOURNAL_SECONDS:
-                        save()
-                        saved = time.monotonic()
-        finally:
-            save()
+    def save(self):
+        """Put the journal on disk, after what it calls done."""
+        with naming(self.path):
+            os.fsync(self.file.fileno())
+        write_json(journal_path(self.path), self.record)
+        self.saved = time.monotonic()
+
+    def finish(self):
+        """Give the array, which is whole, its name."""
+        os.replace(partial_path(self.path), self.path)
+        os.remove(journal_path(self.path))
 
 
 def continues(record, settings, size, images):

@@ -41,6 +41,22 @@ def test_array_does_not_depend_on_workers(array, tmp_path, monkeypatch):
         np.testing.assert_array_equal(np.load(path), corrupt(array, "snow", 3, 7))
 
 
+def test_severities_are_one_queue_of_work(array, tmp_path, monkeypatch):
+    monkeypatch.setattr("corruptions.files.CHUNK_PIXELS", 70 * 16 * 16)
+    real, queues = corruptions.files.in_parallel, []
+
+    def record(workers, function, tasks):
+        tasks = list(tasks)
+        queues.append([task[4] for task in tasks])
+        return real(workers, function, tasks)
+    monkeypatch.setattr("corruptions.files.in_parallel", record)
+    paths = {severity: str(tmp_path / f"{severity}.npy") for severity in (1, 4)}
+    write_arrays(array, paths, "fog", 0, Options(), 2, False, "")
+    assert queues == [[1] * 5 + [4] * 5]
+    for severity, path in paths.items():
+        np.testing.assert_array_equal(np.load(path), corrupt(array, "fog", severity))
+
+
 def test_array_resumes_where_it_was(array, tmp_path, monkeypatch):
     monkeypatch.setattr("corruptions.files.CHUNK_PIXELS", 70 * 16 * 16)
     paths = {severity: str(tmp_path / "out" / str(severity) / "snow.npy") for severity in (1, 2)}

@@ -24,7 +24,7 @@ from PIL import Image  # noqa: E402
 from skimage import data  # noqa: E402
 
 from corruptions import CORRUPTIONS, SETS, Options  # noqa: E402
-from corruptions.files import write_arrays  # noqa: E402
+from corruptions.files import digest, write_arrays  # noqa: E402
 from corruptions.folders import check_images, corrupt_folder  # noqa: E402
 from corruptions.generate import corrupt_range  # noqa: E402
 from corruptions.weather import frost_folder  # noqa: E402
@@ -81,17 +81,18 @@ def compare(args):
 
 
 def scale(args):
-    """Print how much faster `--workers` processes are than one at corrupting a .npy file in every way."""
+    """Print how much faster `--workers` processes than one corrupt a .npy file in every way at five severities."""
     ratios = []
     with tempfile.TemporaryDirectory() as folder:
         np.save(os.path.join(folder, "images.npy"), crops(args.images, args.size))
         images = np.load(os.path.join(folder, "images.npy"), mmap_mode="r")
+        images_digest = digest(images)
 
         def corrupt_all(workers):
             start = time.perf_counter()
             for name in SETS["all"]:
-                path = os.path.join(folder, "out", f"{name}.npy")
-                write_arrays(images, {args.severity: path}, name, 0, Options(), workers, False, name)
+                paths = {k: os.path.join(folder, "out", str(k), f"{name}.npy") for k in range(1, 6)}
+                write_arrays(images, paths, name, 0, Options(), workers, False, name, images_digest)
             shutil.rmtree(os.path.join(folder, "out"))
             return time.perf_counter() - start
 

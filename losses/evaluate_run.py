@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from tqdm import tqdm
 
+from utils.device import OPTIONS as DEVICE_OPTIONS
 from corruptions import COMMON, ORDER, SETS
 from dataset import (
     SOURCE_DEFAULTS,
@@ -52,7 +53,7 @@ from utils.stopping import waiting
 # The options of main.py that have an effect here.
 EVALUATION_OPTIONS = ("evaluate", "baseline", "corruption", "dataset", "model", "data_dir", "corrupted",
                       "test_corrupted", *SOURCE_OPTIONS, "eval_batch_size", "num_workers", "show_progress",
-                      "device_target")
+                      *DEVICE_OPTIONS)
 
 ALEXNET = "alexnet"  # the --baseline that is no run
 

@@ -103,6 +103,55 @@ def test_the_scheduler_of_one_worker_does_not_train(monkeypatch):
     assert stop.value.code == 0
 
 
+@pytest.fixture
+def other_device(monkeypatch):
+    """Have MindSpore find two devices of a kind, and write down what they are told; call it with the kind."""
+    told = []
+
+    def find(target):
+        for module in ("op_precision", "op_tuning"):
+            place = getattr(getattr(ms.device_context, target.lower()), module)
+            for name in [name for name in vars(place) if "allow" in name or "algo" in name or name == "precision_mode"]:
+                monkeypatch.setattr(place, name, lambda value, name=name: told.append((name, value)))
+        monkeypatch.setattr(ms.hal, "is_available", lambda found: found in (target, "CPU"))
+        monkeypatch.setattr(ms.hal, "device_count", lambda _: 2)
+        monkeypatch.setattr(ms, "set_device", lambda *words: told.append(words))
+        return told
+    return find
+
+
+@pytest.mark.parametrize("target, full, rest", [
+    ("GPU", {("conv_allow_tf32", False), ("matmul_allow_tf32", False)},
+     {("conv_dgrad_algo", "algo_1"), ("conv_wgrad_algo", "algo_1")}),
+    ("Ascend", {("conv_allow_hf32", False), ("matmul_allow_hf32", False), ("precision_mode", "must_keep_origin_dtype")},
+     set())])
+def test_a_device_computes_in_full_float32_unless_fast_math(other_device, target, full, rest):
+    told = other_device(target)
+    assert set_up_device("auto") == target
+    assert told[0] == (target,) and set(told[1:]) == full | rest
+    told.clear()
+    assert set_up_device(target, device_id=1, fast_math=True) == target
+    assert told[0] == (target, 1) and set(told[1:]) == rest
+
+
+@pytest.mark.parametrize("options, culprit", [
+    ({"device_target": "CPU", "fast_math": True}, "--fast_math: CPU computes in full float32 anyway"),
+    ({"device_target": "CPU", "device_id": 0}, "--device_id: CPU has no numbers"),
+    ({"device_target": "GPU", "device_id": 2}, "--device_id 2: GPU has 2 here; the first is 0"),
+    ({"device_target": "Ascend"}, "--device_target Ascend: MindSpore finds no such device here, only GPU, CPU")])
+def test_device_options_that_mean_nothing_are_refused(other_device, options, culprit):
+    other_device("GPU")
+    with pytest.raises(UserError, match=culprit):
+        set_up_device(**options)
+
+
+def test_workers_have_devices_of_their_own(monkeypatch, other_device):
+    other_device("GPU")
+    monkeypatch.setattr("utils.workers.count", lambda: 2)
+    with pytest.raises(UserError, match="under msrun each worker has a device of its own"):
+        set_up_device("GPU", device_id=1)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 4])
 def test_all_that_is_equal(count, tmp_path):

@@ -304,8 +304,8 @@ def add_data_arguments(parser, datasets, datasets_list, corruptions, places=None
         help="folder that holds the data sets; of -d folder, the folder of images itself")
     add("-c", "--corruption", default="gaussian_noise", metavar="NAME", **several,
         type=listed(partial(two_columns, corruptions), names(corruptions, sets, bool(sets), aliases)),
-        help=f"one of {len(corruptions)} corruptions; list says what they are" + "".join(
-            f"; {word} stands for {len(some)}" for word, some in sets.items()))
+        help=f"one of {len(corruptions)}, list says which" + "".join(f"; {word}: {len(some)}"
+                                                                     for word, some in sets.items()))
     add("--num_severity", type=num_severity, default=6, metavar="S",
         help="number of distributions, the clean one included: 6 means severities 0 to 5")
     add("-n", "--num_per_class", type=positive_int, default=argparse.SUPPRESS, metavar="N",

@@ -5,6 +5,7 @@ import contextlib
 import gc
 import importlib.metadata
 import math
+import operator
 import os
 import socket
 import sys
@@ -18,6 +19,7 @@ if tuple(int(part) for part in MINDSPORE_VERSION.split(".")[:2]) >= (2, 9):
     os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
 
 from utils import workers  # noqa: E402
+from utils.cli import non_negative_int  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.stopping import uninterrupted  # noqa: E402
 
@@ -36,6 +38,16 @@ import numpy as np  # noqa: E402
 ms.set_context(mode=ms.GRAPH_MODE)  # MindSpore's default is to run a step operator by operator
 
 TARGETS = ("Ascend", "GPU", "CPU")
+OPTIONS = ("device_target", "device_id", "fast_math")  # of `set_up_device`
+
+# What else than the switch for all devices makes the same run give the same bytes: of cuDNN's gradients of convolutions
+# the algorithms that are documented as deterministic; its own choice may be one that is not.
+DETERMINISTIC = {"GPU": {"op_tuning.conv_dgrad_algo": "algo_1", "op_tuning.conv_wgrad_algo": "algo_1"}}
+# What keeps convolutions and products of matrices from less than float32. Left alone, Ascend takes HF32 for
+# convolutions, its older products half precision for whatever can be had in that, and GPUs TF32 for convolutions.
+FULL_PRECISION = {"Ascend": {"op_precision.conv_allow_hf32": False, "op_precision.matmul_allow_hf32": False,
+                             "op_precision.precision_mode": "must_keep_origin_dtype"},
+                  "GPU": {"op_precision.conv_allow_tf32": False, "op_precision.matmul_allow_tf32": False}}
 
 
 def available_targets():
@@ -145,34 +157,71 @@ def free_graphs():
     gc.collect()
 
 
-def set_up_device(target):
-    """Choose the device.
+def add_device_arguments(group):
+    """The options of `set_up_device`."""
+    group.add_argument("--device_target", choices=("auto", *TARGETS), default="auto", metavar="NAME",
+                       help=f"auto, the best that is there, or {', '.join(TARGETS)}")
+    group.add_argument("--device_id", type=non_negative_int, default=None, metavar="N",
+                       help="which of several (default: 0; msrun: one each)")
+    group.add_argument("--fast_math", action="store_true",
+                       help="GPU, Ascend: TF32, HF32 or less in place of full float32")
+
+
+def device_options(args):
+    """The options of `set_up_device` among those of a program, a dict."""
+    return {option: getattr(args, option) for option in OPTIONS}
+
+
+def set_up_device(device_target, device_id=None, fast_math=False):
+    """Choose the device, and have it compute in full float32 and the same bytes every time.
 
     Args:
-        target (str): 'auto' (the best that is there), 'CPU', 'GPU' or 'Ascend'.
+        device_target (str): 'auto' (the best that is there), 'CPU', 'GPU' or 'Ascend'.
+        device_id (int or None): which of several; None takes the first, or, of the workers of `msrun`, one each.
+        fast_math (bool): leave it to the device how exactly it computes with float32.
 
     Returns:
         str: the device that is used.
 
     Raises:
-        UserError: `target` is not on this machine.
+        UserError: it is not on this machine, or the options are none of it.
     """
     if workers.is_scheduler() and workers.count() == 1:
         sys.exit(0)  # one worker has nobody to meet
-    targets = available_targets()
+    target, targets = device_target, available_targets()
     if target == "auto":
         target = targets[0]
     if target not in targets:
         raise UserError(f"--device_target {target}: MindSpore finds no such device here, only {', '.join(targets)}; "
                         "choose one of these or auto")
+    check_device_options(target, device_id, fast_math)
     ms.set_context(deterministic="ON")
     if workers.count() > 1 and target != "CPU":
         ms.set_device(target, int(os.environ["DEVICE_ID"]))  # of the workers on this machine each has its own
+    elif device_id is not None:
+        ms.set_device(target, device_id)
     elif device() != target:  # once a graph has run, even the same device is refused
         ms.set_device(target)
+    for name, value in {**DETERMINISTIC.get(target, {}),
+                        **({} if fast_math else FULL_PRECISION.get(target, {}))}.items():
+        operator.attrgetter(f"{target.lower()}.{name}")(ms.device_context)(value)
     if workers.count() > 1 and workers.watch is None:
         join_workers()
     return target
+
+
+def check_device_options(target, device_id, fast_math):
+    """Raise a `UserError` unless a device has that number, and another precision where `fast_math` asks for it."""
+    if fast_math and target not in FULL_PRECISION:
+        raise UserError(f"--fast_math: {target} computes in full float32 anyway; leave it out")
+    if device_id is None:
+        return
+    if workers.count() > 1:
+        raise UserError("--device_id: under msrun each worker has a device of its own; leave it out")
+    if target == "CPU":
+        raise UserError("--device_id: CPU has no numbers; leave it out")
+    if device_id >= ms.hal.device_count(target):
+        raise UserError(f"--device_id {device_id}: {target} has {ms.hal.device_count(target)} here; the first is 0")
 
 
 def join_workers():

@@ -30,7 +30,7 @@ from corruptions.generate import corrupt_range  # noqa: E402
 from corruptions.weather import frost_folder  # noqa: E402
 from dataset.image_files import centre_crop, read_fitting  # noqa: E402
 from dataset.imagenet import SHORTER, SIDE  # noqa: E402
-from tests.benchmarks.published import load_published  # noqa: E402
+from tests.benchmarks.published import load_published, published_bar  # noqa: E402
 from utils.cli import Parser, one_line_errors, positive_int  # noqa: E402
 
 WIDTH = max(map(len, CORRUPTIONS))
@@ -59,7 +59,7 @@ def compare(args):
     family = "bar" if os.path.isdir(args.script) else "all"
     images = crops(args.images, args.size)
     blocks = np.array_split(np.arange(args.images), args.blocks)
-    total = np.zeros(2)
+    total, rows = np.zeros(2), {}
     print(f"{'corruption':{WIDTH}s}  published ms  ours ms   ratio")
     for name in SETS[family]:
         theirs = published.get(name)
@@ -76,8 +76,12 @@ def compare(args):
             seconds.append(((middle - start) / len(block), (time.perf_counter() - middle) / len(block)))
         milliseconds = 1000 * np.median(seconds, axis=0)
         total += milliseconds
+        rows[name] = milliseconds
         print_row(name, milliseconds)
     print_row("sum", total)
+    if family == "bar":
+        ten = [name for name in published_bar(args.script, args.size) if name in rows]
+        print_row("sum of the published ten", sum(rows[name] for name in ten))
 
 
 def scale(args):

@@ -23,7 +23,7 @@ from utils.errors import UserError
 
 END = "# /////////////// End Distortions ///////////////"
 NEED_WAND = ("motion_blur", "snow")
-BAR_FILES = ("cifar10_c_bar.csv", "imagenet_c_bar.csv")  # for images of 32 and of 224 pixels
+BAR_FILES = {32: "cifar10_c_bar.csv", 224: "imagenet_c_bar.csv"}  # by the side of the images
 
 
 def _gaussian(image, *args, multichannel=False, **options):
@@ -55,16 +55,23 @@ def load_published(path, frost_dir, size):
     return {name: partial(of_array, function) for name, function in functions.items() if callable(function)}
 
 
+def published_bar(folder, size):
+    """The levels of the data set that was published for the side `size`, 224 or else 32: name to list of float.
+
+    Raises:
+        UserError: the folder does not have them.
+    """
+    try:
+        with open(os.path.join(folder, BAR_FILES[224 if size == 224 else 32]), encoding="utf-8", newline="") as file:
+            return {row[0]: [float(level) for level in row[1:]] for row in csv.reader(file)}
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}; name the folder imagenet_c_bar of "
+                        "facebookresearch/augmentation-corruption") from error
+
+
 def load_bar(folder, size):
     """The classes of C-bar; arguments and results as of `load_published`."""
-    levels = {}
-    for name in sorted(BAR_FILES, reverse=size == 224):  # the other file for what the first lacks
-        try:
-            with open(os.path.join(folder, name), encoding="utf-8", newline="") as file:
-                levels = {row[0]: [float(level) for level in row[1:]] for row in csv.reader(file)} | levels
-        except OSError as error:
-            raise UserError(f"{error.filename}: {error.strerror}; name the folder imagenet_c_bar of "
-                            "facebookresearch/augmentation-corruption") from error
+    levels = published_bar(folder, 32 if size == 224 else 224) | published_bar(folder, size)
     older_numpy = types.ModuleType("numpy")
     vars(older_numpy).update(vars(np), int=int)
     # Its `utils` is a folder without __init__.py, which Python takes only where no other `utils` is found.

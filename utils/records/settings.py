@@ -8,8 +8,8 @@ from utils.files import read_json, write_json
 from utils.workers import count
 
 # What may differ when a run is resumed, because results do not depend on it.
-FREE_OPTIONS = ("resume", "data_dir", "corrupted", "num_workers", "show_progress", "device_target", "keep",
-                "save_every_steps")
+FREE_OPTIONS = ("resume", "data_dir", "corrupted", "num_workers", "show_progress", "device_target", "device_id",
+                "fast_math", "keep", "save_every_steps")
 
 # Folders that results depend on, which may lie elsewhere when a run is resumed, but have the names that they had.
 FOLDER_OPTIONS = ("test_corrupted", "filelist_dir")

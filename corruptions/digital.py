@@ -237,7 +237,10 @@ def swap_red_and_blue(images):
 
 @corruption(draws=False)
 def jpeg_compression(images, quality, rngs, options):
-    """Store as JPEG of low quality and read back: by OpenCV, which takes a fraction of PIL's time for small images."""
+    """Store as JPEG of low quality and read back.
+
+    OpenCV does, which takes a fraction of PIL's time for small images; the published code has PIL, with the same result.
+    """
     if max(images.shape[1:3]) > LONGEST_IN_JPEG:
         raise UserError(f"jpeg_compression: a JPEG image has at most {LONGEST_IN_JPEG} pixels a side, not "
                         f"{max(images.shape[1:3])}; leave it out, or cut the image")

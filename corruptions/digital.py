@@ -239,7 +239,8 @@ def swap_red_and_blue(images):
 def jpeg_compression(images, quality, rngs, options):
     """Store as JPEG of low quality and read back.
 
-    OpenCV does, which takes a fraction of PIL's time for small images; the published code has PIL, with the same result.
+    OpenCV does, in a fraction of the time that PIL, which the published code has, takes for small images; the result is
+    the same.
     """
     if max(images.shape[1:3]) > LONGEST_IN_JPEG:
         raise UserError(f"jpeg_compression: a JPEG image has at most {LONGEST_IN_JPEG} pixels a side, not "

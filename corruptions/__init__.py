@@ -14,8 +14,9 @@ from corruptions.generate import ImageStream, corrupt
 # The fifteen of the published benchmarks; the other four were meant for validation (Hendrycks 2019).
 COMMON = ("gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur",
           "snow", "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression")
+for name in [*COMMON, *(name for name in CORRUPTIONS if name not in COMMON + BAR), *BAR]:
+    CORRUPTIONS[name] = CORRUPTIONS.pop(name)  # from now on in the order of the benchmarks
 ALL = tuple(name for name in CORRUPTIONS if name not in BAR)
-ORDER = tuple(dict.fromkeys(COMMON + ALL + BAR))  # that of the published benchmarks, then the others
 SETS = {"common": COMMON, "all": ALL, "bar": BAR, "all+bar": ALL + BAR}
 
 __all__ = ["ALIASES", "COMMON", "CORRUPTIONS", "SETS", "ImageStream", "Options", "corrupt"]

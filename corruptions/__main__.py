@@ -11,7 +11,7 @@ from matplotlib.backend_bases import FigureCanvasBase
 from corruptions import ALIASES, SETS
 from corruptions.blur import require_wand
 from corruptions.cluster import INSTALL, connect
-from corruptions.contract import CORRUPTIONS, Options, check_images
+from corruptions.contract import BACKENDS, CORRUPTIONS, Options, check_images
 from corruptions.files import digest, use_settings, write_arrays
 from corruptions.folders import BadImages, corrupt_folder
 from corruptions.generate import corrupt
@@ -24,7 +24,7 @@ from dataset import SOURCE_OPTIONS, SOURCES, load_source
 from dataset.corrupted import generate, load_corrupted
 from utils import cli
 from utils.errors import UserError
-from utils.figures.pictures import plot_image_grid, plot_image_sheet
+from utils.figures.pictures import panel, plot_image_grid, plot_image_sheet
 from utils.files import load_array
 from utils.stopping import ended_by_sigterm
 
@@ -115,10 +115,11 @@ def preview(args):
     image = read_image(args.image)
     options = options_of(args)
     cli.require_writable_file("--output", args.output)
-    rows = {name: [image] + [corrupt(image, name, severity, args.seed, options) for severity in args.severity]
+    rows = {name: [panel(image)] + [panel(corrupt(image, name, severity, args.seed, options))
+                                    for severity in args.severity]
             for name in args.corruption}
     if len(args.severity) == 1:
-        plot_image_sheet(args.output, {"clean": image, **{name: images[1] for name, images in rows.items()}})
+        plot_image_sheet(args.output, {"clean": panel(image), **{name: images[1] for name, images in rows.items()}})
     else:
         plot_image_grid(args.output, rows, ["clean"] + [f"severity {severity}" for severity in args.severity])
     print(f"written to {args.output}")
@@ -221,7 +222,7 @@ def create_parser():
                                  help="constants published for this image size; without it those of the nearest size")
             command.add_argument("--frost_dir", default=None,
                                  help="folder of frost1.png ... frost5.jpg; without it those of imagecorruptions")
-            command.add_argument("--backend", choices=("numpy", "wand"), default="numpy",
+            command.add_argument("--backend", choices=BACKENDS, default="numpy",
                                  help="who does the motion blur of motion_blur and snow; wand is ImageMagick")
         if command is not picture:
             crew = command.add_mutually_exclusive_group()

@@ -4,6 +4,7 @@ A corruption is written once, for a small batch: `function(images, constants, rn
 (N, H, W, C), the constants of the severity (`severities.py`), one source of random numbers for each image, and the
 options. The decorator `corruption` makes a `Corruption` of it and puts that into `CORRUPTIONS`.
 """
+import numbers
 import os
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,7 @@ from utils.errors import UserError
 
 CORRUPTIONS = {}
 SMALLEST_SIDE = 8
+BACKENDS = ("numpy", "wand")
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,12 @@ class Options:
     preset: int | None = None
     frost_dir: str | None = None
     backend: str = "numpy"
+
+    def __post_init__(self):
+        if self.preset not in (None, *SEVERITIES):
+            raise UserError(f"preset {self.preset}: must be {', '.join(map(str, SEVERITIES))} or None")
+        if self.backend not in BACKENDS:
+            raise UserError(f"backend {self.backend}: must be {' or '.join(BACKENDS)}")
 
     def for_others(self):
         """The same for processes that work in other folders."""
@@ -94,7 +102,7 @@ class Corruption:
     def batch(self, images, severity, rngs, options=DEFAULTS):
         """Corrupt a small batch (N, ...) of images of one size, each with its own `rngs[k]`; else as for one image."""
         check_images(images)
-        if severity not in (1, 2, 3, 4, 5):
+        if type(severity) is bool or not isinstance(severity, numbers.Integral) or severity not in range(1, 6):
             raise UserError(f"severity {severity}: must be a whole number from 1 to 5")
         preset = options.preset or nearest_preset(self.name, *images.shape[1:3])
         if self.name not in SEVERITIES[preset]:

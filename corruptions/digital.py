@@ -195,9 +195,9 @@ def elastic_transform(images, constants, rngs, options):
     corners = np.float32([centre + arm, [centre[0] + arm, centre[1] - arm], centre - arm])
     moved = [corners + rng.uniform(-shift, shift, size=corners.shape).astype(np.float32) for rng in rngs]
     warp(values, np.stack([cv2.getAffineTransform(corners, to) for to in moved]))
+    fields = np.stack([rng.uniform(-1, 1, size=(2, height, width)) for rng in rngs])
     if amplitude == 0:
         return to_uint8(values)
-    fields = np.stack([rng.uniform(-1, 1, size=(2, height, width)) for rng in rngs])
     fields = ndimage.gaussian_filter(fields, (0, 0, sigma, sigma), mode="reflect", truncate=3) * amplitude
     columns = fields[:, 0].astype(np.float32) + np.arange(width)
     rows = fields[:, 1].astype(np.float32) + np.arange(height)[:, None]

@@ -182,7 +182,9 @@ class Partial:
         header = header.getvalue()
         self.file, self.path, self.header_bytes = file, path, len(header)
         self.record = read_json(journal_path(path))
-        if not continues(self.record, settings, os.fstat(file.fileno()).st_size - len(header), images):
+        bytes_there = os.fstat(file.fileno()).st_size - len(header)
+        # Of a journal that calls nothing done, nobody knows whether what follows here came to its end.
+        if not continues(self.record, settings, bytes_there, images) or self.record["done"] == 0:
             self.record = {**settings, "done": 0}
             write_json(journal_path(path), self.record)  # before the bytes that an older journal counts on go
             file.truncate(0)

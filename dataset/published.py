@@ -13,7 +13,7 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from corruptions import ORDER
+from corruptions import ALIASES, CORRUPTIONS
 from dataset.class_folders import list_classes, list_files
 from dataset.corrupted import SEVERITIES
 from dataset.image_files import FileImages, exact, require_size
@@ -326,7 +326,9 @@ def find_published(folder, source):
     for find in LAYOUTS:
         found = find(folder, source)
         if found is not None:
-            order = dict.fromkeys([*ORDER, *sorted(found.places)])
-            return replace(found, places={name: found.places[name] for name in order if name in found.places})
+            names = {name: ALIASES.get(name, name) for name in sorted(found.places)}
+            places = {name if usual in found.places else usual: found.places[name] for name, usual in names.items()}
+            order = dict.fromkeys([*CORRUPTIONS, *places])
+            return replace(found, places={name: places[name] for name in order if name in places})
     raise UserError(f"--test_corrupted {folder}: has neither arrays, CORRUPTION.npy or test/SEVERITY/CORRUPTION.npy, "
                     f"nor class folders, CORRUPTION/SEVERITY/CLASS; {READABLE}")

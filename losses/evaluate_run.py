@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from utils.device import OPTIONS as DEVICE_OPTIONS
-from corruptions import COMMON, ORDER, SETS
+from corruptions import COMMON, CORRUPTIONS, SETS
 from dataset import (
     SOURCE_DEFAULTS,
     SOURCE_OPTIONS,
@@ -234,7 +234,7 @@ def load_evaluation_set(dataset, data_dir, corruptions, batch_size, workers, sho
                   f"{', '.join(map(str, left_out))}, which is left out", file=sys.stderr)
         return EvaluationSet(source, images, batch_size, workers, show_progress, severities, published,
                              {name: sha256_of(images[name]) for name in names})
-    for name in ORDER:
+    for name in CORRUPTIONS:
         if name in (chosen or COMMON):
             images[name] = corrupted_images(data_dir, source, "test", name, corrupted)
     return EvaluationSet(source, images, batch_size, workers, show_progress)

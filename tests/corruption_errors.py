@@ -1,4 +1,7 @@
 """How far our corruptions are from those of the published code, for files with results of it."""
+import zipfile
+import zlib
+
 import numpy as np
 
 from corruptions import CORRUPTIONS
@@ -30,26 +33,39 @@ def compare_corruptions(path):
         UserError: the file is missing, has another format, or names a corruption that there is none of.
     """
     results = {}
+    arrays = load_arrays(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            offset = int(file["seed_offset"])
-            for key in file.files:
-                name, _, place = key.partition("-")
-                if name in ("image", "seed_offset"):
-                    continue
-                if name not in CORRUPTIONS:
-                    raise UserError(f"{path}: {key}: no corruption is called {name}; take it out of the file")
-                severity, index = map(int, place.split("-"))
-                rng = np.random.RandomState(1000 * severity + index + offset)
-                ours = CORRUPTIONS[name](file[f"image-{index}"], severity, rng)
-                results.setdefault(name, []).append(np.abs(ours.astype(int) - file[key]))
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise UserError(f"{path}: missing, or not in the format of tests/golden/corruptions_32.npz "
-                        f"({error})") from error
+        offset = int(arrays.pop("seed_offset"))
+        images = {key: arrays.pop(key) for key in list(arrays) if key.startswith("image-")}
+        for key, published in arrays.items():
+            name, severity, index = key.split("-")
+            if name not in CORRUPTIONS:
+                raise UserError(f"{path}: {key}: no corruption is called {name}; take it out of the file")
+            image, severity = images[f"image-{index}"], int(severity)
+            rng = np.random.RandomState(1000 * severity + int(index) + offset)
+            ours = CORRUPTIONS[name](image, severity, rng)
+            if (published.shape, published.dtype) != (image.shape, np.uint8):
+                raise ValueError(f"{key} is {published.dtype} {published.shape}")
+            results.setdefault(name, []).append(np.abs(ours.astype(int) - published))
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not in the format of tests/golden/corruptions_32.npz ({error})") from error
     if not results:
         raise UserError(f"{path}: has no corrupted images, called NAME-SEVERITY-I")
     return {name: (float(np.mean([(d > 0).mean() for d in differences])), int(max(d.max() for d in differences)))
             for name, differences in results.items()}
+
+
+def load_arrays(path):
+    """The arrays of an .npz file, a dict.
+
+    Raises:
+        UserError: it is missing, damaged, or another file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {key: file[key] for key in file.files}
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path}: missing, damaged, or no .npz file ({error})") from error
 
 
 def is_tolerable(name, share, largest):

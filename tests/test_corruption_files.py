@@ -108,7 +108,7 @@ def test_array_starts_anew_when_only_its_journal_is_left(array, tmp_path, monkey
     np.testing.assert_array_equal(np.load(path), corrupt(array, "fog", 1, 0))
 
 
-@pytest.mark.parametrize("damage", [b"", b"[1]", b"5", b"{}", b'"done"', None, -70, 70.0, True, 10 ** 30, 301, [70]])
+@pytest.mark.parametrize("damage", [b"", b"[1]", b"5", b"{}", b'"done"', None, -70, 70.0, True, 10 ** 30, 301, [70], 0])
 def test_array_starts_anew_when_its_journal_is_damaged(array, tmp_path, damage):
     path = str(tmp_path / "fog.npy")
     with open(partial_path(path), "wb") as file:

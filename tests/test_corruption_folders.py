@@ -17,6 +17,7 @@ from corruptions.generate import image_stream
 from corruptions.images import image_suffixes, list_images, read_image
 from tests.corrupted_files import contents, files_below, make_images, one_line
 from utils.errors import UserError
+from utils.figures.pictures import panel
 from utils.files import locked
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -75,6 +76,22 @@ def test_imagenet30_lies_in_the_releases_layout(tmp_path):
     main(["dataset", "imagenet30", "-c", "fog", "--data_dir", str(tmp_path), "--workers", "1"])
     assert "train/fog/3/acorn/x.JPEG" in files_below(tmp_path / "ImageNet-30-64-C")
     assert "test/fog/5/acorn/x.JPEG" in files_below(tmp_path / "ImageNet-30-64-C")
+
+
+@pytest.mark.parametrize("severities, drawn", [(["3"], "plot_image_sheet"), (["1", "5"], "plot_image_grid")])
+def test_preview_keeps_panels_of_large_images(tmp_path, monkeypatch, severities, drawn):
+    """Hundreds of results of a photograph's size would not fit into memory."""
+    Image.fromarray(np.random.RandomState(0).randint(0, 256, (500, 900, 3)).astype(np.uint8)).save(tmp_path / "a.png")
+    shapes = []
+
+    def look(path, images, *columns):
+        several = images.values() if drawn == "plot_image_sheet" else [one for row in images.values() for one in row]
+        shapes.extend(image.shape for image in several)
+    monkeypatch.setattr(f"corruptions.__main__.{drawn}", look)
+    main(["preview", str(tmp_path / "a.png"), "-c", "contrast", "lines", "--severity", *severities])
+    assert shapes == [(100, 180, 3)] * (3 if drawn == "plot_image_sheet" else 6)
+    small = np.zeros((90, 50), np.uint8)
+    assert panel(small) is small and panel(np.zeros((8, 4000, 3), np.uint8)).shape == (1, 180, 3)
 
 
 def test_preview(folder, tmp_path):

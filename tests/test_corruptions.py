@@ -46,6 +46,25 @@ def test_crosscheck_sees_a_wrong_pixel(tmp_path, capsys):
     assert "fog" in out and out.count("TOO MUCH") == 1
 
 
+@pytest.mark.parametrize("change, culprit", [
+    (lambda content: content[:len(content) // 2], "damaged"),
+    (lambda content: content[:200] + bytes([content[200] ^ 1]) + content[201:], "damaged"),
+    (lambda content: b"\x93NUMPY", "damaged"), (None, "fog-2-0 is float64")])
+def test_crosscheck_of_a_damaged_file_is_one_line(tmp_path, capsys, change, culprit):
+    path = tmp_path / "some.npz"
+    with np.load(GOLDEN) as golden:
+        content = {name: golden[name] for name in ("image-0", "seed_offset", "fog-2-0")}
+    if change is None:
+        content["fog-2-0"] = np.full((32, 32, 3), np.nan)
+    np.savez(path, **content)
+    if change is not None:
+        path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(SystemExit) as stop:
+        crosscheck.main(["corruptions", str(path)])
+    [line] = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 2 and "some.npz" in line and culprit in line
+
+
 @pytest.mark.parametrize("names, culprit", [(("image-0", "seed_offset", "fog-2-0", "smog-2-0"), "smog-2-0"),
                                             (("image-0", "seed_offset"), "has no corrupted images")])
 def test_crosscheck_leaves_nothing_out(tmp_path, capsys, names, culprit):
@@ -119,12 +138,30 @@ def test_motion_blur_is_imagemagicks(angle):
     (np.zeros((7, 32, 3), np.uint8), "fog", 1, "7x32"),
     (np.zeros((32, 32, 3), np.uint8), "fog", 0, "severity 0"),
     (np.zeros((32, 32, 3), np.uint8), "fog", 6, "severity 6"),
+    (np.zeros((32, 32, 3), np.uint8), "fog", 2.0, "severity 2.0"),
+    (np.zeros((32, 32, 3), np.uint8), "fog", True, "severity True"),
     (np.zeros((32, 32, 3), np.uint8), "smog", 1, "gaussian_noise"),
 ])
 def test_bad_input_is_named(image, name, severity, culprit):
     with pytest.raises(UserError) as error:
         corrupt(image, name, severity)
     assert culprit in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("options, culprit", [({"preset": 100}, "preset 100: must be 32, 64, 224 or None"),
+                                              ({"backend": "wnd"}, "backend wnd: must be numpy or wand")])
+def test_options_that_there_are_not_are_named(options, culprit):
+    with pytest.raises(UserError, match=culprit):
+        Options(**options)
+
+
+def test_one_source_of_random_numbers_for_several_images_is_the_published_one():
+    """The published code draws for all images from one state, also what it then does not need."""
+    rng, draws = np.random.RandomState(0), np.random.RandomState(0)
+    corrupt_one = CORRUPTIONS["elastic_transform"]
+    corrupt_one(np.zeros((32, 32, 3), np.uint8), 1, rng)
+    draws.uniform(size=(3, 2)), draws.uniform(size=(2, 32, 32))
+    assert rng.uniform() == draws.uniform()
 
 
 def test_missing_frost_texture_is_named(tmp_path):

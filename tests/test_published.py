@@ -338,6 +338,14 @@ def stack(folder, source, cifar_dir, names):
     return folder
 
 
+def test_names_in_the_usual_spelling_are_the_published_ones(cifar, tmp_path):
+    folder = str(tmp_path / "set")
+    make_stacked(folder, cifar.labels["test"], ["concentric_sine_waves", "fog"])
+    found = find_published(folder, cifar)
+    assert list(found.places) == ["fog", "cocentric_sine_waves"]
+    assert len(found.images("cocentric_sine_waves", (1,))[0]) == len(cifar.labels["test"])
+
+
 def test_an_evaluation_takes_all_that_are_there(run, cifar, cifar_dir, tmp_path, capsys):
     folder = stack(str(tmp_path / "CIFAR-10-C-Bar"), cifar, cifar_dir, {"ripple": "pixelate", "lines": "fog"})
     main.main(["--evaluate", run, "-c", "fog", "pixelate"])

@@ -9,6 +9,7 @@ from corruptions.bar.places import between, by_strips, cut, framed, one_by_one, 
 from corruptions.contract import corruption
 
 TURNS = 21  # of circular_motion_blur
+TURNED_AT_ONCE = 1 << 12  # pixels
 REFRACTION = 4  # index of the water of caustic_refraction
 
 
@@ -148,11 +149,14 @@ def spline_weights(share):
     """The weights (K, 4) of the four pixels around a place, which is `share` (K,) of the way from the second to the
     third, by cubic splines."""
     rest = 1 - share
-    first, second, third = (rest ** 3 / 6, (share ** 2 * (share - 2) * 3 + 4) / 6, (rest ** 2 * (rest - 2) * 3 + 4) / 6)
-    return np.stack((first, second, third, 1 - first - second - third), axis=-1)
+    first, second, third = (rest * rest * rest / 6, (share * share * (share - 2) * 3 + 4) / 6,
+                            (rest * rest * (rest - 2) * 3 + 4) / 6)
+    weights = np.empty((len(share), 4))
+    weights[:, 0], weights[:, 1], weights[:, 2], weights[:, 3] = first, second, third, 1 - first - second - third
+    return weights
 
 
-@functools.lru_cache(maxsize=2 * TURNS)
+@functools.lru_cache(maxsize=80)  # what an image of 224x224 takes, 60 MB
 def rotation(height, width, angle, begin, end):
     """The rows `begin` to `end` of an image (height, width) turned by `angle` degrees about its centre, as a sparse
     matrix that acts on the image's spline coefficients; black where there is no image, as `scipy.ndimage.rotate` does.
@@ -168,9 +172,11 @@ def rotation(height, width, angle, begin, end):
         neighbours = np.abs(first.astype(np.int32)[:, None] + np.arange(-1, 3, dtype=np.int32))
         return np.minimum(neighbours, 2 * (size - 1) - neighbours), spline_weights(places - first)
     (rows, row_weights), (columns, column_weights) = along(y[inside], height), along(x[inside], width)
-    weights = (row_weights[:, :, None] * column_weights[:, None, :]).ravel()
-    indices = (rows[:, :, None] * width + columns[:, None, :]).ravel()
-    ends = np.concatenate(([0], 16 * np.cumsum(inside)))
+    weights = np.einsum("ki,kj->kij", row_weights, column_weights).ravel()
+    rows *= width
+    indices = (rows[:, :, None] + columns[:, None, :]).ravel()
+    ends = np.zeros(inside.size + 1, np.int32)
+    np.cumsum(16 * inside, out=ends[1:])
     return scipy.sparse.csr_array((weights, indices, ends), (inside.size, height * width))
 
 
@@ -184,21 +190,27 @@ def circular_motion_blur(images, level, rngs, options):
     splines = (images.transpose(1, 2, 0, 3).astype(np.float32) / 255).astype(np.float64)
     for axis in (0, 1):
         splines = ndimage.spline_filter1d(splines, 3, axis, mode="constant")
-    # What an angle does to the image, its negative does to the mirror image.
-    splines = np.stack((splines, splines[:, ::-1]), axis=2).reshape(height * width, -1)
+    # What an angle does to the image, its negative does to the mirror image; and the lower half of the image is the
+    # upper half of the image upside down.
+    splines = np.stack((splines, splines[:, ::-1], splines[::-1], splines[::-1, ::-1]), axis=2)
+    splines = splines.reshape(height * width, -1)
     steps = 2 * np.arange(TURNS) / (TURNS - 1) - 1
     factors = np.exp(-2 * steps ** 2)
-    out = np.empty(images.shape, np.uint8)
-    for strip, _, _ in strips(height, width):
-        turned = [None] * TURNS
+    out, half = np.empty(images.shape, np.uint8), -(-height // 2)
+    rows = max(1, TURNED_AT_ONCE // width)
+    for top in range(0, half, rows):
+        end = min(top + rows, half)
+        upper, lower = [None] * TURNS, [None] * TURNS
         for k in range(TURNS // 2, TURNS):
-            operator = rotation(height, width, steps[k] * (level * 15 / 10), strip.start, strip.stop)
-            both = (operator @ splines).astype(np.float32).reshape(-1, width, 2, count, channels)
-            turned[k], turned[TURNS - 1 - k] = both[:, :, 0], both[:, ::-1, 1]
-        total = np.zeros_like(turned[0])
-        for layer, factor in zip(turned, factors, strict=True):
-            total += np.float32(factor) * layer
-        total /= np.float32(sum(factors))
-        total *= 255
-        out[:, strip] = cut(total).transpose(2, 0, 1, 3)
+            operator = rotation(height, width, steps[k] * (level * 15 / 10), top, end)
+            turned = (operator @ splines).astype(np.float32).reshape(-1, width, 4, count, channels)
+            upper[k], upper[TURNS - 1 - k] = turned[:, :, 0], turned[:, ::-1, 1]
+            lower[k], lower[TURNS - 1 - k] = turned[::-1, ::-1, 3], turned[::-1, :, 2]
+        for strip, layers in ((slice(height - end, height - top), lower), (slice(top, end), upper)):
+            total = np.zeros_like(layers[0])
+            for layer, factor in zip(layers, factors, strict=True):
+                total += np.float32(factor) * layer
+            total /= np.float32(sum(factors))
+            total *= 255
+            out[:, strip] = cut(total).transpose(2, 0, 1, 3)
     return out

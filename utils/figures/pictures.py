@@ -1,10 +1,22 @@
 """Pictures of images."""
 import textwrap
 
+import numpy as np
+from PIL import Image
+
 from utils.figures.style import plt
 from utils.files import replacing
 
 SHEET = 7  # images in a row of a sheet
+PANEL = 180  # pixels of a side of an image in a picture; more would not be seen, and be kept for each of many
+
+
+def panel(image):
+    """An image uint8 (H, W) or (H, W, 3) as a picture shows it, its longer side of at most `PANEL` pixels."""
+    height, width = image.shape[:2]
+    factor = PANEL / max(height, width, PANEL)
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX)) if factor < 1 else image
 
 
 def plot_image_sheet(path, images):

@@ -18,7 +18,7 @@ if tuple(int(part) for part in MINDSPORE_VERSION.split(".")[:2]) >= (2, 9):
     # From 2.9 on the bundled oneDNN has no fast convolution for plain layouts on AVX-512 CPUs, 100 times slower.
     os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
 
-from utils import workers  # noqa: E402
+from utils import plugins, workers  # noqa: E402
 from utils.cli import non_negative_int  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.stopping import uninterrupted  # noqa: E402
@@ -27,11 +27,13 @@ if workers.count() > 1 and os.environ.get("MS_SCHED_HOST") in ("127.0.0.1", "::1
     # Each would start as many threads as there are processors, which then wait for each other.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // workers.count())))
 
-with uninterrupted():  # the threads that start now leave Ctrl-C to the main one
+with uninterrupted(), plugins.cuda_offered():  # the threads that start now leave Ctrl-C to the main one
     import mindspore as ms
     import mindspore.nn as nn
     import mindspore.ops as ops
+    from mindspore._c_expression import MSContext
     from mindspore.communication import get_rank, init
+    from mindspore.run_check._check_version import AscendEnvChecker
 
 import numpy as np  # noqa: E402
 
@@ -53,6 +55,14 @@ FULL_PRECISION = {"Ascend": {"op_precision.conv_allow_hf32": False, "op_precisio
 def available_targets():
     """The devices of this machine that the installed MindSpore can use, best first."""
     return [target for target in TARGETS if ms.hal.is_available(target)]
+
+
+def why_not(target):
+    """Why the installed MindSpore cannot use such a device, and the way out, in one line."""
+    reason = plugins.why_no_gpu() if target == "GPU" else plugins.why_no_ascend(AscendEnvChecker(None).version)
+    said = MSContext.get_instance().load_plugin_error().splitlines()  # of all plugins
+    return reason or next((line for line in said if f"libmindspore_{target.lower()}.so" in line),
+                          "MindSpore has not loaded its plugin, and does not say why; GLOG_v=1 shows more")
 
 
 def device():
@@ -192,8 +202,7 @@ def set_up_device(device_target, device_id=None, fast_math=False):
     if target == "auto":
         target = targets[0]
     if target not in targets:
-        raise UserError(f"--device_target {target}: MindSpore finds no such device here, only {', '.join(targets)}; "
-                        "choose one of these or auto")
+        raise UserError(f"--device_target {target}: {why_not(target)}; or else choose {' or '.join(targets)}")
     check_device_options(target, device_id, fast_math)
     ms.set_context(deterministic="ON")
     if workers.count() > 1 and target != "CPU":

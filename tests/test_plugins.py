@@ -123,10 +123,15 @@ def test_packages_are_offered_while_mindspore_is_imported(machine, monkeypatch, 
                       *(str(machine / "nvidia" / package / "lib") for package in plugins.PACKAGES), "/before"]
 
 
-@pytest.mark.parametrize("lost", ["driver", plugins.GPU_PLUGIN, "libcublasLt.so.11", "broken"])
+@pytest.mark.parametrize("lost", ["driver", "nvcc", plugins.GPU_PLUGIN, "libcublasLt.so.11", "broken"])
 def test_nothing_changes_where_something_is_missing(machine, monkeypatch, lost):
     if lost != "driver":
         monkeypatch.setattr(plugins, "without_driver", lambda: None)
+    if lost == "nvcc":
+        (machine / "nvcc").touch(mode=0o644)
+        monkeypatch.setattr(plugins, "NVCC", str(machine / "nvcc"))
+        assert plugins.why_no_gpu().endswith(f"cannot be executed: chmod +x {machine / 'nvcc'}")
+    elif lost != "driver":
         path = file(machine, "libcurand.so.10" if lost == "broken" else lost)
         path.unlink()
         if lost == "broken":

@@ -30,6 +30,7 @@ PACKAGES = {
     "nvidia-cusolver-cu11": ("libcusolver.so.11",),
     "nvidia-cudnn-cu11": ("libcudnn.so.8",),
 }
+NVCC = os.path.join(os.path.dirname(os.path.abspath(__file__)), "cuda", "bin", "nvcc")
 DRIVER, CANN = "libcuda.so.1", "libascendcl.so"
 # Prints the driver's status, 0 if it has a GPU; in a process of its own, so that this one may still fork as it likes.
 ASK_DRIVER = """
@@ -57,6 +58,11 @@ def cuda_libraries():
             for package, names in PACKAGES.items() for name in names}
 
 
+def without_nvcc():
+    """Why MindSpore cannot ask the `nvcc` here, or None where it can; it would wait for the answer for ever."""
+    return None if os.access(NVCC, os.X_OK) else f"{NVCC} cannot be executed: chmod +x {NVCC}"
+
+
 def without_driver():
     """Why NVIDIA's driver gives no GPU, or None where it gives one."""
     try:
@@ -76,7 +82,7 @@ def cuda_offered():
     plugin and a GPU. A `CUDA_HOME` of another version does not matter then.
     """
     libraries, plugin = cuda_libraries(), found("mindspore", os.path.join("lib", "plugin", GPU_PLUGIN))
-    if plugin is None or None in libraries.values() or without_driver():
+    if plugin is None or None in libraries.values() or without_nvcc() or without_driver():
         yield
         return
     try:
@@ -91,7 +97,7 @@ def cuda_offered():
               *os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)]
     os.environ["LD_LIBRARY_PATH"] = os.pathsep.join(dict.fromkeys(filter(None, places)))
     before = os.environ.get("CUDA_HOME")
-    os.environ["CUDA_HOME"] = os.path.join(os.path.dirname(os.path.abspath(__file__)), "cuda")
+    os.environ["CUDA_HOME"] = os.path.dirname(os.path.dirname(NVCC))
     try:
         yield
     finally:
@@ -121,7 +127,7 @@ def why_no_gpu():
             ctypes.CDLL(path)
         except OSError as error:
             return f"{name} does not load ({error}): pip install --force-reinstall --no-deps {package}"
-    return without_driver()
+    return without_nvcc() or without_driver()
 
 
 def why_no_ascend(versions):

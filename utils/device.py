@@ -31,9 +31,7 @@ with uninterrupted(), plugins.cuda_offered():  # the threads that start now leav
     import mindspore as ms
     import mindspore.nn as nn
     import mindspore.ops as ops
-    from mindspore._c_expression import MSContext
     from mindspore.communication import get_rank, init
-    from mindspore.run_check._check_version import AscendEnvChecker
 
 import numpy as np  # noqa: E402
 
@@ -59,6 +57,8 @@ def available_targets():
 
 def why_not(target):
     """Why the installed MindSpore cannot use such a device, and the way out, in one line."""
+    from mindspore._c_expression import MSContext  # not public, so asked for where there is need of them alone
+    from mindspore.run_check._check_version import AscendEnvChecker
     reason = plugins.why_no_gpu() if target == "GPU" else plugins.why_no_ascend(AscendEnvChecker(None).version)
     said = MSContext.get_instance().load_plugin_error().splitlines()  # of all plugins
     return reason or next((line for line in said if f"libmindspore_{target.lower()}.so" in line),

@@ -265,7 +265,7 @@ def test_warped_images_are_those_of_opencv_4(shape, shift):
 
 
 @pytest.mark.parametrize("name, shape", [("fog", (16, 5000, 3)), ("zoom_blur", (16, 5000, 3)), ("frost", (5000, 16)),
-                                         ("brightness", (3000, 4000)), ("snow", (3000, 4000))])
+                                         ("brightness", (1500, 2000)), ("snow", (1500, 2000))])
 def test_memory_stays_within_ten_times_the_image(name, shape):
     peak, _ = memory.measure(name, shape, 3)
     assert peak <= memory.limit(shape)

@@ -158,6 +158,8 @@ def test_the_script_compares_environments_and_sees_a_wrong_pixel(python, tmp_pat
         content = dict(golden)
     monkeypatch.setattr(generators_alone, "make_environment", lambda folder, pip_options: python)
     monkeypatch.setattr(generators_alone, "COMMANDS", ["preview images/0.png -c fog"])
+    small = "import tests.corruption_errors as errors; errors.SIZES = ((8, 11),)\n"
+    monkeypatch.setattr(generators_alone, "RECORD", small + generators_alone.RECORD)
     content["fog-2-0"][5, 5] ^= 1
     np.savez(tmp_path / "wrong.npz", **content)
     assert generators_alone.main([str(tmp_path / "wrong.npz")]) == 1

@@ -115,11 +115,11 @@ def preview(args):
     image = read_image(args.image)
     options = options_of(args)
     cli.require_writable_file("--output", args.output)
-    rows = {name: [panel(image)] + [panel(corrupt(image, name, severity, args.seed, options))
-                                    for severity in args.severity]
+    clean = panel(image)
+    rows = {name: [clean] + [panel(corrupt(image, name, severity, args.seed, options)) for severity in args.severity]
             for name in args.corruption}
     if len(args.severity) == 1:
-        plot_image_sheet(args.output, {"clean": panel(image), **{name: images[1] for name, images in rows.items()}})
+        plot_image_sheet(args.output, {"clean": clean, **{name: images[1] for name, images in rows.items()}})
     else:
         plot_image_grid(args.output, rows, ["clean"] + [f"severity {severity}" for severity in args.severity])
     print(f"written to {args.output}")

@@ -19,7 +19,7 @@ def checkerboard_cutout(image, level, rng):
     angle = rng.uniform(0, 2 * np.pi)
     field = max(rng.uniform(0.1, 0.25) * size, 1)
     count = int(4 * size // field)  # of fields along both sides; on long images they repeat
-    grey = inner_random(rng).uniform(size=(count, count)) < level * 1.0 / 10
+    grey = inner_random(rng).uniform(size=(count, count)) < level / 10
 
     def covered(strip, rows, columns):
         right = (np.cos(angle) * rows + np.sin(angle) * columns) / field
@@ -42,7 +42,7 @@ def lines(image, level, rng):
     angle, variation = rng.uniform(0, 2 * np.pi), rng.uniform(0.1, 1)
     random = inner_random(rng)
     out = image.copy()
-    for place in random.uniform(size=(int(level * 1.0 / 10 * size), 3)):
+    for place in random.uniform(size=(int(level / 10 * size), 3)):
         row, column = height * place[0], width * place[1]
         direction = angle + 2 * np.pi * variation * (place[2] - 0.5)
         down, right = np.cos(direction) * size, np.sin(direction) * size
@@ -123,7 +123,7 @@ def inverse_sparkles(image, level, rng):
     centre = rng.uniform(0.25, 0.75, 2) * (height, width)
     random = inner_random(rng)
     lengths = radius + 25 / 100 * radius * random.randn(rng.randint(50, 200))
-    exponent = (100 - (100 - level * 65 / 10)) / 50
+    exponent = (100 - (100 - level * 65 / 10)) / 50  # rounded as in the published class
 
     def faded(strip, rows, columns):
         [share] = light(rows, columns, centre[None], [lengths], exponent)

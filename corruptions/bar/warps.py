@@ -101,7 +101,7 @@ def caustic_refraction(image, level, rng):
     size = min(height, width)
     time = rng.uniform(0.5, 2)
     scale = rng.uniform(0.75, 1.25) * size
-    depth, lighting = np.float64(level * (0.5 * size) / 10), level * 2 / 10
+    depth, lighting = level * (0.5 * size) / 10, level * 2 / 10
     water = np.empty((height, width))
     for strip, rows, columns in strips(height, width):
         water[strip] = caustics(rows / scale, columns / scale, time)
@@ -111,8 +111,8 @@ def caustic_refraction(image, level, rng):
     def refracted(strip, rows, columns):
         near = water[int(rows[0, 0]):int(rows[-1, 0]) + 3]  # one row more on both sides
         down, right = near[2:, 1:-1] - near[:-2, 1:-1], near[1:-1, 2:] - near[1:-1, :-2]
-        upright = 1 / np.sqrt(down ** 2 + right ** 2 + 1)
-        slope = np.sqrt(down ** 2 + right ** 2)
+        slope = down ** 2 + right ** 2
+        upright, slope = 1 / np.sqrt(slope + 1), np.sqrt(slope)
         bent = np.arcsin(np.sin(np.arccos(upright)) / REFRACTION)
         # cos(bent) n + sin(bent) m of the normal n and the direction m that is at right angles to it and coplanar with
         # n and the ray, which comes from above; where the water is nearly flat, the ray goes straight on.
@@ -122,8 +122,8 @@ def caustic_refraction(image, level, rng):
         rows, columns = (places + np.round(shift * tilt * depth, 3)
                          for places, tilt in ((rows, down), (columns, right)))
         values = between(frame, rows, columns)
-        values += (-right * lighting)[..., None].astype(np.float32)
-        values += (down * lighting)[..., None].astype(np.float32)
+        for lit in (-right * lighting, down * lighting):  # one after the other, as the published class rounds
+            values += lit[..., None].astype(np.float32)
         return np.clip(values, 0, 1).astype(np.float64) * 255
     return by_strips(image, refracted)
 

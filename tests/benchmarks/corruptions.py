@@ -59,7 +59,7 @@ def compare(args):
     family = "bar" if os.path.isdir(args.script) else "all"
     images = crops(args.images, args.size)
     blocks = np.array_split(np.arange(args.images), args.blocks)
-    total, rows = np.zeros(2), {}
+    rows = {}
     print(f"{'corruption':{WIDTH}s}  published ms  ours ms   ratio")
     for name in SETS[family]:
         theirs = published.get(name)
@@ -75,13 +75,11 @@ def compare(args):
             corrupt_range(images[block[0]:block[-1] + 1], name, args.severity, 0, block[0])
             seconds.append(((middle - start) / len(block), (time.perf_counter() - middle) / len(block)))
         milliseconds = 1000 * np.median(seconds, axis=0)
-        total += milliseconds
-        rows[name] = milliseconds
         print_row(name, milliseconds)
-    print_row("sum", total)
+        rows[name] = milliseconds
+    print_row("sum", sum(rows.values()))
     if family == "bar":
-        ten = [name for name in published_bar(args.script, args.size) if name in rows]
-        print_row("sum of the published ten", sum(rows[name] for name in ten))
+        print_row("sum of the published ten", sum(rows[name] for name in published_bar(args.script, args.size)))
 
 
 def scale(args):
@@ -138,7 +136,8 @@ def main():
     parser.add_argument("script", nargs="?", metavar="PUBLISHED", help="script of corruptions, or folder of C-bar")
     parser.add_argument("--images", type=positive_int, default=10000, help="number of images")
     parser.add_argument("--size", type=positive_int, default=32, help="side of the images; the script's own")
-    parser.add_argument("--severity", type=int, choices=range(1, 6), default=3, help="severity")
+    parser.add_argument("--severity", type=int, choices=range(1, 6), default=3,
+                        help="of the comparison with PUBLISHED; the others take all five")
     parser.add_argument("--blocks", type=positive_int, default=5, help="turns; the median counts")
     parser.add_argument("--workers", type=positive_int, default=None, help="compare this many processes with one")
     parser.add_argument("--cores", nargs="+", type=positive_int, default=None, metavar="N",

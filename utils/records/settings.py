@@ -7,7 +7,7 @@ from utils.errors import UserError
 from utils.files import read_json, write_json
 from utils.workers import count
 
-# What may differ when a run is resumed, because results do not depend on it.
+# What may differ when a run is resumed: what results do not depend on, and which device computes, and how exactly.
 FREE_OPTIONS = ("resume", "data_dir", "corrupted", "num_workers", "show_progress", "device_target", "device_id",
                 "fast_math", "keep", "save_every_steps")
 

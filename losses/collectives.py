@@ -98,11 +98,13 @@ class BatchNormOfAll(nn.Cell):
         own = (1, -1, 1, 1)
         channels = x.shape[1]
         mean = x.mean((0, 2, 3))
-        variance = ops.square(x - mean.reshape(own)).mean((0, 2, 3))
+        off = x - mean.reshape(own)
+        variance = (off * off).mean((0, 2, 3))
         every = self.moments(ops.concat((mean, variance)))
         means, variances = every[:, :channels], every[:, channels:]
         mean = means.mean(0)
-        variance = (variances + ops.square(means - mean)).mean(0)
+        off = means - mean
+        variance = (variances + off * off).mean(0)
         number = self.count * x.size // channels
         unbiased = ops.stop_gradient(variance) * (number / (number - 1))
         moved = (ops.assign(moving_mean, moving_mean + self.momentum * (ops.stop_gradient(mean) - moving_mean)),

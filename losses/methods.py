@@ -5,6 +5,7 @@ The command line's help, the defaults and the README's tables are made from thes
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from utils.device import hash_type
 from losses import objectives, optimizers, perturbations
 from utils.cli import two_columns
 from utils.workers import share
@@ -36,7 +37,8 @@ def _ascent(scaled):
 
 
 def _noise(multiplicative):
-    return lambda weights, seed, parts, sigma: perturbations.Noise(sigma, multiplicative, weights, seed, parts, share())
+    return lambda weights, seed, parts, sigma: perturbations.Noise(sigma, multiplicative, weights, seed, parts, share(),
+                                                                   hash_type())
 
 
 ADVERSARY = {"worst_case": "weights", "step_size": 0.01, "group_loss": "batch", "group_every": 50,

@@ -184,7 +184,8 @@ class REx(Objective):
     def risk(self, losses, logits, labels, groups):
         means, counts = self.means(losses, groups)
         mean = self.means.over_present(means, counts)
-        variance = self.means.over_present(ops.square(means - mean), counts)
+        off = means - mean
+        variance = self.means.over_present(off * off, counts)
         return (mean + self.beta * variance) / max(self.beta, 1.0)
 
 
@@ -262,8 +263,8 @@ def ood_weights(first_logits, logits, scaled=True):
         mean = scores.mean()
         usable = ops.abs(mean) > 1e-12
         return ops.select(usable, scores / ops.select(usable, mean, ops.ones_like(mean)), ops.ones_like(scores))
-    lowest = scores.min()
-    spread = scores.max() - lowest
+    lowest = ops.amin(scores)
+    spread = ops.amax(scores) - lowest
     shares = (scores - lowest) / ops.select(spread > 0, spread, ops.ones_like(spread))
     return ops.select(spread > 0, shares / ops.maximum(shares.mean(), 1e-12), ops.ones_like(shares))
 

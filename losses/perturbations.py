@@ -136,41 +136,52 @@ class NormalNumbers(nn.Cell):
         seed (int): 0 to 2^32 - 1.
         sub_batches (int): calls for a batch, of all workers together; a multiple of their number.
         share (tuple): number of this worker, and how many there are.
+        integers (ms.dtype): in which the hash is computed, ms.uint32 or ms.int64; both give the same numbers.
     """
 
-    def __init__(self, size, seed, sub_batches=1, share=(0, 1)):
+    def __init__(self, size, seed, sub_batches=1, share=(0, 1), integers=ms.uint32):
         super().__init__()
-        self.positions = ms.Tensor(np.arange((size + 1) // 2, dtype=np.uint32) * np.uint32(0x9E3779B9))  # spread out
-        self.seed = ms.Tensor(seed, ms.uint32)
+        positions = np.arange((size + 1) // 2, dtype=np.uint32) * np.uint32(0x9E3779B9)  # spread out
+        self.positions = ms.Tensor(positions, integers)
+        self.seed = ms.Tensor(seed, integers)
         rank, workers = share
         self.own, self.sub_batches = sub_batches // workers, sub_batches
         self.before = ms.Tensor(rank * self.own, ms.int32)  # calls of the workers before this one
         self.calls = Parameter(ms.Tensor(0, ms.int32), name="noise_calls", requires_grad=False)
         # A Tensor, because a plain number in a graph is rounded to 2^-32, with which `uniform` would reach 1.
         self.scale = ms.Tensor((1 - 2 ** -24) / 2 ** 32, ms.float32)
-        self.shifts = (ms.Tensor(16, ms.uint32), ms.Tensor(15, ms.uint32))
-        self.factors = (ms.Tensor(0x7FEB352D, ms.uint32), ms.Tensor(0x846CA68B, ms.uint32))
+        self.shifts = (ms.Tensor(16, integers), ms.Tensor(15, integers))
+        # Of int64, what has the same lowest 32 bits and keeps products within 63.
+        second = 0x846CA68B if integers == ms.uint32 else 0x846CA68B - 2 ** 32
+        self.factors = (ms.Tensor(0x7FEB352D, integers), ms.Tensor(second, integers))
+        self.lowest = None if integers == ms.uint32 else ms.Tensor(2 ** 32 - 1, integers)
+
+    def cut(self, x):
+        """The lowest 32 bits, which is all that uint32 have."""
+        return x if self.lowest is None else ops.bitwise_and(x, self.lowest)
 
     def mix(self, x):
         """Scatter 32 bits over 32 bits, one to one (a multiply-and-shift hash)."""
-        x = ops.bitwise_xor(x, ops.bitwise_right_shift(x, self.shifts[0])) * self.factors[0]
-        x = ops.bitwise_xor(x, ops.bitwise_right_shift(x, self.shifts[1])) * self.factors[1]
+        x = self.cut(ops.bitwise_xor(x, ops.bitwise_right_shift(x, self.shifts[0])) * self.factors[0])
+        x = self.cut(ops.bitwise_xor(x, ops.bitwise_right_shift(x, self.shifts[1])) * self.factors[1])
         return ops.bitwise_xor(x, ops.bitwise_right_shift(x, self.shifts[0]))
 
     def uniform(self, key):
         """float32 in [0, 1) for every position."""
-        return self.mix(self.positions + key).astype(ms.float32) * self.scale
+        return self.mix(self.cut(self.positions + key)).astype(ms.float32) * self.scale
 
     def construct(self):
         call = ops.assign_add(self.calls, ms.Tensor(1, ms.int32))
-        key = self.mix(self.mix(self.mix(self.seed)) + (call + self.before).astype(ms.uint32))
+        number = (call + self.before).astype(self.seed.dtype)
+        key = self.mix(self.cut(self.mix(self.mix(self.seed)) + number))
         if self.own < self.sub_batches:
-            is_last = (call % self.sub_batches == self.own).astype(ms.int32)  # of this worker's in this batch
+            # Of this worker's in this batch.
+            is_last = (ops.floor_mod(call, self.sub_batches) == self.own).astype(ms.int32)
             others = ops.depend(is_last * (self.sub_batches - self.own), key)  # `call` is the Parameter that moves
             key = ops.depend(key, ops.assign_add(self.calls, others))
         # log1p, because on CPU the last bit of `ops.log` depends on how the work was shared out among threads.
         radius = ops.sqrt(-2 * ops.log1p(-self.uniform(key)))
-        angle = 2 * math.pi * self.uniform(self.mix(key + self.factors[0]))
+        angle = 2 * math.pi * self.uniform(self.mix(self.cut(key + self.factors[0])))
         # Not cut to an odd length: on CPU, a slice that keeps the whole vector takes longer than all of the above.
         return ops.concat((radius * ops.cos(angle), radius * ops.sin(angle)))
 
@@ -185,18 +196,18 @@ class Noise(nn.Cell):
         sigma (float): standard deviation, >= 0.
         multiplicative (bool): multiply the weights, or else add to them.
         weights (ParameterTuple): the network's weights.
-        seed, sub_batches, share: as of `NormalNumbers`.
+        seed, sub_batches, share, integers: as of `NormalNumbers`.
     """
 
     needs_gradient = False
 
-    def __init__(self, sigma, multiplicative, weights, seed, sub_batches=1, share=(0, 1)):
+    def __init__(self, sigma, multiplicative, weights, seed, *numbers):
         super().__init__()
         self.sigma = sigma
         self.noisy = tuple(is_scale(weight.name) for weight in weights)
         stops = np.cumsum([weight.size for weight in weights]).tolist()
         self.starts, self.stops = (0, *stops[:-1]), tuple(stops)  # of each weight's part of one long vector
-        self.numbers = NormalNumbers(stops[-1], seed, sub_batches, share)
+        self.numbers = NormalNumbers(stops[-1], seed, *numbers)
         self.apply_noise = _multiply if multiplicative else _add_noise
         self.hyper_map = ops.HyperMap()
 

@@ -236,7 +236,7 @@ class TrainStep(nn.Cell):
             return function(*tensors)
         total = 0.0
         for part in range(self.parts):
-            total += function(*(t.reshape((self.parts, -1, *t.shape[1:]))[part] for t in tensors))
+            total = total + function(*(t.reshape((self.parts, -1, *t.shape[1:]))[part] for t in tensors))
         return total / self.parts
 
     def length(self, gradients):

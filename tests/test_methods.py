@@ -382,6 +382,8 @@ def test_normal_numbers():
         largest = NormalNumbers(77850, seed=0)
         ops.assign(largest.calls, ms.Tensor(key, ms.int32))
         assert 4 < np.abs(largest().asnumpy()).max() < 6
+    longer = NormalNumbers(100001, seed=3, integers=ms.int64)
+    np.testing.assert_array_equal([longer().asnumpy(), longer().asnumpy()], [one, two])
     elsewhere = NormalNumbers(100001, seed=3, sub_batches=6, share=(1, 2))().asnumpy()
     assert max(abs(np.corrcoef(elsewhere, x)[0, 1]) for x in (one, two)) < 4 / np.sqrt(one.size)
 

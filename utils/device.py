@@ -49,6 +49,10 @@ FULL_PRECISION = {"Ascend": {"op_precision.conv_allow_hf32": False, "op_precisio
                              "op_precision.precision_mode": "must_keep_origin_dtype"},
                   "GPU": {"op_precision.conv_allow_tf32": False, "op_precision.matmul_allow_tf32": False}}
 
+# Where a hash needs longer integers than the 32 bits that it is of: CANN's products and bitwise operations (aclnnMul,
+# aclnnBitwiseXorTensor) are documented for int64 and not for uint32. MindSpore's library for GPUs has them for both.
+LACKS_UINT32 = ("Ascend",)
+
 
 def available_targets():
     """The devices of this machine that the installed MindSpore can use, best first."""
@@ -68,6 +72,11 @@ def why_not(target):
 def device():
     """The device that is used, 'CPU', 'GPU' or 'Ascend'."""
     return ms.get_context("device_target")
+
+
+def hash_type():
+    """The type of integers, ms.uint32 or ms.int64, of which the device can make a hash of 32 bits."""
+    return ms.int64 if device() in LACKS_UINT32 else ms.uint32
 
 
 class Exchange(nn.Cell):

@@ -1,0 +1,260 @@
+"""What the compiled graphs are made of. MindSpore says of its operators where they run: each has to be documented for
+Ascend and GPU, or to be what MindSpore itself makes of a function that is; that they run on CPU is seen here. A graph
+that left a line to Python would have an operator for it, which is documented for nothing.
+"""
+import collections
+import contextlib
+import importlib
+import operator
+import re
+
+import mindspore as ms
+import mindspore.nn as nn
+import mindspore.ops as ops
+import numpy as np
+import pytest
+from mindspore.train.mind_ir_pb2 import ModelProto, TensorProto
+
+from losses import create_step
+from losses.collectives import BatchNormOfAll, WholeBatch
+from losses.evaluation import EvaluationStep, GradientNorm
+from losses.guide import Move
+from losses.methods import METHODS
+from losses.step import Sum
+from models.preactresnet import PreActResNet
+from models.resnet import BasicBlock, Bottleneck, ResNet
+from models.vit import VisionTransformer
+from models.wideresnet import WideResNet
+from utils import workers
+
+DEVICES = {"Ascend", "GPU"}
+PLATFORMS = re.compile(r"Supported Platforms:\s*\n\s*(.*)")
+PLACES = [importlib.import_module(f"mindspore.{name}") for name in ("ops", "ops.auto_generate")]
+
+# The compiler's own: reading a Parameter, the order of what has effects, tuples, a copy of what is about to be
+# overwritten (which the library of every device has by this name).
+STRUCTURE = {"Load", "UpdateState", "MakeTuple", "TupleGetItem", "TensorMove"}
+# float32 is what networks compute in; CANN documents products and bitwise operations of these integers, not of uint32.
+TYPES = {"FLOAT", "INT32", "INT64", "BOOL"}
+
+
+def example(size=8, number=8):
+    labels = ms.Tensor(np.arange(number) % 10, ms.int32)
+    return ms.Tensor(np.ones((number, 3, size, size)), ms.float32), labels, ops.zeros_like(labels)
+
+
+class Tiny(nn.Cell):
+    """What every network has: methods differ in what they make of its logits and weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.dense = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dense(4, 10)
+
+    def construct(self, x):
+        return self.dense(self.norm(self.conv(x)).mean((2, 3)))
+
+
+class Alone(nn.Cell):
+    """A function or cell by itself, or the gradient of what it gives, by its input and its weights."""
+
+    def __init__(self, function, gradient):
+        super().__init__(auto_prefix=False)
+        self.function = function
+        weights = function.trainable_params() if isinstance(function, nn.Cell) else []
+        self.gradient = ops.grad(self.value, 0, ms.ParameterTuple(weights) if weights else None) if gradient else None
+
+    def value(self, *inputs):
+        return self.function(*inputs)
+
+    def construct(self, *inputs):
+        return self.value(*inputs) if self.gradient is None else self.gradient(*inputs)
+
+
+X = ms.Tensor(np.ones((4, 4)), ms.float32)
+IMAGES = ms.Tensor(np.ones((2, 3, 8, 8)), ms.float32)
+SIXTEEN = ms.Tensor(np.ones((2, 4, 8, 8)), ms.float32)
+
+
+def first_half(x):
+    return ops.strided_slice(x, (0, 0), (2, 4), (1, 1))
+
+
+def gather(x):
+    return ops.gather_elements(x, 1, ms.Tensor([[0], [1], [2], [3]], ms.int32))
+
+
+def twice(x):
+    return ops.concat((x, x))
+
+
+def total(x):
+    return ops.sum(x, 1)
+
+
+# Operators without documentation of their own, to what MindSpore makes them of, which has some: the function or layer
+# that is documented, what is compiled to see it, its input, and whether it is the gradient. Where a device has no
+# kernel for Muls, AddScalar or SumExt, MindSpore puts Mul, Add and ReduceSum in their place, as it does on CPU.
+MADE_OF = {
+    "AddScalar": (ops.log1p, ops.log1p, X, True),
+    "BatchNormGrad": (nn.BatchNorm2d, nn.BatchNorm2d(3), IMAGES, True),
+    "BiasAddGrad": (nn.Dense, nn.Dense(4, 2), X, True),
+    "Conv2DBackpropFilter": (nn.Conv2d, nn.Conv2d(3, 2, 3), IMAGES, True),
+    "Conv2DBackpropInput": (nn.Conv2d, nn.Conv2d(3, 2, 3), IMAGES, True),
+    "GatherDGradV2": (ops.gather_elements, gather, X, True),
+    "GeLUGrad": (nn.GELU, nn.GELU(), X, True),
+    "LayerNormGrad": (nn.LayerNorm, nn.LayerNorm((4,)), X, True),
+    "MaxPoolGrad": (nn.MaxPool2d, nn.MaxPool2d(2, 2), IMAGES, True),
+    "Muls": (ops.square, ops.square, X, True),
+    "ReluGrad": (ops.relu, ops.relu, X, True),
+    "SoftmaxBackward": (ops.softmax, ops.softmax, X, True),
+    "SplitWithSize": (ops.cat, twice, X, True),
+    "SqrtGrad": (ops.sqrt, ops.sqrt, X, True),
+    "StridedSliceGrad": (ops.strided_slice, first_half, X, True),
+    "SumExt": (ops.sum, total, X, False),
+}
+
+
+def platforms(documented):
+    """Those that the documentation of a function or class names, which may be that of another one."""
+    text = documented.__doc__ or ""
+    if named := PLATFORMS.search(text):
+        return set(re.findall(r"``(\w+)``", named[1]))
+    if other := re.search(r"[Rr]efer to :\w+:`mindspore\.([\w.]+)`", text):
+        with contextlib.suppress(AttributeError):  # some are not in the library
+            return platforms(operator.attrgetter(other[1])(ms))
+    return set()
+
+
+def is_documented(name):
+    return any(platforms(getattr(place, name)) >= DEVICES for place in PLACES if hasattr(place, name))
+
+
+def operators(cell, inputs, folder):
+    """The operators of a compiled cell, to the types of all that they take and give."""
+    path = str(folder / "graph.mindir")
+    ms.export(cell, *inputs, file_name=path, file_format="MINDIR")
+    model = ModelProto()
+    with open(path, "rb") as file:
+        model.ParseFromString(file.read())
+    assert not model.functions, "several graphs"
+    graph, types = model.graph, {}
+
+    def note(name, tensors):
+        types[name] = {TensorProto.DataType.Name(tensor.data_type) for tensor in tensors}
+    for parameter in graph.parameter:
+        note(parameter.name, [parameter])
+    for entry in graph.input:
+        note(entry.name, entry.tensor)
+    for node in graph.node:
+        note(node.output[0], [tensor for attribute in node.attribute for tensor in attribute.tensors])
+    found = collections.defaultdict(set)
+    for node in graph.node:
+        if node.op_type != "Constant":
+            name = node.op_type.removeprefix("REF::").rpartition(":")[0]
+            found[name].update(*(types.get(end, set()) for end in (*node.input, *node.output)))
+    return found
+
+
+STEPS = {**{method: {"method": method} for method in METHODS if method not in ("jtt", "eiil", "corrupt_aug")},
+         "sub-batches": {"method": "damp", "num_sub_batches": 2},
+         "noise side by side": {"method": "daap", "num_sub_batches": 2, "sync_bn": True},
+         "ascent side by side": {"method": "asam", "num_sub_batches": 2, "sync_bn": True},
+         "last seen, adjusted": {"method": "group_dro", "group_loss": "last_seen", "group_adjustment": 1.0,
+                                 "group_sizes": [6, 5, 4, 3, 2, 1]},
+         "argmax": {"method": "sharpdro", "worst_case": "argmax", "risk": "worst_case"},
+         "plain": {"method": "sharpdro_agnostic", "ood_weights": "plain"},
+         "adamw": {"method": "erm", "optimizer": "adamw", "decay": "kernels", "clip_norm": 1.0},
+         "sign": {"method": "sam", "perturbation": "sign"},
+         "adaptive": {"method": "sharpdro", "perturbation": "adaptive", "nesterov": True}}
+NETWORKS = {"wideresnet": (lambda: WideResNet(10, 1, 10), 32),
+            "preactresnet": (lambda: PreActResNet((1, 1, 1, 1), 10), 32),
+            "resnet": (lambda: ResNet(BasicBlock, (1, 1, 1, 1), 10), 64),
+            "resnet, damp": (lambda: ResNet(Bottleneck, (1, 1, 1, 1), 10, damp=True), 64),
+            "vit": (lambda: VisionTransformer(64, 1, 2, 128, 10), 32)}
+
+
+def graphs():
+    """Yield a name, a cell and inputs of all that a training compiles."""
+    for name, options in STEPS.items():
+        step = create_step(Tiny(), recipe="sharpdro", **options)
+        images, labels, groups = example()
+        yield name, step, (images, labels, groups)
+        if step.ends_apart:
+            yield f"{name}, its end", step.end_batch, (ops.ones((8,), ms.float32), groups)
+        if step.perturb_copy is not None:
+            yield f"{name}, its noise", step.perturb_copy, (ms.Tensor([0], ms.int32),)
+    guided = create_step(Tiny(), "group_dro", recipe="sharpdro", group_loss="validation")
+    yield "guide", Move(guided.objective.group_weights, 50), (ops.ones((6,), ms.float32),)
+    for name, (create, size) in NETWORKS.items():
+        yield name, create_step(create(), "erm", recipe="sharpdro"), example(size, 2)
+    images, labels, _ = example()
+    yield "evaluation", EvaluationStep(Tiny()).set_train(False), (images, labels)
+    yield "gradient norm", GradientNorm(Tiny()).set_train(False), (images, labels, ops.ones((8,), ms.float32),
+                                                                  ms.Tensor(1, ms.float32))
+
+
+def of_several_workers():
+    """The same for the cells that several workers train with."""
+    network = Tiny()
+    weights = ms.ParameterTuple(network.trainable_params())
+    statistics = ms.ParameterTuple([network.norm.moving_mean, network.norm.moving_variance])
+    yield "sum", Alone(Sum(weights, statistics), False), (tuple(ops.ones_like(weight) for weight in weights),)
+    yield "whole batch", Alone(WholeBatch(), True), (X,)
+    norm = network.norm
+    yield "statistics of all", Alone(BatchNormOfAll(norm), True), (SIXTEEN, norm.gamma, norm.beta, norm.moving_mean,
+                                                                   norm.moving_variance)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """Each operator to the types that it has, and the names of the graphs that it is in."""
+    folder, found = tmp_path_factory.mktemp("graphs"), collections.defaultdict(lambda: (set(), set()))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("losses.methods.hash_type", lambda: ms.int64)  # as on Ascend; test_methods has uint32
+        for name, cell, inputs in graphs():
+            for key, types in operators(cell, inputs, folder).items():
+                found[key][0].update(types)
+                found[key][1].add(name)
+        patch.setattr(workers, "count", lambda: 2)
+        for name, cell, inputs in of_several_workers():
+            for key, types in operators(cell, inputs, folder).items():
+                found[key][0].update(types)
+                found[key][1].add(name)
+    return found
+
+
+def test_operators_are_documented_for_all_devices(found):
+    missing = {name: places for name, (_, places) in found.items()
+               if not is_documented(name) and name not in STRUCTURE | MADE_OF.keys()}
+    assert missing == {}
+    assert STRUCTURE | MADE_OF.keys() <= found.keys()
+
+
+def test_operators_have_types_that_all_devices_know(found):
+    assert {name: (types - TYPES, places) for name, (types, places) in found.items() if types - TYPES} == {}
+
+
+@pytest.mark.parametrize("name", MADE_OF)
+def test_what_mindspore_makes_of_a_documented_function(name, tmp_path):
+    documented, function, x, gradient = MADE_OF[name]
+    assert not is_documented(name)
+    assert platforms(documented) >= DEVICES
+    assert name in operators(Alone(function, gradient), (x,), tmp_path)
+
+
+@pytest.mark.parametrize("options, graphs", [
+    ({"method": "sharpdro"}, 1), ({"method": "damp"}, 1), ({"method": "damp", "num_sub_batches": 4}, 5),
+    ({"method": "asam", "num_sub_batches": 4, "sync_bn": True}, 1),
+    ({"method": "damp", "num_sub_batches": 4, "sync_bn": True}, 5)],
+    ids=["two passes", "noise", "sub-batches", "ascent side by side", "noise side by side"])
+def test_a_step_is_so_many_runs_of_graphs_that_are_compiled_once(options, graphs, monkeypatch):
+    ran = []
+    run = nn.Cell.compile_and_run
+    monkeypatch.setattr(nn.Cell, "compile_and_run", lambda cell, *args: [ran.append(cell), run(cell, *args)][1])
+    step = create_step(Tiny(), recipe="sharpdro", **options)
+    step.is_checked = True
+    for _ in range(2):
+        ran.clear()
+        step.run_batch(*example())
+        assert len(ran) == graphs
+    assert {len(cell.compile_cache) for cell in ran} == {1}

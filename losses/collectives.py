@@ -42,6 +42,25 @@ class WholeBatch(nn.Cell):
         return (gradient[self.rank * n:(self.rank + 1) * n],)
 
 
+class RowsOfAll(nn.Cell):
+    """Of each of several float32 tensors (n, ...) the rows of all workers, (N, ...), one worker's after the other's, in
+    one collective. Nothing is differentiated through it.
+    """
+
+    def __init__(self):
+        super().__init__(auto_prefix=False)
+        self.gather = ops.AllGather()
+        self.count = workers.count()
+
+    def construct(self, *tensors):
+        every = self.gather(ops.concat([tensor.reshape((-1,)) for tensor in tensors])).reshape((self.count, -1))
+        rows, start = (), 0
+        for tensor in tensors:
+            rows += (every[:, start:start + tensor.size].reshape((-1, *tensor.shape[1:])),)
+            start += tensor.size
+        return rows
+
+
 class Total(nn.Cell):
     """The sums over workers of each of several float32 tensors, in one collective.
 

@@ -13,8 +13,7 @@ import mindspore.nn as nn
 import mindspore.ops as ops
 from mindspore import ParameterTuple
 
-from utils.device import rows_of_all
-from losses.collectives import Total, WholeBatch
+from losses.collectives import RowsOfAll, Total, WholeBatch
 from losses.objectives import label_logits
 from losses.perturbations import L2Norm
 from models.side_by_side import SideBySide, check_copies, running_statistics
@@ -214,6 +213,7 @@ class TrainStep(nn.Cell):
         if self.ends_apart:
             self.accumulated = self.weights.clone(prefix="saved.accumulated", init="zeros")
             self.end_batch = EndBatch(objective, optimizer, self.accumulated, self.sum_over_workers)
+            self.rows_of_all = RowsOfAll() if workers.count() > 1 else None
         if sub_batches > 1:
             objective.observes_first = False
         self.set_train()
@@ -255,14 +255,25 @@ class TrainStep(nn.Cell):
         return self.optimizer(gradients)
 
     def run_batch(self, images, labels, groups):
-        """Take one step, as many runs of the graph as that takes; not part of a graph.
+        """Take one step and wait for it; arguments and errors as of `launch`.
+
+        Returns:
+            tuple of numpy.ndarray: as the outputs above, of all workers' samples.
+        """
+        *rows, norms, values = (out.asnumpy() for out in self.launch(images, labels, groups))
+        return *rows, norms.mean(), values.mean()
+
+    def launch(self, images, labels, groups):
+        """Have the device take one step, as many runs of the graph as that takes, without waiting for it; not part of a
+        graph.
 
         Args:
             images, labels, groups (Tensor): as the inputs above; N must be a multiple of the number of sub-batches, and
                 of that of workers.
 
         Returns:
-            tuple of numpy.ndarray: as the outputs above, of all workers' samples.
+            tuple of Tensor: as the outputs above, of all workers' samples; the gradient norm and the objective are of
+                each sub-batch, float32 (M,), where these go one after the other.
 
         Raises:
             UserError: it is not, or the network is none of which copies can be laid side by side.
@@ -280,15 +291,16 @@ class TrainStep(nn.Cell):
             for copy in range(self.copies):
                 self.perturb_copy(ms.Tensor([copy], ms.int32))
         if not self.ends_apart:
-            return tuple(out.asnumpy() for out in self(images, labels, groups))
+            return self(images, labels, groups)
         own = workers.own_part(len(labels), workers.share())
         results = [self(*part) for part in zip(*(t.split(t.shape[0] // self.turns)
                                                  for t in (images, labels[own], groups[own])), strict=True)]
-        losses, logits, perturbed, norms, values = zip(*results, strict=True)
-        losses, logits, perturbed = (rows_of_all(ops.concat(parts).asnumpy()) for parts in (losses, logits, perturbed))
-        self.end_batch(ms.Tensor(losses), groups)
-        return losses, logits, perturbed, *(rows_of_all(ops.stack(numbers).asnumpy()).mean()
-                                            for numbers in (norms, values))
+        *rows, norms, values = zip(*results, strict=True)
+        outs = (*map(ops.concat, rows), ops.stack(norms), ops.stack(values))
+        if self.rows_of_all is not None:
+            outs = self.rows_of_all(*outs)
+        self.end_batch(outs[0], groups)
+        return outs
 
 
 class OnePassStep(TrainStep):

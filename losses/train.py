@@ -7,6 +7,7 @@ import time
 import numpy as np
 from tqdm import tqdm
 
+from utils.device import steps_ahead
 from utils.errors import UserError
 from utils.evaluate import distribution_gradient_norms
 from utils.records.checkpoint import Progress
@@ -15,6 +16,40 @@ from utils.schedule import set_learning_rate
 from utils.stopping import Stopped, check
 
 PACE_STEPS = 5
+
+
+class UnreadSteps:
+    """Steps whose losses have not been looked at, so that the device goes on without waiting for the host.
+
+    Args:
+        start (Progress): what is done before, a part of an epoch.
+    """
+
+    def __init__(self, start):
+        self.epoch, self.batch, self.loss, self.steps = start.epochs, start.batches, start.loss, []
+
+    def add(self, losses, logits, perturbed_losses, norms, values):
+        """The next step of the epoch, as `TrainStep.launch` gives it."""
+        self.steps.append((losses, perturbed_losses, norms))
+
+    def read(self):
+        """Wait for these steps.
+
+        Returns:
+            Progress: with them.
+
+        Raises:
+            UserError: a loss is not finite.
+        """
+        for outs in self.steps:
+            losses, *others = (out.asnumpy() for out in outs)
+            if not np.isfinite([array.sum() for array in (losses, *others)]).all():
+                raise UserError(f"the loss is not finite at step {self.batch} of epoch {self.epoch}; lower --lr, or "
+                                "--rho or the weight of a penalty (checkpoints of earlier epochs are kept)")
+            self.loss += losses.mean()
+            self.batch += 1
+        self.steps.clear()
+        return Progress(self.epoch, self.batch, float(self.loss))
 
 
 def train_epoch(step, loader, batches, start, records, schedule, weight_decay, decayed, gradient_norm=None, guide=None,
@@ -41,7 +76,7 @@ def train_epoch(step, loader, batches, start, records, schedule, weight_decay, d
         Stopped: a signal has stopped the training; there is a checkpoint.
     """
     step.set_train()
-    epoch, total, rate = start.epochs, start.loss, None
+    epoch, rate, unread, ahead = start.epochs, None, UnreadSteps(start), steps_ahead()
     hidden = False if show_progress else None
     with tqdm(total=batches, initial=start.batches, desc=f"epoch {epoch}", unit=" steps", leave=False,
               disable=hidden) as bar:
@@ -56,31 +91,32 @@ def train_epoch(step, loader, batches, start, records, schedule, weight_decay, d
             if gradient_norm is not None and records.is_logged(batch):
                 norms = distribution_gradient_norms(gradient_norm, images, labels, severities.asnumpy())
                 step.set_train()
-            losses, logits, perturbed_losses, norm, _ = step.run_batch(images, labels, groups)
-            if not np.isfinite([losses.sum(), perturbed_losses.sum(), norm]).all():
-                raise UserError(f"the loss is not finite at step {batch} of epoch {epoch}; lower --lr, or --rho "
-                                "or the weight of a penalty (checkpoints of earlier epochs are kept)")
-            total += losses.mean()
-            bar.set_postfix(loss=f"{total / (batch + 1):.3f}", refresh=False)
+            outs = step.launch(images, labels, groups)
+            unread.add(*outs)
             bar.update()
+            if records.is_logged(batch) or len(unread.steps) == ahead:
+                bar.set_postfix(loss=f"{unread.read().loss / (batch + 1):.3f}", refresh=False)
             if records.is_logged(batch):
+                losses, logits, _, norms_of_parts, _ = (out.asnumpy() for out in outs)
                 hits = logits.argmax(1) == labels.asnumpy()
-                records.train_log.write_batch(epoch, batch, losses, hits, severities.asnumpy(), norm, norms, step,
-                                              weight_decay, decayed)
-            done = Progress(epoch, batch + 1, float(total))
-            if records.is_saved(done.batches):
-                records.save(done)
-            with saving(records, done):
+                records.train_log.write_batch(epoch, batch, losses, hits, severities.asnumpy(), norms_of_parts.mean(),
+                                              norms, step, weight_decay, decayed)
+            if records.is_saved(batch + 1):
+                records.save(unread.read())
+            with saving(records, unread.read):
                 check()
-    return Progress(epoch, batches, float(total))
+    return unread.read()
 
 
 @contextlib.contextmanager
-def saving(records, progress):
-    """Write a checkpoint where a signal stops the body, which leaves what is trained as it is."""
+def saving(records, done):
+    """Write a checkpoint where a signal stops the body, which leaves what is trained as it is; `done` gives the
+    `Progress`, or raises an error where what is trained is not worth saving.
+    """
     try:
         yield
     except Stopped:
+        progress = done()
         path = records.save(progress)
         records.folder.log(f"stopped after {progress}, saved in {path}")
         raise
@@ -122,7 +158,7 @@ def fit(step, loader, batches, total_epoch, schedule, records, evaluation, sharp
     loader = note_pace(loader, batches * (total_epoch - start.epochs) - start.batches, records.folder.log)
     for epoch in range(start.epochs, total_epoch):
         done = train_epoch(step, loader, batches, start, records, schedule, **epoch_options)
-        with saving(records, done):
+        with saving(records, lambda done=done: done):
             results = evaluate() if due(epoch, eval_every) else {}
             risen = measure_sharpness() if sharpness_every and due(epoch, sharpness_every) else None
         records.end_epoch(epoch, total_epoch, schedule(epoch, batches - 1), done.loss / batches, results, risen)

@@ -16,7 +16,7 @@ import pytest
 from mindspore.train.mind_ir_pb2 import ModelProto, TensorProto
 
 from losses import create_step
-from losses.collectives import BatchNormOfAll, WholeBatch
+from losses.collectives import BatchNormOfAll, RowsOfAll, WholeBatch
 from losses.evaluation import EvaluationStep, GradientNorm
 from losses.guide import Move
 from losses.methods import METHODS
@@ -199,6 +199,7 @@ def of_several_workers():
     weights = ms.ParameterTuple(network.trainable_params())
     statistics = ms.ParameterTuple([network.norm.moving_mean, network.norm.moving_variance])
     yield "sum", Alone(Sum(weights, statistics), False), (tuple(ops.ones_like(weight) for weight in weights),)
+    yield "rows of all", RowsOfAll(), (X, X[0])
     yield "whole batch", Alone(WholeBatch(), True), (X,)
     norm = network.norm
     yield "statistics of all", Alone(BatchNormOfAll(norm), True), (SIXTEEN, norm.gamma, norm.beta, norm.moving_mean,

@@ -79,6 +79,13 @@ def hash_type():
     return ms.int64 if device() in LACKS_UINT32 else ms.uint32
 
 
+def steps_ahead():
+    """After how many steps at the latest their losses are looked at, 1 or more: a CPU has computed when a step returns,
+    and another device has more to do meanwhile, if it need not wait.
+    """
+    return 1 if device() == "CPU" else 50
+
+
 class Exchange(nn.Cell):
     """The same number of int32 of every worker, one after the other."""
 

@@ -1,0 +1,101 @@
+"""The epoch loop, with steps that compute nothing."""
+import numpy as np
+import pytest
+
+import losses.train
+from losses.train import train_epoch
+from utils.errors import UserError
+from utils.records.checkpoint import Progress
+from utils.stopping import Stopped
+
+BATCHES, LOGITS, STARTS = 7, np.eye(4, dtype=np.float32), [0, 1, 2, 0]
+
+
+class Out:
+    """What a device has computed; it can be counted how often somebody waits for that."""
+
+    waits = 0
+
+    def __init__(self, values):
+        self.values = np.asarray(values, np.float32)
+
+    def asnumpy(self):
+        Out.waits += 1
+        return self.values
+
+
+class Step:
+    optimizer = None
+
+    def __init__(self, wrong=None):
+        self.number, self.wrong, self.waits = 0, wrong, []
+
+    def set_train(self):
+        pass
+
+    def launch(self, images, labels, groups):
+        losses = np.arange(4) + np.pi * self.number if self.number != self.wrong else np.full(4, np.nan)
+        self.waits.append(Out.waits)
+        self.number += 1
+        return Out(losses), Out(LOGITS), Out(losses), Out([1, 2]), Out([3, 4])
+
+
+class Records:
+    """Of a run: a row of the log at the first step alone; the folder's and the log's part is done here, too."""
+
+    def __init__(self, save_every=None):
+        self.save_every, self.saved, self.rows, self.lines = save_every, [], [], []
+        self.folder = self.train_log = self
+
+    def is_logged(self, batch):
+        return batch == 0
+
+    def is_saved(self, done):
+        return self.save_every is not None and done % self.save_every == 0
+
+    def save(self, progress):
+        self.saved.append(progress)
+
+    def write_batch(self, epoch, batch, losses, hits, severities, norm, *_):
+        self.rows.append((batch, losses.tolist(), hits.tolist(), norm))
+
+    def log(self, line):
+        self.lines.append(line)
+
+
+def train(monkeypatch, ahead, step, records):
+    monkeypatch.setattr(losses.train, "steps_ahead", lambda: ahead)
+    monkeypatch.setattr(losses.train, "set_learning_rate", lambda *_: None)
+    batch = tuple(map(Out, (np.zeros((4, 1)), [0, 1, 2, 0], STARTS, STARTS)))
+    return train_epoch(step, iter([batch] * BATCHES), BATCHES, Progress(3), records, lambda *_: 0.1, 0, ())
+
+
+@pytest.mark.parametrize("ahead, waited", [(1, [1, 2, 3, 4, 5, 6]), (3, [1, 4]), (50, [1])])
+def test_waits_for_the_device_no_more_than_it_has_to(ahead, waited, monkeypatch):
+    """Before which steps somebody has waited since the one before; the first step is logged."""
+    step, records = Step(), Records()
+    done = train(monkeypatch, ahead, step, records)
+    assert [k for k in range(1, BATCHES) if step.waits[k] > step.waits[k - 1]] == waited
+    assert done == Progress(3, BATCHES, float(sum(np.float32(1.5 + np.pi * k) for k in range(BATCHES))))
+    assert records.rows == [(0, [0, 1, 2, 3], [True, True, True, False], 1.5)]
+
+
+@pytest.mark.parametrize("ahead", [1, 3, 50])
+def test_a_loss_that_is_no_number_names_its_step_and_nothing_is_saved(ahead, monkeypatch):
+    records = Records(save_every=2)
+    with pytest.raises(UserError, match="not finite at step 4 of epoch 3"):
+        train(monkeypatch, ahead, Step(wrong=4), records)
+    assert [progress.batches for progress in records.saved] == [2, 4]
+
+
+@pytest.mark.parametrize("wrong", [None, 4])
+def test_a_signal_saves_what_is_finite_alone(wrong, monkeypatch):
+    step, records = Step(wrong), Records()
+
+    def check():
+        if step.number == 6:
+            raise Stopped(15)
+    monkeypatch.setattr(losses.train, "check", check)
+    with pytest.raises(UserError if wrong else Stopped):
+        train(monkeypatch, 50, step, records)
+    assert [progress.batches for progress in records.saved] == ([] if wrong else [6])

@@ -79,7 +79,7 @@ def displace(images, reach, rngs):
         link = further
     sources += np.arange(count)[:, None] * (height * width)  # index of each image's first pixel
     forward = sources.ravel()[link].reshape(count, -1)[:, ::-1]
-    block = images[:, *inside]
+    block = images[(slice(None), *inside)]
     block[...] = images.reshape(-1, channels).take(forward, axis=0).reshape(block.shape)
 
 

@@ -310,8 +310,8 @@ def end(target, parts, files, shard):
 def remove_leftovers(target):
     """Remove from a folder that nobody else is filling what killed processes left, and the lists of shards, which
     sources.csv has in it."""
-    leftovers = glob.glob(os.path.join(glob.escape(target), "**", f".*{PARTIAL}.*"), recursive=True,
-                          include_hidden=True)
+    leftovers = [os.path.join(folder, file) for folder, _, files in os.walk(target) for file in files
+                 if file.startswith(".") and f"{PARTIAL}." in file]
     for path in (*leftovers, *shards_lists(target)):
         os.remove(path)
 

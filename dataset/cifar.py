@@ -1,5 +1,4 @@
 """CIFAR-10 and CIFAR-100, from the binary or the python archive, downloaded where they are missing."""
-import hashlib
 import os
 import pickle
 import pickletools
@@ -12,7 +11,7 @@ import numpy as np
 from dataset.download import download
 from dataset.source import Source
 from utils.errors import UserError
-from utils.files import PARTIAL, sync
+from utils.files import PARTIAL, file_hash, sync
 
 URL = "https://www.cs.toronto.edu/~kriz/"
 PIXELS = 3 * 32 * 32
@@ -148,9 +147,7 @@ def extract(archive, layout, data_dir):
     Raises:
         UserError: the archive is damaged, or is not the published one.
     """
-    with open(archive, "rb") as file:
-        md5 = hashlib.file_digest(file, "md5").hexdigest()
-    if md5 != layout.md5:
+    if file_hash(archive, "md5") != layout.md5:
         raise UserError(f"{archive}: damaged, or not the published archive (its MD5 is not {layout.md5}); delete it "
                         f"and fetch it again, or unpack other images of this layout into the folder {layout.folder}")
     temporary = os.path.join(data_dir, f".{os.getpid()}{PARTIAL}.{layout.folder}")

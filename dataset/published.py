@@ -19,7 +19,7 @@ from dataset.corrupted import SEVERITIES
 from dataset.image_files import FileImages, exact, require_size
 from dataset.source import Source
 from utils.errors import UserError
-from utils.files import load_array
+from utils.files import file_hash, load_array
 
 LABELS = "labels"
 GROUPS = ("noise", "blur", "weather", "digital", "extra")  # folders of corruptions, as ImageNet-C has them
@@ -124,8 +124,7 @@ def sha256_of(several):
         if isinstance(images, FileImages):
             content.update(images.sha256.encode())
     for path in dict.fromkeys(images.filename for images in several if not isinstance(images, FileImages)):
-        with open(path, "rb") as file:
-            content.update(hashlib.file_digest(file, "sha256").digest())
+        content.update(bytes.fromhex(file_hash(path)))
     return content.hexdigest()
 
 

@@ -25,13 +25,12 @@ from models import create_model, is_model
 from utils.cli import processors
 from utils.errors import UserError
 from utils.evaluate import predict
-from utils.files import read_json, write_json
+from utils.files import file_hash, read_json, write_json
 from utils.metrics import calibration_bins, log_softmax
 from utils.probes import IMAGES, RHO, ascended, loss_surface, random_direction
 from utils.probes import sharpness as sharpness_of
 from utils.records.checkpoint import find_checkpoints, load_checkpoint
 from utils.records.reading import first_of_each_name
-from utils.records.trained import file_hash
 
 
 class Run:

@@ -26,9 +26,9 @@ from models import check_image_size, create_model
 from models.side_by_side import check_copies, model_has_batch_norm
 from utils import cli
 from utils.errors import UserError
+from utils.files import file_hash
 from utils.probes import IMAGES, RHO
 from utils.records.settings import NEWEST, newest_run, resumed_settings
-from utils.records.trained import file_hash
 from utils.schedule import SCHEDULES, warmup_epochs
 
 # Options of objectives that weigh distributions, of which there have to be some.

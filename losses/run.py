@@ -27,14 +27,13 @@ from models.weights import load_network, load_weights
 from utils import workers
 from utils.errors import MissingError, RunError, UserError
 from utils.evaluate import evaluate, predict
-from utils.files import file_name, read_json, write_json
+from utils.files import file_hash, file_name, read_json, write_json
 from utils.probes import IMAGES, RHO, sharpness
 from utils.records.checkpoint import LAST, Progress, newest_checkpoint
 from utils.records.logs import opened
 from utils.records.report import is_finished, report_results, run_title
 from utils.records.run import OtherRecords, RunRecords
 from utils.records.settings import write_settings
-from utils.records.trained import file_hash
 from utils.schedule import create_schedule
 from utils.stopping import Stopped, waiting, watched
 

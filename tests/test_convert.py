@@ -27,9 +27,8 @@ from models.weights import load_weights, read_weights
 from tests.golden.record_state_dict import COUNTED, SHAPES, numbers
 from tests.test_main import arguments, only_run
 from utils.errors import UserError
-from utils.files import read_json
+from utils.files import file_hash, read_json
 from utils.records.checkpoint import Progress, save_checkpoint
-from utils.records.trained import file_hash
 
 RECORDED = os.path.join(os.path.dirname(__file__), "golden", "state_dict.pth")  # by PyTorch
 WITH_TORCH = os.environ.get("PYTHON_WITH_TORCH") or (sys.executable if importlib.util.find_spec("torch") else None)

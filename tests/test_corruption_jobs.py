@@ -394,7 +394,7 @@ def interrupt(command, begun, seconds, send=os.killpg, number=signal.SIGINT, sai
     """Send a signal to a command and its processes, as a terminal does, or to it alone, `seconds` after there is a file
     like `begun`, and check what it says and leaves."""
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    while not glob.glob(begun, recursive=True, include_hidden=True):
+    while not glob.glob(begun):
         time.sleep(0.01)
     time.sleep(seconds)
     send(process.pid, number)

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import secrets
@@ -19,6 +20,15 @@ from utils.errors import UserError
 PARTIAL = ".partial"  # in the name of every file that is not whole yet
 # What `flock` says where a file system knows no locks, such as Lustre or NFS, depending on how they are mounted.
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+def file_hash(path, algorithm="sha256"):
+    """Hash of a file, in hexadecimal digits, by the name of a function of `hashlib`."""
+    content = hashlib.new(algorithm)
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            content.update(block)
+    return content.hexdigest()
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ classes of C-bar out of its folder.
 They no longer run: the scripts start on a data set as soon as they are imported, and all call libraries in forms that
 are gone. Only the part with the functions is executed here, with stand-ins for what is missing.
 """
-import contextlib
 import csv
 import importlib
 import os
@@ -116,7 +115,11 @@ def load_script(path, frost_dir):
     frost = names["frost"]
 
     def frost_in_its_folder(*args):
-        with contextlib.chdir(frost_dir):
+        before = os.getcwd()
+        os.chdir(frost_dir)
+        try:
             return frost(*args)
+        finally:
+            os.chdir(before)
     names["frost"] = frost_in_its_folder
     return types.SimpleNamespace(**{name: value for name, value in names.items() if name not in missing})

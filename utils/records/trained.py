@@ -1,10 +1,10 @@
 """A trained network on disk, found by the folder of its run or by a checkpoint."""
-import hashlib
 import os
 from dataclasses import dataclass
 from functools import cached_property
 
 from utils.errors import UserError
+from utils.files import file_hash
 from utils.records.checkpoint import newest_checkpoint
 from utils.records.settings import read_settings
 
@@ -57,12 +57,6 @@ class Trained:
         if known is not None and value not in known:
             raise UserError(f"{self.path}: is of {option} {value}, and there are only {', '.join(known)}")
         return value
-
-
-def file_hash(path):
-    """SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def find_trained(flag, path):

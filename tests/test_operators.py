@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from mindspore.train.mind_ir_pb2 import ModelProto, TensorProto
 
+from utils.device import MINDSPORE_VERSION
 from losses import create_step
 from losses.collectives import BatchNormOfAll, RowsOfAll, WholeBatch
 from losses.evaluation import EvaluationStep, GradientNorm
@@ -228,7 +229,8 @@ def test_operators_are_documented_for_all_devices(found):
     missing = {name: places for name, (_, places) in found.items()
                if not is_documented(name) and name not in STRUCTURE | MADE_OF.keys()}
     assert missing == {}
-    assert STRUCTURE | MADE_OF.keys() <= found.keys()
+    if MINDSPORE_VERSION.startswith("2.8."):  # others make less of this out of their own operators
+        assert STRUCTURE | MADE_OF.keys() <= found.keys()
 
 
 def test_operators_have_types_that_all_devices_know(found):
@@ -236,7 +238,9 @@ def test_operators_have_types_that_all_devices_know(found):
 
 
 @pytest.mark.parametrize("name", MADE_OF)
-def test_what_mindspore_makes_of_a_documented_function(name, tmp_path):
+def test_what_mindspore_makes_of_a_documented_function(name, found, tmp_path):
+    if name not in found:
+        pytest.skip(f"this version of MindSpore makes no {name}")
     documented, function, x, gradient = MADE_OF[name]
     assert not is_documented(name)
     assert platforms(documented) >= DEVICES

@@ -1,7 +1,9 @@
-"""Takes steps of the PyTorch release when told to; `step.py` starts it with a Python that has torch.
+"""Takes steps of the PyTorch release when told to; `release_process.py` starts it with a Python that has torch.
 
-usage: release_worker.py CLONE MODEL BATCH_SIZE IMAGE_SIZE; every line on stdin is answered by the seconds of one step.
+usage: release_worker.py CLONE MODEL BATCH_SIZE IMAGE_SIZE; every line on stdin is answered by one of JSON: to `step`,
+the seconds of one step; to `profile`, the kernels of one, name to number of calls and milliseconds.
 """
+import json
 import os
 import sys
 import time
@@ -47,8 +49,9 @@ optimizer = SAM(model.parameters(), torch.optim.SGD, rho=0.05, lr=0.1, momentum=
 images, labels = torch.randn(batch_size, 3, side, side), torch.randint(0, 10, (batch_size,))
 groups = torch.randint(0, 6, (batch_size,))
 
-for _ in sys.stdin:
-    start = time.perf_counter()
+
+
+def take_step():
     enable_running_stats(model)
     first_loss = torch.nn.functional.cross_entropy(model(images), labels, reduction="none")
     first_loss.mean().backward()
@@ -56,4 +59,15 @@ for _ in sys.stdin:
     disable_running_stats(model)
     trainer.compute_sharp_loss(args, model(images), labels, groups, first_loss.data)[0].backward()
     optimizer.second_step(zero_grad=True)
-    print(time.perf_counter() - start, flush=True)
+
+
+for command in sys.stdin:
+    if command.strip() == "profile":
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+            take_step()
+        answer = {row.key: (row.count, row.self_cpu_time_total / 1e3) for row in profiler.key_averages()}
+    else:
+        start = time.perf_counter()
+        take_step()
+        answer = time.perf_counter() - start
+    print(json.dumps(answer), flush=True)

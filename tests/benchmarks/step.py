@@ -17,7 +17,6 @@ from utils.device import leave, set_up_device  # noqa: E402, I001, first: it set
 
 import resource  # noqa: E402
 import statistics  # noqa: E402
-import subprocess  # noqa: E402
 import time  # noqa: E402
 
 import mindspore as ms  # noqa: E402
@@ -25,6 +24,7 @@ import numpy as np  # noqa: E402
 
 from losses import create_step  # noqa: E402
 from models import create_model, find_model  # noqa: E402
+from tests.benchmarks.release_process import start_release  # noqa: E402
 from utils import workers  # noqa: E402
 from utils.cli import Parser, found_by, positive_int  # noqa: E402
 
@@ -55,20 +55,6 @@ def prepare_step(method, model, batch):
     return timed, compile_seconds
 
 
-def release_step(python, clone, model, batch_size, image_size):
-    """Start the release in its own process; return a function that takes one step there and gives its seconds."""
-    worker = subprocess.Popen(
-        [python, os.path.join(ROOT, "tests", "benchmarks", "release_worker.py"), clone, model, str(batch_size),
-         str(image_size)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def timed():
-        worker.stdin.write("step\n")
-        worker.stdin.flush()
-        return float(worker.stdout.readline() or sys.exit("the release's step has stopped"))
-    timed()
-    return timed
-
-
 def main():
     parser = Parser(prog="step.py", description=__doc__.splitlines()[0])
     parser.add_argument("-m", "--model", type=found_by(find_model), default="wideresnet", help="network")
@@ -94,8 +80,8 @@ def main():
         steps[method], seconds = prepare_step(method, args.model, batch)
         print(f"{method}: compiled in {seconds:.1f} s")
     if args.release:
-        steps["release"] = release_step(args.release_python, args.release, args.model, args.batch_size,
-                                        args.image_size)
+        ask = start_release(args.release_python, args.release, args.model, args.batch_size, args.image_size)
+        steps["release"] = lambda: ask("step")
     times = {name: [] for name in steps}
     for _ in range(args.runs):
         for name, timed in steps.items():

@@ -21,6 +21,7 @@ from losses.options import (
     apply_recipe,
     check_data,
     check_settings,
+    require_folders,
     resolve_arguments,
     settled_arguments,
 )
@@ -102,7 +103,7 @@ def compare_runs(args, given):
     values = [argparse.Namespace(**{**vars(cli.parse(parser, [])[0]), **one.given}) for one in planned]
     for one, options in zip(planned, values, strict=True):
         resolve_arguments(options, one.given)
-    cli.require_writable_folder("--log_dir", args.log_dir)
+    require_folders(args)
     device = set_up_device(**device_options(args))
     kept = functools.lru_cache(maxsize=1)(load_images)  # runs of one data set and corruption follow each other
     folder = os.path.join(args.log_dir, f"{args.desc}_comparison")

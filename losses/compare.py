@@ -274,7 +274,7 @@ def _free_options(one, jobs):
     share = max(1, cli.processors() // jobs)
     free = _movable(one)
     free["num_workers"] = min(share, free.get("num_workers", share))
-    return [word for option, value in free.items() for word in (f"--{option}", str(value))]
+    return [word for option, value in free.items() for word in (f"--{option}", str(value))[:1 if value is True else 2]]
 
 
 def _reason(process, errors):

@@ -224,6 +224,8 @@ def add_run_arguments(parser):
     add("--save_last", action="store_true", help="keep the newest one as last_model.ckpt, too")
     add("--save_best", action="store_true",
         help="keep the one with the best mean validation accuracy over severities as best_model.ckpt, too")
+    add("--compile_cache", default=None, metavar="DIR",
+        help="keep the compiled step in DIR, so that the next run with the same settings starts sooner")
 
 
 def apply_recipe(args, given):
@@ -236,6 +238,13 @@ def apply_recipe(args, given):
     if args.recipe is not None and args.resume in (None, NEWEST):  # a run that is named has its own
         for option, value in RECIPES[args.recipe].setting.items():
             vars(args)[option] = given.setdefault(option, value)
+
+
+def require_folders(args):
+    """Make sure that what runs leave can be written, as `utils.cli.require_writable_folder` does."""
+    cli.require_writable_folder("--log_dir", args.log_dir)
+    if args.compile_cache is not None:
+        cli.require_writable_folder("--compile_cache", args.compile_cache)
 
 
 def resolve_arguments(args, given):
@@ -294,7 +303,7 @@ def settled_arguments(args, given, check=None):
     """
     if args.resume in (None, NEWEST):
         resolve_arguments(args, given)
-        cli.require_writable_folder("--log_dir", args.log_dir)
+        require_folders(args)
     if args.resume == NEWEST:
         args.resume = given["resume"] = newest_run(args.log_dir, vars(args), given)
     if args.resume is not None:

@@ -28,6 +28,7 @@ from utils import workers
 from utils.errors import MissingError, RunError, UserError
 from utils.evaluate import evaluate, predict
 from utils.files import file_hash, file_name, read_json, write_json
+from utils.graphs import compile_kept
 from utils.probes import IMAGES, RHO, sharpness
 from utils.records.checkpoint import LAST, Progress, newest_checkpoint
 from utils.records.logs import opened
@@ -59,6 +60,7 @@ class RunSettings:
         record_norm (bool): measure gradient norms.
         num_workers (int): threads or processes that read images; does not change the result.
         show_progress (bool): show progress bars even where the output is no terminal.
+        compile_cache (str or None): folder of compiled steps.
     """
 
     method: Settings = field(default_factory=resolve)
@@ -83,6 +85,7 @@ class RunSettings:
     record_norm: bool = False
     num_workers: int = 1
     show_progress: bool = False
+    compile_cache: str | None = None
 
     @classmethod
     def of(cls, values):
@@ -129,6 +132,11 @@ class Cells:
         for kept, fresh in zip(self._kept[1].get_parameters(), step.get_parameters(), strict=True):
             ops.assign(kept, fresh)
         return self._kept
+
+    def compile(self, folder, batch_size, shape):
+        """Compile the step, or take it from a folder of compiled ones; `shape` is that of an image, (C, H, W)."""
+        step = self._kept[1]
+        compile_kept(step, step.example(batch_size, shape), folder, (self._key, step.turns))
 
 
 def run(settings, data, folder, cells=None):
@@ -342,6 +350,8 @@ def train(settings, data, folder, cells, **treated):
         steps = range(batches * records.start.epochs + records.start.batches, batches * method.total_epoch)
         loader = data.train_batches(method.batch_size, steps, settings.seed, settings.num_workers,
                                     crop=method.crop, sampling=method.sampling, draw=method.draw, **treated)
+        if settings.compile_cache is not None:
+            cells.compile(settings.compile_cache, method.batch_size, (3, *data.source.image_size))
         schedule = create_schedule(method.schedule, method.lr, method.total_epoch, batches, **method.schedule_options)
         results = fit(step, loader, batches, method.total_epoch, schedule, records,
                       (evaluate_now, settings.eval_every), (measure_sharpness, settings.log_sharpness),

@@ -254,6 +254,18 @@ class TrainStep(nn.Cell):
             self.objective.observe(ops.stop_gradient(losses), groups)
         return self.optimizer(gradients)
 
+    def example(self, batch_size, shape):
+        """Images, labels and groups of the shapes and types that the graph gets for a batch, as `run_batch` calls it.
+
+        Args:
+            batch_size (int): images in a batch, of all workers together.
+            shape (tuple of int): of an image, (C, H, W).
+        """
+        own = batch_size // workers.count() // self.turns
+        images = ops.zeros((own, *shape), ms.float32)
+        labels = ops.zeros((own if self.whole is None else batch_size,), ms.int32)
+        return images, labels, ops.zeros_like(labels)
+
     def run_batch(self, images, labels, groups):
         """Take one step and wait for it; arguments and errors as of `launch`.
 

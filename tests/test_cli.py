@@ -92,6 +92,7 @@ def test_ctrl_c_that_another_thread_gets_is_seen():
     script = """
 import os, signal, sys, threading, time
 from utils.stopping import Stopped, check, waiting
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where these tests run in the background
 threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
 try:
     with waiting():

@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -292,6 +293,13 @@ def test_an_error_of_a_library_in_one_run_does_not_stop_the_others(cifar_dir, tm
     assert ends_with(arguments(cifar_dir, tmp_path, "--method", "erm", "--seed", "0", "1")) == 1
     out = capsys.readouterr().out
     assert "seed 1 (cifar10, gaussian noise, wideresnet10): Out of memory\n" in out and "No space left" in out
+
+
+def test_flags_of_other_processes_have_no_value():
+    one = SimpleNamespace(given={"fast_math": True, "compile_cache": "kept", "num_workers": 1, "lr": 0.1})
+    words = losses.compare._free_options(one, 2)
+    assert sorted(words) == ["--compile_cache", "--fast_math", "--num_workers", "1", "kept"]
+    assert words[words.index("--compile_cache") + 1] == "kept"
 
 
 def test_other_processes_get_the_free_options(cifar_dir, tmp_path, monkeypatch, capsys):

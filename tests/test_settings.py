@@ -89,6 +89,14 @@ def test_another_number_of_workers_is_said_where_it_changes_results(tmp_path, mo
     assert log.startswith("warning: the number of workers was 1 and is 2 now") if warns else log == ""
 
 
+def test_a_folder_of_compiled_steps_that_cannot_be_made_is_said_before_a_run_begins(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit) as stop:
+        main.main(arguments(str(tmp_path / "data"), tmp_path / "logs", "--compile_cache", str(tmp_path / "file")))
+    assert stop.value.code == 2 and not os.listdir(tmp_path / "logs")
+    assert f"main.py: error: --compile_cache: cannot write to {tmp_path / 'file'} " in capsys.readouterr().err
+
+
 def test_more_epochs_are_what_was_asked_for(tmp_path):
     make_run(tmp_path / "run", 0, *arguments("data", "logs", "--total_epoch", "3"))
     values = read_json(tmp_path / "run" / "config.json")

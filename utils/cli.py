@@ -316,11 +316,10 @@ def add_data_arguments(parser, datasets, datasets_list, corruptions, places=None
     add("--val_share", type=fraction, default=None, metavar="SHARE",
         help="--train_on clean without -n: share of each class that is for validation (default: 0.1)")
     add("--image_size", type=image_side, default=None, metavar="PIXELS",
-        help="-d folder: side of the images; the shorter side of each file is scaled to it and the middle cut out "
-             "(default: 64)")
+        help="-d folder: side of the images, squares cut from the middle of the files and scaled (default: 64)")
     add("--filelist_dir", type=os.path.abspath, default=None, metavar="DIR",
-        help="-d imagenet30: folder of the lists that say which image has which severity, drawn and written where they "
-             "are missing (default: imagenet30_filelist beside main.py)")
+        help="-d imagenet30: folder of the lists of each image's severity, drawn and written where they are missing "
+             "(default: imagenet30_filelist beside main.py)")
     if places is not None:
         add("--corrupted", choices=list(places), default="auto", metavar="WHERE",
             help="where corrupted images come from, the same ones either way. " + listing(places))

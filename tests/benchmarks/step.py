@@ -44,7 +44,7 @@ def prepare_step(method, model, batch):
     images, *about = batch
     images = images[own]
     start = time.perf_counter()
-    step.compile(*(t[:len(t) // step.turns] for t in (images, *(about if step.whole else (t[own] for t in about)))))
+    step.compile(*step.example(len(batch[0]), images.shape[1:]))
     compile_seconds = time.perf_counter() - start
 
     def timed():

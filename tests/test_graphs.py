@@ -1,0 +1,129 @@
+"""Compiled graphs that are kept for the next process."""
+import os
+import subprocess
+import sys
+
+import mindspore as ms
+import numpy as np
+import pytest
+
+from tests.test_cli import ROOT
+from utils import graphs
+from utils.errors import UserError
+
+# A process that takes two steps, of a cell that is compiled or taken from the folder if there is one.
+PROGRAM = """
+import hashlib, sys
+import utils.device, mindspore as ms, numpy as np
+from losses import create_step
+from models.wideresnet import WideResNet
+from utils.graphs import compile_kept
+ms.set_seed(0)
+step = create_step(WideResNet(10, 1, 4), "sharpdro", perturbation="multiplicative", sigma=0.2, num_groups=2,
+                   recipe="sharpdro", seed=int(sys.argv[1]))
+if sys.argv[2:]:
+    compile_kept(step, step.example(4, (3, 8, 8)), sys.argv[2], sys.argv[1])
+x = ms.Tensor(np.random.RandomState(0).standard_normal((4, 3, 8, 8)), ms.float32)
+y = ms.Tensor([0, 1, 0, 1], ms.int32)
+for _ in range(2):
+    step.run_batch(x, y, y)
+content = b"".join(p.asnumpy().tobytes() for p in step.get_parameters())
+print(hashlib.sha256(content).hexdigest(), len(step.compile_cache))
+"""
+
+
+def steps(program, *argv):
+    program.write_text(PROGRAM)  # a file, because MindSpore reads the program that is compiled
+    return subprocess.run([sys.executable, program, *map(str, argv)], check=True, capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": ROOT}).stdout
+
+
+def written(folder):
+    """Every file to when it was written."""
+    return {os.path.join(path, file): os.stat(os.path.join(path, file)).st_mtime_ns
+            for path, _, files in os.walk(folder) for file in files}
+
+
+def test_a_kept_graph_computes_the_same_bytes(tmp_path):
+    program = tmp_path / "program.py"
+    first = steps(program, 0, tmp_path / "kept")
+    files = written(tmp_path / "kept")
+    assert any(file.endswith(".mindir") for file in files)
+    assert steps(program, 0, tmp_path / "kept") == first == steps(program, 0)
+    assert written(tmp_path / "kept") == files
+
+
+class Cell:
+    """Is compiled as MindSpore does it: into the folder of the context, or out of it."""
+
+    def __init__(self):
+        self.compiled = self.taken = 0
+
+    def compile(self, *inputs):
+        assert ms.get_context("enable_compile_cache")
+        path = os.path.join(ms.get_context("compile_cache_path"), "rank_0", "graph.mindir")
+        if os.path.exists(path):
+            self.taken += 1
+            return
+        os.makedirs(os.path.dirname(path))
+        with open(path, "w") as file:
+            file.write("graph")
+        self.compiled += 1
+
+
+@pytest.fixture
+def compiled(monkeypatch, tmp_path):
+    """Compile a cell as another process would; how often it was compiled, and taken."""
+    context = {}
+    monkeypatch.setattr(ms, "set_context", lambda **values: context.update(values))
+    monkeypatch.setattr(ms, "get_context", lambda name: "CPU" if name == "device_target" else context[name])
+
+    def compile_one(key="key", shape=(2, 3), folder=tmp_path):
+        cell = Cell()
+        graphs.asked = False
+        graphs.compile_kept(cell, (ms.Tensor(np.zeros(shape), ms.float32),), str(folder), key)
+        assert not context["enable_compile_cache"]
+        assert not [name for name in os.listdir(folder) if name.startswith(".")]
+        return cell.compiled, cell.taken
+    yield compile_one
+    graphs.asked = False
+
+
+def test_other_settings_shapes_or_code_are_compiled_anew(compiled, monkeypatch):
+    assert compiled() == (1, 0) and compiled() == (0, 1)
+    assert compiled(key="other") == (1, 0) and compiled(shape=(4, 3)) == (1, 0)
+    monkeypatch.setattr(graphs, "code", lambda: "changed")
+    assert compiled() == (1, 0) and compiled() == (0, 1)
+
+
+def test_code_is_all_that_graphs_are_made_of(monkeypatch, tmp_path):
+    monkeypatch.setattr(graphs, "ROOT", str(tmp_path))
+    hashes = set()
+    for room in graphs.ROOMS:
+        os.makedirs(tmp_path / room / "inner")
+        for name in (f"{room}/one.py", f"{room}/inner/two.py"):
+            for text in ("a = 1\n", "a = 2\n"):
+                (tmp_path / name).write_text(text)
+                hashes.add(graphs.code.__wrapped__())
+    assert len(hashes) == 4 * len(graphs.ROOMS)
+
+
+def test_a_damaged_graph_is_compiled_anew(compiled, tmp_path):
+    compiled()
+    [graph] = [file for file in written(tmp_path) if file.endswith(".mindir")]
+    for damage in (os.remove, lambda path: os.truncate(path, 2)):
+        damage(graph)
+        assert compiled() == (1, 0) and compiled() == (0, 1)
+
+
+def test_only_the_first_graph_of_a_process_is_kept(compiled, tmp_path):
+    compiled()
+    cell = Cell()
+    graphs.compile_kept(cell, (), str(tmp_path), "second")
+    assert not cell.compiled and len(os.listdir(tmp_path)) == 1
+
+
+def test_a_folder_that_cannot_be_made_is_named(compiled, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="--compile_cache .*file: .*; name a folder that can be written"):
+        compiled(folder=tmp_path / "file")

@@ -1,6 +1,8 @@
 """Figures: what they show is what the records say; files, metadata, bad input."""
+import importlib.util
 import json
 import os
+import sys
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,6 +13,7 @@ from losses.methods import METHODS
 from utils.errors import UserError
 from utils.figures import FIGURES
 from utils.figures.__main__ import main
+from utils.figures.style import command
 from utils.records.reading import read_records
 
 
@@ -98,15 +101,21 @@ def test_all_methods_have_looks_of_their_own_and_nothing_overlaps(tmp_path):
 
 def test_files_carry_command_and_version(tmp_path, capsys, monkeypatch):
     run = make_run(tmp_path / "a")
-    monkeypatch.setattr("sys.argv", ["figures", "accuracy", "a"])
+    monkeypatch.setattr("sys.argv", ["/a/path/utils/figures/__main__.py", "accuracy", "a"])
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", importlib.util.find_spec("utils.figures.__main__"))
     for _ in range(2):  # the same bytes again
         main(["accuracy", run, "-o", str(tmp_path / "out")])
         content = (tmp_path / "out" / "accuracy.svg").read_bytes()
     main(["accuracy", run, "-o", str(tmp_path / "out")])
-    assert content == (tmp_path / "out" / "accuracy.svg").read_bytes() and b"figures accuracy a" in content
+    assert content == (tmp_path / "out" / "accuracy.svg").read_bytes()
+    typed = "python -m utils.figures accuracy a"
+    assert f">{typed}<".encode() in content
     with Image.open(tmp_path / "out" / "accuracy.png") as image:
-        assert image.text["Description"] == "figures accuracy a" and "mindspore" in image.text["Software"]
+        assert image.text["Description"] == typed and "mindspore" in image.text["Software"]
         assert image.width == 1050
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
+    monkeypatch.setattr("sys.argv", ["main.py", "-d", "photos"])
+    assert command() == "main.py -d photos"
 
 
 @pytest.mark.parametrize("argv, culprit", [

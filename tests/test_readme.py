@@ -1,4 +1,5 @@
 """What the READMEs say is so: their Python runs, their files are there, the main one is short."""
+import csv
 import os
 import re
 
@@ -34,6 +35,22 @@ def test_the_main_readme_is_short_and_its_links_lead_somewhere():
     assert len(readme.splitlines()) < 200
     for target in re.findall(r"\]\((?!http)([^)]+)\)", readme):
         assert os.path.exists(os.path.join(ROOT, target)), target
+
+
+def test_the_table_of_methods_has_the_numbers_of_the_comparison():
+    names = {"`sharpdro`, as released": "sharpdro", "`erm --sampling balanced`": "erm, balanced"}
+    with open(os.path.join(ROOT, "tests", "benchmarks", "results", "cifar10_gaussian_noise", "comparison.csv")) as file:
+        rows = {row["method"]: row for row in csv.DictReader(file)}
+    table = {}
+    for line in re.findall(r"^\| `.*± .*\|$", text("README.md"), re.MULTILINE):
+        name, *cells = (cell.strip().strip("*") for cell in line.strip("|").split("|"))
+        table[names.get(name, name.strip("`"))] = cells
+    best = [max(float(row[f"severity_{s}_mean"]) for row in rows.values()) for s in range(6)]
+    assert table == {name: [f"{float(row[f'severity_{s}_mean']):.1f} ± {float(row[f'severity_{s}_std']):.1f}"
+                            for s in range(6)] for name, row in rows.items()}
+    bold = [[cell.startswith("**") for cell in line.strip("| ").split(" | ")[1:]]
+            for line in re.findall(r"^\| `.*± .*\|$", text("README.md"), re.MULTILINE)]
+    assert bold == [[float(rows[name][f"severity_{s}_mean"]) == best[s] for s in range(6)] for name in table]
 
 
 @pytest.mark.parametrize("room", ROOMS)

@@ -52,6 +52,13 @@ def wrapped(text, width):
     return "\n".join(textwrap.wrap(text, width)) or text
 
 
+def command():
+    """The command line of this process as it was typed; of `python -m NAME`, `sys.argv` has the path of the file."""
+    spec = sys.modules["__main__"].__spec__
+    program = sys.argv[:1] if spec is None else ["python", "-m", spec.parent or spec.name]
+    return shlex.join([*program, *sys.argv[1:]])
+
+
 def save(figure, path):
     """Write a figure as PNG and SVG, with the command and the versions in their metadata.
 
@@ -59,10 +66,9 @@ def save(figure, path):
         figure (matplotlib.figure.Figure): is closed.
         path (str): without a suffix.
     """
-    command = shlex.join(sys.argv)
     versions = f"matplotlib {matplotlib.__version__}, mindspore {importlib.metadata.version('mindspore')}"
-    for suffix, metadata in (("png", {"Description": command, "Software": versions}),
-                             ("svg", {"Description": command, "Creator": versions, "Date": None})):
+    for suffix, metadata in (("png", {"Description": command(), "Software": versions}),
+                             ("svg", {"Description": command(), "Creator": versions, "Date": None})):
         with replacing(f"{path}.{suffix}") as temporary:
             figure.savefig(temporary, dpi=300, metadata=metadata)
     plt.close(figure)

@@ -1,6 +1,7 @@
 """The options that choose a method and how it is trained; their help and their defaults come from the tables."""
 import argparse
 import functools
+import os
 from dataclasses import fields, replace
 
 from corruptions import ALIASES, CORRUPTIONS, SETS
@@ -224,7 +225,7 @@ def add_run_arguments(parser):
     add("--save_last", action="store_true", help="keep the newest one as last_model.ckpt, too")
     add("--save_best", action="store_true",
         help="keep the one with the best mean validation accuracy over severities as best_model.ckpt, too")
-    add("--compile_cache", default=None, metavar="DIR",
+    add("--compile_cache", type=os.path.abspath, default=None, metavar="DIR",
         help="keep the compiled step in DIR, so that the next run with the same settings starts sooner")
 
 

@@ -61,6 +61,7 @@ class RunSettings:
         num_workers (int): threads or processes that read images; does not change the result.
         show_progress (bool): show progress bars even where the output is no terminal.
         compile_cache (str or None): folder of compiled steps.
+        fast_math (bool): how the device was set up, by which compiled steps are told apart.
     """
 
     method: Settings = field(default_factory=resolve)
@@ -86,6 +87,7 @@ class RunSettings:
     num_workers: int = 1
     show_progress: bool = False
     compile_cache: str | None = None
+    fast_math: bool = False
 
     @classmethod
     def of(cls, values):
@@ -133,10 +135,14 @@ class Cells:
             ops.assign(kept, fresh)
         return self._kept
 
-    def compile(self, folder, batch_size, shape):
-        """Compile the step, or take it from a folder of compiled ones; `shape` is that of an image, (C, H, W)."""
-        step = self._kept[1]
-        compile_kept(step, step.example(batch_size, shape), folder, (self._key, step.turns))
+    def compile(self, settings, shape, log):
+        """Compile the step, or take it from the folder of compiled ones that the settings of the run name, if they do;
+        `shape` is that of an image, (C, H, W), and `log` as of `compile_kept`.
+        """
+        if settings.compile_cache is not None:
+            step = self._kept[1]
+            compile_kept(step, step.example(settings.method.batch_size, shape), settings.compile_cache,
+                         (self._key, step.turns, settings.fast_math), log)
 
 
 def run(settings, data, folder, cells=None):
@@ -350,8 +356,7 @@ def train(settings, data, folder, cells, **treated):
         steps = range(batches * records.start.epochs + records.start.batches, batches * method.total_epoch)
         loader = data.train_batches(method.batch_size, steps, settings.seed, settings.num_workers,
                                     crop=method.crop, sampling=method.sampling, draw=method.draw, **treated)
-        if settings.compile_cache is not None:
-            cells.compile(settings.compile_cache, method.batch_size, (3, *data.source.image_size))
+        cells.compile(settings, (3, *data.source.image_size), folder.log)
         schedule = create_schedule(method.schedule, method.lr, method.total_epoch, batches, **method.schedule_options)
         results = fit(step, loader, batches, method.total_epoch, schedule, records,
                       (evaluate_now, settings.eval_every), (measure_sharpness, settings.log_sharpness),

@@ -7,7 +7,7 @@ import time
 import numpy as np
 from tqdm import tqdm
 
-from utils.device import steps_ahead
+from utils.device import steps_ahead, wait_for_device
 from utils.errors import UserError
 from utils.evaluate import distribution_gradient_norms
 from utils.records.checkpoint import Progress
@@ -93,9 +93,9 @@ def train_epoch(step, loader, batches, start, records, schedule, weight_decay, d
                 step.set_train()
             outs = step.launch(images, labels, groups)
             unread.add(*outs)
-            bar.update()
             if records.is_logged(batch) or len(unread.steps) == ahead:
                 bar.set_postfix(loss=f"{unread.read().loss / (batch + 1):.3f}", refresh=False)
+            bar.update()
             if records.is_logged(batch):
                 losses, logits, _, norms_of_parts, _ = (out.asnumpy() for out in outs)
                 hits = logits.argmax(1) == labels.asnumpy()
@@ -125,6 +125,8 @@ def saving(records, done):
 def note_pace(loader, steps, log):
     """Pass on the batches for so many steps; after the first few say so if all will take more than a day."""
     for k, batch in enumerate(loader):
+        if k in (1, 1 + PACE_STEPS):
+            wait_for_device()
         if k == 1:  # the first also compiled the graph
             started = time.monotonic()
         elif k == 1 + PACE_STEPS:

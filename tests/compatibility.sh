@@ -16,17 +16,18 @@ failed=0
 for pair in "$@"; do
     python=${pair%=*} version=${pair##*=} log="$folder/log"
     rm -rf "$folder/venv"
+    : > "$log"
     # The same requirements, but for MindSpore's version; numpy and all others are what pip finds for these two.
     sed "s|^-r |-r $PWD/|; /^mindspore/d" requirements.txt > "$folder/requirements.txt"
-    if "$python" -m venv "$folder/venv" \
+    if "$python" -m venv "$folder/venv" >> "$log" 2>&1 \
         && "$folder/venv/bin/pip" install -q -r "$folder/requirements.txt" "mindspore==$version" > "$log" 2>&1; then
         # shellcheck disable=SC2086
         eval "\"$folder/venv/bin/python\" -m pytest -q -p no:cacheprovider ${TESTS:-$QUICK}" > "$log" 2>&1 || failed=1
         grep -E '^(FAILED|ERROR|E  )' "$log" || true
         result=$(tail -n 1 "$log")
     else
-        failed=1 result="not installed: $(grep -m 1 -i error "$log" || tail -n 1 "$log")"
+        failed=1 result="not installed: $(grep -m 1 -i error "$log" || tail -n 1 "$log" || true)"
     fi
-    echo "$(date +%F), $("$python" -V), MindSpore $version: $result"
+    echo "$(date +%F), $("$python" -V 2>&1 || true), MindSpore $version: $result"
 done
 exit "$failed"

@@ -79,6 +79,11 @@ def hash_type():
     return ms.int64 if device() in LACKS_UINT32 else ms.uint32
 
 
+def wait_for_device():
+    """Wait until the device has computed all that it was told to."""
+    ms.runtime.synchronize()
+
+
 def steps_ahead():
     """After how many steps at the latest their losses are looked at, 1 or more: a CPU has computed when a step returns,
     and another device has more to do meanwhile, if it need not wait.

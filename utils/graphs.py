@@ -3,7 +3,8 @@ code starts sooner.
 
 MindSpore keeps them, but knows them by their number within the process alone, and stays with the first folder that it
 was given. So here each has a folder of its own, which is named by all that goes into the graph, and only the first
-graph that a process asks for is kept.
+graph that a process asks for is kept. Where the folder gives trouble the step is compiled without it: it is but a
+cache, which may be removed at any time.
 """
 import contextlib
 import functools
@@ -14,17 +15,20 @@ import os
 import platform
 import secrets
 import shutil
+import time
 
 import mindspore as ms
 
 from utils.device import MINDSPORE_VERSION, device
 from utils import workers
-from utils.errors import UserError
 from utils.files import PARTIAL, file_hash, read_json, write_json
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-ROOMS = ("losses", "models", "utils")  # whose code is in graphs
+# All code that `main.py` imports, because MindSpore, too, compiles anew where any of that has changed.
+ROOMS = ("corruptions", "dataset", "losses", "models", "utils")
+CODE = ("main.py", *(os.path.join(room, "**", "*.py") for room in ROOMS))
 SUMS = "sha256.json"  # of a graph's files
+HOUR = 3600  # of seconds; no compilation takes so long
 asked = False  # whether this process has had its graph
 
 
@@ -32,15 +36,14 @@ asked = False  # whether this process has had its graph
 def code():
     """Hash of all code that graphs are compiled from."""
     found = hashlib.sha256()
-    paths = (path for room in ROOMS for path in glob.glob(os.path.join(ROOT, room, "**", "*.py"), recursive=True))
-    for path in sorted(paths):
-        found.update(f"{os.path.relpath(path, ROOT)} {file_hash(path)}\n".encode())
+    for path in sorted(path for name in CODE for path in glob.glob(name, root_dir=ROOT, recursive=True)):
+        found.update(f"{path} {file_hash(os.path.join(ROOT, path))}\n".encode())
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         found.update(importlib.metadata.version("mindcv").encode())
     return found.hexdigest()
 
 
-def compile_kept(cell, inputs, folder, key):
+def compile_kept(cell, inputs, folder, key, log):
     """Compile a cell, or take what another process has compiled of it.
 
     A graph that was damaged, or left half-written, is compiled anew.
@@ -50,30 +53,34 @@ def compile_kept(cell, inputs, folder, key):
         inputs (tuple of Tensor): of the shapes and types with which it will be called.
         folder (str): of all graphs; made if it is missing.
         key (object): all that goes into the graph besides the code and the machine; its `repr` counts.
-
-    Raises:
-        UserError: the folder cannot be written.
+        log (callable): is told where the folder cannot be read or written.
     """
     global asked
     if asked:
         return
     asked = True
     about = (key, [(tensor.shape, str(tensor.dtype)) for tensor in inputs], code(), MINDSPORE_VERSION,
-             platform.python_version(), device(), workers.share())
+             platform.python_version(), platform.machine(), device(), workers.share())
     path = os.path.join(folder, hashlib.sha256(repr(about).encode()).hexdigest()[:32])
-    if _is_whole(path):
-        return _compile(cell, inputs, path)
     try:
-        os.makedirs(folder, exist_ok=True)
-        temporary = os.path.join(folder, f".{secrets.token_hex(4)}{PARTIAL}.{os.path.basename(path)}")
-        os.mkdir(temporary)
+        _remove_leftovers(path)
+        if _is_whole(path):
+            _compile(cell, inputs, path)
+        else:
+            _compile_and_keep(cell, inputs, path)
     except OSError as error:
-        raise UserError(f"--compile_cache {folder}: {error.strerror}; name a folder that can be written") from error
+        log(f"warning: --compile_cache {folder}: {error.strerror}; the compiled step is not kept")
+
+
+def _compile_and_keep(cell, inputs, path):
+    folder, name = os.path.split(path)
+    temporary = os.path.join(folder, f".{secrets.token_hex(4)}{PARTIAL}.{name}")
+    os.makedirs(temporary)
     try:
         _compile(cell, inputs, temporary)
         write_json(os.path.join(temporary, SUMS), _sums(temporary))
-        shutil.rmtree(path, ignore_errors=True)
-        with contextlib.suppress(OSError):  # another process was faster
+        if not _is_whole(path):  # which it is where another process was faster
+            shutil.rmtree(path, ignore_errors=True)
             os.rename(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -87,10 +94,18 @@ def _compile(cell, inputs, path):
         ms.set_context(enable_compile_cache=False)
 
 
+def _remove_leftovers(path):
+    """Remove what killed processes have left of the same graph."""
+    folder, name = os.path.split(path)
+    for leftover in glob.glob(os.path.join(glob.escape(folder), f".*{PARTIAL}.{name}")):
+        if time.time() - os.stat(leftover).st_mtime > HOUR:
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
 def _sums(path):
-    """Hashes of the files that MindSpore has written to a folder."""
-    return {os.path.relpath(file, path): file_hash(file)
-            for file in sorted(glob.glob(os.path.join(path, "rank_*", "**"), recursive=True)) if os.path.isfile(file)}
+    """Hashes of the files that MindSpore has written to a folder, by their paths within it."""
+    found = (os.path.join(folder, file) for folder, _, files in os.walk(path) for file in files if file != SUMS)
+    return {os.path.relpath(file, path): file_hash(file) for file in sorted(found)}
 
 
 def _is_whole(path):

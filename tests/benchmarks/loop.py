@@ -44,13 +44,13 @@ def main():
         make_cifar(folder, per_class=(20 * args.steps, 1))
         data = load_data("cifar10", folder, "gaussian_noise", 6, 0, num_per_class=11 * args.steps, num_val=1)
         _, step, _, _ = Cells().get(RunSettings(method, model=args.model), 10, data.split.counts)
-        epochs = range(args.runs + 1)
-        loader = data.train_batches(100, range(args.steps * len(epochs)), 0, processors())
         records = RunRecords(run_folder, step, 6, args.steps, log_train=args.log_train, keep=1, save_step=1)
         decayed = decayed_weights(step.weights, method.decay)
         batch = next(data.train_batches(100, range(1), 0, 1))[:3]
 
         def loop(epoch):
+            steps = range(args.steps * epoch, args.steps * (epoch + 1))
+            loader = data.train_batches(100, steps, 0, processors())
             train_epoch(step, loader, args.steps, Progress(epoch), records, lambda *_: 0.1, method.weight_decay,
                         decayed)
 
@@ -58,7 +58,7 @@ def main():
             for _ in range(args.steps):
                 step.run_batch(*batch)
         seconds = {bare: [], loop: []}
-        for epoch in epochs:
+        for epoch in range(args.runs + 1):
             for kind, found in seconds.items():
                 start = time.perf_counter()
                 kind(epoch)

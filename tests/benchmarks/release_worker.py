@@ -50,7 +50,6 @@ images, labels = torch.randn(batch_size, 3, side, side), torch.randint(0, 10, (b
 groups = torch.randint(0, 6, (batch_size,))
 
 
-
 def take_step():
     enable_running_stats(model)
     first_loss = torch.nn.functional.cross_entropy(model(images), labels, reduction="none")

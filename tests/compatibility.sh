@@ -28,6 +28,6 @@ for pair in "$@"; do
     else
         failed=1 result="not installed: $(grep -m 1 -i error "$log" || tail -n 1 "$log" || true)"
     fi
-    echo "$(date +%F), $("$python" -V 2>&1 || true), MindSpore $version: $result"
+    echo "$(date +%F), $("$python" -V 2>/dev/null || echo "$python"), MindSpore $version: $result"
 done
 exit "$failed"

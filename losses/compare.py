@@ -8,6 +8,7 @@ import time
 
 from dataset import SOURCE_OPTIONS
 from losses.grid import SETTING
+from losses.recipes import flags
 from losses.run import Cells, RunSettings, begin, run
 from utils import cli, stopping
 from utils.errors import UserError
@@ -274,7 +275,7 @@ def _free_options(one, jobs):
     share = max(1, cli.processors() // jobs)
     free = _movable(one)
     free["num_workers"] = min(share, free.get("num_workers", share))
-    return [word for option, value in free.items() for word in (f"--{option}", str(value))[:1 if value is True else 2]]
+    return [word for text in flags(free) for word in text.split(" ", 1)]
 
 
 def _reason(process, errors):

@@ -356,7 +356,8 @@ def train(settings, data, folder, cells, **treated):
         steps = range(batches * records.start.epochs + records.start.batches, batches * method.total_epoch)
         loader = data.train_batches(method.batch_size, steps, settings.seed, settings.num_workers,
                                     crop=method.crop, sampling=method.sampling, draw=method.draw, **treated)
-        cells.compile(settings, (3, *data.source.image_size), folder.log)
+        if steps:
+            cells.compile(settings, (3, *data.source.image_size), folder.log)
         schedule = create_schedule(method.schedule, method.lr, method.total_epoch, batches, **method.schedule_options)
         results = fit(step, loader, batches, method.total_epoch, schedule, records,
                       (evaluate_now, settings.eval_every), (measure_sharpness, settings.log_sharpness),

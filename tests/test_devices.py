@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 import pytest
 
-from utils.device import set_up_device
+from utils.device import set_up_device, steps_ahead, wait_for_device
 from dataset.batches import EvaluationBatches, TrainBatches
 from dataset.poisson import Split
 from losses.perturbations import NormalNumbers
@@ -101,6 +101,15 @@ def test_the_scheduler_of_one_worker_does_not_train(monkeypatch):
     with pytest.raises(SystemExit) as stop:
         set_up_device("CPU")
     assert stop.value.code == 0
+
+
+@pytest.mark.parametrize("target, waits, ahead", [("CPU", 0, 1), ("GPU", 1, 50), ("Ascend", 1, 50)])
+def test_only_a_device_that_computes_meanwhile_is_waited_for(monkeypatch, target, waits, ahead):
+    waited = []
+    monkeypatch.setattr("utils.device.device", lambda: target)
+    monkeypatch.setattr(ms.runtime, "synchronize", lambda: waited.append(target))
+    wait_for_device()
+    assert len(waited) == waits and steps_ahead() == ahead
 
 
 @pytest.fixture

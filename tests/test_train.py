@@ -8,7 +8,7 @@ from utils.errors import UserError
 from utils.records.checkpoint import Progress
 from utils.stopping import Stopped
 
-BATCHES, LOGITS, STARTS = 7, np.eye(4, dtype=np.float32), [0, 1, 2, 0]
+BATCHES, LOGITS, LABELS = 7, np.eye(4), [0, 1, 2, 0]
 
 
 class Out:
@@ -66,7 +66,7 @@ class Records:
 def train(monkeypatch, ahead, step, records):
     monkeypatch.setattr(losses.train, "steps_ahead", lambda: ahead)
     monkeypatch.setattr(losses.train, "set_learning_rate", lambda *_: None)
-    batch = tuple(map(Out, (np.zeros((4, 1)), [0, 1, 2, 0], STARTS, STARTS)))
+    batch = tuple(map(Out, (np.zeros((4, 1)), LABELS, LABELS, LABELS)))
     return train_epoch(step, iter([batch] * BATCHES), BATCHES, Progress(3), records, lambda *_: 0.1, 0, ())
 
 

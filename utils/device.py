@@ -79,16 +79,22 @@ def hash_type():
     return ms.int64 if device() in LACKS_UINT32 else ms.uint32
 
 
+def computes_at_once():
+    """Whether the device has computed when a step returns; others are still at it."""
+    return device() == "CPU"
+
+
 def wait_for_device():
     """Wait until the device has computed all that it was told to."""
-    ms.runtime.synchronize()
+    if not computes_at_once():  # or else MindSpore would call it an error
+        ms.runtime.synchronize()
 
 
 def steps_ahead():
-    """After how many steps at the latest their losses are looked at, 1 or more: a CPU has computed when a step returns,
-    and another device has more to do meanwhile, if it need not wait.
+    """After how many steps at the latest their losses are looked at, so that a device that computes meanwhile need not
+    wait; 1 or more.
     """
-    return 1 if device() == "CPU" else 50
+    return 1 if computes_at_once() else 50
 
 
 class Exchange(nn.Cell):

@@ -17,6 +17,7 @@ from losses.step import cross_entropy
 from main import main
 from models import MODELS, check_image_size, create_model, find_model, is_model
 from models.torch_names import torch_name
+from models.wideresnet import LeakyReLU
 from tests.formula import formula_batch, formula_weight
 from utils.errors import UserError
 
@@ -183,6 +184,15 @@ def test_initialisation_of_the_vit():
         assert 0.999 < np.abs(weights[f"blocks.3.{name}.weight"]).max() / limit <= 1
         spread = weights[f"blocks.3.{name}.bias"].std()
         assert spread == 0 if "attn" in name else abs(spread / 1e-6 - 1) < 0.1
+
+
+def test_leaky_relu_and_its_gradient():
+    x = np.array([-3, -1e-30, -0.0, 0, 1e-30, 2.5], np.float32)
+    above = np.array([1, -2, 3, -4, 5, -6], np.float32)
+    slope = np.where(x > 0, 1, 0.1)
+    value, gradient = ops.vjp(LeakyReLU(), ms.Tensor(x))
+    np.testing.assert_allclose(value.asnumpy(), slope * x, rtol=2e-7)
+    np.testing.assert_allclose(gradient(ms.Tensor(above))[0].asnumpy(), slope * above, rtol=2e-7)
 
 
 def test_names_that_stand_for_a_family():

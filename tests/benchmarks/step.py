@@ -27,13 +27,15 @@ from models import create_model, find_model  # noqa: E402
 from tests.benchmarks.release_process import start_release  # noqa: E402
 from utils import workers  # noqa: E402
 from utils.cli import Parser, found_by, positive_int  # noqa: E402
+from utils.graphs import compile_kept  # noqa: E402
 
 
-def prepare_step(method, model, batch):
+def prepare_step(method, model, batch, cache=None):
     """Build and compile a step; return a function that takes one step and gives its seconds, and the compile time.
 
     `method` is a method's name, after a slash its number of sub-batches if that is not 1, and after another `sync_bn`
-    if BatchNorm's statistics are those of all of them.
+    if BatchNorm's statistics are those of all of them. `cache` is a folder for `--compile_cache`, which
+    serves the first step that is prepared.
     """
     name, sub_batches, sync_bn, *_ = (*method.split("/"), "", "")
     agnostic = name == "agnostic"
@@ -44,7 +46,10 @@ def prepare_step(method, model, batch):
     images, *about = batch
     images = images[own]
     start = time.perf_counter()
-    step.compile(*step.example(len(batch[0]), images.shape[1:]))
+    example = step.example(len(batch[0]), images.shape[1:])
+    if cache:
+        compile_kept(step, example, cache, (method, model), print)
+    step.compile(*example)  # what is compiled already is not compiled again
     compile_seconds = time.perf_counter() - start
 
     def timed():
@@ -65,6 +70,7 @@ def main():
     parser.add_argument("-b", "--batch_size", type=positive_int, default=100, help="images in a batch")
     parser.add_argument("--image_size", type=positive_int, default=32, help="side of the images, in pixels")
     parser.add_argument("--runs", type=positive_int, default=9, help="steps of each kind")
+    parser.add_argument("--compile_cache", metavar="DIR", help="keep the first step there, or take it from there")
     parser.add_argument("--release", help="clone of zhuohuangai/SharpDRO, whose step trains its own network, "
                         "torchvision's or timm's")
     parser.add_argument("--release_python", default="python3", help="Python interpreter that has torch")
@@ -77,7 +83,7 @@ def main():
              ms.Tensor(rng.randint(0, 6, args.batch_size), ms.int32))
     steps = {}
     for method in args.methods:
-        steps[method], seconds = prepare_step(method, args.model, batch)
+        steps[method], seconds = prepare_step(method, args.model, batch, args.compile_cache)
         print(f"{method}: compiled in {seconds:.1f} s")
     if args.release:
         ask = start_release(args.release_python, args.release, args.model, args.batch_size, args.image_size)

@@ -50,7 +50,7 @@ def compare(planned, values, folder, load, device, jobs, program, check=None):
         bool: whether all runs have ended well; those that have not are named in the table.
 
     Raises:
-        UserError: the folder is of another comparison, or another process is at it.
+        UserError: the folder is of a comparison that has other runs than these, or another process is at it.
     """
     os.makedirs(folder, exist_ok=True)
     with locked(os.path.join(folder, ".lock"), folder):
@@ -142,17 +142,17 @@ class Clock:
 
 
 def _check_plan(folder, planned, paths):
-    """What the comparison consists of, made sure that it is what was written down."""
+    """What the comparison consists of, made sure that it is what was written down, or more: a comparison may grow."""
     plan = [{"name": one.name, "folder": os.path.basename(path),
              "given": without_places(one.given)}
             for one, path in zip(planned, paths, strict=True)]
-    stored = read_json(os.path.join(folder, PLAN))
+    stored = read_json(os.path.join(folder, PLAN)) or []
     # Those of before lack the folder's name.
     earlier = [{**one, "given": {option: value for option, value in one["given"].items() if option != "data_dir"}}
                for one in plan]
-    if stored not in (None, plan, earlier):
+    if any(one not in plan and one not in earlier for one in stored):
         raise UserError(f"{folder}: holds a comparison of other runs or images (see {PLAN} there); repeat its command, "
-                        "or name another with --desc")
+                        "to which methods, seeds and variants may be added, or name another with --desc")
     if len(set(paths)) < len(paths):
         raise UserError("--variant: two names differ in signs alone that a folder's name cannot have; change one")
     return plan

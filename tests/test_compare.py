@@ -206,6 +206,20 @@ def test_the_same_folder_is_not_for_another_grid(comparison, cifar_dir, capsys):
     assert "holds a comparison of other runs" in capsys.readouterr().err
 
 
+def test_a_comparison_may_grow(cifar_dir, tmp_path):
+    argv = arguments(cifar_dir, tmp_path, "--method", "erm", "--seed", "0", "1", "--total_epoch", "1")
+    assert ends_with(argv) == 0
+    folder = only_run(tmp_path)
+    name = os.path.join(folder, "erm_cifar10_gaussian_noise_wideresnet10_seed1")
+    stamp, [one] = os.stat(os.path.join(name, "results.json")).st_mtime_ns, read_csv(folder + "/comparison.csv")
+    assert ends_with([*argv, "--variant", "free: --method erm --weight_decay 0"]) == 0
+    assert os.stat(os.path.join(name, "results.json")).st_mtime_ns == stamp
+    same, new = read_csv(folder + "/comparison.csv")
+    assert same == one and (new["method"], new["runs"]) == ("free", "2")
+    assert ends_with([*argv, "--variant", "free: --method erm --weight_decay 0.1"]) == 2
+    assert ends_with(argv) == 2
+
+
 def test_a_comparison_goes_on_with_the_runs_own_splits_and_with_other_free_options(comparison, tmp_path):
     """What the data and the workers are called does not matter; the split that a run began with does."""
     folder = shutil.copytree(comparison[0], tmp_path / "x_comparison")

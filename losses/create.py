@@ -18,9 +18,9 @@ NOT_OF_A_STEP = ("total_epoch", "batch_size", "schedule", "train_on", "draw", "c
 def create_step(network, method="sharpdro", num_groups=6, dataset="cifar10", seed=0, group_sizes=None, **options):
     """Build the train step of a method: `step.run_batch(images, labels, groups)` takes one step.
 
-    The step is the method's objective and perturbation, joined in one graph. What `jtt`, `eiil` and `corrupt_aug` do to
-    the data is not part of it. Options that are not given have the defaults of the method and of its paper's recipe;
-    `damp` therefore cuts a batch into 8 sub-batches, and its size must be a multiple of that.
+    The step is the method's objective and perturbation, joined in one graph. What `jtt`, `eiil`, `corrupt_aug` and
+    `rare_aug` do to the data is not part of it. Options that are not given have the defaults of the method and
+    of its paper's recipe; `damp` therefore cuts a batch into 8 sub-batches, and its size must be a multiple of that.
 
     Args:
         network (nn.Cell): float32 images (N, C, H, W) to float32 logits (N, K).

@@ -163,7 +163,8 @@ class Method:
         objective (str): a key of `OBJECTIVES`.
         perturbation (str): a key of `PERTURBATIONS`.
         source (str): where the method comes from.
-        own_defaults (dict): where the method's default differs from those of its parts, as in `Part`.
+        own_defaults (dict): where the method's default differs from those of its parts, as in `Part`; what its
+            perturbation reads counts for this one alone.
         data (str): a key of `DATA`.
         recipe (str): a key of `losses.recipes.RECIPES`.
     """
@@ -200,6 +201,7 @@ METHODS = {
     "damp": Method("mean", "multiplicative", "Trinh 2024", recipe="damp"),
     "daap": Method("mean", "additive", "Trinh 2024, Algorithm 3", recipe="damp"),
     "corrupt_aug": Method("mean", "none", "Trinh 2024, Algorithm 2", data="half_corrupted", recipe="damp"),
+    "rare_aug": Method("mean", "none", "here", {"aug_severity": "rare"}, data="half_corrupted"),
 }
 
 
@@ -214,8 +216,10 @@ def default_options(method, objective=None, perturbation=None):
     """
     row = METHODS[method]
     objective, perturbation = objective or row.objective, perturbation or row.perturbation
-    own = row.own_defaults if perturbation == row.perturbation else {}
-    return {**OBJECTIVES[objective].defaults, **PERTURBATIONS[perturbation].defaults, **DATA[row.data].defaults, **own}
+    data = DATA[row.data].defaults
+    own = {option: value for option, value in row.own_defaults.items()
+           if perturbation == row.perturbation or option in data}
+    return {**OBJECTIVES[objective].defaults, **PERTURBATIONS[perturbation].defaults, **data, **own}
 
 
 def default_for(value, dataset):

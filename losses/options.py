@@ -141,8 +141,8 @@ def add_method_arguments(parser):
     group.add_argument("--aug_corruption", type=cli.names(CORRUPTIONS, SETS, aliases=ALIASES), metavar="NAME",
                        default=None, action=cli.OneOrMore,
                        help="corrupt_aug: corruption of half of every batch (default: that of -c)")
-    _choices(group, "--aug_severity", CHOICES["aug_severity"], "corrupt_aug: severities with equal chance, or the "
-             "fewer training images they have, the more often" + _part_defaults("aug_severity"))
+    _choices(group, "--aug_severity", CHOICES["aug_severity"], "severities of corrupt_aug, equally often, or the "
+             "rarer in training, the more often" + _part_defaults("aug_severity"))
 
 
 def add_training_arguments(parser):
@@ -378,7 +378,8 @@ def check_data(args, data):
     if len(split.present) == 1 and args.sampling == "balanced":
         raise UserError(f"--sampling balanced: {alone}, and is all that is drawn; leave it out")
     if split.is_clean and args.aug_severity == "rare":
-        raise UserError(f"--aug_severity rare: {alone}, so that none of the others is rarer; leave it out")
+        raise UserError(f"--aug_severity rare: {alone}, so that none of the others is rarer; give "
+                        "--aug_severity uniform")
     if args.crop == "resized" and not (data.source.in_files and split.is_clean):
         raise UserError("--crop resized: is for clean training images that are read from files; use --crop zeros or "
                         "mirror")

@@ -8,6 +8,19 @@ from losses.stage_one import error_set, infer_environments
 from utils.records.report import report_found
 
 
+def rare_chances(counts):
+    """The chances with which `rare_aug` draws a severity s = 1, 2, ...: p_s = (1 / n_s) / sum over t of (1 / n_t).
+
+    Args:
+        counts (numpy.ndarray): int (S - 1,), the numbers n_s of training images; none counts as one.
+
+    Returns:
+        numpy.ndarray: float64 (S - 1,).
+    """
+    rarity = 1 / np.maximum(counts, 1)
+    return rarity / rarity.sum()
+
+
 def treatment(method, data, corruption, seed, folder, first_logits):
     """What the batches of a method's training have that others do not.
 
@@ -28,8 +41,7 @@ def treatment(method, data, corruption, seed, folder, first_logits):
     if method.data == "half_corrupted":
         treated["corruption"] = method.options["aug_corruption"] or corruption
         if method.options["aug_severity"] == "rare":
-            rarity = 1 / np.maximum(split.counts[1:], 1)
-            treated["chances"] = rarity / rarity.sum()
+            treated["chances"] = rare_chances(split.counts[1:])
     elif method.data == "error_set":
         labels = data.train_labels
         found = error_set(first_logits(), labels)

@@ -554,10 +554,13 @@ def test_agnostic_steps_are_not_told_the_distributions():
 def test_corrupt_aug_can_prefer_rare_severities():
     split = Split([np.arange(60), np.arange(40), np.arange(10), np.arange(5), np.arange(0)], np.arange(0))
     data = SimpleNamespace(split=split)
-    treated = treatment(resolve("corrupt_aug", aug_severity="rare"), data, "fog", 0, None, None)
-    assert treated["corruption"] == "fog"
-    # Of 1/40, 1/10, 1/5 and, without images, 1.
-    np.testing.assert_allclose(treated["chances"], np.array([1, 4, 8, 40]) / 53)
+    for settings in (resolve("corrupt_aug", aug_severity="rare"), resolve("rare_aug"),
+                     resolve("rare_aug", objective="group_dro", perturbation="l2")):
+        treated = treatment(settings, data, "fog", 0, None, None)
+        assert treated["corruption"] == "fog"
+        # Of 1/40, 1/10, 1/5 and, without images, 1.
+        np.testing.assert_allclose(treated["chances"], np.array([1, 4, 8, 40]) / 53)
+    assert resolve("rare_aug").train_on == "poisson"
     assert "chances" not in treatment(resolve("corrupt_aug"), data, "fog", 0, None, None)
 
 
@@ -610,6 +613,7 @@ def test_corrupt_aug_changes_the_training_images(cifar_dir, tmp_path):
     (["--train_on", "clean", "--method", "rex", "--rex_beta", "9"], "--rex_beta 9.0: only severity 0"),
     (["--train_on", "clean", "-d", "imagenet30", "--filelist_dir", "/nowhere"], "has no list of test images"),
     (["--method", "corrupt_aug", "--aug_severity", "rare"], "--aug_severity rare: only severity 0"),
+    (["--method", "rare_aug", "--train_on", "clean"], "none of the others is rarer; give --aug_severity uniform"),
     (["--augment_data", "--crop", "zeros"], "--augment_data: means --crop mirror, and --crop is zeros"),
     (["--crop", "resized"], "--crop resized: is for clean training images that are read from files"),
     (["--draw", "permutation", "--sampling", "balanced"], "--draw permutation"),

@@ -159,7 +159,7 @@ def operators(cell, inputs, folder):
     return found
 
 
-STEPS = {**{method: {"method": method} for method in METHODS if method not in ("jtt", "eiil", "corrupt_aug")},
+STEPS = {**{method: {"method": method} for method, row in METHODS.items() if row.data == "plain"},
          "sub-batches": {"method": "damp", "num_sub_batches": 2},
          "noise side by side": {"method": "daap", "num_sub_batches": 2, "sync_bn": True},
          "ascent side by side": {"method": "asam", "num_sub_batches": 2, "sync_bn": True},

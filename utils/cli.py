@@ -326,8 +326,8 @@ def add_data_arguments(parser, datasets, datasets_list, corruptions, places=None
     add("--seed", type=seed, default=0, metavar="N", **several,
         help="seed of the split, the initial weights and the batches")
     add("--num_workers", type=workers, default=min(4, processors()), metavar="N",
-        help="threads or processes on a machine that read and corrupt images; does not change the result")
-    add("--show_progress", action="store_true", help="show progress bars even where the output is not a terminal")
+        help="threads or processes that read and corrupt images, without effect on results")
+    add("--show_progress", action="store_true", help="progress bars even where there is no terminal")
     return group
 
 

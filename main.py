@@ -5,7 +5,7 @@ import functools
 import os
 import sys
 
-from utils.device import add_device_arguments, device_options, in_turns, leave, own_share, set_up_device
+from utils.device import in_turns, leave, own_share, set_up_device
 from corruptions import ALIASES, CORRUPTIONS, SETS
 from dataset import SOURCES, datasets_list, source_options
 from dataset.corrupted import WHERE
@@ -46,7 +46,7 @@ def create_parser():
     place.add_argument("-m", "--model", type=cli.listed(models_list, cli.found_by(find_model)), default="wideresnet",
                        action=cli.OneOrMore, metavar="NAME",
                        help=f"network: {', '.join(MODELS)}, {FAMILIES}; list says what they are")
-    add_device_arguments(place)
+    cli.add_device_arguments(place)
     add_method_arguments(parser)
     add_training_arguments(parser)
     add_run_arguments(parser)
@@ -73,7 +73,7 @@ def train(args, given):
     """Train in a new folder, or go on in an old one; `given` are the options that the command line names."""
     with contextlib.ExitStack() as stack:
         args = settled_arguments(args, given, functools.partial(check_settings, create_parser()))
-        device = set_up_device(**device_options(args))
+        device = set_up_device(**cli.device_options(args))
         values = dict(vars(args))
         args.num_workers = own_share(args.num_workers)
         settings = RunSettings.of(vars(args))
@@ -104,7 +104,7 @@ def compare_runs(args, given):
     for one, options in zip(planned, values, strict=True):
         resolve_arguments(options, one.given)
     require_folders(args)
-    device = set_up_device(**device_options(args))
+    device = set_up_device(**cli.device_options(args))
     kept = functools.lru_cache(maxsize=1)(load_images)  # runs of one data set and corruption follow each other
     folder = os.path.join(args.log_dir, f"{args.desc}_comparison")
     done = compare(planned, list(map(vars, values)), folder, lambda own: load(argparse.Namespace(**own), kept), device,
@@ -116,7 +116,7 @@ def evaluate(args, given):
     """Evaluate a trained network, or all of a comparison, under many corruptions; `given` are the options that the
     command line names."""
     cli.require_effect("--evaluate", given, EVALUATION_OPTIONS, several=("corruption",))
-    set_up_device(**device_options(args))
+    set_up_device(**cli.device_options(args))
     if not evaluate_runs(args.evaluate, corruptions=given.get("corruption"), baseline=args.baseline,
                          model=given.get("model"), dataset=given.get("dataset"), data_dir=given.get("data_dir"),
                          eval_batch_size=given.get("eval_batch_size"), num_workers=args.num_workers,

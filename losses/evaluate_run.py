@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from tqdm import tqdm
 
-from utils.device import OPTIONS as DEVICE_OPTIONS
 from corruptions import COMMON, CORRUPTIONS, SETS
 from dataset import (
     SOURCE_DEFAULTS,
@@ -26,7 +25,7 @@ from dataset.source import Source
 from models import check_image_size, find_model
 from models.weights import load_network
 from utils import alexnet
-from utils.cli import require_writable_folder
+from utils.cli import DEVICE_OPTIONS, require_writable_folder
 from utils.errors import UserError
 from utils.evaluate import evaluate_arrays
 from utils.files import read_json

@@ -142,7 +142,7 @@ class Cells:
         if settings.compile_cache is not None:
             step = self._kept[1]
             compile_kept(step, step.example(settings.method.batch_size, shape), settings.compile_cache,
-                         (self._key, step.turns, settings.fast_math), log)
+                         (self._key, step.turns, bool(settings.fast_math)), log)
 
 
 def run(settings, data, folder, cells=None):
@@ -192,7 +192,7 @@ def begin(folder, data, values, given, device):
         data (dataset.data.Data): it has the split.
         values (dict): all options to their values.
         given (dict): those that were asked for.
-        device (str): on which it begins.
+        device (str): on which it begins or goes on.
     """
     config = read_json(folder.file("config.json"))
     before = workers.count() if config is None else config.get("workers", 1)
@@ -200,6 +200,12 @@ def begin(folder, data, values, given, device):
         folder.log(f"warning: the number of workers was {before} and is {workers.count()} now: BatchNorm takes the "
                    "statistics of each one's part of a batch, so that from here on the run is another than it would "
                    "have been")
+    if config is not None:
+        first, now = (f"{name}{' with --fast_math' if fast else ''}" for name, fast in (
+            (config.get("device", device), config.get("fast_math")), (device, values["fast_math"])))
+        if first != now:
+            folder.log(f"warning: the run began on {first} and goes on on {now}, which rounds otherwise, so that from "
+                       "here on the run is another than it would have been")
     if config is not None and config["total_epoch"] < values["total_epoch"]:
         folder.log(f"{values['total_epoch']} epochs in place of {config['total_epoch']}, with the learning rates of so "
                    "many from here on")

@@ -1,9 +1,11 @@
 """What tests share. MindSpore graphs are slow to compile, so those that several tests use are built once."""
-import utils.device  # noqa: F401, I001, first: it sets the environment that MindSpore reads
+from utils.device import set_up_device  # noqa: I001, first: it sets the environment that MindSpore reads
 
 import pytest
 
 from tests.cifar_files import make_cifar
+
+set_up_device()  # whatever it is, it computes in full float32, as runs do
 
 
 @pytest.fixture(scope="module")

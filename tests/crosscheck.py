@@ -10,7 +10,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-import utils.device  # noqa: E402, F401, I001, first: it sets the environment that MindSpore reads
+from utils.device import set_up_device  # noqa: E402, I001, first: it sets the environment that MindSpore reads
 
 import json  # noqa: E402
 import shlex  # noqa: E402
@@ -213,6 +213,8 @@ def main(argv=None):
             recording.record(args.file, args.release, args.python, recording.make_cases(args),
                              shlex.join(["python", "tests/crosscheck.py", *argv]))
             return 0
+        if args.check is not crosscheck_corruptions:
+            set_up_device()
         return 0 if args.check(args.file) else 1
 
 

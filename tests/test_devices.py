@@ -161,6 +161,20 @@ def test_workers_have_devices_of_their_own(monkeypatch, other_device):
         set_up_device("GPU", device_id=1)
 
 
+def test_each_worker_has_the_device_that_msrun_gives_it_and_its_scheduler_none(monkeypatch, other_device):
+    told = other_device("GPU")
+    monkeypatch.setattr("utils.workers.count", lambda: 2)
+    monkeypatch.setattr("utils.device.join_workers", lambda: None)
+    monkeypatch.setenv("DEVICE_ID", "3")
+    set_up_device()
+    assert told[0] == ("GPU", 3)
+    told.clear()
+    monkeypatch.setenv("MS_ROLE", "MS_SCHED")
+    monkeypatch.delenv("DEVICE_ID")
+    set_up_device()
+    assert told[0] == ("GPU",)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 4])
 def test_all_that_is_equal(count, tmp_path):

@@ -150,6 +150,12 @@ def test_what_is_missing_for_ascend_is_named(machine, monkeypatch):
     assert "ASCEND_HOME_PATH is /opt/Ascend: source its set_env.sh" in plugins.why_no_ascend(versions)
     monkeypatch.setattr(plugins, "CANN", str(file(machine, "libcudnn.so.8")))
     assert plugins.why_no_ascend(versions) is None
+    for missing, said in ((plugins.ASCEND_DRIVER, "the NPU's driver is missing (libascend_hal.so)"),
+                          ("libmmpa.so", "does not load (libmmpa.so: cannot open")):
+        def load(name, missing=missing):
+            raise OSError(f"{missing}: cannot open shared object file: No such file or directory")
+        monkeypatch.setattr(ctypes, "CDLL", load)
+        assert said in plugins.why_no_ascend(versions)
     file(machine, plugins.ASCEND_PLUGIN).unlink()
     assert "has no plugin for Ascend" in plugins.why_no_ascend(versions)
 

@@ -371,6 +371,8 @@ def test_tensorboard_files_hold_the_tables(logged):
     (["surface", "RUN", "--points", "4"], "'4' is not an odd number above 1"),
     (["sharpness", "RUN", "--points", "5"], "--points: has no effect on the figure sharpness"),
     (["accuracy", "RUN", "--data_dir", "."], "--data_dir: has no effect on the figure accuracy"),
+    (["accuracy", "RUN", "--device_target", "CPU"], "--device_target: has no effect on the figure accuracy"),
+    (["sharpness", "RUN", "--device_target", "CPU", "--fast_math"], "--fast_math: CPU computes in full float32"),
     (["ood", "RUN", "--epoch", "7"], "--epoch 7: RUN has kept checkpoints of epochs 0, 1, 2"),
     (["samples", "RUN", "--image", "50"], "--image 50: the test set has 50 images"),
     (["surface", "BARE"], "BARE: has no checkpoint; --resume it"),

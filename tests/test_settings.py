@@ -12,7 +12,7 @@ from utils.files import read_json, write_json
 from utils.records.logs import RunFolder
 from utils.records.reading import read_record
 from utils.records.report import is_finished
-from utils.records.settings import newest_run
+from utils.records.settings import newest_run, resumed_settings, without_places
 
 
 def values_of(*words):
@@ -70,10 +70,10 @@ def test_a_run_that_was_made_longer_has_not_ended(tmp_path):
         read_record(str(tmp_path / "run"))
 
 
-def logged(folder, values):
+def logged(folder, values, device="CPU"):
     """What is said where a run of these settings goes on."""
     with RunFolder(str(folder)) as opened:
-        begin(opened, None, values, {}, "CPU")
+        begin(opened, None, values, {}, device)
     return (folder / "log.txt").read_text()
 
 
@@ -87,6 +87,26 @@ def test_another_number_of_workers_is_said_where_it_changes_results(tmp_path, mo
     monkeypatch.setattr(workers, "count", lambda: 2)
     log = logged(tmp_path / "run", values)
     assert log.startswith("warning: the number of workers was 1 and is 2 now") if warns else log == ""
+
+
+def test_a_run_goes_on_on_another_device_and_says_so(tmp_path):
+    make_run(tmp_path / "run", 0, "--fast_math", "--device_id", "3")
+    path = tmp_path / "run" / "config.json"
+    write_json(path, {**read_json(path), "device": "GPU"})
+    again = resumed_settings(str(tmp_path / "run"), {}, {})
+    assert (again["fast_math"], again["device_id"]) == (True, None)
+    assert logged(tmp_path / "run", again, "GPU") == ""
+    other = resumed_settings(str(tmp_path / "run"), {}, {"fast_math": False, "device_target": "CPU"})
+    assert logged(tmp_path / "run", other).startswith(
+        "warning: the run began on GPU with --fast_math and goes on on CPU, which rounds otherwise")
+
+
+def test_runs_that_round_otherwise_are_told_apart(tmp_path):
+    assert without_places({"fast_math": True, "device_id": 1}) == {"fast_math": True}
+    make_run(tmp_path / "run", 0, "-d", "photos", "--fast_math")
+    with pytest.raises(UserError, match="no run in .* has these settings"):
+        newest_run(str(tmp_path), *values_of("-d", "photos"))
+    assert newest_run(str(tmp_path), *values_of("-d", "photos", "--fast_math")) == str(tmp_path / "run")
 
 
 def test_a_folder_of_compiled_steps_that_cannot_be_made_is_said_before_a_run_begins(tmp_path, capsys):

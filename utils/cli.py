@@ -11,6 +11,9 @@ from utils.errors import UserError
 from utils.stopping import Stopped
 from utils.workers import tell
 
+TARGETS = ("Ascend", "GPU", "CPU")  # kinds of devices, best first
+DEVICE_OPTIONS = ("device_target", "device_id", "fast_math")  # of `utils.device.set_up_device`
+
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Shows the default of every option that has one."""
@@ -348,6 +351,21 @@ def require_effect(flag, given, effective, several=()):
             raise UserError(f"--{option}: has no effect with {flag}; leave it out")
         if isinstance(value, Several) and option not in several:
             raise UserError(f"--{option}: takes one value with {flag}, not {', '.join(map(str, value))}")
+
+
+def add_device_arguments(group):
+    """The options of `utils.device.set_up_device`, None where they are not given."""
+    group.add_argument("--device_target", choices=("auto", *TARGETS), default=None, metavar="NAME",
+                       help=f"auto, the best that is there, or {', '.join(TARGETS)} (default: auto)")
+    group.add_argument("--device_id", type=non_negative_int, default=None, metavar="N",
+                       help="which of several (default: 0; msrun: one each)")
+    group.add_argument("--fast_math", action=argparse.BooleanOptionalAction, default=None,
+                       help="GPU, Ascend: less exact than full float32")
+
+
+def device_options(args):
+    """Those of them that have a value, a dict."""
+    return {option: getattr(args, option) for option in DEVICE_OPTIONS if getattr(args, option) is not None}
 
 
 def require_writable_file(flag, path):

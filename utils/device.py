@@ -19,7 +19,7 @@ if tuple(int(part) for part in MINDSPORE_VERSION.split(".")[:2]) >= (2, 9):
     os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
 
 from utils import plugins, workers  # noqa: E402
-from utils.cli import non_negative_int  # noqa: E402
+from utils.cli import TARGETS  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.stopping import uninterrupted  # noqa: E402
 
@@ -36,9 +36,6 @@ with uninterrupted(), plugins.cuda_offered():  # the threads that start now leav
 import numpy as np  # noqa: E402
 
 ms.set_context(mode=ms.GRAPH_MODE)  # MindSpore's default is to run a step operator by operator
-
-TARGETS = ("Ascend", "GPU", "CPU")
-OPTIONS = ("device_target", "device_id", "fast_math")  # of `set_up_device`
 
 # What else than the switch for all devices makes the same run give the same bytes: of cuDNN's gradients of convolutions
 # the algorithms that are documented as deterministic; its own choice may be one that is not.
@@ -194,22 +191,7 @@ def free_graphs():
     gc.collect()
 
 
-def add_device_arguments(group):
-    """The options of `set_up_device`."""
-    group.add_argument("--device_target", choices=("auto", *TARGETS), default="auto", metavar="NAME",
-                       help=f"auto, the best that is there, or {', '.join(TARGETS)}")
-    group.add_argument("--device_id", type=non_negative_int, default=None, metavar="N",
-                       help="which of several (default: 0; msrun: one each)")
-    group.add_argument("--fast_math", action="store_true",
-                       help="GPU, Ascend: TF32, HF32 or less in place of full float32")
-
-
-def device_options(args):
-    """The options of `set_up_device` among those of a program, a dict."""
-    return {option: getattr(args, option) for option in OPTIONS}
-
-
-def set_up_device(device_target, device_id=None, fast_math=False):
+def set_up_device(device_target="auto", device_id=None, fast_math=False):
     """Choose the device, and have it compute in full float32 and the same bytes every time.
 
     Args:
@@ -232,7 +214,7 @@ def set_up_device(device_target, device_id=None, fast_math=False):
         raise UserError(f"--device_target {target}: {why_not(target)}; or else choose {' or '.join(targets)}")
     check_device_options(target, device_id, fast_math)
     ms.set_context(deterministic="ON")
-    if workers.count() > 1 and target != "CPU":
+    if workers.count() > 1 and target != "CPU" and not workers.is_scheduler():
         ms.set_device(target, int(os.environ["DEVICE_ID"]))  # of the workers on this machine each has its own
     elif device_id is not None:
         ms.set_device(target, device_id)
@@ -249,7 +231,8 @@ def set_up_device(device_target, device_id=None, fast_math=False):
 def check_device_options(target, device_id, fast_math):
     """Raise a `UserError` unless a device has that number, and another precision where `fast_math` asks for it."""
     if fast_math and target not in FULL_PRECISION:
-        raise UserError(f"--fast_math: {target} computes in full float32 anyway; leave it out")
+        raise UserError(f"--fast_math: {target} computes in full float32 anyway; leave it out, or give --no-fast_math "
+                        "where a run began with it")
     if device_id is None:
         return
     if workers.count() > 1:

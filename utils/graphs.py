@@ -98,8 +98,9 @@ def _remove_leftovers(path):
     """Remove what killed processes have left of the same graph."""
     folder, name = os.path.split(path)
     for leftover in glob.glob(os.path.join(glob.escape(folder), f".*{PARTIAL}.{name}")):
-        if time.time() - os.stat(leftover).st_mtime > HOUR:
-            shutil.rmtree(leftover, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):  # another process may have removed it
+            if time.time() - os.stat(leftover).st_mtime > HOUR:
+                shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _sums(path):

@@ -31,7 +31,7 @@ PACKAGES = {
     "nvidia-cudnn-cu11": ("libcudnn.so.8",),
 }
 NVCC = os.path.join(os.path.dirname(os.path.abspath(__file__)), "cuda", "bin", "nvcc")
-DRIVER, CANN = "libcuda.so.1", "libascendcl.so"
+DRIVER, CANN, ASCEND_DRIVER = "libcuda.so.1", "libascendcl.so", "libascend_hal.so"
 # Prints the driver's status, 0 if it has a GPU; in a process of its own, so that this one may still fork as it likes.
 ASK_DRIVER = """
 import ctypes, sys
@@ -138,9 +138,16 @@ def why_no_ascend(versions):
     """
     if reason := without_plugin(ASCEND_PLUGIN, "Ascend"):
         return reason
-    with contextlib.suppress(OSError):
+    try:
         ctypes.CDLL(CANN)
         return None
+    except OSError as error:
+        said = str(error)
+    if ASCEND_DRIVER in said:
+        return (f"the NPU's driver is missing ({ASCEND_DRIVER}); install it, or start the container with it (its "
+                "/usr/local/Ascend/driver mounted, and that folder's lib64/driver on LD_LIBRARY_PATH)")
+    if not said.startswith(f"{CANN}:"):
+        return f"CANN's {CANN} does not load ({said}); source its set_env.sh, or install it anew"
     home = os.environ.get("ASCEND_HOME_PATH") or os.environ.get("ASCEND_TOOLKIT_HOME")
     if home:
         return f"CANN's {CANN} is not on LD_LIBRARY_PATH, though ASCEND_HOME_PATH is {home}: source its set_env.sh"

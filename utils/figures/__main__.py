@@ -37,6 +37,7 @@ def create_parser():
             ("image", cli.non_negative_int, "K", "number of the test image (default: 0)")):
         parser.add_argument(f"--{option}", type=kind, default=None, metavar=metavar,
                             help=f"{_figures(option)}: {text}")
+    cli.add_device_arguments(parser.add_argument_group(f"device of {_figures('images')}"))
     return parser
 
 
@@ -44,12 +45,16 @@ def _figures(*options):
     return ", ".join(name for name, figure in FIGURES.items() if set(options) & set(figure.options))
 
 
-def measure(name, records, **options):
-    """What the figure draws besides the records; a tuple, empty where it draws these alone."""
+def measurement(name, device):
+    """What gives, for records and options, what the figure draws besides them: a tuple, empty where it draws these
+    alone. `device` (dict) are arguments of `set_up_device`.
+    """
     if not FIGURES[name].measured:
-        return ()
+        return lambda records, **options: ()
+    from utils.device import set_up_device  # first: it sets what MindSpore reads
     from losses.measure import MEASUREMENTS
-    return (MEASUREMENTS[name](records, **options),)
+    set_up_device(**device)
+    return lambda records, **options: (MEASUREMENTS[name](records, **options),)
 
 
 def main(argv=None):
@@ -60,14 +65,16 @@ def main(argv=None):
         given = {option: value for option, value in vars(args).items()
                  if value is not None and option not in ("name", "runs", "output")}
         for option in given:
-            if option not in figure.options and not (option == "data_dir" and figure.measured):
+            if option not in figure.options and not (option in ("data_dir", *cli.DEVICE_OPTIONS) and figure.measured):
                 raise UserError(f"--{option}: has no effect on the figure {args.name}; leave it out")
         records = read_records(args.runs, figure.shared)
         folder = args.output or args.runs[0]
         cli.require_writable_folder("--output", folder)
+        measure = measurement(args.name, cli.device_options(args))
+        own = {option: value for option, value in given.items() if option not in cli.DEVICE_OPTIONS}
         written = set()
         for suffix, some in by_setting(records, figure.shared).items():
-            for name, drawn in figure.draw(some, *measure(args.name, some, **given)):
+            for name, drawn in figure.draw(some, *measure(some, **own)):
                 path = unused(os.path.join(folder, file_name(name) + suffix), written)
                 save(drawn, path)
                 print(f"written to {path}.png and .svg")

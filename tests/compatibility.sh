@@ -5,10 +5,10 @@
 #     TESTS="tests/test_step.py -k release" tests/compatibility.sh python3.11=2.10.0
 #
 # An interpreter is a command or a path. TESTS are arguments of pytest, by default those below: what steps and networks
-# compute, and whole runs. Environments are made in a temporary folder (3 GB each) and removed.
+# compute, whole runs, and what looks into MindSpore's own modules. Environments are made in a temporary folder (3 GB each) and removed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-QUICK="tests/test_{cli,files,methods,step,networks,optimizers,train,operators,convert,main}.py"
+QUICK="tests/test_{cli,files,methods,step,networks,optimizers,train,operators,convert,main,graphs,plugins,devices}.py"
 [ $# -gt 0 ] || { sed -n 's/^# \{0,1\}//p' "$0" | sed 1d >&2; exit 2; }
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -305,7 +305,8 @@ class TrainStep(nn.Cell):
         if not self.ends_apart:
             return self(images, labels, groups)
         own = workers.own_part(len(labels), workers.share())
-        results = [self(*part) for part in zip(*(t.split(t.shape[0] // self.turns)
+        # Not Tensor.split, which is documented for Ascend alone.
+        results = [self(*part) for part in zip(*(ops.split(t, t.shape[0] // self.turns)
                                                  for t in (images, labels[own], groups[own])), strict=True)]
         *rows, norms, values = zip(*results, strict=True)
         outs = (*map(ops.concat, rows), ops.stack(norms), ops.stack(values))

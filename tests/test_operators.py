@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import operator
 import re
+import sys
 
 import mindspore as ms
 import mindspore.nn as nn
@@ -265,3 +266,33 @@ def test_a_step_is_so_many_runs_of_graphs_that_are_compiled_once(options, graphs
         step.run_batch(*example())
         assert len(ran) == graphs
     assert {len(cell.compile_cache) for cell in ran} == {1}
+
+
+def ran_alone(function):
+    """The operators that a function has MindSpore run outside of graphs, by how its library is called for them."""
+    found = set()
+
+    def look(_, event, called):
+        if event == "c_call" and type(getattr(called, "__self__", None)).__name__ == "PyCapsule":
+            found.add(called.__name__)
+    sys.setprofile(look)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return {name for name in found if name.startswith("pyboost_") or name == "__call__"}
+
+
+@OF_THE_TABLE
+@pytest.mark.parametrize("options, alone", [
+    ({"method": "sharpdro"}, set()), ({"method": "damp"}, set()),
+    ({"method": "asam", "num_sub_batches": 4, "sync_bn": True}, set()),
+    ({"method": "damp", "num_sub_batches": 4}, {"pyboost_split", "__call__"})])
+def test_what_runs_between_graphs(options, alone):
+    """Only what cuts a batch into sub-batches and puts their results together, all of it documented."""
+    step, batch = create_step(Tiny(), recipe="sharpdro", **options), example()
+    step.is_checked = True
+    step.run_batch(*batch)
+    assert ran_alone(lambda: step.run_batch(*batch)) == alone
+    assert ran_alone(lambda: ops.concat((X, X))) | ran_alone(lambda: ops.split(X, 2)) == {"pyboost_split", "__call__"}
+    assert all(platforms(function) >= DEVICES for function in (ops.split, ops.cat, ops.stack, ops.strided_slice))

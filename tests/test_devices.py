@@ -143,6 +143,12 @@ def test_a_device_computes_in_full_float32_unless_fast_math(other_device, target
     assert told[0] == (target, 1) and set(told[1:]) == rest
 
 
+def test_the_best_device_is_one_that_is_there(monkeypatch, other_device):
+    other_device("GPU")
+    monkeypatch.setattr(ms.hal, "device_count", lambda _: 0)
+    assert set_up_device() == "CPU"
+
+
 @pytest.mark.parametrize("options, culprit", [
     ({"device_target": "CPU", "fast_math": True}, "--fast_math: CPU computes in full float32 anyway"),
     ({"device_target": "CPU", "device_id": 0}, "--device_id: CPU has no numbers"),

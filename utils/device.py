@@ -208,8 +208,8 @@ def set_up_device(device_target="auto", device_id=None, fast_math=False):
     if workers.is_scheduler() and workers.count() == 1:
         sys.exit(0)  # one worker has nobody to meet
     target, targets = device_target, available_targets()
-    if target == "auto":
-        target = targets[0]
+    if target == "auto":  # a plugin may be loaded where there is no device
+        target = next(kind for kind in targets if kind == "CPU" or ms.hal.device_count(kind))
     if target not in targets:
         raise UserError(f"--device_target {target}: {why_not(target)}; or else choose {' or '.join(targets)}")
     check_device_options(target, device_id, fast_math)

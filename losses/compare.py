@@ -63,6 +63,7 @@ def compare(planned, values, folder, load, device, jobs, program, check=None):
         for k in waiting:  # what is wrong with the data of a later run is found now, and before anything is written
             _check_images(planned, paths, k, load(values[k]).source)
         write_json(os.path.join(folder, PLAN), plan)
+        _say_devices(paths, device)
         clock = Clock([work(settings) for settings in values], waiting)
         print(f"comparison of {len(planned)} runs, {len(planned) - len(waiting)} of them done, in {folder}", flush=True)
         try:
@@ -152,10 +153,19 @@ def _check_plan(folder, planned, paths):
                for one in plan]
     if any(one not in plan and one not in earlier for one in stored):
         raise UserError(f"{folder}: holds a comparison of other runs or images (see {PLAN} there); repeat its command, "
-                        "to which methods, seeds and variants may be added, or name another with --desc")
+                        "to which methods, seeds and variants may be added if it names --method, or name another with "
+                        "--desc")
     if len(set(paths)) < len(paths):
         raise UserError("--variant: two names differ in signs alone that a folder's name cannot have; change one")
     return plan
+
+
+def _say_devices(paths, device):
+    """Warn where other runs of the comparison were begun on another device than this one."""
+    others = {config["device"] for config in map(read_settings, paths) if config and "device" in config} - {device}
+    if others:
+        print(f"warning: some of the runs began on {', '.join(sorted(others))}, and others are on {device}, which "
+              "rounds otherwise; --device_target says which to take", file=sys.stderr)
 
 
 def _check_rows(folder, planned, values):
@@ -251,7 +261,7 @@ def _side_by_side(planned, values, paths, waiting, load, device, jobs, program, 
                     _announce(k + 1, len(planned), planned[k], values[k], clock)
                     errors = outputs.enter_context(tempfile.TemporaryFile("w+"))
                     running[k] = subprocess.Popen([sys.executable, program, "--resume", paths[k],
-                                                   *_free_options(planned[k], jobs)],
+                                                   *_free_options(planned[k], jobs, device)],
                                                   stdout=subprocess.DEVNULL, stderr=errors), errors
                 stopping.check()
                 time.sleep(0.1)
@@ -270,10 +280,10 @@ def _side_by_side(planned, values, paths, waiting, load, device, jobs, program, 
     return failures
 
 
-def _free_options(one, jobs):
+def _free_options(one, jobs, device):
     """Words for a run that is one of several at a time."""
     share = max(1, cli.processors() // jobs)
-    free = _movable(one)
+    free = {**_movable(one), "device_target": device}
     free["num_workers"] = min(share, free.get("num_workers", share))
     return [word for text in flags(free) for word in text.split(" ", 1)]
 

@@ -140,9 +140,9 @@ def add_method_arguments(parser):
         help="jtt: how many times as often an image of the error set is drawn" + _part_defaults("jtt_lambda"))
     group.add_argument("--aug_corruption", type=cli.names(CORRUPTIONS, SETS, aliases=ALIASES), metavar="NAME",
                        default=None, action=cli.OneOrMore,
-                       help="corrupt_aug: corruption of half of every batch (default: that of -c)")
-    _choices(group, "--aug_severity", CHOICES["aug_severity"], "severities of corrupt_aug, equally often, or the "
-             "rarer in training, the more often" + _part_defaults("aug_severity"))
+                       help="corrupt_aug, rare_aug: corruption of half of a batch (default: that of -c)")
+    _choices(group, "--aug_severity", CHOICES["aug_severity"], "severities of corrupt_aug: equally often, or the "
+             "rarer in training, the more often (default: uniform; rare_aug: rare)")
 
 
 def add_training_arguments(parser):

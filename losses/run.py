@@ -45,7 +45,8 @@ class RunSettings:
 
     Attributes:
         method (Settings): the method and how it is trained.
-        dataset, corruption (str): names, for the report; `corruption` is also what `corrupt_aug` takes by default.
+        dataset, corruption (str): names, for the report; `corruption` is also what `corrupt_aug` and
+            `rare_aug` take by default.
         model (str): name of the network, as of `models.find_model`.
         seed (int): of the initial weights, the batches and a noise.
         init_checkpoint (str or None): file with weights to start from, as of `models.weights.read_weights`, in place of

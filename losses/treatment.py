@@ -9,7 +9,7 @@ from utils.records.report import report_found
 
 
 def rare_chances(counts):
-    """The chances with which `rare_aug` draws a severity s = 1, 2, ...: p_s = (1 / n_s) / sum over t of (1 / n_t).
+    """The chances with which `--aug_severity rare` draws severities s = 1, 2, ...: (1 / n_s) over the sum of them all.
 
     Args:
         counts (numpy.ndarray): int (S - 1,), the numbers n_s of training images; none counts as one.

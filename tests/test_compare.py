@@ -18,7 +18,7 @@ from tests.test_main import RECORDS, arguments, checkpoint_bytes, files, only_ru
 from utils import cli
 from utils.errors import UserError
 from utils.figures.__main__ import main as draw
-from utils.files import read_json
+from utils.files import read_json, write_json
 from utils.records.comparison import Row, write_comparison
 from utils.records.report import duration
 
@@ -206,7 +206,7 @@ def test_the_same_folder_is_not_for_another_grid(comparison, cifar_dir, capsys):
     assert "holds a comparison of other runs" in capsys.readouterr().err
 
 
-def test_a_comparison_may_grow(cifar_dir, tmp_path):
+def test_a_comparison_may_grow(cifar_dir, tmp_path, capsys):
     argv = arguments(cifar_dir, tmp_path, "--method", "erm", "--seed", "0", "1", "--total_epoch", "1")
     assert ends_with(argv) == 0
     folder = only_run(tmp_path)
@@ -218,6 +218,11 @@ def test_a_comparison_may_grow(cifar_dir, tmp_path):
     assert same == one and (new["method"], new["runs"]) == ("free", "2")
     assert ends_with([*argv, "--variant", "free: --method erm --weight_decay 0.1"]) == 2
     assert ends_with(argv) == 2
+    config = read_json(os.path.join(name, "config.json"))
+    write_json(os.path.join(name, "config.json"), {**config, "device": "GPU"})
+    capsys.readouterr()
+    assert ends_with([*argv, "--variant", "free: --method erm --weight_decay 0"]) == 0
+    assert capsys.readouterr().err.startswith("warning: some of the runs began on GPU, and others are on CPU")
 
 
 def test_a_comparison_goes_on_with_the_runs_own_splits_and_with_other_free_options(comparison, tmp_path):
@@ -311,8 +316,8 @@ def test_an_error_of_a_library_in_one_run_does_not_stop_the_others(cifar_dir, tm
 
 def test_flags_of_other_processes_have_no_value():
     one = SimpleNamespace(given={"fast_math": True, "compile_cache": "kept", "num_workers": 1, "lr": 0.1})
-    words = losses.compare._free_options(one, 2)
-    assert sorted(words) == ["--compile_cache", "--fast_math", "--num_workers", "1", "kept"]
+    words = losses.compare._free_options(one, 2, "GPU")
+    assert sorted(words) == ["--compile_cache", "--device_target", "--fast_math", "--num_workers", "1", "GPU", "kept"]
     assert words[words.index("--compile_cache") + 1] == "kept"
 
 
@@ -333,7 +338,7 @@ def test_other_processes_get_the_free_options(cifar_dir, tmp_path, monkeypatch, 
     assert ends_with(argv) == 1
     assert "seed 0 (cifar10, gaussian noise, wideresnet10): stopped (exit status 1)\n" in capsys.readouterr().out
     assert sorted(zip(started[0][::2], started[0][1::2], strict=True)) == [
-        ("--data_dir", cifar_dir), ("--num_workers", str(max(1, cli.processors() // 2)))]
+        ("--data_dir", cifar_dir), ("--device_target", "CPU"), ("--num_workers", str(max(1, cli.processors() // 2)))]
 
 
 def test_a_signal_ends_all_runs_and_begins_no_other(cifar_dir, tmp_path, monkeypatch, capsys):

@@ -269,7 +269,9 @@ def test_a_step_is_so_many_runs_of_graphs_that_are_compiled_once(options, graphs
 
 
 def ran_alone(function):
-    """The operators that a function has MindSpore run outside of graphs, by how its library is called for them."""
+    """The operators that a function has MindSpore run outside of graphs, as far as its library is called for them by
+    name: slices, stacks and the signs of arithmetic are not.
+    """
     found = set()
 
     def look(_, event, called):

@@ -94,7 +94,7 @@ def test_a_run_goes_on_on_another_device_and_says_so(tmp_path):
     path = tmp_path / "run" / "config.json"
     write_json(path, {**read_json(path), "device": "GPU"})
     again = resumed_settings(str(tmp_path / "run"), {}, {})
-    assert (again["fast_math"], again["device_id"]) == (True, None)
+    assert (again["fast_math"], again["device_id"], again["device_target"]) == (True, None, "GPU")
     assert logged(tmp_path / "run", again, "GPU") == ""
     other = resumed_settings(str(tmp_path / "run"), {}, {"fast_math": False, "device_target": "CPU"})
     assert logged(tmp_path / "run", other).startswith(
@@ -103,6 +103,7 @@ def test_a_run_goes_on_on_another_device_and_says_so(tmp_path):
 
 def test_runs_that_round_otherwise_are_told_apart(tmp_path):
     assert without_places({"fast_math": True, "device_id": 1}) == {"fast_math": True}
+    assert without_places({"fast_math": False}) == {}
     make_run(tmp_path / "run", 0, "-d", "photos", "--fast_math")
     with pytest.raises(UserError, match="no run in .* has these settings"):
         newest_run(str(tmp_path), *values_of("-d", "photos"))

@@ -360,7 +360,7 @@ def add_device_arguments(group):
     group.add_argument("--device_id", type=non_negative_int, default=None, metavar="N",
                        help="which of several (default: 0; msrun: one each)")
     group.add_argument("--fast_math", action=argparse.BooleanOptionalAction, default=None,
-                       help="GPU, Ascend: less exact than full float32")
+                       help="GPU, Ascend: TF32, HF32 or less, faster")
 
 
 def device_options(args):

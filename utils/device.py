@@ -231,8 +231,8 @@ def set_up_device(device_target="auto", device_id=None, fast_math=False):
 def check_device_options(target, device_id, fast_math):
     """Raise a `UserError` unless a device has that number, and another precision where `fast_math` asks for it."""
     if fast_math and target not in FULL_PRECISION:
-        raise UserError(f"--fast_math: {target} computes in full float32 anyway; leave it out, or give --no-fast_math "
-                        "where a run began with it")
+        raise UserError(f"--fast_math: {target} computes in full float32 anyway; leave it out, or name the folder of a "
+                        "run that began with it, and give --no-fast_math")
     if device_id is None:
         return
     if workers.count() > 1:

@@ -39,7 +39,7 @@ def without_places(given):
     sets is none of them, but that of `-d folder` is the data set."""
     folders = (*FOLDER_OPTIONS, "data_dir") if given.get("dataset") == "folder" else FOLDER_OPTIONS
     return {option: os.path.basename(value) if option in folders else value for option, value in given.items()
-            if option in (*folders, "fast_math") or option not in FREE_OPTIONS}
+            if option in folders or option not in FREE_OPTIONS or option == "fast_math" and value}
 
 
 # What else is in the settings of a run, and what is read of them where no option is: their kinds.
@@ -147,6 +147,7 @@ def resumed_settings(folder, defaults, given, check=None):
                             "start a new run without --resume")
     config["split"] = os.path.join(folder, "split.csv")
     config["device_id"] = given.get("device_id")  # a number of one machine, and of one process
+    config["device_target"] = given.get("device_target") or config.get("device")  # it is None where 'auto' chose it
     settings = {**defaults, **config}
     settings.pop("num_per_class", None)  # the split has both
     return {**settings, "num_val": None, "val_share": None}

@@ -60,8 +60,11 @@ def _numbers(group):
 
 def _part_defaults(option):
     """The default of an option of methods, as text, with where it applies if there are several."""
-    found = {name: part.defaults[option] for table in (OBJECTIVES, PERTURBATIONS, DATA)
+    found = {name: part.defaults[option] for table in (OBJECTIVES, PERTURBATIONS)
              for name, part in table.items() if option in part.defaults}
+    # A treatment of the data has no option that chooses it, so the methods are named that have it.
+    found.update({name: DATA[row.data].defaults[option] for name, row in METHODS.items()
+                  if option in DATA[row.data].defaults})
     found.update({name: row.own_defaults[option] for name, row in METHODS.items() if option in row.own_defaults})
     if len(set(map(str, found.values()))) == 1:
         return f" (default: {next(iter(found.values()))})"
@@ -142,7 +145,7 @@ def add_method_arguments(parser):
                        default=None, action=cli.OneOrMore,
                        help="corrupt_aug, rare_aug: corruption of half of a batch (default: that of -c)")
     _choices(group, "--aug_severity", CHOICES["aug_severity"], "severities of corrupt_aug: equally often, or the "
-             "rarer in training, the more often (default: uniform; rare_aug: rare)")
+             "rarer in training, the more often" + _part_defaults("aug_severity"))
 
 
 def add_training_arguments(parser):

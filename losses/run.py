@@ -62,7 +62,7 @@ class RunSettings:
         num_workers (int): threads or processes that read images; does not change the result.
         show_progress (bool): show progress bars even where the output is no terminal.
         compile_cache (str or None): folder of compiled steps.
-        fast_math (bool): how the device was set up, by which compiled steps are told apart.
+        fast_math (bool or None): how the device was set up, by which compiled steps are told apart.
     """
 
     method: Settings = field(default_factory=resolve)
@@ -88,7 +88,7 @@ class RunSettings:
     num_workers: int = 1
     show_progress: bool = False
     compile_cache: str | None = None
-    fast_math: bool = False
+    fast_math: bool | None = None
 
     @classmethod
     def of(cls, values):
@@ -207,12 +207,12 @@ def begin(folder, data, values, given, device):
         if first != now:
             folder.log(f"warning: the run began on {first} and goes on on {now}, which rounds otherwise, so that from "
                        "here on the run is another than it would have been")
-    if config is not None and config["total_epoch"] < values["total_epoch"]:
-        folder.log(f"{values['total_epoch']} epochs in place of {config['total_epoch']}, with the learning rates of so "
-                   "many from here on")
-        longer = {"total_epoch": values["total_epoch"]}
-        write_json(folder.file("config.json"), {**config, **longer, "given": {**config.get("given", {}), **longer}})
-    if config is None:
+        if config["total_epoch"] < values["total_epoch"]:
+            folder.log(f"{values['total_epoch']} epochs in place of {config['total_epoch']}, with the learning rates "
+                       "of so many from here on")
+            longer = {"total_epoch": values["total_epoch"]}
+            write_json(folder.file("config.json"), {**config, **longer, "given": {**config.get("given", {}), **longer}})
+    else:
         data.write_split(folder.file("split.csv"))
         source = data.source
         values = {**values, "classes": list(source.class_names),

@@ -213,8 +213,7 @@ def main(argv=None):
             recording.record(args.file, args.release, args.python, recording.make_cases(args),
                              shlex.join(["python", "tests/crosscheck.py", *argv]))
             return 0
-        if args.check is not crosscheck_corruptions:
-            set_up_device()
+        set_up_device()
         return 0 if args.check(args.file) else 1
 
 

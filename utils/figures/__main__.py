@@ -45,16 +45,12 @@ def _figures(*options):
     return ", ".join(name for name, figure in FIGURES.items() if set(options) & set(figure.options))
 
 
-def measurement(name, device):
-    """What gives, for records and options, what the figure draws besides them: a tuple, empty where it draws these
-    alone. `device` (dict) are arguments of `set_up_device`.
-    """
+def measure(name, records, **options):
+    """What the figure draws besides the records; a tuple, empty where it draws these alone."""
     if not FIGURES[name].measured:
-        return lambda records, **options: ()
-    from utils.device import set_up_device  # first: it sets what MindSpore reads
+        return ()
     from losses.measure import MEASUREMENTS
-    set_up_device(**device)
-    return lambda records, **options: (MEASUREMENTS[name](records, **options),)
+    return (MEASUREMENTS[name](records, **options),)
 
 
 def main(argv=None):
@@ -70,11 +66,13 @@ def main(argv=None):
         records = read_records(args.runs, figure.shared)
         folder = args.output or args.runs[0]
         cli.require_writable_folder("--output", folder)
-        measure = measurement(args.name, cli.device_options(args))
+        if figure.measured:
+            from utils.device import set_up_device
+            set_up_device(**cli.device_options(args))
         own = {option: value for option, value in given.items() if option not in cli.DEVICE_OPTIONS}
         written = set()
         for suffix, some in by_setting(records, figure.shared).items():
-            for name, drawn in figure.draw(some, *measure(some, **own)):
+            for name, drawn in figure.draw(some, *measure(args.name, some, **own)):
                 path = unused(os.path.join(folder, file_name(name) + suffix), written)
                 save(drawn, path)
                 print(f"written to {path}.png and .svg")

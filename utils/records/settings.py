@@ -3,13 +3,14 @@ import contextlib
 import glob
 import os
 
+from utils.cli import DEVICE_OPTIONS
 from utils.errors import UserError
 from utils.files import read_json, write_json
 from utils.workers import count
 
 # What may differ when a run is resumed: what results do not depend on, and which device computes, and how exactly.
-FREE_OPTIONS = ("resume", "data_dir", "corrupted", "num_workers", "show_progress", "device_target", "device_id",
-                "fast_math", "compile_cache", "keep", "save_every_steps")
+FREE_OPTIONS = ("resume", "data_dir", "corrupted", "num_workers", "show_progress", *DEVICE_OPTIONS, "compile_cache",
+                "keep", "save_every_steps")
 
 # Folders that results depend on, which may lie elsewhere when a run is resumed, but have the names that they had.
 FOLDER_OPTIONS = ("test_corrupted", "filelist_dir")

@@ -83,6 +83,7 @@ def compare(planned, values, folder, load, device, jobs, program, check=None):
             else:
                 records.append(read_record(paths[k], one.name))
                 row.accuracies[settings["seed"]] = records[-1].results["test"]["accuracy"]
+                row.validation[settings["seed"]] = records[-1].results["val"]["accuracy"]
                 weights = last_weights(records[-1])
                 if weights is not None:
                     row.weights[settings["seed"]] = weights

@@ -19,7 +19,7 @@ from utils import cli
 from utils.errors import UserError
 from utils.figures.__main__ import main as draw
 from utils.files import read_json, write_json
-from utils.records.comparison import Row, write_comparison
+from utils.records.comparison import Row, write_comparison, write_comparison_page
 from utils.records.report import duration
 
 
@@ -196,6 +196,12 @@ def test_the_table_is_that_of_the_results(comparison):
     q = [read_csv(os.path.join(folder, f"group_dro_cifar10_gaussian_noise_wideresnet10_seed{seed}", "train.csv"))[-1]
          for seed in (0, 1)]
     assert float(erm["q_2_mean"]) == pytest.approx(sum(float(row["adv_prob_2"]) for row in q) / 2)
+    validation = [float(read_csv(os.path.join(
+        folder, f"group_dro_cifar10_gaussian_noise_wideresnet10_seed{seed}", "val_robust_3.csv"))[-1]["avg_acc"])
+        for seed in (0, 1)]
+    assert float(erm["val_severity_3_mean"]) == pytest.approx(100 * np.mean(validation))
+    assert float(erm["val_severity_3_std"]) == pytest.approx(100 * np.std(validation, ddof=1))
+    assert wild["val_severity_3_mean"] == ""
     assert "| method | q for s = 0 |" in files(folder, "comparison.md")["comparison.md"].decode()
     assert wild["q_2_mean"] == "" and erm["runs"] == "2" and wild["failed"] == "2" and wild["mean_mean"] == ""
 
@@ -427,6 +433,23 @@ def test_the_best_of_a_column_is_bold_and_names_are_escaped(tmp_path):
     assert r"| e\|{} (1 of 2 runs) | 10.00 |" in markdown
     assert r"e|\{\} (1 of 2 runs)" in (tmp_path / "comparison.tex").read_text()
     assert "80.00 ± 14.14*" in text and "failed: d, seed 0" in text
+
+
+def test_validation_accuracy_is_a_table_of_its_own(tmp_path):
+    table = [Row(SETTING, "erm", {0: [0.9, 0.5], 1: [0.7, 0.5]}, {}, validation={0: [0.5, 0.3], 1: [0.7, 0.3]}),
+             Row(SETTING, "without", {0: [0.9, 0.5]}, {}, validation={0: [0.5, None]}),
+             Row(SETTING, "failed", {}, {0: "the loss is not finite"}),
+             Row(SETTING, "one seed", {0: [0.9, 0.5]}, {}, validation={0: [0.5, 0.4]})]
+    write_comparison(str(tmp_path), table)
+    own = (tmp_path / "comparison.md").read_text().split("validation accuracy")[1].splitlines()[2:6]
+    assert own == ["| method | s = 0 | s = 1 |", "| --- | --- | --- |",
+                   "| erm | **60.00 ± 14.14** | 30.00 ± 0.00 |", "| one seed | 50.00 | **40.00** |"]
+    erm, without, failed, one = read_csv(tmp_path / "comparison.csv")
+    assert (erm["val_severity_1_mean"], one["val_severity_1_mean"], one["val_severity_1_std"]) == ("30.0", "40.0", "")
+    assert {row["val_severity_0_mean"] for row in (without, failed)} == {""}
+    write_comparison_page(str(tmp_path), table, {}, {})
+    page = (tmp_path / "report.html").read_text()
+    assert "40.00" in page.split("Validation accuracy")[1] and "40.00" not in page.split("Validation accuracy")[0]
 
 
 @pytest.mark.parametrize("seconds, text", [

@@ -8,6 +8,8 @@ import numpy as np
 from utils.files import replacing, write_csv
 from utils.records import page
 
+VALIDATION = "validation accuracy at the end, in percent, to choose methods and options by"
+
 
 @dataclass(frozen=True)
 class Row:
@@ -19,6 +21,7 @@ class Row:
         accuracies (dict): seed to test accuracies 0..1, one for each severity.
         failures (dict): seed to the reason why its run gave none.
         weights (dict): seed to the last weights q over distributions, of methods that have them.
+        validation (dict): seed to validation accuracies 0..1 at the end, None at a severity without such images.
     """
 
     setting: tuple[str, str, str]
@@ -26,6 +29,7 @@ class Row:
     accuracies: dict
     failures: dict
     weights: dict = field(default_factory=dict)
+    validation: dict = field(default_factory=dict)
 
     @property
     def setting_title(self):
@@ -51,6 +55,13 @@ class Row:
     def mean_weights(self):
         """Mean and standard deviation over seeds of the last weights, as `statistics`; None where there are none."""
         return _over_seeds(np.array(list(self.weights.values()))) if self.weights else None
+
+    def mean_validation(self):
+        """Mean and standard deviation over seeds of the validation accuracy at every severity, in percent, as
+        `statistics`; None where there is none, or a severity has no validation images.
+        """
+        runs = 100 * np.array(list(self.validation.values()), float)
+        return _over_seeds(runs) if runs.size and not np.isnan(runs).any() else None
 
 
 def _over_seeds(columns):
@@ -81,7 +92,7 @@ def write_comparison(folder, rows):
     markdown, tex, text = [], [], []
     for setting, some in _by_setting(rows).items():
         cells = _cells(some, len(titles))
-        markdown += [f"## {setting}", "", *_markdown(some, titles, cells), "", *_weights(some)]
+        markdown += [f"## {setting}", "", *_markdown(some, titles, cells), "", *_weights(some), *_validation(some)]
         tex += [f"% {setting}", *_tex(some, titles, cells), ""]
         text += [f"test accuracy in percent, {setting}", *_text(some, titles, cells), ""]
     notes = [f"failed: {row.name}, seed {seed} ({row.setting_title}): {reason}" for row in rows
@@ -107,11 +118,11 @@ def write_comparison_page(folder, rows, drawn, settings):
     titles, parts = _titles(rows), []
     for setting, some in _by_setting(rows).items():
         cells = _cells(some, len(titles))
-        texts = [[row.title, *(_number(cell, " ± ") for cell in line)] for row, line in zip(some, cells, strict=True)]
-        places = {(i, j + 1): cell for i, line in enumerate(cells) for j, cell in enumerate(line) if cell}
-        parts += [page.heading(f"Test accuracy in percent, {setting}"),
-                  page.table(["method", *titles], texts, "sortable", {at: cell[0] for at, cell in places.items()},
-                             {at for at, cell in places.items() if cell[2]})]
+        parts += [page.heading(f"Test accuracy in percent, {setting}"), _page_table(some, titles, cells)]
+        validated, cells = _validation_cells(some)
+        if validated:
+            parts += [page.heading(f"{VALIDATION[0].upper()}{VALIDATION[1:]}, {setting}"),
+                      _page_table(validated, titles[:-2], cells)]
     failed = [[row.name, seed, row.setting_title, reason] for row in rows for seed, reason in row.failures.items()]
     if failed:
         header = ["method", "seed", "data", "reason"]
@@ -121,6 +132,13 @@ def write_comparison_page(folder, rows, drawn, settings):
     parts += [page.heading("Figures"), page.figures(drawn), page.heading("Settings"),
               page.table(["method", "options that were given"], given, "settings")]
     page.write_page(folder, "Comparison", parts)
+
+
+def _page_table(rows, titles, cells):
+    texts = [[row.title, *(_number(cell, " ± ") for cell in line)] for row, line in zip(rows, cells, strict=True)]
+    places = {(i, j + 1): cell for i, line in enumerate(cells) for j, cell in enumerate(line) if cell}
+    return page.table(["method", *titles], texts, "sortable", {at: cell[0] for at, cell in places.items()},
+                      {at for at, cell in places.items() if cell[2]})
 
 
 def _by_setting(rows):
@@ -143,7 +161,16 @@ def _write(folder, name, lines):
 
 def _cells(rows, count):
     """For each row its cells, (mean, deviation, whether it is the best of its column), or None."""
-    statistics = [row.statistics() or [None] * count for row in rows]
+    return _best_marked([row.statistics() or [None] * count for row in rows])
+
+
+def _validation_cells(rows):
+    """The rows that have validation accuracies, and their cells as `_cells`."""
+    found = [(row, pairs) for row in rows if (pairs := row.mean_validation())]
+    return [row for row, _ in found], _best_marked([pairs for _, pairs in found])
+
+
+def _best_marked(statistics):
     best = [max((pair[0] for pair in column if pair is not None), default=None)
             for column in zip(*statistics, strict=True)]
     return [[None if pair is None else (*pair, round(pair[0], 2) == round(top, 2))
@@ -174,6 +201,15 @@ def _weights(rows):
         cells = [[(*pair, False) for pair in row.mean_weights()] for row in rows]
         yield from ("weights over distributions in the last row of `train.csv`", "")
         yield from _markdown(rows, titles, cells, 3)
+        yield ""
+
+
+def _validation(rows):
+    """A table of validation accuracy, of the rows that have it."""
+    rows, cells = _validation_cells(rows)
+    if rows:
+        yield from (VALIDATION, "")
+        yield from _markdown(rows, [f"s = {s}" for s in range(len(cells[0]))], cells)
         yield ""
 
 
@@ -216,4 +252,9 @@ def _columns(rows, titles):
     weights = [row.mean_weights() or [] for row in rows]
     for s in range(max(map(len, weights), default=0)):
         columns[f"q_{s}_mean"] = [pairs[s][0] if pairs else "" for pairs in weights]
+    validation = [row.mean_validation() or [] for row in rows]
+    for s in range(max(map(len, validation), default=0)):
+        columns[f"val_severity_{s}_mean"] = [pairs[s][0] if pairs else "" for pairs in validation]
+        columns[f"val_severity_{s}_std"] = [pairs[s][1] if pairs and pairs[s][1] == pairs[s][1] else "" for pairs in
+                                            validation]
     return columns

@@ -1,0 +1,45 @@
+"""The tables of README.md beside this file, from `comparison.csv` files: python tests/benchmarks/results/tables.py"""
+import csv
+import os
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+# Heading of a table, and the folders whose rows it has.
+TABLES = {
+    "CIFAR-10, gaussian noise": ["cifar10_gaussian_noise", "cifar10_gaussian_noise_methods"],
+    "photos, gaussian noise": ["photos_gaussian_noise", "photos_candidates"],
+}
+
+
+def rows(folder):
+    """The rows of a folder's comparison.
+
+    Returns:
+        dict: name of a method or variant to its columns as text, of which `…_mean` and `…_std` are in percent.
+    """
+    with open(os.path.join(HERE, folder, "comparison.csv"), encoding="utf-8", newline="") as file:
+        return {row["method"]: row for row in csv.DictReader(file)}
+
+
+def table(folders):
+    """All rows of the folders as a Markdown table, those that are best at severity 5 first; each name once."""
+    found = {name: row for folder in folders for name, row in rows(folder).items()}
+    lines = ["| method | 0 | 1 | 2 | 3 | 4 | 5 | worst | mean | validation, 5 | last q of 0 to 5 |",
+             "| --- |" + " --- |" * 10]
+    for name, row in sorted(found.items(), key=lambda item: -float(item[1]["severity_5_mean"])):
+        cells = [number(row, column) for column in (*(f"severity_{s}" for s in range(6)), "worst", "mean",
+                                                    "val_severity_5")]
+        q = " ".join(f"{float(row[f'q_{s}_mean']):.2f}" for s in range(6) if row.get(f"q_{s}_mean"))
+        lines.append(f"| {name} | {' | '.join(cells)} | {q} |")
+    return "\n".join(lines) + "\n"
+
+
+def number(row, column):
+    """Mean and standard deviation of a column as text; the mean alone where there is one seed."""
+    deviation = row[f"{column}_std"]
+    return f"{float(row[f'{column}_mean']):.1f}" + (f" ± {float(deviation):.1f}" if deviation else "")
+
+
+if __name__ == "__main__":
+    for heading, folders in TABLES.items():
+        print(f"## {heading}\n\n{table(folders)}")

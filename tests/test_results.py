@@ -1,0 +1,64 @@
+"""The numbers in the READMEs are those of the files in `benchmarks/results`."""
+import itertools
+import os
+import re
+
+import pytest
+
+from tests.benchmarks.results.tables import HERE, TABLES, number, rows, table
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+RESULTS = {dataset: rows(f"{dataset}_gaussian_noise") for dataset in ("cifar10", "photos")}
+# What the main README calls a row of `comparison.csv`.
+NAMES = {"`sharpdro`, as released": "sharpdro", "`erm --sampling balanced`": "erm, balanced"}
+
+
+def text(*parts):
+    with open(os.path.join(ROOT, *parts), encoding="utf-8") as file:
+        return file.read()
+
+
+def value(name, dataset, column):
+    return float(RESULTS[dataset][name][f"{column}_mean"])
+
+
+def test_the_main_readme_has_the_numbers_of_the_comparisons():
+    columns = [*(("cifar10", f"severity_{s}") for s in range(6)), ("photos", "severity_0"), ("photos", "severity_5")]
+    found = {}
+    for line in re.findall(r"^\| `.*± .*\|$", text("README.md"), re.MULTILINE):
+        name, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+        found[NAMES.get(name, name.strip("`"))] = cells
+    best = {column: max(value(name, *column) for name in RESULTS["cifar10"]) for column in columns}
+    assert found == {name: [f"**{cell}**" if value(name, *column) == best[column] else cell for column in columns
+                            for cell in [number(RESULTS[column[0]][name], column[1])]] for name in RESULTS["cifar10"]}
+
+
+@pytest.mark.parametrize("says, name, other, dataset, column", [
+    ("3.1 points above SharpDRO", "rare_aug", "sharpdro", "cifar10", "severity_5"),
+    ("and 8.8 on `photos`", "rare_aug", "sharpdro", "photos", "severity_5"),
+    ("4.5 and 3.0 above ERM", "rare_aug", "erm, balanced", "cifar10", "severity_5"),
+    ("and 3.0 above ERM", "rare_aug", "erm, balanced", "photos", "severity_5"),
+    ("1.6 below plain ERM", "erm", "rare_aug", "cifar10", "severity_0"),
+    ("(by 0.8 points at severity 5)", "rare_aug", "corrupt_aug", "photos", "val_severity_5"),
+    ("not on CIFAR-10 (0.4)", "corrupt_aug", "rare_aug", "cifar10", "val_severity_5")])
+def test_the_main_readme_says_what_the_comparisons_say(says, name, other, dataset, column):
+    assert says in " ".join(text("README.md").split())
+    assert f"{value(name, dataset, column) - value(other, dataset, column):.1f}" in says
+
+
+@pytest.mark.parametrize("dataset, other", [*itertools.product(RESULTS, ("sharpdro", "erm, balanced"))])
+def test_the_recommended_method_is_below_neither_on_clean_images(dataset, other):
+    assert value("rare_aug", dataset, "severity_0") > value(other, dataset, "severity_0")
+
+
+@pytest.mark.parametrize("heading", TABLES)
+def test_the_page_of_results_has_the_tables(heading):
+    assert f"## {heading}\n\n{table(TABLES[heading])}" in text("tests", "benchmarks", "results", "README.md")
+
+
+def test_every_folder_of_results_is_in_a_table_and_has_its_command():
+    folders = {entry.name for entry in os.scandir(HERE) if entry.is_dir() and entry.name != "__pycache__"}
+    assert folders == {folder for some in TABLES.values() for folder in some}
+    page = text("tests", "benchmarks", "results", "README.md")
+    for folder in folders:
+        assert re.search(f"`{folder}/`[^`].*?\n```bash\n", page, re.DOTALL), folder

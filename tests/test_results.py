@@ -9,6 +9,7 @@ from tests.benchmarks.results.tables import HERE, TABLES, number, rows, table
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 RESULTS = {dataset: rows(f"{dataset}_gaussian_noise") for dataset in ("cifar10", "photos")}
+CURES = rows("cifar10_gaussian_noise_cures")
 # What the main README calls a row of `comparison.csv`.
 NAMES = {"`sharpdro`, as released": "sharpdro", "`erm --sampling balanced`": "erm, balanced"}
 
@@ -19,7 +20,7 @@ def text(*parts):
 
 
 def value(name, dataset, column):
-    return float(RESULTS[dataset][name][f"{column}_mean"])
+    return float({**RESULTS[dataset], **CURES}[name][f"{column}_mean"])
 
 
 def test_the_main_readme_has_the_numbers_of_the_comparisons():
@@ -44,6 +45,26 @@ def test_the_main_readme_has_the_numbers_of_the_comparisons():
 def test_the_main_readme_says_what_the_comparisons_say(says, name, other, dataset, column):
     assert says in " ".join(text("README.md").split())
     assert f"{value(name, dataset, column) - value(other, dataset, column):.1f}" in says
+
+
+@pytest.mark.parametrize("says, name, other", [
+    ("it gains 0.5 points for `sharpdro`", "sharpdro, balanced", "sharpdro"),
+    ("and 3.5 for `group_dro`", "group_dro, balanced", "group_dro"),
+    ("loses 1.0 and", "sharpdro", "sharpdro, last_seen"),
+    ("1.0 and 2.7", "group_dro", "group_dro, last_seen"),
+    ("loses 0.8 for `sharpdro`", "sharpdro", "sharpdro, validation")])
+def test_the_page_of_methods_says_what_the_cures_gave(says, name, other):
+    assert says in " ".join(text("losses", "README.md").split())
+    assert f"{value(name, 'cifar10', 'severity_5') - value(other, 'cifar10', 'severity_5'):.1f}" in says
+
+
+def test_no_cure_has_more_than_erm_and_balanced_sampling_loses_nothing_on_clean_images():
+    for column in ("severity_0", "severity_5"):
+        assert max(value(name, "cifar10", column) for name in CURES) < value("erm", "cifar10", column)
+    for name in ("sharpdro", "group_dro"):
+        assert value(f"{name}, balanced", "cifar10", "severity_0") > value(name, "cifar10", "severity_0")
+    same = [{**CURES[name], "method": ""} for name in ("sharpdro, balanced", "sharpdro, last_seen, balanced")]
+    assert same[0] == same[1]
 
 
 @pytest.mark.parametrize("dataset, other", [*itertools.product(RESULTS, ("sharpdro", "erm, balanced"))])

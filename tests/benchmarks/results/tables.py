@@ -6,7 +6,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 # Heading of a table, and the folders whose rows it has.
 TABLES = {
-    "CIFAR-10, gaussian noise": ["cifar10_gaussian_noise", "cifar10_gaussian_noise_methods"],
+    "CIFAR-10, gaussian noise": ["cifar10_gaussian_noise", "cifar10_gaussian_noise_methods",
+                                 "cifar10_gaussian_noise_cures"],
     "photos, gaussian noise": ["photos_gaussian_noise", "photos_candidates"],
 }
 

@@ -8,6 +8,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 TABLES = {
     "CIFAR-10, gaussian noise": ["cifar10_gaussian_noise", "cifar10_gaussian_noise_methods",
                                  "cifar10_gaussian_noise_cures"],
+    "CIFAR-10, snow": ["cifar10_snow"],
     "photos, gaussian noise": ["photos_gaussian_noise", "photos_candidates"],
 }
 

@@ -24,8 +24,11 @@ def rows(folder):
 
 
 def table(folders):
-    """All rows of the folders as a Markdown table, those that are best at severity 5 first; each name once."""
+    """All rows of the folders as a Markdown table, those that are best at severity 5 first; all are of three seeds."""
     found = {name: row for folder in folders for name, row in rows(folder).items()}
+    assert len(found) == sum(len(rows(folder)) for folder in folders), f"a name twice in {folders}"
+    unfinished = [name for name, row in found.items() if (row["runs"], row["failed"]) != ("3", "0")]
+    assert not unfinished, f"not of three seeds: {unfinished}"
     lines = ["| method | 0 | 1 | 2 | 3 | 4 | 5 | worst | mean | validation, 5 | last q of 0 to 5 |",
              "| --- |" + " --- |" * 10]
     for name, row in sorted(found.items(), key=lambda item: -float(item[1]["severity_5_mean"])):

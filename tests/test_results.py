@@ -6,18 +6,13 @@ import re
 import pytest
 
 from tests.benchmarks.results.tables import HERE, TABLES, number, rows, table
+from tests.test_readme import text
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 RESULTS = {dataset: rows(f"{dataset}_gaussian_noise") for dataset in ("cifar10", "photos")}
 SNOW = rows("cifar10_snow")
 CURES = rows("cifar10_gaussian_noise_cures")
 # What the main README calls a row of `comparison.csv`.
 NAMES = {"`sharpdro`, the release's defaults": "sharpdro", "`erm --sampling balanced`": "erm, balanced"}
-
-
-def text(*parts):
-    with open(os.path.join(ROOT, *parts), encoding="utf-8") as file:
-        return file.read()
 
 
 def value(name, dataset, column):

@@ -122,7 +122,7 @@ def write_comparison_page(folder, rows, drawn, settings):
         validated, cells = _validation_cells(some)
         if validated:
             parts += [page.heading(f"{VALIDATION[0].upper()}{VALIDATION[1:]}, {setting}"),
-                      _page_table(validated, titles[:-2], cells)]
+                      _page_table(validated, _severities(len(cells[0])), cells)]
     failed = [[row.name, seed, row.setting_title, reason] for row in rows for seed, reason in row.failures.items()]
     if failed:
         header = ["method", "seed", "data", "reason"]
@@ -151,7 +151,11 @@ def _by_setting(rows):
 
 def _titles(rows):
     num_severity = max((len(row.statistics()) - 2 for row in rows if row.statistics()), default=0)
-    return [f"s = {s}" for s in range(num_severity)] + ["worst", "mean"]
+    return [*_severities(num_severity), "worst", "mean"]
+
+
+def _severities(number):
+    return [f"s = {s}" for s in range(number)]
 
 
 def _write(folder, name, lines):
@@ -209,7 +213,7 @@ def _validation(rows):
     rows, cells = _validation_cells(rows)
     if rows:
         yield from (VALIDATION, "")
-        yield from _markdown(rows, [f"s = {s}" for s in range(len(cells[0]))], cells)
+        yield from _markdown(rows, _severities(len(cells[0])), cells)
         yield ""
 
 
@@ -246,15 +250,17 @@ def _columns(rows, titles):
                 "failed": [len(row.failures) for row in rows]}
     statistics = [row.statistics() or [("", "")] * len(titles) for row in rows]
     for k, title in enumerate(titles):
-        name = title.replace("s = ", "severity_")
-        columns[f"{name}_mean"] = [pairs[k][0] for pairs in statistics]
-        columns[f"{name}_std"] = ["" if pairs[k][1] != pairs[k][1] else pairs[k][1] for pairs in statistics]
+        columns |= _mean_and_std(title.replace("s = ", "severity_"), [pairs[k] for pairs in statistics])
     weights = [row.mean_weights() or [] for row in rows]
     for s in range(max(map(len, weights), default=0)):
         columns[f"q_{s}_mean"] = [pairs[s][0] if pairs else "" for pairs in weights]
     validation = [row.mean_validation() or [] for row in rows]
     for s in range(max(map(len, validation), default=0)):
-        columns[f"val_severity_{s}_mean"] = [pairs[s][0] if pairs else "" for pairs in validation]
-        columns[f"val_severity_{s}_std"] = [pairs[s][1] if pairs and pairs[s][1] == pairs[s][1] else "" for pairs in
-                                            validation]
+        columns |= _mean_and_std(f"val_severity_{s}", [pairs[s] if pairs else ("", "") for pairs in validation])
     return columns
+
+
+def _mean_and_std(name, pairs):
+    """Two columns of a pair for each row; a deviation of one run, nan, is an empty cell."""
+    return {f"{name}_mean": [mean for mean, _ in pairs],
+            f"{name}_std": ["" if deviation != deviation else deviation for _, deviation in pairs]}

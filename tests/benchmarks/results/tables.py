@@ -25,24 +25,24 @@ def rows(folder):
 
 def table(folders):
     """All rows of the folders as a Markdown table, those that are best at severity 5 first; all are of three seeds."""
-    found = {name: row for folder in folders for name, row in rows(folder).items()}
-    assert len(found) == sum(len(rows(folder)) for folder in folders), f"a name twice in {folders}"
-    unfinished = [name for name, row in found.items() if (row["runs"], row["failed"]) != ("3", "0")]
+    found = [row for folder in folders for row in rows(folder).values()]
+    names = [row["method"] for row in found]
+    assert len(set(names)) == len(names), f"a name twice in {folders}"
+    unfinished = [row["method"] for row in found if (row["runs"], row["failed"]) != ("3", "0")]
     assert not unfinished, f"not of three seeds: {unfinished}"
     lines = ["| method | 0 | 1 | 2 | 3 | 4 | 5 | worst | mean | validation, 5 | last q of 0 to 5 |",
              "| --- |" + " --- |" * 10]
-    for name, row in sorted(found.items(), key=lambda item: -float(item[1]["severity_5_mean"])):
+    for row in sorted(found, key=lambda row: -float(row["severity_5_mean"])):
         cells = [number(row, column) for column in (*(f"severity_{s}" for s in range(6)), "worst", "mean",
                                                     "val_severity_5")]
         q = " ".join(f"{float(row[f'q_{s}_mean']):.2f}" for s in range(6) if row.get(f"q_{s}_mean"))
-        lines.append(f"| {name} | {' | '.join(cells)} | {q} |")
+        lines.append(f"| {row['method']} | {' | '.join(cells)} | {q} |")
     return "\n".join(lines) + "\n"
 
 
 def number(row, column):
-    """Mean and standard deviation of a column as text; the mean alone where there is one seed."""
-    deviation = row[f"{column}_std"]
-    return f"{float(row[f'{column}_mean']):.1f}" + (f" ± {float(deviation):.1f}" if deviation else "")
+    """Mean and standard deviation of a column as text."""
+    return " ± ".join(f"{float(row[f'{column}_{kind}']):.1f}" for kind in ("mean", "std"))
 
 
 if __name__ == "__main__":

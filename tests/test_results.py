@@ -3,8 +3,12 @@ import itertools
 import os
 import re
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from dataset.cifar import CIFAR, load_cifar
+from tests.benchmarks import cifar10_from_jpeg
 from tests.benchmarks.results.tables import HERE, TABLES, number, rows, table
 from tests.test_readme import text
 
@@ -95,3 +99,34 @@ def test_every_folder_of_results_is_in_a_table_and_has_its_command():
     page = text("tests", "benchmarks", "results", "README.md")
     for folder in folders:
         assert re.search(f"`{folder}/`[^`].*?\n```bash\n", page, re.DOTALL), folder
+
+
+def test_the_images_of_the_results_are_made_of_published_files(tmp_path, capsys):
+    expected, clone, data = {}, tmp_path / "clone", tmp_path / "data"
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 5), ("test", 2)):
+        expected[part] = []
+        for label, name in enumerate(CIFAR["cifar10"].class_names):
+            os.makedirs(clone / part / name)
+            for k in range(count):
+                path = clone / part / name / f"{k:04}.jpg"
+                Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(path)
+                expected[part].append((np.asarray(Image.open(path)), label))
+    cifar10_from_jpeg.main([str(clone), str(data)])
+    source = load_cifar("cifar10", data)
+    assert capsys.readouterr().out.split()[5].strip(",") == source.train_sha256
+    for part, some in expected.items():
+        order = np.random.RandomState(0).permutation(len(some))
+        np.testing.assert_array_equal(source.images[part], [some[k][0] for k in order])
+        np.testing.assert_array_equal(source.labels[part], [some[k][1] for k in order])
+    with pytest.raises(SystemExit):
+        cifar10_from_jpeg.main([str(clone), str(data)])
+    assert "is there already; remove it" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cifar10_from_jpeg.main([str(data), str(tmp_path / "other")])
+    assert "has no folder train" in capsys.readouterr().err
+    os.remove(clone / "test" / "cat" / "0001.jpg")
+    (clone / "test" / "cat" / "0000.jpg").write_bytes(b"damaged")
+    with pytest.raises(SystemExit):
+        cifar10_from_jpeg.main([str(clone), str(tmp_path / "other")])
+    assert "0000.jpg" in capsys.readouterr().err and not os.listdir(tmp_path / "other")

@@ -88,10 +88,12 @@ def draw(found, path):
     for name, line in (("release", "-"), ("ours", ":")):
         top.plot(found[name]["loss"].mean(0), linestyle=line, label=name, color="black")
         for s, look in styles.items():
-            bottom.plot(found[name]["q"].mean(0)[:, s], color=look["color"], linestyle=line)
+            bottom.plot(found[name]["q"].mean(0)[:, s], color=look["color"], linestyle=line,
+                        label=f"severity {s}" if name == "release" else None)
     top.set(ylabel="training loss")
-    bottom.set(ylabel="weights q, severity 0 to 5", xlabel="batch")
-    legend_below(figure, top)
+    bottom.set(ylabel="weights q", xlabel="batch")
+    top.legend(frameon=False)
+    legend_below(figure, bottom)
     save(figure, path)
 
 
@@ -104,9 +106,12 @@ def main():
     parser.add_argument("-n", type=positive_int, default=250, help="training images of each class")
     parser.add_argument("--total_epoch", type=positive_int, default=6, help="epochs")
     parser.add_argument("--seeds", type=positive_int, default=3, help="seeds, from 0")
-    parser.add_argument("--test_images", type=positive_int, default=2000, help="of each severity, a multiple of 100")
+    parser.add_argument("--test_images", type=positive_int, default=2000,
+                        help=f"of each severity, a multiple of {BATCH}")
     parser.add_argument("--output", default="./logs/release", help="folder for table, curves and figure")
     args = parser.parse_args()
+    if args.test_images % BATCH:
+        parser.error(f"--test_images: {args.test_images} is not a multiple of {BATCH}")
 
     require_writable_folder("--output", args.output)
     runs = {"release": [], "ours": []}

@@ -1,5 +1,6 @@
 """The numbers in the READMEs are those of the files in `benchmarks/results`."""
 import itertools
+import json
 import os
 import re
 
@@ -81,6 +82,19 @@ def test_no_cure_has_more_than_erm_and_balanced_sampling_loses_nothing_on_clean_
         assert value(f"{name}, balanced", "cifar10", "severity_0") > value(name, "cifar10", "severity_0")
     same = [{**CURES[name], "method": ""} for name in ("sharpdro, balanced", "sharpdro, last_seen, balanced")]
     assert same[0] == same[1]
+
+
+def test_the_loss_is_flat_around_the_weights_of_sharpdro_alone():
+    sharpness, rise = {}, {}
+    for method in ("erm", "sharpdro", "rare_aug"):
+        found = {name: json.loads(text("tests", "benchmarks", "results", "cifar10_gaussian_noise",
+                                       f"{name}_{method}.json"))["found"] for name in ("sharpness", "surface")}
+        sharpness[method] = np.array(found["sharpness"]["sharpness"][-1])
+        loss, middle = np.array(found["surface"]["loss"]), found["surface"]["coefficients"].index(0)
+        rise[method] = loss.mean((1, 2)) - loss[:, middle, middle]
+    assert (sharpness["sharpdro"] < sharpness["erm"]).all()
+    assert (rise["sharpdro"] < rise["erm"] / 2).all()
+    np.testing.assert_allclose(rise["rare_aug"], rise["erm"], rtol=0.1)  # "as steep"
 
 
 @pytest.mark.parametrize("dataset, other", [*itertools.product(RESULTS, ("sharpdro", "erm, balanced"))])

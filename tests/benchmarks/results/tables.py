@@ -4,12 +4,13 @@ import os
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
-# Heading of a table, and the folders whose rows it has.
+# Heading of a table; the folders whose rows it has, and the number of runs, one a seed, that each row is of.
 TABLES = {
-    "CIFAR-10, gaussian noise": ["cifar10_gaussian_noise", "cifar10_gaussian_noise_methods",
-                                 "cifar10_gaussian_noise_cures"],
-    "CIFAR-10, snow": ["cifar10_snow"],
-    "photos, gaussian noise": ["photos_gaussian_noise", "photos_candidates"],
+    "CIFAR-10, gaussian noise": (["cifar10_gaussian_noise", "cifar10_gaussian_noise_methods",
+                                  "cifar10_gaussian_noise_cures"], 3),
+    "CIFAR-10, gaussian noise, over ρ": (["cifar10_gaussian_noise_rho"], 1),
+    "CIFAR-10, snow": (["cifar10_snow"], 3),
+    "photos, gaussian noise": (["photos_gaussian_noise", "photos_candidates"], 3),
 }
 
 
@@ -23,13 +24,13 @@ def rows(folder):
         return {row["method"]: row for row in csv.DictReader(file)}
 
 
-def table(folders):
-    """All rows of the folders as a Markdown table, those that are best at severity 5 first; all are of three seeds."""
+def table(folders, runs):
+    """All rows of the folders as a Markdown table, those that are best at severity 5 first; each is of so many runs."""
     found = [row for folder in folders for row in rows(folder).values()]
     names = [row["method"] for row in found]
     assert len(set(names)) == len(names), f"a name twice in {folders}"
-    unfinished = [row["method"] for row in found if (row["runs"], row["failed"]) != ("3", "0")]
-    assert not unfinished, f"not of three seeds: {unfinished}"
+    unfinished = [row["method"] for row in found if (row["runs"], row["failed"]) != (str(runs), "0")]
+    assert not unfinished, f"not of {runs} runs: {unfinished}"
     lines = ["| method | 0 | 1 | 2 | 3 | 4 | 5 | worst | mean | validation, 5 | last q of 0 to 5 |",
              "| --- |" + " --- |" * 10]
     for row in sorted(found, key=lambda row: -float(row["severity_5_mean"])):
@@ -41,10 +42,11 @@ def table(folders):
 
 
 def number(row, column):
-    """Mean and standard deviation of a column as text."""
-    return " ± ".join(f"{float(row[f'{column}_{kind}']):.1f}" for kind in ("mean", "std"))
+    """Mean and standard deviation of a column as text; of one run there is no deviation."""
+    found = [row[f"{column}_{kind}"] for kind in ("mean", "std")]
+    return " ± ".join(f"{float(value):.1f}" for value in found if value)
 
 
 if __name__ == "__main__":
-    for heading, folders in TABLES.items():
-        print(f"## {heading}\n\n{table(folders)}")
+    for heading, (folders, runs) in TABLES.items():
+        print(f"## {heading}\n\n{table(folders, runs)}")

@@ -16,12 +16,13 @@ from tests.test_readme import text
 RESULTS = {dataset: rows(f"{dataset}_gaussian_noise") for dataset in ("cifar10", "photos")}
 SNOW = rows("cifar10_snow")
 CURES = rows("cifar10_gaussian_noise_cures")
+METHODS = rows("cifar10_gaussian_noise_methods")
 # What the main README calls a row of `comparison.csv`.
 NAMES = {"`sharpdro`, the release's defaults": "sharpdro", "`erm --sampling balanced`": "erm, balanced"}
 
 
 def value(name, dataset, column):
-    found = SNOW if dataset == "snow" else {**RESULTS[dataset], **CURES}
+    found = SNOW if dataset == "snow" else {**RESULTS[dataset], **CURES, **METHODS}
     return float(found[name][f"{column}_mean"])
 
 
@@ -74,6 +75,27 @@ def test_the_main_readme_says_what_became_of_the_weights(says, name, columns):
     found = {f"{value(name, 'cifar10', f'q_{s}'):.2f}" for s in columns}
     assert found == set(re.findall(r"0\.\d\d", says))
     assert name != "sharpdro, validation" or found == {f"{max(value(name, 'cifar10', f'q_{s}') for s in range(6)):.2f}"}
+
+
+def test_where_an_image_has_one_severity_for_good_no_method_is_clearly_above_erm():
+    assert "(`daap` has 52.8 at severity 5), and on `photos` ERM with balanced sampling is best" in " ".join(
+        text("README.md").split())
+    others = [name for name in {**RESULTS["cifar10"], **CURES, **METHODS} if not name.endswith("_aug")]
+    best = {column: max(others, key=lambda name, column=column: value(name, "cifar10", column))
+            for column in ("severity_0", "mean", "severity_5")}
+    assert best == {"severity_0": "erm", "mean": "erm", "severity_5": "daap"}
+    assert f"{value('daap', 'cifar10', 'severity_5'):.1f}" == "52.8"
+    assert value("daap", "cifar10", "severity_5") - value("erm", "cifar10", "severity_5") < float(
+        RESULTS["cifar10"]["erm"]["severity_5_std"])
+    photos = [name for name in RESULTS["photos"] if not name.endswith("_aug")]
+    assert max(photos, key=lambda name: float(RESULTS["photos"][name]["severity_5_mean"])) == "erm, balanced"
+
+
+def test_sam_and_the_agnostic_sharpdro_are_within_chance_of_what_the_page_says():
+    for name, other in (("sam", "sharpdro"), ("sharpdro_agnostic", "erm")):
+        for column in ("severity_0", "severity_5", "mean"):
+            assert abs(value(name, "cifar10", column) - value(other, "cifar10", column)) < float(
+                METHODS[name][f"{column}_std"])
 
 
 def test_no_cure_has_more_than_erm_and_balanced_sampling_loses_nothing_on_clean_images():

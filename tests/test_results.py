@@ -61,9 +61,12 @@ def test_the_main_readme_says_what_the_comparisons_say(says, name, other, datase
     ("loses 2.5 for ERM", "erm", "erm, balanced"),
     ("loses 1.0 for `sharpdro`", "sharpdro", "sharpdro, last_seen"),
     ("2.7 for `group_dro`", "group_dro", "group_dro, last_seen"),
-    ("loses 0.8 for `sharpdro`", "sharpdro", "sharpdro, validation")])
+    ("loses 0.8 for `sharpdro`", "sharpdro", "sharpdro, validation"),
+    ("and loses 0.4 there", "sharpdro", "sharpdro, balanced, adjustment")])
 def test_the_page_of_methods_says_what_the_cures_gave(says, name, other):
-    assert says in " ".join(text("losses", "README.md").split())
+    page = " ".join(text("losses", "README.md").split())
+    assert says in page
+    assert f"with {value('sharpdro, balanced, adjustment', 'cifar10', 'q_5'):.2f} of the weight on severity 5" in page
     assert f"{value(name, 'cifar10', 'severity_5') - value(other, 'cifar10', 'severity_5'):.1f}" in says
 
 

@@ -3,7 +3,7 @@
 Both train SharpDRO with WRN-28-1 on CIFAR-10, from the same initial weights and with the same batches in the same
 order: the release with its own Trainer, optimiser and network, in a process of its own whose Python has torch, and
 ours. Compares the curves of loss and of the weights over distributions, and the test accuracy of every severity, over
-several seeds. Prints a table and writes it, the curves and a figure to --output.
+several seeds. Prints a table, and writes every run's accuracy, the curves and a figure to --output.
 """
 import os
 import sys
@@ -81,6 +81,38 @@ def train_release(folder, python, clone, epochs, num_groups):
         return dict(found)
 
 
+def write(found, folder):
+    """Write release.csv, the test accuracy of every run in percent, and release_curves.csv, means over seeds.
+
+    `found` has, for "release" and "ours", `loss` [seeds, batches], `q` [seeds, batches, severities] and `accuracy`
+    [seeds, severities] in 0..1. Of the curves the largest difference of a seed is written, too.
+    """
+    seeds, severities = found["ours"]["accuracy"].shape
+    accuracy = np.concatenate([values["accuracy"] for values in found.values()])
+    write_csv(os.path.join(folder, "release.csv"), {
+        "program": np.repeat(list(found), seeds), "seed": [*range(seeds)] * len(found),
+        **{f"severity_{s}": (100 * accuracy[:, s]).round(2) for s in range(severities)}})
+    apart = {key: np.abs(found["ours"][key] - found["release"][key]).max(0) for key in ("loss", "q")}
+    write_csv(os.path.join(folder, "release_curves.csv"), {
+        "batch": range(len(apart["loss"])),
+        **{f"{name}_loss": values["loss"].mean(0) for name, values in found.items()},
+        **{f"{name}_q_{s}": values["q"].mean(0)[:, s] for name, values in found.items() for s in range(severities)},
+        "largest_loss_difference": apart["loss"], "largest_q_difference": apart["q"].max(1)})
+
+
+def summary(found):
+    """Lines with mean and standard deviation of the accuracy of every severity, and how far the curves are apart."""
+    release, ours = (100 * found[name]["accuracy"] for name in ("release", "ours"))
+    for s, (a, b) in enumerate(zip(release.T, ours.T, strict=True)):
+        yield (f"severity {s}: release {a.mean():.2f} ± {a.std(ddof=1):.2f}, "
+               f"ours {b.mean():.2f} ± {b.std(ddof=1):.2f}; "
+               f"ours less release {(b - a).mean():+.2f}, standard error {(b - a).std(ddof=1) / len(a) ** 0.5:.2f}")
+    first = [np.abs(found["ours"][key] - found["release"][key])[:, :10].max() for key in ("loss", "q")]
+    means = [np.abs(found["ours"][key].mean(0) - found["release"][key].mean(0)).max() for key in ("loss", "q")]
+    yield (f"largest difference in the first 10 batches: loss {first[0]:.1e}, q {first[1]:.1e}; of the means over "
+           f"seeds in all: loss {means[0]:.3f}, q {means[1]:.4f}")
+
+
 def draw(found, path):
     """Curves of loss and q, mean over seeds, both programs in one panel each."""
     figure, (top, bottom) = create(2, height=3.2, sharex=True)
@@ -105,11 +137,13 @@ def main():
     parser.add_argument("-c", "--corruption", default="gaussian_noise", help="corruption")
     parser.add_argument("-n", type=positive_int, default=250, help="training images of each class")
     parser.add_argument("--total_epoch", type=positive_int, default=6, help="epochs")
-    parser.add_argument("--seeds", type=positive_int, default=3, help="seeds, from 0")
+    parser.add_argument("--seeds", type=positive_int, default=10, help="seeds, from 0")
     parser.add_argument("--test_images", type=positive_int, default=2000,
                         help=f"of each severity, a multiple of {BATCH}")
     parser.add_argument("--output", default="./logs/release", help="folder for table, curves and figure")
     args = parser.parse_args()
+    if args.seeds < 2:
+        parser.error("--seeds: deviations need two at least")
     if args.test_images % BATCH:
         parser.error(f"--test_images: {args.test_images} is not a multiple of {BATCH}")
 
@@ -127,24 +161,10 @@ def main():
         for name, some in runs.items():
             print(f"seed {seed}, {name}: accuracy " + " ".join(f"{100 * a:.1f}" for a in some[-1]["accuracy"]),
                   flush=True)
-    found = {name: {key: np.stack([run[key] for run in some]) for key in some[0]} for name, some in runs.items()}
-    rows = {"severity": range(6)}
-    for name, values in found.items():
-        rows[f"{name}_mean"] = 100 * values["accuracy"].mean(0)
-        rows[f"{name}_std"] = 100 * values["accuracy"].std(0, ddof=1) if args.seeds > 1 else np.full(6, np.nan)
-    write_csv(os.path.join(args.output, "release.csv"), rows)
-    apart = {key: np.abs(found["ours"][key] - found["release"][key]).max(0) for key in ("loss", "q")}
-    write_csv(os.path.join(args.output, "release_curves.csv"), {
-        "batch": range(steps), **{f"{name}_loss": values["loss"].mean(0) for name, values in found.items()},
-        **{f"{name}_q_{s}": values["q"].mean(0)[:, s] for name, values in found.items() for s in range(6)},
-        "largest_loss_difference": apart["loss"], "largest_q_difference": apart["q"].max(1)})
+        found = {name: {key: np.stack([run[key] for run in some]) for key in some[0]} for name, some in runs.items()}
+        write(found, args.output)
     draw(found, os.path.join(args.output, "release"))
-    for s in range(6):
-        print(f"severity {s}: release {rows['release_mean'][s]:.2f} ± {rows['release_std'][s]:.2f}, ours "
-              f"{rows['ours_mean'][s]:.2f} ± {rows['ours_std'][s]:.2f}")
-    means = [np.abs(found["ours"][key].mean(0) - found["release"][key].mean(0)).max() for key in ("loss", "q")]
-    print(f"largest difference in the first 10 batches: loss {apart['loss'][:10].max():.1e}, q "
-          f"{apart['q'][:10].max():.1e}; of the means over seeds in all {steps}: loss {means[0]:.3f}, q {means[1]:.4f}")
+    print("\n".join(summary(found)))
 
 
 if __name__ == "__main__":

@@ -44,6 +44,9 @@ def create_step(network, method="sharpdro", num_groups=6, dataset="cifar10", see
     useless = [option for option in options if option in NOT_OF_A_STEP]
     if useless:
         raise UserError(f"{useless[0]}: is of a run, not of a step; leave it out")
+    if options.get("group_loss") == "validation":
+        raise UserError("group_loss 'validation': the validation images are of a run, not of a step; use 'batch' or "
+                        "'last_seen'")
     free_graphs()
     settings = resolve(method, dataset, **options)
     if options.get("sync_bn") and not has_batch_norm(network):

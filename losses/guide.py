@@ -14,6 +14,8 @@ from utils.errors import UserError
 from utils.probes import mean_loss
 from utils.workers import share
 
+IMAGES = 128  # of each severity for a move; --eval_batch_size is about memory, and must not change a training
+
 
 class Move(nn.Cell):
     """Moves `GroupWeights` by losses float32 (S,), as far as so many batches would."""
@@ -29,7 +31,8 @@ class Move(nn.Cell):
 class Guide:
     """Moves the weights over distributions at every N-th batch, by the losses of validation images.
 
-    The images are a function of the seed and of the batch's number alone, and the same at all severities.
+    The images are a function of the seed and of the batch's number alone, and the same at all severities. A severity
+    without training images has loss 0: nothing in training could answer for it.
 
     Args:
         weights (GroupWeights): what is moved.
@@ -37,13 +40,12 @@ class Guide:
         data (dataset.data.Data): has the images.
         indices (numpy.ndarray): the validation images that serve for this.
         every (int): N; a move is as large as those of N batches together.
-        batch_size (int): images of each severity for a move.
         seed (int): of their choice.
     """
 
-    def __init__(self, weights, evaluation, data, indices, every, batch_size, seed):
+    def __init__(self, weights, evaluation, data, indices, every, seed):
         self.move, self.evaluation, self.data, self.indices = Move(weights, every), evaluation, data, indices
-        self.every, self.batch_size, self.seed = every, min(batch_size, len(indices)), seed
+        self.every, self.number_of_images, self.seed = every, min(IMAGES, len(indices)), seed
 
     def is_due(self, number):
         """Whether there is a move before batch number `number`, counted from 0 over the whole run."""
@@ -52,31 +54,44 @@ class Guide:
     def losses(self, number):
         """Mean losses of validation images at every severity, float32 (S,), for the move before a batch."""
         rng = np.random.default_rng((self.seed, number))
-        chosen = np.sort(rng.choice(self.indices, self.batch_size, replace=False))
+        chosen = np.sort(rng.choice(self.indices, self.number_of_images, replace=False))
         source = self.data.source
-        means = []
-        for images in self.data.images["train"]:
-            batches = EvaluationBatches(images, source.labels["train"], chosen, source.mean, source.std,
-                                        self.batch_size, share())
-            means.append(mean_loss(self.evaluation, hold(batches)))
-        return np.array(means, np.float32)
+        means = np.zeros(self.data.num_severity, np.float32)
+        for severity in self.data.split.present:
+            batches = EvaluationBatches(self.data.images["train"][severity], source.labels["train"], chosen,
+                                        source.mean, source.std, self.number_of_images, share())
+            means[severity] = mean_loss(self.evaluation, hold(batches))
+        return means
 
     def __call__(self, number):
         """Move the weights; the network is in evaluation mode afterwards."""
         self.move(ms.Tensor(self.losses(number)))
 
 
-def create_guide(step, evaluation, data, every, batch_size, seed):
-    """A `Guide`, and the data with the third of the validation images that it leaves alone.
+def check_guide(every, batches, validation, split=None):
+    """Make sure that a `Guide` has images, and moves the weights at least once, before the run begins.
+
+    Args:
+        every (int): batches from one move to the next.
+        batches (int): of the whole run.
+        validation (int): number of validation images.
+        split (str or None): file that names them.
 
     Raises:
-        UserError: there are too few validation images.
+        UserError: it has not, or does not.
     """
+    if validation < 3:
+        raise UserError(f"--group_loss validation: {validation} images are left for validation, and it takes 3 at "
+                        f"least; give {'a --split that has more' if split else 'a smaller -n, or a --split'}")
+    if every >= batches:
+        raise UserError(f"--group_every {every}: the run has {batches} batches, so that the weights would never move; "
+                        "give less, or more epochs")
+
+
+def create_guide(step, evaluation, data, every, seed):
+    """A `Guide`, and the data with the third of the validation images that it leaves alone."""
     validation = data.split.validation
-    if len(validation) < 3:
-        raise UserError(f"--group_loss validation: there are {len(validation)} validation images; a smaller -n leaves "
-                        "more")
     shuffled = np.random.default_rng(seed).permutation(validation)
     kept, indices = np.split(shuffled, [len(validation) // 3])
-    guide = Guide(step.objective.group_weights, evaluation, data, indices, every, batch_size, seed)
+    guide = Guide(step.objective.group_weights, evaluation, data, indices, every, seed)
     return guide, data.with_validation(np.sort(kept))

@@ -102,7 +102,8 @@ class GroupWeights(nn.Cell):
         group_adjustment (float): C, >= 0.
         group_sizes (list of int or None): n_s of each distribution; None, if C is 0, where they are not known. The
             weights begin equal, or, where one distribution alone has training images, all on that: averages that they
-            weigh are then the mean from the first batch on.
+            weigh are then the mean from the first batch on. With 'validation' those without training images begin at 0,
+            where they stay; the losses of training images let their weights sink.
     """
 
     def __init__(self, num_groups, step_size, worst_case="weights", group_loss="batch", group_adjustment=0.0,
@@ -115,9 +116,10 @@ class GroupWeights(nn.Cell):
             adjustment = [group_adjustment / math.sqrt(size) if size else 0.0 for size in group_sizes]
             self.adjustment = Parameter(ms.Tensor(adjustment, ms.float32), name="group_adjustment", requires_grad=False)
         self.means = GroupMeans(num_groups)
-        start = ops.ones((num_groups,), ms.float32) / num_groups
-        if group_sizes is not None and np.count_nonzero(group_sizes) == 1:
-            start = ms.Tensor(np.asarray(group_sizes) > 0, ms.float32)
+        present = np.ones(num_groups)
+        if group_sizes is not None and (self.is_guided or np.count_nonzero(group_sizes) == 1):
+            present = np.asarray(group_sizes) > 0
+        start = ms.Tensor(present / present.sum(), ms.float32)
         self.adv_probs = Parameter(start, name="adv_probs", requires_grad=False)
         if self.last_seen:
             self.last_losses = Parameter(ops.zeros((num_groups,), ms.float32), name="last_losses", requires_grad=False)

@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from corruptions import ALIASES, CORRUPTIONS, SETS
 from dataset.imagenet30 import find_test_list
 from dataset.poisson import TRAIN_ON
+from losses.guide import check_guide
 from losses.methods import (
     CROPS,
     DATA,
@@ -124,7 +125,8 @@ def add_method_arguments(parser):
              "batch, 0 where it is absent (the release); or what it was when last seen; or that of validation images, "
              "a third of which is kept for choosing models" + _part_defaults("group_loss"))
     add("--group_every", kind=cli.positive_int, metavar="N",
-        help="--group_loss validation: batches from one look to the next" + _part_defaults("group_every"))
+        help="--group_loss validation: batches from one look at 128 images of each severity to the next" +
+             _part_defaults("group_every"))
     add("--group_adjustment", kind=cli.non_negative_float, metavar="C",
         help="add C over the square root of its number of training images to the loss of a distribution, for its "
              "weight" + _part_defaults("group_adjustment"))
@@ -378,6 +380,8 @@ def check_data(args, data):
             if value not in (None, default_for(defaults[option], args.dataset)):
                 raise UserError(f"--{option} {value}: {alone}, so that there are no distributions to weigh; leave it "
                                 "out")
+    if args.group_loss == "validation" and not has_begun:
+        check_guide(args.group_every, batches * args.total_epoch, len(split.validation), args.split)
     if len(split.present) == 1 and args.sampling == "balanced":
         raise UserError(f"--sampling balanced: {alone}, and is all that is drawn; leave it out")
     if split.is_clean and args.aug_severity == "rare":

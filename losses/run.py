@@ -317,8 +317,7 @@ def train(settings, data, folder, cells, **treated):
     network, step, evaluation, gradient_norm = cells.get(settings, data.source.classes, group_sizes)
     guide = None
     if method.options.get("group_loss") == "validation":
-        guide, data = create_guide(step, evaluation, data, method.options["group_every"], settings.eval_batch_size,
-                                   settings.seed)
+        guide, data = create_guide(step, evaluation, data, method.options["group_every"], settings.seed)
     recorded_norm = gradient_norm if settings.record_norm else None
     images, weights = sum(data.split.counts), sum(weight.size for weight in network.trainable_params())
     batches = images // method.batch_size

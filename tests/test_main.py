@@ -605,6 +605,8 @@ def test_corrupt_aug_changes_the_training_images(cifar_dir, tmp_path):
     (["--train_on", "clean", "--val_share", "1"], "--val_share"),
     (["--train_on", "clean", "--val_share", "0", "--save_best"], "--save_best: no image is left for validation"),
     (["--train_on", "clean", "--group_loss", "validation"], "--group_loss validation: only severity 0"),
+    (["--group_loss", "validation", "--group_every", "6"], "--group_every 6: the run has 6 batches"),
+    (["--group_loss", "validation"], "--group_every 50: the run has 6 batches"),
     (["--train_on", "clean", "--sampling", "balanced"], "--sampling balanced: only severity 0"),
     (["--train_on", "clean", "--step_size", "5"], "--step_size 5.0: only severity 0"),
     (["--train_on", "clean", "--method", "group_dro", "--group_loss", "last_seen"], "--group_loss last_seen: only"),

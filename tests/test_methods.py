@@ -16,7 +16,7 @@ from dataset.poisson import Split
 from dataset.source import Source
 from losses import create_step
 from losses.evaluation import EvaluationStep
-from losses.guide import Move, create_guide
+from losses.guide import Move, check_guide, create_guide
 from losses.methods import (
     CROPS,
     DATA,
@@ -178,33 +178,48 @@ class MeanColour(nn.Cell):
         return images.mean((2, 3))
 
 
-def test_a_guide_moves_q_by_the_losses_of_validation_images():
-    """Of the same images at all severities, drawn from two thirds of the validation images; the others are kept."""
+def test_a_guide_moves_q_by_the_losses_of_validation_images(monkeypatch):
+    """Of the same images at all severities that are trained on, drawn from two thirds of the validation images; the
+    others are kept. The weight of a severity that is not trained on is 0 from the start.
+    """
     rng = np.random.RandomState(0)
-    images = [rng.randint(0, 256, (60, 8, 8, 3)).astype(np.uint8) // (s + 1) for s in range(3)]
+    images = [rng.randint(0, 256, (60, 8, 8, 3)).astype(np.uint8) // (s + 1) for s in range(4)]
     labels = rng.randint(0, 3, 60).astype(np.int32)
     source = Source("x", "X-C", 3, {"train": images[0], "test": images[0][:5]}, {"train": labels, "test": labels[:5]},
                     (0.1, 0.5, 0.3), (0.2, 0.1, 0.3))
     validation = np.arange(20, 50)
-    data = Data(source, Split([np.arange(10), np.arange(10, 15), np.arange(15, 20)], validation), {"train": images})
-    weights = GroupWeights(3, 0.1, group_loss="validation")
+    split = Split([np.arange(10), np.arange(10, 15), np.arange(15, 20), np.arange(0)], validation)
+    data = Data(source, split, {"train": images})
+    weights = GroupWeights(4, 0.1, group_loss="validation", group_sizes=split.counts)
+    np.testing.assert_allclose(weights.adv_probs.asnumpy(), [1 / 3, 1 / 3, 1 / 3, 0])
+    monkeypatch.setattr("losses.guide.IMAGES", 8)
     step = SimpleNamespace(objective=SimpleNamespace(group_weights=weights))
-    guide, left = create_guide(step, EvaluationStep(MeanColour()), data, 4, 8, seed=5)
+    guide, left = create_guide(step, EvaluationStep(MeanColour()), data, 4, seed=5)
     kept = left.split.validation
     assert len(kept) == 10 and len(guide.indices) == 20
     np.testing.assert_array_equal(np.sort(np.concatenate([kept, guide.indices])), validation)
     assert [number for number in range(13) if guide.is_due(number)] == [4, 8, 12]
     chosen = np.sort(np.random.default_rng((5, 8)).choice(guide.indices, 8, replace=False))
     losses = []
-    for some in images:
+    for some in images[:3]:
         logits = ((some[chosen] / 255 - source.mean) / source.std).mean((1, 2))
         losses.append(np.mean(np.log(np.exp(logits).sum(1)) - logits[np.arange(8), labels[chosen]]))
     guide(8)
-    expected = np.exp(0.1 * 4 * np.array(losses))
+    expected = np.append(np.exp(0.1 * 4 * np.array(losses)), 0)
     np.testing.assert_allclose(weights.adv_probs.asnumpy(), expected / expected.sum(), rtol=1e-5)
-    assert np.ptp(expected / expected.sum()) > 0.01
-    with pytest.raises(UserError, match="--group_loss validation: there are 2 validation images"):
-        create_guide(step, None, data.with_validation(validation[:2]), 4, 8, seed=5)
+    assert np.ptp(expected[:3] / expected.sum()) > 0.01
+
+
+def test_a_guide_needs_images_and_batches():
+    check_guide(every=4, batches=5, validation=3)
+    with pytest.raises(UserError, match="--group_loss validation: 2 images are left .* give a smaller -n"):
+        check_guide(every=4, batches=5, validation=2)
+    with pytest.raises(UserError, match="--group_loss validation: 0 images are left .* give a --split that has more"):
+        check_guide(every=4, batches=5, validation=0, split="split.csv")
+    with pytest.raises(UserError, match="--group_every 4: the run has 4 batches"):
+        check_guide(every=4, batches=4, validation=3)
+    with pytest.raises(UserError, match="group_loss 'validation': the validation images are of a run"):
+        create_step(MeanColour(), "group_dro", group_loss="validation")
 
 
 PARAMS = {"dense1": {"kernel": 1, "bias": 2}, "norm": {"scale": 3}, "dense2": {"kernel": 4, "bias": 5}}

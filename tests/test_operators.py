@@ -22,6 +22,7 @@ from losses.collectives import BatchNormOfAll, RowsOfAll, WholeBatch
 from losses.evaluation import EvaluationStep, GradientNorm
 from losses.guide import Move
 from losses.methods import METHODS
+from losses.objectives import GroupWeights
 from losses.step import Sum
 from models.preactresnet import PreActResNet
 from models.resnet import BasicBlock, Bottleneck, ResNet
@@ -188,8 +189,7 @@ def graphs():
             yield f"{name}, its end", step.end_batch, (ops.ones((8,), ms.float32), groups)
         if step.perturb_copy is not None:
             yield f"{name}, its noise", step.perturb_copy, (ms.Tensor([0], ms.int32),)
-    guided = create_step(Tiny(), "group_dro", recipe="sharpdro", group_loss="validation")
-    yield "guide", Move(guided.objective.group_weights, 50), (ops.ones((6,), ms.float32),)
+    yield "guide", Move(GroupWeights(6, 0.01, group_loss="validation"), 50), (ops.ones((6,), ms.float32),)
     for name, (create, size) in NETWORKS.items():
         yield name, create_step(create(), "erm", recipe="sharpdro"), example(size, 2)
     images, labels, _ = example()

@@ -10,6 +10,8 @@ from utils.errors import UserError
 
 SETTING = ("dataset", "corruption", "model")  # methods are compared within these
 STRUCTURE = ("method", "objective", "perturbation", "risk")  # they decide which other options are read
+# As they do, without making a row of their own beside variants.
+DECISIVE = (*STRUCTURE, *TRAINING_PARTS, "num_sub_batches", "worst_case", "group_loss")
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,10 @@ def reads(option, method, given):
     given, or its own.
     """
     row = METHODS[method]
+    if option == "group_every" and given.get("group_loss") != "validation":
+        return False
+    if option == "step_size" and given.get("worst_case") == "argmax":
+        return False
     if option == "is_adaptive":
         return given.get("perturbation", row.perturbation) in ("l2", "adaptive")
     if option in VARIANTS:
@@ -111,7 +117,7 @@ def plan(given, variants):
         rows.insert(0, (None, common, given))
     runs, read = {}, set()
     for name, options, own in rows:
-        for structure in _product(options, (*STRUCTURE, *TRAINING_PARTS, "num_sub_batches")):
+        for structure in _product(options, DECISIVE):
             fixed = {**options, **structure}
             method = fixed.setdefault("method", "sharpdro")
             mine = {option: value for option, value in fixed.items()

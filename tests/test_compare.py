@@ -67,6 +67,17 @@ def test_synchronised_norms_go_to_the_runs_with_several_sub_batches():
         ("damp num_sub_batches=1", None), ("damp num_sub_batches=8", True)]
 
 
+def test_what_moves_the_weights_over_severities_goes_to_the_runs_that_have_such_weights():
+    found = rows("--method erm group_dro --group_loss batch validation --group_every 10")
+    assert [(name, given.get("group_loss"), given.get("group_every")) for name, given in found] == [
+        ("erm", None, None), ("group_dro group_loss=batch", "batch", None),
+        ("group_dro group_loss=validation", "validation", 10)]
+    found = rows("--method sharpdro --worst_case weights argmax --step_size 0.1 0.2")
+    assert [name for name, _ in found] == ["sharpdro worst_case=weights step_size=0.1",
+                                           "sharpdro worst_case=weights step_size=0.2", "sharpdro worst_case=argmax"]
+    assert [one.name for one in planned("--group_loss last_seen", "a: --method group_dro")] == ["a"]
+
+
 def test_what_is_trained_on_can_differ_between_runs():
     runs = planned("--method erm --train_on poisson clean --draw permutation", "cropped: --method sam --crop zeros")
     assert [(one.name, *(one.given.get(option) for option in ("train_on", "draw", "crop"))) for one in runs] == [

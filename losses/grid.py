@@ -4,14 +4,14 @@ import shlex
 from dataclasses import dataclass
 
 from losses.methods import METHOD_OPTIONS, METHODS
-from losses.resolve import OPTIONS, TRAINING_PARTS, VARIANTS, resolve, training_part, users_of
+from losses.resolve import CONDITIONS, OPTIONS, TRAINING_PARTS, VARIANTS, acts, resolve, training_part, users_of
 from utils.cli import Several, parse
 from utils.errors import UserError
 
 SETTING = ("dataset", "corruption", "model")  # methods are compared within these
 STRUCTURE = ("method", "objective", "perturbation", "risk")  # they decide which other options are read
 # As they do, without making a row of their own beside variants.
-DECISIVE = (*STRUCTURE, *TRAINING_PARTS, "num_sub_batches", "worst_case", "group_loss")
+DECISIVE = (*STRUCTURE, *TRAINING_PARTS, "num_sub_batches", *(other for other, *_ in CONDITIONS.values()))
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,6 @@ def reads(option, method, given):
     given, or its own.
     """
     row = METHODS[method]
-    if option == "group_every" and given.get("group_loss") != "validation":
-        return False
-    if option == "step_size" and given.get("worst_case") == "argmax":
-        return False
     if option == "is_adaptive":
         return given.get("perturbation", row.perturbation) in ("l2", "adaptive")
     if option in VARIANTS:
@@ -57,7 +53,8 @@ def reads(option, method, given):
     # What the variants make of the objective and the perturbation, which other options do not change.
     own = {name: given[name] for name in ("objective", "perturbation", *VARIANTS) if name in given
            and (name not in VARIANTS or reads(name, method, given))}
-    return option in resolve(method, **own).options
+    options = resolve(method, **own).options
+    return option in options and acts(option, {**options, **given})
 
 
 def parse_variants(texts, create_parser):

@@ -14,7 +14,7 @@ from utils.errors import UserError
 from utils.probes import mean_loss
 from utils.workers import share
 
-IMAGES = 128  # of each severity for a move; --eval_batch_size is about memory, and must not change a training
+LOOK = 128  # images of each severity for a move; --eval_batch_size is about memory, and must not change a training
 
 
 class Move(nn.Cell):
@@ -45,7 +45,7 @@ class Guide:
 
     def __init__(self, weights, evaluation, data, indices, every, seed):
         self.move, self.evaluation, self.data, self.indices = Move(weights, every), evaluation, data, indices
-        self.every, self.number_of_images, self.seed = every, min(IMAGES, len(indices)), seed
+        self.every, self.number_of_images, self.seed = every, min(LOOK, len(indices)), seed
 
     def is_due(self, number):
         """Whether there is a move before batch number `number`, counted from 0 over the whole run."""

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from corruptions import ALIASES, CORRUPTIONS, SETS
 from dataset.imagenet30 import find_test_list
 from dataset.poisson import TRAIN_ON
-from losses.guide import check_guide
+from losses.guide import LOOK, check_guide
 from losses.methods import (
     CROPS,
     DATA,
@@ -125,7 +125,7 @@ def add_method_arguments(parser):
              "batch, 0 where it is absent (the release); or what it was when last seen; or that of validation images, "
              "a third of which is kept for choosing models" + _part_defaults("group_loss"))
     add("--group_every", kind=cli.positive_int, metavar="N",
-        help="--group_loss validation: batches from one look at 128 images of each severity to the next" +
+        help=f"--group_loss validation: batches from one look at {LOOK} images of each severity to the next" +
              _part_defaults("group_every"))
     add("--group_adjustment", kind=cli.non_negative_float, metavar="C",
         help="add C over the square root of its number of training images to the loss of a distribution, for its "

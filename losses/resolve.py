@@ -130,6 +130,12 @@ TRAINING_PARTS = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES}
 TRAINING_OPTIONS = tuple(dict.fromkeys([*RECIPES["sharpdro"].training, *(
     option for table in TRAINING_PARTS.values() for row in table.values() for option in row.defaults)]))
 OPTIONS = ("objective", "perturbation", "recipe", "sampling", *VARIANTS, *TRAINING_OPTIONS, *METHOD_OPTIONS)
+# An option that acts where another has one value alone: the other, the value, and what is said where it has not.
+CONDITIONS = {
+    "step_size": ("worst_case", "weights", "moves weights over distributions, and --worst_case argmax chooses one; "
+                  "leave one of them out"),
+    "group_every": ("group_loss", "validation", "is about --group_loss validation; leave it out, or give that, too"),
+}
 
 
 def resolve(method="sharpdro", dataset="cifar10", sync_perturbation=None, **given):
@@ -271,6 +277,14 @@ def _parts(objective, perturbation, given):
     return objective, perturbation
 
 
+def acts(option, options):
+    """Whether an option of a method does anything beside the values of all its options (dict)."""
+    if option not in CONDITIONS:
+        return True
+    other, value, _ = CONDITIONS[option]
+    return options[other] == value
+
+
 def _check(settings, given):
     """Refuse an option that is given and not read, and parts of which one makes another useless."""
     unused = [option for option in given if option in METHOD_OPTIONS and option not in settings.options]
@@ -295,13 +309,10 @@ def _check(settings, given):
                         "--num_sub_batches")
     if "stage_one" in given and "stage_one_epochs" in given:
         raise UserError("--stage_one_epochs: no first model is trained where --stage_one names one; leave one out")
-    if "step_size" in given and settings.options["worst_case"] == "argmax":
-        raise UserError("--step_size: moves weights over distributions, and --worst_case argmax chooses one; leave one "
-                        "of them out")
-    guided = settings.options.get("group_loss") == "validation"
-    if "group_every" in given and not guided:
-        raise UserError("--group_every: is about --group_loss validation; leave it out, or give that, too")
-    if guided and DATA[settings.data].sets_groups:
+    for option, (_, _, reason) in CONDITIONS.items():
+        if option in given and not acts(option, settings.options):
+            raise UserError(f"--{option}: {reason}")
+    if settings.options.get("group_loss") == "validation" and DATA[settings.data].sets_groups:
         raise UserError(f"--group_loss validation: validation images have severities, not the environments of "
                         f"{settings.method}; leave it out")
     if DATA[settings.data].sets_groups and not OBJECTIVES[settings.objective].reads_groups:

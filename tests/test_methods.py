@@ -192,7 +192,7 @@ def test_a_guide_moves_q_by_the_losses_of_validation_images(monkeypatch):
     data = Data(source, split, {"train": images})
     weights = GroupWeights(4, 0.1, group_loss="validation", group_sizes=split.counts)
     np.testing.assert_allclose(weights.adv_probs.asnumpy(), [1 / 3, 1 / 3, 1 / 3, 0])
-    monkeypatch.setattr("losses.guide.IMAGES", 8)
+    monkeypatch.setattr("losses.guide.LOOK", 8)
     step = SimpleNamespace(objective=SimpleNamespace(group_weights=weights))
     guide, left = create_guide(step, EvaluationStep(MeanColour()), data, 4, seed=5)
     kept = left.split.validation

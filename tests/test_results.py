@@ -1,5 +1,4 @@
 """The numbers in the READMEs are those of the files in `benchmarks/results`."""
-import csv
 import itertools
 import json
 import os
@@ -13,6 +12,7 @@ from dataset.cifar import CIFAR, load_cifar
 from dataset.poisson import poisson_counts
 from tests.benchmarks import cifar10_from_jpeg
 from tests.benchmarks.results.tables import HERE, TABLES, number, rows, table
+from tests.test_main import read_csv
 from tests.test_readme import text
 
 RESULTS = {dataset: rows(f"{dataset}_gaussian_noise") for dataset in ("cifar10", "photos")}
@@ -180,8 +180,7 @@ def test_accuracy_over_rho_is_what_the_page_says():
 
 def test_the_release_and_this_project_agree():
     """Means over seeds are within one standard deviation, the smaller of the two."""
-    with open(os.path.join(HERE, "release.csv"), newline="") as file:
-        found = list(csv.DictReader(file))
+    found = read_csv(os.path.join(HERE, "release.csv"))
     accuracy = {name: np.array([[float(row[f"severity_{s}"]) for s in range(6)] for row in found
                                 if row["program"] == name]) for name in ("release", "ours")}
     page = text("tests", "README.md")
@@ -195,8 +194,7 @@ def test_the_release_and_this_project_agree():
     assert (np.abs(apart.mean(0)) < np.minimum(*(values.std(0, ddof=1) for values in accuracy.values()))).all()
     assert (f"The difference is {np.abs(apart.mean(0)).max():.1f} at most, with a standard error of "
             f"{error.max():.1f}") in page
-    with open(os.path.join(HERE, "release_curves.csv"), newline="") as file:
-        curves = list(csv.DictReader(file))
+    curves = read_csv(os.path.join(HERE, "release_curves.csv"))
 
     def largest(first, second, part=curves):
         return max(abs(float(row[first]) - float(row[second] if second else 0)) for row in part)

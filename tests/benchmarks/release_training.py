@@ -107,8 +107,8 @@ def summary(found):
         yield (f"severity {s}: release {a.mean():.2f} ± {a.std(ddof=1):.2f}, "
                f"ours {b.mean():.2f} ± {b.std(ddof=1):.2f}; "
                f"ours less release {(b - a).mean():+.2f}, standard error {(b - a).std(ddof=1) / len(a) ** 0.5:.2f}")
-    first = [np.abs(found["ours"][key] - found["release"][key])[:, :10].max() for key in ("loss", "q")]
-    means = [np.abs(found["ours"][key].mean(0) - found["release"][key].mean(0)).max() for key in ("loss", "q")]
+    apart = [found["ours"][key] - found["release"][key] for key in ("loss", "q")]
+    first, means = [np.abs(each[:, :10]).max() for each in apart], [np.abs(each.mean(0)).max() for each in apart]
     yield (f"largest difference in the first 10 batches: loss {first[0]:.1e}, q {first[1]:.1e}; of the means over "
            f"seeds in all: loss {means[0]:.3f}, q {means[1]:.4f}")
 

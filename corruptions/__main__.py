@@ -3,7 +3,6 @@ import argparse
 import contextlib
 import os
 import re
-from dataclasses import asdict
 from functools import partial
 
 from matplotlib.backend_bases import FigureCanvasBase
@@ -12,17 +11,19 @@ from corruptions import ALIASES, SETS
 from corruptions.blur import require_wand
 from corruptions.cluster import INSTALL, connect
 from corruptions.contract import BACKENDS, CORRUPTIONS, Options, check_images
-from corruptions.files import digest, use_settings, write_arrays
+from corruptions.files import use_settings, write_arrays
 from corruptions.folders import BadImages, corrupt_folder
 from corruptions.generate import corrupt
 from corruptions.images import read_image
 from corruptions.parallel import WAY_ON
+from corruptions.provenance import options_identity
 from corruptions.severities import SEVERITIES
 from corruptions.shards import WHOLE, Shard
 from corruptions.weather import frost_textures
 from dataset import SOURCE_OPTIONS, SOURCES, load_source
 from dataset.corrupted import generate, load_corrupted
 from utils import cli
+from utils.checksums import array_digest
 from utils.errors import UserError
 from utils.figures.pictures import panel, plot_image_grid, plot_image_sheet
 from utils.files import load_array
@@ -81,9 +82,9 @@ def corrupt_array(args):
              for name in args.corruption for severity in args.severity}
     made = 0
     with workers_of(args, args.target, args.source) as workers:
-        images_digest = digest(images)
+        images_digest = array_digest(images)
         use_settings(args.target, {"images": images_digest, "shape": list(images.shape), "seed": args.seed,
-                                   **asdict(options)})
+                                   **options_identity(options, args.corruption)})
         mine = args.shard.of(list(paths))
         for name in args.corruption:
             made += write_arrays(images, {key[1]: paths[key] for key in mine if key[0] == name}, name, args.seed,

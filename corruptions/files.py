@@ -4,12 +4,10 @@ No half-written file has a final name. An array is filled under a temporary name
 later run goes on from there.
 """
 import contextlib
-import hashlib
 import io
 import mmap
 import os
 import time
-from dataclasses import asdict
 
 import numpy as np
 from tqdm import tqdm
@@ -17,23 +15,15 @@ from tqdm import tqdm
 from corruptions.cluster import Cluster
 from corruptions.generate import corrupt_range
 from corruptions.parallel import in_parallel
+from corruptions.provenance import options_identity, recipe, textures_digest, write_record
+from utils.checksums import array_digest
 from utils.errors import UserError
-from utils.files import PARTIAL, locked, naming, read_json, write_json
+from utils.files import PARTIAL, load_array, locked, naming, read_json, write_json
 
 SETTINGS_FILE = "settings.json"
 CHUNK_PIXELS = 512 * 32 * 32  # a worker takes images of about so many pixels out of an array at a time
 SETTINGS_SECONDS = 60  # jobs that begin at the same time wait for each other to write the settings
 JOURNAL_SECONDS = 2  # a journal entry waits for the disk; a kill loses the work since the last one
-DIGEST_BYTES = 1 << 24
-
-
-def digest(images):
-    """A hash of an array's shape and bytes in C order; of a memory-mapped one a part at a time is in memory."""
-    result = hashlib.blake2b(repr(images.shape).encode(), digest_size=16)
-    step = max(1, DIGEST_BYTES // max(1, images[:1].nbytes))
-    for first in range(0, len(images), step):
-        result.update(np.ascontiguousarray(images[first:first + step]))
-    return result.hexdigest()
 
 
 def has_settings(folder, settings, besides=None):
@@ -49,13 +39,37 @@ def has_settings(folder, settings, besides=None):
             raise UserError(f"{folder}: has files, but no {SETTINGS_FILE} that says how they were made; name a new "
                             "folder")
         return False
+    stored = with_textures(stored)
     if "images" in stored and "images" in settings and stored["images"] != settings["images"]:
         raise UserError(f"{folder}: was made from other images; name a new folder")
-    if stored != settings:
-        changed = ", ".join(key for key in {**settings, **stored} if stored.get(key) != settings.get(key))
-        raise UserError(f"{folder}: was made with other settings ({changed}; see {SETTINGS_FILE} there); "
+    either = {**settings, **stored}
+    if "frost_textures" not in stored or "frost_textures" not in settings:  # a command without frost has none
+        either.pop("frost_textures", None)
+    changed = [key for key in either if stored.get(key) != settings.get(key)]
+    if changed:
+        raise UserError(f"{folder}: was made with other settings ({', '.join(changed)}; see {SETTINGS_FILE} there); "
                         "name a new folder, or use the old settings")
     return True
+
+
+def with_textures(stored):
+    """Settings that were read. Those of an earlier version have the folder of the frost textures, not their hash."""
+    folder = stored.get("frost_dir")
+    stored = {key: value for key, value in stored.items() if key != "frost_dir"}
+    if folder is not None:
+        try:
+            stored["frost_textures"] = textures_digest(folder)
+        except (OSError, TypeError):
+            stored["frost_textures"] = f"those that lay in {folder}"
+    return stored
+
+
+def write_settings(folder, settings):
+    """Record settings in a folder, beside what earlier commands have recorded there, such as their frost textures."""
+    stored = read_json(os.path.join(folder, SETTINGS_FILE))
+    both = {**settings, **(with_textures(stored) if isinstance(stored, dict) else {})}
+    if both != stored:
+        write_json(os.path.join(folder, SETTINGS_FILE), both)
 
 
 def use_settings(folder, settings):
@@ -66,8 +80,8 @@ def use_settings(folder, settings):
     """
     os.makedirs(folder, exist_ok=True)
     with locked(os.path.join(folder, ".lock"), folder, SETTINGS_SECONDS):
-        if not has_settings(folder, settings):
-            write_json(os.path.join(folder, SETTINGS_FILE), settings)
+        has_settings(folder, settings)
+        write_settings(folder, settings)
 
 
 def partial_path(path):
@@ -98,7 +112,7 @@ def write_arrays(images, paths, name, seed, options, workers, show_progress, tit
         workers (int or Cluster): processes, or a cluster.
         show_progress (bool): show the progress bar even where the output is no terminal.
         title (str): stands before the bar.
-        images_digest (str): `digest(images)`, where it is known already.
+        images_digest (str): `utils.checksums.array_digest(images)`, where it is known already.
 
     Returns:
         int: number of arrays that were not there before.
@@ -110,13 +124,15 @@ def write_arrays(images, paths, name, seed, options, workers, show_progress, tit
         paths = lock_unfinished(paths, stack)
         if not paths:
             return 0
-        settings = {"name": name, "seed": seed, **asdict(options), "images": images_digest or digest(images)}
+        settings = {"name": name, "seed": seed, **options_identity(options, [name]),
+                    "images": images_digest or array_digest(images)}
         bar = stack.enter_context(tqdm(total=len(images) * len(paths), desc=title, unit=" images",
                                        disable=False if show_progress else None))
         arrays = {}
         for severity, path in paths.items():
             file = stack.enter_context(open(partial_path(path), "ab"))
-            arrays[severity] = Partial(file, images, path, settings)
+            made = recipe(settings["images"], name, severity, seed, options)
+            arrays[severity] = Partial(file, images, path, settings, made)
             bar.update(arrays[severity].record["done"])
         fill(arrays, images, settings, options, workers, bar)
         for array in arrays.values():
@@ -174,13 +190,14 @@ class Partial:
         images (numpy.ndarray): what is corrupted.
         path (str): name of the whole array.
         settings (dict): that of a journal.
+        made (dict): how its images are made, as of `recipe`.
     """
 
-    def __init__(self, file, images, path, settings):
+    def __init__(self, file, images, path, settings, made):
         header = io.BytesIO()
         np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": images.shape})
         header = header.getvalue()
-        self.file, self.path, self.header_bytes = file, path, len(header)
+        self.file, self.path, self.made, self.header_bytes = file, path, made, len(header)
         self.record = read_json(journal_path(path))
         bytes_there = os.fstat(file.fileno()).st_size - len(header)
         # Of a journal that calls nothing done, nobody knows whether what follows here came to its end.
@@ -206,7 +223,8 @@ class Partial:
         self.saved = time.monotonic()
 
     def finish(self):
-        """Give the array, which is whole, its name."""
+        """Give the array, which is whole, its name. Its record comes first, so that no array of ours is without one."""
+        write_record(self.path, self.made, array_digest(load_array(partial_path(self.path), "r")))
         os.replace(partial_path(self.path), self.path)
         os.remove(journal_path(self.path))
 

@@ -6,15 +6,15 @@ import os
 import socket
 import sys
 import zlib
-from dataclasses import asdict
 
 from tqdm import tqdm
 
 from corruptions.contract import CORRUPTIONS
-from corruptions.files import SETTINGS_FILE, has_settings
+from corruptions.files import SETTINGS_FILE, has_settings, write_settings
 from corruptions.generate import image_stream
 from corruptions.images import folders_below, list_images, read_image, write_image
 from corruptions.parallel import in_parallel
+from corruptions.provenance import options_identity
 from corruptions.shards import (
     UNFINISHED_FILE,
     WHOLE,
@@ -24,8 +24,9 @@ from corruptions.shards import (
     reserved,
     write_ended,
 )
+from utils.checksums import file_checksums
 from utils.errors import UserError
-from utils.files import PARTIAL, read_json, write_csv, write_json
+from utils.files import PARTIAL, read_json, write_csv
 
 SOURCES_FILE = "sources.csv"
 FILES_AT_A_TIME = 16
@@ -146,8 +147,8 @@ def write_sources(path, sources):
 
 
 def check_stored(target, source, files, about):
-    """Make sure that corrupted images in a folder were made from certain images, as far as names and sizes tell; of a
-    folder that this program has not made, nothing is known.
+    """Make sure that corrupted images in a folder were made from certain images. For a folder that this program has not
+    made, nothing is known.
 
     Args:
         target (str): the folder of corrupted images.
@@ -163,12 +164,12 @@ def check_stored(target, source, files, about):
         raise UserError(f"{target}: was made of images that were fitted otherwise ({settings.get('images')}, and not "
                         f"{about}); remove it, or pass --corrupted memory to main.py")
     sources = read_sources(target)
-    for name, path in files.items():
-        path = os.path.join(source, path)
+    paths = [os.path.join(source, path) for path in files.values()]
+    for name, path, checksum in zip(files, paths, file_checksums(paths), strict=True):
         if name not in sources:
             raise UserError(f"{path}: was not there when {target} was made; have python -m corruptions dataset add it, "
                             "or pass --corrupted memory to main.py")
-        if sources[name][1] != os.path.getsize(path):
+        if sources[name] not in (checksum, (checksum[0], None)):
             raise UserError(f"{path}: was another when {target} was made; remove that folder, or pass --corrupted "
                             "memory to main.py")
 
@@ -246,7 +247,8 @@ def corrupt_folder(source, target, names, severities, seed, options, workers, im
     checksums = checksums_of(source, dict(shard.of(list(files.items()))), read, workers, skip_bad, hidden)
     require_own_names(source, checksums if shard == WHOLE else files, image_format)
     os.makedirs(target, exist_ok=True)
-    settings = {"seed": seed, **asdict(options), "format": image_format, **({"images": about} if about else {})}
+    settings = {"seed": seed, **options_identity(options, names), "format": image_format,
+                **({"images": about} if about else {})}
     parts = [f"{name}/{severity}" for name in names for severity in severities]
     with reserved(target, shard):
         if has_settings(target, settings, besides=SOURCES_FILE):
@@ -277,7 +279,7 @@ def begin(target, parts, settings, size, checksums, shard):
     write_ended(target, ended)
     # The settings come after it: a folder that has them has the list, too.
     write_sources(sources_path(target, shard), checksums)
-    write_json(os.path.join(target, SETTINGS_FILE), settings)
+    write_settings(target, settings)
     for name in set(map(corruption_of, parts)):
         os.makedirs(os.path.join(target, name), exist_ok=True)
         with open(os.path.join(target, name, UNFINISHED_FILE), "wb"):

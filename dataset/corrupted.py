@@ -13,8 +13,10 @@ from corruptions.files import SETTINGS_FILE, is_being_made, write_arrays
 from corruptions.folders import check_stored, corrupt_folder, corrupted_name
 from corruptions.generate import SEED, corrupt_images
 from corruptions.parallel import WAY_ON
+from corruptions.provenance import read_made, recipe, record_path, write_record
 from corruptions.shards import WHOLE, is_unfinished
-from dataset.image_files import FileImages, MadeFiles, exact, read_fitting
+from dataset.image_files import FileImages, MadeFiles, exact, files_recipe, read_fitting
+from utils.checksums import array_digest
 from utils.errors import UserError
 from utils.files import load_array, read_json, replacing
 from utils.stopping import ended_by_sigterm
@@ -38,6 +40,11 @@ def corrupted_folder(data_dir, source, part):
 def corrupted_path(data_dir, source, part, severity, name):
     """Where an array lies: `part` is 'train' or 'test', `name` a corruption or 'labels'."""
     return os.path.join(corrupted_folder(data_dir, source, part), str(severity), f"{name}.npy")
+
+
+def severity_folder(folder, name, severity):
+    """Where the images of a corruption at a severity lie, below the folder of a part of a data set in files."""
+    return os.path.join(folder, name, str(severity))
 
 
 def open_array(path, shape):
@@ -83,11 +90,14 @@ def generate(data_dir, source, part, name, workers, show_progress, shard=WHOLE):
         UserError: another process is writing the same, or what is there was made from other images.
     """
     if source.in_files:
-        images = source.images[part]
-        corrupt_folder(images.folder, corrupted_folder(data_dir, source, part), [name], list(SEVERITIES), SEED,
-                       Options(), workers, "jpeg", False, show_progress,
-                       images.path_of, partial(read_fitting, fit=images.fit),
-                       images.about, shard)
+        images, folder = source.images[part], corrupted_folder(data_dir, source, part)
+        _, awaited, _ = corrupt_folder(images.folder, folder, [name], list(SEVERITIES), SEED, Options(), workers,
+                                       "jpeg", False, show_progress, images.path_of,
+                                       partial(read_fitting, fit=images.fit), images.about, shard)
+        if not awaited:
+            for severity in SEVERITIES:
+                path = severity_folder(folder, name, severity)
+                write_record(path, files_recipe(images, name, severity), stored_files(path, images).pixels)
         return
     for severity in SEVERITIES:
         labels_path = corrupted_path(data_dir, source, part, severity, "labels")
@@ -151,14 +161,14 @@ def is_stored(data_dir, source, part, name):
 
 def is_to_be_made(data_dir, source, part, name):
     """Whether a corruption of a part is not on disk, or is one of files, stored by this program, that lacks some, such
-    as those of images that were added later."""
+    as those of images that were added later, or the record of how they were made."""
     if not is_stored(data_dir, source, part, name):
         return True
     folder = corrupted_folder(data_dir, source, part)
     if not source.in_files or read_json(os.path.join(folder, SETTINGS_FILE)) is None:
         return False
-    names = stored_names(source.images[part])
-    return any(missing_file(os.path.join(folder, name, str(severity)), names) for severity in SEVERITIES)
+    names, paths = stored_names(source.images[part]), [severity_folder(folder, name, s) for s in SEVERITIES]
+    return any(missing_file(path, names) or not os.path.exists(record_path(path)) for path in paths)
 
 
 def open_stored(data_dir, source, part, severity, name):
@@ -168,10 +178,16 @@ def open_stored(data_dir, source, part, severity, name):
         UserError: the array or a file is missing, damaged or of other data.
     """
     if source.in_files:
-        return stored_files(os.path.join(corrupted_folder(data_dir, source, part), name, str(severity)),
+        return stored_files(severity_folder(corrupted_folder(data_dir, source, part), name, severity),
                             source.images[part])
     check_labels(corrupted_path(data_dir, source, part, severity, "labels"), source.labels[part])
-    return open_array(corrupted_path(data_dir, source, part, severity, name), source.images[part].shape)
+    path = corrupted_path(data_dir, source, part, severity, name)
+    array = open_array(path, source.images[part].shape)
+    made = read_made(path, array_digest(array))
+    if made is not None and made.get("clean_images") != source.fingerprint(part).pixels:
+        raise UserError(f"{path}: was made from other images than {source.name} has now; delete it so that it is made "
+                        "again, name another --data_dir, or pass --corrupted memory to main.py")
+    return array
 
 
 def stored_files(folder, clean):
@@ -213,16 +229,28 @@ class MadeImages:
     Indexed with int (n,), it gives uint8 (n, H, W, 3).
 
     Args:
-        clean (numpy.ndarray): uint8 (N, H, W, 3).
+        source (Source): of arrays.
+        part (str): 'train' or 'test'.
         name (str): a key of `corruptions.CORRUPTIONS`.
         severity (int): 1 to 5.
     """
 
-    def __init__(self, clean, name, severity):
-        self.clean, self.name, self.severity = clean, name, severity
+    def __init__(self, source, part, name, severity):
+        self.source, self.part, self.name, self.severity = source, part, name, severity
+
+    @property
+    def shape(self):
+        """(N, H, W, 3)."""
+        return self.source.images[self.part].shape
+
+    @property
+    def identity(self):
+        """How the images are made; they have no pixels until they are read (`utils.fingerprint.Fingerprint`)."""
+        return None, recipe(self.source.fingerprint(self.part).pixels, self.name, self.severity, SEED)
 
     def __getitem__(self, indices):
-        return corrupt_images(self.clean[indices], CORRUPTIONS[self.name], self.severity, SEED, indices)
+        clean = self.source.images[self.part][indices]
+        return corrupt_images(clean, CORRUPTIONS[self.name], self.severity, SEED, indices)
 
 
 def corrupted_images(data_dir, source, part, name, where="auto", severities=SEVERITIES):
@@ -249,5 +277,6 @@ def corrupted_images(data_dir, source, part, name, where="auto", severities=SEVE
             images = source.images[part]
             check_stored(corrupted_folder(data_dir, source, part), images.folder, images.path_of, images.about)
         return [open_stored(data_dir, source, part, severity, name) for severity in severities]
-    make = MadeFiles if source.in_files else MadeImages
-    return [make(source.images[part], name, severity) for severity in severities]
+    if source.in_files:
+        return [MadeFiles(source.images[part], name, severity) for severity in severities]
+    return [MadeImages(source, part, name, severity) for severity in severities]

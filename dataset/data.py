@@ -1,11 +1,13 @@
 """All that a run is trained and evaluated on."""
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from dataset import SOURCE_OPTIONS, load_source
 from dataset.batches import EvaluationBatches, TrainBatches
 from dataset.corrupted import load_corrupted
+from dataset.fingerprints import joint_fingerprint
 from dataset.imagenet30 import begin_lists
 from dataset.pipeline import batches, release_pages
 from dataset.poisson import Split, check_numbers, write_split
@@ -36,6 +38,12 @@ class Data:
     def num_severity(self):
         """Number of severities, the clean one included."""
         return len(self.split.train)
+
+    @cached_property
+    def fingerprints(self):
+        """The `Fingerprint` of each set of images, keys as of `utils.fingerprint.WORDS`."""
+        corrupted = {f"{part}_corrupted": joint_fingerprint(images[1:]) for part, images in self.images.items()}
+        return {"train": self.source.train_fingerprint, "test": self.source.test_fingerprint, **corrupted}
 
     @property
     def train_labels(self):

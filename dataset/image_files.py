@@ -5,7 +5,7 @@ import contextlib
 import hashlib
 import os
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 
 import cv2
 import numpy as np
@@ -14,6 +14,8 @@ from PIL import Image
 from corruptions import CORRUPTIONS
 from corruptions.generate import SEED, corrupt_images
 from corruptions.images import JPEG_OPTIONS, opened, read_image
+from corruptions.provenance import read_made, recipe
+from utils.checksums import file_checksums
 from utils.errors import UserError
 
 RESIZED_AREA = (0.08, 1.0)  # of a random resized crop, as a share of the image
@@ -180,13 +182,19 @@ class FileImages:
         """What `fit` does, as text."""
         return " ".join([self.fit.func.__name__, *(f"{name}={value}" for name, value in self.fit.keywords.items())])
 
+    @cached_property
+    def pixels(self):
+        """Hash of the files' names and contents and of what `fit` does; 32 hexadecimal digits."""
+        digest = hashlib.blake2b(self.about.encode(), digest_size=16)
+        checksums = file_checksums([os.path.join(self.folder, path) for path in self.paths])
+        for path, checksum in zip(self.paths, checksums, strict=True):
+            digest.update(f"{path} {checksum}\n".encode())
+        return digest.hexdigest()
+
     @property
-    def sha256(self):
-        """Hash of the files' names and sizes and of what is made of them: they are too many to be read for it."""
-        content = hashlib.sha256(self.about.encode())
-        for path in self.paths:
-            content.update(f"{path} {os.path.getsize(os.path.join(self.folder, path))}\n".encode())
-        return content.hexdigest()
+    def identity(self):
+        """`pixels`, and how the images were made where a record beside their folder says so (`Fingerprint`)."""
+        return self.pixels, read_made(self.folder, self.pixels)
 
 
 @dataclass(frozen=True)
@@ -212,6 +220,11 @@ class MadeFiles:
         """(N, side, side, 3)."""
         return self.clean.shape
 
+    @property
+    def identity(self):
+        """How the images are made; they have no pixels until they are read (`Fingerprint`)."""
+        return None, files_recipe(self.clean, self.name, self.severity)
+
     def subset(self, indices):
         """Those with these numbers, int (n,), not read yet."""
         return replace(self, clean=self.clean.subset(indices))
@@ -221,6 +234,12 @@ class MadeFiles:
         made = corrupt_images(self.clean[chosen], CORRUPTIONS[self.name], self.severity, SEED,
                               [self.clean.names[i] for i in chosen])
         return np.stack([through_jpeg(pixels) for pixels in made]) if len(made) else made
+
+
+def files_recipe(clean, name, severity):
+    """How a corruption of images in files (`FileImages`) is made, stored or not; as of `corruptions.provenance.recipe`.
+    """
+    return recipe(clean.pixels, name, severity, SEED, format="jpeg")
 
 
 def through_jpeg(pixels):

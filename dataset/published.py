@@ -4,7 +4,6 @@ A layout is a function from a folder to its `Published`, or None where the folde
 them in the order in which they are tried. What the layouts share: an image keeps its place among the test images, so
 that labels need not be read with it.
 """
-import hashlib
 import os
 import re
 import sys
@@ -19,7 +18,7 @@ from dataset.corrupted import SEVERITIES
 from dataset.image_files import FileImages, exact, require_size
 from dataset.source import Source
 from utils.errors import UserError
-from utils.files import file_hash, load_array
+from utils.files import load_array
 
 LABELS = "labels"
 GROUPS = ("noise", "blur", "weather", "digital", "extra")  # folders of corruptions, as ImageNet-C has them
@@ -113,19 +112,6 @@ class Published:
             print(f"warning: {os.path.dirname(folders[0])}: {len(others)} classes, such as {min(others)}, are left "
                   f"out, because no test image of {self.source.name} is of them", file=sys.stderr)
         return opened
-
-
-def sha256_of(several):
-    """Hash of images as of `Published.images`: of the arrays' content, or of the names and sizes of files, which are
-    too many to be read for it.
-    """
-    content = hashlib.sha256()
-    for images in several:
-        if isinstance(images, FileImages):
-            content.update(images.sha256.encode())
-    for path in dict.fromkeys(images.filename for images in several if not isinstance(images, FileImages)):
-        content.update(bytes.fromhex(file_hash(path)))
-    return content.hexdigest()
 
 
 def match_files(folder, source, classes):

@@ -5,8 +5,10 @@ from functools import cached_property
 
 import numpy as np
 
+from dataset.fingerprints import fingerprint
 from dataset.image_files import FileImages
 from utils.errors import UserError
+from utils.fingerprint import WORDS, require_same
 
 
 @dataclass(frozen=True)
@@ -47,41 +49,44 @@ class Source:
         """Height and width of the images."""
         return self.images["train"].shape[1:3]
 
-    def check_run(self, config, path, parts=("train", "test")):
+    def check_run(self, config, path, **others):
         """Make sure that the classes and the images are those of an earlier run.
 
         Args:
-            config (dict): its settings; of one that has no `classes` or `images_sha256` there, they are not known.
-            path (str): the run's, for the error.
-            parts (tuple of str): which images are compared.
+            config (dict): its settings; of one that has no `classes` or `fingerprints` there, they are not known.
+            path (str): the run's folder, for the error.
+            others (Fingerprint): those of further sets than the clean test images, keys as of `require_same`.
 
         Raises:
             UserError: they are others.
         """
-        names, hashes = config.get("classes"), config.get("images_sha256") or {}
+        names = config.get("classes")
         if names and self.class_names and list(self.class_names) != list(names):
             changed = sorted(set(names) ^ set(self.class_names)) or ["their order"]
             raise UserError(f"{path}: was trained on other classes than {self.name} has now (see {changed[0]}); name "
                             "the images that it was trained on with --data_dir")
-        for part in parts:
-            if hashes.get(part) not in (None, getattr(self, f"{part}_sha256")):
-                word = {"train": "training", "test": "test"}[part]
-                lists = "" if self.lists is None else " and --filelist_dir"
-                raise UserError(f"{path}: had other {word} images than {self.name} has now; name those that it had "
-                                f"with --data_dir{lists}")
-
-    @cached_property
-    def train_sha256(self):
-        """Hash of the training images and labels; of files it is that of their names and sizes."""
-        return self._sha256("train")
-
-    @cached_property
-    def test_sha256(self):
-        """Hash of the test images and labels, made likewise."""
-        return self._sha256("test")
+        lists = "" if self.lists is None else " and --filelist_dir"
+        now, advice = {"test": self.test_fingerprint, **others}, f"name those that it had with --data_dir{lists}"
+        require_same(config.get("fingerprints") or {}, now, path, advice)
+        for part, digest in (config.get("images_sha256") or {}).items():  # a run of an earlier version has these
+            if part in now and not self.in_files and digest != self._sha256(part):
+                raise UserError(f"{path}: had other {WORDS[part]} images than there are now; {advice}")
 
     def _sha256(self, part):
-        images = self.images[part]
-        content = hashlib.sha256(images.sha256.encode() if self.in_files else np.ascontiguousarray(images))
+        content = hashlib.sha256(np.ascontiguousarray(self.images[part]))
         content.update(self.labels[part].tobytes())
         return content.hexdigest()
+
+    @cached_property
+    def train_fingerprint(self):
+        """The `Fingerprint` of the clean training images."""
+        return fingerprint(self.images["train"], self.labels["train"])
+
+    @cached_property
+    def test_fingerprint(self):
+        """The `Fingerprint` of the clean test images."""
+        return fingerprint(self.images["test"], self.labels["test"])
+
+    def fingerprint(self, part):
+        """The `Fingerprint` of the clean images of a part, 'train' or 'test'."""
+        return getattr(self, f"{part}_fingerprint")

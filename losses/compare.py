@@ -59,9 +59,9 @@ def compare(planned, values, folder, load, device, jobs, program, check=None):
         waiting = [k for k, path in enumerate(paths) if not is_finished(path)]
         values = [_own_settings(*run, check) for run in zip(planned, values, paths, strict=True)]
         _check_rows(folder, planned, values)
-        _check_files(folder, values)
+        _check_files(folder, planned, values)
         for k in waiting:  # what is wrong with the data of a later run is found now, and before anything is written
-            _check_images(planned, paths, k, load(values[k]).source)
+            _check_images(planned, paths, k, load(values[k]), values[k])
         write_json(os.path.join(folder, PLAN), plan)
         _say_devices(paths, device)
         clock = Clock([work(settings) for settings in values], waiting)
@@ -183,28 +183,34 @@ def _check_rows(folder, planned, values):
                                 "--desc")
 
 
-def _check_files(folder, values):
-    """Make sure that files with weights are what they were for runs that have begun."""
-    for option, sha256 in (("init_checkpoint", "init_sha256"), ("stage_one", "stage_one_sha256")):
+def _check_files(folder, planned, values):
+    """Make sure that files which runs read when they began have not changed for those that begin now."""
+    for option, sha256 in (("init_checkpoint", "init_sha256"), ("stage_one", "stage_one_sha256"),
+                           ("split", "split_sha256")):
         first = {}
-        for settings in values:
-            if settings[sha256] not in (None, first.setdefault(settings[option], settings[sha256])):
+        for one, settings in zip(planned, values, strict=True):
+            path = one.given.get(option)
+            if settings[sha256] not in (None, first.setdefault(path, settings[sha256])):
                 raise UserError(f"--{option}: the file has changed since runs in {folder} began from it; put back what "
                                 "it was, or name another comparison with --desc")
 
 
-def _check_images(planned, paths, k, source):
+def _check_images(planned, paths, k, data, settings):
     """Make sure that the runs that have begun have the images that run number `k` would have, where their options name
     the same ones."""
     def named(one):
         return [one.given.get(option) for option in ("dataset", "data_dir", *SOURCE_OPTIONS)]
     for one, path in zip(planned, paths, strict=True):
         config = read_settings(path)
-        if config is not None and named(one) == named(planned[k]):
-            try:
-                source.check_run(config, path)
-            except UserError as error:
-                raise UserError(f"{error}, or another comparison with --desc") from error
+        if config is None or named(one) != named(planned[k]):
+            continue
+        names = ["train", "test"]
+        if all(config[option] == settings[option] for option in ("corruption", "num_severity")):
+            names = list(data.fingerprints)
+        try:
+            data.source.check_run(config, path, **{name: data.fingerprints[name] for name in names})
+        except UserError as error:
+            raise UserError(f"{error}, or another comparison with --desc") from error
 
 
 def _own_settings(one, settings, path, check):

@@ -4,7 +4,8 @@ run, whose settings say which network and data they were.
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from tqdm import tqdm
@@ -19,16 +20,18 @@ from dataset import (
     source_options,
 )
 from dataset.corrupted import corrupted_images
+from dataset.fingerprints import joint_fingerprint
 from dataset.pipeline import array_by_array
-from dataset.published import Published, find_published, sha256_of
+from dataset.published import Published, find_published
 from dataset.source import Source
 from models import check_image_size, find_model
 from models.weights import load_network
 from utils import alexnet
 from utils.cli import DEVICE_OPTIONS, require_writable_folder
 from utils.errors import UserError
-from utils.evaluate import evaluate_arrays
+from utils.evaluate import describe_network, evaluate_arrays
 from utils.files import read_json
+from utils.fingerprint import Fingerprint, difference
 from utils.records.evaluation import (
     CLEAN,
     SEVERITIES,
@@ -86,7 +89,6 @@ class EvaluationSet:
         show_progress (bool): show the progress bar even where the output is no terminal.
         severities (list of int): of the corrupted images.
         published (Published or None): where they come from, if they were not made here.
-        corrupted_sha256 (dict): hash of the images of each corruption, if they were not made here.
     """
 
     source: Source
@@ -96,16 +98,22 @@ class EvaluationSet:
     show_progress: bool
     severities: Sequence[int] = SEVERITIES
     published: Published | None = None
-    corrupted_sha256: dict = field(default_factory=dict)
 
     @property
     def names(self):
         """The corruptions."""
         return [name for name in self.images if name != CLEAN]
 
-    def stored(self, trained):
-        """What `stored_evaluation` finds of a network on these images."""
-        return stored_evaluation(trained, self.names, self.source.test_sha256, self.severities, self.corrupted_sha256)
+    @cached_property
+    def fingerprints(self):
+        """`CLEAN` and each corruption to the `Fingerprint` of its images."""
+        return {CLEAN: self.source.test_fingerprint,
+                **{name: joint_fingerprint(self.images[name]) for name in self.names}}
+
+    def stored(self, trained, model):
+        """The stored evaluation of a network called `model` on these images, or None."""
+        network = describe_network(model, self.source)
+        return stored_evaluation(trained, network, self.names, self.severities, self.fingerprints)
 
 
 @waiting()
@@ -178,17 +186,18 @@ def evaluate_run(path, corruptions=None, baseline=None, model=None, dataset=None
     require_writable_folder("--evaluate", trained.folder)
     reference = None if baseline is None else find_reference(baseline, dataset)
 
-    options = run_options(trained, dataset, options)
-    test = load_evaluation_set(dataset, data_dir or trained.config.get("data_dir", os.path.abspath("./data")),
-                               corruptions, eval_batch_size or trained.config.get("eval_batch_size", 128), num_workers,
-                               show_progress, corrupted, test_corrupted, **options)
+    data_dir = data_dir or trained.config.get("data_dir", os.path.abspath("./data"))
+    source = load_source(dataset, data_dir, **run_options(trained, dataset, options))
     for one in (trained, reference):
         if isinstance(one, Trained):
-            test.source.check_run(one.config, one.path, ("test",))
-    check_image_size(model, *test.source.image_size)
+            source.check_run(one.config, one.path)
+    check_image_size(model, *source.image_size)
+    test = load_evaluation_set(source, data_dir, corruptions,
+                               eval_batch_size or trained.config.get("eval_batch_size", 128), num_workers,
+                               show_progress, corrupted, test_corrupted)
     load_network(model, test.source.classes, trained.checkpoint)  # to find a wrong one now
     relative_to = None if baseline is None else load_baseline(baseline, reference, model, test)
-    return evaluate_network(trained, model, test, relative_to, test.stored(trained))
+    return evaluate_network(trained, model, test, relative_to, test.stored(trained, model))
 
 
 def run_options(trained, dataset, given):
@@ -213,10 +222,10 @@ def run_options(trained, dataset, given):
     return {**given, **own}
 
 
-def load_evaluation_set(dataset, data_dir, corruptions, batch_size, workers, show_progress, corrupted="auto",
-                        test_corrupted=None, **options):
-    """The `EvaluationSet` of a data set; arguments as of `evaluate_run`. Images made here are not yet read or made."""
-    source = load_source(dataset, data_dir, **options)
+def load_evaluation_set(source, data_dir, corruptions, batch_size, workers, show_progress, corrupted="auto",
+                        test_corrupted=None):
+    """The `EvaluationSet` of a `Source`; other arguments see `evaluate_run`. Images made here are not yet read or made.
+    """
     images = {CLEAN: [source.images["test"]]}
     chosen = [corruptions] if isinstance(corruptions, str) else corruptions
     if test_corrupted is not None:
@@ -231,8 +240,7 @@ def load_evaluation_set(dataset, data_dir, corruptions, batch_size, workers, sho
         if left_out:
             print(f"warning: {test_corrupted}: not all of these corruptions have severity "
                   f"{', '.join(map(str, left_out))}, which is left out", file=sys.stderr)
-        return EvaluationSet(source, images, batch_size, workers, show_progress, severities, published,
-                             {name: sha256_of(images[name]) for name in names})
+        return EvaluationSet(source, images, batch_size, workers, show_progress, severities, published)
     for name in CORRUPTIONS:
         if name in (chosen or COMMON):
             images[name] = corrupted_images(data_dir, source, "test", name, corrupted)
@@ -288,24 +296,39 @@ def load_baseline(path, reference, model, test):
                             f"{test.source.name} has {test.source.classes} here; name a run of the same classes")
         return Baseline.of_alexnet(test.names, test.severities)
     if isinstance(reference, dict):
-        if reference.get("test_sha256", test.source.test_sha256) != test.source.test_sha256:
-            raise UserError(f"--baseline {path}: was evaluated on other test images; name the run that it is of")
         found = Baseline.of_record(path, reference, test.names, test.severities)
-        hashes = reference.get("corrupted_sha256", {})
-        if not isinstance(hashes, dict) or any(hashes.get(name) != test.corrupted_sha256.get(name)
-                                               for name in test.names):
-            raise UserError(f"--baseline {path}: was evaluated on other corrupted images; name the run that it is of")
+        check_baseline(path, reference, test)
         return found
-    record = test.stored(reference)
+    model = reference.setting("model", reference.config.get("model", model))
+    find_model(model, f"{path}: is of ")
+    record = test.stored(reference, model)
     if record is None and reference.checkpoint is None:
         raise UserError(f"--baseline {path}: has neither a checkpoint nor an evaluation of {', '.join(test.names)} on "
                         "these test images; name another")
     if record is None:
         require_writable_folder("--baseline", reference.folder)
-        model = reference.setting("model", reference.config.get("model", model))
-        find_model(model, f"{path}: is of ")
         record = evaluate_network(reference, model, test)
     return Baseline.of_record(path, record, test.names, test.severities)
+
+
+def check_baseline(path, record, test):
+    """Make sure that the evaluation in a JSON file was of the images of an `EvaluationSet`.
+
+    Raises:
+        UserError: it was of others.
+    """
+    stored = record.get("fingerprints")
+    if stored is None:
+        print(f"warning: --baseline {path}: an earlier version wrote it, and it does not say which images it is of",
+              file=sys.stderr)
+        return
+    for name in (CLEAN, *test.names):
+        found = Fingerprint.from_dict(stored.get(name)) if isinstance(stored, dict) else None
+        changed = difference(found, test.fingerprints[name]) if found else "it does not say which"
+        if changed:
+            images = "test images" if name == CLEAN else f"images of {name}"
+            raise UserError(f"--baseline {path}: was evaluated on other {images} ({changed}); name the run that it is "
+                            "of")
 
 
 def evaluate_network(trained, model, test, baseline=None, stored=None):
@@ -331,8 +354,9 @@ def evaluate_network(trained, model, test, baseline=None, stored=None):
               "the others", file=sys.stderr)
     tag, title = name_of_set(test.names, test.published)
     about = {"set": title, "dataset": test.source.name, "test_images": len(test.source.labels["test"]),
-             "test_sha256": test.source.test_sha256, "test_corrupted": test.published and test.published.name,
-             "corrupted_sha256": test.corrupted_sha256, "severities": list(test.severities), "model": model,
+             "test_corrupted": test.published and test.published.name, "severities": list(test.severities),
+             "fingerprints": {name: found.to_dict() for name, found in test.fingerprints.items()},
+             **describe_network(model, test.source),
              "checkpoint": os.path.basename(trained.checkpoint), "checkpoint_sha256": trained.sha256, "epochs": epochs}
     print(heading(about, test.names, baseline), flush=True)
     found = {}

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from dataset import SOURCES, load_source, source_options
 from dataset.batches import EvaluationBatches
 from dataset.corrupted import corrupted_images
+from dataset.fingerprints import joint_fingerprint
 from dataset.pipeline import array_by_array, held_batches
 from dataset.published import find_published
 from losses.evaluation import EvaluationStep, GradientNorm
@@ -24,7 +25,7 @@ from losses.objectives import ood_weights
 from models import create_model, is_model
 from utils.cli import processors
 from utils.errors import UserError
-from utils.evaluate import predict
+from utils.evaluate import describe_network, predict
 from utils.files import file_hash, read_json, write_json
 from utils.metrics import calibration_bins, log_softmax
 from utils.probes import IMAGES, RHO, ascended, loss_surface, random_direction
@@ -52,7 +53,8 @@ class Run:
         self.source, self.images = _test_images(config["dataset"], data_dir or config["data_dir"], config["corruption"],
                                                 config["num_severity"], config.get("test_corrupted"),
                                                 **source_options(config))
-        self.source.check_run(config, record.path, ("test",))
+        self.fingerprints = {"test": self.source.test_fingerprint, "test_corrupted": joint_fingerprint(self.images[1:])}
+        self.source.check_run(config, record.path, **self.fingerprints)
         self.step, self.gradient_norm = _cells(config["model"], self.source.classes)
 
     def batches(self, number):
@@ -108,7 +110,8 @@ class Run:
     def kept(self, name, checkpoints, compute, **about):
         """What `compute` returns, plain values, or did return for the same checkpoints, images and other settings."""
         about = {"checkpoints": {str(epochs): file_hash(path) for epochs, path in checkpoints.items()},
-                 "test_sha256": self.source.test_sha256, **about}
+                 "fingerprints": {name: found.to_dict() for name, found in self.fingerprints.items()},
+                 **describe_network(self.config["model"], self.source), **about}
         path = os.path.join(self.path, f"{name}.json")
         stored = read_json(path)
         if isinstance(stored, dict) and stored.get("about") == about and "found" in stored:

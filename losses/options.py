@@ -288,8 +288,8 @@ def resolve_arguments(args, given):
     if late:
         raise UserError(f"--keep_epochs {late[0]}: the last epoch is {settings.total_epoch - 1}; give none above that")
     vars(args).update(settings.flat())
-    args.init_sha256, args.stage_one_sha256 = (None if path is None else file_hash(path)
-                                               for path in (args.init_checkpoint, args.stage_one))
+    args.init_sha256, args.stage_one_sha256, args.split_sha256 = (
+        None if path is None else file_hash(path) for path in (args.init_checkpoint, args.stage_one, args.split))
     return settings
 
 
@@ -360,7 +360,9 @@ def check_data(args, data):
     check_image_size(args.model, *data.source.image_size)
     if args.sync_bn:
         _check_copies(args.model, *data.source.image_size)
-    data.source.check_run(vars(args), args.resume or "the run that is to go on")
+    has_begun = getattr(args, "classes", None) is not None  # then it is too late to leave something out
+    if has_begun:
+        data.source.check_run(vars(args), args.resume or "the run that is to go on", **data.fingerprints)
     if args.batch_size > images:
         raise UserError(f"-b {args.batch_size}: the training set has only {images} images; give a smaller batch or a "
                         "larger -n")
@@ -372,7 +374,6 @@ def check_data(args, data):
     if args.save_best and len(split.validation) == 0:
         raise UserError("--save_best: no image is left for validation; leave it out, or give a --split that has some")
     alone = f"only severity {split.present[0]} has training images"
-    has_begun = getattr(args, "classes", None) is not None  # then it is too late to leave something out
     if len(split.present) == 1 and not DATA[METHODS[args.method].data].sets_groups and not has_begun:
         defaults = OBJECTIVES[args.objective].defaults
         for option in (option for option in WEIGHING if option in defaults):

@@ -216,7 +216,7 @@ def begin(folder, data, values, given, device):
         data.write_split(folder.file("split.csv"))
         source = data.source
         values = {**values, "classes": list(source.class_names),
-                  "images_sha256": {"train": source.train_sha256, "test": source.test_sha256},
+                  "fingerprints": {name: found.to_dict() for name, found in data.fingerprints.items()},
                   "train_on": "clean" if data.split.is_clean else "poisson"}  # a table has its own
         write_settings(folder.file("config.json"), values, Settings.of(values).title, given,
                        device=device, mindspore=MINDSPORE_VERSION)

@@ -34,6 +34,7 @@ from tests.fashion_files import make_fashion
 from tests.image_trees import make_folder, make_imagenet30, make_tinyimagenet, picture, save
 from tests.published_files import make_stacked
 from utils.cli import one_line
+from utils.evaluate import describe_network
 from utils.files import write_json
 from utils.metrics import Scores
 from utils.records.checkpoint import newest_checkpoint, write_checkpoint
@@ -165,7 +166,8 @@ def make_place():
                "test": table}
     write_json("run/results.json", results)
     about = {"model": "wideresnet10", "dataset": "cifar10", "checkpoint": "0_model.ckpt", "epochs": 1,
-             "set": "contrast (1 corruption)", "test_sha256": source.test_sha256, "severities": [1, 2, 3, 4, 5]}
+             "set": "contrast (1 corruption)", "severities": [1, 2, 3, 4, 5],
+             "fingerprints": {"none": source.test_fingerprint.to_dict()}, **describe_network("wideresnet10", source)}
     scores = Scores(*(0.5 for _ in Scores._fields))
     write_evaluation(EVALUATION.removesuffix(".json"), as_record(about, scores, {"contrast": [scores] * 5}))
     os.makedirs("both")

@@ -5,6 +5,7 @@ import numpy as np
 from PIL import Image
 
 from tests.image_trees import CLASSES
+from utils.fingerprint import Fingerprint
 
 C_BAR = ("blue_noise_sample", "checkerboard_cutout", "inverse_sparkles", "pinch_and_twirl", "ripple", "brownish_noise",
          "circular_motion_blur", "lines", "sparkles", "transverse_chromatic_abberation")  # of CIFAR-10, spelled so
@@ -64,3 +65,8 @@ def same_files(source):
     """The files of the test images, class to names."""
     return {name: sorted(os.path.basename(one) for one in source.images["test"].names if one.startswith(name + "/"))
             for name in CLASSES}
+
+
+def stored_fingerprints(names, pixels="1"):
+    """Fingerprints of clean images and of corruptions as an evaluation has them, all with the hash `pixels`."""
+    return {name: Fingerprint(50, pixels=pixels).to_dict() for name in ("none", *names)}

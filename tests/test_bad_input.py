@@ -193,7 +193,7 @@ ENDLESS = b'"' + b"x" * 2 ** 24  # longer than a field of a table may be, also w
     ("weights.pth", asking_for_code),
     ("weights.pth", compressed),
     (EVALUATION, json_with(corrupted={"contrast": {"accuracy": [9.5] * 5}})),
-    (EVALUATION, json_with(corrupted_sha256=["x"])),
+    (EVALUATION, json_with(fingerprints=["x"])),
     (EVALUATION, json_with(dataset=["cifar10"])),
     ("both/comparison.json", lambda _: b'{"erm": "erm"}'),
     ("both/comparison.json", lambda _: b'[{"name": "erm"}]'),

@@ -278,6 +278,21 @@ def test_a_comparison_with_a_table_of_clean_images_goes_on(cifar_dir, tmp_path):
         assert [ends_with(argv), ends_with(argv)] == [130, 130] and begun == [0, 0]
 
 
+def test_runs_of_a_table_that_has_changed_are_not_mixed_in(cifar_dir, tmp_path, monkeypatch, capsys):
+    table = str(tmp_path / "split.csv")
+    prepare_dataset.main(["-d", "cifar10", "--data_dir", cifar_dir, "-o", table])
+    argv = arguments(cifar_dir, tmp_path / "logs", "--method", "erm", "--seed", "0", "1", "--split", table)
+
+    def stops(*_):
+        raise KeyboardInterrupt
+    monkeypatch.setattr(losses.compare, "run", stops)
+    assert [ends_with(argv), ends_with(argv)] == [130, 130]
+    os.remove(table)
+    prepare_dataset.main(["-d", "cifar10", "--data_dir", cifar_dir, "--seed", "1", "-o", table])
+    assert ends_with(argv) == 2
+    assert "--split: the file has changed since runs in " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("option, value, reason", [
     ("momentum", 0.5, "of the runs of group_dro some have momentum 0.9, others 0.5"),
     ("init_sha256", "another", "--init_checkpoint: the file has changed"),
@@ -402,10 +417,10 @@ def test_other_images_of_ones_own_are_not_mixed_in(tmp_path, monkeypatch, capsys
     folder = tmp_path / "logs" / "none_comparison"
     erm, group_dro = sorted(folder.glob("*_seed0"))
     assert status("nowhere") == 2 and f"{folder}: holds a comparison of other runs or images" in line()
-    assert status("two/mine") == 2 and "had other training images than folder has now" in line()
+    assert status("two/mine") == 2 and "had other training images than there are now" in line()
     with pytest.raises(SystemExit):
         main.main(["--resume", str(erm), "--data_dir", str(tmp_path / "two" / "mine")])
-    assert f"{erm}: had other training images than folder has now" in line()
+    assert f"{erm}: had other training images than there are now" in line()
     table = {"accuracy": [0.5] * 6, "loss": [1.5] * 6, "images": [8] * 6}  # as if it had ended
     (erm / "results.json").write_text(json.dumps({"train_images": [4] * 6, "epochs": 200, "val": table, "test": table}))
     shutil.rmtree(group_dro)

@@ -46,7 +46,7 @@ def test_made_images_are_those_that_would_be_stored(stored, tmp_path, name):
     wanted = load_corrupted(str(tmp_path), few, name, 6)["test"]
     order = np.array([7, 8, 9, 3, 19, 0, 1, 1, 18])  # neighbours, jumps, repeats
     for severity in (1, 5):
-        np.testing.assert_array_equal(MadeImages(images["test"], name, severity)[order], wanted[severity][order])
+        np.testing.assert_array_equal(MadeImages(few, "test", name, severity)[order], wanted[severity][order])
 
 
 def test_images_that_are_being_made_are_not_read(stored, tmp_path):
@@ -76,7 +76,7 @@ def test_damaged_images_are_named(stored, tmp_path, damage, message):
 def test_arrays_come_one_after_the_other(stored, workers):
     _, source, arrays = stored
     labels = source.labels["test"]
-    arrays = [arrays[0], MadeImages(source.images["test"], "fog", 2), arrays[4]]
+    arrays = [arrays[0], MadeImages(source, "test", "fog", 2), arrays[4]]
     streams = array_by_array(arrays, labels, MEAN, STD, 16, workers)
     found = [[tensor.asnumpy() for tensor in batch] for stream in streams for batch in stream]
     everyone = np.arange(50)

@@ -1,7 +1,6 @@
 """python -m corruptions array, and what all commands say to bad input."""
 import json
 import os
-from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -9,8 +8,10 @@ import pytest
 import corruptions.files
 from corruptions import Options, corrupt
 from corruptions.__main__ import main
-from corruptions.files import digest, is_being_made, journal_path, partial_path, write_arrays
+from corruptions.files import is_being_made, journal_path, partial_path, write_arrays
+from corruptions.provenance import options_identity
 from tests.corrupted_files import contents, files_below, one_line
+from utils.checksums import array_digest
 from utils.errors import UserError
 from utils.files import locked
 
@@ -113,7 +114,7 @@ def test_array_starts_anew_when_its_journal_is_damaged(array, tmp_path, damage):
     path = str(tmp_path / "fog.npy")
     with open(partial_path(path), "wb") as file:
         file.write(bytes(2 * array.nbytes))
-    settings = {"name": "fog", "seed": 0, **asdict(Options()), "images": digest(array)}
+    settings = {"name": "fog", "seed": 0, **options_identity(Options(), ["fog"]), "images": array_digest(array)}
     with open(journal_path(path), "wb") as file:
         file.write(damage if isinstance(damage, bytes) else json.dumps({**settings, "done": damage}).encode())
     write_arrays(array, {1: path}, "fog", 0, Options(), 1, False, "")
@@ -161,12 +162,13 @@ def test_an_array_in_fortrans_order(array, tmp_path, monkeypatch, workers):
 
 def test_a_digest_knows_every_byte_and_the_shape(monkeypatch):
     images = np.random.RandomState(0).randint(0, 256, (10, 8, 9)).astype(np.uint8)
-    whole = digest(images)
-    monkeypatch.setattr("corruptions.files.DIGEST_BYTES", 3 * 8 * 9)
-    assert digest(images) == digest(np.asfortranarray(images)) == whole != digest(images.reshape(10, 9, 8))
+    whole = array_digest(images)
+    monkeypatch.setattr("utils.checksums.BLOCK_BYTES", 3 * 8 * 9)
+    assert array_digest(images) == array_digest(np.asfortranarray(images)) == whole
+    assert whole != array_digest(images.reshape(10, 9, 8))
     for k in range(0, images.size, 53):
         images.flat[k] ^= 4
-        assert digest(images) != whole
+        assert array_digest(images) != whole
         images.flat[k] ^= 4
 
 

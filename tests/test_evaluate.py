@@ -17,6 +17,7 @@ from dataset.corrupted import corrupted_path, load_corrupted
 from losses import evaluate_run as evaluation
 from models import create_model
 from tests.test_main import arguments, only_run
+from utils.figures.__main__ import main as draw
 from utils.files import read_json
 from utils.metrics import Scores, scores
 from utils.records.evaluation import as_record, summary
@@ -239,8 +240,9 @@ def test_bad_input_is_one_line(run, common, tmp_path, capsys, monkeypatch, argv,
         (tmp_path / "empty" / name).touch()
     record = read_json(common + "/evaluation_common.json")
     fog = {**record["corrupted"]["fog"], "accuracy": [1] * 5}
+    others = {**record["fingerprints"], "none": {**record["fingerprints"]["none"], "pixels": "0"}}
     places = {"RUN": run, "EMPTY": str(tmp_path / "empty"), "COMMON": common + "/evaluation_common.json"}
-    for name, value in {"OTHER": {**record, "dataset": "cifar100"}, "IMAGES": {**record, "test_sha256": "0"},
+    for name, value in {"OTHER": {**record, "dataset": "cifar100"}, "IMAGES": {**record, "fingerprints": others},
                         "PERFECT": {**record, "corrupted": {**record["corrupted"], "fog": fog}}, "LIST": []}.items():
         places[name] = str(tmp_path / f"{name}.json")
         (tmp_path / f"{name}.json").write_text(json.dumps(value))
@@ -266,11 +268,50 @@ def test_other_test_images_than_those_of_the_run_are_refused(run, cifar_dir, tmp
         file.seek(100)
         file.write(bytes(50))
     line = fails(capsys, "--evaluate", run, "--data_dir", copy)
-    assert line.startswith(f"{run}: had other test images than cifar10 has now; name those that it had with --data_dir")
+    assert line == (f"{run}: had other test images than there are now (other pixels); name those that it had with "
+                    "--data_dir")
     config = read_json(run + "/config.json")
     with open(run + "/config.json", "w") as file:  # of a run of before nothing is known
-        json.dump({option: value for option, value in config.items() if option != "images_sha256"}, file)
+        json.dump({option: value for option, value in config.items() if option != "fingerprints"}, file)
     main.main(["--evaluate", run, "--data_dir", copy, "-c", "gaussian_noise", "--corrupted", "memory"])
+
+
+def test_an_evaluation_is_used_again_for_the_same_network_and_images_alone(run, cifar_dir, tmp_path, capsys):
+    """The weights of one file under two names of a network, with images from two places, and made."""
+    os.mkdir(tmp_path / "alone")
+    path = str(shutil.copy(run + "/last_model.ckpt", tmp_path / "alone" / "my.ckpt"))
+    other = str(shutil.copytree(cifar_dir, tmp_path / "data"))
+    source = SOURCES["cifar10"](other)
+    for severity in range(1, 6):  # somebody else's images
+        array = corrupted_path(other, source, "test", severity, "gaussian_noise")
+        np.save(array, np.zeros_like(np.load(array)))
+
+    def evaluate(model, *more):
+        capsys.readouterr()
+        main.main(["--evaluate", path, "-m", model, "-d", "cifar10", "-c", "gaussian_noise", *more])
+        return "evaluated before" in capsys.readouterr().out, read_json(path[:-5] + "_evaluation_gaussian_noise.json")
+    before, first = evaluate("wideresnet10", "--data_dir", cifar_dir)
+    assert not before and first["model"] == "wideresnet10" and first["mean"] == list(source.mean)
+    assert evaluate("wideresnet10", "--data_dir", cifar_dir) == (True, first)
+    before, second = evaluate("wideresnet10-1", "--data_dir", cifar_dir)
+    assert not before and second["model"] == "wideresnet10-1"
+    before, black = evaluate("wideresnet10", "--data_dir", other)
+    assert not before and black["corrupted"] != first["corrupted"]
+    before, made = evaluate("wideresnet10", "--data_dir", other, "--corrupted", "memory")
+    assert not before and made == first
+    assert evaluate("wideresnet10", "--data_dir", cifar_dir) == (True, first)  # from disk, the same images
+
+
+def test_a_figure_of_other_corrupted_images_than_those_of_the_run_is_an_error(run, cifar_dir, tmp_path, capsys):
+    draw(["calibration", run, "--images", "25"])
+    before = read_json(run + "/calibration.json")
+    other = str(shutil.copytree(cifar_dir, tmp_path / "data"))
+    array = corrupted_path(other, SOURCES["cifar10"](other), "test", 3, "gaussian_noise")
+    np.save(array, np.zeros_like(np.load(array)))
+    with pytest.raises(SystemExit) as stop:
+        draw(["calibration", run, "--images", "25", "--data_dir", other])
+    assert stop.value.code == 2 and f"{run}: had other corrupted test images" in capsys.readouterr().err
+    assert read_json(run + "/calibration.json") == before
 
 
 def test_a_network_that_gives_no_numbers_is_named(run, cifar_dir, capsys):

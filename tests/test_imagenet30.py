@@ -122,11 +122,11 @@ def test_a_run_notices_that_its_list_of_test_images_is_gone(tmp_path):
     make_imagenet30(str(tmp_path), (8, 3))
     write_lists_of_the_release(tmp_path / "lists")
     source, _ = load_listed(tmp_path)
-    config = {"images_sha256": {"train": source.train_sha256, "test": source.test_sha256}}
+    config = {"fingerprints": {"test": source.test_fingerprint.to_dict()}}
     os.rename(tmp_path / "lists", tmp_path / "moved")
     without = load_source("imagenet30", str(tmp_path), filelist_dir=str(tmp_path / "lists"))
     with pytest.raises(UserError, match="had other test images .* --data_dir and --filelist_dir"):
-        without.check_run(config, "RUN", ("test",))
+        without.check_run(config, "RUN")
     load_source("imagenet30", str(tmp_path), filelist_dir=str(tmp_path / "moved")).check_run(config, "RUN")
 
 

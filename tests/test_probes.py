@@ -18,6 +18,7 @@ from dataset.pipeline import held_batches
 from losses.evaluation import EvaluationStep, GradientNorm
 from losses.measure import MEASUREMENTS
 from models import create_model
+from tests.published_files import stored_fingerprints
 from tests.test_figures import make_run
 from tests.test_main import arguments, only_run, read_csv
 from utils.errors import UserError
@@ -271,10 +272,10 @@ def test_every_measured_figure_is_drawn_and_takes_its_options(name, run, tmp_pat
     assert png.startswith(name) and png.endswith(".png") and svg.endswith(".svg")
 
 
-def evaluate_as(folder, errors, corruptions=("fog", "snow"), sha="1"):
+def evaluate_as(folder, errors, corruptions=("fog", "snow"), pixels="1"):
     """Leave an evaluation: `errors` for clean images and for each corruption, the same at all severities."""
-    record = {"set": " ".join(corruptions), "test_sha256": sha, "checkpoint_sha256": "of another",
-              "clean": {"accuracy": 1 - errors[0]},
+    record = {"set": " ".join(corruptions), "checkpoint_sha256": "of another",
+              "clean": {"accuracy": 1 - errors[0]}, "fingerprints": stored_fingerprints(corruptions, pixels),
               "corrupted": {name: {"accuracy": [1 - error] * 5}
                             for name, error in zip(corruptions, errors[1:], strict=True)}}
     with open(os.path.join(folder, f"evaluation_{'+'.join(corruptions)}.json"), "w") as file:
@@ -323,7 +324,7 @@ def test_sigma_is_of_the_evaluation_where_there_is_one(tmp_path):
     for sigma in (0.1, 0.2):
         runs.append(make_run(tmp_path / f"{sigma}", "damp", sigma=sigma))
         with open(runs[-1] + "/evaluation_x.json", "w") as file:
-            json.dump({"set": "x (1 corruption)", "test_sha256": "", "corrupted": {"fog": 0},
+            json.dump({"set": "x (1 corruption)", "fingerprints": stored_fingerprints(["fog"]), "corrupted": {"fog": 0},
                        "by_level": {level: {"error": sigma} for level in ("none", "mild", "severe")}}, file)
     [(_, figure)] = FIGURES["sigma"].draw(read_records(runs))
     assert figure.axes[0].get_ylabel() == "test error (%), x (1 corruption)"
@@ -387,7 +388,7 @@ def test_bad_input_is_one_line(run, tmp_path, capsys, argv, culprit, monkeypatch
     folders = {"RUN": run, "BARE": bare, "STRANGE": make_run(tmp_path / "strange", model="other"),
                "ONE": evaluate_as(make_run(tmp_path / "one"), (0.1, 0.2, 0.3)),
                "OTHER": evaluate_as(make_run(tmp_path / "other"), (0.1, 0.2), ["fog"]),
-               "ELSEWHERE": evaluate_as(make_run(tmp_path / "else"), (0.1, 0.2, 0.3), sha="2")}
+               "ELSEWHERE": evaluate_as(make_run(tmp_path / "else"), (0.1, 0.2, 0.3), pixels="2")}
     for word in ("RUN", "BARE"):
         culprit = culprit.replace(word, folders[word])
     if "nowhere" in argv:

@@ -11,7 +11,8 @@ import pytest
 import main
 from dataset import load_source
 from dataset.corrupted import corrupted_images, corrupted_path, load_corrupted
-from dataset.published import find_published, sha256_of
+from dataset.fingerprints import joint_fingerprint
+from dataset.published import find_published
 from losses.measure import Run
 from tests.image_trees import TREES
 from tests.published_files import (
@@ -22,6 +23,7 @@ from tests.published_files import (
     make_class_folders,
     make_stacked,
     same_files,
+    stored_fingerprints,
 )
 from tests.test_evaluate import contents
 from tests.test_main import arguments, only_run
@@ -294,24 +296,29 @@ def test_what_is_none_of_the_layouts_is_refused(cifar, trees, tmp_path):
         find_published(str(tmp_path), cifar)
 
 
-def test_the_hash_is_of_what_the_files_hold(cifar, trees, tmp_path):
+def test_the_fingerprint_is_of_what_the_files_hold(cifar, trees, tmp_path):
     folder = str(tmp_path / "set")
+
+    def pixels_of(images):
+        return joint_fingerprint(images).pixels
     make_stacked(folder, cifar.labels["test"], ["fog", "snow"])
-    first = {name: sha256_of(find_published(folder, cifar).images(name, range(1, 6))) for name in ("fog", "snow")}
+    first = {name: pixels_of(find_published(folder, cifar).images(name, range(1, 6))) for name in ("fog", "snow")}
     assert first["fog"] != first["snow"]
     shutil.move(folder, tmp_path / "moved")
     array = np.load(tmp_path / "moved" / "fog.npy")
     array[123, 4, 5, 1] ^= 1
     np.save(tmp_path / "moved" / "fog.npy", array)
     found = find_published(str(tmp_path / "moved"), cifar)
-    again = {name: sha256_of(found.images(name, range(1, 6))) for name in first}
+    again = {name: pixels_of(found.images(name, range(1, 6))) for name in first}
     assert again["snow"] == first["snow"] and again["fog"] != first["fog"]
     make_class_folders(str(tmp_path / "files"), ["fog"], 64, same_files(trees["imagenet30"]), ("1",))
     found = find_published(str(tmp_path / "files"), trees["imagenet30"])
-    before = sha256_of(found.images("fog", [1]))
-    with open(tmp_path / "files" / "fog" / "1" / "barn" / "barn_2.JPEG", "ab") as file:
-        file.write(b"more")
-    assert sha256_of(found.images("fog", [1])) != before
+    before = pixels_of(found.images("fog", [1]))
+    with open(tmp_path / "files" / "fog" / "1" / "barn" / "barn_2.JPEG", "r+b") as file:
+        file.seek(-5, os.SEEK_END)
+        file.write(b"other")  # as many bytes
+    found = find_published(str(tmp_path / "files"), trees["imagenet30"])
+    assert pixels_of(found.images("fog", [1])) != before
 
 
 # Evaluations
@@ -358,7 +365,8 @@ def test_an_evaluation_takes_all_that_are_there(run, cifar, cifar_dir, tmp_path,
     found, own = (read_json(f"{run}/evaluation_{tag}.json") for tag in ("CIFAR-10-C-Bar", "fog+pixelate"))
     assert found["corrupted"] == {"lines": own["corrupted"]["fog"], "ripple": own["corrupted"]["pixelate"]}
     assert (found["test_corrupted"], own["test_corrupted"]) == ("CIFAR-10-C-Bar", None)
-    assert set(found["corrupted_sha256"]) == {"lines", "ripple"} and own["corrupted_sha256"] == {}
+    assert set(found["fingerprints"]) == {"none", "lines", "ripple"}
+    assert found["fingerprints"]["lines"]["made"] is None and own["fingerprints"]["fog"]["pixels"] is None
     with open(f"{run}/evaluation_CIFAR-10-C-Bar.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["corruption"], row["severity"]) for row in rows[1:]] == [
@@ -423,7 +431,7 @@ def test_a_baseline_is_of_the_same_images(run, cifar, cifar_dir, tmp_path, capsy
     main.main(["--evaluate", base, "-c", "fog"])
     with pytest.raises(SystemExit):
         main.main(["--evaluate", run, "--test_corrupted", folder, "--baseline", f"{base}/evaluation_fog.json"])
-    assert "evaluation_fog.json: was evaluated on other corrupted images" in capsys.readouterr().err
+    assert "evaluation_fog.json: was evaluated on other images of fog" in capsys.readouterr().err
     main.main(["--evaluate", run, "--test_corrupted", folder, "--baseline", base])  # evaluated on them first
     assert read_json(f"{base}/evaluation_SET.json")["test_corrupted"] == "SET"
     assert read_json(f"{run}/evaluation_SET.json")["corruption_error"]["mean"] == 1
@@ -458,10 +466,9 @@ def test_bad_input_is_one_line(run, cifar, cifar_dir, tmp_path, capsys, argv, me
 
 
 def test_records_of_different_images_have_no_table_in_common():
-    def record(sha256=None, severities=(1, 2, 3, 4, 5)):
-        about = {"set": "x (1 corruption)", "test_sha256": "t", "severities": list(severities)}
-        if sha256:
-            about["corrupted_sha256"] = {"fog": sha256}
+    def record(pixels="ours", severities=(1, 2, 3, 4, 5)):
+        about = {"set": "x (1 corruption)", "severities": list(severities),
+                 "fingerprints": stored_fingerprints(["fog"], pixels)}
         return as_record(about, Scores(1, 0, 0), {"fog": [Scores(0.5, 1, 0)] * len(severities)})
     ours, old, theirs, few = record(), record(), record("a"), record("a", (1, 2))
     del old["severities"]

@@ -218,7 +218,7 @@ def test_the_images_of_the_results_are_made_of_published_files(tmp_path, capsys)
                 expected[part].append((np.asarray(Image.open(path)), label))
     cifar10_from_jpeg.main([str(clone), str(data)])
     source = load_cifar("cifar10", data)
-    assert capsys.readouterr().out.split()[5].strip(",") == source.train_sha256
+    assert capsys.readouterr().out.split()[5].strip(",") == source.train_fingerprint.pixels
     for part, some in expected.items():
         order = np.random.RandomState(0).permutation(len(some))
         np.testing.assert_array_equal(source.images[part], [some[k][0] for k in order])

@@ -71,6 +71,11 @@ def device():
     return ms.get_context("device_target")
 
 
+def arithmetic():
+    """What the last bits of a result depend on: the device, and whether `set_up_device` was given `fast_math`; dict."""
+    return {"device": device(), "fast_math": is_fast}
+
+
 def hash_type():
     """The type of integers, ms.uint32 or ms.int64, of which the device can make a hash of 32 bits."""
     return ms.int64 if device() in LACKS_UINT32 else ms.uint32
@@ -107,6 +112,7 @@ class Exchange(nn.Cell):
 
 EXCHANGED = 1 << 14  # numbers at a time, so that one graph does for all sizes
 exchange_cell = None  # where several train together
+is_fast = False  # whether `set_up_device` was given `fast_math`
 
 
 def exchange(data):
@@ -205,6 +211,7 @@ def set_up_device(device_target="auto", device_id=None, fast_math=False):
     Raises:
         UserError: it is not on this machine, or the options are none of it.
     """
+    global is_fast
     if workers.is_scheduler() and workers.count() == 1:
         sys.exit(0)  # one worker has nobody to meet
     target, targets = device_target, available_targets()
@@ -213,6 +220,7 @@ def set_up_device(device_target="auto", device_id=None, fast_math=False):
     if target not in targets:
         raise UserError(f"--device_target {target}: {why_not(target)}; or else choose {' or '.join(targets)}")
     check_device_options(target, device_id, fast_math)
+    is_fast = bool(fast_math)
     ms.set_context(deterministic="ON")
     if workers.count() > 1 and target != "CPU" and not workers.is_scheduler():
         ms.set_device(target, int(os.environ["DEVICE_ID"]))  # of the workers on this machine each has its own

@@ -6,9 +6,20 @@ Where several workers train together, each goes through batches of its own share
 import mindspore as ms
 import numpy as np
 
-from utils.device import rows_of_all
+from utils.device import arithmetic, rows_of_all
 from utils import workers
 from utils.metrics import Result, scores
+
+
+def describe_network(model, source):
+    """What changes the logits of a network besides its weights and the images; plain values.
+
+    Args:
+        model (str): name of the network, as of `models.find_model`.
+        source (Source): the data set.
+    """
+    return {"model": model, "classes": source.classes, "mean": list(source.mean), "std": list(source.std),
+            **arithmetic()}
 
 
 def predict(step, batches):

@@ -56,7 +56,8 @@ def main(argv=None):
                     share.tofile(os.path.join(made, file))
             os.rename(made, target)
         source = load_cifar("cifar10", args.data_dir)
-        print(f"sha256 of the training images {source.train_sha256}, of the test images {source.test_sha256}")
+        print(f"hash of the training images {source.train_fingerprint.pixels}, of the test images "
+              f"{source.test_fingerprint.pixels}")
 
 
 if __name__ == "__main__":

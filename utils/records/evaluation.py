@@ -8,6 +8,7 @@ import numpy as np
 from utils import alexnet
 from utils.errors import UserError
 from utils.files import file_name, read_json, write_csv, write_json
+from utils.fingerprint import Fingerprint, difference
 from utils.metrics import BINS, LEVELS, Scores, corruption_error
 
 CLEAN = "none"  # stands for no corruption, as in the papers' tables
@@ -28,10 +29,30 @@ def set_tag(title):
     return tag if len(tag) <= LONGEST_TAG else file_name(number.rstrip(")"))
 
 
-def images_of(record):
-    """What tells whether two evaluations with the same corruptions are of the same images; tuple."""
-    return (record.get("test_sha256"), tuple(severities_of(record)),
-            tuple(sorted(record.get("corrupted_sha256", {}).items())))
+def same_images(record, names, severities, fingerprints):
+    """Whether an evaluation was of certain images.
+
+    Args:
+        record (dict): the evaluation, as it was read; one of an earlier version does not say which images it was of.
+        names (list of str): corruptions that are asked for.
+        severities (list of int): and their severities.
+        fingerprints (dict): `CLEAN` and each of these corruptions to its `Fingerprint`.
+    """
+    if not set(names) <= set(record["corrupted"]) or severities_of(record) != list(severities):
+        return False
+    stored = record.get("fingerprints")
+    for name in (CLEAN, *names):
+        found = Fingerprint.from_dict(stored.get(name)) if isinstance(stored, dict) else None
+        if found is None or difference(found, fingerprints[name]):
+            return False
+    return True
+
+
+def same_network(record, network):
+    """Whether an evaluation was of a network with the same logits, weights aside; `network` is as of
+    `utils.evaluate.describe_network`.
+    """
+    return all(record.get(key) == value for key, value in network.items())
 
 
 def summary(clean, corrupted, severities=SEVERITIES):
@@ -158,21 +179,18 @@ class Baseline:
         return corruption_error([1 - row.accuracy for row in rows], self.errors[name])
 
 
-def read_evaluations(trained, test_sha256=None):
+def read_evaluations(trained):
     """The evaluations of a trained network that are stored, widest first.
 
     One of an earlier checkpoint does not count. Where no checkpoint is left, the evaluation speaks for itself.
 
     Args:
         trained (Trained): the network.
-        test_sha256 (str or None): hash of the test images that they must be of.
     """
     found = []
     for path in _evaluation_files(trained.file("")):
         record = read_json(path)
         if not isinstance(record, dict) or not record.get("corrupted"):
-            continue
-        if test_sha256 not in (None, record.get("test_sha256")):
             continue
         if trained.checkpoint is None or record.get("checkpoint_sha256") == trained.sha256:
             found.append(record)
@@ -191,22 +209,16 @@ def run_evaluations(folder):
     return read_evaluations(find_trained("run", folder))
 
 
-def stored_evaluation(trained, names, test_sha256, severities=SEVERITIES, corrupted_sha256=None):
-    """An evaluation that is stored and has at least the corruptions `names`, or None.
+def stored_evaluation(trained, network, names, severities, fingerprints):
+    """An evaluation of a trained network that is stored and has at least some corruptions of the same images, or None.
 
     Args:
-        trained, test_sha256: as of `read_evaluations`.
-        names (list of str): corruptions.
-        severities (list of int): of each of them.
-        corrupted_sha256 (dict or None): hash of the corrupted images of each, where they are somebody else's.
+        trained (Trained): the network.
+        network (dict): as of `same_network`.
+        names, severities, fingerprints: as of `same_images`.
     """
-    wanted = (test_sha256, tuple(severities), tuple(sorted((corrupted_sha256 or {}).items())))
-    for record in read_evaluations(trained, test_sha256):
-        hashes = record.get("corrupted_sha256", {})
-        shared = {**record, "corrupted_sha256": {name: hashes[name] for name in names if name in hashes}}
-        if set(names) <= set(record["corrupted"]) and images_of(shared) == wanted:
-            return record
-    return None
+    return next((record for record in read_evaluations(trained) if same_network(record, network)
+                 and same_images(record, names, severities, fingerprints)), None)
 
 
 def stored_scores(record, names):
@@ -221,14 +233,17 @@ def common_evaluations(several):
     """For each of several networks its evaluation on the widest set that all have, of the same images; or None.
 
     Args:
-        several (list): for each network the list of its evaluations.
+        several (list): for each network the list of its evaluations, widest first.
     """
-    found = [{(frozenset(record["corrupted"]), images_of(record)): record for record in records} for records in several]
-    shared = set.intersection(*map(set, found)) if found else set()
-    if not shared:
-        return None
-    widest = max(shared, key=lambda key: (len(key[0]), sorted(key[0]), repr(key[1])))
-    return [records[widest] for records in found]
+    for record in several[0] if several else []:
+        names, severities = list(record["corrupted"]), severities_of(record)
+        fingerprints = {name: Fingerprint.from_dict(value) for name, value in record.get("fingerprints", {}).items()}
+        if {CLEAN, *names} <= {name for name, value in fingerprints.items() if value}:
+            found = [next((other for other in records if set(other["corrupted"]) == set(names)
+                           and same_images(other, names, severities, fingerprints)), None) for records in several]
+            if None not in found:
+                return found
+    return None
 
 
 def evaluation_table(record):

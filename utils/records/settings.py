@@ -20,7 +20,7 @@ NEWEST = "newest"  # run of the settings on the command line: what `--resume` wi
 # Options of which a run that began before there were any has nothing in its settings, and what it did.
 EARLIER = {"train_on": "poisson", "draw": "replacement", "crop": "none", "optimizer": "sgd", "clip_norm": 0.0,
            "decay": "all", "sync_bn": False, "warmup": None, "final_lr": None, "init_checkpoint": None,
-           "init_sha256": None, "stage_one_sha256": None}
+           "init_sha256": None, "stage_one_sha256": None, "split_sha256": None}
 
 
 def write_settings(path, settings, title, given, **machine):
@@ -44,9 +44,10 @@ def without_places(given):
 
 
 # What else is in the settings of a run, and what is read of them where no option is: their kinds.
-KINDS = {"given": dict, "title": str, "classes": list, "images_sha256": dict, "dataset": str, "corruption": str,
-         "model": str, "num_severity": int, "method": str, "seed": int, "data_dir": str, "test_corrupted": str,
-         "filelist_dir": str, "image_size": int, "eval_batch_size": int, "total_epoch": int, "split": str}
+KINDS = {"given": dict, "title": str, "classes": list, "images_sha256": dict, "fingerprints": dict, "dataset": str,
+         "corruption": str, "model": str, "num_severity": int, "method": str, "seed": int, "data_dir": str,
+         "test_corrupted": str, "filelist_dir": str, "image_size": int, "eval_batch_size": int, "total_epoch": int,
+         "split": str}
 MAY_BE_NONE = ("images_sha256", "test_corrupted", "filelist_dir", "image_size", "split")
 
 

@@ -1,0 +1,135 @@
+"""Checksums of the content of files. They are kept between runs, so that a large tree is read once.
+
+The user's cache folder keeps them, each with the size, the times and the inode that its file had. A file is read again
+when one of these has changed.
+"""
+import concurrent.futures
+import contextlib
+import hashlib
+import mmap
+import os
+import sqlite3
+import time
+import zlib
+
+import numpy as np
+from tqdm import tqdm
+
+BLOCK_BYTES = 1 << 24
+THREADS = 8  # reading and summing release Python's lock
+FRESH_SECONDS = 2  # a file that has just changed may change again without another time stamp
+KEYS_AT_ONCE = 500  # SQLite's oldest limit on the parameters of a query is 999
+
+
+def cache_path():
+    """Path of the file that keeps checksums, below `$XDG_CACHE_HOME` or `~/.cache`."""
+    root = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(root, "sharpdro-mindspore", "checksums.sqlite")
+
+
+def array_digest(images):
+    """Hash of the shape of an array and of its bytes in C order; 32 hexadecimal digits.
+
+    A memory-mapped array is read a part at a time, and its hash is kept between runs.
+
+    Args:
+        images (numpy.ndarray): of any shape and type.
+    """
+    if not (isinstance(images, np.memmap) and isinstance(images._mmap, mmap.mmap) and images.filename):
+        return _digest(images)
+    start = images.ctypes.data - np.frombuffer(images._mmap, np.uint8).ctypes.data
+    path = os.path.realpath(images.filename)
+    key = f"{path} {start} {images.shape} {images.strides}"
+    [digest] = _kept([path], [key], lambda _: _digest(images))
+    return digest
+
+
+def _digest(images):
+    digest = hashlib.blake2b(repr(images.shape).encode(), digest_size=16)
+    rows = max(1, BLOCK_BYTES // max(1, images[:1].nbytes))
+    for first in range(0, len(images), rows):
+        digest.update(np.ascontiguousarray(images[first:first + rows]))
+    if isinstance(images, np.memmap):  # its pages stay in the system's file cache
+        images._mmap.madvise(mmap.MADV_DONTNEED)
+    return digest.hexdigest()
+
+
+def file_checksums(paths):
+    """CRC-32 and size of the content of files, in the order of `paths`; list of pairs of int.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    paths = [os.path.abspath(path) for path in paths]
+    return [tuple(map(int, text.split())) for text in _kept(paths, paths, lambda k: file_checksum(paths[k]))]
+
+
+def file_checksum(path):
+    """CRC-32 and size of the content of a file as text, two numbers."""
+    checksum = size = 0
+    with open(path, "rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            checksum, size = zlib.crc32(block, checksum), size + len(block)
+    return f"{checksum} {size}"
+
+
+def _kept(paths, keys, compute):
+    """Checksums that the cache has, or else `compute` (number of a path to str) gives; list of str."""
+    states = [_state(path) for path in paths]
+    with _open_cache() as cache:
+        known = _read(cache, keys)
+        found = {key: known[key][1] for key, (state, _) in zip(keys, states, strict=True)
+                 if key in known and known[key][0] == state}
+        missing = [k for k, key in enumerate(keys) if key not in found]
+        if missing:
+            with concurrent.futures.ThreadPoolExecutor(min(THREADS, len(missing))) as threads:
+                computed = list(tqdm(threads.map(compute, missing), total=len(missing), desc="checksums", delay=2,
+                                     unit=" files", leave=False, disable=None))
+            found.update(zip((keys[k] for k in missing), computed, strict=True))
+            _write(cache, [(keys[k], states[k][0], checksum) for k, checksum in zip(missing, computed, strict=True)
+                           if states[k][1] < time.time() - FRESH_SECONDS])
+    return [found[key] for key in keys]
+
+
+def _state(path):
+    """What changes when a file does, as text; and the time of the last change."""
+    status = os.stat(path)
+    return (f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}",
+            max(status.st_mtime, status.st_ctime))
+
+
+@contextlib.contextmanager
+def _open_cache():
+    """The cache, or None where it cannot be opened: all files are read then."""
+    connection = None
+    try:
+        os.makedirs(os.path.dirname(cache_path()), exist_ok=True)
+        connection = sqlite3.connect(cache_path(), timeout=10)
+        connection.execute("CREATE TABLE IF NOT EXISTS checksums (file TEXT PRIMARY KEY, state TEXT, checksum TEXT)")
+    except (sqlite3.Error, OSError):
+        if connection is not None:
+            connection.close()
+        connection = None
+    try:
+        yield connection
+    finally:
+        if connection is not None:
+            connection.close()
+
+
+def _read(cache, keys):
+    """The rows of the cache for some keys, dict of key to state and checksum."""
+    rows = {}
+    with contextlib.suppress(sqlite3.Error, UnicodeEncodeError):
+        for first in range(0, len(keys) if cache is not None else 0, KEYS_AT_ONCE):
+            some = keys[first:first + KEYS_AT_ONCE]
+            query = f"SELECT file, state, checksum FROM checksums WHERE file IN ({', '.join('?' * len(some))})"
+            rows.update({key: (state, checksum) for key, state, checksum in cache.execute(query, some)})
+    return rows
+
+
+def _write(cache, rows):
+    with contextlib.suppress(sqlite3.Error, UnicodeEncodeError):
+        if cache is not None and rows:
+            with cache:
+                cache.executemany("INSERT OR REPLACE INTO checksums VALUES (?, ?, ?)", rows)

@@ -1,0 +1,73 @@
+"""The identity of a set of images. Whatever is reused or resumed compares fingerprints, and never names."""
+from dataclasses import asdict, dataclass, fields
+
+from utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """The identity of a set of images, clean or corrupted, in arrays or files.
+
+    Attributes:
+        images (int): number of images.
+        labels (str or None): hash of their labels; None for corrupted images, which have the labels of the clean ones.
+        pixels (str or None): hash of the content; None where `made` says more.
+        made (dict or None): how the images were made, see `corruptions.provenance.recipe`, or would be when they are
+            read: the same on disk and in memory. None where nobody knows.
+    """
+
+    images: int
+    labels: str | None = None
+    pixels: str | None = None
+    made: dict | None = None
+
+    @classmethod
+    def from_dict(cls, values):
+        """The fingerprint in a JSON file, or None where `values` is none."""
+        if not isinstance(values, dict) or values.keys() != {field.name for field in fields(cls)}:
+            return None
+        return cls(**values) if values["made"] is None or isinstance(values["made"], dict) else None
+
+    def to_dict(self):
+        """Plain values for a JSON file."""
+        return asdict(self)
+
+
+def difference(before, now):
+    """What tells two sets of images apart, in a few words; None if they are the same."""
+    if before.images != now.images:
+        return f"{before.images} images before, {now.images} now"
+    if before.labels != now.labels:
+        return "other labels"
+    if None not in (before.made, now.made):
+        changed = [key for key in {**before.made, **now.made} if before.made.get(key) != now.made.get(key)]
+        return f"another {', '.join(changed).replace('_', ' ')}" if changed else None
+    if before.made != now.made:
+        origins = ["made by this program" if one.made else "of unknown origin" for one in (before, now)]
+        return f"{origins[0]} before, {origins[1]} now"
+    return None if before.pixels == now.pixels else "other pixels"
+
+
+# The sets of images of a run, as its settings name them and as errors do.
+WORDS = {"train": "training", "test": "test", "train_corrupted": "corrupted training",
+         "test_corrupted": "corrupted test"}
+
+
+def require_same(before, now, path, advice):
+    """Make sure that sets of images are those of an earlier run.
+
+    Args:
+        before (dict or None): keys of `WORDS` to the fingerprints in the settings of the run, dicts; where a set is
+            missing, nothing is known of it.
+        now (dict): keys of `WORDS` to `Fingerprint`.
+        path (str): the run's folder, for the error.
+        advice (str): the way out, for the error.
+
+    Raises:
+        UserError: a set is another.
+    """
+    for name, word in WORDS.items():
+        earlier = Fingerprint.from_dict((before or {}).get(name))
+        changed = difference(earlier, now[name]) if earlier and name in now else None
+        if changed:
+            raise UserError(f"{path}: had other {word} images than there are now ({changed}); {advice}")

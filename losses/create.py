@@ -53,6 +53,9 @@ def create_step(network, method="sharpdro", num_groups=6, dataset="cifar10", see
         raise UserError("sync_bn: the network has no BatchNorm; leave it out")
     if settings.options.get("group_adjustment") and group_sizes is None:
         raise UserError("group_adjustment: needs group_sizes, the number of training images of each distribution")
+    if group_sizes is not None and (len(group_sizes) != num_groups or min(group_sizes) < 0 or not sum(group_sizes)):
+        raise UserError(f"group_sizes {list(group_sizes)}: must have the number of training images of each of the "
+                        f"{num_groups} distributions (num_groups)")
     step = build_step(network, settings, num_groups, seed, group_sizes)
     step.is_checked = not step.copies  # the network is anybody's
     return step
@@ -79,4 +82,6 @@ def build_step(network, settings, num_groups, seed, group_sizes=None):
     sync_bn = settings.sync_bn and has_batch_norm(network)
     if sync_bn and workers.count() > 1:
         synchronise(network, BATCH_NORMS)
-    return create_train_step(network, objective, perturbation, optimizer, settings.num_sub_batches, sync_bn)
+    step = create_train_step(network, objective, perturbation, optimizer, settings.num_sub_batches, sync_bn)
+    step.num_groups = num_groups if OBJECTIVES[settings.objective].reads_groups else None
+    return step

@@ -12,6 +12,9 @@ import mindspore.ops as ops
 import numpy as np
 from mindspore import Parameter
 
+LARGEST = 3.4e38  # of float32
+LARGEST_EXPONENT = 88.72  # of which float32 has the power of e
+
 
 def label_logits(logits, labels):
     """Each sample's logit of its label, float32 (N,)."""
@@ -140,7 +143,14 @@ class GroupWeights(nn.Cell):
         if self.is_argmax:
             worst = (self.means.indices.reshape((-1,)) == ops.argmax(means)).astype(ms.float32)
             return ops.assign(self.adv_probs, worst)
-        grown = self.adv_probs * ops.exp(self.step_size * times * means)
+        # A common shift of the exponents leaves q as it is. Without it the largest would overflow; where none would, it
+        # is 0, so that q has the same bytes as without. A weight that has come to 0 stays there, whatever its loss.
+        scale = min(self.step_size * times, LARGEST)
+        is_there = self.adv_probs > 0
+        highest = ops.amax(ops.select(is_there, means, ops.zeros_like(means)))
+        shift = ops.select(scale * highest > LARGEST_EXPONENT, highest, ops.zeros_like(highest))
+        means = ops.select(is_there, means, ops.zeros_like(means) + shift)
+        grown = self.adv_probs * ops.exp(scale * (means - shift))
         return ops.assign(self.adv_probs, grown / grown.sum())
 
     def construct(self, values, groups):

@@ -381,6 +381,9 @@ def check_data(args, data):
             if value not in (None, default_for(defaults[option], args.dataset)):
                 raise UserError(f"--{option} {value}: {alone}, so that there are no distributions to weigh; leave it "
                                 "out")
+    if args.irm_lambda not in (None, 1) and args.irm_anneal >= batches * args.total_epoch and not has_begun:
+        raise UserError(f"--irm_lambda {args.irm_lambda}: acts after --irm_anneal {args.irm_anneal} batches, and the "
+                        f"run has {batches * args.total_epoch}; give a smaller --irm_anneal, or more epochs")
     if args.group_loss == "validation" and not has_begun:
         check_guide(args.group_every, batches * args.total_epoch, len(split.validation), args.split)
     if len(split.present) == 1 and args.sampling == "balanced":

@@ -1,4 +1,5 @@
 """From what a user asks for to settings that leave nothing open."""
+import math
 from dataclasses import dataclass, fields
 
 from dataset.poisson import TRAIN_ON
@@ -125,6 +126,7 @@ CHOICES = {"method": METHODS, "objective": OBJECTIVES, "perturbation": PERTURBAT
            "risk": ("mean", "worst_case"), "group_loss": ("batch", "last_seen", "validation"),
            "worst_case": ("weights", "argmax"), "ood_weights": ("scaled", "plain"), "aug_severity": ("uniform", "rare")}
 VARIANTS = ("is_adaptive", "distribution_agnostic", "risk")
+LEAST = 1.2e-38  # positive number of float32 that is not rounded to 0 on some devices
 # What has options of its own, to its table.
 TRAINING_PARTS = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES}
 TRAINING_OPTIONS = tuple(dict.fromkeys([*RECIPES["sharpdro"].training, *(
@@ -297,6 +299,10 @@ def _check(settings, given):
             users = users_of(table, option)
             if users and name not in users:
                 raise UserError(f"--{option}: --{part} {name} does not use it, only {', '.join(users)}; leave it out")
+    for option, value in {**vars(settings), **settings.options}.items():
+        if isinstance(value, float) and (value and abs(value) < LEAST or not math.isfinite(value)):
+            raise UserError(f"--{option} {value}: is no number of float32, in which networks are trained; give one of "
+                            f"{LEAST} or more")
     if settings.warmup is not None:
         warmup_epochs(settings.warmup, 1)  # refuses what is no length
     if settings.final_lr is not None and settings.final_lr > settings.lr:

@@ -25,7 +25,7 @@ from models import create_model
 from models.side_by_side import model_has_batch_norm
 from models.weights import load_network, load_weights
 from utils import workers
-from utils.errors import MissingError, RunError, UserError
+from utils.errors import MissingError, NotFiniteError, RunError, UserError
 from utils.evaluate import evaluate, predict
 from utils.files import file_hash, file_name, read_json, write_json
 from utils.graphs import compile_kept
@@ -34,7 +34,7 @@ from utils.records.checkpoint import LAST, Progress, newest_checkpoint
 from utils.records.logs import opened
 from utils.records.report import is_finished, report_results, run_title
 from utils.records.run import OtherRecords, RunRecords
-from utils.records.settings import write_settings
+from utils.records.settings import FAILED, write_settings
 from utils.schedule import create_schedule
 from utils.stopping import Stopped, waiting, watched
 
@@ -156,14 +156,15 @@ def run(settings, data, folder, cells=None):
         cells (Cells or None): of runs before this one.
 
     Raises:
-        UserError: the loss is no longer finite, or a checkpoint in the folder is of something else.
+        NotFiniteError: a loss or a weight is no longer finite; the folder says so, until the run is resumed.
+        UserError: a checkpoint in the folder is of something else.
         RunError: the disk is full, or something has gone that was there when the run began.
         Stopped: a signal has stopped the run, which can go on.
     """
     if is_finished(folder.path, settings.method.total_epoch):
         folder.log(f"{folder.path}: all epochs are done, results.json is left as it is")
         return
-    with waiting(), under_way(folder.path):
+    with waiting(), under_way(folder.path), marking_failure(folder):
         treated = treatment(settings.method, data, settings.corruption, settings.seed, folder,
                             lambda: stage_one_logits(settings, data, folder))
         train(settings, data, folder, cells or Cells(), **treated)
@@ -183,6 +184,22 @@ def under_way(path):
             reason = f"{error.filename or path}: {error.strerror or error}"
         raise RunError(f"{reason}; the run has stopped, its checkpoints are intact: when this is mended, "
                        f"--resume {path} goes on") from error
+
+
+@contextlib.contextmanager
+def marking_failure(folder):
+    """Have the folder of a run (`RunFolder`) say why the body, which is the run, has failed; only until it runs again.
+    """
+    path = folder.file(FAILED)
+    if folder.writes and os.path.exists(path):
+        os.remove(path)
+    try:
+        yield
+    except NotFiniteError as error:
+        if folder.writes:
+            folder.log(f"failed: {error}")
+            write_json(path, {"reason": str(error)})
+        raise
 
 
 def begin(folder, data, values, given, device):

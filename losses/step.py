@@ -13,6 +13,7 @@ import mindspore.nn as nn
 import mindspore.ops as ops
 from mindspore import ParameterTuple
 
+from utils.device import uncompiled
 from losses.collectives import RowsOfAll, Total, WholeBatch
 from losses.objectives import label_logits
 from losses.perturbations import L2Norm
@@ -192,6 +193,7 @@ class TrainStep(nn.Cell):
         # What images go through, and the weights that it has: those of the network, or of copies of it, (M, ...).
         self.predict = SideBySide(network, self.copies) if self.copies else network
         self.is_checked = True  # that copies of the network do what it does
+        self.num_classes = self.num_groups = None  # `run_batch` checks labels and groups against what is known
         self.points = self.predict.weights if self.copies else self.weights
         self.put = _place if self.copies else _assign
         self.first_gradient = ops.value_and_grad(self.first_pass, None, self.points, has_aux=True)
@@ -267,13 +269,35 @@ class TrainStep(nn.Cell):
         return images, labels, ops.zeros_like(labels)
 
     def run_batch(self, images, labels, groups):
-        """Take one step and wait for it; arguments and errors as of `launch`.
+        """Take one step and wait for it; for arguments see `launch`.
 
         Returns:
             tuple of numpy.ndarray: as the outputs above, of all workers' samples.
+
+        Raises:
+            UserError: as `launch`, or a label or a distribution index is out of its range.
         """
+        self.check_range("labels", labels, self.classes_of(images))
+        self.check_range("groups", groups, self.num_groups)
         *rows, norms, values = (out.asnumpy() for out in self.launch(images, labels, groups))
         return *rows, norms.mean(), values.mean()
+
+    def classes_of(self, images):
+        """Number of classes that the network knows; it is tried on one image, once."""
+        if self.num_classes is None:
+            was_training = self.network.training
+            with uncompiled():
+                self.num_classes = self.network.set_train(False)(images[:1]).shape[1]
+            self.network.set_train(was_training)
+        return self.num_classes
+
+    @staticmethod
+    def check_range(name, values, number):
+        """Raise a `UserError` unless all `values` (Tensor) are from 0 to below `number`; None stands for any."""
+        values = values.asnumpy()
+        outside = [] if number is None else values[(values < 0) | (values >= number)]
+        if len(outside):
+            raise UserError(f"{name}: has {outside[0]}, and must have numbers from 0 to {number - 1}")
 
     def launch(self, images, labels, groups):
         """Have the device take one step, as many runs of the graph as that takes, without waiting for it; not part of a
@@ -283,6 +307,8 @@ class TrainStep(nn.Cell):
             images, labels, groups (Tensor): as the inputs above; N must be a multiple of the number of sub-batches, and
                 of that of workers.
 
+        The network is put into training mode.
+
         Returns:
             tuple of Tensor: as the outputs above, of all workers' samples; the gradient norm and the objective are of
                 each sub-batch, float32 (M,), where these go one after the other.
@@ -290,6 +316,8 @@ class TrainStep(nn.Cell):
         Raises:
             UserError: it is not, or the network is none of which copies can be laid side by side.
         """
+        if not self.network.training:  # somebody has evaluated it
+            self.set_train()
         if len(labels) % self.sub_batches:
             raise UserError(f"a batch of {len(labels)} samples: cannot be cut into {self.sub_batches} sub-batches; "
                             "give a multiple, or another num_sub_batches")

@@ -8,14 +8,15 @@ import numpy as np
 from tqdm import tqdm
 
 from utils.device import steps_ahead, wait_for_device
-from utils.errors import UserError
+from utils.errors import NotFiniteError
 from utils.evaluate import distribution_gradient_norms
-from utils.records.checkpoint import Progress
+from utils.records.checkpoint import Progress, lasting_parameters
 from utils.records.report import duration
 from utils.schedule import set_learning_rate
 from utils.stopping import Stopped, check
 
 PACE_STEPS = 5
+WAY_OUT = "lower --lr, or --rho or the weight of a penalty (checkpoints of earlier epochs are kept)"
 
 
 class UnreadSteps:
@@ -39,13 +40,12 @@ class UnreadSteps:
             Progress: with them.
 
         Raises:
-            UserError: a loss is not finite.
+            NotFiniteError: a loss is not finite.
         """
         for outs in self.steps:
             losses, *others = (out.asnumpy() for out in outs)
             if not np.isfinite([array.sum() for array in (losses, *others)]).all():
-                raise UserError(f"the loss is not finite at step {self.batch} of epoch {self.epoch}; lower --lr, or "
-                                "--rho or the weight of a penalty (checkpoints of earlier epochs are kept)")
+                raise NotFiniteError(f"the loss is not finite at step {self.batch} of epoch {self.epoch}; {WAY_OUT}")
             self.loss += losses.mean()
             self.batch += 1
         self.steps.clear()
@@ -72,10 +72,9 @@ def train_epoch(step, loader, batches, start, records, schedule, weight_decay, d
         Progress: with all batches of the epoch done, and the sum of their mean losses in the first pass.
 
     Raises:
-        UserError: the loss is no longer finite.
+        NotFiniteError: the loss is no longer finite, or a weight where there is to be a checkpoint.
         Stopped: a signal has stopped the training; there is a checkpoint.
     """
-    step.set_train()
     epoch, rate, unread, ahead = start.epochs, None, UnreadSteps(start), steps_ahead()
     hidden = False if show_progress else None
     with tqdm(total=batches, initial=start.batches, desc=f"epoch {epoch}", unit=" steps", leave=False,
@@ -86,11 +85,9 @@ def train_epoch(step, loader, batches, start, records, schedule, weight_decay, d
                 set_learning_rate(step.optimizer, rate)
             if guide is not None and guide.is_due(epoch * batches + batch):
                 guide(epoch * batches + batch)
-                step.set_train()
             norms = {}
             if gradient_norm is not None and records.is_logged(batch):
                 norms = distribution_gradient_norms(gradient_norm, images, labels, severities.asnumpy())
-                step.set_train()
             outs = step.launch(images, labels, groups)
             unread.add(*outs)
             if records.is_logged(batch) or len(unread.steps) == ahead:
@@ -102,14 +99,39 @@ def train_epoch(step, loader, batches, start, records, schedule, weight_decay, d
                 records.train_log.write_batch(epoch, batch, losses, hits, severities.asnumpy(), norms_of_parts.mean(),
                                               norms, step, weight_decay, decayed)
             if records.is_saved(batch + 1):
-                records.save(unread.read())
-            with saving(records, unread.read):
+                done = unread.read()
+                require_finite_parameters(step, done)
+                records.save(done)
+            with saving(step, records, unread.read):
                 check()
     return unread.read()
 
 
+def require_finite_parameters(step, done):
+    """Make sure that the steps so far have left finite weights, and whatever else a checkpoint has of a step.
+
+    Args:
+        step (TrainStep): is looked at.
+        done (Progress): the steps that were taken.
+
+    Raises:
+        NotFiniteError: a number is infinite or none.
+    """
+    for parameter in lasting_parameters(step):
+        if not np.isfinite(parameter.asnumpy()).all():
+            raise NotFiniteError(f"{parameter.name} is not finite after {done}; {WAY_OUT}")
+
+
+def require_finite_losses(results, done):
+    """As `require_finite_parameters`, for an evaluation: 'val' and 'test' to a list of `Result`."""
+    for part, rows in results.items():
+        for severity, row in enumerate(rows):
+            if row.images and not np.isfinite(row.loss):
+                raise NotFiniteError(f"the {part} loss at severity {severity} is not finite after {done}; {WAY_OUT}")
+
+
 @contextlib.contextmanager
-def saving(records, done):
+def saving(step, records, done):
     """Write a checkpoint where a signal stops the body, which leaves what is trained as it is; `done` gives the
     `Progress`, or raises an error where what is trained is not worth saving.
     """
@@ -117,6 +139,7 @@ def saving(records, done):
         yield
     except Stopped:
         progress = done()
+        require_finite_parameters(step, progress)
         path = records.save(progress)
         records.folder.log(f"stopped after {progress}, saved in {path}")
         raise
@@ -160,9 +183,14 @@ def fit(step, loader, batches, total_epoch, schedule, records, evaluation, sharp
     loader = note_pace(loader, batches * (total_epoch - start.epochs) - start.batches, records.folder.log)
     for epoch in range(start.epochs, total_epoch):
         done = train_epoch(step, loader, batches, start, records, schedule, **epoch_options)
-        with saving(records, lambda done=done: done):
+        with saving(step, records, lambda done=done: done):
+            require_finite_parameters(step, done)
             results = evaluate() if due(epoch, eval_every) else {}
+            require_finite_losses(results, done)
             risen = measure_sharpness() if sharpness_every and due(epoch, sharpness_every) else None
         records.end_epoch(epoch, total_epoch, schedule(epoch, batches - 1), done.loss / batches, results, risen)
         start = Progress(epoch + 1)
-    return results or evaluate()  # all epochs were done when the run was killed
+    if not results:  # all epochs were done when the run was killed
+        results = evaluate()
+        require_finite_losses(results, start)
+    return results

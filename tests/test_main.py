@@ -1,6 +1,7 @@
 """The main job from the command line: what it writes, and what it says to bad input."""
 import csv
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -19,11 +20,15 @@ from dataset import SOURCES
 from dataset.corrupted import corrupted_path, load_corrupted
 from dataset.poisson import Split, write_split
 from losses.resolve import resolve
+from losses.train import require_finite_losses
 from losses.treatment import treatment
 from models import create_model
 from tests.cifar_files import make_cifar
-from utils.errors import UserError
+from utils.errors import NotFiniteError, UserError
+from utils.metrics import Result
+from utils.records.checkpoint import Progress
 from utils.records.logs import RunFolder
+from utils.records.reading import read_record
 from utils.records.settings import resumed_settings, without_places
 from utils.schedule import SCHEDULES, Schedule, create_schedule
 
@@ -38,6 +43,11 @@ def arguments(cifar_dir, log_dir, *more):
 def only_run(log_dir):
     [name] = os.listdir(log_dir)
     return os.path.join(log_dir, name)
+
+
+def read_text(path):
+    with open(path, encoding="utf-8") as file:
+        return file.read()
 
 
 def read_csv(path):
@@ -670,3 +680,35 @@ def test_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(cifar_dir
     assert "not finite at step 1 of epoch 1" in capsys.readouterr().err
     stored = ms.load_checkpoint(os.path.join(only_run(tmp_path), "last_model.ckpt"))
     assert all(np.isfinite(p.asnumpy()).all() for p in stored.values())
+
+
+def test_a_last_step_that_breaks_the_weights_is_no_success(cifar_dir, tmp_path, capsys):
+    """One step an epoch: its own losses are those before it."""
+    argv = arguments(cifar_dir, tmp_path, "--method", "erm", "-b", "120", "--total_epoch", "1", "--save_last")
+    with pytest.raises(SystemExit) as stop:
+        main.main([*argv, "--lr", "1e30"])
+    assert stop.value.code == 2
+    line, folder = capsys.readouterr().err.splitlines()[-1], only_run(tmp_path)
+    assert line.startswith("main.py: error: ") and " is not finite after batch 0 of epoch 0; lower --lr" in line
+    assert not {"results.json", "last_model.ckpt", "0_model.ckpt", "report.html"} & set(os.listdir(folder))
+    assert f"failed: {line.removeprefix('main.py: error: ')}" in read_text(f"{folder}/log.txt")
+    with pytest.raises(UserError, match="this run has failed .* is not finite after batch 0 of epoch 0"):
+        read_record(folder)
+
+
+@pytest.mark.parametrize("part, severity", [("val", 0), ("test", 5)])
+def test_an_evaluation_that_gives_no_numbers_is_no_success(part, severity):
+    results = {name: [Result(0.5, 1.0, 10)] * 6 for name in ("val", "test")}
+    require_finite_losses(results, Progress(0, 3))
+    results[part][severity:severity + 1] = [Result(0.1, math.inf, 10)]
+    with pytest.raises(NotFiniteError, match=f"the {part} loss at severity {severity} is not finite after batch 2 of"):
+        require_finite_losses(results, Progress(0, 3))
+    results[part][severity] = Result(math.nan, math.nan, 0)  # no image has this severity
+    require_finite_losses(results, Progress(0, 3))
+
+
+def test_a_penalty_that_would_never_act_is_named(cifar_dir, tmp_path, capsys):
+    for method in ("irm", "eiil"):
+        with pytest.raises(SystemExit):
+            main.main(arguments(cifar_dir, tmp_path, "--method", method, "--irm_lambda", "10"))
+        assert "--irm_lambda 10.0: acts after --irm_anneal 500 batches, and the run has 6" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """The methods against closed forms, finite differences and the published ASAM code."""
 import csv
+import math
 import os
 from types import SimpleNamespace
 
@@ -669,3 +670,73 @@ def test_sharpness_with_one_distribution_is_its_mean():
     objective = WorstGroupSharpness(1, step_size=0.0)
     gain = objective.sharpness(ms.Tensor([3.0, 5.0]), None, ms.Tensor([1.0, 1.0]), None, ms.Tensor([0, 0], ms.int32))
     assert float(gain.asnumpy()) == 3.0
+
+
+@pytest.mark.parametrize("step_size, times, losses", [
+    (0.01, 4000, [2.3] * 5 + [2.5]), (60.0, 1, [2.3] * 5 + [2.5]), (400.0, 1, [0, 0, 0, 0, 1, 2.5]),
+    (3.4e38, 1000, [1, 2, 3, 5, 4, 4])], ids=["guide", "first batch", "exponents of 1000", "all that float32 has"])
+def test_weights_over_distributions_do_not_overflow(step_size, times, losses):
+    """exp(a) / sum exp(a) with its largest exponent taken off, in float64."""
+    weights = GroupWeights(6, step_size, group_loss="validation", group_sizes=[1] * 6)
+    Move(weights, times)(ms.Tensor(losses, ms.float32))
+    exponents = step_size * times * np.array(losses, np.float64)
+    expected = np.exp(exponents - exponents.max())
+    np.testing.assert_allclose(weights.adv_probs.asnumpy(), expected / expected.sum(), rtol=1e-4, atol=1e-30)
+    before = weights.adv_probs.asnumpy()
+    Move(weights, times)(ms.Tensor([900.0, 0, 0, 0, 0, 0], ms.float32))  # perhaps of one that has come to 0
+    after = weights.adv_probs.asnumpy()
+    assert np.isfinite(after).all() and after.sum() == pytest.approx(1)
+    assert (after[0] > 0.99) == (before[0] > 0)
+
+
+class Classifier(nn.Cell):
+    """A small network of five classes with a BatchNorm."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.fc = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dense(4, 5)
+
+    def construct(self, images):
+        return self.fc(self.norm(self.conv(images)).mean((2, 3)))
+
+
+def test_a_training_without_effect_is_named():
+    network = MeanColour()
+    for options in ({"lr": 1e-50}, {"rho": 1e-40}, {"lr": math.inf}):
+        with pytest.raises(UserError, match=f"--{next(iter(options))} .*is no number of float32"):
+            create_step(network, "sharpdro", 3, **options)
+
+
+@pytest.mark.parametrize("sizes", [[1, 2], [1, 2, 3, 4], [1, -1, 3], [0, 0, 0]])
+def test_group_sizes_are_those_of_the_distributions(sizes):
+    with pytest.raises(UserError, match="group_sizes .* each of the 3 distributions"):
+        create_step(Classifier(), "group_dro", 3, group_sizes=sizes, group_adjustment=1.0)
+
+
+def test_labels_and_groups_out_of_range_are_named_before_a_step():
+    step = create_step(Classifier(), "sharpdro", 3)
+    images = ms.Tensor(np.random.RandomState(0).standard_normal((4, 3, 8, 8)), ms.float32)
+    before = [weight.asnumpy().copy() for weight in step.weights]
+
+    def tensor(*values):
+        return ms.Tensor(values, ms.int32)
+    for labels, groups, message in (((0, 1, -1, 2), (0, 1, 2, 0), "labels: has -1, .* from 0 to 4"),
+                                    ((0, 1, 5, 2), (0, 1, 2, 0), "labels: has 5"),
+                                    ((0, 1, 4, 2), (7, 7, 7, 7), "groups: has 7, .* from 0 to 2")):
+        with pytest.raises(UserError, match=message):
+            step.run_batch(images, tensor(*labels), tensor(*groups))
+    assert all((old == weight.asnumpy()).all() for old, weight in zip(before, step.weights, strict=True))
+    step.run_batch(images, tensor(0, 1, 4, 2), tensor(0, 1, 2, 0))
+    assert any((old != weight.asnumpy()).any() for old, weight in zip(before, step.weights, strict=True))
+
+
+def test_a_step_trains_also_where_its_network_was_evaluated_before():
+    """Before the first step, and before a batch of another size, for which there is another graph."""
+    network = Classifier()
+    step = create_step(network, "erm", 3)
+    for size in (4, 6):
+        images = ms.Tensor(np.random.RandomState(size).standard_normal((size, 3, 8, 8)), ms.float32)
+        network.set_train(False)(images)
+        before = network.norm.moving_mean.asnumpy().copy()
+        step.run_batch(images, ops.zeros((size,), ms.int32), ops.zeros((size,), ms.int32))
+        assert network.training and (network.norm.moving_mean.asnumpy() != before).all()

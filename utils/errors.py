@@ -11,6 +11,10 @@ class MissingError(UserError):
     """What is needed is gone: a file cannot be read, or a process has been killed."""
 
 
+class NotFiniteError(UserError):
+    """A training has left the numbers that float32 has: a loss or a weight is infinite or not a number."""
+
+
 class RunError(UserError):
     """What has stopped a run that was under way, though nothing was wrong when it began."""
 

@@ -64,7 +64,7 @@ def save_checkpoint(step, path, progress):
         path (str): file name that ends in .ckpt; replaced whole or left as it was.
         progress (Progress): of the training.
     """
-    values, numbers = {p.name: p for p in _lasting(step)}, {EPOCHS: progress.epochs}
+    values, numbers = {p.name: p for p in lasting_parameters(step)}, {EPOCHS: progress.epochs}
     if progress.batches:
         numbers[BATCHES] = progress.batches
         values[LOSS] = ms.Tensor(np.float64(progress.loss))  # as a number it would be rounded to float32
@@ -152,11 +152,11 @@ def load_checkpoint(cell, path):
         UserError: the file is missing or damaged, or is of another network or method.
     """
     stored = read_checkpoint(path)
-    for parameter in _lasting(cell):
+    for parameter in lasting_parameters(cell):
         if parameter.name not in stored or stored[parameter.name].shape != parameter.shape:
             raise UserError(f"{path}: has no {parameter.name} of shape {parameter.shape}; it is of another network or "
                             "method, name one of this")
-    for parameter in _lasting(cell):
+    for parameter in lasting_parameters(cell):
         ops.assign(parameter, stored[parameter.name])
     return progress_of(stored)
 
@@ -201,8 +201,8 @@ def _progress(path):
         return None
 
 
-def _lasting(cell):
-    """The parameters of a cell but for those that only serve within a step."""
+def lasting_parameters(cell):
+    """The parameters of a cell that a checkpoint has: all but those that only serve within a step; list."""
     return [parameter for parameter in cell.get_parameters() if not parameter.name.startswith("saved.")]
 
 

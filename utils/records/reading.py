@@ -7,7 +7,7 @@ import numpy as np
 
 from utils.errors import UserError
 from utils.files import file_name, read_json
-from utils.records.settings import read_settings
+from utils.records.settings import FAILED, read_settings
 
 PLAN = "comparison.json"  # the runs of a comparison, in its folder
 SETTING = ("dataset", "corruption", "model", "num_severity")
@@ -58,6 +58,9 @@ def read_record(path, name=None):
     config, results = read_settings(path), read_results(path)
     if config is None or not {*SETTING, "method", "seed"} <= set(config):
         raise UserError(f"{path}: not the folder of a run, which has a config.json; name LOG_DIR/NAME")
+    failure = read_json(os.path.join(path, FAILED))
+    if isinstance(failure, dict):
+        raise UserError(f"{path}: this run has failed ({failure.get('reason')}); begin another")
     if results is None:
         raise UserError(f"{path}: this run has not ended; go on with main.py --resume {path}")
     folder, own = os.path.split(os.path.abspath(path))

@@ -15,6 +15,8 @@ FREE_OPTIONS = ("resume", "data_dir", "corrupted", "num_workers", "show_progress
 # Folders that results depend on, which may lie elsewhere when a run is resumed, but have the names that they had.
 FOLDER_OPTIONS = ("test_corrupted", "filelist_dir")
 
+FAILED = "failed.json"  # why a run has failed, in its folder
+
 NEWEST = "newest"  # run of the settings on the command line: what `--resume` without a folder means
 
 # Options of which a run that began before there were any has nothing in its settings, and what it did.

@@ -1,4 +1,6 @@
 """`folder`: a user's own images, in class folders."""
+import csv
+import errno
 import hashlib
 import os
 import sys
@@ -12,36 +14,100 @@ from dataset.image_files import centre_crop
 from dataset.imagenet import MEAN, STD
 from dataset.source import Source
 from utils.errors import UserError
+from utils.files import locked, write_csv
 
 IMAGE_SIZE = 64
 VALIDATION = ("val", "valid", "validation")  # what people call a folder that is not read here
 TEST_SHARE = 0.2  # of each class, where there are no test images; whatever the seed of a run
+HELD_OUT = "held_out.csv"  # in the folder of such images: what part those have that no hash decides
+LOCK_SECONDS = 60  # runs that begin at the same time wait for each other to write that file
+NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
-def hold_out(names, labels):
-    """Choose test images: about a share of each class, at least one, by a hash of their names, so that images that are
-    added later leave those that were trained on where they are.
+def hold_out(names, labels, kept):
+    """Choose test images: about a share of each class, by a hash of their names, so that images that are added later
+    leave all others where they are.
+
+    Where the hash leaves a class without a test image or without a training image, an image is moved there. Those that
+    were moved earlier stay where they are, though the class may not need them any more.
 
     Args:
         names (list of str): 'class/file' of the images.
         labels (numpy.ndarray): int32 (N,).
+        kept (dict): name to part, 'train' or 'test', of the images that were moved earlier.
 
     Returns:
-        tuple: int64 numbers of the training images, and of the test images.
+        tuple: int64 numbers of the training images, and of the test images; `kept` with those that were moved now.
 
     Raises:
         UserError: a class has one image only.
     """
     draws = np.array([int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2 ** 32 for name in names])
-    test = draws < TEST_SHARE
+    parts = np.where(draws < TEST_SHARE, "test", "train")
+    kept = dict(kept)
+    for i, name in enumerate(names):
+        parts[i] = kept.get(name, parts[i])
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         if len(members) < 2:
             raise UserError(f"{names[members[0]]}: is the only image of its class, which needs another to test with; "
                             "add images or remove the class")
         order = members[np.argsort(draws[members])]
-        test[order[0]], test[order[-1]] = True, False  # the one and the other has an image of each class
-    return np.flatnonzero(~test), np.flatnonzero(test)
+        free = [i for i in order if names[i] not in kept] or list(order)  # the rest has been moved for good
+        for part, i in (("test", free[0]), ("train", free[-1])):
+            if part not in parts[members]:
+                parts[i] = kept[names[i]] = part
+    return np.flatnonzero(parts == "train"), np.flatnonzero(parts == "test"), kept
+
+
+def read_kept(path):
+    """What `hold_out` has moved earlier: name to part, from the table that has it; nothing where there is none.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = list(csv.reader(file))
+        kept = dict(rows[1:])
+    except FileNotFoundError:
+        return {}
+    except (ValueError, csv.Error):
+        rows = []
+    if rows[:1] != [["image", "part"]] or not {"train", "test"}.issuperset(kept.values()):
+        raise UserError(f"{path}: not a table of image and part; put the old file back, or remove it to have test "
+                        "images chosen anew")
+    return kept
+
+
+def hold_out_for_good(folder, names, labels):
+    """Choose test images as `hold_out` does, and write down in the folder which ones it has moved.
+
+    Args:
+        folder (str): of the images; where it cannot be written, there is a warning.
+        names, labels: as of `hold_out`.
+
+    Returns:
+        tuple: int64 numbers of the training images, and of the test images.
+
+    Raises:
+        UserError: a class has one image only, the table is damaged, or another process does not stop writing it.
+    """
+    path = os.path.join(folder, HELD_OUT)
+    earlier = read_kept(path)
+    train, test, kept = hold_out(names, labels, earlier)
+    if kept != earlier:
+        try:
+            with locked(os.path.join(folder, f".{HELD_OUT}.lock"), path, LOCK_SECONDS):
+                train, test, kept = hold_out(names, labels, read_kept(path))  # it may have been written meanwhile
+                write_csv(path, {"image": list(kept), "part": list(kept.values())})
+        except OSError as error:
+            if error.errno not in NOT_WRITABLE:
+                raise
+            print(f"warning: {path}: cannot be written ({error.strerror}), so that images that are added later may "
+                  "turn test images into training images; let it be written, or make folders train and test",
+                  file=sys.stderr)
+    return train, test
 
 
 def load_folder(data_dir, image_size=IMAGE_SIZE):
@@ -49,7 +115,7 @@ def load_folder(data_dir, image_size=IMAGE_SIZE):
 
     Args:
         data_dir (str): holds train/CLASS/* and test/CLASS/*, or CLASS/*, of which about a fifth of each class is held
-            out to test with.
+            out to test with, by `hold_out_for_good`.
         image_size (int): side of the images, to which the shorter side of a file is scaled; the middle is cut out.
 
     Returns:
@@ -77,13 +143,15 @@ def load_folder(data_dir, image_size=IMAGE_SIZE):
     else:
         classes = list_classes(data_dir)
         whole, every = list_images(data_dir, classes, image_size, fit)
-        chosen = dict(zip(("train", "test"), hold_out(whole.names, every), strict=True))
-        images = {part: whole.subset(indices) for part, indices in chosen.items()}
-        labels = {part: every[indices] for part, indices in chosen.items()}
+        images = {"whole": whole}
     if len(classes) < 2:
         raise UserError(f"{data_dir}: has one class only, {classes[0]}; a classifier needs two or more class folders")
     for some in images.values():  # people's own folders have all kinds of files
         for path in some.paths:
             check_header(os.path.join(some.folder, path))
+    if "whole" in images:
+        chosen = dict(zip(("train", "test"), hold_out_for_good(data_dir, whole.names, every), strict=True))
+        images = {part: whole.subset(indices) for part, indices in chosen.items()}
+        labels = {part: every[indices] for part, indices in chosen.items()}
     return Source("folder", f"{os.path.abspath(data_dir)}-C", len(classes), images, labels, MEAN, STD,
                   class_names=tuple(classes))

@@ -1,4 +1,6 @@
 """Data sets of image files: layouts, sizes, corruption when they are read, and what is wrong with them in one line."""
+import contextlib
+import errno
 import os
 import shutil
 
@@ -33,6 +35,7 @@ from losses.resolve import resolve
 from tests.image_trees import CLASSES, TREES, make_classes, make_folder, make_imagenet30, picture, save
 from tests.test_main import only_run, read_csv
 from utils.errors import UserError
+from utils.files import write_csv
 from utils.fingerprint import difference
 from utils.records.trained import Trained
 
@@ -410,20 +413,105 @@ def test_one_class_is_not_enough_and_inner_folders_are_not_read(tmp_path, capsys
     assert "more: a folder within a class is not read" in capsys.readouterr().err
 
 
-def test_images_that_are_added_make_no_test_image_of_a_training_image():
+def test_an_image_that_is_added_changes_the_part_of_no_other():
+    """Of classes that begin with two images or more, in any order of additions."""
+    rng, moved = np.random.default_rng(0), 0
+    for _ in range(60):
+        names = [f"{name}/{i}.png" for name in ("ant", "bee", "cow") for i in rng.choice(10 ** 6, 40, replace=False)]
+        labels = np.repeat(np.arange(3, dtype=np.int32), 40)
+        chosen, known, kept = np.isin(np.arange(120) % 40, (0, 1)), {}, {}
+        while not chosen.all():
+            some = np.flatnonzero(chosen)
+            train, test, kept = hold_out([names[i] for i in some], labels[some], kept)
+            parts = {**dict.fromkeys(some[train], "train"), **dict.fromkeys(some[test], "test")}
+            assert {i: parts[i] for i in known} == known and len(parts) == len(some)
+            for part in (train, test):
+                assert set(labels[some[part]]) == {0, 1, 2}
+            chosen, known = chosen | (rng.random(120) < 0.1), parts
+        moved += len(kept)
+    assert moved > 60  # the hash alone leaves two images on one side with a chance of 0.68
+
+
+def test_a_fifth_of_each_class_is_held_out_and_one_image_is_not_enough():
     names = [f"{name}/{i}.png" for name in ("ant", "bee", "cow") for i in range(400)]
     labels = np.repeat(np.arange(3, dtype=np.int32), 400)
-    parts = hold_out(names, labels)
-    assert all(60 <= count <= 100 for count in np.bincount(labels[parts[1]]))
-    tested = {names[i] for i in parts[1]}
-    rng = np.random.default_rng(0)
-    for count in (2, 3, 5, 20):  # of each class
-        some = np.sort(np.concatenate([400 * k + rng.choice(400, count, replace=False) for k in range(3)]))
-        train, test = (some[part] for part in hold_out([names[i] for i in some], labels[some]))
-        assert set(labels[train]) == set(labels[test]) == {0, 1, 2}
-        assert not tested & {names[i] for i in train} and not set(train) & set(test)
+    train, test, kept = hold_out(names, labels, {})
+    assert kept == {} and all(60 <= count <= 100 for count in np.bincount(labels[test]))
+    np.testing.assert_array_equal(np.sort([*train, *test]), np.arange(1200))
     with pytest.raises(UserError, match="bee/0.png: is the only image of its class"):
-        hold_out(["ant/0.png", "ant/1.png", "bee/0.png"], np.array([0, 0, 1], np.int32))
+        hold_out(["ant/0.png", "ant/1.png", "bee/0.png"], np.array([0, 0, 1], np.int32), {})
+
+
+def add_images(folder, first, last):
+    for name in ("ant", "bee"):
+        for i in range(first, last):
+            save(os.path.join(folder, name, f"{i}.png"), np.full((64, 64, 3), i, np.uint8))
+
+
+def test_corrupted_images_of_a_growing_folder_stay(tmp_path):
+    folder = str(tmp_path / "data")
+    add_images(folder, 0, 3)
+    command = ["dataset", "folder", "-c", "contrast", "--data_dir", folder, "--workers", "1"]
+    generator.main(command)
+    first = load_source("folder", folder).images
+    with open(os.path.join(folder, "held_out.csv"), encoding="utf-8") as file:
+        assert file.read().splitlines() == ["image,part", *(f"{name},test" for name in first["test"].names)]
+    for count in (4, 8, 16):
+        add_images(folder, count // 2, count)
+        generator.main(command)
+        grown = load_source("folder", folder).images
+        assert all(set(first[part].names) <= set(grown[part].names) for part in first)
+        first = grown
+    assert sorted(os.listdir(folder)) == ["ant", "bee", "held_out.csv"]
+
+
+def test_of_two_runs_at_the_same_time_the_first_chooses(tmp_path, monkeypatch):
+    folder = str(tmp_path)
+    add_images(folder, 0, 3)
+    [usual, *_] = load_source("folder", folder).images["test"].names
+    path = os.path.join(folder, "held_out.csv")
+    os.remove(path)
+
+    @contextlib.contextmanager
+    def locked(*_):
+        write_csv(path, {"image": ["ant/2.png"], "part": ["test"]})  # of another run, which had the lock before
+        yield
+    assert usual != "ant/2.png"
+    monkeypatch.setattr("dataset.folder.locked", locked)
+    assert load_source("folder", folder).images["test"].names[0] == "ant/2.png"
+    assert load_source("folder", folder).images["test"].names[0] == "ant/2.png"
+
+
+def test_a_folder_that_cannot_be_written_is_split_nevertheless(tmp_path, monkeypatch, capsys):
+    folder = str(tmp_path)
+    add_images(folder, 0, 3)
+    expected = load_source("folder", folder).images["test"].names
+    os.remove(tmp_path / "held_out.csv")
+
+    def locked(path, *_):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+    monkeypatch.setattr("dataset.folder.locked", locked)
+    assert load_source("folder", folder).images["test"].names == expected
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"warning: {tmp_path / 'held_out.csv'}: cannot be written (Read-only file system)")
+
+
+def test_a_moved_image_that_is_gone_has_another_in_its_place(tmp_path):
+    add_images(str(tmp_path), 0, 3)
+    [gone, other] = load_source("folder", str(tmp_path)).images["test"].names
+    os.rename(tmp_path / gone, tmp_path / "gone.png")
+    [instead, same] = load_source("folder", str(tmp_path)).images["test"].names
+    assert instead.startswith("ant/") and same == other
+    os.rename(tmp_path / "gone.png", tmp_path / gone)
+    assert set(load_source("folder", str(tmp_path)).images["test"].names) == {gone, instead, other}
+
+
+@pytest.mark.parametrize("text", ["", "image\n", "image,part\nant/0.png\n", "image,part\nant/0.png,val\n", "\xff"])
+def test_a_damaged_table_of_moved_images_is_named(text, tmp_path):
+    add_images(str(tmp_path), 0, 3)
+    (tmp_path / "held_out.csv").write_text(text, encoding="latin1")
+    with pytest.raises(UserError, match="held_out.csv: not a table of image and part; put the old file back"):
+        load_source("folder", str(tmp_path))
 
 
 def test_other_classes_and_options_than_those_of_the_run_are_refused(trees):

@@ -1,6 +1,8 @@
 """Where images come from: one file per data set, found by name."""
 from functools import partial
 
+import numpy as np
+
 from dataset.cifar import load_cifar
 from dataset.fashion_mnist import load_fashion_mnist
 from dataset.folder import IMAGE_SIZE, load_folder
@@ -66,9 +68,16 @@ def load_source(name, data_dir, **options):
         Source
 
     Raises:
-        UserError: the data set does not read an option, or is missing or damaged.
+        UserError: the data set does not read an option, is missing or damaged, or has no image of a class to train on
+            or to test with.
     """
     given = {option: value for option, value in options.items() if value is not None}
     for option in given:
         require_source_option(name, option)
-    return SOURCES[name](data_dir, **given)
+    source = SOURCES[name](data_dir, **given)
+    for part, word in (("train", "training"), ("test", "test")):
+        for label in np.setdiff1d(np.arange(source.classes), source.labels[part]):
+            title = source.class_names[label] if source.class_names else label
+            raise UserError(f"{data_dir}: {name} has no {word} image of class {title}; add some, or name another "
+                            "folder with --data_dir")
+    return source

@@ -1,4 +1,5 @@
 """CIFAR-10 and CIFAR-100, from the binary or the python archive, downloaded where they are missing."""
+import glob
 import os
 import pickle
 import pickletools
@@ -11,10 +12,11 @@ import numpy as np
 from dataset.download import download
 from dataset.source import Source
 from utils.errors import UserError
-from utils.files import PARTIAL, file_hash, sync
+from utils.files import PARTIAL, file_hash, locked, naming, sync
 
 URL = "https://www.cs.toronto.edu/~kriz/"
 PIXELS = 3 * 32 * 32
+UNPACK_SECONDS = 600  # runs that begin at the same time wait for the one that unpacks
 
 
 @dataclass(frozen=True)
@@ -142,15 +144,26 @@ def _checked(path, images, labels, spec):
 
 
 def extract(archive, layout, data_dir):
-    """Unpack a published archive; its folder appears with all its files or not at all.
+    """Unpack a published archive; its folder appears with all its files or not at all. Of several processes one does
+    it.
 
     Raises:
-        UserError: the archive is damaged, or is not the published one.
+        UserError: the archive is damaged, or is not the published one, or another process does not end unpacking it.
     """
     if file_hash(archive, "md5") != layout.md5:
         raise UserError(f"{archive}: damaged, or not the published archive (its MD5 is not {layout.md5}); delete it "
                         f"and fetch it again, or unpack other images of this layout into the folder {layout.folder}")
-    temporary = os.path.join(data_dir, f".{os.getpid()}{PARTIAL}.{layout.folder}")
+    folder = os.path.join(data_dir, layout.folder)
+    with naming(folder), locked(os.path.join(data_dir, f".{layout.folder}.lock"), folder, UNPACK_SECONDS):
+        if not os.path.isdir(folder):  # another process may have unpacked it meanwhile
+            _extract(archive, layout, data_dir)
+
+
+def _extract(archive, layout, data_dir):
+    partial = f"{PARTIAL}.{layout.folder}"
+    for leftover in glob.glob(os.path.join(glob.escape(data_dir), f".*{partial}")):  # of a process that was killed
+        shutil.rmtree(leftover)
+    temporary = os.path.join(data_dir, f".{os.getpid()}{partial}")
     try:
         with tarfile.open(archive) as tar:
             tar.extractall(temporary, filter="data")

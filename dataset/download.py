@@ -1,7 +1,9 @@
 """Published files, fetched where they are missing."""
 import os
 
+from utils.cli import FULL
 from utils.errors import UserError
+from utils.files import naming
 
 
 def download(url, md5, folder, missing, advice):
@@ -19,6 +21,7 @@ def download(url, md5, folder, missing, advice):
 
     Raises:
         UserError: it could not be fetched, or pooch, an optional package, is not installed.
+        OSError: the disk is full; it names the folder.
     """
     try:
         import pooch
@@ -27,8 +30,11 @@ def download(url, md5, folder, missing, advice):
                         f"{advice}") from error
     pooch.get_logger().setLevel("WARNING")  # the progress bar says enough
     try:
-        os.makedirs(folder, exist_ok=True)
-        return pooch.retrieve(url, "md5:" + md5, os.path.basename(url), folder,
-                              downloader=pooch.HTTPDownloader(progressbar=True, timeout=30))
+        with naming(folder):
+            os.makedirs(folder, exist_ok=True)
+            return pooch.retrieve(url, "md5:" + md5, os.path.basename(url), folder,
+                                  downloader=pooch.HTTPDownloader(progressbar=True, timeout=30))
     except (ValueError, OSError) as error:  # those of requests, which pooch uses, are OSErrors
+        if getattr(error, "errno", None) in FULL:
+            raise
         raise UserError(f"{missing} and could not be downloaded ({type(error).__name__}); {advice}") from error

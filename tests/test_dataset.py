@@ -1,4 +1,6 @@
 """Data sets, Poisson severities, corrupted arrays on disk, batches."""
+import contextlib
+import errno
 import os
 import pickle
 import shutil
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 
 from corruptions import corrupt
-from dataset import SOURCES
+from dataset import SOURCES, load_source
 from dataset.batches import EvaluationBatches, TrainBatches, normalise
 from dataset.cifar import CIFAR, load_cifar
 from dataset.corrupted import corrupted_path, load_corrupted
@@ -17,6 +19,7 @@ from dataset.poisson import Split, choose_split, poisson_counts, poisson_split, 
 from dataset.prepare_dataset import main as prepare
 from tests.cifar_files import make_cifar, publish
 from utils.errors import UserError
+from utils.files import PARTIAL
 
 
 def test_counts_are_the_releases():
@@ -177,6 +180,56 @@ def test_archive_without_one_of_its_files_leaves_no_folder(tmp_path, monkeypatch
     with pytest.raises(UserError, match="without all files"):
         load_cifar("cifar10", str(tmp_path))
     assert os.listdir(tmp_path) == ["cifar-10-binary.tar.gz"]
+
+
+def test_an_archive_that_another_run_has_unpacked_meanwhile_is_read(tmp_path, monkeypatch):
+    expected = make_cifar(str(tmp_path), per_class=(5, 2), pack=True)
+    path = publish(monkeypatch, str(tmp_path))
+
+    @contextlib.contextmanager
+    def locked(*_):
+        shutil.unpack_archive(path, tmp_path)  # by the run that had the lock before
+        yield
+    monkeypatch.setattr("dataset.cifar.locked", locked)
+    np.testing.assert_array_equal(load_cifar("cifar10", str(tmp_path)).images["train"], expected["train"][0])
+
+
+def test_what_a_killed_unpacking_left_is_removed(tmp_path, monkeypatch):
+    make_cifar(str(tmp_path), per_class=(5, 2), pack=True)
+    publish(monkeypatch, str(tmp_path))
+    leftover = tmp_path / f".4711{PARTIAL}.cifar-10-batches-bin" / "cifar-10-batches-bin"
+    leftover.mkdir(parents=True)
+    (leftover / "data_batch_1.bin").write_bytes(b"the beginning")
+    load_cifar("cifar10", str(tmp_path))
+    assert sorted(os.listdir(tmp_path)) == ["cifar-10-batches-bin", "cifar-10-binary.tar.gz"]
+
+
+def test_a_full_disk_is_named(tmp_path, monkeypatch):
+    """While an archive is downloaded, and while it is unpacked; nothing is left."""
+    def write(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr("pooch.HTTPDownloader", lambda *_, **__: write)
+    with pytest.raises(OSError) as error:
+        load_cifar("cifar10", str(tmp_path))
+    assert error.value.errno == errno.ENOSPC and error.value.filename == str(tmp_path)
+    make_cifar(str(tmp_path), per_class=(5, 2), pack=True)
+    publish(monkeypatch, str(tmp_path))
+    monkeypatch.setattr("tarfile.TarFile.extractall", write)
+    with pytest.raises(OSError) as error:
+        load_cifar("cifar10", str(tmp_path))
+    assert error.value.errno == errno.ENOSPC and error.value.filename.startswith(str(tmp_path))
+    assert os.listdir(tmp_path) == ["cifar-10-binary.tar.gz"]
+
+
+@pytest.mark.parametrize("part, word", [("train", "training"), ("test", "test")])
+def test_a_class_without_images_is_named(tmp_path, part, word):
+    make_cifar(str(tmp_path), per_class=(5, 2))
+    for file in CIFAR["cifar10"].binary.files[part]:
+        path = tmp_path / "cifar-10-batches-bin" / file
+        records = np.fromfile(path, np.uint8).reshape(-1, 3073)
+        records[records[:, 0] != 4].tofile(path)
+    with pytest.raises(UserError, match=f"{tmp_path}: cifar10 has no {word} image of class deer"):
+        load_source("cifar10", str(tmp_path))
 
 
 class Evil:

@@ -85,7 +85,7 @@ def train(args, given):
         if folder.writes:
             begin(folder, data, values, given, device)
         goes_on(f"--resume {folder.path} goes on, with any number of workers")
-        folder.log(counts_table(data.split))
+        folder.log(counts_table(data.split, data.source.labels["train"]))
         run(settings, data, folder)
         print(f"\nresults are in {folder.path}")
         leave()

@@ -10,7 +10,7 @@ import numpy as np
 from dataset.class_folders import list_classes, list_images, require_all_classes
 from dataset.image_files import exact, require_sizes, squash
 from dataset.imagenet import MEAN, STD
-from dataset.poisson import Split, poisson_counts, poisson_split
+from dataset.poisson import Split, most_validation, poisson_counts, poisson_split
 from dataset.source import Source
 from utils.errors import UserError
 from utils.files import replacing
@@ -145,7 +145,8 @@ def listed_split(source, num_severity, seed, num_per_class=None, num_val=None):
     """
     names, labels = source.images["train"].names, source.labels["train"]
     if not has_lists(source.lists):
-        split = poisson_split(labels, num_per_class or source.num_per_class, num_severity, seed, num_val)
+        split = poisson_split(labels, num_per_class or source.num_per_class, num_severity, seed, num_val,
+                              most_validation(num_per_class))
         return replace(split, lists=source.lists)
     split = read_lists(source.lists, names, labels, num_severity)
     wanted = [source.classes * count for count in poisson_counts(num_per_class or source.num_per_class, num_severity)]

@@ -12,6 +12,7 @@ from utils.files import write_csv
 
 VALIDATION, UNUSED = "validation", "unused"
 MOST_VALIDATION = 1000  # validation images of a class, where no number is asked for
+FEW_VALIDATION = 50  # with -n they are a quarter of the training images, but not fewer than this
 VAL_SHARE = 0.1  # of each class, of the clean images
 
 # What training images can be (`--train_on`).
@@ -79,23 +80,30 @@ def poisson_counts(num_per_class, num_severity):
     return [math.floor(num_per_class * math.exp(-1) / math.factorial(s)) for s in range(num_severity)]
 
 
-def default_num_per_class(labels):
-    """4/5 of the smallest class: 4000 for CIFAR-10 and 400 for CIFAR-100, as the release sets it."""
-    return int(np.bincount(labels).min() * 4 // 5)
+def most_validation(num_per_class):
+    """Validation images of a class at most, where no number is asked for, so that a run on few training images does not
+    evaluate on many more.
+
+    Args:
+        num_per_class (int or None): training images of a class that were asked for; the default, None, has four of them
+            for each validation image, and so has a larger number.
+    """
+    return MOST_VALIDATION if num_per_class is None else min(MOST_VALIDATION, max(FEW_VALIDATION, num_per_class // 4))
 
 
-def poisson_split(labels, num_per_class, num_severity, seed, num_val=None):
-    """Draw K images of every class and share them out over the severities; of the rest some are for validation.
+def poisson_split(labels, num_per_class, num_severity, seed, num_val=None, most=MOST_VALIDATION):
+    """Draw K images of a class and share them out over the severities; of the rest some are for validation.
 
     The draws are those that the release makes after `numpy.random.seed(seed)`.
 
     Args:
         labels (numpy.ndarray): int (N,), classes 0..C-1, each present.
-        num_per_class (int): K.
+        num_per_class (int or None): K of every class; None takes 4/5 of its own images for each, as the release has
+            4000 for CIFAR-10 and 400 for CIFAR-100, and at least one clean one.
         num_severity (int): number of severities, the clean one included.
         seed (int): seed of the draw.
-        num_val (int or None): validation images of a class, drawn from the rest; None takes the rest, at most
-            `MOST_VALIDATION` of a class.
+        num_val (int or None): validation images of a class, drawn from the rest; None takes the rest, at most `most`.
+        most (int): validation images of a class at most, where no number is asked for.
 
     Returns:
         Split
@@ -103,16 +111,21 @@ def poisson_split(labels, num_per_class, num_severity, seed, num_val=None):
     Raises:
         UserError: K is larger than the smallest class, or not enough is left over.
     """
-    _require_images(labels, num_per_class)
+    if num_per_class is None:
+        numbers, fewest = np.maximum(np.bincount(labels) * 4 // 5, 1), 1
+    else:
+        _require_images(labels, num_per_class)
+        numbers, fewest = np.full(labels.max() + 1, num_per_class), 0
     rng = np.random.RandomState(seed)
-    bounds = np.cumsum(poisson_counts(num_per_class, num_severity))
-    train = [[] for _ in bounds]
-    for label in range(labels.max() + 1):
-        chosen = rng.choice(np.flatnonzero(labels == label), num_per_class, replace=False)
-        for indices, part in zip(train, np.split(chosen, bounds), strict=False):  # the last part is the rest
+    train = [[] for _ in range(num_severity)]
+    for label, number in enumerate(numbers):
+        counts = poisson_counts(number, num_severity)
+        counts[0] = max(counts[0], fewest)
+        chosen = rng.choice(np.flatnonzero(labels == label), number, replace=False)
+        for indices, part in zip(train, np.split(chosen, np.cumsum(counts)), strict=False):  # the last part is the rest
             indices.append(part)
     train = [np.concatenate(indices) for indices in train]
-    return Split(train, _draw_validation(labels, np.concatenate(train), rng, num_val))
+    return Split(train, _draw_validation(labels, np.concatenate(train), rng, num_val, most))
 
 
 def clean_split(labels, num_severity, seed, num_per_class=None, num_val=None, val_share=None):
@@ -122,8 +135,8 @@ def clean_split(labels, num_severity, seed, num_per_class=None, num_val=None, va
         labels, num_severity, seed: as of `poisson_split`.
         num_per_class (int or None): training images of a class, drawn at random; None takes all that are not for
             validation.
-        num_val (int or None): validation images of a class; None takes, beside `num_per_class`, as many as
-            `poisson_split`, and else a share of each class.
+        num_val (int or None): validation images of a class; None takes, beside `num_per_class`, what is left
+            over, at most `most_validation`, and else a share of each class.
         val_share (float or None): that share, 0 to below 1, rounded; one image at least is left to train on. None
             takes `VAL_SHARE`.
 
@@ -138,7 +151,7 @@ def clean_split(labels, num_severity, seed, num_per_class=None, num_val=None, va
     if num_per_class is not None:
         _require_images(labels, num_per_class)
         train = _draw_by_class(labels, everything, np.full(len(counts), num_per_class), rng)
-        validation = _draw_validation(labels, train, rng, num_val)
+        validation = _draw_validation(labels, train, rng, num_val, most_validation(num_per_class))
     else:
         if num_val is None:
             share = VAL_SHARE if val_share is None else val_share
@@ -161,13 +174,16 @@ def _require_images(labels, num_per_class):
                         "give at most that many")
 
 
-def _draw_validation(labels, train, rng, num_val):
-    """Validation images from what the training images leave over, rising; `num_val` as of `poisson_split`."""
+def _draw_validation(labels, train, rng, num_val, most):
+    """Validation images from what the training images leave over, rising; `num_val`, `most` as of `poisson_split`."""
     left = np.ones(len(labels), bool)
     left[train] = False
     counts = np.bincount(labels[left], minlength=labels.max() + 1)
     if num_val is None:
-        numbers = np.minimum(counts, MOST_VALIDATION)
+        numbers = np.minimum(counts, most)
+        if most < min(counts.max(), MOST_VALIDATION):
+            print(f"validation: {most} images of a class, of up to {counts.max()} that are left over; --num_val N "
+                  "takes N", flush=True)
     elif num_val > counts.min():
         raise UserError(f"--num_val {num_val}: only {counts.min()} images of a class are left for that; "
                         "give at most that many, or a smaller -n")
@@ -262,8 +278,8 @@ def choose_split(labels, num_severity, seed, num_per_class=None, path=None, num_
         labels (numpy.ndarray): int32 (N,), of the training set.
         num_severity (int): number of severities, the clean one included.
         seed (int): seed of the draw.
-        num_per_class (int or None): training images of a class; None takes `default_num_per_class`, or, of clean
-            images, all but those for validation.
+        num_per_class (int or None): training images of a class; None takes 4/5 of each, or, of clean images, all but
+            those for validation.
         path (str or None): the table to read instead of drawing.
         num_val (int or None): as of `poisson_split` or `clean_split`.
         train_on (str): a key of `TRAIN_ON`; a table has its own severities.
@@ -280,12 +296,20 @@ def choose_split(labels, num_severity, seed, num_per_class=None, path=None, num_
         return read_split(path, labels, num_severity)
     if train_on == "clean":
         return clean_split(labels, num_severity, seed, num_per_class, num_val, val_share)
-    return poisson_split(labels, num_per_class or default_num_per_class(labels), num_severity, seed, num_val)
+    return poisson_split(labels, num_per_class, num_severity, seed, num_val, most_validation(num_per_class))
 
 
-def counts_table(split):
-    """The number of training images of each severity as text, one line each."""
+def counts_table(split, labels):
+    """The number of training images of each severity as text, one line each, and of a class where classes differ.
+
+    Args:
+        split (Split)
+        labels (numpy.ndarray): int (N,), of the training set.
+    """
     lines = ["severity  training images"]
     lines += [f"{s:8d}  {count:15d}" for s, count in enumerate(split.counts)]
     lines.append(f"validation: {len(split.validation)} images")
+    of_class = np.bincount(labels[split.indices], minlength=labels.max() + 1)
+    if of_class.min() < of_class.max():
+        lines.append(f"training images of a class: {of_class.min()} to {of_class.max()}")
     return "\n".join(lines)

@@ -37,13 +37,13 @@ def main(argv=None):
         source = load_source(args.dataset, args.data_dir, **source_options(vars(args)))
         split = split_of(source, args.num_severity, args.seed, **numbers)
         if split.empty and not split.is_clean:
-            print(f"warning: no training image has severity {', '.join(map(str, split.empty))}; a larger -n gives some",
-                  file=sys.stderr)
+            print(f"warning: no training image has severity {', '.join(map(str, split.empty))}; more training images "
+                  "give some", file=sys.stderr)
         if args.corruption:
             load_corrupted(args.data_dir, source, args.corruption, args.num_severity, args.num_workers,
                            args.show_progress, "disk")
         write_split(args.output, split, source.labels["train"])
-        print(counts_table(split))
+        print(counts_table(split, source.labels["train"]))
         print(f"written to {args.output}")
 
 

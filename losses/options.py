@@ -364,8 +364,8 @@ def check_data(args, data):
     if has_begun:
         data.source.check_run(vars(args), args.resume or "the run that is to go on", **data.fingerprints)
     if args.batch_size > images:
-        raise UserError(f"-b {args.batch_size}: the training set has only {images} images; give a smaller batch or a "
-                        "larger -n")
+        more = " or more images" if getattr(args, "num_per_class", None) is None else ", a larger -n, or no -n"
+        raise UserError(f"-b {args.batch_size}: the training set has only {images} images; give a smaller batch{more}")
     batches = images // args.batch_size
     shortest = min(args.total_epoch, args.stage_one_epochs or args.total_epoch)
     if args.warmup is not None and warmup_epochs(args.warmup, batches) >= shortest:

@@ -374,8 +374,8 @@ def train(settings, data, folder, cells, **treated):
             folder.log(f"an epoch has {batches} batches, so that --save_every_steps {settings.save_every_steps} adds "
                        "no checkpoint to that at its end")
         if data.split.empty and not data.split.is_clean:
-            folder.log(f"no training image has severity {', '.join(map(str, data.split.empty))}; a larger -n gives "
-                       "some")
+            folder.log(f"no training image has severity {', '.join(map(str, data.split.empty))}; more training "
+                       "images give some")
         steps = range(batches * records.start.epochs + records.start.batches, batches * method.total_epoch)
         loader = data.train_batches(method.batch_size, steps, settings.seed, settings.num_workers,
                                     crop=method.crop, sampling=method.sampling, draw=method.draw, **treated)

@@ -15,7 +15,15 @@ from dataset.cifar import CIFAR, load_cifar
 from dataset.corrupted import corrupted_path, load_corrupted
 from dataset.data import load_data
 from dataset.pipeline import batches
-from dataset.poisson import Split, choose_split, poisson_counts, poisson_split, read_split, write_split
+from dataset.poisson import (
+    Split,
+    choose_split,
+    counts_table,
+    poisson_counts,
+    poisson_split,
+    read_split,
+    write_split,
+)
 from dataset.prepare_dataset import main as prepare
 from tests.cifar_files import make_cifar, publish
 from utils.errors import UserError
@@ -83,6 +91,40 @@ def test_validation_has_at_most_1000_images_of_a_class_unless_more_are_asked_for
     assert np.bincount(labels[labels < 2][asked.validation]).tolist() == [1050, 1050]
 
 
+@pytest.mark.parametrize("asked, left", [(None, 1000), (60, 50), (240, 60), (4000, 1000)])
+@pytest.mark.parametrize("train_on", ["poisson", "clean"])
+def test_validation_is_in_proportion_to_the_training_images_that_are_asked_for(asked, left, train_on, capsys):
+    labels = np.random.RandomState(3).permutation(np.repeat([0, 1], 5000)).astype(np.int32)
+    split, more = (choose_split(labels, 6, 5, asked, num_val=num_val, train_on=train_on) for num_val in (None, 900))
+    if asked or train_on == "poisson":
+        assert np.bincount(labels[split.validation]).tolist() == [left, left]
+        np.testing.assert_array_equal(split.indices, more.indices)
+    line = f"validation: {left} images of a class, of up to "
+    assert capsys.readouterr().out.startswith(line if left < 1000 else "")
+    assert np.bincount(labels[more.validation]).tolist() == [900, 900]
+
+
+def test_each_class_has_shares_of_its_own_size():
+    """Where no number is asked for; K is 4/5 of 200, 150, 12, 2 and 1 images, and a class has one image at least."""
+    labels = np.random.RandomState(3).permutation(np.repeat(np.arange(5), [200, 150, 12, 2, 1])).astype(np.int32)
+    split = choose_split(labels, 6, 5)
+    shares = [np.bincount(labels[indices], minlength=5).tolist() for indices in split.train]
+    assert shares[:3] == [[58, 44, 3, 1, 1], [58, 44, 3, 0, 0], [29, 22, 1, 0, 0]]
+    assert shares[3:] == [[9, 7, 0, 0, 0], [2, 1, 0, 0, 0], [0] * 5]
+    np.testing.assert_array_equal(np.sort([*split.indices, *split.validation]), np.arange(365))
+    assert counts_table(split, labels).splitlines()[-1] == "training images of a class: 1 to 156"
+    with pytest.raises(UserError, match="-n 2: the smallest class has 1 training images"):
+        choose_split(labels, 6, 5, 2)
+
+
+def test_classes_of_one_size_are_split_as_ever():
+    labels = np.random.RandomState(3).permutation(np.repeat(np.arange(10), 500)).astype(np.int32)
+    split, release = choose_split(labels, 6, 5), poisson_split(labels, 400, 6, 5)
+    for ours, theirs in zip([*split.train, split.validation], [*release.train, release.validation], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert counts_table(split, labels).splitlines()[-1] == "validation: 1020 images"
+
+
 def test_clean_training_holds_out_the_same_share_of_every_class():
     """For classes of any size: a tenth of each, rounded, but never all of it."""
     labels = np.random.RandomState(3).permutation(np.repeat([0, 1, 2, 3], [200, 47, 30, 1])).astype(np.int32)
@@ -100,10 +142,10 @@ def test_clean_training_holds_out_the_same_share_of_every_class():
 
 
 @pytest.mark.parametrize("numbers, train, validation", [
-    ({"num_per_class": 30}, [30, 30, 30], [1000, 90, 17]),
+    ({"num_per_class": 30}, [30, 30, 30], [50, 50, 17]),
     ({"num_val": 40}, [1160, 80, 7], [40, 40, 40]),
     ({"num_per_class": 12, "num_val": 35}, [12, 12, 12], [35, 35, 35]),
-    ({"num_per_class": 47}, [47, 47, 47], [1000, 73]),
+    ({"num_per_class": 47}, [47, 47, 47], [50, 50]),
 ])
 def test_numbers_of_clean_images(tmp_path, numbers, train, validation):
     labels = np.random.RandomState(3).permutation(np.repeat([0, 1, 2], [1200, 120, 47])).astype(np.int32)
@@ -509,7 +551,10 @@ def test_evaluation_batches_cover_every_image_once():
 def test_prepare_dataset_prints_the_counts_and_writes_the_split(tmp_path, capsys):
     prepare(["-d", "photos", "-o", str(tmp_path / "split.csv"), "-n", "50"])
     captured = capsys.readouterr()
-    assert [line.split() for line in captured.out.splitlines()[1:7]] == [
+    lines = captured.out.splitlines()
+    assert lines[0] == "validation: 50 images of a class, of up to 452 that are left over; --num_val N takes N"
+    assert lines[-2] == "validation: 500 images"
+    assert [line.split() for line in lines[2:8]] == [
         ["0", "180"], ["1", "180"], ["2", "90"], ["3", "30"], ["4", "0"], ["5", "0"]]
     assert "severity 4, 5" in captured.err
     labels = SOURCES["photos"](None).labels["train"]

@@ -312,10 +312,11 @@ def add_data_arguments(parser, datasets, datasets_list, corruptions, places=None
     add("--num_severity", type=num_severity, default=6, metavar="S",
         help="number of distributions, the clean one included: 6 means severities 0 to 5")
     add("-n", "--num_per_class", type=positive_int, default=argparse.SUPPRESS, metavar="N",
-        help="training images of each class, all severities together (default: 4/5 of the smallest class, 1000 for "
-             "imagenet30; with --train_on clean all that are not for validation)")
+        help="training images of each class, all severities together (default: 4/5 of the images of each class, "
+             "1000 for imagenet30; with --train_on clean all that are not for validation)")
     add("--num_val", type=positive_int, default=None, metavar="N",
-        help="validation images of each class (default: what is left over, at most 1000)")
+        help="validation images of each class (default: what is left over, at most 1000; with -n K at most K/4, "
+             "or 50)")
     add("--val_share", type=fraction, default=None, metavar="SHARE",
         help="--train_on clean without -n: share of each class that is for validation (default: 0.1)")
     add("--image_size", type=image_side, default=None, metavar="PIXELS",

@@ -45,10 +45,10 @@ def naming_errors(path):
         raise UserError(f"{path}: {error}") from error
 
 
-def _resized(pixels, width, height, box=None):
-    if box is None and pixels.shape[:2] == (height, width):
+def _resized(pixels, width, height):
+    if pixels.shape[:2] == (height, width):
         return pixels
-    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR, box))
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def exact(pixels, side):
@@ -125,7 +125,7 @@ def random_resized_crop(pixels, side, rng):
     else:
         w, h = min(width, round(height * RESIZED_RATIO[1])), min(height, round(width / RESIZED_RATIO[0]))
         top, left = (height - h) // 2, (width - w) // 2
-    return _resized(pixels, side, side, (left, top, left + w, top + h))
+    return _resized(pixels[top:top + h, left:left + w], side, side)
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,18 @@ def test_random_resized_crops_are_pieces_of_the_image():
     assert random_resized_crop(ramp[:4], 8, np.random.default_rng(0)).shape == (8, 8, 3)  # too flat for any piece
 
 
+def test_a_random_resized_crop_is_made_of_its_own_pixels_alone():
+    """Cut out and then scaled, as torchvision does."""
+    class Middle:  # draws the piece of 60x60 pixels at (30, 30) of an image of 100x100
+        uniform = staticmethod(lambda low, high: 0.36 if high == 1 else 0.0)  # the area; the logarithm of the ratio
+        integers = staticmethod(lambda high: 30)
+    pixels = picture(np.random.default_rng(0), 100, 100)
+    for side in (20, 60, 90):  # smaller, as large, and larger
+        crop = random_resized_crop(pixels, side, Middle)
+        expected = Image.fromarray(pixels).crop((30, 30, 90, 90)).resize((side, side), Image.Resampling.BILINEAR)
+        np.testing.assert_array_equal(crop, np.asarray(expected))
+
+
 @pytest.mark.parametrize("height, width", [(8, 8), (9, 13), (64, 64), (224, 224), (225, 31)])
 def test_a_trip_through_jpeg_is_that_of_a_stored_file(height, width, tmp_path):
     pixels = picture(np.random.default_rng(height), height, width)

@@ -174,7 +174,7 @@ def _map(path):
 
 
 def check_labels(path, source):
-    """Make sure that a file holds the labels of the test images, once or several times in a row.
+    """Make sure that a file holds the labels of the test images, (M,) or (M, 1), once or several times in a row.
 
     Returns:
         int: how many times.
@@ -183,8 +183,12 @@ def check_labels(path, source):
         UserError: it does not.
     """
     stored, labels = _map(path), source.labels["test"]
+    if stored.ndim != 1 and stored.shape[1:] != (1,):
+        raise UserError(f"{path}: labels of shape {stored.shape}, and it must be (M,) or (M, 1); name a corrupted test "
+                        "set that has one label for each image")
+    stored = stored.reshape(-1)
     times, rest = divmod(stored.size, len(labels))
-    if stored.ndim != 1 or rest or times not in SEVERITIES:
+    if rest or times not in SEVERITIES:
         raise UserError(f"{path}: {stored.size} labels, but {source.name} has {len(labels)} test images, one to five "
                         "times; name a corrupted test set of this data set")
     if not np.array_equal(stored, np.tile(labels, times)):
@@ -194,18 +198,20 @@ def check_labels(path, source):
 
 
 def find_stacked(folder, source):
-    """CIFAR-10-C, CIFAR-100-C and CIFAR-10-C-bar as distributed: `CORRUPTION.npy`, the severities one after the other,
-    and `labels.npy` of as many rows.
+    """CIFAR-10-C, CIFAR-100-C and CIFAR-10-C-bar as distributed: `CORRUPTION.npy`, the five severities one after the
+    other, and `labels.npy` of as many rows. Which severities fewer rows are of, nothing would say.
     """
     names = array_names(folder)
     if not names:
         return None
     number, times = len(source.labels["test"]), check_labels(_array(folder, LABELS), source)
+    if times != len(SEVERITIES):
+        raise UserError(f"{_array(folder, LABELS)}: {times * number} labels are those of {times} of five severities, "
+                        "and nothing says which; put arrays of severity 5 and their labels.npy into "
+                        f"{os.path.join(folder, 'test', '5')}, and others likewise")
     places = {name: {severity: Place(_array(folder, name), (severity - 1) * number, times * number)
-                     for severity in range(1, times + 1)} for name in names}
-    severities = f"{times} {'severity' if times == 1 else 'severities'}"
-    return Published(folder, f"arrays of {severities} one after the other, as CIFAR-10-C is distributed", places,
-                     source)
+                     for severity in SEVERITIES} for name in names}
+    return Published(folder, "arrays of 5 severities one after the other, as CIFAR-10-C is distributed", places, source)
 
 
 def find_by_severity(folder, source):

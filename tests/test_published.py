@@ -66,13 +66,31 @@ def test_severities_in_a_row(cifar, tmp_path, names, label_type):
             np.testing.assert_array_equal(images, arrays[name][50 * (severity - 1):50 * severity])
 
 
-def test_a_set_of_fewer_severities(cifar, tmp_path):
-    arrays = make_stacked(str(tmp_path / "set"), cifar.labels["test"], ["fog"], times=2)
-    found = find_published(str(tmp_path / "set"), cifar)
-    assert found.severities(["fog"]) == [1, 2]
-    np.testing.assert_array_equal(found.images("fog", [2])[0], arrays["fog"][50:])
-    with pytest.raises(UserError, match="has no severity 3, 4 of fog, only 1, 2; .* --num_severity"):
-        found.images("fog", range(1, 5))
+@pytest.mark.parametrize("times", [1, 2, 4])
+def test_an_array_does_not_say_which_severities_it_has_if_not_all(cifar, tmp_path, times):
+    """As the images of severity 5 cut out of CIFAR-10-C; in the folder that the error names they are read."""
+    folder = tmp_path / "set"
+    arrays = make_stacked(str(folder), cifar.labels["test"], ["fog"], times=times)
+    with pytest.raises(UserError, match=f"{times * 50} labels are those of {times} of five severities") as error:
+        find_published(str(folder), cifar)
+    assert f"{folder / 'test' / '5'}, and" in str(error.value)
+    (folder / "test" / "5").mkdir(parents=True)
+    for name, array in {"fog": arrays["fog"], "labels": cifar.labels["test"]}.items():
+        np.save(folder / "test" / "5" / f"{name}.npy", array[:50])
+        os.remove(folder / f"{name}.npy")
+    found = find_published(str(folder), cifar)
+    assert found.severities(["fog"]) == [5]
+    np.testing.assert_array_equal(found.images("fog", [5])[0], arrays["fog"][:50])
+    with pytest.raises(UserError, match="has no severity 1, 2, 3, 4 of fog, only 5; .* --num_severity"):
+        found.images("fog", range(1, 6))
+
+
+@pytest.mark.parametrize("make", [make_stacked, make_by_severity])
+def test_labels_may_stand_in_a_column(cifar, tmp_path, make):
+    make(str(tmp_path / "set"), cifar.labels["test"], ["fog"])
+    for path in (tmp_path / "set").rglob("labels.npy"):
+        np.save(path, np.load(path)[:, None])
+    assert find_published(str(tmp_path / "set"), cifar).severities(["fog"]) == [1, 2, 3, 4, 5]
 
 
 def test_arrays_in_folders_of_severities(cifar, tmp_path):
@@ -202,7 +220,8 @@ def test_damaged_arrays_are_named(cifar, tmp_path, layout, file, damage, message
 @pytest.mark.parametrize("labels, message", [
     (np.zeros(240), "240 labels, but cifar10 has 50 test images, one to five times"),
     (np.zeros(300), "300 labels, but cifar10 has 50"),
-    (np.zeros((250, 10)), "2500 labels"),
+    (np.zeros((250, 10)), r"labels of shape \(250, 10\), and it must be \(M,\) or \(M, 1\)"),
+    (np.array(3), r"labels of shape \(\), and it must"),
     (np.zeros(250), "not the labels of the test images of cifar10"),
 ])
 def test_sets_of_other_data_are_named(cifar, tmp_path, labels, message):
@@ -445,7 +464,7 @@ def test_a_baseline_is_of_the_same_images(run, cifar, cifar_dir, tmp_path, capsy
     (["--evaluate", "RUN", "-c", "fish_eye"], "--corruption: unknown name 'fish_eye'; there are common, all, b"),
     (["--test_corrupted", "SET", "-c", "fog", "fish_eye"], "--corruption: unknown name 'fish_eye'"),
     (["--test_corrupted", "SET", "-c", "snow"], "SET: has no snow; there are fog, ripple"),
-    (["--test_corrupted", "FEW", "-c", "fog"], "FEW: has no severity 3, 4, 5 of fog, only 1, 2"),
+    (["--test_corrupted", "FEW", "-c", "fog"], "FEW/labels.npy: 100 labels are those of 2 of five"),
     (["--test_corrupted", "OTHER", "-c", "fog"], "OTHER/labels.npy: not the labels of the test images of cifar10"),
 ])
 def test_bad_input_is_one_line(run, cifar, cifar_dir, tmp_path, capsys, argv, message):

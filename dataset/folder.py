@@ -19,49 +19,49 @@ from utils.files import locked, write_csv
 IMAGE_SIZE = 64
 VALIDATION = ("val", "valid", "validation")  # what people call a folder that is not read here
 TEST_SHARE = 0.2  # of each class, where there are no test images; whatever the seed of a run
-HELD_OUT = "held_out.csv"  # in the folder of such images: what part those have that no hash decides
+HELD_OUT = "held_out.csv"  # in the folder of such images: the exceptions from the hash
 LOCK_SECONDS = 60  # runs that begin at the same time wait for each other to write that file
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
-def hold_out(names, labels, kept):
+def hold_out(names, labels, exceptions):
     """Choose test images: about a share of each class, by a hash of their names, so that images that are added later
     leave all others where they are.
 
-    Where the hash leaves a class without a test image or without a training image, an image is moved there. Those that
-    were moved earlier stay where they are, though the class may not need them any more.
+    Where the hash leaves a class without a test image or without a training image, one of its images becomes that, as
+    an exception. It stays an exception, though images that are added later may make it needless.
 
     Args:
         names (list of str): 'class/file' of the images.
         labels (numpy.ndarray): int32 (N,).
-        kept (dict): name to part, 'train' or 'test', of the images that were moved earlier.
+        exceptions (dict): name to part, 'train' or 'test', of the images that became exceptions earlier.
 
     Returns:
-        tuple: int64 numbers of the training images, and of the test images; `kept` with those that were moved now.
+        tuple: int64 numbers of the training images, and of the test images; `exceptions` with new ones.
 
     Raises:
         UserError: a class has one image only.
     """
     draws = np.array([int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2 ** 32 for name in names])
     parts = np.where(draws < TEST_SHARE, "test", "train")
-    kept = dict(kept)
+    exceptions = dict(exceptions)
     for i, name in enumerate(names):
-        parts[i] = kept.get(name, parts[i])
+        parts[i] = exceptions.get(name, parts[i])
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         if len(members) < 2:
             raise UserError(f"{names[members[0]]}: is the only image of its class, which needs another to test with; "
                             "add images or remove the class")
         order = members[np.argsort(draws[members])]
-        free = [i for i in order if names[i] not in kept] or list(order)  # the rest has been moved for good
+        free = [i for i in order if names[i] not in exceptions] or order
         for part, i in (("test", free[0]), ("train", free[-1])):
             if part not in parts[members]:
-                parts[i] = kept[names[i]] = part
-    return np.flatnonzero(parts == "train"), np.flatnonzero(parts == "test"), kept
+                parts[i] = exceptions[names[i]] = part
+    return np.flatnonzero(parts == "train"), np.flatnonzero(parts == "test"), exceptions
 
 
-def read_kept(path):
-    """What `hold_out` has moved earlier: name to part, from the table that has it; nothing where there is none.
+def read_exceptions(path):
+    """The exceptions of `hold_out`, name to part, from their table; none where there is no table.
 
     Raises:
         UserError: the file is damaged.
@@ -69,19 +69,19 @@ def read_kept(path):
     try:
         with open(path, newline="", encoding="utf-8") as file:
             rows = list(csv.reader(file))
-        kept = dict(rows[1:])
+        exceptions = dict(rows[1:])
     except FileNotFoundError:
         return {}
     except (ValueError, csv.Error):
         rows = []
-    if rows[:1] != [["image", "part"]] or not {"train", "test"}.issuperset(kept.values()):
+    if rows[:1] != [["image", "part"]] or not {"train", "test"}.issuperset(exceptions.values()):
         raise UserError(f"{path}: not a table of image and part; put the old file back, or remove it to have test "
                         "images chosen anew")
-    return kept
+    return exceptions
 
 
 def hold_out_for_good(folder, names, labels):
-    """Choose test images as `hold_out` does, and write down in the folder which ones it has moved.
+    """Choose test images as `hold_out` does, and write down the exceptions in the folder, where later calls find them.
 
     Args:
         folder (str): of the images; where it cannot be written, there is a warning.
@@ -94,13 +94,14 @@ def hold_out_for_good(folder, names, labels):
         UserError: a class has one image only, the table is damaged, or another process does not stop writing it.
     """
     path = os.path.join(folder, HELD_OUT)
-    earlier = read_kept(path)
-    train, test, kept = hold_out(names, labels, earlier)
-    if kept != earlier:
+    earlier = read_exceptions(path)
+    train, test, exceptions = hold_out(names, labels, earlier)
+    if exceptions != earlier:
         try:
             with locked(os.path.join(folder, f".{HELD_OUT}.lock"), path, LOCK_SECONDS):
-                train, test, kept = hold_out(names, labels, read_kept(path))  # it may have been written meanwhile
-                write_csv(path, {"image": list(kept), "part": list(kept.values())})
+                # Another process may have written the table meanwhile.
+                train, test, exceptions = hold_out(names, labels, read_exceptions(path))
+                write_csv(path, {"image": list(exceptions), "part": list(exceptions.values())})
         except OSError as error:
             if error.errno not in NOT_WRITABLE:
                 raise

@@ -199,7 +199,7 @@ def check_labels(path, source):
 
 def find_stacked(folder, source):
     """CIFAR-10-C, CIFAR-100-C and CIFAR-10-C-bar as distributed: `CORRUPTION.npy`, the five severities one after the
-    other, and `labels.npy` of as many rows. Which severities fewer rows are of, nothing would say.
+    other, and `labels.npy` of as many rows. Fewer rows would not say which severities they are of.
     """
     names = array_names(folder)
     if not names:

@@ -427,28 +427,28 @@ def test_one_class_is_not_enough_and_inner_folders_are_not_read(tmp_path, capsys
 
 def test_an_image_that_is_added_changes_the_part_of_no_other():
     """Of classes that begin with two images or more, in any order of additions."""
-    rng, moved = np.random.default_rng(0), 0
+    rng, count = np.random.default_rng(0), 0
     for _ in range(60):
         names = [f"{name}/{i}.png" for name in ("ant", "bee", "cow") for i in rng.choice(10 ** 6, 40, replace=False)]
         labels = np.repeat(np.arange(3, dtype=np.int32), 40)
-        chosen, known, kept = np.isin(np.arange(120) % 40, (0, 1)), {}, {}
+        chosen, known, exceptions = np.isin(np.arange(120) % 40, (0, 1)), {}, {}
         while not chosen.all():
             some = np.flatnonzero(chosen)
-            train, test, kept = hold_out([names[i] for i in some], labels[some], kept)
+            train, test, exceptions = hold_out([names[i] for i in some], labels[some], exceptions)
             parts = {**dict.fromkeys(some[train], "train"), **dict.fromkeys(some[test], "test")}
             assert {i: parts[i] for i in known} == known and len(parts) == len(some)
             for part in (train, test):
                 assert set(labels[some[part]]) == {0, 1, 2}
             chosen, known = chosen | (rng.random(120) < 0.1), parts
-        moved += len(kept)
-    assert moved > 60  # the hash alone leaves two images on one side with a chance of 0.68
+        count += len(exceptions)
+    assert count > 60  # the hash alone leaves two images on one side with a chance of 0.68
 
 
 def test_a_fifth_of_each_class_is_held_out_and_one_image_is_not_enough():
     names = [f"{name}/{i}.png" for name in ("ant", "bee", "cow") for i in range(400)]
     labels = np.repeat(np.arange(3, dtype=np.int32), 400)
-    train, test, kept = hold_out(names, labels, {})
-    assert kept == {} and all(60 <= count <= 100 for count in np.bincount(labels[test]))
+    train, test, exceptions = hold_out(names, labels, {})
+    assert exceptions == {} and all(60 <= count <= 100 for count in np.bincount(labels[test]))
     np.testing.assert_array_equal(np.sort([*train, *test]), np.arange(1200))
     with pytest.raises(UserError, match="bee/0.png: is the only image of its class"):
         hold_out(["ant/0.png", "ant/1.png", "bee/0.png"], np.array([0, 0, 1], np.int32), {})
@@ -508,7 +508,7 @@ def test_a_folder_that_cannot_be_written_is_split_nevertheless(tmp_path, monkeyp
     assert line.startswith(f"warning: {tmp_path / 'held_out.csv'}: cannot be written (Read-only file system)")
 
 
-def test_a_moved_image_that_is_gone_has_another_in_its_place(tmp_path):
+def test_an_exception_that_is_gone_has_another_in_its_place(tmp_path):
     add_images(str(tmp_path), 0, 3)
     [gone, other] = load_source("folder", str(tmp_path)).images["test"].names
     os.rename(tmp_path / gone, tmp_path / "gone.png")
@@ -519,7 +519,7 @@ def test_a_moved_image_that_is_gone_has_another_in_its_place(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "image\n", "image,part\nant/0.png\n", "image,part\nant/0.png,val\n", "\xff"])
-def test_a_damaged_table_of_moved_images_is_named(text, tmp_path):
+def test_a_damaged_table_of_exceptions_is_named(text, tmp_path):
     add_images(str(tmp_path), 0, 3)
     (tmp_path / "held_out.csv").write_text(text, encoding="latin1")
     with pytest.raises(UserError, match="held_out.csv: not a table of image and part; put the old file back"):

@@ -347,7 +347,8 @@ def evaluate_network(trained, model, test, baseline=None, stored=None):
     Raises:
         UserError: the checkpoint is damaged, of another network, or gives numbers that are not finite.
     """
-    network, epochs = load_network(model, test.source.classes, trained.checkpoint)
+    network, weights = load_network(model, test.source.classes, trained.checkpoint)
+    epochs = weights.epochs
     planned = trained.config.get("total_epoch", epochs)
     if os.path.isdir(trained.path) and epochs < planned:
         print(f"warning: {trained.path}: the newest checkpoint is of epoch {epochs} of {planned}; --resume it trains "
@@ -358,6 +359,8 @@ def evaluate_network(trained, model, test, baseline=None, stored=None):
              "fingerprints": {name: found.to_dict() for name, found in test.fingerprints.items()},
              **describe_network(model, test.source),
              "checkpoint": os.path.basename(trained.checkpoint), "checkpoint_sha256": trained.sha256, "epochs": epochs}
+    if weights.prefix:
+        print(f"{trained.checkpoint}: taken off, before every name: {weights.prefix}")
     print(heading(about, test.names, baseline), flush=True)
     found = {}
     if stored is not None:

@@ -1,13 +1,14 @@
 """Weights from PyTorch and back: python -m models.convert IN OUT
 
-One of the two is a .ckpt of MindSpore, the other a `state_dict` of PyTorch (.pth, .pt) or a .safetensors file.
+One of the two is a .ckpt of MindSpore, the other a `state_dict` of PyTorch (.pth, .pt) or a .safetensors file. Of
+IN the content tells which it is.
 """
 import os
 from collections import Counter
 
 from models import FAMILIES, MODELS, create_model, find_model, is_model, models_list
 from models.torch_names import COUNTER
-from models.weights import classifier_of, read_weights, require_fit, write_weights
+from models.weights import classifier_of, format_of, read_weights, require_fit, write_weights
 from utils.cli import Parser, found_by, listed, one_line_errors, positive_int
 from utils.errors import UserError
 from utils.files import read_json
@@ -29,10 +30,11 @@ def classes_of(weights, name, network):
 
 
 def convert(source, target, model=None, classes=None):
-    """Turn a file of PyTorch, or .safetensors, into a .ckpt, or one of these into one of those, by the suffixes.
+    """Turn a file of PyTorch, or .safetensors, into a .ckpt, or one of these into one of those.
 
     Args:
-        source, target (str): the files; `target` is replaced whole or left as it was.
+        source, target (str): the files, what they are told by `models.weights.format_of` and by the suffix; `target` is
+            replaced whole or left as it was.
         model (str or None): as of `models.find_model`, which the weights have to fit. None takes that of the run in
             whose folder a .ckpt lies; where there is none either, names are mapped by rule, and nothing is compared.
         classes (int or None): logits of this network; None takes the number from the file.
@@ -45,12 +47,17 @@ def convert(source, target, model=None, classes=None):
         OSError: `source` cannot be read.
     """
     suffixes = [os.path.splitext(path)[1] for path in (source, target)]
-    if suffixes.count(".ckpt") != 1 or not set(suffixes) <= set(WEIGHT_SUFFIXES):
+    is_file, has_suffixes = os.path.isfile(source), set(suffixes) <= set(WEIGHT_SUFFIXES)
+    kind = format_of(source) if is_file and has_suffixes else suffixes[0]
+    if [kind, suffixes[1]].count(".ckpt") != 1 or not has_suffixes:
+        content = "" if kind == suffixes[0] else f"; by its content {source} is a {kind}"
         raise UserError(f"{source}, {target}: one of the two names has to end in .ckpt, the other in "
-                        f"{', '.join(WEIGHT_SUFFIXES[1:])}")
-    if not os.path.isfile(source):
+                        f"{', '.join(WEIGHT_SUFFIXES[1:])}{content}")
+    if not is_file:
         raise UserError(f"{source}: no such file")
-    if model is None and suffixes[0] == ".ckpt":
+    if os.path.realpath(source) == os.path.realpath(target):
+        raise UserError(f"{target}: is the file to read; name another to write")
+    if model is None and kind == ".ckpt":
         config = read_json(os.path.join(os.path.dirname(source), "config.json")) or {}
         model = config.get("model") if is_model(config.get("model") or "") else None
     if model is None and classes is not None:
@@ -87,6 +94,8 @@ def report(weights, target, what):
         del changes["float16"]
     lines += [f"{count} tensors of {dtype} became {changes[dtype]}" for dtype, count in dtypes.items()
               if dtype in changes]
+    if weights.prefix:
+        lines.append(f"taken off, before every name: {weights.prefix}")
     if weights.left_out:
         roots = Counter(name.partition(".")[0] for name in weights.left_out)
         lines.append("left out, not weights: " + ", ".join(

@@ -3,7 +3,8 @@
 Such a file is a zip archive without compression: FOLDER/data.pkl, a pickle, has the names and shapes, FOLDER/data/0 and
 so on the numbers. A pickle is a little program, which may call any function by name, and Python's `pickle` would do so.
 Here its instructions are carried out one by one, and of all functions only those that a `state_dict` needs are known,
-as words.
+as words. Whatever else a file names becomes a `Placeholder`, which is carried and never called: settings or NumPy's
+numbers beside the weights do not keep these from being read.
 """
 import math
 import os
@@ -50,8 +51,17 @@ class Word(str):
     """The name of a function or class, 'MODULE NAME', in a pickle; it stands for nothing that could be called."""
 
 
-class Forbidden(Exception):
-    """A pickle names something that a `state_dict` has no need of; the text is the name."""
+@dataclass(eq=False)
+class Placeholder:
+    """Something that a `state_dict` has no need of, or what a call of it would make. What it holds is left out.
+
+    Attributes:
+        name (str): of the class or function, such as 'argparse.Namespace'.
+        is_module (bool): whether it would be a module of PyTorch.
+    """
+
+    name: str
+    is_module: bool = False
 
 
 class Expanded(Exception):
@@ -83,10 +93,11 @@ def read_pth(path):
         path (str): file name.
 
     Returns:
-        object: most often a dict; an `OrderedDict` is a dict, its attributes are left out.
+        object: most often a dict; an `OrderedDict` is a dict, its attributes are left out. What is of another class, or
+            made by a function that is not known here, is a `Placeholder`.
 
     Raises:
-        UserError: the file is damaged, of another or of the old format, or would run code if PyTorch read it.
+        UserError: the file is damaged, of another or of the old format.
         OSError: it cannot be read.
     """
     with open(path, "rb") as file:
@@ -99,10 +110,7 @@ def read_pth(path):
             if sum(one.file_size for one in archive.infolist()) > os.path.getsize(path):
                 raise ValueError("compressed")  # PyTorch's are not; a small one could unpack to all memory
             [index] = [name for name in archive.namelist() if name.endswith("/data.pkl")]
-            pickled = archive.read(index)
-            return _interpret(pickled, _Storages(archive, index.removesuffix("data.pkl")))
-    except Forbidden as error:
-        raise UserError(f"{path}: {_refusal(path, pickled, str(error).replace(' ', '.'))}") from error
+            return _interpret(archive.read(index), _Storages(archive, index.removesuffix("data.pkl")))
     except Expanded as error:
         raise UserError(f"{path}: holds a tensor of shape {error} that repeats fewer numbers, as of expand(), and "
                         "would take far more memory than the file; save its .clone(), or leave it out") from error
@@ -112,15 +120,33 @@ def read_pth(path):
         raise UserError(f"{path}: damaged or not a file of PyTorch; make it anew or name another") from error
 
 
-def _refusal(path, pickled, name):
-    """Why a pickle is refused that names `name`, and the way out."""
-    if b"torch.nn.modules." in pickled:
-        new = f"{os.path.splitext(os.path.basename(path))[0]}_weights.pth"
-        return (f"holds a whole module ({name}), which cannot be read without running code; if you trust it, save its "
-                f"weights alone, with PyTorch and where the module's code is: import torch; module = torch.load("
-                f"{path!r}, map_location='cpu', weights_only=False); torch.save(module.state_dict(), {new!r})")
-    return (f"asks for {name}, which no weights need, and to read it could run code; nothing was run. Name a file "
-            "with a state_dict alone, as torch.save(module.state_dict(), ...) writes it")
+def refusal(path, placeholder, keys=()):
+    """Why a file is refused that has a `Placeholder` where its weights are looked for, and the way out.
+
+    Args:
+        path (str): the file.
+        placeholder (Placeholder): it.
+        keys (tuple): those that lead to it from the outermost dict.
+
+    Returns:
+        UserError
+    """
+    new = f"{os.path.splitext(os.path.basename(path))[0]}_weights.pth"
+    loaded = f"torch.load({path!r}, map_location='cpu', weights_only=False)"
+    if placeholder.is_module:
+        loaded += "".join(f"[{key!r}]" for key in keys)
+        return UserError(f"{path}: holds a whole module ({placeholder.name}), which cannot be read without running "
+                         "code; if you trust it, save its weights alone, with PyTorch and where the module's code is: "
+                         f"import torch; module = {loaded}; torch.save(module.state_dict(), {new!r})")
+    text = (f"{path}: asks for {placeholder.name}{f' as {keys[-1]}' if keys else ''}, which no weights need, and to "
+            "read it could run code; nothing was run. Name a file with a state_dict alone, as torch.save("
+            "module.state_dict(), ...) writes it")
+    if keys:
+        loaded += "".join(f"[{key!r}]" for key in keys[:-1])
+        text += (f"; if you trust this one, PyTorch saves its tensors: import torch; found = {loaded}; torch.save("
+                 "{name: torch.as_tensor(value).as_subclass(torch.Tensor) for name, value in found.items() "
+                 f"if torch.is_tensor(value) or getattr(value, 'ndim', 0)}}, {new!r})")
+    return UserError(text)
 
 
 class _Storages:
@@ -132,8 +158,11 @@ class _Storages:
         self.byte_order = ">" if order in archive.namelist() and archive.read(order) == b"big" else "<"
 
     def get(self, identity):
-        """The storage that a pickle names ('storage', TYPE, KEY, DEVICE, NUMBERS), as a `Tensor` of one axis."""
+        """The storage that a pickle names ('storage', TYPE, KEY, DEVICE, NUMBERS), as a `Tensor` of one axis; of a type
+        that is not known, a `Placeholder`."""
         kind, name, key, _, count = identity
+        if isinstance(name, Placeholder):
+            return name
         if kind != "storage" or not isinstance(name, Word):
             raise ValueError(kind)
         if (name, key) not in self.read:
@@ -161,7 +190,12 @@ def _rebuilt(storage, offset, size, stride, *_):
 
 
 def _called(function, arguments):
-    """What one of the known functions makes."""
+    """What one of the known functions makes; of a `Placeholder`, or with one, this."""
+    unknown = next((part for part in (function, *arguments) if isinstance(part, Placeholder)), None)
+    if unknown is not None:
+        return Placeholder(unknown.name)
+    if not isinstance(function, Word):
+        raise ValueError(function)
     if function == ORDERED_DICT:
         return dict(*arguments)
     if function == REBUILD_TENSOR and isinstance(arguments[0], Tensor):
@@ -171,18 +205,15 @@ def _called(function, arguments):
     raise ValueError(function)
 
 
-def _known(name):
-    if name not in KNOWN:
-        raise Forbidden(name)
-    return Word(name)
+def _named(name):
+    return Word(name) if name in KNOWN else Placeholder(name.replace(" ", "."))
 
 
 def _interpret(pickled, storages):
     """Carry out the instructions of a pickle that a `state_dict` consists of.
 
     Raises:
-        Forbidden: it names something else.
-        Expanded: it has such a tensor.
+        Expanded: it has a tensor that takes more memory than its numbers.
         Exception: it is damaged, or has other instructions.
     """
     stack, marks, memo = [], [], {}
@@ -195,11 +226,15 @@ def _interpret(pickled, storages):
 
     def set_items(pairs):
         target = stack[-1]
+        if isinstance(target, Placeholder):
+            return
         if type(target) is not dict or len(pairs) % 2:
             raise ValueError(target)
         target.update(zip(pairs[::2], pairs[1::2], strict=True))
 
     def extend(items):
+        if isinstance(stack[-1], Placeholder):
+            return
         if type(stack[-1]) is not list:
             raise ValueError(stack[-1])
         stack[-1].extend(items)
@@ -223,21 +258,25 @@ def _interpret(pickled, storages):
         elif name == "TUPLE":
             stack.append(tuple(since_mark()))
         elif name == "GLOBAL":
-            stack.append(_known(argument))
+            stack.append(_named(argument))
         elif name == "STACK_GLOBAL":
             word = stack.pop()
-            stack.append(_known(f"{stack.pop()} {word}"))
+            stack.append(_named(f"{stack.pop()} {word}"))
         elif name == "BINPERSID":
             stack.append(storages.get(stack.pop()))
         elif name == "REDUCE":
             arguments = stack.pop()
-            function = stack.pop()
-            if not isinstance(function, Word):
-                raise ValueError(function)
-            stack.append(_called(function, arguments))
+            stack.append(_called(stack.pop(), arguments))
+        elif name == "NEWOBJ":
+            arguments = stack.pop()
+            if not isinstance(stack[-1], Placeholder):
+                raise ValueError(stack[-1])
+            stack.append(_called(stack.pop(), arguments))
         elif name == "BUILD":
-            stack.pop()  # attributes of an OrderedDict: PyTorch's notes on versions
-            if type(stack[-1]) is not dict:
+            attributes = stack.pop()  # of an OrderedDict they are PyTorch's notes on versions
+            if isinstance(stack[-1], Placeholder):
+                stack[-1].is_module = isinstance(attributes, dict) and "_modules" in attributes
+            elif type(stack[-1]) is not dict:
                 raise ValueError(stack[-1])
         elif name == "SETITEM":
             value = stack.pop()

@@ -1,6 +1,6 @@
 """Weights in files of MindSpore and PyTorch, and a network that takes them."""
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import mindspore as ms
 import mindspore.ops as ops
@@ -9,16 +9,17 @@ import safetensors
 import safetensors.numpy
 
 from models import create_model
-from models.torch_files import Tensor, read_pth, tensor, write_pth
+from models.torch_files import Placeholder, Tensor, read_pth, refusal, tensor, write_pth
 from models.torch_names import COUNTER, mindspore_names, torch_name
 from utils.errors import UserError
 from utils.files import replacing
 from utils.records.checkpoint import progress_of, read_checkpoint, write_checkpoint
 from utils.records.trained import WEIGHT_SUFFIXES
 
-# Where training programs put a `state_dict` among other things, and what DataParallel puts before every name.
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
-DATA_PARALLEL = "module."
+# Where training programs put a `state_dict` among other things, and what DataParallel and torch.compile put before
+# every name.
+WRAPPERS = ("state_dict", "model_state_dict", "model_dict", "model", "net", "network", "algorithm")
+PREFIXES = ("module.", "_orig_mod.")
 # What checkpoints of a train step have beside weights, optimiser's copies of these, and single numbers; and what they
 # are known by, the count of steps that every optimiser of MindSpore keeps.
 STEP_PARTS = ("group_weights", "numbers")
@@ -37,12 +38,14 @@ class Weights:
         path (str): its name.
         tensors (dict): PyTorch's names to `Tensor`.
         left_out (list of str): what else is in it, such as the state of an optimiser.
+        prefix (str): what stands before every name there and is taken off here, 'module.' for instance.
         epochs (int): of a checkpoint of this project, how many it was trained; else 0.
     """
 
     path: str
     tensors: dict
     left_out: list = field(default_factory=list)
+    prefix: str = ""
     epochs: int = 0
 
 
@@ -81,12 +84,32 @@ def _suffix(path):
     return suffix
 
 
+def format_of(path):
+    """The format of a file with weights, as the suffix that goes with it: '.pth', '.safetensors' or '.ckpt'. Content
+    tells the first two, whatever the file is called; the suffix tells of any other file, and of one that is missing.
+
+    Raises:
+        UserError: another suffix.
+        OSError: the file cannot be read.
+    """
+    suffix, start = _suffix(path), b""
+    if os.path.isfile(path):
+        with open(path, "rb") as file:
+            start = file.read(9)
+    if start[8:] == b"{" and int.from_bytes(start[:8], "little") <= os.path.getsize(path) - 8:
+        return ".safetensors"
+    if start.startswith((b"PK\x03\x04", b"\x80")):  # a zip file, or a bare pickle of PyTorch before 1.6
+        return ".pth"
+    return ".pth" if suffix == ".pt" else suffix
+
+
 def read_weights(path, network=None):
-    """Read weights in any of the formats, by the suffix; nothing in the file is run.
+    """Read weights in any of the formats, as `format_of` finds it; nothing in the file is run.
 
     Args:
-        path (str): MindSpore's .ckpt, .pth or .pt of PyTorch with a `state_dict`, .safetensors.
-        network (nn.Cell or None): what has its names in a .ckpt is a weight in any case; of the rest names tell.
+        path (str): MindSpore's .ckpt, a file of PyTorch with a `state_dict`, .safetensors.
+        network (nn.Cell or None): what has its names in a .ckpt is a weight in any case; of the rest names tell. Its
+            names tell, too, whether a prefix that all names in the file share is taken off.
 
     Returns:
         Weights
@@ -95,12 +118,14 @@ def read_weights(path, network=None):
         UserError: the file is damaged, of another format, or holds something else.
         OSError: it cannot be read.
     """
-    suffix = _suffix(path)
-    if suffix == ".ckpt":
-        return _read_ckpt(path, network)
-    if suffix == ".safetensors":
-        return Weights(path, _without_prefix(_read_safetensors(path)))
-    return _state_dict(path, read_pth(path))
+    kind = format_of(path)
+    if kind == ".ckpt":
+        found = _read_ckpt(path, network)
+    elif kind == ".safetensors":
+        found = Weights(path, _read_safetensors(path))
+    else:
+        found = _state_dict(path, read_pth(path))
+    return _without_prefix(found, network)
 
 
 def _read_ckpt(path, network):
@@ -125,7 +150,7 @@ def _read_ckpt(path, network):
             raise UserError(f"{path}: {name} and another are both called {torch_name(name)} in PyTorch; give -m, the "
                             "network")
         tensors[torch_name(name)] = Tensor((value.float() if dtype == "bfloat16" else value).asnumpy(), dtype)
-    return Weights(path, tensors, [name for name in stored if not is_weight(name)], progress_of(stored).epochs)
+    return Weights(path, tensors, [name for name in stored if not is_weight(name)], epochs=progress_of(stored).epochs)
 
 
 def _read_safetensors(path):
@@ -143,23 +168,48 @@ def _read_safetensors(path):
 
 def _state_dict(path, content):
     """The weights in what a file of PyTorch holds: a `state_dict`, or a dict that has one."""
-    outer = {}
+    if isinstance(content, Placeholder):
+        raise refusal(path, content)
+    outer, keys, tensors = [], (), {}
     if isinstance(content, dict):
-        wrapper = next((key for key in WRAPPERS if isinstance(content.get(key), dict)), None)
+        inside = [key for key in WRAPPERS if isinstance(content.get(key), dict)]
+        wrapper = next((key for key in inside if _of_kind(Tensor, content[key])), *inside[:1] or [None])
         if wrapper is not None:
-            outer, content = content, content[wrapper]
-            outer = [str(key) for key in outer if key != wrapper]
-        tensors = {name: value for name, value in content.items()
-                   if isinstance(name, str) and isinstance(value, Tensor)}
-    if not isinstance(content, dict) or not tensors:
+            outer = [str(key) for key in content if key != wrapper]
+            content, keys = content[wrapper], (wrapper,)
+        tensors = _of_kind(Tensor, content)
+        for name, value in _of_kind(Placeholder, content).items():  # of a weight, for all that is known
+            if tensors or keys or value.is_module or name in WRAPPERS or "." in name:
+                raise refusal(path, value, (*keys, name))
+    if not tensors:
         raise UserError(f"{path}: holds no state_dict, neither itself nor as {', '.join(WRAPPERS)}; save one with "
                         "torch.save(module.state_dict(), ...)")
-    return Weights(path, _without_prefix(tensors), [*outer, *(str(name) for name in content if name not in tensors)])
+    return Weights(path, tensors, [*outer, *(str(name) for name in content if name not in tensors)])
 
 
-def _without_prefix(tensors):
-    is_parallel = tensors and all(name.startswith(DATA_PARALLEL) for name in tensors)
-    return {name.removeprefix(DATA_PARALLEL) if is_parallel else name: value for name, value in tensors.items()}
+def _of_kind(kind, content):
+    """What a dict from a file has of a type, under names."""
+    return {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, kind)}
+
+
+def _without_prefix(weights, network):
+    """`Weights` without a prefix that all names share, as those have of a module within another one. It is that which
+    leaves the most names of the network; where none does so, or there is no network, what `PREFIXES` has is taken off.
+    """
+    tensors = weights.tensors
+    is_counter = {name: value.dtype not in FLOATS and value.array.size == 1 for name, value in tensors.items()}
+    *parts, _ = os.path.commonprefix([name for name in tensors if not is_counter[name]]).split(".")
+    wanted = set() if network is None else {torch_name(parameter.name) for parameter in network.get_parameters()}
+
+    def fit(prefix):
+        fitting = sum(name.removeprefix(prefix) in wanted for name in tensors)
+        return fitting, len(prefix) if all(f"{part}." in PREFIXES for part in prefix.split(".")[:-1]) else 0
+    prefix = max(("".join(f"{part}." for part in parts[:number]) for number in range(len(parts) + 1)), key=fit)
+    if not prefix:
+        return weights
+    left_out = [name for name in tensors if not name.startswith(prefix)]  # counters, such as SWA's n_averaged
+    kept = {name.removeprefix(prefix): value for name, value in tensors.items() if name not in left_out}
+    return replace(weights, tensors=kept, left_out=[*weights.left_out, *left_out], prefix=prefix)
 
 
 def classifier_of(network):
@@ -246,14 +296,14 @@ def load_network(model, classes, path):
         path (str): as of `read_weights`.
 
     Returns:
-        tuple: nn.Cell; int, number of epochs that a checkpoint of this project was trained, else 0.
+        tuple: nn.Cell; Weights.
 
     Raises:
         UserError: as `load_weights`.
     """
     network = create_model(model, classes)
     weights, _ = load_weights(network, path, f"{model} with {classes} classes")
-    return network, weights.epochs
+    return network, weights
 
 
 def write_weights(path, weights, network=None):

@@ -1,8 +1,12 @@
 """Weights from PyTorch and back: nothing is lost, nothing is run, and what does not fit is said in one line."""
+import argparse
+import collections
+import contextlib
 import importlib.util
 import json
 import logging
 import os
+import pathlib
 import pickle
 import shutil
 import subprocess
@@ -164,6 +168,76 @@ def test_names_map_by_rule_and_back():
     assert torch_name("gamma") == "weight" and torch_name("cls_token") == "cls_token"
 
 
+# Files whose suffix or names are those of another program.
+
+
+def test_content_tells_the_format_whatever_the_file_is_called(pth, tmp_path, capsys):
+    found = torch_values(randomised())
+    safetensors.numpy.save_file(found, str(tmp_path / "w.pth"))
+    for path in (str(shutil.copy(pth, tmp_path / "lightning.ckpt")), str(shutil.copy(pth, tmp_path / "a.safetensors")),
+                 str(tmp_path / "w.pth"), str(shutil.copy(tmp_path / "w.pth", tmp_path / "s.ckpt"))):
+        network = randomised(seed=1)
+        load_weights(network, path)
+        assert same(values(network), values(randomised())), path
+    convert.main([str(tmp_path / "lightning.ckpt"), str(tmp_path / "out.ckpt"), "-m", "wideresnet10"])
+    assert "all of wideresnet10 with 10 classes, none missing" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("prefix, suffix, is_wrapper", [
+    ("module.", ".pth", True), ("_orig_mod.", ".safetensors", True), ("module._orig_mod.", ".pth", True),
+    ("model.", ".pth", False), ("net.", ".ckpt", False), ("model.module.encoder.", ".safetensors", False)])
+def test_a_prefix_that_all_names_share_is_taken_off_and_said(prefix, suffix, is_wrapper, tmp_path, capsys):
+    network, path = randomised(), str(tmp_path / f"w{suffix}")
+    found = {prefix + name: value for name, value in torch_values(network).items()}
+    if suffix == ".ckpt":
+        weights.write_checkpoint(path, {prefix + name: ms.Tensor(value) for name, value in values(network).items()})
+    elif suffix == ".pth":
+        torch_files.write_pth(path, {"n_averaged": np.array(5), **found})  # as SWA's AveragedModel
+    else:
+        safetensors.numpy.save_file(found, path)
+    other = randomised(seed=1)
+    taken, _ = load_weights(other, path)
+    assert taken.prefix == prefix and same(values(other), values(network))
+    assert taken.left_out == (["n_averaged"] if suffix == ".pth" else [])
+    target = str(tmp_path / ("out.pth" if suffix == ".ckpt" else "out.ckpt"))
+    convert.main([path, target, "-m", "wideresnet10"])
+    assert f"taken off, before every name: {prefix}\n" in capsys.readouterr().out
+    assert set(read_weights(target).tensors) >= set(map(torch_name, values(network)))
+    # Without a network the rest may be its own.
+    assert read_weights(path).prefix == (prefix if is_wrapper else "")
+
+
+def test_a_prefix_that_the_network_has_stays(tmp_path):
+    class Wrapped(nn.Cell):
+        def __init__(self, part):
+            super().__init__()
+            self.model = part
+
+    path, parts = str(tmp_path / "w.pth"), [nn.Dense(3, 2), nn.Dense(3, 2)]
+    for prefix, wrapped in (("model.", ""), ("module.model.", "module.")):
+        torch_files.write_pth(path, {f"{prefix}weight": np.ones((2, 3), np.float32),
+                                     f"{prefix}bias": np.ones(2, np.float32)})
+        network = Wrapped(parts.pop())
+        assert load_weights(network, path)[0].prefix == wrapped
+        assert (network.model.bias.asnumpy() == 1).all()
+
+
+def test_a_prefix_of_some_names_is_none(tmp_path):
+    path, found = str(tmp_path / "w.pth"), torch_values(randomised())
+    torch_files.write_pth(path, {**{f"model.{name}": value for name, value in found.items()},
+                                 "criterion.weight": np.ones(3, np.float32)})
+    with pytest.raises(UserError, match=r"has no init_conv\.weight, .* has model\.init_conv\.weight, "):
+        load_weights(randomised(), path)
+
+
+@pytest.mark.parametrize("key", weights.WRAPPERS)
+def test_a_state_dict_is_found_among_other_things(key, tmp_path):
+    stored = (b"\x80\x02}(" + short_text("model") + b"}" + short_text("name") + short_text("resnet18") + b"s"
+              + short_text(key) + b"}" + short_text("a") + ONE + b"su.")
+    found = read_weights(archive(tmp_path / "w.pth", stored, **{"0": b"\0\0\x80?"}))
+    assert list(found.tensors) == ["a"] and found.left_out == ["model"] * (key != "model")
+
+
 # Files of PyTorch.
 
 
@@ -239,12 +313,68 @@ def attacks(mark):
     yield b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n" + call + b"\x85R."
 
 
+def short_text(text):
+    return b"X" + len(text).to_bytes(4, "little") + text.encode()
+
+
+ONE = (b"ctorch._utils\n_rebuild_tensor_v2\n((" + short_text("storage") + b"ctorch\nFloatStorage\n" + short_text("0")
+       + short_text("cpu") + b"K\x01tQK\x00K\x01\x85K\x01\x85\x89}tR")  # a tensor of the number in data/0
+
+
+def beside_weights(pickled):
+    """The pickle of a dict with a pickled object as 'note', and a `state_dict` of one tensor, 'a'."""
+    body = pickled[2 if pickled.startswith(b"\x80") else 0:-1]
+    return (b"\x80\x02}(" + short_text("note") + body + short_text("state_dict") + b"}" + short_text("a") + ONE
+            + b"su.")
+
+
+def test_what_lies_beside_weights_is_left_out(tmp_path):
+    """Settings and NumPy's numbers, as training programs store them. A file whose weights are such is refused."""
+    notes = [argparse.Namespace(lr=0.1, path=pathlib.PurePosixPath("x")), np.float64(0.5), np.zeros(3),
+             collections.defaultdict(list, a=[1]), complex(1), {1, 2}, np.dtype("f4")]
+    for note in notes:
+        path = archive(tmp_path / "w.pth", beside_weights(pickle.dumps(note, 2)), **{"0": b"\0\0\x80?"})
+        found = read_weights(path)
+        assert found.left_out == ["note"] and list(found.tensors) == ["a"], note
+        assert found.tensors["a"].array.tolist() == [1]
+        for stored in (note, {"fc.weight": note}, {"state_dict": {"fc.weight": note}}, {"model": note}):
+            archive(path, pickle.dumps(stored, 2))
+            with pytest.raises(UserError, match="nothing was run|holds no state_dict"):
+                read_weights(path)
+    flat = b"\x80\x02}(" + short_text("a") + ONE + short_text("args") + pickle.dumps(notes[0], 2)[2:-1] + b"u."
+    archive(path, flat, **{"0": b"\0\0\x80?"})
+    with pytest.raises(UserError, match=r"asks for argparse\.Namespace as args, .*: import torch; found = torch\.load"):
+        read_weights(path)
+    # A shape, a storage and a tensor of another class do not become weights of a placeholder's making.
+    for known, unknown in ((b"FloatStorage", b"ComplexFloatStorage"), (b"K\x01\x85K\x01\x85", b"cx\ny\n)RK\x01\x85"),
+                           (b"torch._utils\n_rebuild_tensor_v2", b"torch._utils\n_rebuild_qtensor")):
+        archive(path, beside_weights(b"N.").replace(known, unknown), **{"0": b"\0\0\x80?"})
+        with pytest.raises(UserError, match=r"asks for (torch\.|x\.y).* as a, which .*load.*\['state_dict'\]"):
+            read_weights(path)
+
+
+def test_a_module_among_other_things_is_refused_with_its_place(tmp_path):
+    module = b"ctorch.nn.modules.conv\nConv2d\n)\x81}X\x08\x00\x00\x00_modules}sb"
+    stored = b"\x80\x02}(" + short_text("model") + module + short_text("epoch") + b"K\x01u."
+    path = archive(tmp_path / "last.pth", stored)
+    with pytest.raises(UserError, match=r"holds a whole module \(torch\.nn\.modules\.conv\.Conv2d\).*"
+                                        r"weights_only=False\)\['model'\]; torch\.save\(module\.state_dict"):
+        read_weights(path)
+
+
 def test_nothing_in_a_file_is_run(tmp_path, capsys):
     mark, target = tmp_path / "mark", tmp_path / "w.ckpt"
     for pickled in attacks(mark):
         path = archive(tmp_path / "w.pth", pickled)
         line = fails(capsys, path, target)
-        assert line.startswith(f"{path}: ") and ("damaged" in line or "nothing was run" in line), line
+        assert line.startswith(f"{path}: ") and any(
+            words in line for words in ("damaged", "nothing was run", "holds no state_dict")), line
+        assert os.listdir(tmp_path) == ["w.pth"]
+    for pickled in attacks(mark):  # beside weights: these are read, or the file is refused
+        path = archive(tmp_path / "w.pth", beside_weights(pickled), **{"0": b"\0\0\x80?"})
+        with contextlib.suppress(UserError):
+            found = read_weights(path)
+            assert found.left_out == ["note"] and found.tensors["a"].array.tolist() == [1]
         assert os.listdir(tmp_path) == ["w.pth"]
     path = archive(tmp_path / "w.pth", next(attacks(mark)))
     assert "asks for posix.system" in fails(capsys, archive(path, pickle.dumps(Attack(mark), 2)), target)
@@ -319,7 +449,9 @@ def test_what_does_not_fit_is_one_line_and_nothing_is_written(pth, tmp_path, cap
         (["folder.pth", "v.ckpt"], "folder.pth: no such file"),
         (["renamed.pth", "v.ckpt"], "renamed.pth: damaged or not a file of PyTorch"),
         (["renamed.safetensors", "v.ckpt"], "renamed.safetensors: damaged or not a .safetensors file"),
-        (["renamed.ckpt", "v.pth"], "renamed.ckpt: damaged or not a checkpoint"),
+        (["renamed.ckpt", "v.pth"], "renamed.ckpt, v.pth: one of the two names has to end in .ckpt, the other in .pth, "
+         ".pt, .safetensors; by its content renamed.ckpt is a .pth"),
+        (["renamed.ckpt", "./renamed.ckpt"], "./renamed.ckpt: is the file to read; name another to write"),
         (["cut.ckpt", "v.pth"], "cut.ckpt: damaged or not a checkpoint"),
         (["cut.pth", "v.ckpt"], "cut.pth: damaged or not a file of PyTorch"),
         (["old.pth", "v.ckpt"], "old.pth: is a bare pickle, as PyTorch wrote before 1.6; have PyTorch write it anew"),
@@ -471,7 +603,7 @@ def test_a_run_starts_from_weights_and_does_not_read_them_again(pth, cifar_dir, 
 def test_a_classifier_of_another_size_starts_afresh(cifar_dir, tmp_path, starts):
     path = str(tmp_path / "w.safetensors")
     weights_of_three = torch_values(randomised(11))
-    safetensors.numpy.save_file(weights_of_three, path)
+    safetensors.numpy.save_file({f"model.{name}": value for name, value in weights_of_three.items()}, path)
     run_main(*arguments(cifar_dir, tmp_path / "logs", "--init_checkpoint", path))
     run_main(*arguments(cifar_dir, tmp_path / "fresh"))
     started, fresh = starts[0][0], starts[1][0]
@@ -479,7 +611,8 @@ def test_a_classifier_of_another_size_starts_afresh(cifar_dir, tmp_path, starts)
         expected = fresh[name] if name.startswith("fc.") else weights_of_three[torch_name(name)]
         assert same({name: value}, {name: expected}), name
     log = read(only_run(tmp_path / "logs") + "/log.txt").decode()
-    assert "its classifier has 11 classes and here are 10: fc.weight, fc.bias start afresh" in log
+    assert (f"starts from the weights in {path}, without the model. before every name; its classifier has 11 classes "
+            "and here are 10: fc.weight, fc.bias start afresh\n") in log
 
 
 def test_all_runs_of_a_comparison_start_from_the_weights(pth, cifar_dir, tmp_path, starts):
@@ -520,7 +653,7 @@ def test_weights_that_do_not_fit_end_in_one_line_and_nothing_is_written(options,
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_weights_of_pytorch_are_evaluated(suffix, pth, cifar_dir, tmp_path, monkeypatch, capsys):
     path = str(tmp_path / f"w{suffix}")
-    found = torch_values(randomised())
+    found = {f"net.{name}": value for name, value in torch_values(randomised()).items()}
     torch_files.write_pth(path, found) if suffix == ".pth" else safetensors.numpy.save_file(found, path)
     seen = []
 
@@ -532,7 +665,9 @@ def test_weights_of_pytorch_are_evaluated(suffix, pth, cifar_dir, tmp_path, monk
     expected = create_model("wideresnet10", 10)
     load_weights(expected, pth)
     assert same(seen[0], values(expected))
-    assert f"wideresnet10, w{suffix}\n" in capsys.readouterr().out  # after how many epochs is not known
+    text = capsys.readouterr().out
+    assert f"wideresnet10, w{suffix}\n" in text  # after how many epochs is not known
+    assert f"{path}: taken off, before every name: net.\n" in text
 
 
 def test_an_evaluation_needs_to_know_the_network_and_the_number_of_classes(cifar_dir, tmp_path, capsys):

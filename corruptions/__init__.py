@@ -5,6 +5,7 @@ per kind, those of C-bar in `bar/`; `contract.py` says what they have in common,
 `generate.py` gives every image its random numbers; `files.py` writes arrays, `folders.py` folders, and `images.py`
 reads and writes single files.
 """
+import utils.installed  # noqa: F401, first: it says what is not installed
 from corruptions import blur, digital, noise, weather  # noqa: F401, they fill the table
 from corruptions.bar import cover, patterns, warps  # noqa: F401, they, too
 from corruptions.bar.levels import ALIASES, BAR

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+# First: it says what is not installed, and sets the environment that MindSpore reads.
+from utils.device import free_graphs, uncompiled  # isort: skip
 import mindspore as ms
 import numpy as np
 
-from utils.device import free_graphs, uncompiled
 from models.mindcv import mindcv_network
 from models.preactresnet import preactresnet18
 from models.resnet import resnet18, resnet50

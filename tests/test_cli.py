@@ -2,6 +2,8 @@
 import argparse
 import errno
 import os
+import pathlib
+import re
 import subprocess
 import sys
 
@@ -12,7 +14,7 @@ from corruptions import CORRUPTIONS
 from dataset import SOURCES, SUMMARIES
 from losses.methods import METHODS
 from losses.recipes import RECIPES
-from utils import cli
+from utils import cli, installed
 
 ROOT = os.path.dirname(os.path.abspath(main.__file__))
 
@@ -105,3 +107,66 @@ except Stopped as stop:
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, cwd=ROOT)
     assert done.stdout == "SIGINT\n", done.stderr
+
+
+BLOCK = """
+import sys
+
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in BLOCKED:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Block())
+"""
+
+
+def run_without(packages, folder, *words, **environment):
+    """Run Python with these words where the packages are as if not installed."""
+    (folder / "sitecustomize.py").write_text(f"BLOCKED = {packages!r}\n{BLOCK}")
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=60, cwd=ROOT,
+                          env={**os.environ, "PYTHONPATH": str(folder), **environment})
+
+
+@pytest.mark.parametrize("packages, names, program, words", [
+    (["mindspore"], "MindSpore", "main.py", ["main.py", "-m", "wideresnet10"]),
+    (["mindspore"], "MindSpore", "python -m models.convert", ["-m", "models.convert", "w.pth", "w.ckpt"]),
+    (["mindspore", "tqdm"], "MindSpore, tqdm", "main.py", [os.path.join(ROOT, "main.py")]),
+    (["cv2"], "opencv-python", "prepare_dataset.py", ["dataset/prepare_dataset.py"]),
+    (["numpy"], "numpy", "python -m utils.figures", ["-m", "utils.figures", "accuracy", "RUN"]),
+    (["PIL"], "pillow", "python -m corruptions", ["-m", "corruptions", "--help"])])
+def test_a_package_that_is_not_installed_is_named(packages, names, program, words, tmp_path):
+    done = run_without(packages, tmp_path, *words)
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"{program}: error: not installed in {sys.executable}: {names}; ") and done.stdout == ""
+    assert done.returncode == 2
+
+
+def test_a_worker_of_msrun_without_mindspore_says_how_to_start_it(tmp_path):
+    done = run_without(["mindspore"], tmp_path, "main.py", MS_ROLE="MS_WORKER", MS_WORKER_NUM="2", RANK_ID="0")
+    [line] = done.stderr.splitlines()
+    assert line.endswith("activate the environment before msrun: source .venv/bin/activate") and done.returncode == 2
+
+
+def test_a_program_of_another_project_gets_pythons_own_error(tmp_path):
+    done = run_without(["mindspore"], tmp_path, "-c", "import utils.device")
+    assert done.stderr.splitlines()[-1] == "ModuleNotFoundError: No module named 'mindspore'"
+
+
+def test_an_environment_that_is_there_is_the_way_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(installed, "ROOT", str(tmp_path))
+    monkeypatch.setattr(sys, "prefix", sys.base_prefix)
+    assert installed._way_out("main.py") == ("python3 -m venv .venv && .venv/bin/pip install -r requirements.txt, then "
+                                             ".venv/bin/python main.py")
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "python").write_text("")
+    assert installed._way_out("-m models.convert") == "type .venv/bin/python -m models.convert"
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
+    assert installed._way_out("main.py") == f"{sys.executable} -m pip install -r requirements.txt"
+
+
+def test_every_package_that_is_asked_for_is_in_the_requirements():
+    texts = [pathlib.Path(ROOT, place, "requirements.txt").read_text() for place in ("", "corruptions")]
+    names = {re.match("[A-Za-z0-9-]*", line)[0].lower() for text in texts for line in text.splitlines()}
+    assert {name.lower() for name in installed.PACKAGES.values()} <= names

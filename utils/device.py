@@ -10,8 +10,11 @@ import os
 import socket
 import sys
 
+from utils.installed import require
+
 os.environ.setdefault("GLOG_v", "3")  # errors only; MindSpore's warnings would drown a run's own output
 
+require("mindspore", "safetensors", "tensorboardX")
 MINDSPORE_VERSION = importlib.metadata.version("mindspore")
 
 if tuple(int(part) for part in MINDSPORE_VERSION.split(".")[:2]) >= (2, 9):

@@ -5,6 +5,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import utils.installed  # noqa: F401, first: it says what is not installed
 from utils.figures.evaluations import ce
 from utils.figures.probes import calibration, ood, samples, sharpness, surface
 from utils.figures.severity import accuracy, gradnorm

@@ -1,0 +1,66 @@
+"""Whether the packages are installed that a program of this project needs, said in one line where they are not. This
+imports none of them; a program imports this before all that does.
+"""
+import importlib.util
+import os
+import sys
+
+from utils.workers import count, tell
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+# Names under which packages are imported, to those that pip knows: of what every program needs, and of all. What is not
+# here is asked for where it is needed.
+BASICS = {"numpy": "numpy", "scipy": "scipy", "cv2": "opencv-python", "PIL": "pillow", "skimage": "scikit-image",
+          "joblib": "joblib", "tqdm": "tqdm", "matplotlib": "matplotlib"}
+PACKAGES = {"mindspore": "MindSpore", **BASICS, "safetensors": "safetensors",
+            "tensorboardX": "tensorboardX"}
+
+
+def require(*packages):
+    """End a program of this project, exit status 2, where a package is not installed. A program of somebody else's gets
+    Python's own error when it imports the package.
+
+    Args:
+        packages (str): names out of `PACKAGES`, of those that it is about to import.
+    """
+    missing = list(filter(_is_missing, PACKAGES))
+    command = _command()
+    if command is not None and not set(missing).isdisjoint(packages):
+        program = f"python {command}" if command.startswith("-m ") else os.path.basename(command)
+        names = ", ".join(PACKAGES[name] for name in missing)
+        tell(f"{program}: error: not installed in {sys.executable}: {names}; {_way_out(command)}")
+        sys.exit(2)
+
+
+def _is_missing(package):
+    try:
+        return importlib.util.find_spec(package) is None
+    except ModuleNotFoundError:
+        return True
+
+
+def _command():
+    """What follows the word python where a program of this project runs, 'main.py' or '-m models.convert'; or None."""
+    path, words = os.path.realpath(sys.argv[0]), sys.orig_argv
+    if sys.argv[0] == "-m" or os.path.basename(path) == "__main__.py":  # the package is being imported, or runs
+        module = words[words.index("-m") + 1] if "-m" in words[:-1] else ""
+        return f"-m {module}" if os.path.exists(os.path.join(ROOT, module.partition(".")[0], "__init__.py")) else None
+    return sys.argv[0] if sys.argv[0] and os.path.exists(path) and path.startswith(ROOT + os.sep) else None
+
+
+def _way_out(command):
+    environment = os.path.join(ROOT, ".venv")
+    pip, python = (os.path.relpath(os.path.join(environment, "bin", name)) for name in ("pip", "python"))
+    requirements = os.path.relpath(os.path.join(ROOT, "requirements.txt"))
+    if count() > 1:
+        return ("msrun starts the first `python` in PATH; activate the environment before msrun: source "
+                f"{os.path.relpath(environment)}/bin/activate")
+    if os.path.realpath(sys.prefix) != os.path.realpath(environment) and os.path.exists(python):
+        return f"type {python} {command}"
+    if sys.prefix != sys.base_prefix:
+        return f"{sys.executable} -m pip install -r {requirements}"
+    return (f"python3 -m venv {os.path.relpath(environment)} && {pip} install -r {requirements}, then {python} "
+            f"{command}")
+
+
+require(*BASICS)

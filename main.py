@@ -15,6 +15,7 @@ from losses.compare import add_comparison_arguments, compare
 from losses.evaluate_run import EVALUATION_OPTIONS, add_evaluation_arguments, evaluate_runs
 from losses.grid import parse_variants, plan
 from losses.options import (
+    RunParser,
     add_method_arguments,
     add_run_arguments,
     add_training_arguments,
@@ -34,7 +35,7 @@ from utils.workers import goes_on, is_first, require_alone
 
 
 def create_parser():
-    parser = cli.Parser(prog="main.py", usage="main.py [options]", description="Train an image classifier on "
+    parser = RunParser(prog="main.py", usage="main.py [options]", description="Train an image classifier on "
                         "photon-limited corruptions, most images clean and few severely corrupted, or on clean images, "
                         "and measure its accuracy at every severity. An option marked with ... takes several values, "
                         "which make a comparison: a run for each of them.")

@@ -36,6 +36,36 @@ from utils.schedule import SCHEDULES, warmup_epochs
 # Options of objectives that weigh distributions, of which there have to be some.
 WEIGHING = ("step_size", "worst_case", "group_loss", "group_adjustment", "rex_beta")
 
+_UNUSED = "the release reads it and does nothing with it; "
+# What the release's main.py takes and this does not: what it is there, and what does it here.
+OF_THE_RELEASE = {
+    "--severity": "the release puts it into the names of its files alone; leave it out, or name the run with --desc. "
+                  "--num_severity says how many severities there are",
+    "--proportion": _UNUSED + "leave it out. --split FILE gives every training image its severity",
+    "--shift": _UNUSED + "leave it out. --train_on says whether training images are corrupted",
+    "--num_test": _UNUSED + "leave it out. All test images are evaluated",
+    "--is_worst": _UNUSED + "leave it out. --worst_case says how the worst distribution is found",
+    "--is_pretrain": _UNUSED + "leave it out. --init_checkpoint FILE starts from weights",
+    "--warmup_epoch": _UNUSED + "leave it out. --schedule cosine --warmup LENGTH is a warm-up",
+    "--scheduler": _UNUSED + "leave it out. --schedule NAME says how the learning rate falls",
+    "--num_classes": "the release takes the data set's number in its place, and so does this; leave it out",
+    "--log_eval": "the release writes down every N-th batch of an evaluation; leave it out. Here it is of all images, and "
+                  "--eval_every N says after which epochs there is one",
+}
+OF_THE_RELEASE.update({"-s": OF_THE_RELEASE["--severity"], "-p": OF_THE_RELEASE["--proportion"]})
+
+
+class RunParser(cli.Parser):
+    """The parser of `main.py`: where it meets an option of the release that is not here, it says what to do instead."""
+
+    def parse_known_args(self, args=None, namespace=None):
+        known, unknown = super().parse_known_args(args, namespace)
+        for word in unknown:
+            flag = word.partition("=")[0] if word.startswith("--") else word[:2]
+            if flag in OF_THE_RELEASE:
+                self.error(f"{flag}: {OF_THE_RELEASE[flag]}")
+        return known, unknown
+
 
 def _named(group, flag, table, help, default=None):
     """Add an option that takes names out of a table, which is a dict or a sequence."""

@@ -13,6 +13,7 @@ import main
 from corruptions import CORRUPTIONS
 from dataset import SOURCES, SUMMARIES
 from losses.methods import METHODS
+from losses.options import OF_THE_RELEASE
 from losses.recipes import RECIPES
 from utils import cli, installed
 
@@ -170,3 +171,31 @@ def test_every_package_that_is_asked_for_is_in_the_requirements():
     texts = [pathlib.Path(ROOT, place, "requirements.txt").read_text() for place in ("", "corruptions")]
     names = {re.match("[A-Za-z0-9-]*", line)[0].lower() for text in texts for line in text.splitlines()}
     assert {name.lower() for name in installed.PACKAGES.values()} <= names
+
+
+@pytest.mark.parametrize("words, flag, instead", [
+    ("-s 3", "-s", "--num_severity"), ("-s3", "-s", "names of its files"), ("--severity=3", "--severity", "--desc"),
+    ("-p 0.2", "-p", "--split FILE"), ("--proportion 0.2", "--proportion", "does nothing with it"),
+    ("--shift", "--shift", "--train_on"), ("--num_test 100", "--num_test", "All test images"),
+    ("--is_worst", "--is_worst", "--worst_case"), ("--is_pretrain", "--is_pretrain", "--init_checkpoint FILE"),
+    ("--warmup_epoch 5", "--warmup_epoch", "--warmup LENGTH"), ("--scheduler", "--scheduler", "--schedule NAME"),
+    ("--num_classes 10", "--num_classes", "leave it out"), ("--log_eval=50", "--log_eval", "--eval_every N")])
+def test_an_option_that_only_the_release_has_says_what_to_give_instead(words, flag, instead, capsys):
+    for before in ("-c fog", "--resume --lr 0.1 --unknown 1"):
+        with pytest.raises(SystemExit) as stop:
+            main.main([*before.split(), *words.split()])
+        [line] = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"main.py: error: {flag}: the release ") and instead in line and stop.value.code == 2
+    assert flag not in main.create_parser()._option_string_actions  # nor makes an abbreviation mean two things
+
+
+def test_what_is_given_instead_of_options_of_the_release_is_there():
+    flags = set(main.create_parser()._option_string_actions)
+    for sentence in OF_THE_RELEASE.values():
+        assert set(re.findall(r"--\w+", sentence)) <= flags and not OF_THE_RELEASE.keys() & flags
+
+
+def test_a_variant_with_an_option_of_the_release_says_so_too(capsys):
+    with pytest.raises(SystemExit):
+        main.main(["--variant", "warm: --warmup_epoch 5"])
+    assert "--variant warm: error: --warmup_epoch: the release " in capsys.readouterr().err

@@ -49,8 +49,8 @@ OF_THE_RELEASE = {
     "--warmup_epoch": _UNUSED + "leave it out. --schedule cosine --warmup LENGTH is a warm-up",
     "--scheduler": _UNUSED + "leave it out. --schedule NAME says how the learning rate falls",
     "--num_classes": "the release takes the data set's number in its place, and so does this; leave it out",
-    "--log_eval": "the release writes down every N-th batch of an evaluation; leave it out. Here it is of all images, and "
-                  "--eval_every N says after which epochs there is one",
+    "--log_eval": "the release writes down every N-th batch of an evaluation; leave it out. Here it is of all images, "
+                  "and --eval_every N says after which epochs there is one",
 }
 OF_THE_RELEASE.update({"-s": OF_THE_RELEASE["--severity"], "-p": OF_THE_RELEASE["--proportion"]})
 

@@ -63,6 +63,9 @@ class Placeholder:
     name: str
     is_module: bool = False
 
+    def __str__(self):
+        return self.name
+
 
 class Expanded(Exception):
     """A tensor would take more room than the numbers it is made of; the text is its shape."""
@@ -190,7 +193,8 @@ def _rebuilt(storage, offset, size, stride, *_):
 
 
 def _called(function, arguments):
-    """What one of the known functions makes; of a `Placeholder`, or with one, this."""
+    """What one of the known functions makes; a call of a `Placeholder`, or with one among its arguments, makes another.
+    """
     unknown = next((part for part in (function, *arguments) if isinstance(part, Placeholder)), None)
     if unknown is not None:
         return Placeholder(unknown.name)
@@ -264,13 +268,8 @@ def _interpret(pickled, storages):
             stack.append(_named(f"{stack.pop()} {word}"))
         elif name == "BINPERSID":
             stack.append(storages.get(stack.pop()))
-        elif name == "REDUCE":
+        elif name in ("REDUCE", "NEWOBJ"):
             arguments = stack.pop()
-            stack.append(_called(stack.pop(), arguments))
-        elif name == "NEWOBJ":
-            arguments = stack.pop()
-            if not isinstance(stack[-1], Placeholder):
-                raise ValueError(stack[-1])
             stack.append(_called(stack.pop(), arguments))
         elif name == "BUILD":
             attributes = stack.pop()  # of an OrderedDict they are PyTorch's notes on versions

@@ -16,10 +16,10 @@ from utils.files import replacing
 from utils.records.checkpoint import progress_of, read_checkpoint, write_checkpoint
 from utils.records.trained import WEIGHT_SUFFIXES
 
-# Where training programs put a `state_dict` among other things, and what DataParallel and torch.compile put before
-# every name.
+# Where training programs put a `state_dict` among other things, and under what DataParallel and torch.compile have the
+# whole network.
 WRAPPERS = ("state_dict", "model_state_dict", "model_dict", "model", "net", "network", "algorithm")
-PREFIXES = ("module.", "_orig_mod.")
+SHELLS = {"module", "_orig_mod"}
 # What checkpoints of a train step have beside weights, optimiser's copies of these, and single numbers; and what they
 # are known by, the count of steps that every optimiser of MindSpore keeps.
 STEP_PARTS = ("group_weights", "numbers")
@@ -173,28 +173,28 @@ def _state_dict(path, content):
     outer, keys, tensors = [], (), {}
     if isinstance(content, dict):
         inside = [key for key in WRAPPERS if isinstance(content.get(key), dict)]
-        wrapper = next((key for key in inside if _of_kind(Tensor, content[key])), *inside[:1] or [None])
+        wrapper = next((key for key in inside if _tensors(content[key])), inside[0] if inside else None)
         if wrapper is not None:
             outer = [str(key) for key in content if key != wrapper]
             content, keys = content[wrapper], (wrapper,)
-        tensors = _of_kind(Tensor, content)
-        for name, value in _of_kind(Placeholder, content).items():  # of a weight, for all that is known
-            if tensors or keys or value.is_module or name in WRAPPERS or "." in name:
-                raise refusal(path, value, (*keys, name))
+        tensors = _tensors(content)
+        for name, value in content.items():
+            unknown = next((part for part in (value, name) if isinstance(part, Placeholder)), None)
+            if unknown is not None and (tensors or keys or unknown.is_module or name in WRAPPERS or "." in str(name)):
+                raise refusal(path, unknown, (*keys, str(name)))  # it may be of a weight
     if not tensors:
         raise UserError(f"{path}: holds no state_dict, neither itself nor as {', '.join(WRAPPERS)}; save one with "
                         "torch.save(module.state_dict(), ...)")
     return Weights(path, tensors, [*outer, *(str(name) for name in content if name not in tensors)])
 
 
-def _of_kind(kind, content):
-    """What a dict from a file has of a type, under names."""
-    return {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, kind)}
+def _tensors(content):
+    return {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
 
 
 def _without_prefix(weights, network):
-    """`Weights` without a prefix that all names share, as those have of a module within another one. It is that which
-    leaves the most names of the network; where none does so, or there is no network, what `PREFIXES` has is taken off.
+    """`Weights` without a prefix that all names share, as names have of a module within another one. The prefix is the
+    one without which most names are the network's. Where none are, or there is no network, only `SHELLS` are taken off.
     """
     tensors = weights.tensors
     is_counter = {name: value.dtype not in FLOATS and value.array.size == 1 for name, value in tensors.items()}
@@ -203,7 +203,7 @@ def _without_prefix(weights, network):
 
     def fit(prefix):
         fitting = sum(name.removeprefix(prefix) in wanted for name in tensors)
-        return fitting, len(prefix) if all(f"{part}." in PREFIXES for part in prefix.split(".")[:-1]) else 0
+        return fitting, len(prefix) if SHELLS.issuperset(prefix.split(".")[:-1]) else 0
     prefix = max(("".join(f"{part}." for part in parts[:number]) for number in range(len(parts) + 1)), key=fit)
     if not prefix:
         return weights

@@ -345,6 +345,9 @@ def test_what_lies_beside_weights_is_left_out(tmp_path):
     archive(path, flat, **{"0": b"\0\0\x80?"})
     with pytest.raises(UserError, match=r"asks for argparse\.Namespace as args, .*: import torch; found = torch\.load"):
         read_weights(path)
+    archive(path, beside_weights(b"N.").replace(short_text("a"), b"cx\ny\n)R"), **{"0": b"\0\0\x80?"})
+    with pytest.raises(UserError, match=r"asks for x\.y"):  # a name that is unknown
+        read_weights(path)
     # A shape, a storage and a tensor of another class do not become weights of a placeholder's making.
     for known, unknown in ((b"FloatStorage", b"ComplexFloatStorage"), (b"K\x01\x85K\x01\x85", b"cx\ny\n)RK\x01\x85"),
                            (b"torch._utils\n_rebuild_tensor_v2", b"torch._utils\n_rebuild_qtensor")):

@@ -5,6 +5,10 @@ import functools
 import os
 import sys
 
+if __name__ == "__main__":  # before anything that takes long
+    from utils.startup import begin_imports
+    begin_imports("main.py")
+
 from utils.device import in_turns, leave, own_share, set_up_device
 from corruptions import ALIASES, CORRUPTIONS, SETS
 from dataset import SOURCES, datasets_list, source_options

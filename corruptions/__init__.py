@@ -5,6 +5,12 @@ per kind, those of C-bar in `bar/`; `contract.py` says what they have in common,
 `generate.py` gives every image its random numbers; `files.py` writes arrays, `folders.py` folders, and `images.py`
 reads and writes single files.
 """
+import sys
+
+if sys.argv[:1] == ["-m"] and __name__ in sys.orig_argv:  # python -m corruptions imports this before __main__.py
+    from utils.startup import begin_imports
+    begin_imports("python -m corruptions")
+
 import utils.installed  # noqa: F401, first: it says what is not installed
 from corruptions import blur, digital, noise, weather  # noqa: F401, they fill the table
 from corruptions.bar import cover, patterns, warps  # noqa: F401, they, too

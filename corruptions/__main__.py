@@ -3,7 +3,14 @@ import argparse
 import contextlib
 import os
 import re
+import sys
 from functools import partial
+
+if not __package__:  # python corruptions, for which this file's folder is where modules are looked for first
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    from utils.startup import begin_imports
+    begin_imports("python -m corruptions")
+    import utils.installed  # noqa: F401, it says what is not installed
 
 from matplotlib.backend_bases import FigureCanvasBase
 
@@ -21,7 +28,7 @@ from corruptions.severities import SEVERITIES
 from corruptions.shards import WHOLE, Shard
 from corruptions.weather import frost_textures
 from dataset import SOURCE_OPTIONS, SOURCES, load_source
-from dataset.corrupted import generate, load_corrupted
+from dataset.corrupted import generate, is_to_be_made, load_corrupted
 from utils import cli
 from utils.checksums import array_digest
 from utils.errors import UserError
@@ -39,14 +46,17 @@ def corrupt_dataset(args):
     options = {option: getattr(args, option) for option in SOURCE_OPTIONS if hasattr(args, option)}
     source = load_source(args.name, args.data_dir, **options)
     versions = [(name, part) for name in args.corruption for part in ("train", "test")]
+    made = 0
     with workers_of(args, args.data_dir) as workers:
         if source.in_files and args.shard != WHOLE:
             for name, part in versions:
-                generate(args.data_dir, source, part, name, workers, args.show_progress, args.shard)
+                made += generate(args.data_dir, source, part, name, workers, args.show_progress, args.shard)
         else:
             for name, part in args.shard.of(versions):
+                if is_to_be_made(args.data_dir, source, part, name):
+                    made += generate(args.data_dir, source, part, name, workers, args.show_progress)
                 load_corrupted(args.data_dir, source, name, 6, workers, args.show_progress, "disk", (part,))
-    print(f"{written(args)} {os.path.join(args.data_dir, source.corrupted_folder)}")
+    print(f"{written(args, made)} {os.path.join(args.data_dir, source.corrupted_folder)}")
 
 
 def corrupt_images(args):
@@ -94,7 +104,7 @@ def corrupt_array(args):
         f"; arrays of other shards that are not there yet: {missing} of {len(paths)}" if missing else ""))
 
 
-def written(args, made=1):
+def written(args, made):
     """The beginning of what a command says in the end; `made` is what was not there before."""
     whose = "" if args.shard == WHOLE else f"shard {args.shard} "
     return f"{whose}written to" if made else f"{whose}was all made before in"
@@ -116,6 +126,8 @@ def preview(args):
     image = read_image(args.image)
     options = options_of(args)
     cli.require_writable_file("--output", args.output)
+    if os.path.exists(args.output) and os.path.samefile(args.image, args.output):
+        raise UserError(f"--output {args.output}: is the image itself, which would be lost; name another file")
     clean = panel(image)
     rows = {name: [clean] + [panel(corrupt(image, name, severity, args.seed, options)) for severity in args.severity]
             for name in args.corruption}
@@ -185,7 +197,8 @@ def create_parser():
     folder = commands.add_parser("folder", help="a folder of images, stored as TARGET/CORRUPTION/SEVERITY/...",
                                  description="Corrupt a folder of images. The random numbers of an image depend on the "
                                  "seed, the corruption, the severity and the image's name in the folder.")
-    folder.add_argument("source", help="folder of images, with sub-folders or not; links are followed")
+    folder.add_argument("source", help="folder of images, with sub-folders or not; links are followed, hidden files "
+                        "and folders left out")
     folder.add_argument("target", help="folder for the corrupted images")
     folder.add_argument("--format", choices=("jpeg", "png"), default="jpeg",
                         help="jpeg of quality 85, as the published data sets have it, or png, without loss")

@@ -18,7 +18,7 @@ from corruptions.parallel import in_parallel
 from corruptions.provenance import options_identity, recipe, textures_digest, write_record
 from utils.checksums import array_digest
 from utils.errors import UserError
-from utils.files import PARTIAL, load_array, locked, naming, read_json, write_json
+from utils.files import PARTIAL, load_array, locked, naming, read_json, remove_temporary, write_json
 
 SETTINGS_FILE = "settings.json"
 CHUNK_PIXELS = 512 * 32 * 32  # a worker takes images of about so many pixels out of an array at a time
@@ -80,6 +80,7 @@ def use_settings(folder, settings):
     """
     os.makedirs(folder, exist_ok=True)
     with locked(os.path.join(folder, ".lock"), folder, SETTINGS_SECONDS):
+        remove_temporary(os.path.join(folder, SETTINGS_FILE))
         has_settings(folder, settings)
         write_settings(folder, settings)
 
@@ -170,14 +171,19 @@ def lock_unfinished(paths, stack):
     Whoever held a lock before may have ended the array since; what it left beside the array is removed.
     """
     for path in sorted(paths.values()):  # in one order, so that of two commands one gets them all
+        folder, name = os.path.split(path)
+        lock = os.path.join(folder, f".{name}.lock")
         if not os.path.exists(path) or os.path.exists(journal_path(path)):
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            folder, name = os.path.split(path)
-            stack.enter_context(locked(os.path.join(folder, f".{name}.lock"), path))
+            os.makedirs(folder, exist_ok=True)
+            stack.enter_context(locked(lock, path))
+            remove_temporary(journal_path(path))
             if os.path.exists(path):
                 for leftover in (partial_path(path), journal_path(path)):
                     with contextlib.suppress(FileNotFoundError):
                         os.remove(leftover)
+        elif os.path.exists(lock):  # of a process that was killed, or that is about to remove it
+            with contextlib.suppress(UserError, OSError), locked(lock, path):
+                pass
     return {severity: path for severity, path in paths.items() if not os.path.exists(path)}
 
 

@@ -12,19 +12,23 @@ from tqdm import tqdm
 from corruptions.contract import CORRUPTIONS
 from corruptions.files import SETTINGS_FILE, has_settings, write_settings
 from corruptions.generate import image_stream
-from corruptions.images import folders_below, list_images, read_image, write_image
+from corruptions.images import JPEG_MOST_SIDE, folders_below, list_images, read_image, said_of, write_image
 from corruptions.parallel import in_parallel
 from corruptions.provenance import options_identity
 from corruptions.shards import (
     UNFINISHED_FILE,
     WHOLE,
+    Shard,
     corruption_of,
     exclusive,
+    is_finished,
+    is_unfinished,
     read_ended,
     reserved,
     write_ended,
 )
 from utils.checksums import file_checksums
+from utils.cli import one_line
 from utils.errors import UserError
 from utils.files import PARTIAL, read_json, write_csv
 
@@ -44,13 +48,13 @@ def corrupted_name(name, image_format):
     return name if suffix.lower() in (".jpg", ".jpeg") else stem + ".jpg"
 
 
-def check_images(paths, read):
+def check_images(paths, read, image_format):
     """As `check_image`, of several files."""
-    return [check_image(path, read) for path in paths]
+    return [check_image(path, read, image_format) for path in paths]
 
 
-def check_image(path, read):
-    """Read an image file with `read`.
+def check_image(path, read, image_format):
+    """Read an image file with `read`, and see whether its pixels can be stored as 'jpeg' or 'png'.
 
     Returns:
         tuple: what is wrong with it, or None; the CRC-32 and the number of its bytes, None where there are none.
@@ -61,7 +65,10 @@ def check_image(path, read):
         with open(path, "rb") as file:
             content = file.read()
         checksum = zlib.crc32(content), len(content)
-        read(path)
+        height, width = read(path).shape[:2]
+        if image_format == "jpeg" and max(height, width) > JPEG_MOST_SIDE:
+            problem = (f"{path}: an image of {height}x{width} is too large for JPEG, which has at most "
+                       f"{JPEG_MOST_SIDE} pixels a side; pass --format png")
     except OSError as error:
         problem = f"{path}: not a readable image ({error.strerror}); repair or remove it"
     except UnicodeEncodeError:
@@ -71,11 +78,11 @@ def check_image(path, read):
     return problem, checksum
 
 
-def checksums_of(source, files, read, workers, skip_bad, hidden):
-    """Read images in a folder; `files` (dict) and `read` are as of `corrupt_folder`.
+def checksums_of(source, files, read, workers, image_format, skip_bad, hidden):
+    """Read images in a folder; `files` (dict), `read` and `image_format` are as of `corrupt_folder`.
 
     Returns:
-        dict: relative name to CRC-32 and size in bytes of the files that can be read.
+        dict: relative name to CRC-32 and size in bytes of the files that can be read and stored.
 
     Raises:
         BadImages: there are others, and `skip_bad` is false; a warning tells of them if it is true.
@@ -83,7 +90,8 @@ def checksums_of(source, files, read, workers, skip_bad, hidden):
     groups = few_at_a_time([os.path.join(os.path.abspath(source), path) for path in files.values()])
     results = []
     with tqdm(desc="checking", total=len(files), unit=" images", disable=hidden) as bar, \
-            contextlib.closing(in_parallel(workers, check_images, ((group, read) for group in groups))) as checked:
+            contextlib.closing(in_parallel(workers, check_images, ((group, read, image_format)
+                                                                   for group in groups))) as checked:
         for group in checked:
             results += group
             bar.update(len(group))
@@ -185,6 +193,8 @@ def check_sources(source, files, target, checksums, shard):
     for name, (checksum, _) in read_sources(target).items():
         if name not in others and checksums.get(name, (None,))[0] != checksum:
             path = os.path.join(source, files.get(name, name))
+            if name not in files and os.path.exists(path):  # hidden, as earlier versions read it
+                raise UserError(f"{path}: is not read, and {target} was made from it, too; name a new folder")
             change = "has changed" if os.path.exists(path) else "is gone"
             raise UserError(f"{path}: {change} since {target} was made from it; put the old file "
                             "back, or name a new folder")
@@ -199,13 +209,20 @@ def require_outside(target, source):
 
 
 def require_own_names(source, files, image_format):
-    """Raise a `UserError` if the corrupted images of two files would have one name."""
+    """Raise a `UserError` if the corrupted images of two files would have one name, or the corrupted image of one would
+    have the name of a folder that another needs."""
     origins = {}
     for file in files:
         other = origins.setdefault(corrupted_name(file, image_format), file)
         if other != file:
             raise UserError(f"{os.path.join(source, file)}: its corrupted image would have the same name as that of "
                             f"{other}; rename one of them")
+    for file in files:
+        folder = file
+        while folder := os.path.dirname(folder):
+            if folder in origins:
+                raise UserError(f"{os.path.join(source, origins[folder])}: its corrupted image would have the name "
+                                f"of the folder of {file}; rename one of them")
 
 
 def corrupt_folder(source, target, names, severities, seed, options, workers, image_format, skip_bad, show_progress,
@@ -237,29 +254,42 @@ def corrupt_folder(source, target, names, severities, seed, options, workers, im
         of 'CORRUPTION/SEVERITY'.
 
     Raises:
-        BadImages: images cannot be read.
-        UserError: the target was made with other settings or from other images, or another process is making it.
+        BadImages: images cannot be read, or not be stored in this format.
+        UserError: none can be read, though `skip_bad` is true; the target was made with other settings or from other
+            images, or another process is making it.
     """
     require_outside(target, source)
     hidden = False if show_progress else None
+    left_out = None
     if files is None:
-        files = {name: name for name in list_images(source)}
-    checksums = checksums_of(source, dict(shard.of(list(files.items()))), read, workers, skip_bad, hidden)
+        names_there, left_out = list_images(source)
+        files = {name: name for name in names_there}
+    checksums = checksums_of(source, dict(shard.of(list(files.items()))), read, workers, image_format, skip_bad, hidden)
+    if files and not checksums and shard == WHOLE:
+        raise UserError(f"{source}: none of its {len(files)} images can be read; name a folder of images")
+    if left_out is not None:
+        share = f"{len(checksums)}" if shard == WHOLE else f"{len(checksums)} of {len(files)}"
+        print(f"images read: {share}{one_line(said_of(left_out))}", flush=True)
     require_own_names(source, checksums if shard == WHOLE else files, image_format)
     os.makedirs(target, exist_ok=True)
     settings = {"seed": seed, **options_identity(options, names), "format": image_format,
                 **({"images": about} if about else {})}
     parts = [f"{name}/{severity}" for name in names for severity in severities]
+
+    def stored(number):
+        mine = checksums if number == shard.number else Shard(number, shard.count).of(list(files))
+        return [corrupted_name(file, image_format) for file in mine]
     with reserved(target, shard):
         if has_settings(target, settings, besides=SOURCES_FILE):
             check_sources(source, files, target, checksums, shard)
+        made_before = {part: made_shares(target, part, stored, shard) for part in parts if shard != WHOLE}
         with exclusive(target, shard):
-            begin(target, parts, settings, len(files), checksums, shard)
+            parts = begin(target, parts, settings, len(files), checksums, shard, made_before)
         made = 0
-        groups = few_at_a_time([(file, os.path.abspath(os.path.join(source, files[file]))) for file in checksums])
-        tasks = ((os.path.abspath(target), group, read, names, severities, seed, options.for_others(), image_format)
-                 for group in groups)
-        with tqdm(desc="corrupting", total=len(checksums), unit=" images", disable=hidden) as bar, \
+        todo = [(file, os.path.abspath(os.path.join(source, files[file]))) for file in (checksums if parts else ())]
+        tasks = ((os.path.abspath(target), group, read, parts, seed, options.for_others(), image_format)
+                 for group in few_at_a_time(todo))
+        with tqdm(desc="corrupting", total=len(todo), unit=" images", disable=hidden) as bar, \
                 contextlib.closing(in_parallel(workers, _corrupt_files, tasks)) as results:
             for count, written in results:
                 made += written
@@ -268,14 +298,39 @@ def corrupt_folder(source, target, names, severities, seed, options, workers, im
             return made, *end(target, parts, files, shard)
 
 
-def begin(target, parts, settings, size, checksums, shard):
-    """Write down what is made in a folder, before it is. Other shards wait meanwhile, so that no image is looked at."""
+def made_shares(target, part, stored, shard):
+    """The numbers of the shards whose images of a part of a job are all there, a set. All shards are looked at where
+    the part is finished and lacks images of this one, and else this one alone.
+
+    Args:
+        target, part (str): the folder, and 'CORRUPTION/SEVERITY'.
+        stored (callable): number of a shard to the names of its corrupted images.
+        shard (Shard): this one.
+    """
+    folder = os.path.join(target, part)
+
+    def is_made(number):
+        return os.path.isdir(folder) and all(os.path.isfile(os.path.join(folder, name)) for name in stored(number))
+    if is_made(shard.number):
+        return {shard.number}
+    return set(filter(is_made, range(1, shard.count + 1))) if is_finished(target, part) else set()
+
+
+def begin(target, parts, settings, size, checksums, shard, made_before):
+    """Write down what is made in a folder, before it is. Other shards wait meanwhile, so that no image is looked at.
+
+    Returns:
+        list of str: those of `parts` that have to be made. A finished one stays finished if all images of the shard
+        are there, as `made_before` (dict from parts to what `made_shares` gives; empty for a whole job) says.
+    """
     if not has_settings(target, settings, besides=SOURCES_FILE):
         for path in sources_lists(target):  # of a command that did not come as far as the settings
             os.remove(path)
+    finished = {part: made_before[part] for part in made_before if is_finished(target, part)}
+    parts = [part for part in parts if shard.number not in finished.get(part, ())]
     ended = read_ended(target, parts, shard, size)
     for part in parts:
-        ended[part]["ended"] = [number for number in ended[part]["ended"] if number != shard.number]
+        ended[part]["ended"] = sorted({*ended[part]["ended"], *finished.get(part, ())} - {shard.number})
     write_ended(target, ended)
     # The settings come after it: a folder that has them has the list, too.
     write_sources(sources_path(target, shard), checksums)
@@ -284,6 +339,7 @@ def begin(target, parts, settings, size, checksums, shard):
         os.makedirs(os.path.join(target, name), exist_ok=True)
         with open(os.path.join(target, name, UNFINISHED_FILE), "wb"):
             pass
+    return parts
 
 
 def end(target, parts, files, shard):
@@ -318,20 +374,19 @@ def remove_leftovers(target):
         os.remove(path)
 
 
-def _corrupt_files(target, files, read, names, severities, seed, options, image_format):
+def _corrupt_files(target, files, read, parts, seed, options, image_format):
     """Corrupt some images; return their number, and that of the corrupted ones that were not there before."""
-    if not os.path.exists(os.path.join(target, names[0], UNFINISHED_FILE)):
+    if not is_unfinished(target, corruption_of(parts[0])):
         raise UserError(f"{target}: is another folder on {socket.gethostname()}; name one that all machines share")
     made = 0
     for file, path in files:
         stored = corrupted_name(file, image_format)
-        tasks = [(name, severity, os.path.join(target, name, str(severity), stored))
-                 for name in names for severity in severities]
-        tasks = [task for task in tasks if not os.path.exists(task[2])]
-        if tasks:
+        left = [part for part in parts if not os.path.isfile(os.path.join(target, part, stored))]
+        if left:
             image = read(path)
-        for name, severity, made_at in tasks:
-            stream = image_stream(seed, name, severity, file)
-            write_image(made_at, CORRUPTIONS[name](image, severity, stream, options), image_format)
-        made += len(tasks)
+        for part in left:
+            name, severity = corruption_of(part), int(part.partition("/")[2])
+            corrupted = CORRUPTIONS[name](image, severity, image_stream(seed, name, severity, file), options)
+            write_image(os.path.join(target, part, stored), corrupted, image_format)
+        made += len(left)
     return len(files), made

@@ -1,7 +1,9 @@
 """Image files: which there are below a folder, reading, writing."""
+import collections
 import contextlib
 import os
 import re
+import sys
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -11,8 +13,10 @@ from utils.errors import MissingError, UserError
 from utils.files import replacing
 
 JPEG_OPTIONS = {"quality": 85, "optimize": True}  # as the published scripts store images
+JPEG_MOST_SIDE = 65500  # of libjpeg
 # Formats that PIL opens and cannot read by itself, or that are no still images.
 NO_IMAGES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+SUFFIXES_SAID = 8
 GREY_MODES = {"1", "L", "LA", "La"}
 
 
@@ -30,7 +34,7 @@ def is_folder(entry):
 def folders_below(folder, above=()):
     """A folder and those below it, also where they are symbolic links; yields pairs of a path and the real path.
 
-    A folder that is one of those `above` it, as a link may make it, is left out.
+    Hidden folders below it are left out, and one that is among those `above` it, as a link may make it.
 
     Raises:
         UserError: there is no such folder.
@@ -42,30 +46,51 @@ def folders_below(folder, above=()):
         return
     yield folder, real
     for entry in os.scandir(folder):
-        if is_folder(entry):
+        if not entry.name.startswith(".") and is_folder(entry):
             yield from folders_below(entry.path, (*above, real))
 
 
 def list_images(folder):
-    """The image files below a folder, known by their suffix, as sorted paths relative to it, with '/'.
+    """The image files below a folder, known by their suffix. Hidden files and folders are left out.
 
     Symbolic links are followed. One that leads nowhere counts as an image if it has an image's suffix or, because it
-    may stand for a folder, none; reading it will say so.
+    may stand for a folder, none; reading it will say so. What is no regular file, such as a FIFO, is left out with a
+    warning.
+
+    Returns:
+        tuple: sorted paths of the images, relative to the folder, with '/'; how many other files there are of each
+        suffix, a Counter.
 
     Raises:
-        UserError: the folder is missing or has none.
+        UserError: the folder is missing or has no image.
     """
     suffixes = image_suffixes()
-    names = []
+    names, others = [], collections.Counter()
     for path, _ in folders_below(folder):
         for entry in os.scandir(path):
+            if entry.name.startswith(".") or is_folder(entry):
+                continue
             suffix = os.path.splitext(entry.name)[1].lower()
-            leads_nowhere = suffix == "" and not os.path.exists(entry.path)
-            if (suffix in suffixes or leads_nowhere) and not entry.name.startswith(".") and not is_folder(entry):
+            is_there = os.path.exists(entry.path)
+            if suffix not in suffixes and (suffix or is_there):
+                others[suffix] += 1
+            elif is_there and not os.path.isfile(entry.path):
+                print(f"warning: {entry.path}: is not a regular file; it is not read", file=sys.stderr)
+            else:
                 names.append(os.path.relpath(entry.path, folder).replace(os.sep, "/"))
     if not names:
-        raise UserError(f"{folder}: has no image in it or its sub-folders; name a folder of images")
-    return sorted(names)
+        raise UserError(f"{folder}: has no image in it or its sub-folders{said_of(others)}; name a folder of images")
+    return sorted(names), others
+
+
+def said_of(others):
+    """What is said of the files that `list_images` leaves out: how many have which suffix, the commonest first."""
+    if not others:
+        return ""
+    common = sorted(others.items(), key=lambda item: (-item[1], item[0]))
+    counts = [f"{number} {suffix or 'without a suffix'}" for suffix, number in common[:SUFFIXES_SAID]]
+    more = ", ..." if len(others) > SUFFIXES_SAID else ""
+    return f"; other files left out: {', '.join(counts)}{more}"
 
 
 def read_image(path):

@@ -1,6 +1,8 @@
 """Who does the work: this process, several on this machine, or the workers of a Dask cluster; one loop for all."""
 import collections
+import os
 import signal
+import threading
 import time
 from multiprocessing import resource_tracker
 
@@ -15,15 +17,28 @@ from utils.stopping import STOPPING, uninterrupted
 tqdm.monitor_interval = 0  # the thread with which it would watch its bars gets Ctrl-C in place of the main one
 
 WAY_ON = "the same command goes on where it was"
+PARENT_SECONDS = 0.5  # so often a process looks whether the one that it works for is there
 IDLE_SECONDS = 300  # processes that have nothing to do for so long end, and start again when they have
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
 
 
-def ignore_interrupts():
-    """Leave Ctrl-C, which reaches all processes of a terminal, and SIGTERM, which Slurm sends to all of a job, to the
-    one that gave this one its work."""
+def start_worker(parent):
+    """Begin a process that works for the process with the number `parent`, and ends when that does.
+
+    Ctrl-C, which reaches all processes of a terminal, and SIGTERM, which Slurm sends to all of a job, are left to the
+    parent.
+    """
     for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=end_with, args=(parent,), daemon=True).start()
+
+
+def end_with(parent):
+    """End this process at once when its parent has ended, such as by SIGKILL."""
+    # PR_SET_PDEATHSIG would not do: it waits for the end of the thread that has started this process.
+    while os.getppid() == parent:
+        time.sleep(PARENT_SECONDS)
+    os._exit(1)
 
 
 def single_threaded(function, *arguments):
@@ -42,8 +57,8 @@ class Processes:
     def __init__(self, number):
         self.most_under_way = 2 * number  # so many fit into the executor's queue, which `stop` counts on
         resource_tracker.ensure_running()  # it lets Ctrl-C through again when it starts: not when the others do
-        self.executor = loky.get_reusable_executor(number, timeout=IDLE_SECONDS, initializer=ignore_interrupts,
-                                                   env=ONE_THREAD)
+        self.executor = loky.get_reusable_executor(number, timeout=IDLE_SECONDS, initializer=start_worker,
+                                                   initargs=(os.getpid(),), env=ONE_THREAD)
 
     def submit(self, function, *arguments):
         return self.executor.submit(function, *arguments)

@@ -77,6 +77,18 @@ def is_unfinished(target, name):
     return os.path.exists(os.path.join(target, name, UNFINISHED_FILE))
 
 
+def is_finished(target, part):
+    """Whether a part of a job, 'CORRUPTION/SEVERITY', was made to its end, from the images that there were then. While
+    other severities of the corruption are made, the record has those alone.
+    """
+    if not os.path.isdir(os.path.join(target, part)):
+        return False
+    if not is_unfinished(target, corruption_of(part)):
+        return True
+    recorded = read_records(target)
+    return part not in recorded and corruption_of(part) in map(corruption_of, recorded)
+
+
 def corruption_of(part):
     """The corruption of a part of a job, which is 'CORRUPTION/SEVERITY'."""
     return part.partition("/")[0]
@@ -95,13 +107,18 @@ def read_ended(target, parts, shard, size):
     Returns:
         dict: part to dict of `shards`, `images` and `ended`, a sorted list of numbers; it has all of `parts`.
     """
-    stored = read_json(os.path.join(target, ENDED_FILE))
-    ended = {part: job for part, job in (stored.items() if isinstance(stored, dict) else ())
-             if re.fullmatch("[^/]+/[1-5]", part) and is_unfinished(target, corruption_of(part)) and is_record(job)}
+    ended = read_records(target)
     for part in parts:
         if part not in ended or (ended[part]["shards"], ended[part]["images"]) != (shard.count, size):
             ended[part] = {"shards": shard.count, "images": size, "ended": []}
     return ended
+
+
+def read_records(target):
+    """What is written down of the parts that are not at their end, a dict as of `read_ended`."""
+    stored = read_json(os.path.join(target, ENDED_FILE))
+    return {part: job for part, job in (stored.items() if isinstance(stored, dict) else ())
+            if re.fullmatch("[^/]+/[1-5]", part) and is_unfinished(target, corruption_of(part)) and is_record(job)}
 
 
 def is_record(job):

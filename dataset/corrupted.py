@@ -86,19 +86,23 @@ def generate(data_dir, source, part, name, workers, show_progress, shard=WHOLE):
     """Write a corruption of one part of a data set at all five severities; what is there stays. A shard, of a data set
     in files, is every N-th image.
 
+    Returns:
+        int: number of images in files, or of arrays, that were not there before.
+
     Raises:
         UserError: another process is writing the same, or what is there was made from other images.
     """
     if source.in_files:
         images, folder = source.images[part], corrupted_folder(data_dir, source, part)
-        _, awaited, _ = corrupt_folder(images.folder, folder, [name], list(SEVERITIES), SEED, Options(), workers,
-                                       "jpeg", False, show_progress, images.path_of,
-                                       partial(read_fitting, fit=images.fit), images.about, shard)
-        if not awaited:
-            for severity in SEVERITIES:
-                path = severity_folder(folder, name, severity)
+        made, awaited, _ = corrupt_folder(images.folder, folder, [name], list(SEVERITIES), SEED, Options(), workers,
+                                          "jpeg", False, show_progress, images.path_of,
+                                          partial(read_fitting, fit=images.fit), images.about, shard)
+        for severity in SEVERITIES:
+            path = severity_folder(folder, name, severity)
+            # A shard that had made all of its images before awaits none, though others may lack images added since.
+            if not awaited and missing_file(path, stored_names(images)) is None:
                 write_record(path, files_recipe(images, name, severity), stored_files(path, images).pixels)
-        return
+        return made
     for severity in SEVERITIES:
         labels_path = corrupted_path(data_dir, source, part, severity, "labels")
         if os.path.exists(labels_path):
@@ -108,8 +112,8 @@ def generate(data_dir, source, part, name, workers, show_progress, shard=WHOLE):
             with replacing(labels_path) as temporary:
                 np.save(temporary, source.labels[part].astype(np.uint8 if source.classes <= 256 else np.int32))
     paths = {severity: corrupted_path(data_dir, source, part, severity, name) for severity in SEVERITIES}
-    write_arrays(source.images[part], paths, name, SEED, Options(), workers, show_progress,
-                 f"{source.name} {part} {name}")
+    return write_arrays(source.images[part], paths, name, SEED, Options(), workers, show_progress,
+                        f"{source.name} {part} {name}")
 
 
 @ended_by_sigterm(WAY_ON)

@@ -9,13 +9,14 @@ import contextlib
 import functools
 import itertools
 import mmap
+import os
 from multiprocessing import resource_tracker
 
 import mindspore as ms
 import numpy as np
 from joblib.externals import loky
 
-from corruptions.parallel import ignore_interrupts, single_threaded
+from corruptions.parallel import single_threaded, start_worker
 from dataset.batches import Chain, EvaluationBatches
 from utils.errors import MissingError
 from utils.stopping import uninterrupted, watched
@@ -95,7 +96,8 @@ def reading_processes(workers):
     """
     with uninterrupted():  # they let Ctrl-C through again when they start, as `corruptions.parallel.Processes` says
         resource_tracker.ensure_running()
-        return loky.ProcessPoolExecutor(workers, timeout=IDLE_SECONDS, initializer=ignore_interrupts)
+        return loky.ProcessPoolExecutor(workers, timeout=IDLE_SECONDS, initializer=start_worker,
+                                        initargs=(os.getpid(),))
 
 
 @contextlib.contextmanager

@@ -7,6 +7,10 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+if __name__ == "__main__":  # before anything that takes long
+    from utils.startup import begin_imports
+    begin_imports("prepare_dataset.py")
+
 from corruptions import ALIASES, CORRUPTIONS  # noqa: E402
 from dataset import SOURCES, datasets_list, load_source, source_options  # noqa: E402
 from dataset.corrupted import load_corrupted  # noqa: E402

@@ -12,6 +12,11 @@ def files_below(path):
     return sorted(os.path.relpath(os.path.join(root, file), path) for root, _, files in os.walk(path) for file in files)
 
 
+def with_records(sets, *more):
+    """Sorted names of arrays or folders, of the records beside them of how they were made, and of other files."""
+    return sorted([*sets, *(f"{name}.json" for name in sets), *more])
+
+
 def make_images(path, count, look):
     """Random images of two classes; `look` gives the shape and the suffix of image k. Returns the folder's path."""
     rng = np.random.RandomState(0)

@@ -4,9 +4,11 @@ import errno
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import main
@@ -90,6 +92,72 @@ def test_a_recipe_names_data_set_and_network_where_the_command_line_does_not():
     assert applied("--recipe damp") == ("cifar10", "wideresnet", {"dataset": None, "model": None})
 
 
+PROGRAMS = [("main.py", ["main.py"]), ("prepare_dataset.py", [os.path.join("dataset", "prepare_dataset.py")]),
+            ("python -m corruptions", ["-m", "corruptions"]), ("python -m corruptions", ["corruptions"]),
+            ("python -m utils.figures", ["-m", "utils.figures"])]
+INTERRUPTED = """
+import os, signal, sys
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    for _ in range(100):
+        pass
+except KeyboardInterrupt:
+    raise ImportError("as a module in C makes of it")
+sys.path.remove(os.path.dirname(__file__))  # the signal waits until MindSpore has been imported, with the real numpy
+del sys.modules["numpy"]
+import numpy
+"""
+
+
+def with_sigint(handler):
+    """What a child process does first, so that Ctrl-C is ignored or not, however these tests were started."""
+    return lambda: signal.signal(signal.SIGINT, handler)
+
+
+@pytest.mark.parametrize("program, words", PROGRAMS)
+def test_ctrl_c_while_modules_are_imported_is_one_line(program, words, tmp_path):
+    (tmp_path / "numpy.py").write_text(INTERRUPTED)
+    done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=60,
+                          env={**os.environ, "PYTHONPATH": str(tmp_path)}, preexec_fn=with_sigint(signal.SIG_DFL))
+    assert (done.stderr, done.returncode) == (f"{program}: interrupted\n", 130)
+
+
+@pytest.mark.parametrize("at_start, said", [(signal.SIG_DFL, "seen\n"), (signal.SIG_IGN, "")])
+def test_ctrl_c_is_an_exception_again_after_the_imports(at_start, said):
+    """Where it is ignored, as by `nohup`, it stays ignored."""
+    code = ("import signal\nfrom utils.startup import begin_imports\nbegin_imports('before')\n"
+            "from utils.cli import one_line_errors\n"
+            "with one_line_errors('after'):\n"
+            " try:\n  signal.raise_signal(signal.SIGINT)\n"
+            " except KeyboardInterrupt:\n  print('seen')\n")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60,
+                          preexec_fn=with_sigint(at_start))
+    assert (done.stdout, done.stderr, done.returncode) == (said, "", 0)
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed_lead_nowhere(closed, tmp_path):
+    """No file gets their number, so that nothing is written into it which is for them."""
+    code = ("import os, sys\nfrom utils.startup import begin_imports\nbegin_imports('program')\n"
+            "with open(sys.argv[1], 'w') as file:\n print(file.fileno() > 2, file=file)\n"
+            "print('lost \\udc80', file=sys.stderr, flush=True)\nos.system('echo lost >&2')")
+    done = subprocess.run(["sh", "-c", f'"$@" {closed}', "sh", sys.executable, "-c", code, str(tmp_path / "file")],
+                          cwd=ROOT, capture_output=True, timeout=60)
+    assert (done.stdout, done.returncode) == (b"", 0) and (tmp_path / "file").read_text() == "True\n"
+
+
+@pytest.mark.parametrize("words, status", [(["main.py", "--resume", "nowhere"], 2),
+                                           (["-m", "utils.figures", "accuracy", "nowhere"], 2),
+                                           (["-m", "corruptions", "array", "images.npy", "out", "-c", "contrast",
+                                             "--severity", "1", "--workers", "2", "--show_progress"], 0)])
+def test_programs_without_streams(words, status, tmp_path):
+    np.save(tmp_path / "images.npy", np.zeros((3, 8, 8, 3), np.uint8))
+    words = [os.path.join(ROOT, "main.py") if word == "main.py" else word for word in words]
+    done = subprocess.run(["sh", "-c", '"$@" >&- 2>&-', "sh", sys.executable, *words], cwd=tmp_path, timeout=60,
+                          env={**os.environ, "PYTHONPATH": ROOT})
+    assert done.returncode == status and (status or np.load(tmp_path / "out" / "1" / "contrast.npy").shape)
+
+
 def test_ctrl_c_that_another_thread_gets_is_seen():
     """A thread that began without `uninterrupted` holds nothing back."""
     script = """
@@ -135,7 +203,8 @@ def run_without(packages, folder, *words, **environment):
     (["mindspore", "tqdm"], "MindSpore, tqdm", "main.py", [os.path.join(ROOT, "main.py")]),
     (["cv2"], "opencv-python", "prepare_dataset.py", ["dataset/prepare_dataset.py"]),
     (["numpy"], "numpy", "python -m utils.figures", ["-m", "utils.figures", "accuracy", "RUN"]),
-    (["PIL"], "pillow", "python -m corruptions", ["-m", "corruptions", "--help"])])
+    (["PIL"], "pillow", "python -m corruptions", ["-m", "corruptions", "--help"]),
+    (["matplotlib"], "matplotlib", "corruptions", ["corruptions", "--help"])])
 def test_a_package_that_is_not_installed_is_named(packages, names, program, words, tmp_path):
     done = run_without(packages, tmp_path, *words)
     [line] = done.stderr.splitlines()

@@ -10,7 +10,7 @@ from corruptions import Options, corrupt
 from corruptions.__main__ import main
 from corruptions.files import is_being_made, journal_path, partial_path, write_arrays
 from corruptions.provenance import options_identity
-from tests.corrupted_files import contents, files_below, one_line
+from tests.corrupted_files import contents, files_below, one_line, with_records
 from utils.checksums import array_digest
 from utils.errors import UserError
 from utils.files import locked
@@ -27,7 +27,8 @@ def test_array(array, tmp_path, capsys):
     out = str(tmp_path / "out")
     main(["array", str(tmp_path / "images.npy"), out, "-c", "fog", "contrast", "--severity", "2", "5", "--seed", "3",
           "--workers", "2"])
-    assert files_below(out) == ["2/contrast.npy", "2/fog.npy", "5/contrast.npy", "5/fog.npy", "settings.json"]
+    arrays = ["2/contrast.npy", "2/fog.npy", "5/contrast.npy", "5/fog.npy"]
+    assert files_below(out) == with_records(arrays, "settings.json")
     np.testing.assert_array_equal(np.load(os.path.join(out, "5", "fog.npy")), corrupt(array, "fog", 5, 3))
     stamps = [os.stat(os.path.join(out, name)).st_mtime_ns for name in files_below(out)]
     main(["array", str(tmp_path / "images.npy"), out, "-c", "fog", "contrast", "--severity", "2", "5", "--seed", "3"])
@@ -78,7 +79,7 @@ def test_array_resumes_where_it_was(array, tmp_path, monkeypatch):
     parts.append((2, 140))
     write_arrays(array, paths, "snow", 0, Options(), 1, False, "")
     assert parts[before + 1:] == [(2, 140), (2, 210), (2, 280)]
-    assert files_below(tmp_path / "out") == ["1/snow.npy", "2/snow.npy"]
+    assert files_below(tmp_path / "out") == with_records(["1/snow.npy", "2/snow.npy"])
     for severity, path in paths.items():
         np.testing.assert_array_equal(np.load(path), corrupt(array, "snow", severity, 0))
 
@@ -195,7 +196,24 @@ def test_an_array_that_another_process_is_making_is_left_alone(array, tmp_path, 
         assert f"process {os.getpid()}" in one_line(capsys, argv)
         assert not is_being_made(path)
     main(argv)
-    assert files_below(tmp_path / "out") == ["1/fog.npy", "2/fog.npy", "settings.json"]
+    assert files_below(tmp_path / "out") == with_records(["1/fog.npy", "2/fog.npy"], "settings.json")
+
+
+def test_what_killed_processes_left_is_removed(array, tmp_path):
+    """Locks, and journals and settings that were being written. What others may be writing stays."""
+    out = tmp_path / "out"
+    argv = ["array", str(tmp_path / "images.npy"), str(out), "--severity", "1", "--workers", "1", "-c"]
+    main([*argv, "fog"])
+    before = contents(out)
+    for name in (".lock", ".0123abcd.partial.settings.json", "1/.fog.npy.lock", "1/.snow.npy.lock",
+                 "1/.0123abcd.partial..snow.npy.partial.json"):
+        (out / name).touch()
+    main([*argv, "fog", "snow"])
+    for name in with_records(["1/snow.npy"]):
+        os.remove(out / name)
+    (out / "1" / ".0123abcd.partial..contrast.npy.partial.json").touch()
+    main([*argv, "fog"])
+    assert contents(out) == {**before, "1/.0123abcd.partial..contrast.npy.partial.json": b""}
 
 
 def test_locks_are_taken_in_one_order(array, tmp_path, monkeypatch):
@@ -230,8 +248,9 @@ def test_the_journal_never_knows_more_than_the_disk(array, tmp_path, monkeypatch
 def test_photos_lie_where_training_reads_them(tmp_path, capsys):
     main(["dataset", "photos", "-c", "contrast", "--data_dir", str(tmp_path), "--workers", "1"])
     names = files_below(tmp_path / "photos-C")
-    assert names == sorted(f"{part}/{s}/{name}.npy" for part in ("train", "test") for s in range(1, 6)
-                           for name in ("contrast", "labels"))
+    folders = [f"{part}/{s}" for part in ("train", "test") for s in range(1, 6)]
+    assert names == with_records([f"{folder}/contrast.npy" for folder in folders],
+                                 *(f"{folder}/labels.npy" for folder in folders))
     assert "photos-C" in capsys.readouterr().out
 
 

@@ -43,6 +43,17 @@ def test_folder(folder, tmp_path, workers):
         np.testing.assert_array_equal(stored, expected)
 
 
+@pytest.mark.parametrize("below, script", [(".", os.path.join(ROOT, "corruptions")), (ROOT, "corruptions")])
+def test_the_room_itself_is_a_script(folder, tmp_path, below, script):
+    """As dataset/prepare_dataset.py is one, from any working directory."""
+    rest = ["-c", "contrast", "--severity", "2", "--workers", "2"]
+    done = subprocess.run([sys.executable, script, "folder", folder, str(tmp_path / "out"), *rest],
+                          cwd=tmp_path / below, capture_output=True, text=True)
+    assert (done.stderr, done.returncode) == ("", 0)
+    main(["folder", folder, str(tmp_path / "module"), *rest])
+    assert contents(tmp_path / "out") == contents(tmp_path / "module")
+
+
 def test_folder_that_was_killed_goes_on(folder, tmp_path):
     whole, killed = str(tmp_path / "whole"), str(tmp_path / "killed")
     command = [sys.executable, "-m", "corruptions", "folder", folder, killed, "-c", "all", "--workers", "2"]
@@ -66,6 +77,19 @@ def test_jpeg_names_keep_their_suffix(folder, tmp_path):
     main(["folder", folder, str(tmp_path / "out"), "-c", "contrast", "--severity", "1", "--workers", "1"])
     assert "contrast/1/bee/0.JPEG" in files_below(tmp_path / "out")
     assert "contrast/1/ant/1.jpg" in files_below(tmp_path / "out")
+
+
+@pytest.mark.parametrize("image_format, folder_name", [("jpeg", "ant.jpg"), ("png", "ant.png")])
+def test_an_image_with_the_name_of_a_folder_is_refused(folder, tmp_path, capsys, image_format, folder_name):
+    """The corrupted ant.bmp is called ant.jpg, or ant.png; it must not count as made because the folder is there."""
+    out = tmp_path / "out"
+    os.rename(os.path.join(folder, "ant"), os.path.join(folder, folder_name))
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(os.path.join(folder, "ant.bmp"))
+    argv = ["folder", folder, str(out), "-c", "contrast", "--severity", "1", "--workers", "1", "--format", image_format]
+    for more in ([], ["--shard", "2/2"]):
+        line = one_line(capsys, [*argv, *more])
+        assert f"{os.path.join(folder, 'ant.bmp')}: its corrupted image" in line and f"{folder_name}/1.png" in line
+        assert not out.exists()
 
 
 def test_imagenet30_lies_in_the_releases_layout(tmp_path):
@@ -98,6 +122,20 @@ def test_preview(folder, tmp_path):
     main(["preview", os.path.join(folder, "ant", "1.png"), "-o", str(tmp_path / "p.png"), "-c", "fog", "snow"])
     with Image.open(tmp_path / "p.png") as image:
         assert image.width > image.height > 100
+
+
+@pytest.mark.parametrize("spelling", ["./a.png", "link.png", "linked/a.png", "hard.png"])
+def test_preview_does_not_overwrite_its_image(tmp_path, capsys, monkeypatch, spelling):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save("a.png")
+    os.symlink("a.png", "link.png")
+    os.symlink(".", "linked")
+    os.link("a.png", "hard.png")
+    before = contents(".")
+    for image, output in (("a.png", spelling), (spelling, "a.png")):
+        line = one_line(capsys, ["preview", image, "-o", output, "-c", "fog"])
+        assert f"--output {output}: is the image itself" in line
+    assert contents(".") == before and os.path.islink("link.png")
 
 
 def test_bad_image_stops_before_anything_is_written_or_is_skipped(folder, tmp_path, capsys):
@@ -164,7 +202,7 @@ def test_links_to_folders_are_followed(folder, tmp_path, capsys):
     for name in ("cat", "cow"):
         os.symlink(os.path.join(folder, "ant"), linked / name)
     os.symlink(linked, linked / "cat" / "loop")
-    assert list_images(str(linked)) == [f"{name}/{k}.{suffix}" for name in ("cat", "cow") for k, suffix in
+    assert list_images(str(linked))[0] == [f"{name}/{k}.{suffix}" for name in ("cat", "cow") for k, suffix in
                                         ((1, "png"), (3, "JPEG"), (5, "png"), (7, "png"), (9, "JPEG"))]
     inside = os.path.join(folder, "ant", "out")
     assert inside in one_line(capsys, ["folder", str(linked), inside, "-c", "fog"])
@@ -185,8 +223,77 @@ def test_a_link_that_leads_nowhere_is_a_bad_file(folder, tmp_path, capsys, name,
 def test_only_files_that_can_be_images_are_taken(folder):
     for name in ("notes.txt", "paper.pdf", "figure.eps", "film.mpg", "table.h5", ".hidden.png"):
         open(os.path.join(folder, name), "wb").close()
-    assert len(list_images(folder)) == 10
+    assert len(list_images(folder)[0]) == 10
     assert {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".gif", ".webp", ".ppm"} <= image_suffixes()
+
+
+def test_what_is_left_out_of_a_folder_is_counted(folder, tmp_path, capsys):
+    """Hidden folders are not read, as `-d folder` does not; other files are counted by their suffix."""
+    shutil.copytree(os.path.join(folder, "ant"), os.path.join(folder, "bee", ".thumbs"))
+    shutil.copy(os.path.join(folder, "ant", "1.png"), os.path.join(folder, ".1.png"))
+    out = str(tmp_path / "out")
+    argv = ["folder", folder, out, "-c", "contrast", "--severity", "1", "--workers", "1"]
+    main(argv)
+    assert capsys.readouterr().out == f"images read: 10\nwritten to {out}\n" and len(files_below(out)) == 12
+    for name in ("a.HEIC", "ant/b.heic", "c.dng", "README"):
+        open(os.path.join(folder, name), "wb").close()
+    main([*argv, "--shard", "1/2"])
+    assert capsys.readouterr().out.splitlines()[0] == (
+        "images read: 5 of 10; other files left out: 2 .heic, 1 without a suffix, 1 .dng")
+    for k in range(20):
+        open(os.path.join(folder, f"log.{k}"), "wb").close()
+    main(argv)
+    assert (said := capsys.readouterr().out).startswith("images read: 10; other files left out: 2 .heic, 1 without")
+    assert said.count(" 1 .") == 6 and said.splitlines()[0].endswith(", ...")
+    os.makedirs(tmp_path / "raw")
+    shutil.copy(os.path.join(folder, "c.dng"), tmp_path / "raw")
+    assert "other files left out: 1 .dng; name" in one_line(capsys, ["folder", str(tmp_path / "raw"), out, "-c", "fog"])
+
+
+def test_an_image_that_is_no_longer_read_is_named(folder, tmp_path, capsys):
+    """Earlier versions read hidden folders."""
+    argv = ["folder", folder, str(tmp_path / "out"), "-c", "contrast", "--severity", "1", "--workers", "1"]
+    main(argv)
+    os.rename(os.path.join(folder, "ant"), os.path.join(folder, ".ant"))
+    with open(tmp_path / "out" / "sources.csv") as file:
+        listed = file.read()
+    (tmp_path / "out" / "sources.csv").write_text(listed.replace("ant/", ".ant/"))
+    assert ".ant/1.png: is not read, and" in one_line(capsys, argv)
+
+
+def test_a_folder_of_which_nothing_can_be_read_is_an_error(tmp_path, capsys):
+    os.makedirs(tmp_path / "in")
+    for name in ("a.png", "b.jpg"):
+        (tmp_path / "in" / name).write_text("no image")
+    argv = ["folder", str(tmp_path / "in"), str(tmp_path / "out"), "-c", "fog", "--workers", "1", "--skip-bad"]
+    assert "in: none of its 2 images can be read" in one_line(capsys, argv)
+    assert not (tmp_path / "out").exists()
+
+
+def test_only_regular_files_are_read(folder, tmp_path, capsys):
+    """Opening a FIFO would wait for ever."""
+    fifo = os.path.join(folder, "fifo.jpg")
+    os.mkfifo(fifo)
+    os.symlink(fifo, os.path.join(folder, "link.jpg"))
+    main(["folder", folder, str(tmp_path / "out"), "-c", "contrast", "--severity", "1", "--workers", "1"])
+    said = capsys.readouterr()
+    assert said.out.startswith("images read: 10\n")
+    assert sorted(said.err.splitlines()) == [f"warning: {os.path.join(folder, name)}: is not a regular file; it is not "
+                                             "read" for name in ("fifo.jpg", "link.jpg")]
+
+
+def test_an_image_that_is_too_large_for_jpeg_is_named(tmp_path, capsys):
+    """libjpeg's JPEG_MAX_DIMENSION is 65500."""
+    os.makedirs(tmp_path / "in")
+    Image.fromarray(np.zeros((8, 65500), np.uint8)).save(tmp_path / "in" / "fits.png")
+    Image.fromarray(np.zeros((65501, 8), np.uint8)).save(tmp_path / "in" / "long.png")
+    argv = ["folder", str(tmp_path / "in"), str(tmp_path / "out"), "-c", "contrast", "--severity", "1"]
+    assert "long.png: an image of 65501x8 is too large for JPEG" in (line := one_line(capsys, argv))
+    assert "65500" in line and "--format png" in line and not (tmp_path / "out").exists()
+    main([*argv, "--skip-bad"])
+    main(["folder", str(tmp_path / "in"), str(tmp_path / "png"), *argv[3:], "--format", "png"])
+    assert "contrast/1/fits.jpg" in files_below(tmp_path / "out")
+    assert "contrast/1/long.png" in files_below(tmp_path / "png")
 
 
 def test_imagenet30_names_no_option_that_it_lacks(tmp_path, capsys):

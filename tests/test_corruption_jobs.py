@@ -5,12 +5,14 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from functools import partial
 from types import SimpleNamespace
 from unittest.mock import Mock
 
@@ -29,9 +31,9 @@ from corruptions.images import read_image
 from corruptions.parallel import in_parallel
 from corruptions.shards import Shard, reserved, shard_lock
 from dataset import load_source
-from dataset.corrupted import load_corrupted
+from dataset.corrupted import is_stored, load_corrupted
 from tests.cifar_files import make_cifar
-from tests.corrupted_files import contents, files_below, make_images, one_line
+from tests.corrupted_files import contents, files_below, make_images, one_line, with_records
 from tests.image_trees import make_imagenet30
 from utils.errors import UserError
 from utils.files import locked
@@ -71,8 +73,45 @@ def test_shards_of_a_folder_make_what_one_job_makes(folder, tmp_path, capsys):
     assert "shard 3/3 was all made before in" in (said := capsys.readouterr().out) and "have not ended: 2" in said
     assert contents(out) == contents(tmp_path / "whole")
     main(argv)
-    assert capsys.readouterr().out == f"was all made before in {out}\n"
+    assert capsys.readouterr().out == f"images read: 23\nwas all made before in {out}\n"
     assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_a_repeated_shard_leaves_a_finished_job_finished(folder, tmp_path, capsys):
+    """As after a requeue; also while another severity of the corruption is being made."""
+    out = tmp_path / "out"
+    argv = ["folder", folder, str(out), "-c", "contrast", "--workers", "1", "--severity"]
+    shards_of([*argv, "1"], (1, 2, 3), 3)
+    before = contents(out)
+    capsys.readouterr()
+    shards_of([*argv, "1"], (2,), 3)
+    shards_of([*argv, "1"], (30,), 30)  # which has no image
+    assert capsys.readouterr().out.splitlines() == [
+        "images read: 8 of 23", f"shard 2/3 was all made before in {out}",
+        "images read: 0 of 23", f"shard 30/30 was all made before in {out}"]
+    assert contents(out) == before
+    shards_of([*argv, "2"], (1,), 2)
+    shards_of([*argv, "1"], (3,), 3)
+    assert capsys.readouterr().out.endswith(f"shard 3/3 was all made before in {out}; begun by other commands and not "
+                                            "ended: contrast/2\n")
+    shards_of([*argv, "2"], (2,), 2)
+    main(["folder", folder, str(tmp_path / "whole"), *argv[3:], "1", "2"])
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("order", [(1, 2, 3), (3, 2, 1)])
+def test_a_finished_job_gets_images_that_were_added(folder, tmp_path, capsys, order):
+    """The shards that have none of them need not be repeated."""
+    rest = ["-c", "contrast", "--workers", "1", "--severity", "1"]
+    late = os.path.join(folder, "bee", "6.png")  # of the shares it is one more image of one alone
+    os.rename(late, tmp_path / "late.png")
+    shards_of(["folder", folder, str(tmp_path / "out"), *rest], (1, 2, 3), 3)
+    os.rename(tmp_path / "late.png", late)
+    capsys.readouterr()
+    shards_of(["folder", folder, str(tmp_path / "out"), *rest], order, 3)
+    assert capsys.readouterr().out.count("written to") == 1
+    main(["folder", folder, str(tmp_path / "whole"), *rest])
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
 def test_a_whole_job_completes_what_shards_began(folder, tmp_path):
@@ -112,7 +151,7 @@ def test_a_severity_is_added_by_another_job(folder, tmp_path, capsys):
     assert capsys.readouterr().out.endswith("have not ended: 2\n")
     assert (tmp_path / "out" / "contrast" / ".unfinished").exists()
     shards_of([*argv, "2"], (2,), 3)
-    assert capsys.readouterr().out == f"shard 2/3 written to {tmp_path / 'out'}\n"
+    assert capsys.readouterr().out.endswith(f"\nshard 2/3 written to {tmp_path / 'out'}\n")
     main(["folder", folder, str(tmp_path / "whole"), *rest, "1", "2"])
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
@@ -228,7 +267,7 @@ def test_shards_of_an_array(array, tmp_path, capsys):
     main(["array", array, str(tmp_path / "whole"), *rest])
     out = str(tmp_path / "out")
     shards_of(["array", array, out, *rest], (4,), 4)
-    assert files_below(out) == ["1/contrast.npy", "settings.json"]  # the fourth of six
+    assert files_below(out) == with_records(["1/contrast.npy"], "settings.json")  # the fourth of six
     assert "not there yet: 5 of 6" in capsys.readouterr().out
     shards_of(["array", array, out, *rest], (1, 2, 3), 4)
     assert contents(out) == contents(tmp_path / "whole")
@@ -248,7 +287,7 @@ def test_shards_of_a_data_set_in_an_array(tmp_path):
     assert contents(tmp_path / "shards") == contents(tmp_path / "whole")
 
 
-def test_shards_of_a_data_set_in_files(tmp_path):
+def test_shards_of_a_data_set_in_files(tmp_path, capsys):
     for place in ("shards", "whole"):
         make_imagenet30(tmp_path / place, (5, 3))
     argv = ["dataset", "imagenet30", "-c", "contrast", "--workers", "1", "--data_dir"]
@@ -256,6 +295,41 @@ def test_shards_of_a_data_set_in_files(tmp_path):
         main([*argv, str(tmp_path / "shards"), "--shard", f"{number}/2"])
     main([*argv, str(tmp_path / "whole")])
     assert contents(tmp_path / "shards") == contents(tmp_path / "whole")
+    capsys.readouterr()
+    main([*argv, str(tmp_path / "shards"), "--shard", "2/2"])
+    made = os.path.join(str(tmp_path / "shards"), "ImageNet-30-64-C")
+    assert capsys.readouterr().out == f"shard 2/2 was all made before in {made}\n"
+    assert is_stored(str(tmp_path / "shards"), load_source("imagenet30", str(tmp_path / "shards")), "train", "contrast")
+
+
+def test_images_that_were_added_to_a_data_set_are_those_of_some_shards(tmp_path, capsys):
+    data_dir = str(tmp_path)
+    make_imagenet30(data_dir, (4, 1))
+    argv = ["dataset", "imagenet30", "-c", "contrast", "--workers", "1", "--data_dir", data_dir, "--shard"]
+    folder = tmp_path / "ImageNet-30-64" / "train" / "canoe"  # the last class: image 12 of the list, so of shard 1
+    for number in ("1/2", "2/2"):
+        main([*argv, number])
+    shutil.copy(folder / "canoe_0.JPEG", folder / "canoe_9.JPEG")
+    capsys.readouterr()
+    said = []
+    for number in ("2/2", "1/2"):
+        main([*argv, number])
+        said.append(capsys.readouterr().out.partition(f" {tmp_path}")[0])
+    assert said == ["shard 2/2 was all made before in", "shard 1/2 written to"]
+    main([*argv[:-1]])
+    assert capsys.readouterr().out.startswith("was all made before in")
+
+
+@pytest.mark.parametrize("name, make", [("cifar10", make_cifar),
+                                        ("imagenet30", partial(make_imagenet30, counts=(3, 1)))])
+def test_a_data_set_that_was_made_before_is_said_to_be(tmp_path, capsys, name, make):
+    make(str(tmp_path))
+    argv = ["dataset", name, "--workers", "1", "--data_dir", str(tmp_path), "-c"]
+    said = []
+    for words in (["contrast"], ["contrast"], ["contrast", "brightness"], ["brightness", "--shard", "1/2"]):
+        main([*argv, *words])
+        said.append(capsys.readouterr().out.partition(f" {tmp_path}")[0])
+    assert said == ["written to", "was all made before in", "written to", "shard 1/2 was all made before in"]
 
 
 @pytest.mark.parametrize("option, culprit", [
@@ -368,7 +442,7 @@ def test_workers_that_cannot_do_the_job_are_refused():
 
 def test_a_worker_with_another_folder_of_the_same_name_writes_nothing(tmp_path):
     with pytest.raises(UserError, match="is another folder on"):
-        _corrupt_files(str(tmp_path), [("a.png", "a.png")], read_image, ["fog"], [1], 0, Options(), "png")
+        _corrupt_files(str(tmp_path), [("a.png", "a.png")], read_image, ["fog/1"], 0, Options(), "png")
     assert os.listdir(tmp_path) == []
 
 
@@ -400,12 +474,17 @@ def interrupt(command, begun, seconds, send=os.killpg, number=signal.SIGINT, sai
     send(process.pid, number)
     assert process.communicate(timeout=30)[1] == said + "\n"
     assert process.returncode == 128 + number
-    deadline = time.monotonic() + 5  # for those that watch over the others
-    while (left := running_in(process.pid)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert left == []
+    assert left_in(process.pid) == []
     assert not [name for folder in ("/dev/shm", tempfile.gettempdir()) for name in os.listdir(folder)
                 if re.search(rf"(joblib|loky).*[_-]{process.pid}[_-]", name)]
+
+
+def left_in(session):
+    """As `running_in`, after a while for those that watch over others."""
+    deadline = time.monotonic() + 5
+    while (left := running_in(session)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return left
 
 
 def running_in(session):
@@ -449,6 +528,31 @@ def test_sigterm_leaves_nothing_behind_and_the_same_command_goes_on(tmp_path, se
         main(argv)
         np.testing.assert_array_equal(np.load(os.path.join(out, "4", "impulse_noise.npy")),
                                       corrupt(images, "impulse_noise", 4))
+
+
+JOB = "from corruptions.__main__ import main; main(['folder', 'in', 'out', '-c', 'glass_blur', '--workers', '2'])"
+READING = """
+import time
+from dataset.pipeline import reading_processes
+processes = reading_processes(2)
+processes.submit(abs, 1).result()
+open("begun", "w").close()
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("script, begun", [(JOB, "out/glass_blur/1/*/.*"), (READING, "begun")])
+def test_sigkill_of_the_command_ends_its_processes(tmp_path, script, begun):
+    """They would go on for minutes, and a target that is removed would come back."""
+    make_images(tmp_path / "in", 40, lambda _: ((300, 300, 3), "png"))
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, start_new_session=True,
+                               env={**os.environ, "PYTHONPATH": ROOT})
+    while not glob.glob(str(tmp_path / begun)) and process.poll() is None:
+        time.sleep(0.01)
+    assert len(running_in(process.pid)) >= 3
+    process.kill()
+    process.wait()
+    assert left_in(process.pid) == []
 
 
 def test_sigterm_ends_prepare_dataset(tmp_path):

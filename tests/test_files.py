@@ -3,12 +3,13 @@ import errno
 import os
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
 from utils import files
 from utils.errors import UserError
-from utils.files import locked, replacing
+from utils.files import locked, remove_temporary, replacing
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -25,6 +26,30 @@ def test_content_is_synced_before_the_name_is_there(tmp_path, monkeypatch):
     with replacing(path) as temporary, open(temporary, "w") as file:
         file.write("content")
     assert seen == [(7, False)] and path.read_text() == "content" and os.listdir(tmp_path) == ["whole.txt"]
+
+
+@pytest.mark.parametrize("name", ["x" * 251 + ".jpg", "\u00e4" * 125 + "x.jpg", "\u00e4" * 125 + ".jpeg"])
+def test_names_as_long_as_file_systems_have_them(tmp_path, name):
+    assert len(os.fsencode(name)) == 255
+    with replacing(tmp_path / name) as temporary:
+        assert os.path.splitext(temporary)[1] == os.path.splitext(name)[1]
+        with open(temporary, "w") as file:
+            file.write("content")
+    assert os.listdir(tmp_path) == [name]
+    with pytest.raises(OSError) as failed, replacing(tmp_path / f"x{name}") as temporary:
+        open(temporary, "w").close()
+    assert failed.value.filename == str(tmp_path / f"x{name}") and os.listdir(tmp_path) == [name]
+
+
+@pytest.mark.parametrize("name", ["[1].csv", "x" * 251 + ".csv"])
+def test_temporary_files_of_a_name_are_removed(tmp_path, name):
+    kept = sorted([".0123abcd.partial.1.csv", ".0123abcd.partial.x" + name[-200:], name])
+    with replacing(tmp_path / name) as temporary:
+        open(temporary, "w").close()
+    for file in (*kept, temporary):  # which a killed process leaves
+        (tmp_path / file).touch()
+    remove_temporary(str(tmp_path / name))
+    assert sorted(os.listdir(tmp_path)) == kept
 
 
 def test_a_lock_names_its_owner_and_goes_with_it(tmp_path):
@@ -56,6 +81,53 @@ def test_a_lock_file_that_its_last_owner_has_removed_is_opened_anew(tmp_path, mo
     monkeypatch.setattr(files.fcntl, "flock", slow)
     with locked(path, "results"):
         assert len(calls) == 2 and os.path.exists(path)
+
+
+OTHER_USERS = """
+import os
+from utils.errors import UserError
+from utils.files import locked
+os.seteuid(65534)  # nobody
+try:
+    with locked(".lock", "results"):
+        print("locked", os.path.exists(".lock"))
+        try:
+            with locked(".lock", "results"):
+                print("twice")
+        except UserError as error:
+            print(error)
+except UserError as error:
+    print(error)
+print(os.path.exists(".lock"))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs the rights to act as another user")
+@pytest.mark.parametrize("lock_mode, folder_mode, said", [
+    (0o644, 0o777, ["locked True", "results: process 1 on here is writing this; wait until it ends, or stop it",
+                    "False"]),
+    (0o644, 0o1777, ["locked True", "results: process 1 on here is writing this; wait until it ends, or stop it",
+                     "True"]),
+    (0o600, 0o777, [".lock: cannot be locked, because the file is another user's; remove it if that user's command has "
+                    "ended", "True"])])
+def test_a_lock_file_of_another_user(lock_mode, folder_mode, said):
+    with tempfile.TemporaryDirectory() as folder:  # those of pytest are closed to others
+        path = os.path.join(folder, ".lock")
+        with open(path, "w") as file:
+            file.write("process 1 on here")
+        os.chmod(path, lock_mode)
+        os.chmod(folder, folder_mode)
+        done = subprocess.run([sys.executable, "-c", OTHER_USERS], cwd=folder, env={**os.environ, "PYTHONPATH": ROOT},
+                              capture_output=True, text=True)
+        assert done.stdout.splitlines() == said, done.stderr
+
+
+def test_a_lock_that_needs_a_file_open_for_writing_is_one_line(tmp_path, monkeypatch):
+    def flock(file, operation):
+        raise OSError(errno.EBADF, "Bad file descriptor")  # as NFS says of one that is open for reading
+    monkeypatch.setattr(files.fcntl, "flock", flock)
+    with pytest.raises(UserError, match=r"\.lock: cannot be locked"), locked(str(tmp_path / ".lock"), "results"):
+        pass
 
 
 def test_a_file_system_without_locks_is_a_warning(tmp_path, monkeypatch, capsys):

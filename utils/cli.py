@@ -8,6 +8,7 @@ import textwrap
 from functools import partial
 
 from utils.errors import UserError
+from utils.startup import end_imports
 from utils.stopping import Stopped
 from utils.workers import tell
 
@@ -88,6 +89,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # nothing was wrong
 def one_line_errors(program):
     """Turn a `UserError`, or an error of the file system, into one line on stderr and its exit status: 2, or 1 where
     the work was under way; Ctrl-C into 130, and a signal that has stopped a run into 128 and its number."""
+    end_imports()
     try:
         yield
     except UserError as error:

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import errno
 import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ import numpy as np
 from utils.errors import UserError
 
 PARTIAL = ".partial"  # in the name of every file that is not whole yet
+LONGEST_NAME = 255  # bytes, of most file systems
 # What `flock` says where a file system knows no locks, such as Lustre or NFS, depending on how they are mounted.
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
@@ -48,19 +50,35 @@ def replacing(path):
 
     The temporary name keeps the suffix, because libraries choose a format by it. The content is on disk before the name
     is, so that even after a power cut a file with its final name is whole. An error of the file system is given the
-    name `path` where it has none.
+    name `path` where it has none, or the temporary one.
     """
     folder, name = os.path.split(os.fspath(path))
-    temporary = os.path.join(folder, f".{secrets.token_hex(4)}{PARTIAL}.{name}")  # no two machines have the same
+    temporary = os.path.join(folder, f".{secrets.token_hex(4)}{shortened(name)}")  # no two machines have the same
     try:
         with naming(path):
             yield temporary
             sync(temporary)
-        os.replace(temporary, path)
-    except BaseException:
+            os.replace(temporary, path)
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename == temporary:
+            error.filename = os.fspath(path)
         with contextlib.suppress(FileNotFoundError):
             os.remove(temporary)
         raise
+
+
+def shortened(name):
+    """The end of the temporary names of a file: all of its name that fits, from the end, so that the suffix is kept."""
+    while len(os.fsencode(name)) > LONGEST_NAME - len(f".{'0' * 8}{PARTIAL}."):
+        name = name[1:]
+    return f"{PARTIAL}.{name}"
+
+
+def remove_temporary(path):
+    """Remove what killed processes have left of `replacing` a file, which nobody else is writing."""
+    folder, name = os.path.split(path)
+    for leftover in glob.glob(os.path.join(glob.escape(folder), f".{'[0-9a-f]' * 8}{glob.escape(shortened(name))}")):
+        os.remove(leftover)
 
 
 def sync(path):
@@ -76,8 +94,8 @@ def sync(path):
 def locked(path, guarded, seconds=0):
     """Hold the lock file `path` while the body runs, so that no other process writes the same things.
 
-    The file names its owner, and is removed in the end; one that a killed process has left is no hindrance. Where the
-    file system knows no locks there is a warning, and no lock.
+    The file names its owner, and is removed in the end; one that a killed process has left is no hindrance, also where
+    it belongs to another user and can be read. Where the file system knows no locks there is a warning, and no lock.
 
     Args:
         path (str): the lock file, in a folder that is there.
@@ -85,11 +103,11 @@ def locked(path, guarded, seconds=0):
         seconds (float): how long to wait for another process that holds the lock.
 
     Raises:
-        UserError: another process holds the lock.
+        UserError: another process holds the lock, or the file belongs to another user and cannot be read.
     """
     deadline = time.monotonic() + seconds
     while True:
-        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115, closed below, on every way out
+        file = _open_lock(path)  # closed below, on every way out
         try:
             is_free = _lock(file, guarded, wait=time.monotonic() < deadline)
             # Whoever held the lock until now has removed the file; if that is the one that was opened, open anew.
@@ -102,14 +120,34 @@ def locked(path, guarded, seconds=0):
         if not is_free:
             time.sleep(0.05)
     try:
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+        if file.writable():
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.flush()
         yield
     finally:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, PermissionError):  # that of another user stays in a sticky folder
             os.remove(path)
         file.close()
+
+
+def _open_lock(path):
+    try:
+        return open(path, "a+", encoding="utf-8")
+    except PermissionError:
+        if not os.path.exists(path):
+            raise
+    try:
+        return open(path, encoding="utf-8")  # which `flock` needs no more than
+    except FileNotFoundError:
+        return _open_lock(path)
+    except PermissionError as error:
+        raise _others_lock(path) from error
+
+
+def _others_lock(path):
+    return UserError(f"{path}: cannot be locked, because the file is another user's; remove it if that user's command "
+                     "has ended")
 
 
 def _lock(file, guarded, wait):
@@ -123,6 +161,8 @@ def _lock(file, guarded, wait):
         raise UserError(f"{guarded}: {file.read() or 'another process'} is writing this; wait until it ends, or stop "
                         "it") from error
     except OSError as error:
+        if error.errno == errno.EBADF:  # NFS locks only what is open for writing
+            raise _others_lock(file.name) from error
         if error.errno not in NO_LOCKS:
             raise
         print(f"warning: {guarded}: cannot be locked on this file system ({error.strerror}); make sure that no other "

@@ -2,6 +2,12 @@
 
 `FIGURES` is the table of them. `style.py` has what they share.
 """
+import sys
+
+if sys.argv[:1] == ["-m"] and __name__ in sys.orig_argv:  # python -m utils.figures imports this before __main__.py
+    from utils.startup import begin_imports
+    begin_imports("python -m utils.figures")
+
 from collections.abc import Callable
 from dataclasses import dataclass
 

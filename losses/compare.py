@@ -88,9 +88,9 @@ def compare(planned, values, folder, load, device, jobs, program, check=None):
                 if weights is not None:
                     row.weights[settings["seed"]] = weights
         print("\n" + write_comparison(folder, list(rows.values())))
-        settings = {one.name: {option: value for option, value in one.given.items() if option not in (*SETTING, "seed")}
-                    for one in planned}
-        write_comparison_page(folder, list(rows.values()), _draw(folder, records), settings)
+        options = {one.name: " ".join(flags({option: value for option, value in one.given.items()
+                                             if option not in (*SETTING, "seed", "save_last")})) for one in planned}
+        write_comparison_page(folder, list(rows.values()), _draw(folder, records), options)
         return not failures
 
 

@@ -135,20 +135,20 @@ def evaluate_runs(path, **options):
     if runs == [path]:
         evaluate_run(path, **options)
         return True
-    failed = []
+    baseline, done = options.get("baseline"), {}
+    runs.sort(key=lambda run: baseline is None or os.path.realpath(run) != os.path.realpath(baseline))  # it comes first
     for number, run in enumerate(runs, 1):
         print(f"\nrun {number} of {len(runs)}: {run}", flush=True)
         try:
             if not is_finished(run):
                 raise UserError(f"{run}: this run has not ended; go on with the command of the comparison")
-            evaluate_run(run, **options)
+            done[run] = evaluate_run(run, **options)
         except UserError as error:
-            failed.append(run)
             print(f"failed: {error}", flush=True)
-    done = [read_record(run) for run in runs if run not in failed]
     if done:
-        print("\n" + write_summary(path, done))
-    return not failed
+        evaluated = [run for run in planned_runs(path) if run in done]
+        print("\n" + write_summary(path, [read_record(run) for run in evaluated], [done[run] for run in evaluated]))
+    return len(done) == len(runs)
 
 
 def evaluate_run(path, corruptions=None, baseline=None, model=None, dataset=None, data_dir=None, eval_batch_size=None,
@@ -196,7 +196,8 @@ def evaluate_run(path, corruptions=None, baseline=None, model=None, dataset=None
                                eval_batch_size or trained.config.get("eval_batch_size", 128), num_workers,
                                show_progress, corrupted, test_corrupted)
     load_network(model, test.source.classes, trained.checkpoint)  # to find a wrong one now
-    relative_to = None if baseline is None else load_baseline(baseline, reference, model, test)
+    is_itself = os.path.realpath(trained.checkpoint) == os.path.realpath(getattr(reference, "checkpoint", None) or "")
+    relative_to = None if baseline is None else load_baseline(baseline, reference, model, test, not is_itself)
     return evaluate_network(trained, model, test, relative_to, test.stored(trained, model))
 
 
@@ -284,8 +285,9 @@ def find_reference(path, dataset):
     return found
 
 
-def load_baseline(path, reference, model, test):
-    """The `Baseline` that `find_reference` has found; evaluated where its evaluation is not there.
+def load_baseline(path, reference, model, test, is_shown=True):
+    """The `Baseline` that `find_reference` has found; evaluated where its evaluation is not there, which is printed if
+    `is_shown`.
 
     Raises:
         UserError: it cannot be evaluated, or its evaluation is of other images, classes or corruptions.
@@ -307,7 +309,7 @@ def load_baseline(path, reference, model, test):
                         "these test images; name another")
     if record is None:
         require_writable_folder("--baseline", reference.folder)
-        record = evaluate_network(reference, model, test)
+        record = evaluate_network(reference, model, test, is_shown=is_shown)
     return Baseline.of_record(path, record, test.names, test.severities)
 
 
@@ -331,8 +333,8 @@ def check_baseline(path, record, test):
                             "of")
 
 
-def evaluate_network(trained, model, test, baseline=None, stored=None):
-    """Evaluate a network, print its table row by row, and write its records.
+def evaluate_network(trained, model, test, baseline=None, stored=None, is_shown=True):
+    """Evaluate a network, print its table row by row unless `is_shown` is false, and write its records.
 
     Args:
         trained (Trained): with a checkpoint.
@@ -361,27 +363,31 @@ def evaluate_network(trained, model, test, baseline=None, stored=None):
              "checkpoint": os.path.basename(trained.checkpoint), "checkpoint_sha256": trained.sha256, "epochs": epochs}
     if weights.prefix:
         print(f"{trained.checkpoint}: taken off, before every name: {weights.prefix}")
-    print(heading(about, test.names, baseline), flush=True)
-    found = {}
     if stored is not None:
-        print("evaluated before; delete the evaluation_SET.json files of the run to have it done again")
+        print("\nevaluated before; delete the evaluation_SET.json files of the run to have it done again")
+
+    def show(text):
+        if is_shown:
+            tqdm.write(text)  # above the bar
+            sys.stdout.flush()
+    show(heading(about, test.names, baseline))
+    found = {}
     for name, rows in scores_by_corruption(network, test) if stored is None else stored_scores(stored, test.names):
         if not all(np.isfinite(one.nll) for one in rows):
             raise UserError(f"{trained.checkpoint}: gives numbers that are not finite; name a checkpoint of before the "
                             "training went astray")
         found[name] = rows
-        tqdm.write(row(name, rows, about, test.names, baseline))  # above the bar
-        sys.stdout.flush()
+        show(row(name, rows, about, test.names, baseline))
     record = as_record(about, *found.pop(CLEAN), found, baseline)
     if baseline is None and stored is not None and set(stored["corrupted"]) == set(found):
         record = stored  # which may have a baseline
-    print(averages(record))
+    show(averages(record))
     write_evaluation(trained.file(f"evaluation_{tag}"), record)
     results = read_results(trained.path)
     if results is not None:  # its page shows evaluations, too
         title = run_title(*(trained.config[option] for option in ("title", "dataset", "corruption")))
         write_run_page(trained.path, title, results)
-    print(f"\nresults are in {trained.file(f'evaluation_{tag}')}.json and .csv")
+    show(f"\nresults are in {trained.file(f'evaluation_{tag}')}.json and .csv")
     return record
 
 

@@ -86,10 +86,12 @@ RECIPES = {
 
 
 def option_value(value):
-    """A default as text: 'yes', 'zeros (imagenet: resized)'."""
+    """A default, or a value, as text: 'yes', 'zeros (imagenet: resized)', '20 50'."""
     if isinstance(value, dict):
         others = ", ".join(f"{dataset}: {own}" for dataset, own in value.items() if dataset != "cifar10")
         return f"{value['cifar10']} ({others})"
+    if isinstance(value, list):
+        return " ".join(map(str, value))
     return ("no", "yes")[value] if isinstance(value, bool) else str(value)
 
 

@@ -1,6 +1,8 @@
 """Comparisons: which runs they consist of, that these equal separate ones, what a restart does, the table."""
+import html
 import json
 import os
+import re
 import shutil
 import signal
 from types import SimpleNamespace
@@ -12,14 +14,19 @@ import losses.compare
 import main
 from dataset import prepare_dataset
 from dataset.poisson import choose_split
+from losses.evaluate_run import evaluate_runs
 from losses.grid import parse_variants, plan
+from losses.recipes import flags
 from tests.image_trees import make_classes
+from tests.test_figures import make_run
 from tests.test_main import RECORDS, arguments, checkpoint_bytes, files, only_run, read_csv
 from utils import cli
 from utils.errors import UserError
 from utils.figures.__main__ import main as draw
 from utils.files import read_json, write_json
+from utils.metrics import Scores
 from utils.records.comparison import Row, write_comparison, write_comparison_page
+from utils.records.evaluation import as_record, write_evaluation
 from utils.records.report import duration
 
 
@@ -161,6 +168,19 @@ def test_a_failed_run_is_named_and_does_not_stop_the_others(comparison):
     assert not os.path.exists(os.path.join(folder, ".lock"))
 
 
+def test_the_page_has_the_options_as_they_are_typed(comparison):
+    page = html.unescape(files(comparison[0], "report.html")["report.html"].decode())
+    typed = re.findall(r'<td data-title="options of its runs">(.*?)</td>', page)
+    asked = [cli.parse(main.create_parser(), line.split())[1] for line in typed]
+    assert [one.get("lr") for one in asked] == [None, 1e30]
+    argv = cli.parse(main.create_parser(), [word for word in comparison[1] if word != "--variant"][:-1])[1]
+    for option in ("seed", "dataset", "model", "corruption", "log_dir"):
+        argv.pop(option, None)
+    assert asked[0] == {**argv, "recipe": "sharpdro"}
+    assert flags({"keep_epochs": [20, 50], "record_norm": True, "sync_bn": False}) == [
+        "--keep_epochs 20 50", "--record_norm", "--no-sync_bn"]
+
+
 def test_a_run_of_a_comparison_equals_a_separate_one(comparison, cifar_dir, tmp_path):
     """Also the second seed, which used the first one's compiled graph."""
     main.main(arguments(cifar_dir, tmp_path, "--method", "group_dro", "--seed", "1", "--log_train", "1", "--save_last"))
@@ -184,13 +204,49 @@ def test_a_comparison_is_evaluated_and_drawn_as_a_whole(comparison, tmp_path, ca
     assert float(row["severity_5_mean"]) == pytest.approx(np.mean(errors)) and row["runs"] == "2"
     with monkeypatch.context() as patch:
         patch.setattr("losses.evaluate_run.scores_by_corruption", None)  # what is done is not done again
+        capsys.readouterr()
         assert ends_with([*argv, "--baseline", runs[0]]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    first = lines.index("evaluated before; delete the evaluation_SET.json files of the run to have it done again")
+    assert lines[first + 2].startswith("fog (1 corruption) on cifar10") and lines[first + 4].startswith("none")
+    assert sum(line.startswith("fog  ") for line in lines) == 2  # the baseline's own among them
     again = [read_json(run + "/evaluation_fog.json") for run in runs]
     assert [one["corrupted"] for one in again] == [one["corrupted"] for one in found]
     assert again[0]["corruption_error"]["mean"] == 1 and "mCE_mean" in read_csv(folder / "evaluation_fog.csv")[0]
     assert f"; mCE relative to {os.path.basename(runs[0])}\n" in (folder / "evaluation_fog.md").read_text()
     draw(["ce", str(folder)])
     assert (folder / "ce.svg").exists()
+    os.remove(runs[0] + "/evaluation_fog.json")
+    capsys.readouterr()
+    main.main(["--evaluate", runs[0], "-c", "fog", "--baseline", runs[0]])
+    assert capsys.readouterr().out.count("\nfog  ") == 1 and read_json(runs[0] + "/evaluation_fog.json") == again[0]
+
+
+def test_the_table_of_an_evaluation_is_of_the_set_that_was_asked_for(tmp_path, monkeypatch, capsys):
+    """Also where the runs have a wider one; the baseline comes first and its rows keep their order."""
+    runs = [make_run(tmp_path / name, "erm", seed) for seed, name in enumerate("ab")]
+    write_json(tmp_path / "comparison.json", [{"name": "erm", "folder": name, "given": {}} for name in "ab"])
+    errors, order = {"fog": {runs[0]: 0.25, runs[1]: 0.75}, "snow": {runs[0]: 1.0, runs[1]: 1.0}}, []
+
+    def evaluate_run(run, corruptions, **_):
+        order.append(run)
+        rows = {name: [Scores(1 - errors[name][run], 1.0, 0.5)] * 5 for name in corruptions}
+        title = f"{', '.join(corruptions)} ({len(corruptions)} corruptions)"
+        record = as_record({"set": title, "test_sha256": "1"}, Scores(0.5, 0.1, 0.2), rows)
+        write_evaluation(f"{run}/evaluation_{len(corruptions)}", record)
+        return record
+    monkeypatch.setattr("losses.evaluate_run.evaluate_run", evaluate_run)
+    assert evaluate_runs(str(tmp_path), corruptions=["fog", "snow"], baseline=runs[1])
+    assert order == [runs[1], runs[0]]
+    capsys.readouterr()
+    assert evaluate_runs(str(tmp_path), corruptions=["fog"])
+    *_, about, _, head, row = capsys.readouterr().out.splitlines()
+    assert about.startswith("error in percent, averaged over fog (1 corruptions)")
+    assert head.split()[:3] == ["method", "severity", "0"] and "|" not in head + row and len(head) == len(row)
+    assert row.split()[:4] == ["erm", "50.00", "±", "0.00"] and row.count("50.00 ± 35.36") == 7
+    [found] = read_csv(tmp_path / "evaluation_fog.csv")
+    assert float(found["severity_3_mean"]) == 50 and float(found["severity_3_std"]) == pytest.approx(50 / np.sqrt(2))
+    assert "| erm | 50.00 ± 0.00 | 50.00 ± 35.36 |" in (tmp_path / "evaluation_fog.md").read_text()
 
 
 def test_the_table_is_that_of_the_results(comparison):

@@ -45,7 +45,7 @@ def page(tmp_path_factory):
             Row(setting, "sam", {}, {0: "the loss is not finite at step 3 of epoch 0; lower --lr, or --rho"}),
             Row(setting, "damp", {0: [0.09] * 6, 1: [0.08] * 6}, {})]
     write_comparison_page(str(folder), rows, {"accuracy": str(folder / "accuracy.svg")},
-                          {"erm": {"lr": 0.25, "recipe": "sharpdro"}, "damp": {}})
+                          {"erm": "--lr 0.25 --recipe sharpdro", "damp": ""})
     return folder / "report.html"
 
 

@@ -106,14 +106,14 @@ def write_comparison(folder, rows):
     return "\n".join(text + notes)
 
 
-def write_comparison_page(folder, rows, drawn, settings):
+def write_comparison_page(folder, rows, drawn, options):
     """Write `report.html` of a comparison; its tables sort by a click.
 
     Args:
         folder (str): where it goes.
         rows (list of Row): in their order.
         drawn (dict): caption to SVG file of its figures.
-        settings (dict): name of a row to the options that were given for it.
+        options (dict): name of a row to those of its runs, as they stand on a command line.
     """
     titles, parts = _titles(rows), []
     for setting, some in _by_setting(rows).items():
@@ -127,10 +127,8 @@ def write_comparison_page(folder, rows, drawn, settings):
     if failed:
         header = ["method", "seed", "data", "reason"]
         parts += [page.heading("Runs that failed"), page.table(header, failed, "settings")]
-    given = [[name, " ".join(f"--{option} {value}" for option, value in options.items())]
-             for name, options in settings.items()]
     parts += [page.heading("Figures"), page.figures(drawn), page.heading("Settings"),
-              page.table(["method", "options that were given"], given, "settings")]
+              page.table(["method", "options of its runs"], options.items(), "settings")]
     page.write_page(folder, "Comparison", parts)
 
 
@@ -235,11 +233,18 @@ def _text(rows, titles, cells):
     table = [["method", *titles]]
     for row, some in zip(rows, cells, strict=True):
         table.append([row.title, *(_number(cell, " ± ") + ("*" if cell and cell[2] else " ") for cell in some)])
+    yield from aligned(table)
+    yield "* best"
+
+
+def aligned(table):
+    """The lines of a table (list of lists of str) for a terminal, in columns: the first to the left, others to the
+    right.
+    """
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for line in table:
         yield "  ".join([line[0].ljust(widths[0]), *(text.rjust(width) for text, width in
                                                      zip(line[1:], widths[1:], strict=True))]).rstrip()
-    yield "* best"
 
 
 def _columns(rows, titles):

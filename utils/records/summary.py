@@ -4,22 +4,23 @@ import os
 import numpy as np
 
 from utils.files import replacing, write_csv
-from utils.records.evaluation import averaged_over, common_evaluations, run_evaluations, set_tag, severities_of
+from utils.records.comparison import aligned
+from utils.records.evaluation import averaged_over, images_of, set_tag, severities_of
 
 
-def write_summary(folder, records):
+def write_summary(folder, records, evaluations):
     """Write `evaluation_SET.csv` and `.md` of a comparison: the error at every severity and grouped, averaged over
     corruptions, and the mean corruption error where all runs have one; mean and standard deviation (n - 1) over seeds.
 
     Args:
         folder (str): of the comparison.
         records (list of Record): its runs that were evaluated, at least one.
+        evaluations (list of dict): of each of them the evaluation that the table is of.
 
     Returns:
         str: the table as text.
     """
-    evaluations = common_evaluations([run_evaluations(record.path) for record in records])
-    if evaluations is None:
+    if len({(frozenset(one["corrupted"]), images_of(one)) for one in evaluations}) > 1:
         return "the runs were evaluated on different corruptions or images, so there is no table of all"
     rows = {}
     for record, evaluation in zip(records, evaluations, strict=True):
@@ -41,15 +42,14 @@ def write_summary(folder, records):
     if "mCE" in titles:
         names = dict.fromkeys(one["corruption_error"]["baseline"]["name"] for one in evaluations)
         about += f"; mCE relative to {', '.join(names)}"
-    lines = [about, "",
-             "| method | " + " | ".join(title.replace("_", " ") for title in titles) + " |",
-             "| --- " * (len(titles) + 1) + "|"]
+    table = [["method", *(title.replace("_", " ") for title in titles)]]
     for row, mean, deviation in zip(rows, means, deviations, strict=True):
-        cells = [f"{m:.2f}" if d is None else f"{m:.2f} ± {d:.2f}" for m, d in zip(mean, deviation, strict=True)]
-        lines.append(f"| {row[-1]} | {' | '.join(cells)} |")
+        table.append([row[-1], *(f"{m:.2f}" if d is None else f"{m:.2f} ± {d:.2f}"
+                                 for m, d in zip(mean, deviation, strict=True))])
+    head, *others = (f"| {' | '.join(line)} |" for line in table)
     with replacing(path + ".md") as temporary, open(temporary, "w", encoding="utf-8") as file:
-        file.write("\n".join(lines) + "\n")
-    return "\n".join(lines)
+        file.write("\n".join([about, "", head, "| --- " * len(table[0]) + "|", *others]) + "\n")
+    return "\n".join([about, "", *aligned(table)])
 
 
 def _numbers(evaluation):

@@ -14,7 +14,7 @@ from utils.errors import UserError
 from utils.figures import FIGURES
 from utils.figures.__main__ import main
 from utils.figures.style import command
-from utils.records.reading import read_records
+from utils.records.reading import first_of_each_name, read_records
 
 
 def make_run(folder, name="erm", seed=0, accuracy=(0.9, 0.8, 0.7, 0.6, 0.5, 0.4), norms=None, **config):
@@ -40,7 +40,7 @@ def make_run(folder, name="erm", seed=0, accuracy=(0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
 
 
 def drawn(name, *folders):
-    [(_, figure)] = FIGURES[name].draw(read_records(folders))
+    [(_, figure)] = FIGURES[name].draw(read_records(folders, FIGURES[name].shared, FIGURES[name].told))
     lines = {line.get_label(): (line.get_xdata(), np.asarray(line.get_ydata(), float))
              for axes in figure.axes for line in axes.get_lines() if not line.get_label().startswith("_")}
     plt.close(figure)
@@ -59,6 +59,37 @@ def test_accuracy_is_the_mean_over_runs_of_one_name(tmp_path):
     plt.close(figure)
 
 
+@pytest.mark.parametrize("config, names", [
+    ({"lr": [0.1, 0.01], "seed": [0, 1]}, ["erm, lr 0.1", "erm, lr 0.01"]),
+    ({"total_epoch": [1, 2]}, ["erm, total_epoch 1", "erm, total_epoch 2"]),
+    ({"nesterov": [True, False]}, ["erm, nesterov", "erm, no-nesterov"]),
+    ({"split": [None, "a.csv"]}, ["erm", "erm, split a.csv"]),
+    ({"images_sha256": [{"train": 64 * "a", "test": "c"}, {"train": 64 * "b", "test": "c"}]},
+     ["erm, train images aaaaaaaa", "erm, train images bbbbbbbb"]),
+    ({"recipe": ["sharpdro", "damp"], "lr": [0.1, 0.2], "draw": ["replacement", "permutation"],
+      "given": [{}, {"recipe": "damp"}]}, ["erm, recipe sharpdro", "erm, recipe damp"]),
+    ({"recipe": ["a", "b"]}, ["erm", "erm"]),  # two names for the same settings
+    ({"seed": [0, 1], "data_dir": ["a", "b"], "filelist_dir": ["a/x", "b/x"], "log_dir": ["c", "d"], "num_workers":
+      [1, 2], "device": ["CPU", "GPU"], "save_best": [True, False], "init_checkpoint": ["e", "f"]}, ["erm", "erm"])])
+def test_runs_that_differ_in_more_than_the_seed_have_names_of_their_own(tmp_path, config, names):
+    runs = [make_run(tmp_path / str(k), **{option: values[k] for option, values in config.items()}) for k in (0, 1)]
+    records = read_records(runs)
+    assert [record.name for record in records] == names
+    assert len(first_of_each_name(records)) == len(set(names)) == len(drawn("accuracy", *runs))
+
+
+def test_a_setting_that_a_run_did_not_have_yet_does_not_tell_it_apart(tmp_path):
+    runs = [make_run(tmp_path / "a", crop="none"), make_run(tmp_path / "b", seed=1), make_run(tmp_path / "c", new=3)]
+    assert {record.name for record in read_records(runs)} == {"erm"}
+
+
+def test_a_sweep_does_not_mix_runs_that_differ_in_more(tmp_path):
+    runs = [make_run(tmp_path / f"{rho}{rate}", "sam", rho=rho, lr=rate) for rate in (0.1, 0.2) for rho in (1, 2)]
+    [(_, figure)] = FIGURES["rho"].draw(read_records(runs, told=FIGURES["rho"].told))
+    assert [axes.get_title() for axes in figure.axes] == ["sam, lr 0.1", "sam, lr 0.2"]
+    plt.close(figure)
+
+
 def test_gradient_norms_are_the_last(tmp_path):
     lines = drawn("gradnorm", make_run(tmp_path / "a", norms=[1, 2, 3, 4, 5, 6]))
     np.testing.assert_allclose(lines["erm"][1], [1, 2, 3, 4, 5, 6])
@@ -71,8 +102,15 @@ def test_sweeps(tmp_path):
     np.testing.assert_allclose(lines["severity 3"][1], [80, 40])
     runs = [make_run(tmp_path / f"s{sigma}", "damp", 0, [0.9, 0.8, 0.7, 0.6, 0.5, 0.3], sigma=sigma)
             for sigma in (0.1, 0.2)]
+    runs += [make_run(tmp_path / f"erm{seed}", "erm", seed, [0.8] * 6) for seed in (0, 1)]
     lines = drawn("sigma", *runs)
-    assert [values[1][0] for values in lines.values()] == pytest.approx([10, 30, 60])
+    assert [values[1][0] for name, values in lines.items() if name != "erm"] == pytest.approx([10, 30, 60])
+    assert "erm" in lines  # in the legend
+    [(_, figure)] = FIGURES["sigma"].draw(read_records(runs, told=("sigma",)))
+    levels = [line.get_ydata() for line in figure.axes[0].get_lines() if len(line.get_xdata()) == 2 and
+              line.get_linestyle() == "--"]
+    assert len(figure.axes) == 1 and levels == [pytest.approx([20, 20])] * 3
+    plt.close(figure)
 
 
 def test_training_leaves_out_what_a_batch_lacks(tmp_path):
@@ -172,7 +210,7 @@ def test_a_sweep_has_a_panel_for_each_row(tmp_path):
             plan.append({"folder": name, "name": name, "given": {}})
             make_run(tmp_path / name, "sam", 0, [rho + rate] * 6, rho=rho, lr=rate)
     (tmp_path / "comparison.json").write_text(json.dumps(plan))
-    [(_, figure)] = FIGURES["rho"].draw(read_records([str(tmp_path)]))
+    [(_, figure)] = FIGURES["rho"].draw(read_records([str(tmp_path)], told=("rho",)))
     assert [axes.get_title() for axes in figure.axes] == ["sam lr=0.1", "sam lr=0.01"]
     np.testing.assert_allclose(figure.axes[1].get_lines()[0].get_ydata(), [11, 21])
     plt.close(figure)

@@ -26,7 +26,7 @@ from utils.evaluate import mean_gradient_norm
 from utils.figures import FIGURES
 from utils.figures.__main__ import main as draw
 from utils.figures.evaluations import best_last
-from utils.files import read_json
+from utils.files import read_json, write_json
 from utils.probes import filter_normalised, loss_surface, mean_loss, random_direction, sharpness
 from utils.records.reading import read_records
 
@@ -287,11 +287,42 @@ def test_corruption_errors_are_relative_to_the_first_method(tmp_path):
     runs = [evaluate_as(make_run(tmp_path / "a", "erm", 0), (0.1, 0.2, 0.4)),
             evaluate_as(make_run(tmp_path / "b", "erm", 1), (0.1, 0.4, 0.4)),
             evaluate_as(make_run(tmp_path / "c", "damp", 0), (0.2, 0.15, 0.1))]
-    [(name, figure)] = FIGURES["ce"].draw(read_records(runs, FIGURES["ce"].shared))
+    [(name, figure)] = FIGURES["ce"].draw(read_records(runs, FIGURES["ce"].shared, FIGURES["ce"].told))
     [axes] = figure.axes
     assert name == "ce" and [label.get_text() for label in axes.get_xticklabels()] == ["none", "fog", "snow", "Avg"]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["erm, fog", "damp, fog"]
     assert [text.get_text() for text in axes.texts] == ["1.00"] * 4 + ["2.00", "0.50", "0.25", "0.92"]
+    assert axes.get_title() == "corruption error relative to erm, fog, mean over 2 runs (lower is better)"
+    plt.close(figure)
+
+
+@pytest.mark.parametrize("config, trained", [
+    ({}, "fog"), ({"train_on": "poisson"}, "fog"), ({"train_on": "clean"}, "none"),
+    ({"train_on": "clean", "aug_severity": "uniform"}, "fog"),
+    ({"train_on": "clean", "aug_severity": "rare", "aug_corruption": "snow"}, "snow"),
+    ({"train_on": "poisson", "aug_severity": "rare", "aug_corruption": "snow"}, "fog and snow")])
+def test_rows_say_what_was_trained_with(tmp_path, config, trained):
+    """As the rows of the DAMP paper, in which SGD/none is trained on clean images."""
+    run = evaluate_as(make_run(tmp_path / "a", "erm", **config), (0.1, 0.2, 0.4))
+    [(_, figure)] = FIGURES["ce"].draw(read_records([run], FIGURES["ce"].shared, FIGURES["ce"].told))
+    [label] = figure.axes[0].get_yticklabels()
+    assert label.get_text() == f"erm, {trained}"
+    plt.close(figure)
+
+
+def test_training_corruptions_are_rows_of_one_method(tmp_path):
+    """Also in a comparison, whose names have the option; what else differs is said and not averaged over."""
+    plan = [{"folder": f"{name} {rate}", "name": f"corrupt_aug aug_corruption={name}", "given": {}}
+            for name in ("fog", "snow") for rate in (0.1, 0.2)]
+    for run in plan:
+        name, rate = run["folder"].split()
+        evaluate_as(make_run(tmp_path / run["folder"], "corrupt_aug", aug_corruption=name, train_on="clean",
+                             lr=float(rate)), (float(rate), 0.2, 0.4))
+    write_json(tmp_path / "comparison.json", plan)
+    records = read_records([str(tmp_path)], FIGURES["ce"].shared, FIGURES["ce"].told)
+    [(_, figure)] = FIGURES["ce"].draw(records)
+    assert sorted(label.get_text() for label in figure.axes[0].get_yticklabels()) == [
+        f"corrupt aug, lr {rate}, {name}" for rate in (0.1, 0.2) for name in ("fog", "snow")]
     plt.close(figure)
 
 
@@ -314,7 +345,7 @@ def test_evaluations_of_earlier_checkpoints_do_not_count(run):
 
 def test_networks_have_rows_of_their_own(tmp_path):
     runs = [evaluate_as(make_run(tmp_path / model, model=model), (0.1, 0.2, 0.4)) for model in ("one", "other")]
-    [(_, figure)] = FIGURES["ce"].draw(read_records(runs, FIGURES["ce"].shared))
+    [(_, figure)] = FIGURES["ce"].draw(read_records(runs, FIGURES["ce"].shared, FIGURES["ce"].told))
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["erm one, fog", "erm other, fog"]
     plt.close(figure)
 
@@ -326,8 +357,8 @@ def test_sigma_is_of_the_evaluation_where_there_is_one(tmp_path):
         with open(runs[-1] + "/evaluation_x.json", "w") as file:
             json.dump({"set": "x (1 corruption)", "fingerprints": stored_fingerprints(["fog"]), "corrupted": {"fog": 0},
                        "by_level": {level: {"error": sigma} for level in ("none", "mild", "severe")}}, file)
-    [(_, figure)] = FIGURES["sigma"].draw(read_records(runs))
-    assert figure.axes[0].get_ylabel() == "test error (%), x (1 corruption)"
+    [(_, figure)] = FIGURES["sigma"].draw(read_records(runs, told=("sigma",)))
+    assert figure.get_suptitle() == "x (1 corruption)" and figure.axes[0].get_ylabel() == "test error (%)"
     np.testing.assert_allclose(figure.axes[0].get_lines()[2].get_ydata(), [10, 20])
     plt.close(figure)
 

@@ -30,12 +30,14 @@ class Figure:
         measured (bool): `losses.measure.MEASUREMENTS` has what measures for it.
         options (tuple of str): options of the measurement.
         shared (tuple of str): settings that its runs must have in common; a comparison of more has a figure for each.
+        told (tuple of str): settings that it shows otherwise than in the names of runs.
     """
 
     draw: Callable
     measured: bool = False
     options: tuple[str, ...] = ()
     shared: tuple[str, ...] = SETTING
+    told: tuple[str, ...] = ()
 
 
 FIGURES = {
@@ -44,10 +46,10 @@ FIGURES = {
     "gradnorm": Figure(gradnorm),
     "sharpness": Figure(sharpness, True, ("images", "rho")),
     "surface": Figure(surface, True, ("images", "points", "span")),
-    "rho": Figure(rho),
-    "sigma": Figure(sigma),
+    "rho": Figure(rho, told=("rho",)),
+    "sigma": Figure(sigma, told=("sigma",)),
     "ood": Figure(ood, True, ("images", "rho", "epoch")),
-    "ce": Figure(ce, shared=("dataset",)),
+    "ce": Figure(ce, shared=("dataset",), told=("corruption", "model", "aug_corruption")),
     "samples": Figure(samples, True, ("image",)),
     "calibration": Figure(calibration, True, ("images",)),
 }

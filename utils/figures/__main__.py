@@ -18,8 +18,8 @@ def create_parser():
     texts = {name: " ".join(figure.draw.__doc__.split()).rstrip(".") for name, figure in FIGURES.items()}
     listing = "; ".join(f"{name}: {text}" for name, text in texts.items())
     parser.add_argument("name", choices=list(FIGURES), help=listing.replace("%", "%%"))
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run or a comparison; runs of one name are "
-                        "averaged")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run or a comparison; runs that differ in "
+                        "the seed alone are averaged, others have names that say in what they differ")
     parser.add_argument("-o", "--output", metavar="FOLDER", default=None,
                         help="folder for the figure (default: the first RUN)")
     parser.add_argument("--data_dir", type=os.path.abspath, default=None, metavar="FOLDER",
@@ -63,7 +63,7 @@ def main(argv=None):
         for option in given:
             if option not in figure.options and not (option in ("data_dir", *cli.DEVICE_OPTIONS) and figure.measured):
                 raise UserError(f"--{option}: has no effect on the figure {args.name}; leave it out")
-        records = read_records(args.runs, figure.shared)
+        records = read_records(args.runs, figure.shared, figure.told)
         folder = args.output or args.runs[0]
         cli.require_writable_folder("--output", folder)
         if figure.measured:

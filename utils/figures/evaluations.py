@@ -3,15 +3,15 @@ import numpy as np
 
 from utils.errors import UserError
 from utils.figures.style import WIDTH, create, wrapped
-from utils.records.evaluation import common_evaluations, run_evaluations
+from utils.records.evaluation import CLEAN, common_evaluations, run_evaluations
 
 BEST = 5  # training corruptions, of a method that was trained with more
 
 
 def ce(records):
-    """Corruption error, relative to the first run's method: a heat map of method and training corruption x test
-    corruption (DAMP, Fig. 1), none being clean images and Avg the mean of all these columns; of a method with several
-    training corruptions the five best, which come last.
+    """Corruption error, relative to the first row, the mean over the seeds of the first run's method: a heat map of
+    method and training corruption x test corruption (DAMP, Fig. 1), none being clean images and Avg the mean of all
+    these columns; of a method with several training corruptions the five best, which come last.
     """
     several = [run_evaluations(record.path) for record in records]
     for record, found in zip(records, several, strict=True):
@@ -35,8 +35,15 @@ def ce(records):
         raise UserError(f"{records[0].path}: makes no error on some corruption, so nothing is relative to it; name "
                         "another run first")
     ratios = {row: some / baseline for row, some in errors.items()}
-    yield "ce", heat_map({", ".join(row).replace("_", " "): np.append(ratios[row], ratios[row].mean())
-                          for row in best_last(ratios)}, ["none", *tests, "Avg"])
+    first, runs = next(iter(rows.items()))
+    reference = title(first) + (f", mean over {len(runs)} runs" if len(runs) > 1 else "")
+    yield "ce", heat_map({title(row): np.append(ratios[row], ratios[row].mean()) for row in best_last(ratios)},
+                         [CLEAN, *tests, "Avg"], reference)
+
+
+def title(row):
+    """A method and what it was trained with as text."""
+    return ", ".join(row).replace("_", " ")
 
 
 def name_of(record, records):
@@ -46,8 +53,12 @@ def name_of(record, records):
 
 
 def trained_with(record):
-    """The corruption that a run was trained with: that of the augmentation, where it has one, or else of its data."""
-    return record.config.get("aug_corruption") or record.config["corruption"]
+    """The corruptions that a run was trained with, of its data and of its augmentation, or that it was none."""
+    config = record.config
+    found = [] if config.get("train_on") == "clean" else [config["corruption"]]
+    if config.get("aug_corruption") or config.get("aug_severity"):
+        found.append(config.get("aug_corruption") or config["corruption"])
+    return " and ".join(dict.fromkeys(found)) or CLEAN
 
 
 def best_last(ratios):
@@ -66,12 +77,13 @@ def best_last(ratios):
     return [row for row in ratios if row not in several] + ranked[:BEST]
 
 
-def heat_map(rows, columns):
+def heat_map(rows, columns, reference):
     """Numbers around 1 in a grid, each written into its cell.
 
     Args:
         rows (dict): title of a row to its numbers.
         columns (list of str): titles.
+        reference (str): what the numbers are relative to.
 
     Returns:
         matplotlib.figure.Figure
@@ -91,5 +103,5 @@ def heat_map(rows, columns):
     axes.tick_params(length=0)
     axes.grid(visible=False)
     axes.axvline(len(columns) - 1.5, color="black", linewidth=0.8)
-    axes.set_title(wrapped(f"corruption error relative to {next(iter(rows))} (lower is better)", 80))
+    axes.set_title(wrapped(f"corruption error relative to {reference} (lower is better)", 80))
     return figure

@@ -1,4 +1,6 @@
 """Figures over the values of an option."""
+import itertools
+
 import numpy as np
 
 from utils.errors import UserError
@@ -7,15 +9,16 @@ from utils.metrics import LEVELS
 from utils.records.evaluation import common_evaluations, run_evaluations
 
 
-def sweep(records, option, values, labels, ylabel):
+def sweep(records, option, values, labels, ylabel, has_references=False):
     """A line for each of `labels` over the values of an option, a panel for each row that has several of them.
 
     Args:
         records (list of Record): runs; those of one row and one value are averaged.
-        option (str): its name.
+        option (str): its name, which `read_records` was told.
         values (callable): record to its numbers, one for each of `labels`.
         labels (list of str): of the lines.
         ylabel (str): of the axes.
+        has_references (bool): runs without the option are levels, broken lines in each panel.
 
     Returns:
         matplotlib.figure.Figure
@@ -25,13 +28,13 @@ def sweep(records, option, values, labels, ylabel):
     """
     rows = {}
     for record in records:
-        value = record.config.get(option)
-        if value is not None:
-            name = " ".join(word for word in record.name.split() if word != f"{option}={value}")
-            rows.setdefault(name, {}).setdefault(value, []).append(values(record))
-    rows = {name: dict(sorted(found.items())) for name, found in rows.items() if len(found) > 1}
+        rows.setdefault(record.name, {}).setdefault(record.config.get(option), []).append(values(record))
+    levels = {name: np.mean(found[None], axis=0) for name, found in rows.items() if has_references and None in found}
+    rows = {name: {value: found[value] for value in sorted(set(found) - {None})} for name, found in rows.items()}
+    rows = {name: found for name, found in rows.items() if len(found) > 1}
     if not rows:
         raise UserError(f"{option}: needs runs of one method, or variant, with two values of --{option} at least")
+    broken = dict(zip(levels, itertools.cycle(("--", ":", "-.")), strict=False))
     figure, axes = create(1, len(rows), height=2.3, width=WIDTH * min(len(rows), 3), sharey=True, squeeze=False)
     for panel, (name, found) in zip(axes[0], rows.items(), strict=True):
         places = list(found)
@@ -42,6 +45,10 @@ def sweep(records, option, values, labels, ylabel):
             panel.plot(places, means[:, k], label=label, **look)
             if deviations.any():
                 panel.errorbar(places, means[:, k], deviations[:, k], fmt="none", ecolor=look["color"], capsize=2)
+            for reference, level in levels.items():
+                panel.axhline(level[k], color=look["color"], linestyle=broken[reference], linewidth=0.9)
+        for reference in levels:
+            panel.plot([], [], color="0.4", linestyle=broken[reference], linewidth=0.9, label=reference)
         if places[0] > 0:
             panel.set_xscale("log")
             panel.set_xticks(places, [f"{value:g}" for value in places])
@@ -61,8 +68,8 @@ def rho(records):
 
 def sigma(records):
     """Test error without, with mild (1 to 3) and with severe corruption (4, 5) over the noise of DAMP or DAAP, a panel
-    for each (Trinh 2024, Fig. 2): averaged over the corruptions that all runs were evaluated on, or else of that of the
-    training.
+    for each, with the level of runs without noise, such as ERM's (Trinh 2024, Fig. 2): averaged over the corruptions
+    that all runs were evaluated on, or else of that of the training.
     """
     evaluations = common_evaluations([run_evaluations(record.path) for record in records])
     if evaluations and set(evaluations[0]["by_level"]) != set(LEVELS):
@@ -76,5 +83,7 @@ def sigma(records):
     if records[0].config["num_severity"] < 6 and not evaluations:
         raise UserError("sigma: needs runs with all severities, --num_severity 6, or an evaluation of each")
     title = evaluations[0]["set"] if evaluations else records[0].config["corruption"].replace("_", " ")
-    yield "sigma", sweep(records, "sigma", lambda record: found[record.path], ["none", "mild (1-3)", "severe (4-5)"],
-                         f"test error (%), {title}")
+    figure = sweep(records, "sigma", lambda record: found[record.path], ["none", "mild (1-3)", "severe (4-5)"],
+                   "test error (%)", has_references=True)
+    figure.suptitle(wrapped(title, round(17 * figure.get_figwidth())), fontsize="medium")
+    yield "sigma", figure

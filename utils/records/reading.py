@@ -1,16 +1,24 @@
 """Reading what runs have left."""
 import csv
+import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from utils.errors import UserError
 from utils.files import file_name, read_json
-from utils.records.settings import FAILED, read_settings
+from utils.records.settings import EARLIER, FAILED, FOLDER_OPTIONS, FREE_OPTIONS, read_settings
 
 PLAN = "comparison.json"  # the runs of a comparison, in its folder
 SETTING = ("dataset", "corruption", "model", "num_severity")
+
+# What runs that are averaged may differ in, besides FREE_OPTIONS: the seed, how a run is named, looked at and kept, and
+# what other settings say, too.
+AVERAGED_OVER = ("seed", "log_dir", "desc", "variant", "jobs", "evaluate", "baseline", "eval_every", "eval_batch_size",
+                 "log_train", "log_sharpness", "record_norm", "tensorboard", "save_step", "keep_epochs", "save_last",
+                 "save_best", "device", "mindspore", "given", "title", "classes", "is_adaptive",
+                 "distribution_agnostic", "risk", "augment_data", "init_checkpoint", "stage_one", "images_sha256")
 
 
 @dataclass(frozen=True)
@@ -19,7 +27,8 @@ class Record:
 
     Attributes:
         path (str): its folder.
-        name (str): its row in a comparison, or its method.
+        name (str): its row in a comparison, or its method; of runs that were read together, with what else they differ
+            in than the seed.
         config, results (dict): content of `config.json` and `results.json`.
     """
 
@@ -103,15 +112,16 @@ def planned_runs(path):
     return [os.path.join(path, run["folder"]) for run in _plan(path)] or [path]
 
 
-def read_records(paths, shared=SETTING):
+def read_records(paths, shared=SETTING, told=()):
     """Read runs, and those of comparisons that have ended.
 
     Args:
         paths (list of str): folders of runs or comparisons.
         shared (tuple of str): settings that must be the same for all of them, but for those of one comparison.
+        told (tuple of str): settings that need not be in their names.
 
     Returns:
-        list of Record
+        list of Record: two with the same `shared` settings and one name differ in the seed and in `told` at most.
 
     Raises:
         UserError: a folder is neither, none of a comparison's runs has ended, a run is named twice, or the runs are of
@@ -143,7 +153,58 @@ def read_records(paths, shared=SETTING):
                 names = [name or "images made here" for name in (images, tested[0])]
                 raise UserError(f"{record.path}: was tested on {names[0]}, {records[0].path} on {names[1]}; draw them "
                                 "apart")
-    return records
+    return _named_apart(records, shared, told)
+
+
+def _named_apart(records, shared, told):
+    """The records with names that say what else than the seed they differ in, as `read_records` returns them."""
+    groups = {}
+    for record in records:
+        words = {f"{option}={record.config.get(option)}" for option in told}
+        name = " ".join(word for word in record.name.split(" ") if word not in words)
+        groups.setdefault((name, *(str(record.config[option]) for option in shared)), []).append(record)
+    names = {record.path: ", ".join([name, *what]) for (name, *_), some in groups.items()
+             for record, what in zip(some, _differences(some, told), strict=True)}
+    return [replace(record, name=names[record.path]) for record in records]
+
+
+def _differences(records, told):
+    """For each record a list of texts, such as 'lr 0.1', that tell it from those of other settings; the options that
+    were asked for, if these are enough.
+    """
+    settings = [_compared(record.config, told) for record in records]
+
+    def several(options):
+        return len({json.dumps([one.get(option) for option in options]) for one in settings})
+
+    def differs(option):  # what a run did not know of yet says nothing
+        return len({json.dumps(one[option]) for one in settings if option in one}) > 1
+    different = [option for option in dict.fromkeys(option for one in settings for option in one) if differs(option)]
+    if not set(different) - {"recipe"}:  # it sets other options
+        return [[] for _ in records]
+    given = {option for record in records for option in record.config.get("given", {})}
+    chosen = [option for option in different if option in given]
+    if several(chosen) < several(different):
+        chosen = [option for option in different if option != "recipe"]
+    return [[_text(option, one[option]) for option in chosen if one.get(option) is not None] for one in settings]
+
+
+def _compared(config, told):
+    """The settings of a run (dict) that results depend on, but for the seed and those in `told`; of files their hashes,
+    of folders their names.
+    """
+    config = {**EARLIER, **config}
+    left_out = {*AVERAGED_OVER, *FREE_OPTIONS, *told}
+    hashes = {f"{part} images": sha256 for part, sha256 in (config.get("images_sha256") or {}).items()}
+    return {**{option: os.path.basename(value) if option in FOLDER_OPTIONS and value else value
+               for option, value in config.items() if option not in left_out},
+            **hashes, "method": config.get("title", config["method"])}
+
+
+def _text(option, value):
+    if isinstance(value, bool):
+        return option if value else f"no-{option}"
+    return f"{option} {value[:8] if isinstance(value, str) and len(value) == 64 else value}"
 
 
 def by_setting(records, shared=SETTING):

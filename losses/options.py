@@ -241,7 +241,7 @@ def add_run_arguments(parser):
         help="evaluate after every N-th epoch, and after the last")
     add("--eval_batch_size", type=cli.positive_int, default=128, metavar="N", help="images in a batch of an evaluation")
     add("--log_train", type=cli.positive_int, default=100, metavar="N",
-        help="write a row of train.csv at every N-th batch of an epoch")
+        help="write a row of train.csv at every N-th batch of an epoch, and at its last")
     add("--log_sharpness", type=cli.positive_int, default=None, metavar="N",
         help=f"after every N-th epoch and the last, measure how much the loss of {IMAGES} test images of each severity "
              f"rises within {RHO} of the weights")

@@ -29,6 +29,8 @@ def make_run(folder, name="erm", seed=0, accuracy=(0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
     for s in range(6):
         with open(os.path.join(folder, f"val_robust_{s}.csv" if s else "val_clean.csv"), "w") as output:
             output.write(f"epoch,gradnorm_0\n0,9\n1,{'' if norms is None else norms[s]}\n")
+    with open(os.path.join(folder, "test_clean.csv"), "w") as output:
+        output.write("epoch,batch\n0,15\n1,15\n")  # batches in an epoch
     columns = [f"{name}_{s}" for s in range(6) for name in ("processed_distribution_counts", "distribution_loss",
                                                             "distribution_acc", "adv_prob")]
     with open(os.path.join(folder, "train.csv"), "w") as output:
@@ -117,10 +119,22 @@ def test_training_leaves_out_what_a_batch_lacks(tmp_path):
     [(name, figure)] = FIGURES["training"].draw(read_records([make_run(tmp_path / "a", seed=3)]))
     loss, _, weights = figure.axes
     assert name == "training_erm_seed3" and len(loss.get_lines()) == 6
-    np.testing.assert_allclose(loss.get_lines()[1].get_xdata(), [0, 10 / 11, 1, 1 + 10 / 11])
+    np.testing.assert_allclose(loss.get_lines()[1].get_xdata(), [0, 10 / 15, 1, 1 + 10 / 15])
     np.testing.assert_allclose(loss.get_lines()[1].get_ydata(), [1, 2, 3, 4])
     np.testing.assert_allclose(loss.get_lines()[5].get_ydata(), [8])
     np.testing.assert_allclose(weights.get_lines()[5].get_ydata(), [6 / 21] * 4)
+    assert {line.get_marker() for line in loss.get_lines()} != {""} and loss.get_lines()[5].get_marker() != ""
+    plt.close(figure)
+
+
+def test_many_rows_of_a_training_are_lines_without_markers(tmp_path):
+    run = make_run(tmp_path / "a")
+    head, *lines = (tmp_path / "a" / "train.csv").read_text().splitlines()
+    rows = [",".join(["0", str(k), *lines[0].split(",")[2:]]) for k in range(15)]
+    (tmp_path / "a" / "train.csv").write_text("\n".join([head, *rows]) + "\n")
+    [(_, figure)] = FIGURES["training"].draw(read_records([run]))
+    line, *_ = figure.axes[0].get_lines()
+    assert line.get_marker() in ("", "None") and line.get_xdata()[-1] == 14 / 15
     plt.close(figure)
 
 

@@ -3,12 +3,14 @@ import numpy as np
 
 from utils.figures.style import create, legend_below, looks
 
+FEW = 9  # rows, which are marked, as a line through them might not be seen
+
 
 def training(records):
     """Loss and accuracy of each distribution and its weight q in the logged batches, a figure for each run."""
     for record in records:
         table = record.table("train.csv")
-        time = table["epoch"] + table["batch"] / (table["batch"].max(initial=0) + 1)
+        time = table["epoch"] + table["batch"] / batches_of(record, table)
         num_severity = record.config["num_severity"]
         weights = [name for name in table if name.startswith("adv_prob_") and not np.isnan(table[name]).all()]
         panels = {"training loss": [f"distribution_loss_{s}" for s in range(num_severity)],
@@ -23,9 +25,10 @@ def training(records):
                 if label != "weight q":  # a batch without the distribution says nothing of it
                     there &= table[f"processed_distribution_counts_{k}"] > 0
                 environment = column.partition("environment_")[2]
+                look = styles[num_severity + k if environment else k]
                 panel.plot(time[there], table[column][there],
                            label=f"environment {environment}" if environment else f"severity {k}",
-                           **{**styles[num_severity + k if environment else k], "marker": ""})
+                           **{**look, "marker": look["marker"] if there.sum() < FEW else ""})
             panel.set_ylabel(label)
             if label == "weight q" and any("environment" in column for column in columns):
                 panel.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0, ncols=2, frameon=False)
@@ -33,3 +36,10 @@ def training(records):
         axes[0, 0].set_title(f"{record.name}, seed {record.config['seed']}")
         legend_below(figure, axes[0, 0])
         yield f"training_{record.name}_seed{record.config['seed']}", figure
+
+
+def batches_of(record, table):
+    """How many batches an epoch of a run has: its evaluations note it, as `train.csv` of an old run may lack the last.
+    """
+    counts = record.table("test_clean.csv").get("batch", [])
+    return max([*counts, table["batch"].max(initial=0) + 1])

@@ -16,7 +16,7 @@ class RunRecords:
         num_severity (int): number of distributions, the clean one included.
         batches (int): batches in an epoch.
         environments (int): as of `TrainLog`.
-        log_train (int): a row of `train.csv` at every so many batches of an epoch.
+        log_train (int): a row of `train.csv` at every so many batches of an epoch, and at its last.
         save_every_steps (int or None): a checkpoint at every so many batches of an epoch, besides that at its end.
         save_best (bool): renew `best_model.ckpt` when the mean validation accuracy over the severities rises.
         measures_sharpness (bool): there will be a `sharpness.csv`.
@@ -55,7 +55,7 @@ class RunRecords:
 
     def is_logged(self, batch):
         """Whether batch number `batch` of an epoch has a row in `train.csv`."""
-        return batch % self.log_train == 0
+        return batch % self.log_train == 0 or batch == self.batches - 1
 
     def is_saved(self, done):
         """Whether there is a checkpoint once so many batches of an epoch are done, all its batches aside."""

@@ -130,11 +130,11 @@ def test_training_leaves_out_what_a_batch_lacks(tmp_path):
 def test_many_rows_of_a_training_are_lines_without_markers(tmp_path):
     run = make_run(tmp_path / "a")
     head, *lines = (tmp_path / "a" / "train.csv").read_text().splitlines()
-    rows = [",".join(["0", str(k), *lines[0].split(",")[2:]]) for k in range(15)]
+    rows = [",".join([str(k // 15), str(k % 15), *lines[0].split(",")[2:]]) for k in range(30)]
     (tmp_path / "a" / "train.csv").write_text("\n".join([head, *rows]) + "\n")
     [(_, figure)] = FIGURES["training"].draw(read_records([run]))
     line, *_ = figure.axes[0].get_lines()
-    assert line.get_marker() in ("", "None") and line.get_xdata()[-1] == 14 / 15
+    assert line.get_marker() in ("", "None") and line.get_xdata()[-1] == 1 + 14 / 15
     plt.close(figure)
 
 

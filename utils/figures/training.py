@@ -3,7 +3,7 @@ import numpy as np
 
 from utils.figures.style import create, legend_below, looks
 
-FEW = 9  # rows, which are marked, as a line through them might not be seen
+FEW = 20  # rows, which are marked
 
 
 def training(records):
@@ -26,9 +26,10 @@ def training(records):
                     there &= table[f"processed_distribution_counts_{k}"] > 0
                 environment = column.partition("environment_")[2]
                 look = styles[num_severity + k if environment else k]
+                is_marked = len(time) < FEW or there.sum() == 1  # of which there is no line
                 panel.plot(time[there], table[column][there],
                            label=f"environment {environment}" if environment else f"severity {k}",
-                           **{**look, "marker": look["marker"] if there.sum() < FEW else ""})
+                           **{**look, "marker": look["marker"] if is_marked else ""})
             panel.set_ylabel(label)
             if label == "weight q" and any("environment" in column for column in columns):
                 panel.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0, ncols=2, frameon=False)

@@ -3,7 +3,7 @@ import itertools
 import shlex
 from dataclasses import dataclass
 
-from losses.methods import METHOD_OPTIONS, METHODS
+from losses.methods import DATA, METHOD_OPTIONS, METHODS
 from losses.resolve import CONDITIONS, OPTIONS, TRAINING_PARTS, VARIANTS, acts, resolve, training_part, users_of
 from utils.cli import Several, parse
 from utils.errors import UserError
@@ -11,7 +11,7 @@ from utils.errors import UserError
 SETTING = ("dataset", "corruption", "model")  # methods are compared within these
 STRUCTURE = ("method", "objective", "perturbation", "risk")  # they decide which other options are read
 # As they do, without making a row of their own beside variants.
-DECISIVE = (*STRUCTURE, *TRAINING_PARTS, "num_sub_batches", *(other for other, *_ in CONDITIONS.values()))
+DECISIVE = (*STRUCTURE, *TRAINING_PARTS, "num_sub_batches", "sampling", *(other for other, *_ in CONDITIONS.values()))
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,13 @@ class Planned:
 
 
 def reads(option, method, given):
-    """Whether a method reads an option, with the objective, the perturbation, the optimizer and the schedule that are
-    given, or its own.
+    """Whether a method reads an option, with the objective, the perturbation, the optimizer, the schedule and the
+    sampling that are given, or its own.
     """
     row = METHODS[method]
+    if option == "draw":  # with such data or sampling there is no other
+        is_weighted = DATA[row.data].repeats or given.get("sampling") == "balanced"
+        return given[option] == "replacement" or not is_weighted
     if option == "is_adaptive":
         return given.get("perturbation", row.perturbation) in ("l2", "adaptive")
     if option in VARIANTS:
@@ -48,13 +51,15 @@ def reads(option, method, given):
     if option == "sync_bn":
         own = {name: given[name] for name in ("perturbation", "recipe", "num_sub_batches") if name in given}
         return resolve(method, **own).num_sub_batches > 1
-    if option not in METHOD_OPTIONS:
+    if option not in ("sampling", *METHOD_OPTIONS):
         return True
     # What the variants make of the objective and the perturbation, which other options do not change.
     own = {name: given[name] for name in ("objective", "perturbation", *VARIANTS) if name in given
            and (name not in VARIANTS or reads(name, method, given))}
-    options = resolve(method, **own).options
-    return option in options and acts(option, {**options, **given})
+    settings = resolve(method, **own)
+    if option == "sampling":
+        return settings.objective != "sharpdro_agnostic"  # it does without the severities
+    return option in settings.options and acts(option, {**settings.options, **given})
 
 
 def parse_variants(texts, create_parser):

@@ -17,6 +17,7 @@ from dataset.poisson import choose_split
 from losses.evaluate_run import evaluate_runs
 from losses.grid import parse_variants, plan
 from losses.recipes import flags
+from losses.resolve import resolve
 from tests.image_trees import make_classes
 from tests.test_figures import make_run
 from tests.test_main import RECORDS, arguments, checkpoint_bytes, files, only_run, read_csv
@@ -85,6 +86,32 @@ def test_what_moves_the_weights_over_severities_goes_to_the_runs_that_have_such_
     assert [one.name for one in planned("--group_loss last_seen", "a: --method group_dro")] == ["a"]
 
 
+def test_sampling_and_draw_go_to_the_runs_that_can_have_them():
+    """All of them are settings that `resolve` takes."""
+    found = {}
+    for line, *variants in (("--method erm jtt --draw permutation",),
+                            ("--method erm jtt --draw replacement permutation",),
+                            ("--method sharpdro sharpdro_agnostic --sampling uniform balanced",),
+                            ("--method erm sharpdro --distribution_agnostic --sampling balanced",),
+                            ("--method erm --sampling uniform balanced --draw permutation",),
+                            ("--draw permutation", "a: --method erm", "b: --method erm --sampling balanced"),
+                            ("--method erm jtt --draw replacement",)):
+        runs = planned(line, *variants)
+        found[line] = {one.name: (one.given.get("sampling"), one.given.get("draw")) for one in runs}
+        for one in runs:
+            resolve(**one.given)
+    assert list(found.values()) == [
+        {"erm": (None, "permutation"), "jtt": (None, None)},
+        {"erm draw=replacement": (None, "replacement"), "erm draw=permutation": (None, "permutation"),
+         "jtt": (None, None)},
+        {"sharpdro sampling=uniform": ("uniform", None), "sharpdro sampling=balanced": ("balanced", None),
+         "sharpdro_agnostic": (None, None)},
+        {"erm": ("balanced", None), "sharpdro": (None, None)},
+        {"erm sampling=uniform": ("uniform", "permutation"), "erm sampling=balanced": ("balanced", None)},
+        {"a": (None, "permutation"), "b": ("balanced", None)},
+        {"erm": (None, "replacement"), "jtt": (None, "replacement")}]
+
+
 def test_what_is_trained_on_can_differ_between_runs():
     runs = planned("--method erm --train_on poisson clean --draw permutation", "cropped: --method sam --crop zeros")
     assert [(one.name, *(one.given.get(option) for option in ("train_on", "draw", "crop"))) for one in runs] == [
@@ -121,6 +148,8 @@ def test_variants_alone_are_all_there_is():
     ("--method erm sam --sigma 0.1", [], "--sigma: no method of the comparison"),
     ("--method erm damp --sync_bn", [], "--sync_bn: no run of the comparison has several sub-batches"),
     ("--method erm sam --warmup 3steps", [], "--warmup: no method of the comparison"),
+    ("--method jtt --draw permutation --seed 0 1", [], "--draw: no method of the comparison"),
+    ("--method sharpdro_agnostic --sampling balanced --seed 0 1", [], "--sampling: no method of the comparison"),
     ("--method erm sam", ["erm: --lr 0.2"], "--variant erm: has the name of another row"),
     ("--method erm", ["balanced --sampling balanced"], "not of the form 'NAME: OPTIONS'"),
     ("--method erm", ["a: --lr 1", "a: --lr 2"], "a name of its own"),

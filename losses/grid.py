@@ -117,7 +117,7 @@ def plan(given, variants):
     rows = [(name, {**common, **own}, own) for name, own in variants.items()]
     if not variants or any(option in STRUCTURE for option in given):
         rows.insert(0, (None, common, given))
-    runs, read = {}, set()
+    runs, read, rows_of = {}, set(), {}
     for name, options, own in rows:
         for structure in _product(options, DECISIVE):
             fixed = {**options, **structure}
@@ -130,6 +130,8 @@ def plan(given, variants):
             for values in _product(mine, sorted(mine, key=lambda option: option == "seed")):  # seeds change fastest
                 single = {**mine, **values}
                 title = " ".join([name or method] + [f"{option}={single[option]}" for option in titled])
+                if name is None:
+                    _require_new(rows_of, title, single)
                 found = runs.setdefault((title, *(single.get(option) for option in (*SETTING, "seed"))), [])
                 if single not in found:
                     found.append(single)
@@ -145,6 +147,20 @@ def plan(given, variants):
     planned = [Planned(key[0], found[0]) for key, found in runs.items()]
     order = {key: k for k, key in enumerate(dict.fromkeys(run.setting for run in planned))}
     return sorted(planned, key=lambda run: order[run.setting])
+
+
+def _require_new(rows, title, given):
+    """Make sure that a row (its title, and the options of a run in it) is not another method's under a second name.
+
+    Args:
+        rows (dict): what the rows before it are, to their titles; it is added.
+    """
+    parts = {option: given[option] for option in ("objective", "perturbation", *VARIANTS) if option in given}
+    method = resolve(given["method"], **parts).title
+    others = sorted((option, str(value)) for option, value in given.items() if option not in (*parts, "method"))
+    first = rows.setdefault((method, *others), title)
+    if first != title and method in METHODS:
+        raise UserError(f"--method: {first} and {title} are both {method} with the same options; leave one of them out")
 
 
 def _product(options, names):

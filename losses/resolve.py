@@ -112,10 +112,13 @@ class Settings:
 
     @property
     def title(self):
-        """The method's name, or the pair that replaces it."""
-        row = METHODS[self.method]
+        """The method's name, or the pair that replaces it; --distribution_agnostic makes the method of that name."""
+        row, agnostic = METHODS[self.method], METHODS["sharpdro_agnostic"]
         if (self.objective, self.perturbation) == (row.objective, row.perturbation):
             return self.method
+        if self.method == "sharpdro" and (self.objective, self.perturbation) == (agnostic.objective,
+                                                                                 agnostic.perturbation):
+            return "sharpdro_agnostic"
         pair = f"{self.objective} x {self.perturbation}"
         return pair if self.data == "plain" else f"{self.method} {pair}"
 

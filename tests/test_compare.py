@@ -1,4 +1,5 @@
 """Comparisons: which runs they consist of, that these equal separate ones, what a restart does, the table."""
+import argparse
 import html
 import json
 import os
@@ -16,8 +17,10 @@ from dataset import prepare_dataset
 from dataset.poisson import choose_split
 from losses.evaluate_run import evaluate_runs
 from losses.grid import parse_variants, plan
+from losses.options import resolve_arguments
 from losses.recipes import flags
 from losses.resolve import resolve
+from losses.run import RunSettings
 from tests.image_trees import make_classes
 from tests.test_figures import make_run
 from tests.test_main import RECORDS, arguments, checkpoint_bytes, files, only_run, read_csv
@@ -134,6 +137,26 @@ def test_all_take_one_recipe_unless_one_is_named():
         "sharpdro", "damp"]
 
 
+def test_distribution_agnostic_training_has_one_title_and_folder():
+    values = [vars(cli.parse(main.create_parser(), line.split())[0]) for line in (
+        "--distribution_agnostic", "--method sharpdro_agnostic", "--method sharpdro_agnostic --distribution_agnostic",
+        "--objective sharpdro_agnostic")]
+    names = []
+    for one in values:
+        args = argparse.Namespace(**one)
+        resolve_arguments(args, {option: value for option, value in one.items() if value and option in (
+            "method", "objective", "distribution_agnostic")})
+        names.append((RunSettings.of(vars(args)).method.title, RunSettings.of(vars(args)).folder_name("none", 6)))
+    assert set(names) == {("sharpdro_agnostic",
+                           "none_dsetcifar10_sever6_corrgaussian_noise_sharpdro_agnostic_wideresnet_seed0")}
+    assert resolve(distribution_agnostic=True, perturbation="sign").title == "sharpdro_agnostic x sign"
+
+
+def test_rows_that_are_the_same_pair_under_two_methods_are_not_refused():
+    assert [name for name, _ in rows("--method erm sam --perturbation none l2")] == [
+        f"{method} perturbation={perturbation}" for method in ("erm", "sam") for perturbation in ("none", "l2")]
+
+
 def test_lists_of_other_options_add_no_row_beside_variants():
     assert [one.name for one in planned("--lr 0.1 0.2", "a: --method erm")] == ["a lr=0.1", "a lr=0.2"]
     assert [one.name for one in planned("--objective rex --lr 0.1", "a: --method erm")][0] == "sharpdro"
@@ -148,6 +171,9 @@ def test_variants_alone_are_all_there_is():
     ("--method erm sam --sigma 0.1", [], "--sigma: no method of the comparison"),
     ("--method erm damp --sync_bn", [], "--sync_bn: no run of the comparison has several sub-batches"),
     ("--method erm sam --warmup 3steps", [], "--warmup: no method of the comparison"),
+    ("--method erm sharpdro sharpdro_agnostic --distribution_agnostic", [],
+     "--method: sharpdro and sharpdro_agnostic are both sharpdro_agnostic"),
+    ("--method sharpdro sharpdro_agnostic --distribution_agnostic --rho 0.1 0.2", [], "sharpdro rho=0.1 and sharp"),
     ("--method jtt --draw permutation --seed 0 1", [], "--draw: no method of the comparison"),
     ("--method sharpdro_agnostic --sampling balanced --seed 0 1", [], "--sampling: no method of the comparison"),
     ("--method erm sam", ["erm: --lr 0.2"], "--variant erm: has the name of another row"),

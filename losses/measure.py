@@ -214,8 +214,9 @@ def ood(records, data_dir=None, images=IMAGES, rho=RHO, epoch=None):
         before = ms.Tensor(predict(run.step, everything)[1])
         with ascended(run.step, run.gradient_norm, everything, rho):
             after = ms.Tensor(predict(run.step, everything)[1])
-        scores = ood_weights(before, after).asnumpy().reshape(len(severities), -1)
-        return {"epoch": epoch, "scores": scores.tolist()}
+        scores = ood_weights(before, after).asnumpy()
+        scores[~np.isfinite((before + after).asnumpy()).all(axis=1)] = np.nan  # which it makes 1
+        return {"epoch": epoch, "scores": scores.reshape(len(severities), -1).tolist()}
     return [Run(record, data_dir).measured("ood", measure, epoch, images=images, rho=rho) for record in records]
 
 

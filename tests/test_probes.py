@@ -272,6 +272,27 @@ def test_every_measured_figure_is_drawn_and_takes_its_options(name, run, tmp_pat
     assert png.startswith(name) and png.endswith(".png") and svg.endswith(".svg")
 
 
+@pytest.mark.parametrize("name, key, measured", [
+    ("sharpness", "sharpness", {"epochs": [0, 1]}), ("ood", "scores", {"epoch": 1}),
+    ("surface", "loss", {"coefficients": [-1, 0, 1]}), ("calibration", "confidence", {"images": 1, "hits": 1})])
+def test_what_is_not_finite_is_not_drawn(tmp_path, name, key, measured):
+    """The run that it is of is named; of `surface` the first record of each name is measured."""
+    records = read_records([make_run(tmp_path / str(k), method, k) for k, method in enumerate(("erm", "erm", "sam"))])
+    values = [{**measured, key: np.full((6, 3, 3), value).tolist()} for value in (0.5, 0.5, np.inf)]
+    if name == "surface":
+        del values[1]
+    with pytest.raises(UserError, match=rf"{records[2].path}: its network gives numbers that are not finite \({key}\)"):
+        list(FIGURES[name].draw(records, values))
+
+
+def test_scores_of_a_network_that_gives_no_numbers_are_none(run, monkeypatch):
+    logits = np.ones((300, 10), np.float32)
+    logits[7, 3] = np.nan
+    monkeypatch.setattr(losses.measure, "predict", lambda *_: (None, logits, None))
+    [found] = MEASUREMENTS["ood"](read_records([run]))
+    assert np.isnan(found["scores"][0][7]) and np.isnan(found["scores"]).sum() == 1
+
+
 def evaluate_as(folder, errors, corruptions=("fog", "snow"), pixels="1"):
     """Leave an evaluation: `errors` for clean images and for each corruption, the same at all severities."""
     record = {"set": " ".join(corruptions), "checkpoint_sha256": "of another",

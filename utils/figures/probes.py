@@ -25,10 +25,22 @@ def panels(num_severity, xlabel, ylabel):
     return figure, list(axes.flat[:num_severity])
 
 
+def require_finite(records, measured, key, way_out="leave it out"):
+    """Make sure that what was measured for each of the records under `key`, nested lists, are numbers to be drawn.
+
+    Raises:
+        UserError: some are not finite; it names the run and the `way_out`.
+    """
+    for record, one in zip(records, measured, strict=True):
+        if not np.isfinite(np.asarray(one[key], float)).all():
+            raise UserError(f"{record.path}: its network gives numbers that are not finite ({key}); {way_out}")
+
+
 def sharpness(records, measured):
     """How much the loss rises within a small distance of the weights, at every severity over the epochs (SharpDRO,
     Fig. 3), of test images; from runs with --log_sharpness, or from the checkpoints that are there.
     """
+    require_finite(records, measured, "sharpness")
     num_severity = records[0].config["num_severity"]
     found = {record.path: dict(zip(one["epochs"], one["sharpness"], strict=True))
              for record, one in zip(records, measured, strict=True)}
@@ -53,8 +65,10 @@ def surface(records, measured):
     """Loss of test images on two random directions around the weights, at every severity (SharpDRO, Fig. 2): directions
     scaled filter by filter (Li 2018), the same for all; of the first run of each name.
     """
+    first = first_of_each_name(records)
+    require_finite(first, measured, "loss", "give a smaller --span, or leave it out")
     num_severity = records[0].config["num_severity"]
-    names = [record.name for record in first_of_each_name(records)]
+    names = [record.name for record in first]
     loss = np.array([one["loss"] for one in measured])
     norm = LogNorm(max(loss.min(), 1e-3), max(loss.max(), 2e-3))
     levels = np.geomspace(norm.vmin, norm.vmax, 16)
@@ -82,6 +96,7 @@ def ood(records, measured):
     """Distribution of the normalised OOD scores of test images of every severity (SharpDRO, Fig. 6), at the checkpoint
     of after --epoch, or the newest; a figure for each run.
     """
+    require_finite(records, measured, "scores")
     for record, one in zip(records, measured, strict=True):
         scores = [np.array(some) for some in one["scores"]]
         edges = np.linspace(0, max(some.max() for some in scores), 21)
@@ -100,6 +115,7 @@ def calibration(records, measured):
     """Accuracy over confidence in 15 bins at every severity, on test images; above the diagonal a network is less sure
     than it is right. Runs of one name are taken together.
     """
+    require_finite(records, measured, "confidence")
     figure, axes = panels(records[0].config["num_severity"], f"confidence ({BINS} bins)", "accuracy (test)")
     names = list(dict.fromkeys(record.name for record in records))
     for name, look in looks(names).items():

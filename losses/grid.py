@@ -157,8 +157,8 @@ def _require_new(rows, title, given):
     """
     parts = {option: given[option] for option in ("objective", "perturbation", *VARIANTS) if option in given}
     method = resolve(given["method"], **parts).title
-    others = sorted((option, str(value)) for option, value in given.items() if option not in (*parts, "method"))
-    first = rows.setdefault((method, *others), title)
+    options = sorted((option, str(value)) for option, value in given.items() if option not in (*parts, "method"))
+    first = rows.setdefault((method, *options), title)
     if first != title and method in METHODS:
         raise UserError(f"--method: {first} and {title} are both {method} with the same options; leave one of them out")
 

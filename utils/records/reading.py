@@ -163,8 +163,8 @@ def _named_apart(records, shared, told):
         words = {f"{option}={record.config.get(option)}" for option in told}
         name = " ".join(word for word in record.name.split(" ") if word not in words)
         groups.setdefault((name, *(str(record.config[option]) for option in shared)), []).append(record)
-    names = {record.path: ", ".join([name, *what]) for (name, *_), some in groups.items()
-             for record, what in zip(some, _differences(some, told), strict=True)}
+    names = {record.path: ", ".join([name, *texts]) for (name, *_), group in groups.items()
+             for record, texts in zip(group, _differences(group, told), strict=True)}
     return [replace(record, name=names[record.path]) for record in records]
 
 
@@ -172,21 +172,23 @@ def _differences(records, told):
     """For each record a list of texts, such as 'lr 0.1', that tell it from those of other settings; the options that
     were asked for, if these are enough.
     """
-    settings = [_compared(record.config, told) for record in records]
+    runs = [_compared(record.config, told) for record in records]
 
     def several(options):
-        return len({json.dumps([one.get(option) for option in options]) for one in settings})
+        return len({json.dumps([settings.get(option) for option in options]) for settings in runs})
 
     def differs(option):  # what a run did not know of yet says nothing
-        return len({json.dumps(one[option]) for one in settings if option in one}) > 1
-    different = [option for option in dict.fromkeys(option for one in settings for option in one) if differs(option)]
+        return len({json.dumps(settings[option]) for settings in runs if option in settings}) > 1
+    different = [option for option in dict.fromkeys(option for settings in runs for option in settings)
+                 if differs(option)]
     if not set(different) - {"recipe"}:  # it sets other options
         return [[] for _ in records]
     given = {option for record in records for option in record.config.get("given", {})}
-    chosen = [option for option in different if option in given]
-    if several(chosen) < several(different):
-        chosen = [option for option in different if option != "recipe"]
-    return [[_text(option, one[option]) for option in chosen if one.get(option) is not None] for one in settings]
+    named = [option for option in different if option in given]
+    if several(named) < several(different):
+        named = [option for option in different if option != "recipe"]
+    return [[_text(option, settings[option]) for option in named if settings.get(option) is not None]
+            for settings in runs]
 
 
 def _compared(config, told):

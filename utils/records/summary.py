@@ -46,9 +46,9 @@ def write_summary(folder, records, evaluations):
     for row, mean, deviation in zip(rows, means, deviations, strict=True):
         table.append([row[-1], *(f"{m:.2f}" if d is None else f"{m:.2f} ± {d:.2f}"
                                  for m, d in zip(mean, deviation, strict=True))])
-    head, *others = (f"| {' | '.join(line)} |" for line in table)
+    head, *lines = (f"| {' | '.join(line)} |" for line in table)
     with replacing(path + ".md") as temporary, open(temporary, "w", encoding="utf-8") as file:
-        file.write("\n".join([about, "", head, "| --- " * len(table[0]) + "|", *others]) + "\n")
+        file.write("\n".join([about, "", head, "| --- " * len(table[0]) + "|", *lines]) + "\n")
     return "\n".join([about, "", *aligned(table)])
 
 

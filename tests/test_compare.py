@@ -22,6 +22,7 @@ from losses.recipes import flags
 from losses.resolve import resolve
 from losses.run import RunSettings
 from tests.image_trees import make_classes
+from tests.published_files import stored_fingerprints
 from tests.test_figures import make_run
 from tests.test_main import RECORDS, arguments, checkpoint_bytes, files, only_run, read_csv
 from utils import cli
@@ -287,7 +288,8 @@ def test_the_table_of_an_evaluation_is_of_the_set_that_was_asked_for(tmp_path, m
         order.append(run)
         rows = {name: [Scores(1 - errors[name][run], 1.0, 0.5)] * 5 for name in corruptions}
         title = f"{', '.join(corruptions)} ({len(corruptions)} corruptions)"
-        record = as_record({"set": title, "test_sha256": "1"}, Scores(0.5, 0.1, 0.2), rows)
+        about = {"set": title, "fingerprints": stored_fingerprints(rows)}
+        record = as_record(about, Scores(0.5, 0.1, 0.2), rows)
         write_evaluation(f"{run}/evaluation_{len(corruptions)}", record)
         return record
     monkeypatch.setattr("losses.evaluate_run.evaluate_run", evaluate_run)

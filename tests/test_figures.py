@@ -68,6 +68,10 @@ def test_accuracy_is_the_mean_over_runs_of_one_name(tmp_path):
     ({"split": [None, "a.csv"]}, ["erm", "erm, split a.csv"]),
     ({"images_sha256": [{"train": 64 * "a", "test": "c"}, {"train": 64 * "b", "test": "c"}]},
      ["erm, train images aaaaaaaa", "erm, train images bbbbbbbb"]),
+    ({"fingerprints": [{"test_corrupted": {"pixels": pixels}} for pixels in "ab"]},
+     ["erm, test corrupted images 69470951", "erm, test corrupted images 4493e18d"]),
+    ({"fingerprints": [{"test_corrupted": {"pixels": "a"}}] * 2, "seed": [0, 1]}, ["erm", "erm"]),
+    ({"split": ["a.csv", "b.csv"], "split_sha256": [64 * "c"] * 2}, ["erm", "erm"]),
     ({"recipe": ["sharpdro", "damp"], "lr": [0.1, 0.2], "draw": ["replacement", "permutation"],
       "given": [{}, {"recipe": "damp"}]}, ["erm, recipe sharpdro", "erm, recipe damp"]),
     ({"recipe": ["a", "b"]}, ["erm", "erm"]),  # two names for the same settings

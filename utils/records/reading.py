@@ -1,5 +1,6 @@
 """Reading what runs have left."""
 import csv
+import hashlib
 import json
 import os
 from dataclasses import dataclass, replace
@@ -18,7 +19,8 @@ SETTING = ("dataset", "corruption", "model", "num_severity")
 AVERAGED_OVER = ("seed", "log_dir", "desc", "variant", "jobs", "evaluate", "baseline", "eval_every", "eval_batch_size",
                  "log_train", "log_sharpness", "record_norm", "tensorboard", "save_step", "keep_epochs", "save_last",
                  "save_best", "device", "mindspore", "given", "title", "classes", "is_adaptive",
-                 "distribution_agnostic", "risk", "augment_data", "init_checkpoint", "stage_one", "images_sha256")
+                 "distribution_agnostic", "risk", "augment_data", "init_checkpoint", "stage_one", "images_sha256",
+                 "fingerprints")
 
 
 @dataclass(frozen=True)
@@ -197,7 +199,11 @@ def _compared(config, told):
     """
     config = {**EARLIER, **config}
     left_out = {*AVERAGED_OVER, *FREE_OPTIONS, *told}
-    hashes = {f"{part} images": sha256 for part, sha256 in (config.get("images_sha256") or {}).items()}
+    images = config.get("fingerprints") or config.get("images_sha256") or {}
+    hashes = {f"{part.replace('_', ' ')} images": identity if isinstance(identity, str) else
+              hashlib.sha256(json.dumps(identity).encode()).hexdigest() for part, identity in images.items()}
+    if config["split_sha256"] is not None:
+        left_out.add("split")
     return {**{option: os.path.basename(value) if option in FOLDER_OPTIONS and value else value
                for option, value in config.items() if option not in left_out},
             **hashes, "method": config.get("title", config["method"])}

@@ -5,7 +5,7 @@ import numpy as np
 
 from utils.files import replacing, write_csv
 from utils.records.comparison import aligned
-from utils.records.evaluation import averaged_over, images_of, set_tag, severities_of
+from utils.records.evaluation import averaged_over, common_evaluations, set_tag, severities_of
 
 
 def write_summary(folder, records, evaluations):
@@ -20,7 +20,7 @@ def write_summary(folder, records, evaluations):
     Returns:
         str: the table as text.
     """
-    if len({(frozenset(one["corrupted"]), images_of(one)) for one in evaluations}) > 1:
+    if common_evaluations([[evaluation] for evaluation in evaluations]) is None:
         return "the runs were evaluated on different corruptions or images, so there is no table of all"
     rows = {}
     for record, evaluation in zip(records, evaluations, strict=True):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from corruptions.severities import SEVERITIES, nearest_preset
 from utils.errors import UserError
@@ -17,6 +18,7 @@ from utils.errors import UserError
 CORRUPTIONS = {}
 SMALLEST_SIDE = 8
 BACKENDS = ("numpy", "wand")
+GREY_MODES = {"1", "L", "LA", "La"}  # of PIL
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,59 @@ class Options:
 
 
 DEFAULTS = Options()
+
+
+def is_grey(image):
+    """Whether a PIL image has no colours: by its mode, or because its palette has none."""
+    if image.mode not in ("P", "PA"):
+        return image.mode in GREY_MODES
+    red, green, blue = np.reshape(image.getpalette(), (-1, 3)).T
+    return np.array_equal(red, green) and np.array_equal(green, blue)
+
+
+def pixels_of(image):
+    """The pixels of a PIL image of 8 bits a channel or fewer; what is transparent in it lies on white.
+
+    Returns:
+        numpy.ndarray: uint8 (H, W) for a grey or black and white image, (H, W, 3) in RGB else.
+
+    Raises:
+        ValueError: PIL cannot convert an image of this mode.
+    """
+    mode = "L" if is_grey(image) else "RGB"
+    if image.has_transparency_data:
+        ground = Image.new("RGBA", image.size, "white")
+        ground.alpha_composite(image.convert("RGBA"))
+        image = ground
+    return np.asarray(image.convert(mode))
+
+
+def as_array(images):
+    """An image or several, such as arrays, PIL images or a list of them, as an array; arrays stay what they are.
+
+    Raises:
+        UserError: the images have different shapes, or one of PIL has no 8 bits a channel.
+    """
+    if isinstance(images, Image.Image):
+        if images.mode[0] in "IF":
+            raise UserError(f"a PIL image of mode {images.mode} has more than 8 bits a channel; convert it to 8 bits "
+                            "first")
+        try:
+            return pixels_of(images)
+        except ValueError as error:
+            raise UserError(f"a PIL image of mode {images.mode} cannot be read ({error}); give one of mode RGB "
+                            "or L") from error
+    if isinstance(images, (list, tuple)):
+        images = [as_array(image) if isinstance(image, Image.Image) else image for image in images]
+        shapes = dict.fromkeys(image.shape for image in images if isinstance(image, np.ndarray))
+        if len(shapes) > 1:
+            raise UserError(f"images of different shapes, {' and '.join(map(str, [*shapes][:2]))}; make them one "
+                            "shape, or corrupt each in a call of its own")
+    try:
+        return np.asarray(images)
+    except ValueError as error:
+        raise UserError(f"images are no array ({error}); give uint8 of shape (H, W), (H, W, C) or (N, H, W, C)"
+                        ) from error
 
 
 def check_images(images):
@@ -76,6 +131,9 @@ class Corruption:
     colour: bool
     draws: bool
 
+    def __reduce__(self):  # by name, because the decorated function cannot be found under its own
+        return registered, (self.name,)
+
     @property
     def summary(self):
         """What it does, one line."""
@@ -85,25 +143,28 @@ class Corruption:
         """Corrupt one image.
 
         Args:
-            image (numpy.ndarray): uint8 (H, W), (H, W, 1) or (H, W, 3).
+            image (numpy.ndarray or PIL.Image.Image): uint8 (H, W), (H, W, 1) or (H, W, 3) in RGB.
             severity (int): 1 to 5.
             rng (numpy.random.RandomState): freshly seeded with k, it draws what the published code draws after
                 `numpy.random.seed(k)`.
             options (Options): what else can be chosen.
 
         Returns:
-            numpy.ndarray: uint8, the shape of `image`.
+            numpy.ndarray: uint8, the shape of `image`, a colour image in RGB.
 
         Raises:
             UserError: the image or the severity is not as above, or something the options ask for is missing.
         """
-        return self.batch(np.asarray(image)[None], severity, [rng], options)[0]
+        return self.batch(as_array(image)[None], severity, [rng], options)[0]
 
     def batch(self, images, severity, rngs, options=DEFAULTS):
         """Corrupt a small batch (N, ...) of images of one size, each with its own `rngs[k]`; else as for one image."""
         check_images(images)
         if type(severity) is bool or not isinstance(severity, numbers.Integral) or severity not in range(1, 6):
             raise UserError(f"severity {severity}: must be a whole number from 1 to 5")
+        if not isinstance(options, Options):
+            raise UserError(f"options of type {type(options).__name__}: must be corruptions.Options, such as "
+                            "Options(preset=32)")
         preset = options.preset or nearest_preset(self.name, *images.shape[1:3])
         if self.name not in SEVERITIES[preset]:
             raise UserError(f"preset {preset}: has no constants of {self.name}; take another one, or none")
@@ -115,6 +176,11 @@ class Corruption:
         else:
             out = self.function(channels, constants, rngs, options)
         return out.reshape(images.shape)
+
+
+def registered(name):
+    """The corruption of a name, for `pickle`."""
+    return CORRUPTIONS[name]
 
 
 def corruption(colour=False, draws=True):

@@ -1,10 +1,11 @@
 """Corrupted versions of a whole array of images, the same bytes for any number of workers."""
 import hashlib
+import numbers
 
 import numpy as np
 
 from corruptions.bar.levels import ALIASES
-from corruptions.contract import CORRUPTIONS, DEFAULTS, check_images
+from corruptions.contract import CORRUPTIONS, DEFAULTS, as_array, check_images
 from utils.errors import UserError
 
 SEED = 0  # of a data set's corrupted images; the seed of a run does not change them
@@ -79,22 +80,31 @@ def corrupt(images, name, severity, seed=0, options=DEFAULTS):
     """Corrupt a batch of images, or one.
 
     Args:
-        images (numpy.ndarray): uint8 (N, H, W, C) for a batch; (H, W) or (H, W, C) for one image. C is 3 or 1.
+        images (numpy.ndarray or PIL.Image.Image): uint8 (N, H, W, C) for a batch, or a list of colour images of one
+            shape; (H, W) or (H, W, C) for one image. C is 1, or 3 for red, green and blue in this order. OpenCV reads
+            BGR, which `image[..., ::-1]` makes RGB. A PIL image is converted to RGB or, where it is grey, to (H, W);
+            what is transparent in it lies on white, and EXIF data do not turn it.
         name (str): a key of `CORRUPTIONS`, or of `ALIASES`.
         severity (int): 1 to 5.
-        seed (int): image k of a batch draws from the stream of (seed, name, severity, k); one image counts as image 0.
+        seed (int): at least 0; image k of a batch draws from the stream of (seed, name, severity, k). One image counts
+            as image 0.
         options (Options): what else can be chosen.
 
     Returns:
-        numpy.ndarray: uint8, the shape of `images`.
+        numpy.ndarray: uint8, the shape of `images`, in RGB.
 
     Raises:
         UserError: one of the arguments is not as above.
     """
+    if not isinstance(name, str):
+        raise UserError(f"corruption of type {type(name).__name__}: must be one name, such as 'fog'")
+    if type(seed) is bool or not isinstance(seed, numbers.Integral) or seed < 0:
+        value = seed if isinstance(seed, numbers.Number) else f"of type {type(seed).__name__}"
+        raise UserError(f"seed {value}: must be a whole number of 0 or more")
     name = ALIASES.get(name, name)
     if name not in CORRUPTIONS:
         raise UserError(f"corruption {name}: unknown; there are {', '.join(CORRUPTIONS)}")
-    images = np.asarray(images)
+    images = as_array(images)
     if images.ndim == 4:
         return corrupt_range(images, name, severity, seed, 0, options)
     return corrupt_range(images[None], name, severity, seed, 0, options)[0]

@@ -5,10 +5,9 @@ import os
 import re
 import sys
 
-import numpy as np
 from PIL import Image, ImageOps
 
-from corruptions.contract import SMALLEST_SIDE
+from corruptions.contract import SMALLEST_SIDE, pixels_of
 from utils.errors import MissingError, UserError
 from utils.files import replacing
 
@@ -17,7 +16,6 @@ JPEG_MOST_SIDE = 65500  # of libjpeg
 # Formats that PIL opens and cannot read by itself, or that are no still images.
 NO_IMAGES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 SUFFIXES_SAID = 8
-GREY_MODES = {"1", "L", "LA", "La"}
 
 
 def image_suffixes():
@@ -94,16 +92,17 @@ def said_of(others):
 
 
 def read_image(path):
-    """Read an image file, turned upright as its EXIF data say.
+    """Read an image file, turned upright as its EXIF data say; of an animated one its first image.
 
     Returns:
-        numpy.ndarray: uint8 (H, W) for a grey or black and white image, (H, W, 3) else; transparency is dropped.
+        numpy.ndarray: uint8 (H, W) for a grey or black and white image, also of a grey palette, (H, W, 3) in RGB else;
+        what is transparent lies on white.
 
     Raises:
         UserError: the file is missing, no image, damaged, too small, or deeper than 8 bits.
     """
     with opened(path) as image:
-        return np.asarray(ImageOps.exif_transpose(image).convert("L" if image.mode in GREY_MODES else "RGB"))
+        return pixels_of(ImageOps.exif_transpose(image))
 
 
 def check_header(path):

@@ -1,11 +1,12 @@
-"""Clouds made by the diamond-square algorithm. Those of long images are made in a small part of their own memory."""
-import copy
-import itertools
-
+"""Clouds made by the diamond-square algorithm. Of a large one no more is made than the corner that is needed, and what
+surrounds the smallest and the largest value, to which it is scaled."""
 import numpy as np
 
-WHOLE_SIDE = 1024  # a larger cloud is made row by row
+WHOLE_SIDE = 1024  # of a larger cloud only parts are made
 DISCARDED_AT_ONCE = 1 << 16
+REFINED_AT_ONCE = 1 << 15  # values: few enough to stay in the processor's cache
+GAP = 512  # to skip fewer numbers takes longer than to draw them
+REACH = 2  # what becomes of a square depends on the corners so many squares away from its own, and on no others
 
 
 def clouds(height, width, decay, rngs):
@@ -27,7 +28,7 @@ def clouds(height, width, decay, rngs):
         new = draws[:, count ** 2 - 1:4 * count ** 2 - 1].reshape(-1, 3, count, count)
         grid, roughness = refine(grid, scaled(new, roughness)), roughness / decay
     if side > WHOLE_SIDE:
-        return np.stack([corner_by_rows(coarse, side, height, width, roughness, decay, rng)
+        return np.stack([corner_in_parts(coarse, side, height, width, roughness, decay, rng)
                          for coarse, rng in zip(grid, rngs, strict=True)])
     grid -= grid.min(axis=(1, 2), keepdims=True)
     grid /= grid.max(axis=(1, 2), keepdims=True)
@@ -35,20 +36,20 @@ def clouds(height, width, decay, rngs):
 
 
 def scaled(draws, roughness):
-    """The noise of a cloud that draws from 0..1 stand for."""
-    noise = draws * (2 * roughness)
-    noise -= roughness
-    noise *= roughness
-    return noise
+    """The noise of a cloud that draws from 0..1 stand for; it overwrites them."""
+    draws *= 2 * roughness
+    draws -= roughness
+    draws *= roughness
+    return draws
 
 
 def refine(corners, noise):
-    """Halve the squares of clouds (N, side, side), which repeat beyond their borders: first come the squares' centres,
-    then the middles of their upper sides, then those of their left sides, each the mean of four neighbours, with
-    `noise` (N, 3, side, side).
+    """Halve the squares of clouds (N, H, W), which repeat beyond their borders: first come the squares' centres, then
+    the middles of their upper sides, then those of their left sides, each the mean of four neighbours, with `noise`
+    (N, 3, H, W).
     """
-    count, side, _ = corners.shape
-    fine = np.empty((count, 2 * side, 2 * side))
+    count, height, width = corners.shape
+    fine = np.empty((count, 2 * height, 2 * width))
     fine[:, ::2, ::2] = corners
     vertical = corners + rolled(corners, 1, axis=1)
     centres = fine[:, 1::2, 1::2] = (vertical + rolled(vertical, 1, axis=2)) / 4 + noise[:, 0]
@@ -64,76 +65,120 @@ def rolled(grids, first, axis):
     return np.concatenate((grids[(*every, slice(first, None))], grids[(*every, slice(first))]), axis)
 
 
-def corner_by_rows(coarse, side, height, width, roughness, decay, rng):
-    """Halve the squares of one cloud until its side is `side`, and scale it; all of it is made, a corner is kept.
+def corner_in_parts(grid, side, height, width, roughness, decay, rng):
+    """Halve the squares of one cloud until its side is `side`, and scale it; a corner is kept.
 
-    Rows pass through all resolutions in the order last, first, second, ...: each needs the centres above it, and those
-    above the first row are in the last.
+    Corners stay when squares are halved, and the noise has bounds. So most squares cannot come to have a value beyond
+    the smallest and the largest that are there already. The rows and columns of the others, and those of the corner,
+    are made, where they cross.
     """
-    rows, count = [coarse[-1], *coarse[:-1]], len(coarse)
+    count, kept = len(grid), [np.arange(len(grid))] * 2  # `kept` has the places of the grid's rows and columns
     while count < side:
-        rows = refined_rows(rows, count, roughness, rng)
+        halvings = (side // count).bit_length() - 1
+        near = near_extremes(grid, most_change(halvings, roughness, decay))
+        squares = [needed_squares(lines, near.any(axis=1 - axis), -(-length * count // side), count)
+                   for axis, (lines, length) in enumerate(zip(kept, (height, width), strict=True))]
+        finer = [around(2 * lines, -REACH, REACH + 1, 2 * count) for lines in squares]
+        grid, kept = refined_crossing(grid, kept, finer, count, roughness, rng), finer
         count, roughness = 2 * count, roughness / decay
-    corner = np.empty((height, width))
-    smallest, largest = np.inf, -np.inf
-    for index, row in enumerate(rows, start=-1):
-        smallest, largest = min(smallest, row.min()), max(largest, row.max())
-        if index % side < height:
-            corner[index % side] = row[:width]
+    smallest, largest = grid.min(), grid.max()
+    corner = grid[:height, :width]
     corner -= smallest
     corner /= largest - smallest
     return corner
 
 
-def refined_rows(rows, side, roughness, rng):
-    """`refine` for one cloud (side, side), taken and returned as an iterator of rows: last, first, second, ...
+def refined_crossing(grid, kept, finer, side, roughness, rng):
+    """Some rows and columns of a cloud (side, side) whose squares are halved.
 
-    `rng` is moved past all numbers that are needed here before the first row is asked for.
+    Args:
+        grid (numpy.ndarray): (H, W), those rows and columns of the cloud that `kept` has the places of.
+        kept, finer (list): places of rows and of columns, rising, in the cloud and in the finer one.
+        roughness (float): of the noise; `rng` is moved past all numbers for the finer cloud.
+
+    Returns:
+        numpy.ndarray: the finer cloud where the rows and columns `finer` cross.
     """
-    centre_noise = noise_rows(side, roughness, rng, last_first=True)
-    upper_noise = noise_rows(side, roughness, rng, last_first=False)
-    left_noise = noise_rows(side, roughness, rng, last_first=True)
-
-    def with_upper_sides(corners, centres_above, centres):
-        total = (centres + centres_above) + (corners + rolled(corners, 1, axis=0))
-        return alternate(corners, total / 4 + next(upper_noise))
-
-    def generate(rows):
-        last = corners = next(rows)
-        last_centres = centres_above = None
-        for corners_below in itertools.chain(rows, [last]):
-            vertical = corners + corners_below
-            centres = (vertical + rolled(vertical, 1, axis=0)) / 4 + next(centre_noise)
-            if last_centres is None:
-                last_centres = centres
-            else:
-                yield with_upper_sides(corners, centres_above, centres)
-            yield alternate(((centres + rolled(centres, -1, axis=0)) + vertical) / 4 + next(left_noise), centres)
-            corners, centres_above = corners_below, centres
-        yield with_upper_sides(last, centres_above, last_centres)
-    return generate(iter(rows))
+    rows, columns = [around(lines // 2, -1, 1, side) for lines in finer]  # what these are made from
+    draws = draws_at(rows, columns, side, rng)
+    result = np.empty([len(lines) for lines in finer])
+    at_once = max(16, REFINED_AT_ONCE // len(finer[1]))
+    for first in range(0, len(result), at_once):
+        made = finer[0][first:first + at_once]
+        corners = around(made // 2, -1, 1, side), columns
+        noise = scaled(draws[:, np.searchsorted(rows, corners[0])], roughness)
+        fine = refine(crossing(grid, kept, corners)[None], noise[None])[0]
+        # At the borders of what is left out it is nonsense, which is not asked for.
+        result[first:first + at_once] = crossing(fine, [around(2 * lines, 0, 1, 2 * side) for lines in corners],
+                                                 (made, finer[1]))
+    return result
 
 
-def alternate(even, odd):
-    row = np.empty(2 * len(even))
-    row[::2], row[1::2] = even, odd
-    return row
+def most_change(halvings, roughness, decay):
+    """How far a square's values can come beyond those of the corners around it, when it is halved so often.
 
-
-def noise_rows(side, roughness, rng, last_first):
-    """The noise of `refine`, (side, side), as an iterator of rows in their order, or with the last one first.
-
-    `rng` is moved past them at once; the rows are drawn from a copy of it.
+    To a mean of corners a centre adds at most its noise, `roughness` squared; to a mean of two corners and two centres
+    the middle of a side adds as much.
     """
-    rows = copy.deepcopy(rng)
+    return sum(1.5 * (roughness / decay ** halving) ** 2 for halving in range(halvings))
 
-    def draw(source):
-        return scaled(source.uniform(size=side), roughness)
 
-    skip(rng, (side - 1) * side)
-    last = draw(rng)
-    others = (draw(rows) for _ in range(side - 1))
-    return itertools.chain([last], others) if last_first else itertools.chain(others, [last])
+def near_extremes(grid, change):
+    """Where a grid's values are so near to the smallest or the largest that `change` could take them beyond it."""
+    smallest, largest = grid.min(), grid.max()
+    change += 1e-9 * (largest - smallest)  # sums are rounded
+    return (grid <= smallest + change) | (grid >= largest - change)
+
+
+def needed_squares(lines, near, length, count):
+    """The rows (or columns) of squares that are still needed.
+
+    Args:
+        lines (numpy.ndarray): the places of the rows that are there, rising.
+        near (numpy.ndarray): for each of them whether it has a value near an extreme.
+        length (int): number of rows at the beginning that the corner needs.
+        count (int): number of rows in the whole cloud.
+
+    Returns:
+        numpy.ndarray: their places, rising.
+    """
+    candidates = around(lines[near], -REACH, REACH, count)
+    reached = (candidates[:, None] + np.arange(-REACH, REACH + 1)) % count
+    return np.union1d(np.arange(length), candidates[np.isin(reached, lines).all(axis=1)])
+
+
+def around(places, first, last, count):
+    """All places from `first` to `last` beside some, in a circle of `count`; rising."""
+    return np.unique((places[:, None] + np.arange(first, last + 1)) % count)
+
+
+def crossing(grid, lines, wanted):
+    """Some rows and columns of a grid; `lines` and `wanted` have the places of all and of these."""
+    rows, columns = map(np.searchsorted, lines, wanted)
+    return grid[rows].take(columns, axis=1)
+
+
+def draws_at(rows, columns, side, rng):
+    """The numbers in some rows and columns of three grids (side, side) that are drawn from 0..1 one after the other.
+
+    `rng` is moved past all numbers of the three grids.
+
+    Returns:
+        numpy.ndarray: float64 (3, number of rows, number of columns).
+    """
+    breaks = np.flatnonzero(np.diff(columns) > GAP) + 1
+    pieces = [(int(piece[0]), int(piece[-1] - piece[0] + 1), slice(first, first + len(piece)), piece - piece[0])
+              for first, piece in zip((0, *breaks), np.split(columns, breaks), strict=True)]
+    draws, place = np.empty((3, len(rows), len(columns))), 0
+    for number, grid in enumerate(draws):
+        for row, line in zip(rows.tolist(), grid, strict=True):
+            for first, length, target, sources in pieces:
+                start = (number * side + row) * side + first
+                skip(rng, start - place)
+                line[target] = rng.uniform(size=length).take(sources)
+                place = start + length
+    skip(rng, 3 * side ** 2 - place)
+    return draws
 
 
 def skip(rng, count):

@@ -14,7 +14,7 @@ from corruptions import CORRUPTIONS, SETS, Options, corrupt
 from corruptions.blur import line_blur, to_pil, zoom_operator
 from corruptions.clouds import clouds
 from corruptions.digital import hsv_to_rgb, interpolated, jpeg_compression, rgb_to_hsv, warp
-from corruptions.generate import corrupt_range, image_stream
+from corruptions.generate import ImageStream, corrupt_range, image_stream
 from corruptions.weather import enlarged_piece, zoom_about_centre
 from tests import corruption_errors, crosscheck
 from tests.benchmarks import memory
@@ -170,15 +170,31 @@ def test_missing_frost_texture_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("source", [np.random.RandomState, lambda seed: image_stream(seed, "fog", 1, "0")])
-def test_a_cloud_made_by_rows_is_the_one_made_whole(monkeypatch, source):
+@pytest.mark.parametrize("shape", [(8, 500), (500, 8), (130, 60), (256, 256)])
+@pytest.mark.parametrize("decay", [3, 1.75, 1.1])
+def test_a_cloud_made_in_parts_is_the_one_made_whole(monkeypatch, source, shape, decay):
+    monkeypatch.setattr("corruptions.clouds.REFINED_AT_ONCE", 1)
     results = []
-    for side in (1024, 1, 8):
+    for side in (1024, 1, 8, 64):
         monkeypatch.setattr("corruptions.clouds.WHOLE_SIDE", side)
-        sources = [source(seed) for seed in (1, 2)]
-        results.append((clouds(20, 60, 1.75, sources), [rng.uniform() for rng in sources]))
+        sources = [source(seed) for seed in range(3)]
+        results.append((clouds(*shape, decay, sources), [rng.uniform() for rng in sources]))
     for corner, following in results[1:]:
         np.testing.assert_array_equal(corner, results[0][0])
         assert following == results[0][1]
+
+
+def test_of_a_large_cloud_few_numbers_are_drawn():
+    drawn = []
+
+    class Counting(ImageStream):
+        def uniform(self, size):
+            drawn.append(size)
+            return super().uniform(size=size)
+    stream = Counting(np.random.PCG64(0))
+    stream.seek(0, "fog", 1, "0")
+    clouds(8, 20000, 1.75, [stream])
+    assert 1024 ** 2 + 8 * 20000 <= sum(drawn) < 4 * 1024 ** 2 < 32768 ** 2
 
 
 @pytest.mark.parametrize("size", [8, 31, 32, 65, 300])

@@ -2,8 +2,8 @@
 
 `CORRUPTIONS` has the pure function `f(image, severity, rng, options)` behind each name. The functions stand in one file
 per kind, those of C-bar in `bar/`; `contract.py` says what they have in common, `severities.py` holds their constants,
-`generate.py` gives every image its random numbers; `files.py` writes arrays, `folders.py` folders, and `images.py`
-reads and writes single files.
+`generate.py` gives every image its random numbers; `arrays.py` and `files.py` read and write arrays, `folders.py`
+folders, and `images.py` single files.
 """
 import sys
 

@@ -15,9 +15,10 @@ if not __package__:  # python corruptions, for which this file's folder is where
 from matplotlib.backend_bases import FigureCanvasBase
 
 from corruptions import ALIASES, SETS
+from corruptions.arrays import LAYOUTS, places, read_images, read_labels, store_labels
 from corruptions.blur import require_wand
 from corruptions.cluster import INSTALL, connect
-from corruptions.contract import BACKENDS, CORRUPTIONS, Options, check_images
+from corruptions.contract import BACKENDS, CORRUPTIONS, Options
 from corruptions.files import use_settings, write_arrays
 from corruptions.folders import BadImages, corrupt_folder
 from corruptions.generate import corrupt
@@ -33,7 +34,6 @@ from utils import cli
 from utils.checksums import array_digest
 from utils.errors import UserError
 from utils.figures.pictures import panel, plot_image_grid, plot_image_sheet
-from utils.files import load_array
 from utils.stopping import ended_by_sigterm
 
 PICTURE_TYPES = sorted(set(FigureCanvasBase.get_supported_filetypes()) - {"pgf"})  # that one needs LaTeX
@@ -76,32 +76,29 @@ def corrupt_images(args):
 
 def corrupt_array(args):
     """Corrupt a .npy file."""
-    try:
-        images = load_array(args.source, "r")
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{args.source}: missing, truncated or not a numpy array; name a .npy file of "
-                        "images") from error
-    try:
-        check_images(images)
-    except UserError as error:
-        raise UserError(f"{args.source}: {error}") from error
-    if len(images) == 0:
-        raise UserError(f"{args.source}: has no images, its shape is {images.shape}; name an array of one or more")
+    images = read_images(args.source)
     options = options_of(args)
-    paths = {(name, severity): os.path.join(args.target, str(severity), f"{name}.npy")
-             for name in args.corruption for severity in args.severity}
-    made = 0
+    paths = places(args.target, args.corruption, args.severity, args.layout)
+    settings = {"shape": list(images.shape), "seed": args.seed, **options_identity(options, args.corruption)}
+    if args.layout == "stacked":
+        if args.labels is None:
+            raise UserError("--layout stacked: has labels.npy beside the arrays; give --labels FILE, too, or leave the "
+                            "option out")
+        settings |= {"layout": "stacked", "severities": len(set(args.severity))}
+    labels = None if args.labels is None else read_labels(args.labels, len(images))
+    arrays = list(dict.fromkeys(path for files in paths.values() for path in files.values()))
+    mine, made = args.shard.of(arrays), 0
     with workers_of(args, args.target, args.source) as workers:
         images_digest = array_digest(images)
-        use_settings(args.target, {"images": images_digest, "shape": list(images.shape), "seed": args.seed,
-                                   **options_identity(options, args.corruption)})
-        mine = args.shard.of(list(paths))
-        for name in args.corruption:
-            made += write_arrays(images, {key[1]: paths[key] for key in mine if key[0] == name}, name, args.seed,
-                                 options, workers, args.show_progress, name, images_digest)
-    missing = sum(not os.path.exists(path) for path in paths.values())
+        use_settings(args.target, {"images": images_digest, **settings})
+        if labels is not None:
+            store_labels(labels, paths[args.corruption[0]])
+        for name, files in paths.items():
+            made += write_arrays(images, {severity: path for severity, path in files.items() if path in mine}, name,
+                                 args.seed, options, workers, args.show_progress, name, images_digest)
+    missing = sum(not os.path.exists(path) for path in arrays)
     print(f"{written(args, made)} {args.target}" + (
-        f"; arrays of other shards that are not there yet: {missing} of {len(paths)}" if missing else ""))
+        f"; arrays of other shards that are not there yet: {missing} of {len(arrays)}" if missing else ""))
 
 
 def written(args, made):
@@ -205,11 +202,17 @@ def create_parser():
     folder.add_argument("--skip-bad", action="store_true", help="leave out files that cannot be read")
     folder.set_defaults(run=corrupt_images)
 
-    array = commands.add_parser("array", help="a .npy file of images, stored as TARGET/SEVERITY/CORRUPTION.npy",
+    array = commands.add_parser("array", help="a .npy file of images, stored as TARGET/SEVERITY/CORRUPTION.npy, or the "
+                                "severities in one file",
                                 description="Corrupt a .npy file. The random numbers of an image depend on the seed, "
                                 "the corruption, the severity and the image's place in the array.")
     array.add_argument("source", help=".npy file of uint8, shape (N, H, W, 3), (N, H, W, 1) or (N, H, W)")
     array.add_argument("target", help="folder for the corrupted arrays")
+    array.add_argument("--labels", default=None, metavar="FILE",
+                       help=".npy file of an integer for each image; stored as labels.npy beside the arrays, so that "
+                       "--test_corrupted of main.py reads them")
+    array.add_argument("--layout", choices=LAYOUTS, default="folders",
+                       help="; ".join(f"{name}: {form}" for name, form in LAYOUTS.items()) + ", which needs --labels")
     array.set_defaults(run=corrupt_array)
 
     picture = commands.add_parser("preview", help="one picture of an image, corruptions x severities, to look at",

@@ -106,7 +106,8 @@ def write_arrays(images, paths, name, seed, options, workers, show_progress, tit
 
     Args:
         images (numpy.ndarray): uint8 (N, H, W) or (N, H, W, C); may be memory-mapped.
-        paths (dict): severity to the .npy file to write; files that are there are skipped.
+        paths (dict): severity to the .npy file to write; files that are there are skipped. In a file of several
+            severities they stand one after the other, in the order of `paths`.
         name (str): corruption.
         seed (int): seed of the images' random streams.
         options (Options): what else can be chosen.
@@ -127,22 +128,25 @@ def write_arrays(images, paths, name, seed, options, workers, show_progress, tit
             return 0
         settings = {"name": name, "seed": seed, **options_identity(options, [name]),
                     "images": images_digest or array_digest(images)}
+        severities = {}
+        for severity, path in paths.items():
+            severities.setdefault(path, []).append(severity)
         bar = stack.enter_context(tqdm(total=len(images) * len(paths), desc=title, unit=" images",
                                        disable=False if show_progress else None))
-        arrays = {}
-        for severity, path in paths.items():
+        arrays = []
+        for path, stacked in severities.items():
             file = stack.enter_context(open(partial_path(path), "ab"))
-            made = recipe(settings["images"], name, severity, seed, options)
-            arrays[severity] = Partial(file, images, path, settings, made)
-            bar.update(arrays[severity].record["done"])
+            made = recipe(settings["images"], name, stacked[0] if len(stacked) == 1 else stacked, seed, options)
+            arrays.append(Partial(file, images, path, settings, stacked, made))
+            bar.update(arrays[-1].record["done"])
         fill(arrays, images, settings, options, workers, bar)
-        for array in arrays.values():
+        for array in arrays:
             array.finish()
-        return len(paths)
+        return len(arrays)
 
 
 def fill(arrays, images, settings, options, workers, bar):
-    """Fill arrays, a dict from severity to `Partial`, one after the other.
+    """Fill arrays, a list of `Partial`, one after the other.
 
     The next is begun before the one before is whole, so that no process waits for the others at the end of each.
     """
@@ -150,15 +154,15 @@ def fill(arrays, images, settings, options, workers, bar):
     # The bytes in the cache of another machine are not on disk when this one's are.
     sync = isinstance(workers, Cluster)
     tasks = ((*part_of(images, first, size), first, settings["name"], severity, settings["seed"],
-              options.for_others(), os.path.abspath(partial_path(array.path)), array.header_bytes, sync)
-             for severity, array in arrays.items() for first in range(array.record["done"], len(images), size))
-    unfinished = [array for array in arrays.values() if array.record["done"] < len(images)]
+              options.for_others(), os.path.abspath(partial_path(array.path)), begin, sync)
+             for array in arrays for severity, begin, done in array.parts for first in range(done, len(images), size))
+    unfinished = [array for array in arrays if array.record["done"] < array.length]
     try:
         with contextlib.closing(in_parallel(workers, _corrupt_into, tasks)) as counts:
             for count in counts:
                 unfinished[0].add(count)
                 bar.update(count)
-                if unfinished[0].record["done"] == len(images):
+                if unfinished[0].record["done"] == unfinished[0].length:
                     unfinished.pop(0).save()
     finally:
         for array in unfinished[:1]:  # of later ones nothing is known to be done
@@ -170,7 +174,7 @@ def lock_unfinished(paths, stack):
 
     Whoever held a lock before may have ended the array since; what it left beside the array is removed.
     """
-    for path in sorted(paths.values()):  # in one order, so that of two commands one gets them all
+    for path in sorted(set(paths.values())):  # in one order, so that of two commands one gets them all
         folder, name = os.path.split(path)
         lock = os.path.join(folder, f".{name}.lock")
         if not os.path.exists(path) or os.path.exists(journal_path(path)):
@@ -196,23 +200,36 @@ class Partial:
         images (numpy.ndarray): what is corrupted.
         path (str): name of the whole array.
         settings (dict): that of a journal.
+        severities (list of int): those that stand in it one after the other.
         made (dict): how its images are made, as of `recipe`.
+
+    Attributes:
+        length (int): number of corrupted images in the whole array.
+        parts (list): for each severity a tuple of it, the place of its first byte in the file, and how many of its
+            images are done at the beginning.
     """
 
-    def __init__(self, file, images, path, settings, made):
+    def __init__(self, file, images, path, settings, severities, made):
+        self.length = len(severities) * len(images)
+        if len(severities) > 1:
+            settings = {**settings, "severities": severities}
         header = io.BytesIO()
-        np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": images.shape})
+        np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False,
+                                                      "shape": (self.length, *images.shape[1:])})
         header = header.getvalue()
-        self.file, self.path, self.made, self.header_bytes = file, path, made, len(header)
+        self.file, self.path, self.made = file, path, made
         self.record = read_json(journal_path(path))
         bytes_there = os.fstat(file.fileno()).st_size - len(header)
+        is_continued = continues(self.record, settings, bytes_there, self.length, images[:1].nbytes)
         # Of a journal that calls nothing done, nobody knows whether what follows here came to its end.
-        if not continues(self.record, settings, bytes_there, images) or self.record["done"] == 0:
+        if not is_continued or self.record["done"] == 0:
             self.record = {**settings, "done": 0}
             write_json(journal_path(path), self.record)  # before the bytes that an older journal counts on go
             file.truncate(0)
             file.write(header)
             file.flush()
+        self.parts = [(severity, len(header) + before * images[:1].nbytes, max(0, self.record["done"] - before))
+                      for severity, before in zip(severities, range(0, self.length, len(images)), strict=True)]
         self.saved = time.monotonic()
 
     def add(self, count):
@@ -235,11 +252,11 @@ class Partial:
         os.remove(journal_path(self.path))
 
 
-def continues(record, settings, size, images):
+def continues(record, settings, size, length, image_bytes):
     """Whether a journal is of the same work, and the bytes that it calls done are there."""
     return (isinstance(record, dict) and record == {**settings, "done": record.get("done")}
-            and type(record["done"]) is int and 0 <= record["done"] <= len(images)
-            and size >= record["done"] * images[:1].nbytes)
+            and type(record["done"]) is int and 0 <= record["done"] <= length
+            and size >= record["done"] * image_bytes)
 
 
 def part_of(images, first, size):
@@ -270,14 +287,14 @@ def opened_again(filename, *arguments):
                         "command goes on where it was") from error
 
 
-def _corrupt_into(images, part, start, name, severity, seed, options, path, header_bytes, sync):
-    """Corrupt a part of an array and store it at its place in a .npy file, with `sync` so that it is on disk; return
-    the number of images."""
+def _corrupt_into(images, part, start, name, severity, seed, options, path, begin, sync):
+    """Corrupt a part of an array and store it at its place in a .npy file that has image 0 at byte `begin`, with `sync`
+    so that it is on disk; return the number of images."""
     pixels = (opened_again(*images) if isinstance(images, tuple) else images)[part]
     corrupted = corrupt_range(pixels, name, severity, seed, start, options)
     # For writing alone: of a file that is open for reading, too, NFS writes whole pages, over what others wrote.
     with naming(path), open(os.open(path, os.O_WRONLY), "wb") as file:
-        file.seek(header_bytes + start * corrupted[:1].nbytes)
+        file.seek(begin + start * corrupted[:1].nbytes)
         file.write(corrupted.data)
         if sync:
             file.flush()

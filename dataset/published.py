@@ -215,21 +215,28 @@ def find_stacked(folder, source):
 
 
 def find_by_severity(folder, source):
-    """This project's and the SharpDRO release's: `test/SEVERITY/CORRUPTION.npy` with `labels.npy` beside it."""
+    """This project's and the SharpDRO release's: `test/SEVERITY/CORRUPTION.npy` with `labels.npy` beside it; or the
+    same without `test/`, as `python -m corruptions array` stores it.
+    """
+    inner = os.path.join(folder, "test")
+    having = [above for above in (inner, folder)
+              if any(array_names(os.path.join(above, str(severity))) for severity in SEVERITIES)]
+    if not having:
+        return None
+    if len(having) > 1:
+        raise UserError(f"--test_corrupted {folder}: has arrays in test/, and others beside it; name {inner}, or a "
+                        "folder without test/")
     places = {}
     for severity in SEVERITIES:
-        below = os.path.join(folder, "test", str(severity))
+        below = os.path.join(having[0], str(severity))
         for name in array_names(below):
             places.setdefault(name, {})[severity] = Place(_array(below, name), 0, len(source.labels["test"]))
-    if not places:
-        return None
     for severity in sorted({severity for found in places.values() for severity in found}):
-        path = os.path.join(folder, "test", str(severity), f"{LABELS}.npy")
+        path = os.path.join(having[0], str(severity), f"{LABELS}.npy")
         if check_labels(path, source) != 1:
             raise UserError(f"{path}: more labels than {source.name} has test images; the arrays of a folder of one "
                             "severity have each image once")
-    return Published(folder, "arrays in folders of severities, as python -m corruptions dataset stores them", places,
-                     source)
+    return Published(folder, "arrays in folders of severities, as python -m corruptions stores them", places, source)
 
 
 def find_class_folders(folder, source):
@@ -321,5 +328,5 @@ def find_published(folder, source):
             places = {name if usual in found.places else usual: found.places[name] for name, usual in names.items()}
             order = dict.fromkeys([*CORRUPTIONS, *places])
             return replace(found, places={name: places[name] for name in order if name in places})
-    raise UserError(f"--test_corrupted {folder}: has neither arrays, CORRUPTION.npy or test/SEVERITY/CORRUPTION.npy, "
-                    f"nor class folders, CORRUPTION/SEVERITY/CLASS; {READABLE}")
+    raise UserError(f"--test_corrupted {folder}: has neither arrays, CORRUPTION.npy or SEVERITY/CORRUPTION.npy, the "
+                    f"latter also in test/, nor class folders, CORRUPTION/SEVERITY/CLASS; {READABLE}")

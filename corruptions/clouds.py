@@ -66,7 +66,7 @@ def rolled(grids, first, axis):
 
 
 def corner_in_parts(grid, side, height, width, roughness, decay, rng):
-    """Halve the squares of one cloud until its side is `side`, and scale it; a corner is kept.
+    """Halve the squares of one cloud, `grid`, until its side is `side`, and scale it; a corner is returned.
 
     Corners stay when squares are halved, and the noise has bounds. So most squares cannot come to have a value beyond
     the smallest and the largest that are there already. The rows and columns of the others, and those of the corner,
@@ -143,6 +143,7 @@ def needed_squares(lines, near, length, count):
         numpy.ndarray: their places, rising.
     """
     candidates = around(lines[near], -REACH, REACH, count)
+    # A candidate whose surroundings are not all there has been ruled out before.
     reached = (candidates[:, None] + np.arange(-REACH, REACH + 1)) % count
     return np.union1d(np.arange(length), candidates[np.isin(reached, lines).all(axis=1)])
 

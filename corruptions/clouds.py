@@ -4,7 +4,7 @@ import numpy as np
 
 WHOLE_SIDE = 1024  # of a larger cloud only parts are made
 DISCARDED_AT_ONCE = 1 << 16
-REFINED_AT_ONCE = 1 << 15  # values: few enough to stay in the processor's cache
+REFINED_AT_ONCE = 1 << 17  # values: few enough to stay in the processor's cache
 GAP = 512  # to skip fewer numbers takes longer than to draw them
 REACH = 2  # what becomes of a square depends on the corners so many squares away from its own, and on no others
 
@@ -100,14 +100,13 @@ def refined_crossing(grid, kept, finer, side, roughness, rng):
         numpy.ndarray: the finer cloud where the rows and columns `finer` cross.
     """
     rows, columns = [around(lines // 2, -1, 1, side) for lines in finer]  # what these are made from
-    draws = draws_at(rows, columns, side, rng)
+    noise = noise_at(rows, columns, side, roughness, rng)
     result = np.empty([len(lines) for lines in finer])
     at_once = max(16, REFINED_AT_ONCE // len(finer[1]))
     for first in range(0, len(result), at_once):
         made = finer[0][first:first + at_once]
         corners = around(made // 2, -1, 1, side), columns
-        noise = scaled(draws[:, np.searchsorted(rows, corners[0])], roughness)
-        fine = refine(crossing(grid, kept, corners)[None], noise[None])[0]
+        fine = refine(crossing(grid, kept, corners)[None], noise[None, :, positions(rows, corners[0])])[0]
         # At the borders of what is left out it is nonsense, which is not asked for.
         result[first:first + at_once] = crossing(fine, [around(2 * lines, 0, 1, 2 * side) for lines in corners],
                                                  (made, finer[1]))
@@ -155,31 +154,38 @@ def around(places, first, last, count):
 
 def crossing(grid, lines, wanted):
     """Some rows and columns of a grid; `lines` and `wanted` have the places of all and of these."""
-    rows, columns = map(np.searchsorted, lines, wanted)
-    return grid[rows].take(columns, axis=1)
+    rows, columns = map(positions, lines, wanted)
+    return grid[rows][:, columns]
 
 
-def draws_at(rows, columns, side, rng):
-    """The numbers in some rows and columns of three grids (side, side) that are drawn from 0..1 one after the other.
+def positions(places, wanted):
+    """Where some places stand among others, both rising; a slice if they are neighbours, which needs no copy."""
+    indices = np.searchsorted(places, wanted)
+    return slice(indices[0], indices[-1] + 1) if indices[-1] - indices[0] + 1 == len(indices) else indices
 
-    `rng` is moved past all numbers of the three grids.
+
+def noise_at(rows, columns, side, roughness, rng):
+    """The noise of `refine` in some rows and columns of a cloud (side, side).
+
+    `rng` is moved past all numbers of the noise, of which the first third is for the centres.
 
     Returns:
         numpy.ndarray: float64 (3, number of rows, number of columns).
     """
     breaks = np.flatnonzero(np.diff(columns) > GAP) + 1
-    pieces = [(int(piece[0]), int(piece[-1] - piece[0] + 1), slice(first, first + len(piece)), piece - piece[0])
+    pieces = [(int(piece[0]), int(piece[-1] - piece[0] + 1), slice(first, first + len(piece)),
+               positions(np.arange(piece[0], piece[-1] + 1), piece))
               for first, piece in zip((0, *breaks), np.split(columns, breaks), strict=True)]
-    draws, place = np.empty((3, len(rows), len(columns))), 0
-    for number, grid in enumerate(draws):
+    noise, place = np.empty((3, len(rows), len(columns))), 0
+    for number, grid in enumerate(noise):
         for row, line in zip(rows.tolist(), grid, strict=True):
             for first, length, target, sources in pieces:
                 start = (number * side + row) * side + first
                 skip(rng, start - place)
-                line[target] = rng.uniform(size=length).take(sources)
+                line[target] = scaled(rng.uniform(size=length), roughness)[sources]
                 place = start + length
     skip(rng, 3 * side ** 2 - place)
-    return draws
+    return noise
 
 
 def skip(rng, count):

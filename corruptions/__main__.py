@@ -84,7 +84,7 @@ def corrupt_array(args):
         if args.labels is None:
             raise UserError("--layout stacked: has labels.npy beside the arrays; give --labels FILE, too, or leave the "
                             "option out")
-        settings |= {"layout": "stacked", "severities": len(set(args.severity))}
+        settings |= {"layout": "stacked"}
     labels = None if args.labels is None else read_labels(args.labels, len(images))
     arrays = list(dict.fromkeys(path for files in paths.values() for path in files.values()))
     mine, made = args.shard.of(arrays), 0

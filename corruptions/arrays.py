@@ -10,7 +10,7 @@ from utils.files import load_array, replacing
 
 LAYOUTS = {
     "folders": "TARGET/SEVERITY/CORRUPTION.npy",
-    "stacked": "TARGET/CORRUPTION.npy with the severities from 1 on one after the other, as CIFAR-10-C is distributed",
+    "stacked": "TARGET/CORRUPTION.npy with severities 1 to 5 one after the other, as CIFAR-10-C is distributed",
 }
 
 
@@ -24,20 +24,18 @@ def places(target, names, severities, layout):
         layout (str): a key of `LAYOUTS`.
 
     Returns:
-        dict: each corruption to a dict from severity to the path of a .npy file; stacked ones have one path, and the
-        severities rise.
+        dict: each corruption to a dict from severity to the path of a .npy file; stacked ones have one path.
 
     Raises:
-        UserError: the severities cannot be stacked, because others are below them.
+        UserError: the severities cannot be stacked, because they are not all five: an array would not say which it has.
     """
     if layout == "folders":
         return {name: {severity: os.path.join(target, str(severity), f"{name}.npy") for severity in severities}
                 for name in names}
-    rising = range(1, max(severities) + 1)
-    if set(rising) != set(severities):
-        raise UserError(f"--severity {' '.join(map(str, severities))}: --layout stacked has every severity from 1 on; "
-                        f"give --severity {' '.join(map(str, rising))}, or --layout folders")
-    return {name: dict.fromkeys(rising, os.path.join(target, f"{name}.npy")) for name in names}
+    if set(severities) != {1, 2, 3, 4, 5}:
+        raise UserError(f"--severity {' '.join(map(str, severities))}: --layout stacked has all five severities; leave "
+                        "--severity out, or give --layout folders")
+    return {name: dict.fromkeys((1, 2, 3, 4, 5), os.path.join(target, f"{name}.npy")) for name in names}
 
 
 def read_images(path):
@@ -63,7 +61,7 @@ def read_images(path):
 
 
 def read_labels(path, number):
-    """The labels of images in a .npy file, integers (number,).
+    """The labels of images in a .npy file, integers (number,); the file may have them in a column, (number, 1).
 
     Raises:
         UserError: it is not there, or has others.
@@ -73,6 +71,8 @@ def read_labels(path, number):
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"--labels {path}: missing, truncated or not a numpy array; name a .npy file of integers"
                         ) from error
+    if labels.shape == (number, 1):
+        labels = labels[:, 0]
     if labels.shape != (number,) or not np.issubdtype(labels.dtype, np.integer):
         raise UserError(f"--labels {path}: {labels.dtype} of shape {labels.shape}, but {number} images need integers "
                         f"of shape {(number,)}; store one for each image")

@@ -33,8 +33,8 @@ def command(tmp_path, *more, target="out", labels=("--labels", "labels.npy")):
 STACKED = ("-c", "contrast", "fog", "--layout", "stacked")
 
 
-@pytest.mark.parametrize("layout", ["folders", "stacked"])
-@pytest.mark.parametrize("severities", [(1, 2, 3, 4, 5), (2, 1)])
+@pytest.mark.parametrize("layout, severities", [
+    ("folders", (1, 2, 3, 4, 5)), ("folders", (2, 1)), ("stacked", (1, 2, 3, 4, 5)), ("stacked", (5, 4, 3, 2, 1))])
 def test_what_is_made_with_labels_is_a_published_test_set(source, tmp_path, layout, severities):
     main(command(tmp_path, "-c", "contrast", "fog", "--layout", layout, "--severity", *map(str, severities)))
     published = find_published(str(tmp_path / "out"), source)
@@ -46,7 +46,8 @@ def test_what_is_made_with_labels_is_a_published_test_set(source, tmp_path, layo
 
 def test_stacked_arrays_are_the_form_of_cifar_10_c(source, tmp_path):
     main(command(tmp_path, *STACKED))
-    assert files_below(tmp_path / "out") == ["contrast.npy", "fog.npy", "labels.npy", "settings.json"]
+    assert files_below(tmp_path / "out") == ["contrast.npy", "contrast.npy.json", "fog.npy", "fog.npy.json",
+                                             "labels.npy", "settings.json"]
     number = len(source.labels["test"])
     assert np.load(tmp_path / "out" / "fog.npy", "r").shape == (5 * number, 32, 32, 3)
     np.testing.assert_array_equal(np.load(tmp_path / "out" / "labels.npy"), np.tile(source.labels["test"], 5))
@@ -76,32 +77,19 @@ def test_a_stacked_array_resumes_where_it_was(source, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return real(images, name, severity, seed, start, options)
     monkeypatch.setattr("corruptions.files.corrupt_range", stops_once)
-    argv = command(tmp_path, "-c", "fog", "--layout", "stacked", "--severity", "1", "2", "3", "--workers", "1")
+    argv = command(tmp_path, "-c", "fog", "--layout", "stacked", "--workers", "1")
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         main(argv)
     assert not os.path.exists(tmp_path / "out" / "fog.npy") and calls[-1] == (2, 20)
     before = len(calls)
     main(argv)
-    assert calls[before:] == [(2, 20), (2, 40), (3, 0), (3, 20), (3, 40)]
-    expected = [corrupt(source.images["test"], "fog", severity) for severity in (1, 2, 3)]
-    np.testing.assert_array_equal(np.load(tmp_path / "out" / "fog.npy"), np.concatenate(expected))
-
-
-@pytest.mark.parametrize("severities", ["12345", "12"])
-def test_a_journal_of_other_severities_is_not_continued(source, tmp_path, monkeypatch, severities):
-    argv = command(tmp_path, "-c", "fog", "--layout", "stacked", "--workers", "1", "--severity")
-    with monkeypatch.context() as patch, pytest.raises((KeyboardInterrupt, SystemExit)):
-        patch.setattr("corruptions.files.Partial.finish", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
-        main([*argv, "1", "2", "3"])
-    os.remove(tmp_path / "out" / "settings.json")
-    os.remove(tmp_path / "out" / "labels.npy")
-    main([*argv, *severities])
-    expected = [corrupt(source.images["test"], "fog", int(severity)) for severity in severities]
+    assert calls[before:] == [(2, 20), (2, 40), *((severity, start) for severity in (3, 4, 5) for start in (0, 20, 40))]
+    expected = [corrupt(source.images["test"], "fog", severity) for severity in range(1, 6)]
     np.testing.assert_array_equal(np.load(tmp_path / "out" / "fog.npy"), np.concatenate(expected))
 
 
 @pytest.mark.parametrize("more, culprit", [
-    (("-c", "fog", "--layout", "folders"), "layout"), ((*STACKED, "--severity", "1", "2"), "severities"),
+    (("-c", "fog", "--layout", "folders"), "layout"),
     ((*STACKED, "--seed", "1"), "seed")])
 def test_other_settings_are_refused(source, tmp_path, capsys, more, culprit):
     main(command(tmp_path, *STACKED))
@@ -131,7 +119,7 @@ def test_labels_may_come_later_and_change_no_settings(source, tmp_path):
 
 
 @pytest.mark.parametrize("labels, culprit", [
-    (np.zeros((50, 1), int), "shape (50, 1)"), (np.zeros(49, int), "shape (49,)"), (np.zeros(50), "float64"),
+    (np.zeros((50, 2), int), "shape (50, 2)"), (np.zeros(49, int), "shape (49,)"), (np.zeros(50), "float64"),
     (np.zeros(50, bool), "bool"), (None, "missing, truncated")])
 def test_labels_that_are_none_are_named(source, tmp_path, capsys, labels, culprit):
     if labels is None:
@@ -143,9 +131,9 @@ def test_labels_that_are_none_are_named(source, tmp_path, capsys, labels, culpri
 
 
 @pytest.mark.parametrize("more, culprit", [
-    (("--labels", "labels.npy", "--severity", "5"), "--severity 5: "),
-    (("--labels", "labels.npy", "--severity", "1", "3"), "give --severity 1 2 3"), ((), "--labels FILE")])
-def test_a_stack_needs_labels_and_severities_from_1(source, tmp_path, capsys, monkeypatch, more, culprit):
+    (("--labels", "labels.npy", "--severity", "5"), "--severity 5: --layout stacked has all five"),
+    (("--labels", "labels.npy", "--severity", "1", "3"), "--severity 1 3: "), ((), "--labels FILE")])
+def test_a_stack_needs_labels_and_all_severities(source, tmp_path, capsys, monkeypatch, more, culprit):
     monkeypatch.chdir(tmp_path)
     assert culprit in one_line(capsys, ["array", "images.npy", "out", *STACKED, *more])
     assert not os.path.exists("out")

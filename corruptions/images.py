@@ -114,6 +114,8 @@ def check_header(path):
 @contextlib.contextmanager
 def opened(path):
     """Open an image file with PIL; raises a `UserError` as of `read_image`, also for what the body finds."""
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would keep its reader waiting for ever
+        raise UserError(f"{path}: is no file; name an image file")
     try:
         with Image.open(path) as image:
             if has_deep_channels(image):

@@ -1,5 +1,6 @@
 """What is read as an image: files, and what `corrupt` and the corruptions are given."""
 import multiprocessing
+import os
 import pickle
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from PIL import Image
 
 from corruptions import CORRUPTIONS, Options, corrupt
+from corruptions.__main__ import main
 from corruptions.images import read_image
 from utils.errors import UserError
 
@@ -130,3 +132,11 @@ def test_a_transparent_grey_and_a_transparent_colour_show_white(tmp_path):
 def test_an_animated_file_gives_its_first_image(tmp_path):
     Image.fromarray(GREY).save(tmp_path / "film.gif", save_all=True, append_images=[Image.fromarray(255 - GREY)])
     np.testing.assert_array_equal(read_image(tmp_path / "film.gif"), GREY)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path, capsys):
+    for name, argv in (("pipe.png", ["preview", "pipe.png"]), ("pipe.npy", ["array", "pipe.npy", "out", "-c", "fog"])):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(SystemExit) as stop:
+            main([str(tmp_path / word) if "pipe" in word else word for word in argv])
+        assert stop.value.code == 2 and name in capsys.readouterr().err

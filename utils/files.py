@@ -183,12 +183,14 @@ def file_name(text):
 
 
 def load_array(path, mmap_mode=None):
-    """The array in a .npy file, as of `numpy.load`.
+    """The array in a .npy file, see `numpy.load`.
 
     Raises:
         ValueError or EOFError: the file is truncated, or anything else.
         OSError: it cannot be read.
     """
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would keep its reader waiting for ever
+        raise ValueError("no file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about headers of other kinds than numpy writes now

@@ -338,7 +338,8 @@ def test_training_corruptions_are_rows_of_one_method(tmp_path):
     for run in plan:
         name, rate = run["folder"].split()
         evaluate_as(make_run(tmp_path / run["folder"], "corrupt_aug", aug_corruption=name, train_on="clean",
-                             lr=float(rate)), (float(rate), 0.2, 0.4))
+                             corruption=name, lr=float(rate), fingerprints={"test_corrupted": {"pixels": name}}),
+                    (float(rate), 0.2, 0.4))
     write_json(tmp_path / "comparison.json", plan)
     records = read_records([str(tmp_path)], FIGURES["ce"].shared, FIGURES["ce"].told)
     [(_, figure)] = FIGURES["ce"].draw(records)

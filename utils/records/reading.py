@@ -201,7 +201,8 @@ def _compared(config, told):
     left_out = {*AVERAGED_OVER, *FREE_OPTIONS, *told}
     images = config.get("fingerprints") or config.get("images_sha256") or {}
     hashes = {f"{part.replace('_', ' ')} images": identity if isinstance(identity, str) else
-              hashlib.sha256(json.dumps(identity).encode()).hexdigest() for part, identity in images.items()}
+              hashlib.sha256(json.dumps(identity).encode()).hexdigest() for part, identity in images.items()
+              if not (part.endswith("_corrupted") and "corruption" in told)}
     if config["split_sha256"] is not None:
         left_out.add("split")
     return {**{option: os.path.basename(value) if option in FOLDER_OPTIONS and value else value

@@ -319,7 +319,8 @@ def resolve_arguments(args, given):
         raise UserError(f"--keep_epochs {late[0]}: the last epoch is {settings.total_epoch - 1}; give none above that")
     vars(args).update(settings.flat())
     args.init_sha256, args.stage_one_sha256, args.split_sha256 = (
-        None if path is None else file_hash(path) for path in (args.init_checkpoint, args.stage_one, args.split))
+        file_hash(path) if path is not None and os.path.isfile(path) else None
+        for path in (args.init_checkpoint, args.stage_one, args.split))  # one that is missing is named where it is read
     return settings
 
 

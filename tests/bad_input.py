@@ -23,7 +23,8 @@ import main
 from corruptions.files import SETTINGS_FILE
 from corruptions.weather import FROST_FILES, frost_textures
 from dataset import load_source, prepare_dataset
-from dataset.corrupted import generate
+from dataset.corrupted import MadeImages, generate
+from dataset.fingerprints import joint_fingerprint
 from dataset.imagenet30 import begin_lists, listed_split
 from dataset.poisson import poisson_split, write_split
 from models import create_model
@@ -167,7 +168,9 @@ def make_place():
     write_json("run/results.json", results)
     about = {"model": "wideresnet10", "dataset": "cifar10", "checkpoint": "0_model.ckpt", "epochs": 1,
              "set": "contrast (1 corruption)", "severities": [1, 2, 3, 4, 5],
-             "fingerprints": {"none": source.test_fingerprint.to_dict()}, **describe_network("wideresnet10", source)}
+             "fingerprints": {"none": source.test_fingerprint.to_dict(), "contrast": joint_fingerprint(
+                 [MadeImages(source, "test", "contrast", severity) for severity in range(1, 6)]).to_dict()},
+             **describe_network("wideresnet10", source)}
     scores = Scores(*(0.5 for _ in Scores._fields))
     write_evaluation(EVALUATION.removesuffix(".json"), as_record(about, scores, {"contrast": [scores] * 5}))
     os.makedirs("both")

@@ -9,7 +9,7 @@ if __name__ == "__main__":  # before anything that takes long
     from utils.startup import begin_imports
     begin_imports("main.py")
 
-from utils.device import in_turns, leave, own_share, set_up_device
+from utils.device import main_process_first, per_process, set_up_device, shutdown
 from corruptions import ALIASES, CORRUPTIONS, SETS
 from dataset import SOURCES, datasets_list, source_options
 from dataset.corrupted import WHERE
@@ -33,9 +33,9 @@ from losses.options import (
 from losses.run import RunSettings, begin, run
 from models import FAMILIES, MODELS, find_model, models_list
 from utils import cli
+from utils.distributed import is_main_process, require_single_process, set_resume_hint
 from utils.errors import UserError
 from utils.records.logs import opened, opened_new
-from utils.workers import goes_on, is_first, require_alone
 
 
 def create_parser():
@@ -68,7 +68,7 @@ def load(args, load_images=load_images):
     """
     data = load_data(args.dataset, args.data_dir, args.corruption, args.num_severity, args.seed,
                      getattr(args, "num_per_class", None), args.num_val, args.split, args.num_workers,
-                     args.show_progress and is_first(), load_images, args.train_on, args.val_share,
+                     args.show_progress and is_main_process(), load_images, args.train_on, args.val_share,
                      **{option: getattr(args, option) for option in IMAGE_OPTIONS})
     check_data(args, data)
     return data
@@ -80,20 +80,20 @@ def train(args, given):
         args = settled_arguments(args, given, functools.partial(check_settings, create_parser()))
         device = set_up_device(**cli.device_options(args))
         values = dict(vars(args))
-        args.num_workers = own_share(args.num_workers)
+        args.num_workers = per_process(args.num_workers)
         settings = RunSettings.of(vars(args))
         if args.resume is not None:
             folder = stack.enter_context(opened(args.resume))
-        data = in_turns(lambda: load(args))
+        data = main_process_first(lambda: load(args))
         if args.resume is None:
             folder = stack.enter_context(opened_new(args.log_dir, settings.folder_name(args.desc, args.num_severity)))
         if folder.writes:
             begin(folder, data, values, given, device)
-        goes_on(f"--resume {folder.path} goes on, with any number of workers")
+        set_resume_hint(f"--resume {folder.path} goes on, with any number of workers")
         folder.log(counts_table(data.split, data.source.labels["train"]))
         run(settings, data, folder)
         print(f"\nresults are in {folder.path}")
-        leave()
+        shutdown()
 
 
 def compare_runs(args, given):
@@ -136,13 +136,13 @@ def main(argv=None):
         if args.evaluate is None or args.test_corrupted is None:  # else other names may be there
             cli.require_known("--corruption", args.corruption, CORRUPTIONS, SETS)
         if args.evaluate is not None:
-            require_alone("--evaluate")
+            require_single_process("--evaluate")
             return evaluate(args, given)
         apply_recipe(args, given)
         if args.baseline is not None:
             raise UserError("--baseline: is what --evaluate compares with; name a run with --evaluate, too")
         if args.variant or any(isinstance(value, cli.Several) for value in given.values()):
-            require_alone("a comparison of several values")
+            require_single_process("a comparison of several values")
             return compare_runs(args, given)
         if "jobs" in given:
             raise UserError("--jobs: is of a comparison; give an option several values, or leave it out")

@@ -5,7 +5,8 @@ A batch is a function of its number alone: the same bytes for any number of work
 from any step. `draw(k)` says what batch k is made of, which is cheap and small enough for another process; what it
 returns makes the images there.
 
-Where several devices train together, each draws the whole batch, and reads and makes its own images of it (`own_part`).
+Where several devices train together, each draws the whole batch, and reads and makes its own images of it
+(`rank_slice`).
 """
 import functools
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from corruptions import CORRUPTIONS, ImageStream
-from utils.workers import own_part
+from utils.distributed import rank_slice
 
 
 def normalise(images, mean, std):
@@ -73,7 +74,7 @@ class TrainBatches(Batches):
         draw (str): 'replacement', or 'permutation', which passes over every image once an epoch, each epoch in an order
             of its own, and leaves out the last incomplete batch; it goes with uniform sampling and without repeats.
         share (tuple): this device's number, from 0, and how many train together, which divides the batch size: the
-            images are those of `own_part` of the batch, the other columns have the whole of it. Together the devices
+            images are those of `rank_slice` of the batch, the other columns have the whole of it. Together the devices
             have the images that one alone would have, but for 'resized' crops, which are drawn by each for itself.
     """
 
@@ -88,7 +89,7 @@ class TrainBatches(Batches):
         self.batch_size, self.steps, self.seed = batch_size, steps, seed
         self.sampling = sampling
         self.reads_files = any(map(are_files, images))
-        self.own = own_part(batch_size, share)
+        self.own = rank_slice(batch_size, share)
         self.make = Maker(images[0].shape[1:], crop, corruption, len(split.train) - 1, chances, batch_size, share)
         self.present = np.flatnonzero(split.counts)
         # An image holds as many tickets as it has repeats, those of one severity in a row.
@@ -158,7 +159,7 @@ class Maker:
         Returns:
             numpy.ndarray: uint8 (n, H, W, 3), the own part of the batch.
         """
-        own = own_part(self.batch_size, self.share)
+        own = rank_slice(self.batch_size, self.share)
         batch = np.empty((own.stop - own.start, *self.shape), np.uint8)
         of_crops = self._own_generator(rng) if self.crop == "resized" else None
         for places, images in parts:
@@ -228,8 +229,8 @@ class EvaluationBatches(Batches):
         indices (numpy.ndarray): which of them, in which order.
         mean, std: the data set's normalisation.
         batch_size (int): images in a batch.
-        share (tuple): this device's number, from 0, and how many evaluate together, each `own_part` of the images in as
-            many batches; those of the last may have none that is real.
+        share (tuple): rank and number of the devices that evaluate together, each `rank_slice` of the images in as many
+            batches; those of the last may have none that is real.
     """
 
     columns = ("images", "labels", "counts")
@@ -238,8 +239,8 @@ class EvaluationBatches(Batches):
         self.images, self.labels, self.indices = images, labels, indices
         self.mean, self.std, self.batch_size = mean, std, batch_size
         self.reads_files = are_files(images)
-        self.own = indices[own_part(len(indices), share)]
-        self.longest = own_part(len(indices), (0, share[1])).stop
+        self.own = indices[rank_slice(len(indices), share)]
+        self.longest = rank_slice(len(indices), (0, share[1])).stop
 
     def __len__(self):
         return -(-self.longest // self.batch_size)

@@ -14,8 +14,8 @@ from dataset.poisson import Split, check_numbers, write_split
 from dataset.published import find_published
 from dataset.source import Source
 from dataset.splits import split_of
+from utils.distributed import rank_and_world_size
 from utils.stopping import watched
-from utils.workers import share
 
 IMAGE_OPTIONS = ("corrupted", "test_corrupted", *SOURCE_OPTIONS)  # of `load_images`, named as on the command line
 
@@ -63,8 +63,9 @@ class Data:
         """Iterate over the batches number `steps` (range) of a training, tuples of tensors (images, labels, groups,
         severities), of several workers this one's; `how` goes to `TrainBatches`, as the other arguments.
         """
-        return batches(TrainBatches(self.images["train"], self.source.labels["train"], self.split, self.source.mean,
-                                    self.source.std, batch_size, steps, seed, share=share(), **how), workers)
+        source = self.source
+        return batches(TrainBatches(self.images["train"], source.labels["train"], self.split, source.mean, source.std,
+                                    batch_size, steps, seed, share=rank_and_world_size(), **how), workers)
 
     def evaluation_batches(self, part, severity, batch_size, workers):
         """Iterate over the images of a part at one severity, in order, as `EvaluationBatches` gives them: 'val',
@@ -74,7 +75,7 @@ class Data:
         images, labels = self.images[kind][severity], self.source.labels[kind]
         indices = {"val": self.split.validation, "train": self.split.train[severity], "test": np.arange(len(labels))}
         yield from watched(batches(EvaluationBatches(images, labels, indices[part], self.source.mean, self.source.std,
-                                                     batch_size, share()), workers))
+                                                     batch_size, rank_and_world_size()), workers))
         release_pages(images)
 
 

@@ -18,9 +18,9 @@ from joblib.externals import loky
 
 from corruptions.parallel import single_threaded, start_worker
 from dataset.batches import Chain, EvaluationBatches
+from utils.distributed import rank_and_world_size
 from utils.errors import MissingError
 from utils.stopping import uninterrupted, watched
-from utils.workers import share
 
 IDLE_SECONDS = 60  # processes that have nothing to do for so long end, and start again when they have
 
@@ -40,7 +40,7 @@ def held_batches(images, source, number, batch_size):
     """
     labels = source.labels["test"]
     chosen = np.linspace(0, len(labels) - 1, min(number or len(labels), len(labels))).round().astype(int)
-    return hold(EvaluationBatches(images, labels, chosen, source.mean, source.std, batch_size, share()))
+    return hold(EvaluationBatches(images, labels, chosen, source.mean, source.std, batch_size, rank_and_world_size()))
 
 
 def hold(source):

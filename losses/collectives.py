@@ -1,13 +1,12 @@
-"""Cells that make one training of several workers: what each has of a batch, a gradient or statistics becomes what one
-worker would have. They are in no graph where there is one worker.
+"""Cells that gather and reduce over ranks, so that several processes compute what one would compute.
 
-Collectives of one graph have to come in the same order on all workers, so that each needs what the one before has
-given. There are few of them, because each takes half a millisecond, however small it is.
+No graph has them if the world size is 1. The collectives of a graph must come in the same order on all ranks, so each
+depends on the one before. Each takes half a millisecond, however small it is, so there are few.
 """
 import mindspore.nn as nn
 import mindspore.ops as ops
 
-from utils import workers
+from utils import distributed
 from utils.errors import UserError
 
 _flat = ops.MultitypeFuncGraph("flat")
@@ -24,15 +23,17 @@ def _cut_tensor(joined, start, stop, like):
     return joined[start:stop].reshape(like.shape)
 
 
-class WholeBatch(nn.Cell):
-    """The rows of all workers, (N, ...), from this one's, (n, ...), n the same for all. A gradient of the whole goes to
-    this one's rows alone, so that the sum over workers of what it becomes at the weights is the gradient of the batch.
+class AllGatherRows(nn.Cell):
+    """All-gather rows (n, ...) to (N, ...), with the same n on all ranks.
+
+    The backward pass keeps the gradient of this rank's rows. So the sum over ranks of the gradients by the weights is
+    the gradient of the whole batch.
     """
 
     def __init__(self):
         super().__init__(auto_prefix=False)
         self.gather = ops.AllGather()
-        self.rank = workers.rank()
+        self.rank = distributed.rank()
 
     def construct(self, rows):
         return self.gather(rows)
@@ -42,18 +43,16 @@ class WholeBatch(nn.Cell):
         return (gradient[self.rank * n:(self.rank + 1) * n],)
 
 
-class RowsOfAll(nn.Cell):
-    """Of each of several float32 tensors (n, ...) the rows of all workers, (N, ...), one worker's after the other's, in
-    one collective. Nothing is differentiated through it.
-    """
+class AllGatherOutputs(nn.Cell):
+    """All-gather several float32 tensors (n, ...) to (N, ...) in one collective. It has no gradient."""
 
     def __init__(self):
         super().__init__(auto_prefix=False)
         self.gather = ops.AllGather()
-        self.count = workers.count()
+        self.world_size = distributed.world_size()
 
     def construct(self, *tensors):
-        every = self.gather(ops.concat([tensor.reshape((-1,)) for tensor in tensors])).reshape((self.count, -1))
+        every = self.gather(ops.concat([tensor.reshape((-1,)) for tensor in tensors])).reshape((self.world_size, -1))
         rows, start = (), 0
         for tensor in tensors:
             rows += (every[:, start:start + tensor.size].reshape((-1, *tensor.shape[1:])),)
@@ -61,8 +60,8 @@ class RowsOfAll(nn.Cell):
         return rows
 
 
-class Total(nn.Cell):
-    """The sums over workers of each of several float32 tensors, in one collective.
+class AllReduceSum(nn.Cell):
+    """All-reduce several float32 tensors to their sums over ranks, in one collective.
 
     Args:
         like (sequence of Parameter): of the tensors' shapes.
@@ -85,15 +84,13 @@ class Total(nn.Cell):
         return self.hyper_map(ops.partial(_cut, joined), self.starts, self.stops, tensors)
 
 
-class Moments(nn.Cell):
-    """What each worker has, float32 (C,), of all workers, (W, C). All of them go on with it, so that the gradient of
-    this one's is the sum of what theirs give.
-    """
+class AllGatherMoments(nn.Cell):
+    """All-gather float32 (C,) to (W, C). The loss of every rank depends on it, so the backward pass all-reduces."""
 
     def __init__(self):
         super().__init__(auto_prefix=False)
         self.gather, self.reduce = ops.AllGather(), ops.AllReduce()
-        self.rank = workers.rank()
+        self.rank = distributed.rank()
 
     def construct(self, own):
         return self.gather(own.reshape((1, -1)))
@@ -102,16 +99,18 @@ class Moments(nn.Cell):
         return (self.reduce(gradient)[self.rank],)
 
 
-class BatchNormOfAll(nn.Cell):
-    """What `ops.BatchNorm` is to an `nn.BatchNorm2d` that trains, with mean and variance over the images of all
-    workers; called as that is, and its result the first of a tuple, too.
+class SyncBatchNorm(nn.Cell):
+    """`ops.BatchNorm` in training, with mean and variance over the images of all ranks.
+
+    It takes the place of `bn_train` in an `nn.BatchNorm2d`, with the same inputs; its result, too, is the first of a
+    tuple.
     """
 
     def __init__(self, layer):
         super().__init__(auto_prefix=False)
         self.eps, self.momentum = layer.eps, layer.momentum
-        self.moments = Moments()
-        self.count = workers.count()
+        self.moments = AllGatherMoments()
+        self.world_size = distributed.world_size()
 
     def construct(self, x, gamma, beta, moving_mean, moving_variance):
         own = (1, -1, 1, 1)
@@ -124,7 +123,7 @@ class BatchNormOfAll(nn.Cell):
         mean = means.mean(0)
         off = means - mean
         variance = (variances + off * off).mean(0)
-        number = self.count * x.size // channels
+        number = self.world_size * x.size // channels
         unbiased = ops.stop_gradient(variance) * (number / (number - 1))
         moved = (ops.assign(moving_mean, moving_mean + self.momentum * (ops.stop_gradient(mean) - moving_mean)),
                  ops.assign(moving_variance, moving_variance + self.momentum * (unbiased - moving_variance)))
@@ -133,8 +132,8 @@ class BatchNormOfAll(nn.Cell):
         return (ops.depend(y, moved),)
 
 
-def synchronise(network, norms):
-    """Have the BatchNorm of a network take the statistics of all workers when it trains.
+def convert_sync_batchnorm(network, norms):
+    """Have every BatchNorm of a network take its statistics over all ranks in training.
 
     Args:
         network (nn.Cell): is changed.
@@ -148,4 +147,4 @@ def synchronise(network, norms):
             if type(cell) is not nn.BatchNorm2d:
                 raise UserError(f"sync_bn: {name or 'the network'} is a {type(cell).__name__}, of which several "
                                 "workers have no statistics together; give --no-sync_bn (create_step: sync_bn=False)")
-            cell.bn_train = BatchNormOfAll(cell)
+            cell.bn_train = SyncBatchNorm(cell)

@@ -1,12 +1,12 @@
 """A train step for anybody's network and loop."""
-from utils.device import free_graphs
-from losses.collectives import synchronise
+from utils.device import collect_graphs
+from losses.collectives import convert_sync_batchnorm
 from losses.methods import DATA, OBJECTIVES, OPTIMIZERS, PERTURBATIONS
 from losses.optimizers import Clipped, decayed_weights
 from losses.resolve import check_workers, resolve
 from losses.step import create_train_step
 from models.side_by_side import BATCH_NORMS, has_batch_norm
-from utils import workers
+from utils import distributed
 from utils.errors import UserError
 from utils.schedule import SCHEDULES
 
@@ -47,7 +47,7 @@ def create_step(network, method="sharpdro", num_groups=6, dataset="cifar10", see
     if options.get("group_loss") == "validation":
         raise UserError("group_loss 'validation': the validation images are of a run, not of a step; use 'batch' or "
                         "'last_seen'")
-    free_graphs()
+    collect_graphs()
     settings = resolve(method, dataset, **options)
     if options.get("sync_bn") and not has_batch_norm(network):
         raise UserError("sync_bn: the network has no BatchNorm; leave it out")
@@ -80,8 +80,8 @@ def build_step(network, settings, num_groups, seed, group_sizes=None):
     objective = create(OBJECTIVES[settings.objective], num_groups, **sizes)
     perturbation = create(PERTURBATIONS[settings.perturbation], optimizer.parameters, seed, settings.num_sub_batches)
     sync_bn = settings.sync_bn and has_batch_norm(network)
-    if sync_bn and workers.count() > 1:
-        synchronise(network, BATCH_NORMS)
+    if sync_bn and distributed.world_size() > 1:
+        convert_sync_batchnorm(network, BATCH_NORMS)
     step = create_train_step(network, objective, perturbation, optimizer, settings.num_sub_batches, sync_bn)
     step.num_groups = num_groups if OBJECTIVES[settings.objective].reads_groups else None
     return step

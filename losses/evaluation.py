@@ -3,10 +3,10 @@ import mindspore.nn as nn
 import mindspore.ops as ops
 from mindspore import ParameterTuple
 
-from losses.collectives import Total
+from losses.collectives import AllReduceSum
 from losses.perturbations import L2Norm
 from losses.step import cross_entropy
-from utils import workers
+from utils import distributed
 
 _add_to_kept = ops.MultitypeFuncGraph("add_to_kept")
 
@@ -48,7 +48,7 @@ class GradientNorm(nn.Cell):
         self.total = ParameterTuple(network.trainable_params()).clone(prefix="saved.gradient", init="zeros")
         self.gradient = ops.grad(self.weighted_loss, None, ParameterTuple(network.trainable_params()))
         self.norm = L2Norm()
-        self.sum_over_workers = Total(network.trainable_params()) if workers.count() > 1 else None
+        self.sum_over_workers = AllReduceSum(network.trainable_params()) if distributed.world_size() > 1 else None
         self.hyper_map = ops.HyperMap()
 
     def weighted_loss(self, images, labels, shares):

@@ -10,9 +10,9 @@ import numpy as np
 
 from dataset.batches import EvaluationBatches
 from dataset.pipeline import hold
+from utils.distributed import rank_and_world_size
 from utils.errors import UserError
 from utils.probes import mean_loss
-from utils.workers import share
 
 LOOK = 128  # images of each severity for a move; --eval_batch_size is about memory, and must not change a training
 
@@ -59,7 +59,7 @@ class Guide:
         means = np.zeros(self.data.num_severity, np.float32)
         for severity in self.data.split.present:
             batches = EvaluationBatches(self.data.images["train"][severity], source.labels["train"], chosen,
-                                        source.mean, source.std, self.number_of_images, share())
+                                        source.mean, source.std, self.number_of_images, rank_and_world_size())
             means[severity] = mean_loss(self.evaluation, hold(batches))
         return means
 

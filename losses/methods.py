@@ -5,10 +5,10 @@ The command line's help, the defaults and the README's tables are made from thes
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from utils.device import hash_type
+from utils.device import hash_dtype
 from losses import objectives, optimizers, perturbations
 from utils.cli import two_columns
-from utils.workers import share
+from utils.distributed import rank_and_world_size
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ def _ascent(scaled):
 
 
 def _noise(multiplicative):
-    return lambda weights, seed, parts, sigma: perturbations.Noise(sigma, multiplicative, weights, seed, parts, share(),
-                                                                   hash_type())
+    return lambda weights, seed, parts, sigma: perturbations.Noise(sigma, multiplicative, weights, seed, parts,
+                                                                   rank_and_world_size(), hash_dtype())
 
 
 ADVERSARY = {"worst_case": "weights", "step_size": 0.01, "group_loss": "batch", "group_every": 50,

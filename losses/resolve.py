@@ -18,7 +18,7 @@ from losses.methods import (
     default_options,
 )
 from losses.recipes import RECIPES
-from utils import workers
+from utils import distributed
 from utils.errors import UserError
 from utils.schedule import SCHEDULES, warmup_epochs
 
@@ -172,12 +172,12 @@ def resolve(method="sharpdro", dataset="cifar10", sync_perturbation=None, **give
     values = _training(recipe, own, dataset, given)
     if perturbation == "none" and "num_sub_batches" not in given:
         values["num_sub_batches"] = 1
-    if values["num_sub_batches"] == 1 and workers.count() == 1 and "sync_bn" not in given:
+    if values["num_sub_batches"] == 1 and distributed.world_size() == 1 and "sync_bn" not in given:
         values["sync_bn"] = False
     if sync_perturbation is not None:
         _check_ascents(sync_perturbation, perturbation, values["num_sub_batches"])
         if not sync_perturbation:
-            values["num_sub_batches"] = workers.count()
+            values["num_sub_batches"] = distributed.world_size()
     if values["nesterov"] and values["momentum"] == 0:
         if "nesterov" in given:
             raise UserError("--nesterov: is a form of momentum, and --momentum is 0; leave one of them out")
@@ -200,7 +200,7 @@ def resolve(method="sharpdro", dataset="cifar10", sync_perturbation=None, **give
 def _check_ascents(sync_perturbation, perturbation, sub_batches):
     """Refuse a word about the ascents of several workers where it has no effect."""
     flag = "--sync_perturbation" if sync_perturbation else "--no-sync_perturbation"
-    if workers.count() == 1:
+    if distributed.world_size() == 1:
         raise UserError(f"{flag}: is about the ascents of several workers, and there is one; leave it out")
     if "rho" not in PERTURBATIONS[perturbation].defaults:
         raise UserError(f"{flag}: is about ascents, and --perturbation {perturbation} is none; leave it out")
@@ -219,7 +219,7 @@ def check_workers(settings, batch_size=None):
     Raises:
         UserError: they cannot.
     """
-    count, parts = workers.count(), settings.num_sub_batches
+    count, parts = distributed.world_size(), settings.num_sub_batches
     if count == 1:
         return
     if (batch_size or count) % count:
@@ -312,7 +312,7 @@ def _check(settings, given):
         raise UserError(f"--final_lr {settings.final_lr}: is above --lr {settings.lr}, from which it falls; give less")
     if "decay" in given and settings.weight_decay == 0:
         raise UserError(f"--decay {settings.decay}: there is no weight decay; leave it out, or give --weight_decay")
-    if "sync_bn" in given and settings.num_sub_batches == workers.count() == 1:
+    if "sync_bn" in given and settings.num_sub_batches == distributed.world_size() == 1:
         flag = "--sync_bn" if settings.sync_bn else "--no-sync_bn"
         raise UserError(f"{flag}: is about several sub-batches, and there is one; leave it out, or give "
                         "--num_sub_batches")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 import mindspore.ops as ops
 import numpy as np
 
-from utils.device import MINDSPORE_VERSION, device, exchange, free_graphs, of_the_first, set_seed, wait_for_all
+from utils.device import MINDSPORE_VERSION, all_gather_bytes, barrier, broadcast_text, collect_graphs, device, set_seed
 from dataset.pipeline import held_batches
 from losses.create import build_step
 from losses.evaluation import EvaluationStep, GradientNorm
@@ -24,7 +24,7 @@ from losses.treatment import treatment
 from models import create_model
 from models.side_by_side import model_has_batch_norm
 from models.weights import load_network, load_weights
-from utils import workers
+from utils import distributed
 from utils.errors import MissingError, NotFiniteError, RunError, UserError
 from utils.evaluate import evaluate, predict
 from utils.files import file_hash, file_name, read_json, write_json
@@ -129,7 +129,7 @@ class Cells:
                method.num_sub_batches, method.sync_bn, method.batch_size, settings.seed if is_noisy else None)
         if key != self._key:
             self._key, self._kept = key, None
-            free_graphs()
+            collect_graphs()
             self._kept = network, step, EvaluationStep(network), GradientNorm(network)
             return self._kept
         for kept, fresh in zip(self._kept[1].get_parameters(), step.get_parameters(), strict=True):
@@ -213,11 +213,11 @@ def begin(folder, data, values, given, device):
         device (str): on which it begins or goes on.
     """
     config = read_json(folder.file("config.json"))
-    before = workers.count() if config is None else config.get("workers", 1)
-    if before != workers.count() and not values["sync_bn"] and model_has_batch_norm(values["model"]):
-        folder.log(f"warning: the number of workers was {before} and is {workers.count()} now: BatchNorm takes the "
-                   "statistics of each one's part of a batch, so that from here on the run is another than it would "
-                   "have been")
+    before = distributed.world_size() if config is None else config.get("workers", 1)
+    if before != distributed.world_size() and not values["sync_bn"] and model_has_batch_norm(values["model"]):
+        folder.log(f"warning: the number of workers was {before} and is {distributed.world_size()} now: BatchNorm "
+                   "takes the statistics of each one's part of a batch, so that from here on the run is another than "
+                   "it would have been")
     if config is not None:
         first, now = (f"{name}{' with --fast_math' if fast else ''}" for name, fast in (
             (config.get("device", device), config.get("fast_math")), (device, values["fast_math"])))
@@ -312,7 +312,7 @@ def stage_one_logits(settings, data, folder):
         with opened(folder.file("stage_one")) as first_folder:
             checkpoint = first_folder.file(LAST)
             is_done = is_finished(first_folder.path) and newest_checkpoint(first_folder.path) == checkpoint
-            if of_the_first(str(is_done)) == str(False):  # who alone writes there, and may be at it
+            if broadcast_text(str(is_done)) == str(False):  # who alone writes there, and may be at it
                 folder.log(f"stage one: erm, {epochs} epochs")
                 train(first, data, first_folder, Cells())
     network, _ = load_network(settings.model, data.source.classes, checkpoint)
@@ -340,7 +340,7 @@ def train(settings, data, folder, cells, **treated):
     recorded_norm = gradient_norm if settings.record_norm else None
     images, weights = sum(data.split.counts), sum(weight.size for weight in network.trainable_params())
     batches = images // method.batch_size
-    together = f", {workers.count()} workers" if workers.count() > 1 else ""
+    together = f", {distributed.world_size()} workers" if distributed.world_size() > 1 else ""
 
     def evaluate_now():
         return {part: evaluate(evaluation, data, part, settings.eval_batch_size, settings.num_workers, recorded_norm)
@@ -392,7 +392,7 @@ def train(settings, data, folder, cells, **treated):
     if folder.writes:
         report_results(folder, run_title(method.title, settings.dataset, settings.corruption), method.total_epoch,
                        data.split, results, records.cost)
-    wait_for_all()  # others may read what this one has written
+    barrier()  # others may read what this one has written
 
 
 def check_start(start, path):
@@ -405,7 +405,7 @@ def check_start(start, path):
     Raises:
         UserError: they do not.
     """
-    starts = exchange(str(start).encode())
+    starts = all_gather_bytes(str(start).encode())
     different = [number for number, other in enumerate(starts) if other != starts[0]]
     if different:
         raise UserError(f"{path}: worker {different[0]} does not find the checkpoint there that the first one does; "

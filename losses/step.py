@@ -13,12 +13,12 @@ import mindspore.nn as nn
 import mindspore.ops as ops
 from mindspore import ParameterTuple
 
-from utils.device import uncompiled
-from losses.collectives import RowsOfAll, Total, WholeBatch
+from utils.device import pynative_mode
+from losses.collectives import AllGatherOutputs, AllGatherRows, AllReduceSum
 from losses.objectives import label_logits
 from losses.perturbations import L2Norm
 from models.side_by_side import SideBySide, check_copies, running_statistics
-from utils import workers
+from utils import distributed
 from utils.errors import UserError
 
 _assign = ops.MultitypeFuncGraph("assign")
@@ -93,8 +93,8 @@ class Sum(nn.Cell):
     def __init__(self, weights, statistics):
         super().__init__(auto_prefix=False)
         self.statistics, self.number = statistics, len(weights)
-        self.total = Total((*weights, *statistics))
-        self.share = 1 / workers.count()
+        self.total = AllReduceSum((*weights, *statistics))
+        self.share = 1 / distributed.world_size()
         self.hyper_map = ops.HyperMap()
 
     def construct(self, gradients):
@@ -187,7 +187,7 @@ class TrainStep(nn.Cell):
         self.norm = L2Norm()
         self.hyper_map = ops.HyperMap()
         self.sub_batches = sub_batches
-        own = max(1, sub_batches // workers.count())  # of this worker
+        own = max(1, sub_batches // distributed.world_size())  # of this worker
         self.parts = own if sync_bn else 1  # of a batch in the graph
         self.copies = self.parts if self.parts > 1 and perturbation is not None else 0
         # What images go through, and the weights that it has: those of the network, or of copies of it, (M, ...).
@@ -204,18 +204,18 @@ class TrainStep(nn.Cell):
             self.noisy = self.points.clone(prefix="saved.noisy", init="zeros") if self.is_two_pass else self.points
             self.perturb_copy = PerturbCopy(perturbation, self.weights, self.noisy)
         self.turns = own // self.parts  # runs of the graph for a batch
-        self.share = 1 / (self.turns * workers.count())
+        self.share = 1 / (self.turns * distributed.world_size())
         # Where several workers train together: the logits of all, if the objective takes the batch whole.
         self.whole = self.sum_over_workers = None
-        if workers.count() > 1:
+        if distributed.world_size() > 1:
             statistics = () if sync_bn else running_statistics(network)
             self.sum_over_workers = Sum(self.weights, ParameterTuple(statistics))
-            self.whole = WholeBatch() if sub_batches == 1 else None
-        self.ends_apart = self.turns > 1 or sub_batches > 1 and workers.count() > 1
+            self.whole = AllGatherRows() if sub_batches == 1 else None
+        self.ends_apart = self.turns > 1 or sub_batches > 1 and distributed.world_size() > 1
         if self.ends_apart:
             self.accumulated = self.weights.clone(prefix="saved.accumulated", init="zeros")
             self.end_batch = EndBatch(objective, optimizer, self.accumulated, self.sum_over_workers)
-            self.rows_of_all = RowsOfAll() if workers.count() > 1 else None
+            self.rows_of_all = AllGatherOutputs() if distributed.world_size() > 1 else None
         if sub_batches > 1:
             objective.observes_first = False
         self.set_train()
@@ -263,7 +263,7 @@ class TrainStep(nn.Cell):
             batch_size (int): images in a batch, of all workers together.
             shape (tuple of int): of an image, (C, H, W).
         """
-        own = batch_size // workers.count() // self.turns
+        own = batch_size // distributed.world_size() // self.turns
         images = ops.zeros((own, *shape), ms.float32)
         labels = ops.zeros((own if self.whole is None else batch_size,), ms.int32)
         return images, labels, ops.zeros_like(labels)
@@ -286,7 +286,7 @@ class TrainStep(nn.Cell):
         """Number of classes that the network knows; it is tried on one image, once."""
         if self.num_classes is None:
             was_training = self.network.training
-            with uncompiled():
+            with pynative_mode():
                 self.num_classes = self.network.set_train(False)(images[:1]).shape[1]
             self.network.set_train(was_training)
         return self.num_classes
@@ -321,9 +321,9 @@ class TrainStep(nn.Cell):
         if len(labels) % self.sub_batches:
             raise UserError(f"a batch of {len(labels)} samples: cannot be cut into {self.sub_batches} sub-batches; "
                             "give a multiple, or another num_sub_batches")
-        if len(labels) != len(images) * workers.count():
+        if len(labels) != len(images) * distributed.world_size():
             raise UserError(f"{len(images)} images: are not a worker's share of {len(labels)} labels, which are those "
-                            f"of all {workers.count()} workers; give utils.workers.own_part of the images")
+                            f"of all {distributed.world_size()} workers; give utils.distributed.own_part of the images")
         if not self.is_checked:
             check_copies(self.network, *images.shape[2:], channels=images.shape[1])
             self.is_checked = True
@@ -332,7 +332,7 @@ class TrainStep(nn.Cell):
                 self.perturb_copy(ms.Tensor([copy], ms.int32))
         if not self.ends_apart:
             return self(images, labels, groups)
-        own = workers.own_part(len(labels), workers.share())
+        own = distributed.rank_slice(len(labels), distributed.rank_and_world_size())
         # Not Tensor.split, which is documented for Ascend alone.
         results = [self(*part) for part in zip(*(ops.split(t, t.shape[0] // self.turns)
                                                  for t in (images, labels[own], groups[own])), strict=True)]

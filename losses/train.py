@@ -7,7 +7,7 @@ import time
 import numpy as np
 from tqdm import tqdm
 
-from utils.device import steps_ahead, wait_for_device
+from utils.device import max_steps_in_flight, synchronize
 from utils.errors import NotFiniteError
 from utils.evaluate import distribution_gradient_norms
 from utils.records.checkpoint import Progress, lasting_parameters
@@ -75,7 +75,7 @@ def train_epoch(step, loader, batches, start, records, schedule, weight_decay, d
         NotFiniteError: the loss is no longer finite, or a weight where there is to be a checkpoint.
         Stopped: a signal has stopped the training; there is a checkpoint.
     """
-    epoch, rate, unread, ahead = start.epochs, None, UnreadSteps(start), steps_ahead()
+    epoch, rate, unread, ahead = start.epochs, None, UnreadSteps(start), max_steps_in_flight()
     hidden = False if show_progress else None
     with tqdm(total=batches, initial=start.batches, desc=f"epoch {epoch}", unit=" steps", leave=False,
               disable=hidden) as bar:
@@ -149,7 +149,7 @@ def note_pace(loader, steps, log):
     """Pass on the batches for so many steps; after the first few say so if all will take more than a day."""
     for k, batch in enumerate(loader):
         if k in (1, 1 + PACE_STEPS):
-            wait_for_device()
+            synchronize()
         if k == 1:  # the first also compiled the graph
             started = time.monotonic()
         elif k == 1 + PACE_STEPS:

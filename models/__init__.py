@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 # First: it says what is not installed, and sets the environment that MindSpore reads.
-from utils.device import free_graphs, uncompiled  # isort: skip
+from utils.device import collect_graphs, pynative_mode  # isort: skip
 import mindspore as ms
 import numpy as np
 
@@ -103,7 +103,7 @@ def create_model(name, num_classes):
     Raises:
         UserError: the name is unknown.
     """
-    free_graphs()
+    collect_graphs()
     return find_model(name).create(num_classes)
 
 
@@ -119,7 +119,7 @@ def check_image_size(name, height, width):
         reason = f"it takes sides that are multiples of {network.multiple} pixels"
     elif not network.checked:
         try:
-            with uncompiled():
+            with pynative_mode():
                 network.create(2).set_train(False)(ms.Tensor(np.zeros((2, 3, height, width)), ms.float32))
         except (RuntimeError, TypeError, ValueError) as error:  # whatever MindSpore's operators raise
             reason = str(error).strip().partition("\n")[0]

@@ -19,9 +19,9 @@ from tests.corrupted_files import one_line
 from tests.corruption_errors import compare_corruptions, is_tolerable
 from utils.errors import UserError
 
-HERE = os.path.dirname(__file__)
-GOLDEN = [os.path.join(HERE, "golden", "cbar_33.npz"),
-          *(os.path.join(HERE, "..", "..", "shared", "golden", f"cbar_{size}.npz") for size in (32, 224))]
+ARRIVED = os.path.dirname(__file__)
+GOLDEN = [os.path.join(ARRIVED, "golden", "cbar_33.npz"),
+          *(os.path.join(ARRIVED, "..", "..", "shared", "golden", f"cbar_{size}.npz") for size in (32, 224))]
 
 
 @pytest.mark.parametrize("path", GOLDEN, ids=["33", "32", "224"])

@@ -20,9 +20,9 @@ from tests import corruption_errors, crosscheck
 from tests.benchmarks import memory
 from utils.errors import UserError
 
-HERE = os.path.dirname(__file__)
-GOLDEN = os.path.join(HERE, "golden", "corruptions_32.npz")
-LARGER = [os.path.join(HERE, "..", "..", "shared", "golden", f"corruptions_{size}.npz") for size in (64, 224)]
+ARRIVED = os.path.dirname(__file__)
+GOLDEN = os.path.join(ARRIVED, "golden", "corruptions_32.npz")
+LARGER = [os.path.join(ARRIVED, "..", "..", "shared", "golden", f"corruptions_{size}.npz") for size in (64, 224)]
 
 
 @pytest.mark.parametrize("path", [GOLDEN, *LARGER], ids=["32", "64", "224"])

@@ -16,14 +16,14 @@ import numpy as np
 import psutil
 import pytest
 
-from utils.device import set_up_device, steps_ahead, wait_for_device
+from utils.device import max_steps_in_flight, set_up_device, synchronize
 from dataset.batches import EvaluationBatches, TrainBatches
 from dataset.poisson import Split
 from losses.perturbations import NormalNumbers
 from losses.resolve import check_workers, resolve
 from tests.together import APART, EQUAL, OUTPUTS, SYNCHRONISED, train
+from utils.distributed import rank_slice
 from utils.errors import UserError
-from utils.workers import own_part
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TOGETHER = os.path.join(ROOT, "tests", "together.py")
@@ -108,8 +108,8 @@ def test_only_a_device_that_computes_meanwhile_is_waited_for(monkeypatch, target
     waited = []
     monkeypatch.setattr("utils.device.device", lambda: target)
     monkeypatch.setattr(ms.runtime, "synchronize", lambda: waited.append(target))
-    wait_for_device()
-    assert len(waited) == waits and steps_ahead() == ahead
+    synchronize()
+    assert len(waited) == waits and max_steps_in_flight() == ahead
 
 
 @pytest.fixture
@@ -162,15 +162,15 @@ def test_device_options_that_mean_nothing_are_refused(other_device, options, cul
 
 def test_workers_have_devices_of_their_own(monkeypatch, other_device):
     other_device("GPU")
-    monkeypatch.setattr("utils.workers.count", lambda: 2)
+    monkeypatch.setattr("utils.distributed.world_size", lambda: 2)
     with pytest.raises(UserError, match="under msrun each worker has a device of its own"):
         set_up_device("GPU", device_id=1)
 
 
 def test_each_worker_has_the_device_that_msrun_gives_it_and_its_scheduler_none(monkeypatch, other_device):
     told = other_device("GPU")
-    monkeypatch.setattr("utils.workers.count", lambda: 2)
-    monkeypatch.setattr("utils.device.join_workers", lambda: None)
+    monkeypatch.setattr("utils.distributed.world_size", lambda: 2)
+    monkeypatch.setattr("utils.device.init_process_group", lambda: None)
     monkeypatch.setenv("DEVICE_ID", "3")
     set_up_device()
     assert told[0] == ("GPU", 3)
@@ -325,7 +325,7 @@ def test_ascents_of_workers_are_sub_batches(several):
 
 @pytest.mark.parametrize("number, count", [(12, 1), (12, 3), (7, 3), (2, 4), (0, 2)])
 def test_parts_are_disjoint_and_complete(number, count):
-    parts = [np.arange(number)[own_part(number, (which, count))] for which in range(count)]
+    parts = [np.arange(number)[rank_slice(number, (which, count))] for which in range(count)]
     np.testing.assert_array_equal(np.concatenate(parts), np.arange(number))
 
 

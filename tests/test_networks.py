@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from utils.device import uncompiled
+from utils.device import pynative_mode
 from losses import create_step
 from losses.optimizers import decayed_weights
 from losses.perturbations import is_scale
@@ -63,7 +63,7 @@ def test_equals_its_original(name):
             ops.assign(parameter, ms.Tensor(formula_weight(one, parameter.shape, settled)))
     draw(settled=False)
     images, labels = (ms.Tensor(array) for array in formula_batch(case))
-    with uncompiled():
+    with pynative_mode():
         evaluation = network.set_train(False)(images).asnumpy()
     errors = {"evaluation": relative_error(evaluation, entry["evaluation"])}
     ends = [weights[case["first"]], weights[case["last"]]]
@@ -233,7 +233,7 @@ def test_a_run_whose_images_do_not_fit_ends_in_one_line(tmp_path, capsys):
 
 @pytest.mark.parametrize("name", ["resnet50", "resnet18_cifar", "preactresnet18", "wideresnet"])
 def test_small_and_odd_sizes_run(name):
-    with uncompiled():
+    with pynative_mode():
         network = create_model(name, 3).set_train(False)
         for height, width in ((8, 8), (9, 15)):
             assert network(ops.zeros((2, 3, height, width), ms.float32)).shape == (2, 3)
@@ -249,7 +249,7 @@ def test_mindcv_is_an_optional_extra():
         for theirs, usual in names.items():
             name = name.replace(theirs, usual)
         ops.assign(parameter, ms.Tensor(formula_weight(name, parameter.shape)))
-    with uncompiled():
+    with pynative_mode():
         network.max_pool = nn.SequentialCell([nn.Pad(((0, 0), (0, 0), (1, 1), (1, 1))), nn.MaxPool2d(3, 2)])
         logits = network.set_train(False)(ms.Tensor(formula_batch(entry["case"])[0])).asnumpy()
     assert relative_error(logits, entry["evaluation"]) < 1e-4

@@ -18,7 +18,7 @@ from mindspore.train.mind_ir_pb2 import ModelProto, TensorProto
 
 from utils.device import MINDSPORE_VERSION
 from losses import create_step
-from losses.collectives import BatchNormOfAll, RowsOfAll, WholeBatch
+from losses.collectives import AllGatherOutputs, AllGatherRows, SyncBatchNorm
 from losses.evaluation import EvaluationStep, GradientNorm
 from losses.guide import Move
 from losses.methods import METHODS
@@ -28,7 +28,7 @@ from models.preactresnet import PreActResNet
 from models.resnet import BasicBlock, Bottleneck, ResNet
 from models.vit import VisionTransformer
 from models.wideresnet import WideResNet
-from utils import workers
+from utils import distributed
 
 DEVICES = {"Ascend", "GPU"}
 PLATFORMS = re.compile(r"Supported Platforms:\s*\n\s*(.*)")
@@ -204,10 +204,10 @@ def of_several_workers():
     weights = ms.ParameterTuple(network.trainable_params())
     statistics = ms.ParameterTuple([network.norm.moving_mean, network.norm.moving_variance])
     yield "sum", Alone(Sum(weights, statistics), False), (tuple(ops.ones_like(weight) for weight in weights),)
-    yield "rows of all", RowsOfAll(), (X, X[0])
-    yield "whole batch", Alone(WholeBatch(), True), (X,)
+    yield "rows of all", AllGatherOutputs(), (X, X[0])
+    yield "whole batch", Alone(AllGatherRows(), True), (X,)
     norm = network.norm
-    yield "statistics of all", Alone(BatchNormOfAll(norm), True), (SIXTEEN, norm.gamma, norm.beta, norm.moving_mean,
+    yield "statistics of all", Alone(SyncBatchNorm(norm), True), (SIXTEEN, norm.gamma, norm.beta, norm.moving_mean,
                                                                    norm.moving_variance)
 
 
@@ -216,12 +216,12 @@ def found(tmp_path_factory):
     """Each operator to the types that it has, and the names of the graphs that it is in."""
     folder, found = tmp_path_factory.mktemp("graphs"), collections.defaultdict(lambda: (set(), set()))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("losses.methods.hash_type", lambda: ms.int64)  # as on Ascend; test_methods has uint32
+        patch.setattr("losses.methods.hash_dtype", lambda: ms.int64)  # as on Ascend; test_methods has uint32
         for name, cell, inputs in graphs():
             for key, types in operators(cell, inputs, folder).items():
                 found[key][0].update(types)
                 found[key][1].add(name)
-        patch.setattr(workers, "count", lambda: 2)
+        patch.setattr(distributed, "world_size", lambda: 2)
         for name, cell, inputs in of_several_workers():
             for key, types in operators(cell, inputs, folder).items():
                 found[key][0].update(types)

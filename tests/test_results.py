@@ -11,7 +11,7 @@ from PIL import Image
 from dataset.cifar import CIFAR, load_cifar
 from dataset.poisson import poisson_counts
 from tests.benchmarks import cifar10_from_jpeg
-from tests.benchmarks.results.tables import HERE, TABLES, number, rows, table
+from tests.benchmarks.results.tables import ARRIVED, TABLES, number, rows, table
 from tests.test_main import read_csv
 from tests.test_readme import text
 
@@ -146,7 +146,7 @@ def test_the_page_of_results_has_the_tables(heading):
 
 
 def test_every_folder_of_results_is_in_a_table_and_has_its_command():
-    folders = {entry.name for entry in os.scandir(HERE) if entry.is_dir() and entry.name != "__pycache__"}
+    folders = {entry.name for entry in os.scandir(ARRIVED) if entry.is_dir() and entry.name != "__pycache__"}
     assert folders == {folder for some, _ in TABLES.values() for folder in some}
     page = text("tests", "benchmarks", "results", "README.md")
     for folder in folders:  # the block is the next one, and of no other folder
@@ -180,7 +180,7 @@ def test_accuracy_over_rho_is_what_the_page_says():
 
 def test_the_release_and_this_project_agree():
     """Means over seeds are within one standard deviation, the smaller of the two."""
-    found = read_csv(os.path.join(HERE, "release.csv"))
+    found = read_csv(os.path.join(ARRIVED, "release.csv"))
     accuracy = {name: np.array([[float(row[f"severity_{s}"]) for s in range(6)] for row in found
                                 if row["program"] == name]) for name in ("release", "ours")}
     page = text("tests", "README.md")
@@ -194,7 +194,7 @@ def test_the_release_and_this_project_agree():
     assert (np.abs(apart.mean(0)) < np.minimum(*(values.std(0, ddof=1) for values in accuracy.values()))).all()
     assert (f"The difference is {np.abs(apart.mean(0)).max():.1f} at most, with a standard error of "
             f"{error.max():.1f}") in page
-    curves = read_csv(os.path.join(HERE, "release_curves.csv"))
+    curves = read_csv(os.path.join(ARRIVED, "release_curves.csv"))
 
     def largest(first, second, part=curves):
         return max(abs(float(row[first]) - float(row[second] if second else 0)) for row in part)

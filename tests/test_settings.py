@@ -6,7 +6,7 @@ import pytest
 import main
 from losses.run import begin
 from tests.test_main import arguments
-from utils import cli, workers
+from utils import cli, distributed
 from utils.errors import UserError
 from utils.files import read_json, write_json
 from utils.records.logs import RunFolder
@@ -84,7 +84,7 @@ def test_another_number_of_workers_is_said_where_it_changes_results(tmp_path, mo
     make_run(tmp_path / "run", 0, *words)
     values = read_json(tmp_path / "run" / "config.json")
     assert logged(tmp_path / "run", values) == ""
-    monkeypatch.setattr(workers, "count", lambda: 2)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
     log = logged(tmp_path / "run", values)
     assert log.startswith("warning: the number of workers was 1 and is 2 now") if warns else log == ""
 

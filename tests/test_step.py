@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from utils.device import uncompiled
+from utils.device import pynative_mode
 from losses import create_step
 from losses.evaluation import EvaluationStep, GradientNorm
 from losses.objectives import GroupWeights
@@ -73,7 +73,7 @@ def test_a_step_follows_the_gradient_where_the_perturbation_leads(method, option
     move(start)
     first = gradient(images, labels)
     step = create_step(network, method, 1, recipe="sharpdro", lr=1.0, momentum=0.0, weight_decay=0.0, **options)
-    with uncompiled():
+    with pynative_mode():
         place = step.perturbation(step.weights, first) if step.perturbation.needs_gradient else step.perturbation(
             step.weights)
     if not step.perturbation.needs_gradient:

@@ -64,7 +64,7 @@ class Records:
 
 
 def train(monkeypatch, ahead, step, records):
-    monkeypatch.setattr(losses.train, "steps_ahead", lambda: ahead)
+    monkeypatch.setattr(losses.train, "max_steps_in_flight", lambda: ahead)
     monkeypatch.setattr(losses.train, "set_learning_rate", lambda *_: None)
     batch = tuple(map(Out, (np.zeros((4, 1)), LABELS, LABELS, LABELS)))
     return train_epoch(step, iter([batch] * BATCHES), BATCHES, Progress(3), records, lambda *_: 0.1, 0, ())

@@ -9,7 +9,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from utils.device import exchange, leave, set_up_device  # noqa: E402, I001, first: it sets MindSpore's environment
+from utils.device import all_gather_bytes, shutdown, set_up_device  # noqa: E402, I001, first: it sets MindSpore's environment
 
 import mindspore as ms  # noqa: E402
 import mindspore.nn as nn  # noqa: E402
@@ -22,7 +22,7 @@ from models import MODELS, Network  # noqa: E402
 from models.layers import batch_norm, conv  # noqa: E402
 from models.torch_names import torch_name  # noqa: E402
 from tests.formula import formula_weight  # noqa: E402
-from utils import workers  # noqa: E402
+from utils import distributed  # noqa: E402
 
 STEPS, BATCH, CLASSES, GROUPS = 20, 16, 5, 4
 OUTPUTS = ("losses", "logits", "perturbed", "norm", "value")  # of every step
@@ -94,10 +94,10 @@ def train(title, options):
     for parameter in network.get_parameters():
         ops.assign(parameter, ms.Tensor(formula_weight(torch_name(parameter.name), parameter.shape)))
     sizes = {"weight_decay": 5e-4, "num_groups": GROUPS, "lr": 0.1, **options}
-    if workers.count() == 1 and "num_sub_batches" not in options:
+    if distributed.world_size() == 1 and "num_sub_batches" not in options:
         sizes.pop("sync_bn", None)  # one worker has the whole batch
     step = create_step(network, **sizes)
-    own = workers.own_part(BATCH, workers.share())
+    own = distributed.rank_slice(BATCH, distributed.rank_and_world_size())
     outs = []
     for k in range(STEPS):
         images, labels, groups = batch(k)
@@ -116,12 +116,12 @@ def train_all(path, names):
     cases = {**EQUAL, **SYNCHRONISED, **APART}
     found = {}
     for name in names or cases:
-        if workers.count() > 1 or "sync_perturbation" not in cases[name]:
+        if distributed.world_size() > 1 or "sync_perturbation" not in cases[name]:
             found.update(train(name, cases[name]))
-    every = exchange(b"".join(found[name].tobytes() for name in sorted(found)))
-    if workers.is_first():
+    every = all_gather_bytes(b"".join(found[name].tobytes() for name in sorted(found)))
+    if distributed.is_main_process():
         np.savez(path, alike=len(set(every)) == 1, **found)
-    leave()
+    shutdown()
 
 
 if __name__ == "__main__":

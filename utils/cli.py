@@ -7,10 +7,10 @@ import sys
 import textwrap
 from functools import partial
 
+from utils.distributed import print_error
 from utils.errors import UserError
 from utils.startup import end_imports
 from utils.stopping import Stopped
-from utils.workers import tell
 
 TARGETS = ("Ascend", "GPU", "CPU")  # kinds of devices, best first
 DEVICE_OPTIONS = ("device_target", "device_id", "fast_math")  # of `utils.device.set_up_device`
@@ -57,7 +57,7 @@ class Parser(argparse.ArgumentParser):
         return super()._get_value(action, arg_string)
 
     def error(self, message):
-        tell(f"{self.prog}: error: {one_line(message)}")
+        print_error(f"{self.prog}: error: {one_line(message)}")
         self.exit(2)
 
 
@@ -93,14 +93,14 @@ def one_line_errors(program):
     try:
         yield
     except UserError as error:
-        tell(f"{program}: error: {one_line(error)}")
+        print_error(f"{program}: error: {one_line(error)}")
         sys.exit(error.status)
     except OSError as error:
         reason = f"{error.filename or 'input or output'}: {error.strerror or error}"
-        tell(f"{program}: error: {one_line(reason)}")
+        print_error(f"{program}: error: {one_line(reason)}")
         sys.exit(1 if error.errno in FULL else 2)
     except Stopped as stop:
-        tell("; ".join(filter(None, [f"{program}: stopped by {stop.signal.name}", stop.way_on])))
+        print_error("; ".join(filter(None, [f"{program}: stopped by {stop.signal.name}", stop.way_on])))
         sys.exit(128 + stop.signal)
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)

@@ -21,14 +21,14 @@ if tuple(int(part) for part in MINDSPORE_VERSION.split(".")[:2]) >= (2, 9):
     # From 2.9 on the bundled oneDNN has no fast convolution for plain layouts on AVX-512 CPUs, 100 times slower.
     os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
 
-from utils import plugins, workers  # noqa: E402
+from utils import distributed, plugins  # noqa: E402
 from utils.cli import TARGETS  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.stopping import uninterrupted  # noqa: E402
 
-if workers.count() > 1 and os.environ.get("MS_SCHED_HOST") in ("127.0.0.1", "::1"):  # all are on this machine
+if distributed.world_size() > 1 and os.environ.get("MS_SCHED_HOST") in ("127.0.0.1", "::1"):  # all are on this machine
     # Each would start as many threads as there are processors, which then wait for each other.
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // workers.count())))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // distributed.world_size())))
 
 with uninterrupted(), plugins.cuda_offered():  # the threads that start now leave Ctrl-C to the main one
     import mindspore as ms
@@ -51,7 +51,7 @@ FULL_PRECISION = {"Ascend": {"op_precision.conv_allow_hf32": False, "op_precisio
 
 # Where a hash needs longer integers than the 32 bits that it is of: CANN's products and bitwise operations (aclnnMul,
 # aclnnBitwiseXorTensor) are documented for int64 and not for uint32. MindSpore's library for GPUs has them for both.
-LACKS_UINT32 = ("Ascend",)
+NO_UINT32 = ("Ascend",)
 
 
 def available_targets():
@@ -59,7 +59,7 @@ def available_targets():
     return [target for target in TARGETS if ms.hal.is_available(target)]
 
 
-def why_not(target):
+def unavailable_reason(target):
     """Why the installed MindSpore cannot use such a device, and the way out, in one line."""
     from mindspore._c_expression import MSContext  # not public, so asked for where there is need of them alone
     from mindspore.run_check._check_version import AscendEnvChecker
@@ -79,31 +79,31 @@ def arithmetic():
     return {"device": device(), "fast_math": is_fast}
 
 
-def hash_type():
+def hash_dtype():
     """The type of integers, ms.uint32 or ms.int64, of which the device can make a hash of 32 bits."""
-    return ms.int64 if device() in LACKS_UINT32 else ms.uint32
+    return ms.int64 if device() in NO_UINT32 else ms.uint32
 
 
-def computes_at_once():
+def is_synchronous():
     """Whether the device has computed when a step returns; others are still at it."""
     return device() == "CPU"
 
 
-def wait_for_device():
+def synchronize():
     """Wait until the device has computed all that it was told to."""
-    if not computes_at_once():  # or else MindSpore would call it an error
+    if not is_synchronous():  # or else MindSpore would call it an error
         ms.runtime.synchronize()
 
 
-def steps_ahead():
+def max_steps_in_flight():
     """After how many steps at the latest their losses are looked at, so that a device that computes meanwhile need not
     wait; 1 or more.
     """
-    return 1 if computes_at_once() else 50
+    return 1 if is_synchronous() else 50
 
 
-class Exchange(nn.Cell):
-    """The same number of int32 of every worker, one after the other."""
+class AllGatherInts(nn.Cell):
+    """All-gather int32 (N,) to (world size x N,)."""
 
     def __init__(self):
         super().__init__()
@@ -113,84 +113,83 @@ class Exchange(nn.Cell):
         return self.gather(numbers)
 
 
-EXCHANGED = 1 << 14  # numbers at a time, so that one graph does for all sizes
-exchange_cell = None  # where several train together
+CHUNK = 1 << 14  # numbers at a time, so that one graph does for all sizes
+all_gather_cell = None  # of a world size above 1
 is_fast = False  # whether `set_up_device` was given `fast_math`
 
 
-def exchange(data):
-    """The bytes that each worker gives, a list; all have to call this."""
-    if workers.count() == 1:
+def all_gather_bytes(data):
+    """All-gather bytes of any length; a list over ranks. Collective."""
+    if distributed.world_size() == 1:
         return [data]
     head = np.frombuffer(np.int64(len(data)).tobytes(), np.int32)
     own = np.concatenate([head, np.frombuffer(data + bytes(-len(data) % 4), np.int32)])
     parts, at, longest = [], 0, 1
     while at < longest:
-        part = np.zeros(EXCHANGED, np.int32)
-        some = own[at:at + EXCHANGED]
+        part = np.zeros(CHUNK, np.int32)
+        some = own[at:at + CHUNK]
         part[:len(some)] = some
-        parts.append(exchange_cell(ms.Tensor(part)).asnumpy().reshape(workers.count(), -1))
-        at += EXCHANGED
+        parts.append(all_gather_cell(ms.Tensor(part)).asnumpy().reshape(distributed.world_size(), -1))
+        at += CHUNK
         longest = 2 + -(-int(parts[0][:, :2].copy().view(np.int64).max()) // 4)
     whole = np.concatenate(parts, axis=1)
     lengths = whole[:, :2].copy().view(np.int64).ravel()
     return [row[2:].tobytes()[:length] for row, length in zip(whole, lengths, strict=True)]
 
 
-def of_the_first(text):
-    """The text (str) that the first worker gives; all have to call this."""
-    return exchange(text.encode())[0].decode()
+def broadcast_text(text):
+    """Broadcast a text from rank 0. Collective."""
+    return all_gather_bytes(text.encode())[0].decode()
 
 
-def rows_of_all(array):
-    """The rows of all workers' arrays, one worker's after the other's; all have to call this.
+def all_gather_arrays(array):
+    """All-gather arrays and concatenate them in the order of the ranks. Collective.
 
     Args:
-        array (numpy.ndarray): (n, ...), of the same shape and type for all but for n.
+        array (numpy.ndarray): (n, ...), of the same shape and type on all ranks but for n.
 
     Returns:
         numpy.ndarray: (N, ...).
     """
-    if workers.count() == 1:
+    if distributed.world_size() == 1:
         return array
-    values = np.frombuffer(b"".join(exchange(array.tobytes())), array.dtype)
+    values = np.frombuffer(b"".join(all_gather_bytes(array.tobytes())), array.dtype)
     return values.reshape(len(values) // max(1, math.prod(array.shape[1:])), *array.shape[1:])
 
 
-def wait_for_all():
-    """Wait until all workers have come here, however long that takes: a collective on CPU gives up after 30 seconds."""
-    if workers.watch is not None:
-        workers.watch.wait()
+def barrier():
+    """Block until all ranks have come here. A collective on CPU would give up after 30 seconds."""
+    if distributed.monitor is not None:
+        distributed.monitor.barrier()
 
 
-def leave():
-    """All is done: other workers may end before this one does."""
-    if workers.watch is not None:
-        workers.watch.leave()
+def shutdown():
+    """Let other ranks end before this one does: nothing is left to do together. Collective."""
+    if distributed.monitor is not None:
+        distributed.monitor.shutdown()
 
 
-def in_turns(make):
-    """What a function gives, which is called by the first worker, then by one on each other machine, and then by all
-    others, so that they find the files that it has made; all workers have to call this.
+def main_process_first(make):
+    """Call `make` on rank 0 first, then on one rank of each other machine, then on the rest, and return its result.
+
+    The ranks that come later find the files that the first have written. Collective.
     """
-    machines = exchange(socket.gethostname().encode())
-    turn = min(2, workers.rank() and 1 + machines[:workers.rank()].count(machines[workers.rank()]))
+    machines = all_gather_bytes(socket.gethostname().encode())
+    turn = min(2, distributed.rank() and 1 + machines[:distributed.rank()].count(machines[distributed.rank()]))
     for now in range(3):
         if now == turn:
             made = make()
-        wait_for_all()
+        barrier()
     return made
 
 
-def own_share(number):
-    """How many of a number of threads or processes on this machine are for this worker, at least 1; all workers have to
-    call this.
-    """
-    machines = exchange(socket.gethostname().encode())
-    return max(1, number // machines.count(machines[workers.rank()]))
+def per_process(number):
+    """Share of a number of threads or processes on this machine for this rank, at least 1. Collective."""
+    machines = all_gather_bytes(socket.gethostname().encode())
+    return max(1, number // machines.count(machines[distributed.rank()]))
 
 
-def free_graphs():
+def collect_graphs():
     """Let go of the compiled graphs of cells that are no longer used, before others are built.
 
     Left to itself, MindSpore 2.8 does so in the midst of the next compilation, because cells refer to each other in
@@ -215,17 +214,18 @@ def set_up_device(device_target="auto", device_id=None, fast_math=False):
         UserError: it is not on this machine, or the options are none of it.
     """
     global is_fast
-    if workers.is_scheduler() and workers.count() == 1:
+    if distributed.is_scheduler() and distributed.world_size() == 1:
         sys.exit(0)  # one worker has nobody to meet
     target, targets = device_target, available_targets()
     if target == "auto":  # a plugin may be loaded where there is no device
         target = next(kind for kind in targets if kind == "CPU" or ms.hal.device_count(kind))
     if target not in targets:
-        raise UserError(f"--device_target {target}: {why_not(target)}; or else choose {' or '.join(targets)}")
+        raise UserError(f"--device_target {target}: {unavailable_reason(target)}; or else choose "
+                        f"{' or '.join(targets)}")
     check_device_options(target, device_id, fast_math)
     is_fast = bool(fast_math)
     ms.set_context(deterministic="ON")
-    if workers.count() > 1 and target != "CPU" and not workers.is_scheduler():
+    if distributed.world_size() > 1 and target != "CPU" and not distributed.is_scheduler():
         ms.set_device(target, int(os.environ["DEVICE_ID"]))  # of the workers on this machine each has its own
     elif device_id is not None:
         ms.set_device(target, device_id)
@@ -234,8 +234,8 @@ def set_up_device(device_target="auto", device_id=None, fast_math=False):
     for name, value in {**DETERMINISTIC.get(target, {}),
                         **({} if fast_math else FULL_PRECISION.get(target, {}))}.items():
         operator.attrgetter(f"{target.lower()}.{name}")(ms.device_context)(value)
-    if workers.count() > 1 and workers.watch is None:
-        join_workers()
+    if distributed.world_size() > 1 and distributed.monitor is None:
+        init_process_group()
     return target
 
 
@@ -246,7 +246,7 @@ def check_device_options(target, device_id, fast_math):
                         "run that began with it, and give --no-fast_math")
     if device_id is None:
         return
-    if workers.count() > 1:
+    if distributed.world_size() > 1:
         raise UserError("--device_id: under msrun each worker has a device of its own; leave it out")
     if target == "CPU":
         raise UserError("--device_id: CPU has no numbers; leave it out")
@@ -254,26 +254,26 @@ def check_device_options(target, device_id, fast_math):
         raise UserError(f"--device_id {device_id}: {target} has {ms.hal.device_count(target)} here; the first is 0")
 
 
-def join_workers():
-    """Meet the other workers of `msrun`; its scheduler does so until they have ended, and then ends, too."""
-    global exchange_cell
+def init_process_group():
+    """Join the other processes of `msrun`. Its scheduler stays here until they have ended, and then ends, too."""
+    global all_gather_cell
     try:
         init()
     except RuntimeError:
-        if not workers.is_scheduler():
+        if not distributed.is_scheduler():
             raise
         sys.exit(1)  # a worker has died; those that are left say so
-    if workers.is_scheduler():
+    if distributed.is_scheduler():
         sys.exit(0)
     os.environ["RANK_ID"] = str(get_rank())  # which msrun leaves open where it is not told the number of the node
-    if not workers.is_first():
+    if not distributed.is_main_process():
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, until this process ends
-    exchange_cell = Exchange()
-    workers.watch = workers.Watch(exchange, os.environ["MS_SCHED_HOST"])
+    all_gather_cell = AllGatherInts()
+    distributed.monitor = distributed.PeerMonitor(all_gather_bytes, os.environ["MS_SCHED_HOST"])
 
 
 @contextlib.contextmanager
-def uncompiled():
+def pynative_mode():
     """Within this, cells run operator by operator: what runs once is done before it would be compiled."""
     ms.set_context(mode=ms.PYNATIVE_MODE)
     try:

@@ -6,8 +6,8 @@ Where several workers train together, each goes through batches of its own share
 import mindspore as ms
 import numpy as np
 
-from utils.device import arithmetic, rows_of_all
-from utils import workers
+from utils.device import all_gather_arrays, arithmetic
+from utils import distributed
 from utils.metrics import Result, scores
 
 
@@ -38,7 +38,7 @@ def predict(step, batches):
         for parts, tensor in zip(found, (*step(images, labels), labels), strict=True):
             parts.append(tensor.asnumpy()[:int(count)])
     losses, logits, labels = found
-    return tuple(rows_of_all(np.concatenate(parts))
+    return tuple(all_gather_arrays(np.concatenate(parts))
                  for parts in (losses, logits or [np.empty((0, 0), np.float32)], labels))
 
 
@@ -58,7 +58,7 @@ def mean_gradient_norm(gradient_norm, batches):
         real = np.arange(images.shape[0]) < int(count)
         norm = gradient_norm(images, labels, ms.Tensor(real, ms.float32), ms.Tensor(k > 0, ms.float32))
         total += int(count)
-    return float(norm) / rows_of_all(np.array([total])).sum()
+    return float(norm) / all_gather_arrays(np.array([total])).sum()
 
 
 def distribution_gradient_norms(gradient_norm, images, labels, groups):
@@ -73,7 +73,7 @@ def distribution_gradient_norms(gradient_norm, images, labels, groups):
         dict: distribution to float.
     """
     gradient_norm.set_train(False)
-    norms, own = {}, workers.own_part(len(groups), workers.share())
+    norms, own = {}, distributed.rank_slice(len(groups), distributed.rank_and_world_size())
     for s in np.unique(groups):
         members = (groups == s).astype(np.float32)
         norms[int(s)] = float(gradient_norm(images, labels[own], ms.Tensor((members / members.sum())[own]),

@@ -20,7 +20,7 @@ import time
 import mindspore as ms
 
 from utils.device import MINDSPORE_VERSION, device
-from utils import workers
+from utils import distributed
 from utils.files import PARTIAL, file_hash, read_json, write_json
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -60,7 +60,7 @@ def compile_kept(cell, inputs, folder, key, log):
         return
     asked = True
     about = (key, [(tensor.shape, str(tensor.dtype)) for tensor in inputs], code(), MINDSPORE_VERSION,
-             platform.python_version(), platform.machine(), device(), workers.share())
+             platform.python_version(), platform.machine(), device(), distributed.rank_and_world_size())
     path = os.path.join(folder, hashlib.sha256(repr(about).encode()).hexdigest()[:32])
     try:
         _remove_leftovers(path)

@@ -5,7 +5,7 @@ import importlib.util
 import os
 import sys
 
-from utils.workers import count, tell
+from utils.distributed import print_error, world_size
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # Names under which packages are imported, to those that pip knows: of what every program needs, and of all. What is not
@@ -28,7 +28,7 @@ def require(*packages):
     if command is not None and not set(missing).isdisjoint(packages):
         program = f"python {command}" if command.startswith("-m ") else os.path.basename(command)
         names = ", ".join(PACKAGES[name] for name in missing)
-        tell(f"{program}: error: not installed in {sys.executable}: {names}; {_way_out(command)}")
+        print_error(f"{program}: error: not installed in {sys.executable}: {names}; {_way_out(command)}")
         sys.exit(2)
 
 
@@ -52,7 +52,7 @@ def _way_out(command):
     environment = os.path.join(ROOT, ".venv")
     pip, python = (os.path.relpath(os.path.join(environment, "bin", name)) for name in ("pip", "python"))
     requirements = os.path.relpath(os.path.join(ROOT, "requirements.txt"))
-    if count() > 1:
+    if world_size() > 1:
         return ("msrun starts the first `python` in PATH; activate the environment before msrun: source "
                 f"{os.path.relpath(environment)}/bin/activate")
     if os.path.realpath(sys.prefix) != os.path.realpath(environment) and os.path.exists(python):

@@ -8,7 +8,7 @@ import contextlib
 import signal
 import threading
 
-from utils.workers import is_first
+from utils.distributed import is_main_process
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
@@ -116,7 +116,7 @@ def check():
     """Raise `Stopped` if a signal is waiting. Where several workers train together it is the first one that stops: it
     has what is to be saved, and ends the others, none of which can take another step alone.
     """
-    if _come is None or not is_first():
+    if _come is None or not is_main_process():
         return
     # Does not wait: a thread that holds nothing back may take the signal first, and leaves it to the handler.
     while (taken := signal.sigtimedwait({signal.SIGINT}, 0)) is not None:

@@ -11,7 +11,7 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, ROOT)
 
-from utils.device import set_up_device, uncompiled  # noqa: E402, I001, first: it sets what MindSpore reads
+from utils.device import set_up_device, pynative_mode  # noqa: E402, I001, first: it sets what MindSpore reads
 
 import contextlib  # noqa: E402
 import csv  # noqa: E402
@@ -100,7 +100,7 @@ def convolution_operations(network, image_size):
     def note(cell, _, output):
         found.append(2 * cell.weight.size // cell.out_channels * output.size)
     hooks = [cell.register_forward_hook(note) for _, cell in network.cells_and_names() if isinstance(cell, nn.Conv2d)]
-    with uncompiled():
+    with pynative_mode():
         network.set_train(False)(ops.ones((1, 3, image_size, image_size), ms.float32))
     for hook in hooks:
         hook.remove()

@@ -13,7 +13,7 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, ROOT)
 
-from utils.device import leave, set_up_device  # noqa: E402, I001, first: it sets the environment that MindSpore reads
+from utils.device import shutdown, set_up_device  # noqa: E402, I001, first: it sets the environment that MindSpore reads
 
 import resource  # noqa: E402
 import statistics  # noqa: E402
@@ -25,7 +25,7 @@ import numpy as np  # noqa: E402
 from losses import create_step  # noqa: E402
 from models import create_model, find_model  # noqa: E402
 from tests.benchmarks.release_process import start_release  # noqa: E402
-from utils import workers  # noqa: E402
+from utils import distributed  # noqa: E402
 from utils.cli import Parser, found_by, positive_int  # noqa: E402
 from utils.graphs import compile_kept  # noqa: E402
 
@@ -42,7 +42,7 @@ def prepare_step(method, model, batch, cache=None):
     more = {"sync_bn": True} if sync_bn else {}
     step = create_step(create_model(model, 10), "sharpdro" if agnostic else name, distribution_agnostic=agnostic,
                        num_sub_batches=int(sub_batches or 1), recipe="sharpdro", **more)
-    own = workers.own_part(len(batch[0]), workers.share())
+    own = distributed.rank_slice(len(batch[0]), distributed.rank_and_world_size())
     images, *about = batch
     images = images[own]
     start = time.perf_counter()
@@ -100,7 +100,7 @@ def main():
                 ratios = [a / b for a, b in zip(times[name], times[base], strict=True)]
                 print(f"{name} / {base}: median {statistics.median(ratios):.2f}")
     print(f"peak resident memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20:.2f} GiB")
-    leave()
+    shutdown()
 
 
 if __name__ == "__main__":

@@ -8,10 +8,10 @@ import sys
 
 import numpy as np
 
-from utils.device import of_the_first
+from utils.device import broadcast_text
+from utils.distributed import is_main_process
 from utils.files import PARTIAL, locked, naming, write_csv
 from utils.metrics import group_means
-from utils.workers import is_first
 
 
 def new_folder(log_dir, name):
@@ -96,12 +96,12 @@ class OtherFolder(RunFolder):
 
 def opened(path):
     """The `RunFolder`, or what it is to workers other than the first."""
-    return RunFolder(path) if is_first() else OtherFolder(path)
+    return RunFolder(path) if is_main_process() else OtherFolder(path)
 
 
 def opened_new(log_dir, name):
     """As `opened`, of a new folder as `new_folder` makes it; all workers have to call this."""
-    return opened(of_the_first(new_folder(log_dir, name) if is_first() else ""))
+    return opened(broadcast_text(new_folder(log_dir, name) if is_main_process() else ""))
 
 
 class CSVLog:

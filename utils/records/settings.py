@@ -4,9 +4,9 @@ import glob
 import os
 
 from utils.cli import DEVICE_OPTIONS
+from utils.distributed import world_size
 from utils.errors import UserError
 from utils.files import read_json, write_json
-from utils.workers import count
 
 # What may differ when a run is resumed: what results do not depend on, and which device computes, and how exactly.
 FREE_OPTIONS = ("resume", "data_dir", "corrupted", "num_workers", "show_progress", *DEVICE_OPTIONS, "compile_cache",
@@ -29,7 +29,7 @@ def write_settings(path, settings, title, given, **machine):
     """Write down the settings of a run (dict), the `title` (str) of its method, what its command line had `given`
     (dict), how many workers train together, and what else there is to say of the `machine`.
     """
-    write_json(path, {**settings, "title": title, "given": given, "workers": count(), **machine})
+    write_json(path, {**settings, "title": title, "given": given, "workers": world_size(), **machine})
 
 
 def is_moved(before, now):

@@ -2,7 +2,7 @@
 import csv
 import os
 
-HERE = os.path.dirname(os.path.abspath(__file__))
+ARRIVED = os.path.dirname(os.path.abspath(__file__))
 
 # Heading of a table; the folders whose rows it has, and the number of runs, one a seed, that each row is of.
 TABLES = {
@@ -20,7 +20,7 @@ def rows(folder):
     Returns:
         dict: name of a method or variant to its columns as text, of which `…_mean` and `…_std` are in percent.
     """
-    with open(os.path.join(HERE, folder, "comparison.csv"), encoding="utf-8", newline="") as file:
+    with open(os.path.join(ARRIVED, folder, "comparison.csv"), encoding="utf-8", newline="") as file:
         return {row["method"]: row for row in csv.DictReader(file)}
 
 

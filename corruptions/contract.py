@@ -36,10 +36,13 @@ class Options:
     backend: str = "numpy"
 
     def __post_init__(self):
-        if self.preset not in (None, *SEVERITIES):
+        if not (self.preset is None or isinstance(self.preset, numbers.Integral)) or self.preset not in (
+                None, *SEVERITIES):
             raise UserError(f"preset {self.preset}: must be {', '.join(map(str, SEVERITIES))} or None")
         if self.backend not in BACKENDS:
             raise UserError(f"backend {self.backend}: must be {' or '.join(BACKENDS)}")
+        if not isinstance(self.frost_dir, (str, os.PathLike, type(None))):
+            raise UserError(f"frost_dir {self.frost_dir!r}: must be the path of a folder or None")
 
     def for_others(self):
         """The same for processes that work in other folders."""
@@ -64,9 +67,11 @@ def pixels_of(image):
         numpy.ndarray: uint8 (H, W) for a grey or black and white image, (H, W, 3) in RGB else.
 
     Raises:
-        ValueError: PIL cannot convert an image of this mode.
+        Exception: PIL cannot read the image, or not convert one of this mode.
     """
     mode = "L" if is_grey(image) else "RGB"
+    if image.mode == "La":  # which PIL turns into nothing else
+        image = image.convert("LA")
     if image.has_transparency_data:
         ground = Image.new("RGBA", image.size, "white")
         ground.alpha_composite(image.convert("RGBA"))
@@ -86,7 +91,7 @@ def as_array(images):
                             "first")
         try:
             return pixels_of(images)
-        except ValueError as error:
+        except Exception as error:  # PIL's decoders raise errors of many kinds, such as at a file that is cut off
             raise UserError(f"a PIL image of mode {images.mode} cannot be read ({error}); give one of mode RGB "
                             "or L") from error
     if isinstance(images, (list, tuple)):

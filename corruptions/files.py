@@ -43,8 +43,9 @@ def has_settings(folder, settings, besides=None):
     if "images" in stored and "images" in settings and stored["images"] != settings["images"]:
         raise UserError(f"{folder}: was made from other images; name a new folder")
     either = {**settings, **stored}
-    if "frost_textures" not in stored or "frost_textures" not in settings:  # a command without frost has none
-        either.pop("frost_textures", None)
+    for key in ("frost_textures", "transparency"):  # a command without frost, or an earlier version, has none
+        if key not in stored or key not in settings:
+            either.pop(key, None)
     changed = [key for key in either if stored.get(key) != settings.get(key)]
     if changed:
         raise UserError(f"{folder}: was made with other settings ({', '.join(changed)}; see {SETTINGS_FILE} there); "

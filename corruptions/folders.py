@@ -12,7 +12,15 @@ from tqdm import tqdm
 from corruptions.contract import CORRUPTIONS
 from corruptions.files import SETTINGS_FILE, has_settings, write_settings
 from corruptions.generate import image_stream
-from corruptions.images import JPEG_MOST_SIDE, folders_below, list_images, read_image, said_of, write_image
+from corruptions.images import (
+    JPEG_MOST_SIDE,
+    folders_below,
+    is_shown_otherwise,
+    list_images,
+    read_image,
+    said_of,
+    write_image,
+)
 from corruptions.parallel import in_parallel
 from corruptions.provenance import options_identity
 from corruptions.shards import (
@@ -171,6 +179,7 @@ def check_stored(target, source, files, about):
     if settings.get("images") != about:
         raise UserError(f"{target}: was made of images that were fitted otherwise ({settings.get('images')}, and not "
                         f"{about}); remove it, or pass --corrupted memory to main.py")
+    check_decoding(source, files, target)
     sources = read_sources(target)
     paths = [os.path.join(source, path) for path in files.values()]
     for name, path, checksum in zip(files, paths, file_checksums(paths), strict=True):
@@ -180,6 +189,27 @@ def check_stored(target, source, files, about):
         if sources[name] not in (checksum, (checksum[0], None)):
             raise UserError(f"{path}: was another when {target} was made; remove that folder, or pass --corrupted "
                             "memory to main.py")
+
+
+def check_decoding(source, files, target):
+    """Make sure that no earlier version made a folder of images that it showed otherwise: until settings named the
+    colour behind transparency, transparent pixels kept their hidden colours, and grey palettes had three channels.
+
+    Args:
+        source, files: as of `corrupt_folder`, of the images that the folder may have been made from.
+        target (str): the folder.
+
+    Raises:
+        UserError: one was made of such an image.
+    """
+    settings = read_json(os.path.join(target, SETTINGS_FILE))
+    if not isinstance(settings, dict) or "transparency" in settings:
+        return
+    for name in read_sources(target):
+        path = os.path.join(source, files.get(name, name))
+        if not name.lower().endswith((".jpg", ".jpeg")) and os.path.exists(path) and is_shown_otherwise(path):
+            raise UserError(f"{path}: has transparency or a grey palette, which the earlier version that made {target} "
+                            "showed otherwise; remove that folder, or name a new one")
 
 
 def check_sources(source, files, target, checksums, shard):
@@ -272,7 +302,7 @@ def corrupt_folder(source, target, names, severities, seed, options, workers, im
         print(f"images read: {share}{one_line(said_of(left_out))}", flush=True)
     require_own_names(source, checksums if shard == WHOLE else files, image_format)
     os.makedirs(target, exist_ok=True)
-    settings = {"seed": seed, **options_identity(options, names), "format": image_format,
+    settings = {"seed": seed, **options_identity(options, names), "format": image_format, "transparency": "white",
                 **({"images": about} if about else {})}
     parts = [f"{name}/{severity}" for name in names for severity in severities]
 
@@ -281,6 +311,7 @@ def corrupt_folder(source, target, names, severities, seed, options, workers, im
         return [corrupted_name(file, image_format) for file in mine]
     with reserved(target, shard):
         if has_settings(target, settings, besides=SOURCES_FILE):
+            check_decoding(source, files, target)
             check_sources(source, files, target, checksums, shard)
         made_before = {part: made_shares(target, part, stored, shard) for part in parts if shard != WHOLE}
         with exclusive(target, shard):

@@ -7,7 +7,7 @@ import sys
 
 from PIL import Image, ImageOps
 
-from corruptions.contract import SMALLEST_SIDE, pixels_of
+from corruptions.contract import SMALLEST_SIDE, is_grey, pixels_of
 from utils.errors import MissingError, UserError
 from utils.files import replacing
 
@@ -103,6 +103,12 @@ def read_image(path):
     """
     with opened(path) as image:
         return pixels_of(ImageOps.exif_transpose(image))
+
+
+def is_shown_otherwise(path):
+    """Whether versions that knew no transparency and no grey palettes read other pixels from an image file."""
+    with opened(path) as image:
+        return image.has_transparency_data or image.mode in ("P", "PA") and is_grey(image)
 
 
 def check_header(path):

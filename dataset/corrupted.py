@@ -97,11 +97,11 @@ def generate(data_dir, source, part, name, workers, show_progress, shard=WHOLE):
         made, awaited, _ = corrupt_folder(images.folder, folder, [name], list(SEVERITIES), SEED, Options(), workers,
                                           "jpeg", False, show_progress, images.path_of,
                                           partial(read_fitting, fit=images.fit), images.about, shard)
-        for severity in SEVERITIES:
-            path = severity_folder(folder, name, severity)
-            # A shard that had made all of its images before awaits none, though others may lack images added since.
-            if not awaited and missing_file(path, stored_names(images)) is None:
-                write_record(path, files_recipe(images, name, severity), stored_files(path, images).pixels)
+        if not awaited and is_made_of(folder, images):
+            for severity in SEVERITIES:
+                path = severity_folder(folder, name, severity)
+                if missing_file(path, stored_names(images)) is None:
+                    write_record(path, files_recipe(images, name, severity), stored_files(path, images).pixels)
         return made
     for severity in SEVERITIES:
         labels_path = corrupted_path(data_dir, source, part, severity, "labels")
@@ -114,6 +114,17 @@ def generate(data_dir, source, part, name, workers, show_progress, shard=WHOLE):
     paths = {severity: corrupted_path(data_dir, source, part, severity, name) for severity in SEVERITIES}
     return write_arrays(source.images[part], paths, name, SEED, Options(), workers, show_progress,
                         f"{source.name} {part} {name}")
+
+
+def is_made_of(folder, images):
+    """Whether the corrupted images in a folder were made of the clean ones as they are now. A shard that made all of
+    its images before looks at no others, some of which may have changed or been added since.
+    """
+    try:
+        check_stored(folder, images.folder, images.path_of, images.about)
+    except UserError:
+        return False
+    return True
 
 
 @ended_by_sigterm(WAY_ON)

@@ -3,6 +3,7 @@ Poisson law with mean 1. Or all are clean.
 """
 import csv
 import math
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -225,6 +226,8 @@ def read_split(path, labels, num_severity):
     Raises:
         UserError: the file is missing, damaged, or made for other data.
     """
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would keep its reader waiting for ever
+        raise UserError(f"--split {path}: is no file; make one with dataset/prepare_dataset.py")
     try:
         with open(path, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))

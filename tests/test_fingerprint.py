@@ -283,3 +283,41 @@ def test_frost_textures_are_known_by_what_they_show(kind, tmp_path, monkeypatch,
     assert make("two", "-c", "frost", "--frost_dir", "../one/frost") == 2  # an earlier version wrote the name alone
     assert make("one", "-c", "frost", "--frost_dir", "frost") == 0
     frost_textures.cache_clear()
+
+
+@pytest.mark.parametrize("mode, is_other", [("RGBA", True), ("P", True), ("RGB", False)])
+def test_an_earlier_version_showed_transparency_otherwise(mode, is_other, tmp_path, capsys):
+    """Its settings do not name the colour behind it."""
+    os.mkdir(tmp_path / "in")
+    Image.new("L" if mode == "P" else mode, (16, 16)).convert(mode).save(tmp_path / "in" / "a.png")
+    command = ["folder", str(tmp_path / "in"), str(tmp_path / "out"), "-c", "contrast", "--workers", "1", "--severity"]
+    assert ends_with(generator.main, *command, "1") == 0
+    path = str(tmp_path / "out" / "settings.json")
+    settings = read_json(path)
+    assert settings.pop("transparency") == "white"
+    write_json(path, settings)
+    assert ends_with(generator.main, *command, "2") == (2 if is_other else 0)
+    if is_other:
+        assert "a.png: has transparency or a grey palette, which the earlier version" in last_line(capsys)
+    else:
+        assert read_json(path)["transparency"] == "white"
+
+
+def test_the_record_of_a_set_is_of_the_images_that_it_was_made_of(tmp_path):
+    """A repeated shard does not look at the images of the others, one of which has changed."""
+    folder = str(tmp_path / "data")
+    make_folder(folder, (4, 2))
+    command = ["dataset", "folder", "--data_dir", folder, "--image_size", "16", "-c", "contrast", "--workers", "1"]
+    for shard in ("2/2", "1/2"):
+        assert ends_with(generator.main, *command, "--shard", shard) == 0
+    record = record_path(severity_folder(f"{folder}-C/train", "contrast", 1))
+    before, names = read_json(record), load_source("folder", folder).images["train"].names
+    path = os.path.join(folder, "train", names[1])
+    with open(path, "rb") as file:
+        content = file.read()
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(path)
+    assert ends_with(generator.main, *command, "--shard", "1/2") == 0
+    assert read_json(record) == before
+    with open(path, "wb") as file:
+        file.write(content)
+    assert ends_with(generator.main, *command) == 0 and read_json(record) == before

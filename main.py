@@ -30,7 +30,7 @@ from losses.options import (
     resolve_arguments,
     settled_arguments,
 )
-from losses.run import RunSettings, begin, run
+from losses.run import RunSettings, begin, require_unchanged, run
 from models import FAMILIES, MODELS, find_model, models_list
 from utils import cli
 from utils.distributed import is_main_process, require_single_process, set_resume_hint
@@ -66,6 +66,8 @@ def load(args, load_images=load_images):
     Raises:
         UserError: something is missing or damaged, or the options do not go with the data.
     """
+    if args.split is not None and getattr(args, "classes", None) is None:  # a run that has begun has a copy of its own
+        require_unchanged("--split", args.split, args.split_sha256)
     data = load_data(args.dataset, args.data_dir, args.corruption, args.num_severity, args.seed,
                      getattr(args, "num_per_class", None), args.num_val, args.split, args.num_workers,
                      args.show_progress and is_main_process(), load_images, args.train_on, args.val_share,

@@ -13,7 +13,7 @@ from corruptions.files import SETTINGS_FILE, is_being_made, write_arrays
 from corruptions.folders import check_stored, corrupt_folder, corrupted_name
 from corruptions.generate import SEED, corrupt_images
 from corruptions.parallel import WAY_ON
-from corruptions.provenance import read_made, recipe, record_path, write_record
+from corruptions.provenance import read_made, recipe, write_record
 from corruptions.shards import WHOLE, is_unfinished
 from dataset.image_files import FileImages, MadeFiles, exact, files_recipe, read_fitting
 from utils.checksums import array_digest
@@ -94,14 +94,15 @@ def generate(data_dir, source, part, name, workers, show_progress, shard=WHOLE):
     """
     if source.in_files:
         images, folder = source.images[part], corrupted_folder(data_dir, source, part)
-        made, awaited, _ = corrupt_folder(images.folder, folder, [name], list(SEVERITIES), SEED, Options(), workers,
-                                          "jpeg", False, show_progress, images.path_of,
-                                          partial(read_fitting, fit=images.fit), images.about, shard)
-        if not awaited and is_made_of(folder, images):
-            for severity in SEVERITIES:
-                path = severity_folder(folder, name, severity)
-                if missing_file(path, stored_names(images)) is None:
-                    write_record(path, files_recipe(images, name, severity), stored_files(path, images).pixels)
+        paths = {severity: severity_folder(folder, name, severity) for severity in SEVERITIES}
+        known = [severity for severity in SEVERITIES if is_known(paths[severity], images)]
+        made, *_ = corrupt_folder(images.folder, folder, [name], list(SEVERITIES), SEED, Options(), workers, "jpeg",
+                                  False, show_progress, images.path_of, partial(read_fitting, fit=images.fit),
+                                  images.about, shard)
+        for severity in known:
+            stored = there(paths[severity], images)
+            if is_made_of(folder, images, stored.names):
+                write_record(paths[severity], files_recipe(images, name, severity), stored.pixels)
         return made
     for severity in SEVERITIES:
         labels_path = corrupted_path(data_dir, source, part, severity, "labels")
@@ -116,12 +117,30 @@ def generate(data_dir, source, part, name, workers, show_progress, shard=WHOLE):
                         f"{source.name} {part} {name}")
 
 
-def is_made_of(folder, images):
-    """Whether the corrupted images in a folder were made of the clean ones as they are now. A shard that made all of
-    its images before looks at no others, some of which may have changed or been added since.
+def there(folder, clean):
+    """The corrupted versions of images in files that are in a folder, which may lack some; arguments as for
+    `stored_files`."""
+    stored, names = stored_names(clean), files_of_classes(folder)
+    places = [k for k, path in enumerate(stored) if path in names]
+    return FileImages(folder, [stored[k] for k in places], [clean.names[k] for k in places], clean.side,
+                      partial(exact, side=clean.side))
+
+
+def is_known(folder, clean):
+    """Whether a record says how all corrupted images that are in a folder were made, or there is none. Only then is
+    there a record after others have been made: what an interrupted command, or somebody else, has left may be anything.
     """
+    images = there(folder, clean)
+    return not len(images) or read_made(folder, images.pixels) is not None
+
+
+def is_made_of(folder, images, names):
+    """Whether the corrupted images in a folder that have these names were made of the clean ones as they are now. A
+    shard looks at no others than its own, some of which may have changed since they were used.
+    """
+    paths = images.path_of
     try:
-        check_stored(folder, images.folder, images.path_of, images.about)
+        check_stored(folder, images.folder, {name: paths[name] for name in names}, images.about)
     except UserError:
         return False
     return True
@@ -176,14 +195,14 @@ def is_stored(data_dir, source, part, name):
 
 def is_to_be_made(data_dir, source, part, name):
     """Whether a corruption of a part is not on disk, or is one of files, stored by this program, that lacks some, such
-    as those of images that were added later, or the record of how they were made."""
+    as those of images that were added later."""
     if not is_stored(data_dir, source, part, name):
         return True
     folder = corrupted_folder(data_dir, source, part)
     if not source.in_files or read_json(os.path.join(folder, SETTINGS_FILE)) is None:
         return False
     names, paths = stored_names(source.images[part]), [severity_folder(folder, name, s) for s in SEVERITIES]
-    return any(missing_file(path, names) or not os.path.exists(record_path(path)) for path in paths)
+    return any(missing_file(path, names) for path in paths)
 
 
 def open_stored(data_dir, source, part, severity, name):
@@ -193,16 +212,36 @@ def open_stored(data_dir, source, part, severity, name):
         UserError: the array or a file is missing, damaged or of other data.
     """
     if source.in_files:
-        return stored_files(severity_folder(corrupted_folder(data_dir, source, part), name, severity),
-                            source.images[part])
+        path = severity_folder(corrupted_folder(data_dir, source, part), name, severity)
+        images = stored_files(path, source.images[part])
+        _, made = images.identity
+        check_made(path, made, files_recipe(source.images[part], name, severity))
+        return images
     check_labels(corrupted_path(data_dir, source, part, severity, "labels"), source.labels[part])
     path = corrupted_path(data_dir, source, part, severity, name)
     array = open_array(path, source.images[part].shape)
     made = read_made(path, array_digest(array))
-    if made is not None and made.get("clean_images") != source.fingerprint(part).pixels:
-        raise UserError(f"{path}: was made from other images than {source.name} has now; delete it so that it is made "
-                        "again, name another --data_dir, or pass --corrupted memory to main.py")
+    check_made(path, made, recipe(source.fingerprint(part).pixels, name, severity, SEED))
     return array
+
+
+def check_made(path, made, expected):
+    """Make sure that a stored set is what it is taken for, where its record says how it was made.
+
+    Args:
+        path (str): the array or folder.
+        made (dict or None): what the record says; None where there is none.
+        expected (dict): what the set must be.
+
+    Raises:
+        UserError: it is another.
+    """
+    changed = [key for key in expected if made is not None and made.get(key) != expected[key]]
+    if changed:
+        other = ", ".join(f"{key.replace('_', ' ')} {made.get(key)}" for key in changed if key != "clean_images")
+        reason = f"with {other}" if other else "from other images than there are now"
+        raise UserError(f"{path}: was made {reason}; delete it so that it is made again, name another --data_dir, or "
+                        "pass --corrupted memory to main.py")
 
 
 def stored_files(folder, clean):
@@ -233,9 +272,14 @@ def stored_names(clean):
 
 def missing_file(folder, paths):
     """The first of some files, 'class/file', that is not in a folder, or None."""
-    there = {f"{entry.name}/{file}" for entry in os.scandir(folder) if entry.is_dir()
-             for file in os.listdir(entry.path)} if os.path.isdir(folder) else set()
-    return next((path for path in paths if path not in there), None)
+    names = files_of_classes(folder)
+    return next((path for path in paths if path not in names), None)
+
+
+def files_of_classes(folder):
+    """The files in the class folders of a folder, a set of 'class/file'; empty where there is no such folder."""
+    return {f"{entry.name}/{file}" for entry in os.scandir(folder) if entry.is_dir()
+            for file in os.listdir(entry.path)} if os.path.isdir(folder) else set()
 
 
 class MadeImages:

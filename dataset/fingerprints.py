@@ -1,6 +1,5 @@
 """The identity of the images of a data set, whatever holds them."""
 import hashlib
-import json
 
 from corruptions.provenance import array_identity
 from utils.fingerprint import Fingerprint
@@ -15,7 +14,7 @@ def fingerprint(images, labels=None):
     """
     pixels, made = images.identity if hasattr(images, "identity") else array_identity(images)
     digest = None if labels is None else hashlib.blake2b(labels.tobytes(), digest_size=16).hexdigest()
-    return Fingerprint(images.shape[0], digest, pixels if made is None else None, made)
+    return Fingerprint(images.shape[0], digest, pixels, made)
 
 
 def joint_fingerprint(several):
@@ -25,8 +24,9 @@ def joint_fingerprint(several):
         several (list): images as of `fingerprint`, for each severity; at least one.
     """
     parts = [fingerprint(images) for images in several]
-    number, recipes = sum(part.images for part in parts), [part.made for part in parts]
-    if None not in recipes and all({**made, "severity": 0} == {**recipes[0], "severity": 0} for made in recipes):
-        return Fingerprint(number, made={**recipes[0], "severity": [made["severity"] for made in recipes]})
-    content = json.dumps([part.pixels or part.made for part in parts], sort_keys=True)
-    return Fingerprint(number, pixels=hashlib.blake2b(content.encode(), digest_size=16).hexdigest())
+    pixels, recipes, made = [part.pixels for part in parts], [part.made for part in parts], None
+    if None not in recipes and all({**recipe, "severity": 0} == {**recipes[0], "severity": 0} for recipe in recipes):
+        made = {**recipes[0], "severity": [recipe["severity"] for recipe in recipes]}
+    content = None if None in pixels else " ".join(pixels).encode()
+    digest = None if content is None else hashlib.blake2b(content, digest_size=16).hexdigest()
+    return Fingerprint(sum(part.images for part in parts), None, digest, made)

@@ -14,7 +14,7 @@ from utils import cli, stopping
 from utils.errors import UserError
 from utils.figures.severity import accuracy
 from utils.figures.style import save
-from utils.files import file_name, locked, read_json, write_json
+from utils.files import file_hash, file_name, locked, read_json, write_json
 from utils.records.comparison import Row, last_weights, write_comparison, write_comparison_page
 from utils.records.logs import RunFolder
 from utils.records.reading import PLAN, by_setting, read_record
@@ -60,7 +60,9 @@ def compare(planned, values, folder, load, device, jobs, program, check=None):
         values = [_own_settings(*run, check) for run in zip(planned, values, paths, strict=True)]
         _check_rows(folder, planned, values)
         _check_files(folder, planned, values)
-        for k in waiting:  # what is wrong with the data of a later run is found now, and before anything is written
+        # What is wrong with the data of a later run is found now, and before anything is written; where all runs have
+        # ended, whether their images are still those that the command names.
+        for k in waiting or range(len(planned)):
             _check_images(planned, paths, k, load(values[k]), values[k])
         write_json(os.path.join(folder, PLAN), plan)
         _say_devices(paths, device)
@@ -187,10 +189,11 @@ def _check_files(folder, planned, values):
     """Make sure that files which runs read when they began have not changed for those that begin now."""
     for option, sha256 in (("init_checkpoint", "init_sha256"), ("stage_one", "stage_one_sha256"),
                            ("split", "split_sha256")):
-        first = {}
+        now = {path: file_hash(path) for path in {one.given.get(option) for one in planned}
+               if path is not None and os.path.isfile(path)}
         for one, settings in zip(planned, values, strict=True):
             path = one.given.get(option)
-            if settings[sha256] not in (None, first.setdefault(path, settings[sha256])):
+            if settings[sha256] not in (None, now.setdefault(path, settings[sha256])):
                 raise UserError(f"--{option}: the file has changed since runs in {folder} began from it; put back what "
                                 "it was, or name another comparison with --desc")
 

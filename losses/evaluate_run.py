@@ -379,9 +379,9 @@ def evaluate_network(trained, model, test, baseline=None, stored=None, is_shown=
         found[name] = rows
         show(row(name, rows, about, test.names, baseline))
     record = as_record(about, *found.pop(CLEAN), found, baseline)
-    if baseline is None and stored is not None and set(stored["corrupted"]) == set(found):
-        record = stored  # which may have a baseline
     show(averages(record))
+    if baseline is None and stored is not None and set(stored["corrupted"]) == set(found):
+        record.update({key: stored[key] for key in ("corruption_error",) if key in stored})  # of an earlier baseline
     write_evaluation(trained.file(f"evaluation_{tag}"), record)
     results = read_results(trained.path)
     if results is not None:  # its page shows evaluations, too

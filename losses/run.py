@@ -320,7 +320,11 @@ def stage_one_logits(settings, data, folder):
     logits = [predict(step, data.evaluation_batches("train", severity, settings.eval_batch_size,
                                                     settings.num_workers))[1]
               for severity, count in enumerate(data.split.counts) if count]
-    return np.concatenate(logits)
+    logits = np.concatenate(logits)
+    if not np.isfinite(logits).all():
+        raise NotFiniteError(f"{checkpoint}: gives logits that are not finite for the training images; name another "
+                             "first model with --stage_one, or train one with a lower --lr")
+    return logits
 
 
 def train(settings, data, folder, cells, **treated):

@@ -16,7 +16,8 @@ from utils.schedule import set_learning_rate
 from utils.stopping import Stopped, check
 
 PACE_STEPS = 5
-WAY_OUT = "lower --lr, or --rho or the weight of a penalty (checkpoints of earlier epochs are kept)"
+WAY_OUT = ("lower --lr, or --rho, --step_size or the weight of a penalty (checkpoints of earlier epochs are kept; "
+           "remove those within this one to go back to them)")
 
 
 class UnreadSteps:

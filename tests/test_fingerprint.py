@@ -22,6 +22,7 @@ from utils import checksums
 from utils.errors import UserError
 from utils.files import read_json, write_json
 from utils.fingerprint import Fingerprint, difference
+from utils.stopping import Stopped
 
 
 @pytest.fixture
@@ -58,6 +59,7 @@ def fog(folder, where="auto"):
     ({}, None), ({"images": 4}, "3 images before, 4 now"), ({"labels": "x"}, "other labels"),
     ({"pixels": "x"}, "other pixels"),
     ({"pixels": None, "made": {"severity": 1}}, "of unknown origin before, made by this program now"),
+    ({"made": {"severity": 1}}, None),  # a record that got lost meanwhile
 ])
 def test_what_differs_is_said(change, words):
     before = Fingerprint(3, "labels", "pixels")
@@ -74,7 +76,8 @@ def test_how_images_were_made_is_compared_and_survives_json():
 
 
 def test_stored_images_are_those_that_would_be_made(data):
-    assert fog(data, "disk") == fog(data, "memory") and fog(data).made["severity"] == [1, 2, 3, 4, 5]
+    assert difference(fog(data, "disk"), fog(data, "memory")) is None
+    assert fog(data).made["severity"] == [1, 2, 3, 4, 5]
     replace_arrays(data, "fog")
     assert difference(fog(data, "disk"), fog(data, "memory")) == "of unknown origin before, made by this program now"
     black = fog(data)
@@ -96,12 +99,51 @@ def test_stored_files_are_those_that_would_be_made(tmp_path):
     source = load_source("folder", folder, image_size=16)
     memory = joint_fingerprint(corrupted_images(folder, source, "test", "fog", "memory"))
     load_corrupted(folder, source, "fog", 6, where="disk")
-    assert joint_fingerprint(corrupted_images(folder, source, "test", "fog", "disk")) == memory
+    assert difference(joint_fingerprint(corrupted_images(folder, source, "test", "fog", "disk")), memory) is None
     path = os.path.join(severity_folder(f"{folder}-C/test", "fog", 3), "barn", "barn_1.jpg")
     [path] = [path] if os.path.exists(path) else [path.replace(".jpg", ".JPEG")]
     Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(path)
     changed = joint_fingerprint(corrupted_images(folder, source, "test", "fog", "disk"))
     assert difference(memory, changed) == "made by this program before, of unknown origin now"
+
+
+def test_a_set_that_somebody_has_changed_gets_no_record(tmp_path):
+    """Neither by a repeated shard nor by a command that makes one image that is missing."""
+    folder = str(tmp_path / "data")
+    make_folder(folder, (4, 3))
+    command = ["dataset", "folder", "--data_dir", folder, "--image_size", "16", "-c", "fog", "--workers", "1"]
+    for shard in ("1/2", "2/2"):
+        assert ends_with(generator.main, *command, "--shard", shard) == 0
+    source = load_source("folder", folder, image_size=16)
+    memory = joint_fingerprint(corrupted_images(folder, source, "test", "fog", "memory"))
+    assert difference(joint_fingerprint(corrupted_images(folder, source, "test", "fog", "disk")), memory) is None
+    names = os.listdir(os.path.join(f"{folder}-C", "test", "fog", "1", "barn"))
+    for severity in ("1", "2"):
+        for name in names:
+            path = os.path.join(f"{folder}-C", "test", "fog", severity, "barn", name)
+            Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(path, "JPEG")
+    assert ends_with(generator.main, *command, "--shard", "2/2") == 0
+    os.remove(os.path.join(f"{folder}-C", "test", "fog", "2", "acorn", os.listdir(f"{folder}-C/test/fog/2/acorn")[0]))
+    assert ends_with(generator.main, *command) == 0
+    changed = joint_fingerprint(corrupted_images(folder, source, "test", "fog", "disk"))
+    assert difference(memory, changed) == "made by this program before, of unknown origin now"
+
+
+def test_a_set_that_is_taken_for_another_is_named(data, capsys):
+    """The array of a severity, with its record, in the place of another one."""
+    source = load_source("cifar10", data)
+    low, high = (corrupted_path(data, source, "test", severity, "fog") for severity in (1, 5))
+    for path in (low, record_path(low)):
+        shutil.copy(path.replace(low, high), path)
+    with pytest.raises(UserError, match=f"{low}: was made with severity 5; delete it"):
+        corrupted_images(data, source, "test", "fog")
+
+
+def test_settings_that_cannot_be_read_are_named(data):
+    source = load_source("cifar10", data)
+    source.check_run({"fingerprints": {"test": source.test_fingerprint.to_dict()}}, "RUN")
+    with pytest.raises(UserError, match="RUN: its settings say of the test images what cannot be read"):
+        source.check_run({"fingerprints": {"test": {**source.test_fingerprint.to_dict(), "more": 1}}}, "RUN")
 
 
 def test_a_changed_picture_of_the_same_size_is_noticed(tmp_path):
@@ -118,22 +160,30 @@ def test_a_changed_picture_of_the_same_size_is_noticed(tmp_path):
 
 # Checksums that are kept
 
+def forget(monkeypatch):
+    """As in a new process."""
+    monkeypatch.setattr(checksums, "_computed", {})
+
+
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(checksums, "FRESH_SECONDS", -10)
+    forget(monkeypatch)
     read = []
     real = checksums.file_checksum
     monkeypatch.setattr(checksums, "file_checksum", lambda path: read.append(os.path.basename(path)) or real(path))
     return read
 
 
-def test_a_file_is_read_once_and_again_when_it_has_changed(cache, tmp_path):
+def test_a_file_is_read_once_and_again_when_it_has_changed(cache, tmp_path, monkeypatch):
     paths = [str(tmp_path / name) for name in "ab"]
     for path in paths:
         with open(path, "wb") as file:
             file.write(b"content of " + path[-1].encode())
     first = checksums.file_checksums(paths)
+    assert checksums.file_checksums(paths) == first and sorted(cache) == ["a", "b"]
+    forget(monkeypatch)
     assert checksums.file_checksums(paths) == first and sorted(cache) == ["a", "b"]
     times = os.stat(paths[0])
     with open(paths[0], "r+b") as file:
@@ -151,11 +201,16 @@ def test_a_file_that_has_just_changed_is_read_again(cache, tmp_path, monkeypatch
     assert cache == ["a", "a"]
 
 
-@pytest.mark.parametrize("damage", ["file", "folder", "rows"])
-def test_without_its_cache_everything_is_read(cache, tmp_path, damage):
+@pytest.mark.parametrize("damage", ["file", "folder", "rows", "bytes"])
+def test_without_its_cache_everything_is_read(cache, tmp_path, damage, monkeypatch, capsys):
+    """One that is damaged is made anew; where there can be none, a line says so."""
     (tmp_path / "a").write_bytes(b"content")
     first = checksums.file_checksums([str(tmp_path / "a")])
-    if damage == "rows":
+    forget(monkeypatch)
+    if damage == "bytes":
+        with open(checksums.cache_path(), "wb") as file:
+            file.write(b"no database" * 100)
+    elif damage == "rows":
         with sqlite3.connect(checksums.cache_path()) as database:
             database.execute("DROP TABLE checksums")
             database.execute("CREATE TABLE checksums (something TEXT)")
@@ -163,6 +218,28 @@ def test_without_its_cache_everything_is_read(cache, tmp_path, damage):
         shutil.rmtree(tmp_path / "cache")
         os.makedirs(checksums.cache_path()) if damage == "folder" else (tmp_path / "cache").write_text("no folder")
     assert checksums.file_checksums([str(tmp_path / "a")]) == first and cache == ["a", "a"]
+    is_usable = damage in ("rows", "bytes")
+    assert capsys.readouterr().err.count("cannot be used") == (not is_usable)
+    forget(monkeypatch)
+    assert checksums.file_checksums([str(tmp_path / "a")]) == first and len(cache) == 3 - is_usable
+
+
+def test_a_stop_keeps_what_was_read(cache, tmp_path, monkeypatch):
+    paths = [str(tmp_path / f"{k}") for k in range(6)]
+    for path in paths:
+        with open(path, "w") as file:
+            file.write(path)
+
+    def stop():
+        raise Stopped(2)
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(checksums, "FILES_AT_ONCE", 2)
+        patch.setattr(checksums, "check", stop)
+        checksums.file_checksums(paths)
+    assert sorted(cache) == ["0", "1"]
+    forget(monkeypatch)
+    checksums.file_checksums(paths)
+    assert sorted(cache) == ["0", "1", "2", "3", "4", "5"]
 
 
 def test_a_part_of_a_mapped_array_has_a_hash_of_its_own(cache, tmp_path):
@@ -196,7 +273,7 @@ def test_a_stored_set_of_other_images_is_an_error(data, capsys):
     assert ends_with(generator.main, *command) == 0
     change_clean_pixels(data)
     assert ends_with(generator.main, *command) == 2
-    assert "fog.npy: was made from other images than cifar10 has now; delete it" in last_line(capsys)
+    assert "fog.npy: was made from other images than there are now; delete it" in last_line(capsys)
 
 
 @pytest.fixture
@@ -216,7 +293,7 @@ def test_a_run_goes_on_with_the_corrupted_images_that_it_had(begun, data, capsys
     for part, word in (("test", "corrupted test"), ("train", "corrupted training")):
         replace_arrays(data, "fog", part)
         assert ends_with(main.main, "--resume", begun) == 2
-        assert f"{begun}: had other {word} images than there are now (made by this program" in last_line(capsys)
+        assert f"{begun}: had other {word} images than there are now (other pixels)" in last_line(capsys)
     assert ends_with(main.main, "--resume", begun, "--corrupted", "memory") == 130
 
 

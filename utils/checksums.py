@@ -5,20 +5,29 @@ when one of these has changed.
 """
 import concurrent.futures
 import contextlib
+import functools
 import hashlib
 import mmap
 import os
 import sqlite3
+import sys
 import time
 import zlib
 
 import numpy as np
 from tqdm import tqdm
 
+from utils.stopping import check
+
 BLOCK_BYTES = 1 << 24
 THREADS = 8  # reading and summing release Python's lock
 FRESH_SECONDS = 2  # a file that has just changed may change again without another time stamp
 KEYS_AT_ONCE = 500  # SQLite's oldest limit on the parameters of a query is 999
+FILES_AT_ONCE = 256  # are kept before a signal can stop the work
+# SQLite's words where nothing is damaged.
+LOCKED = ("database is locked", "unable to open", "attempt to write a readonly")
+
+_computed = {}  # key to state and checksum, of this process
 
 
 def cache_path():
@@ -74,20 +83,33 @@ def file_checksum(path):
 
 
 def _kept(paths, keys, compute):
-    """Checksums that the cache has, or else `compute` (number of a path to str) gives; list of str."""
+    """Checksums that this process or the cache has, or else `compute` (number of a path to str) gives; list of str.
+
+    Raises:
+        Stopped: a signal has come; what was computed until then is kept.
+    """
     states = [_state(path) for path in paths]
+    found = {key: _computed[key][1] for key, (state, _) in zip(keys, states, strict=True)
+             if key in _computed and _computed[key][0] == state}
     with _open_cache() as cache:
-        known = _read(cache, keys)
-        found = {key: known[key][1] for key, (state, _) in zip(keys, states, strict=True)
-                 if key in known and known[key][0] == state}
+        known = _read(cache, [key for key in keys if key not in found])
+        found.update({key: known[key][1] for key, (state, _) in zip(keys, states, strict=True)
+                      if key in known and known[key][0] == state})
         missing = [k for k, key in enumerate(keys) if key not in found]
-        if missing:
-            with concurrent.futures.ThreadPoolExecutor(min(THREADS, len(missing))) as threads:
-                computed = list(tqdm(threads.map(compute, missing), total=len(missing), desc="checksums", delay=2,
-                                     unit=" files", leave=False, disable=None))
-            found.update(zip((keys[k] for k in missing), computed, strict=True))
-            _write(cache, [(keys[k], states[k][0], checksum) for k, checksum in zip(missing, computed, strict=True)
-                           if states[k][1] < time.time() - FRESH_SECONDS])
+        with tqdm(total=len(missing), desc="checksums", delay=2, unit=" files", leave=False, disable=None) as bar, \
+                concurrent.futures.ThreadPoolExecutor(THREADS) as threads:
+            for first in range(0, len(missing), FILES_AT_ONCE):
+                some = missing[first:first + FILES_AT_ONCE]
+                begun = time.time()
+                rows = [(keys[k], states[k][0], checksum)
+                        for k, checksum in zip(some, threads.map(compute, some), strict=True)]
+                found.update({key: checksum for key, _, checksum in rows})
+                settled = [row for row, k in zip(rows, some, strict=True) if states[k][1] < begun - FRESH_SECONDS
+                           and _state(paths[k]) == states[k]]
+                _computed.update({key: (state, checksum) for key, state, checksum in settled})
+                _write(cache, settled)
+                bar.update(len(some))
+                check()
     return [found[key] for key in keys]
 
 
@@ -100,21 +122,40 @@ def _state(path):
 
 @contextlib.contextmanager
 def _open_cache():
-    """The cache, or None where it cannot be opened: all files are read then."""
+    """The cache, or None where it cannot be opened: files are read in every run then, which is said once. A damaged one
+    is made anew.
+    """
     connection = None
-    try:
-        os.makedirs(os.path.dirname(cache_path()), exist_ok=True)
-        connection = sqlite3.connect(cache_path(), timeout=10)
-        connection.execute("CREATE TABLE IF NOT EXISTS checksums (file TEXT PRIMARY KEY, state TEXT, checksum TEXT)")
-    except (sqlite3.Error, OSError):
-        if connection is not None:
-            connection.close()
-        connection = None
+    for _ in range(2):
+        try:
+            os.makedirs(os.path.dirname(cache_path()), exist_ok=True)
+            connection = sqlite3.connect(cache_path(), timeout=10)
+            connection.execute("CREATE TABLE IF NOT EXISTS checksums (file TEXT PRIMARY KEY, state TEXT, "
+                               "checksum TEXT)")
+            connection.execute("SELECT file, state, checksum FROM checksums LIMIT 1")
+            break
+        except (sqlite3.Error, OSError) as error:
+            if connection is not None:
+                connection.close()
+            connection = None
+            is_damaged = isinstance(error, sqlite3.DatabaseError) and not str(error).startswith(LOCKED)
+            if is_damaged and os.path.isfile(cache_path()):
+                with contextlib.suppress(OSError):
+                    os.remove(cache_path())
+            else:
+                _warn(str(error))
+                break
     try:
         yield connection
     finally:
         if connection is not None:
             connection.close()
+
+
+@functools.cache
+def _warn(reason):
+    print(f"warning: {cache_path()}: cannot be used ({reason}); checksums of files are made anew in every run",
+          file=sys.stderr)
 
 
 def _read(cache, keys):

@@ -11,8 +11,8 @@ class Fingerprint:
     Attributes:
         images (int): number of images.
         labels (str or None): hash of their labels; None for corrupted images, which have the labels of the clean ones.
-        pixels (str or None): hash of the content; None where `made` says more.
-        made (dict or None): how the images were made, see `corruptions.provenance.recipe`, or would be when they are
+        pixels (str or None): hash of the content; None for images that are made when they are read.
+        made (dict or None): how the images were made, see `corruptions.provenance.recipe`, or will be when they are
             read: the same on disk and in memory. None where nobody knows.
     """
 
@@ -34,7 +34,10 @@ class Fingerprint:
 
 
 def difference(before, now):
-    """What tells two sets of images apart, in a few words; None if they are the same."""
+    """What tells two sets of images apart, in a few words; None if they are the same.
+
+    How they were made decides where that is known of both, and otherwise their pixels.
+    """
     if before.images != now.images:
         return f"{before.images} images before, {now.images} now"
     if before.labels != now.labels:
@@ -42,7 +45,7 @@ def difference(before, now):
     if None not in (before.made, now.made):
         changed = [key for key in {**before.made, **now.made} if before.made.get(key) != now.made.get(key)]
         return f"another {', '.join(changed).replace('_', ' ')}" if changed else None
-    if before.made != now.made:
+    if None in (before.pixels, now.pixels):
         origins = ["made by this program" if one.made else "of unknown origin" for one in (before, now)]
         return f"{origins[0]} before, {origins[1]} now"
     return None if before.pixels == now.pixels else "other pixels"
@@ -67,7 +70,13 @@ def require_same(before, now, path, advice):
         UserError: a set is another.
     """
     for name, word in WORDS.items():
-        earlier = Fingerprint.from_dict((before or {}).get(name))
-        changed = difference(earlier, now[name]) if earlier and name in now else None
+        stored = (before or {}).get(name)
+        if stored is None or name not in now:
+            continue
+        earlier = Fingerprint.from_dict(stored)
+        if earlier is None:
+            raise UserError(f"{path}: its settings say of the {word} images what cannot be read; put back the "
+                            "config.json that it was, or begin another run")
+        changed = difference(earlier, now[name])
         if changed:
             raise UserError(f"{path}: had other {word} images than there are now ({changed}); {advice}")

@@ -199,15 +199,22 @@ def _compared(config, told):
     """
     config = {**EARLIER, **config}
     left_out = {*AVERAGED_OVER, *FREE_OPTIONS, *told}
-    images = config.get("fingerprints") or config.get("images_sha256") or {}
-    hashes = {f"{part.replace('_', ' ')} images": identity if isinstance(identity, str) else
-              hashlib.sha256(json.dumps(identity).encode()).hexdigest() for part, identity in images.items()
-              if not (part.endswith("_corrupted") and "corruption" in told)}
+    hashes = {f"{part} images, by an earlier version": sha256
+              for part, sha256 in (config.get("images_sha256") or {}).items()}
+    hashes.update({f"{part.replace('_', ' ')} images": _digest(fingerprint)
+                   for part, fingerprint in (config.get("fingerprints") or {}).items()
+                   if not (part.endswith("_corrupted") and "corruption" in told)})
     if config["split_sha256"] is not None:
         left_out.add("split")
     return {**{option: os.path.basename(value) if option in FOLDER_OPTIONS and value else value
                for option, value in config.items() if option not in left_out},
             **hashes, "method": config.get("title", config["method"])}
+
+
+def _digest(fingerprint):
+    """Hash of what tells a set of images from others: how it was made, or else what it shows."""
+    identity = {**fingerprint, "pixels": None} if fingerprint.get("made") else fingerprint
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
 def _text(option, value):

@@ -156,10 +156,11 @@ def _check_plan(folder, planned, paths):
                for one in plan]
     if any(one not in plan and one not in earlier for one in stored):
         raise UserError(f"{folder}: holds a comparison of other runs or images (see {PLAN} there); repeat its command, "
-                        "to which methods, seeds and variants may be added if it names --method, or name another with "
-                        "--desc")
+                        "to which methods, seeds and variants may be added if it names --method and --seed, or name "
+                        "another with --desc")
     if len(set(paths)) < len(paths):
-        raise UserError("--variant: two names differ in signs alone that a folder's name cannot have; change one")
+        raise UserError("--variant: the names of two rows differ in signs alone that a folder's name cannot have; "
+                        "change one of them")
     return plan
 
 

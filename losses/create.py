@@ -1,4 +1,8 @@
 """A train step for anybody's network and loop."""
+import numbers
+
+import numpy as np
+
 from utils.device import collect_graphs
 from losses.collectives import convert_sync_batchnorm
 from losses.methods import DATA, OBJECTIVES, OPTIMIZERS, PERTURBATIONS
@@ -53,12 +57,20 @@ def create_step(network, method="sharpdro", num_groups=6, dataset="cifar10", see
         raise UserError("sync_bn: the network has no BatchNorm; leave it out")
     if settings.options.get("group_adjustment") and group_sizes is None:
         raise UserError("group_adjustment: needs group_sizes, the number of training images of each distribution")
-    if group_sizes is not None and (len(group_sizes) != num_groups or min(group_sizes) < 0 or not sum(group_sizes)):
-        raise UserError(f"group_sizes {list(group_sizes)}: must have the number of training images of each of the "
+    if not isinstance(num_groups, numbers.Integral) or isinstance(num_groups, bool) or num_groups < 1:
+        raise UserError(f"num_groups {num_groups}: must be a whole number of 1 or more")
+    if group_sizes is not None and not are_sizes(group_sizes, num_groups):
+        raise UserError(f"group_sizes {group_sizes}: must have the number of training images of each of the "
                         f"{num_groups} distributions (num_groups)")
     step = build_step(network, settings, num_groups, seed, group_sizes)
     step.is_checked = not step.copies  # the network is anybody's
     return step
+
+
+def are_sizes(values, number):
+    """Whether `values` are so many whole numbers of 0 or more, not all 0."""
+    values = np.asarray(values)
+    return values.shape == (number,) and values.dtype.kind in "iu" and values.min() >= 0 and values.any()
 
 
 def create_optimizer(weights, settings):

@@ -45,7 +45,7 @@ from utils.records.evaluation import (
     stored_scores,
     write_evaluation,
 )
-from utils.records.reading import planned_runs, read_record, read_results
+from utils.records.reading import planned_runs, read_record, read_results, require_not_failed
 from utils.records.report import is_finished, run_title, write_run_page
 from utils.records.settings import FOLDER_OPTIONS, is_moved
 from utils.records.summary import write_summary
@@ -140,6 +140,7 @@ def evaluate_runs(path, **options):
     for number, run in enumerate(runs, 1):
         print(f"\nrun {number} of {len(runs)}: {run}", flush=True)
         try:
+            require_not_failed(run)
             if not is_finished(run):
                 raise UserError(f"{run}: this run has not ended; go on with the command of the comparison")
             done[run] = evaluate_run(run, **options)
@@ -182,6 +183,7 @@ def evaluate_run(path, corruptions=None, baseline=None, model=None, dataset=None
     find_model(model, f"{trained.path}: is of ")
     dataset = trained.setting("dataset", dataset, SOURCES)
     if trained.checkpoint is None:
+        require_not_failed(path)
         raise UserError(f"--evaluate {path}: has no checkpoint; --resume it, which leaves one after every epoch")
     require_writable_folder("--evaluate", trained.folder)
     reference = None if baseline is None else find_reference(baseline, dataset)
@@ -363,7 +365,7 @@ def evaluate_network(trained, model, test, baseline=None, stored=None, is_shown=
              "checkpoint": os.path.basename(trained.checkpoint), "checkpoint_sha256": trained.sha256, "epochs": epochs}
     if weights.prefix:
         print(f"{trained.checkpoint}: taken off, before every name: {weights.prefix}")
-    if stored is not None:
+    if stored is not None and is_shown:
         print("\nevaluated before; delete the evaluation_SET.json files of the run to have it done again")
 
     def show(text):

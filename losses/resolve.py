@@ -1,5 +1,5 @@
 """From what a user asks for to settings that leave nothing open."""
-import math
+import numbers
 from dataclasses import dataclass, fields
 
 from dataset.poisson import TRAIN_ON
@@ -19,6 +19,7 @@ from losses.methods import (
 )
 from losses.recipes import RECIPES
 from utils import distributed
+from utils.cli import MOST
 from utils.errors import UserError
 from utils.schedule import SCHEDULES, warmup_epochs
 
@@ -303,9 +304,15 @@ def _check(settings, given):
             if users and name not in users:
                 raise UserError(f"--{option}: --{part} {name} does not use it, only {', '.join(users)}; leave it out")
     for option, value in {**vars(settings), **settings.options}.items():
-        if isinstance(value, float) and (value and abs(value) < LEAST or not math.isfinite(value)):
-            raise UserError(f"--{option} {value}: is no number of float32, in which networks are trained; give one of "
-                            f"{LEAST} or more")
+        is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        if is_number and not (value == 0 or LEAST <= value <= MOST):
+            raise UserError(f"--{option} {value}: is no number of float32, in which networks are trained; give one "
+                            f"from {LEAST} to {MOST}")
+    if not settings.lr:
+        raise UserError("--lr 0: trains nothing; give a number above 0")
+    if "irm_anneal" in given and settings.options["irm_lambda"] == 1:
+        raise UserError(f"--irm_anneal {given['irm_anneal']}: lambda is 1 before and after; leave it out, or give "
+                        "--irm_lambda, too")
     if settings.warmup is not None:
         warmup_epochs(settings.warmup, 1)  # refuses what is no length
     if settings.final_lr is not None and settings.final_lr > settings.lr:

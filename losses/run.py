@@ -197,7 +197,7 @@ def marking_failure(folder):
         yield
     except NotFiniteError as error:
         if folder.writes:
-            folder.log(f"failed: {error}")
+            folder.note(f"failed: {error}")
             write_json(path, {"reason": str(error)})
         raise
 

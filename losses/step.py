@@ -285,15 +285,21 @@ class TrainStep(nn.Cell):
     def classes_of(self, images):
         """Number of classes that the network knows; it is tried on one image, once."""
         if self.num_classes is None:
-            was_training = self.network.training
+            modes = [(cell, cell.training) for _, cell in self.network.cells_and_names()]
             with pynative_mode():
                 self.num_classes = self.network.set_train(False)(images[:1]).shape[1]
-            self.network.set_train(was_training)
+            self.network.set_train(modes[0][1])
+            for cell, is_training in modes:  # a user may have frozen the statistics of a norm
+                cell.add_flags(training=is_training)
         return self.num_classes
 
     @staticmethod
     def check_range(name, values, number):
-        """Raise a `UserError` unless all `values` (Tensor) are from 0 to below `number`; None stands for any."""
+        """Raise a `UserError` unless `values` is a Tensor of integers (N,), from 0 to below `number` if that is known.
+        """
+        if not isinstance(values, ms.Tensor) or values.ndim != 1 or values.dtype not in (ms.int32, ms.int64):
+            kind = f"{values.dtype} of shape {values.shape}" if isinstance(values, ms.Tensor) else type(values).__name__
+            raise UserError(f"{name}: must be a Tensor of int32 of shape (N,), not {kind}")
         values = values.asnumpy()
         outside = [] if number is None else values[(values < 0) | (values >= number)]
         if len(outside):
@@ -321,6 +327,8 @@ class TrainStep(nn.Cell):
         if len(labels) % self.sub_batches:
             raise UserError(f"a batch of {len(labels)} samples: cannot be cut into {self.sub_batches} sub-batches; "
                             "give a multiple, or another num_sub_batches")
+        if len(groups) != len(labels):
+            raise UserError(f"{len(groups)} groups: must be as many as the labels, {len(labels)}")
         if len(labels) != len(images) * distributed.world_size():
             raise UserError(f"{len(images)} images: are not a worker's share of {len(labels)} labels, which are those "
                             f"of all {distributed.world_size()} workers; give utils.distributed.own_part of the images")

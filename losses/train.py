@@ -16,8 +16,7 @@ from utils.schedule import set_learning_rate
 from utils.stopping import Stopped, check
 
 PACE_STEPS = 5
-WAY_OUT = ("lower --lr, or --rho, --step_size or the weight of a penalty (checkpoints of earlier epochs are kept; "
-           "remove those within this one to go back to them)")
+WAY_OUT = "lower --lr, or --rho, --step_size or the weight of a penalty (checkpoints of earlier epochs are kept)"
 
 
 class UnreadSteps:

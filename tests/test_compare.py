@@ -406,6 +406,37 @@ def test_runs_of_a_table_that_has_changed_are_not_mixed_in(cifar_dir, tmp_path, 
     assert "--split: the file has changed since runs in " in capsys.readouterr().err
 
 
+def test_a_table_that_changes_while_a_comparison_runs_is_named(cifar_dir, tmp_path, monkeypatch, capsys):
+    table = str(tmp_path / "split.csv")
+    prepare_dataset.main(["-d", "cifar10", "--data_dir", cifar_dir, "-o", table])
+
+    def changes(*_):
+        with open(table, "a") as file:
+            file.write("\n")
+        raise RuntimeError("stopped")
+    monkeypatch.setattr(losses.compare, "run", changes)
+    argv = arguments(cifar_dir, tmp_path / "logs", "--method", "erm", "--seed", "0", "1", "--split", table)
+    assert ends_with(argv) == 1
+    assert f"seed 1 (cifar10, gaussian noise, wideresnet10): --split {table}: has changed" in capsys.readouterr().out
+
+
+def test_a_comparison_that_has_ended_is_of_the_images_that_it_names(cifar_dir, tmp_path, monkeypatch, capsys):
+    """Other corrupted images with the same names, and the same command."""
+    data = str(shutil.copytree(cifar_dir, tmp_path / "data"))
+    argv = arguments(data, tmp_path / "logs", "--method", "erm", "--seed", "0", "1")
+
+    def stops(*_):
+        raise KeyboardInterrupt
+    monkeypatch.setattr(losses.compare, "run", stops)
+    assert ends_with(argv) == 130
+    monkeypatch.setattr(losses.compare, "is_finished", lambda _: True)
+    for severity in range(1, 6):
+        path = os.path.join(data, "CIFAR-10-C", "test", str(severity), "gaussian_noise.npy")
+        np.save(path, np.zeros_like(np.load(path)))
+    assert ends_with(argv) == 2
+    assert "had other corrupted test images than there are now" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("option, value, reason", [
     ("momentum", 0.5, "of the runs of group_dro some have momentum 0.9, others 0.5"),
     ("init_sha256", "another", "--init_checkpoint: the file has changed"),

@@ -67,7 +67,9 @@ def test_accuracy_is_the_mean_over_runs_of_one_name(tmp_path):
     ({"nesterov": [True, False]}, ["erm, nesterov", "erm, no-nesterov"]),
     ({"split": [None, "a.csv"]}, ["erm", "erm, split a.csv"]),
     ({"images_sha256": [{"train": 64 * "a", "test": "c"}, {"train": 64 * "b", "test": "c"}]},
-     ["erm, train images aaaaaaaa", "erm, train images bbbbbbbb"]),
+     [f"erm, train images, hashed by an earlier version {8 * sign}" for sign in "ab"]),
+    ({"images_sha256": [{"train": 64 * "a"}, None], "fingerprints": [{}, {"train": {"pixels": "b"}}]},
+     ["erm", "erm"]),  # two kinds of hashes say nothing of each other
     ({"fingerprints": [{"test_corrupted": {"pixels": pixels}} for pixels in "ab"]},
      ["erm, test corrupted images 69470951", "erm, test corrupted images 4493e18d"]),
     ({"fingerprints": [{"test_corrupted": {"pixels": "a"}}] * 2, "seed": [0, 1]}, ["erm", "erm"]),

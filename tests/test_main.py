@@ -712,3 +712,15 @@ def test_a_penalty_that_would_never_act_is_named(cifar_dir, tmp_path, capsys):
         with pytest.raises(SystemExit):
             main.main(arguments(cifar_dir, tmp_path, "--method", method, "--irm_lambda", "10"))
         assert "--irm_lambda 10.0: acts after --irm_anneal 500 batches, and the run has 6" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("method", ["jtt", "eiil"])
+def test_a_first_model_that_gives_no_numbers_is_named(method, run, cifar_dir, tmp_path, capsys):
+    network = create_model("wideresnet10", 10)
+    network.fc.weight.set_data(ms.Tensor(np.full(network.fc.weight.shape, 3e38, np.float32)))
+    ms.save_checkpoint(network, str(tmp_path / "huge.ckpt"), crc_check=True)
+    with pytest.raises(SystemExit) as stop:
+        main.main(arguments(cifar_dir, tmp_path / "logs", "--method", method, "--stage_one",
+                            str(tmp_path / "huge.ckpt")))
+    assert stop.value.code == 2
+    assert "huge.ckpt: gives logits that are not finite" in capsys.readouterr().err

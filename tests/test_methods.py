@@ -740,3 +740,49 @@ def test_a_step_trains_also_where_its_network_was_evaluated_before():
         before = network.norm.moving_mean.asnumpy().copy()
         step.run_batch(images, ops.zeros((size,), ms.int32), ops.zeros((size,), ms.int32))
         assert network.training and (network.norm.moving_mean.asnumpy() != before).all()
+
+
+@pytest.mark.parametrize("options, message", [
+    ({"lr": 1e39}, "--lr 1e.39: is no number of float32"), ({"lr": np.float32(np.inf)}, "--lr inf"),
+    ({"rho": -1.0}, "--rho -1"), ({"lr": 0.0}, "--lr 0: trains nothing"), ({"num_groups": 0}, "num_groups 0"),
+    ({"num_groups": 2.0}, "num_groups 2.0"), ({"group_sizes": 5}, "group_sizes 5"),
+    ({"group_sizes": ["a"] * 3}, "group_sizes"), ({"group_sizes": [1, 2, math.nan]}, "group_sizes")])
+def test_numbers_of_a_step_are_looked_at(options, message):
+    with pytest.raises(UserError, match=message):
+        create_step(Classifier(), "sharpdro", **{"num_groups": 3, **options})
+
+
+def test_an_annealing_between_equal_weights_is_named():
+    with pytest.raises(UserError, match="--irm_anneal 3: lambda is 1 before and after"):
+        create_step(Classifier(), "irm", 3, irm_anneal=3)
+
+
+@pytest.mark.parametrize("labels, groups, message", [
+    (np.zeros(4, np.int32), None, "labels: must be a Tensor of int32"),
+    (ms.Tensor(np.zeros(4, np.float32)), None, "labels"),
+    (ms.Tensor(np.zeros((4, 1), np.int32)), None, "labels: .* of shape .4, 1."),
+    (None, ms.Tensor(np.zeros(3, np.int32)), "3 groups: must be as many as the labels, 4")])
+def test_what_a_step_is_given_is_looked_at(labels, groups, message):
+    step, good = create_step(Classifier(), "sharpdro", 3), ms.Tensor(np.zeros(4, np.int32))
+    with pytest.raises(UserError, match=message):
+        step.run_batch(ops.zeros((4, 3, 8, 8), ms.float32), good if labels is None else labels,
+                       good if groups is None else groups)
+
+
+def test_a_norm_that_was_frozen_stays_frozen():
+    network = Classifier()
+    step = create_step(network, "erm", 3)
+    network.norm.set_train(False)
+    before = network.norm.moving_mean.asnumpy().copy()
+    step.run_batch(ops.ones((4, 3, 8, 8), ms.float32), ops.zeros((4,), ms.int32), ops.zeros((4,), ms.int32))
+    assert (network.norm.moving_mean.asnumpy() == before).all() and network.training
+
+
+def test_exponents_at_the_edge_of_float32():
+    """From 88.4 to 88.7 some kernels have no power of e, whatever the number of distributions is."""
+    for losses in ([1.475, 1.425], [1.473, 0.1], [1.4785] * 6):
+        weights = GroupWeights(len(losses), 60.0, group_loss="validation", group_sizes=[1] * len(losses))
+        Move(weights, 1)(ms.Tensor(losses, ms.float32))
+        exponents = 60 * (np.array(losses) - max(losses))
+        np.testing.assert_allclose(weights.adv_probs.asnumpy(), np.exp(exponents) / np.exp(exponents).sum(), rtol=1e-4,
+                                   atol=1e-30)

@@ -377,7 +377,8 @@ def test_sigma_is_of_the_evaluation_where_there_is_one(tmp_path):
     for sigma in (0.1, 0.2):
         runs.append(make_run(tmp_path / f"{sigma}", "damp", sigma=sigma))
         with open(runs[-1] + "/evaluation_x.json", "w") as file:
-            json.dump({"set": "x (1 corruption)", "fingerprints": stored_fingerprints(["fog"]), "corrupted": {"fog": 0},
+            json.dump({"set": "x (1 corruption)", "fingerprints": stored_fingerprints(["fog"]), "clean": {},
+                       "corrupted": {"fog": 0},
                        "by_level": {level: {"error": sigma} for level in ("none", "mild", "severe")}}, file)
     [(_, figure)] = FIGURES["sigma"].draw(read_records(runs, told=("sigma",)))
     assert figure.get_suptitle() == "x (1 corruption)" and figure.axes[0].get_ylabel() == "test error (%)"

@@ -179,7 +179,7 @@ def _is_same(file, path):
 
 def file_name(text):
     """`text` without the signs that do not belong into a file's name."""
-    return "".join(c if c.isalnum() or c in "._=-" else "-" for c in text)
+    return "".join(c if c.isalnum() or c in "._=+-" else "-" for c in text)
 
 
 def load_array(path, mmap_mode=None):

@@ -190,7 +190,7 @@ def read_evaluations(trained):
     found = []
     for path in _evaluation_files(trained.file("")):
         record = read_json(path)
-        if not isinstance(record, dict) or not record.get("corrupted"):
+        if not isinstance(record, dict) or not record.get("corrupted") or not isinstance(record.get("clean"), dict):
             continue
         if trained.checkpoint is None or record.get("checkpoint_sha256") == trained.sha256:
             found.append(record)
@@ -237,7 +237,8 @@ def common_evaluations(several):
     """
     for record in several[0] if several else []:
         names, severities = list(record["corrupted"]), severities_of(record)
-        fingerprints = {name: Fingerprint.from_dict(value) for name, value in record.get("fingerprints", {}).items()}
+        stored = record.get("fingerprints") or {}
+        fingerprints = {name: Fingerprint.from_dict(value) for name, value in stored.items()}
         if {CLEAN, *names} <= {name for name, value in fingerprints.items() if value}:
             found = [next((other for other in records if set(other["corrupted"]) == set(names)
                            and same_images(other, names, severities, fingerprints)), None) for records in several]

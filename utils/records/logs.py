@@ -75,6 +75,10 @@ class RunFolder(contextlib.AbstractContextManager):
     def log(self, message):
         """Print a message and keep it in `log.txt`."""
         print(message, flush=True)
+        self.note(message)
+
+    def note(self, message):
+        """Keep a message in `log.txt`, without printing it."""
         with naming(self.file("log.txt")):
             print(message, file=self._log, flush=True)
 

@@ -3,6 +3,7 @@ import csv
 import hashlib
 import json
 import os
+import sys
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -69,14 +70,25 @@ def read_record(path, name=None):
     config, results = read_settings(path), read_results(path)
     if config is None or not {*SETTING, "method", "seed"} <= set(config):
         raise UserError(f"{path}: not the folder of a run, which has a config.json; name LOG_DIR/NAME")
-    failure = read_json(os.path.join(path, FAILED))
-    if isinstance(failure, dict):
-        raise UserError(f"{path}: this run has failed ({failure.get('reason')}); begin another")
+    require_not_failed(path)
     if results is None:
         raise UserError(f"{path}: this run has not ended; go on with main.py --resume {path}")
     folder, own = os.path.split(os.path.abspath(path))
     names = {run["folder"]: run["name"] for run in _plan(folder)}
     return Record(path, name or names.get(own) or config.get("title", config["method"]), config, results)
+
+
+def failure(folder):
+    """Why the run in a folder has failed, a text; None where it has not."""
+    stored = read_json(os.path.join(folder, FAILED))
+    return str(stored.get("reason")) if isinstance(stored, dict) else None
+
+
+def require_not_failed(folder):
+    """Raise a `UserError` if the run in a folder has failed."""
+    reason = failure(folder)
+    if reason is not None:
+        raise UserError(f"{folder}: this run has failed ({reason}); begin another")
 
 
 def read_results(folder):
@@ -133,7 +145,9 @@ def read_records(paths, shared=SETTING, told=()):
     for path in paths:
         runs = planned_runs(path)
         if runs != [path]:
-            runs = [run for run in runs if os.path.exists(os.path.join(run, "results.json"))]
+            for run in filter(failure, runs):
+                print(f"warning: {run}: is left out, it has failed ({failure(run)})", file=sys.stderr)
+            runs = [run for run in runs if os.path.exists(os.path.join(run, "results.json")) and failure(run) is None]
         if not runs:
             raise UserError(f"{path}: none of its runs has ended; go on with its command")
         records += [read_record(run) for run in runs]
@@ -199,7 +213,7 @@ def _compared(config, told):
     """
     config = {**EARLIER, **config}
     left_out = {*AVERAGED_OVER, *FREE_OPTIONS, *told}
-    hashes = {f"{part} images, by an earlier version": sha256
+    hashes = {f"{part} images, hashed by an earlier version": sha256
               for part, sha256 in (config.get("images_sha256") or {}).items()}
     hashes.update({f"{part.replace('_', ' ')} images": _digest(fingerprint)
                    for part, fingerprint in (config.get("fingerprints") or {}).items()

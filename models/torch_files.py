@@ -27,14 +27,18 @@ STORAGES = {"torch FloatStorage": "float32", "torch DoubleStorage": "float64", "
             "torch ShortStorage": "int16", "torch CharStorage": "int8", "torch ByteStorage": "uint8",
             "torch BoolStorage": "bool"}
 KNOWN = {ORDERED_DICT, REBUILD_TENSOR, REBUILD_PARAMETER, *STORAGES}
-LITERALS = {"BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT", "BINUNICODE", "BINUNICODE8",
-            "SHORT_BINUNICODE", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES"}
+# Instructions of a pickle that make or arrange data and call nothing.
+LITERALS = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT", "UNICODE",
+            "BINUNICODE", "BINUNICODE8", "SHORT_BINUNICODE", "STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES",
+            "BINBYTES8", "SHORT_BINBYTES", "BYTEARRAY8"}
 EMPTY = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple, "EMPTY_SET": set, "NONE": lambda: None,
          "NEWTRUE": lambda: True, "NEWFALSE": lambda: False}
 TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+SINCE_MARK = {"TUPLE": tuple, "LIST": list, "FROZENSET": frozenset,
+              "DICT": lambda items: dict(zip(items[::2], items[1::2], strict=True))}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # as in PyTorch, a key of a dict by what it is
 class Tensor:
     """Numbers in a file.
 
@@ -236,12 +240,12 @@ def _interpret(pickled, storages):
             raise ValueError(target)
         target.update(zip(pairs[::2], pairs[1::2], strict=True))
 
-    def extend(items):
+    def extend(kind, items):
         if isinstance(stack[-1], Placeholder):
             return
-        if type(stack[-1]) is not list:
+        if type(stack[-1]) is not kind:
             raise ValueError(stack[-1])
-        stack[-1].extend(items)
+        (stack[-1].extend if kind is list else stack[-1].update)(items)
 
     for instruction, argument, _ in pickletools.genops(pickled):
         name = instruction.name
@@ -251,16 +255,22 @@ def _interpret(pickled, storages):
             stack.append(EMPTY[name]())
         elif name in TUPLES:
             stack[-TUPLES[name]:] = [tuple(stack[-TUPLES[name]:])]
-        elif name in ("BINPUT", "LONG_BINPUT"):
+        elif name in ("BINPUT", "LONG_BINPUT", "PUT"):
             memo[argument] = stack[-1]
         elif name == "MEMOIZE":
             memo[len(memo)] = stack[-1]
-        elif name in ("BINGET", "LONG_BINGET"):
+        elif name in ("BINGET", "LONG_BINGET", "GET"):
             stack.append(memo[argument])
+        elif name == "DUP":
+            stack.append(stack[-1])
+        elif name == "POP" and not (marks and marks[-1] == len(stack)):
+            stack.pop()
         elif name == "MARK":
             marks.append(len(stack))
-        elif name == "TUPLE":
-            stack.append(tuple(since_mark()))
+        elif name in ("POP", "POP_MARK"):
+            since_mark()
+        elif name in SINCE_MARK:
+            stack.append(SINCE_MARK[name](since_mark()))
         elif name == "GLOBAL":
             stack.append(_named(argument))
         elif name == "STACK_GLOBAL":
@@ -270,6 +280,11 @@ def _interpret(pickled, storages):
             stack.append(storages.get(stack.pop()))
         elif name in ("REDUCE", "NEWOBJ"):
             arguments = stack.pop()
+            stack.append(_called(stack.pop(), arguments))
+        elif name == "NEWOBJ_EX":
+            options, arguments = stack.pop(), stack.pop()
+            if not isinstance(stack[-1], Placeholder) or type(options) is not dict:
+                raise ValueError(stack[-1])
             stack.append(_called(stack.pop(), arguments))
         elif name == "BUILD":
             attributes = stack.pop()  # of an OrderedDict they are PyTorch's notes on versions
@@ -284,9 +299,11 @@ def _interpret(pickled, storages):
         elif name == "SETITEMS":
             set_items(since_mark())
         elif name == "APPEND":
-            extend([stack.pop()])
+            extend(list, [stack.pop()])
         elif name == "APPENDS":
-            extend(since_mark())
+            extend(list, since_mark())
+        elif name == "ADDITEMS":
+            extend(set, since_mark())
         elif name not in ("PROTO", "FRAME", "STOP"):
             raise ValueError(name)
     [value] = stack

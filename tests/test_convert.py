@@ -26,6 +26,7 @@ from losses import create_step
 from losses import evaluate_run as evaluation
 from losses.methods import OBJECTIVES, PERTURBATIONS
 from models import convert, create_model, torch_files, weights
+from models.torch_files import Placeholder
 from models.torch_names import mindspore_names, torch_name
 from models.weights import load_weights, read_weights
 from tests.golden.record_state_dict import COUNTED, SHAPES, numbers
@@ -354,6 +355,38 @@ def test_what_lies_beside_weights_is_left_out(tmp_path):
         archive(path, beside_weights(b"N.").replace(known, unknown), **{"0": b"\0\0\x80?"})
         with pytest.raises(UserError, match=r"asks for (torch\.|x\.y).* as a, which .*load.*\['state_dict'\]"):
             read_weights(path)
+
+
+class WithOptions:
+    def __getnewargs_ex__(self):
+        return (1,), {"b": {2}}
+
+    def __new__(cls, *_, **__):
+        return super().__new__(cls)
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_whatever_python_pickles_may_lie_beside_weights(protocol, tmp_path):
+    """Every protocol has instructions of its own. Before 5 some of these notes need calls, which are not made."""
+    for note in ({1, (2, 3)}, set(), frozenset([1]), bytearray(b"ab"), bytearray(300), WithOptions(),
+                 [2 ** 70, 1.5, "\u20ac", "a", True, None, {}, {"c": ()}], {1: [2], 3: 4}):
+        path = archive(tmp_path / "w.pth", beside_weights(pickle.dumps(note, protocol)), **{"0": b"\0\0\x80?"})
+        found = read_weights(path)
+        assert found.left_out == ["note"] and found.tensors["a"].array.tolist() == [1], note
+        stored = torch_files.read_pth(path)["note"]
+        assert stored == note or isinstance(stored, Placeholder) and (protocol < 5 or isinstance(note, WithOptions))
+    short, long = ([],), ([], 1, 2, 3)
+    for note in (short, long):
+        note[0].append(note)
+        found = torch_files.read_pth(archive(tmp_path / "w.pth", pickle.dumps(note, protocol)))
+        assert found[0][0] is found and found[1:] == note[1:]
+
+
+def test_a_tensor_may_be_a_key_or_in_a_set(tmp_path):
+    """As in an optimizer that was saved whole."""
+    for note in (b"}" + ONE + b"K\x01s.", b"\x8f(" + ONE + b"\x90."):
+        path = archive(tmp_path / "w.pth", beside_weights(note), **{"0": b"\0\0\x80?"})
+        assert read_weights(path).left_out == ["note"]
 
 
 def test_a_module_among_other_things_is_refused_with_its_place(tmp_path):

@@ -67,6 +67,11 @@ class Placeholder:
     name: str
     is_module: bool = False
 
+    @property
+    def is_tensor(self):
+        """Whether it would be a tensor of PyTorch, of another kind than the usual."""
+        return self.name.startswith("torch.") and ("._rebuild_" in self.name or self.name.endswith("Storage"))
+
     def __str__(self):
         return self.name
 

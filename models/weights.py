@@ -124,7 +124,7 @@ def read_weights(path, network=None):
     elif kind == ".safetensors":
         found = Weights(path, _read_safetensors(path))
     else:
-        found = _state_dict(path, read_pth(path))
+        found = _state_dict(path, read_pth(path), network)
     return _without_prefix(found, network)
 
 
@@ -166,11 +166,20 @@ def _read_safetensors(path):
         raise UserError(f"{path}: damaged or not a .safetensors file; make it anew or name another") from error
 
 
-def _state_dict(path, content):
-    """The weights in what a file of PyTorch holds: a `state_dict`, or a dict that has one."""
+def _state_dict(path, content, network):
+    """The weights in what a file of PyTorch holds: a `state_dict`, or a dict that has one. What is no tensor is left
+    out, unless it may be a weight: the network, or where there is none a dot in its name, tells.
+    """
     if isinstance(content, Placeholder):
         raise refusal(path, content)
-    outer, keys, tensors = [], (), {}
+    outer, keys, tensors, wanted = [], (), {}, _names_of(network)
+
+    def may_be_weight(name, value):
+        if not tensors:
+            return keys or value.is_module or "." in name or name in WRAPPERS
+        if network is not None:
+            return any(name == known or name.endswith(f".{known}") for known in wanted)
+        return value.is_module or value.is_tensor or "." in name
     if isinstance(content, dict):
         inside = [key for key in WRAPPERS if isinstance(content.get(key), dict)]
         wrapper = next((key for key in inside if _tensors(content[key])), inside[0] if inside else None)
@@ -179,9 +188,10 @@ def _state_dict(path, content):
             content, keys = content[wrapper], (wrapper,)
         tensors = _tensors(content)
         for name, value in content.items():
-            unknown = next((part for part in (value, name) if isinstance(part, Placeholder)), None)
-            if unknown is not None and (tensors or keys or unknown.is_module or name in WRAPPERS or "." in str(name)):
-                raise refusal(path, unknown, (*keys, str(name)))  # it may be of a weight
+            if isinstance(value, Placeholder) and may_be_weight(str(name), value):
+                raise refusal(path, value, (*keys, str(name)))
+            if isinstance(name, Placeholder):
+                raise refusal(path, name, (*keys, str(name)))
     if not tensors:
         raise UserError(f"{path}: holds no state_dict, neither itself nor as {', '.join(WRAPPERS)}; save one with "
                         "torch.save(module.state_dict(), ...)")
@@ -192,6 +202,10 @@ def _tensors(content):
     return {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
 
 
+def _names_of(network):
+    return set() if network is None else {torch_name(parameter.name) for parameter in network.get_parameters()}
+
+
 def _without_prefix(weights, network):
     """`Weights` without a prefix that all names share, as names have of a module within another one. The prefix is the
     one without which most names are the network's. Where none are, or there is no network, only `SHELLS` are taken off.
@@ -199,7 +213,7 @@ def _without_prefix(weights, network):
     tensors = weights.tensors
     is_counter = {name: value.dtype not in FLOATS and value.array.size == 1 for name, value in tensors.items()}
     *parts, _ = os.path.commonprefix([name for name in tensors if not is_counter[name]]).split(".")
-    wanted = set() if network is None else {torch_name(parameter.name) for parameter in network.get_parameters()}
+    wanted = _names_of(network)
 
     def fit(prefix):
         fitting = sum(name.removeprefix(prefix) in wanted for name in tensors)

@@ -329,6 +329,11 @@ def beside_weights(pickled):
             + b"su.")
 
 
+def flat(name, pickled):
+    """The pickle of a `state_dict` of one tensor, 'a', and a pickled object."""
+    return b"\x80\x02}(" + short_text("a") + ONE + short_text(name) + pickled[2:-1] + b"u."
+
+
 def test_what_lies_beside_weights_is_left_out(tmp_path):
     """Settings and NumPy's numbers, as training programs store them. A file whose weights are such is refused."""
     notes = [argparse.Namespace(lr=0.1, path=pathlib.PurePosixPath("x")), np.float64(0.5), np.zeros(3),
@@ -342,10 +347,9 @@ def test_what_lies_beside_weights_is_left_out(tmp_path):
             archive(path, pickle.dumps(stored, 2))
             with pytest.raises(UserError, match="nothing was run|holds no state_dict"):
                 read_weights(path)
-    flat = b"\x80\x02}(" + short_text("a") + ONE + short_text("args") + pickle.dumps(notes[0], 2)[2:-1] + b"u."
-    archive(path, flat, **{"0": b"\0\0\x80?"})
-    with pytest.raises(UserError, match=r"asks for argparse\.Namespace as args, .*: import torch; found = torch\.load"):
-        read_weights(path)
+    for note in notes:  # in the same dict
+        archive(path, flat("args", pickle.dumps(note, 2)), **{"0": b"\0\0\x80?"})
+        assert read_weights(path).left_out == ["args"]
     archive(path, beside_weights(b"N.").replace(short_text("a"), b"cx\ny\n)R"), **{"0": b"\0\0\x80?"})
     with pytest.raises(UserError, match=r"asks for x\.y"):  # a name that is unknown
         read_weights(path)
@@ -387,6 +391,36 @@ def test_a_tensor_may_be_a_key_or_in_a_set(tmp_path):
     for note in (b"}" + ONE + b"K\x01s.", b"\x8f(" + ONE + b"\x90."):
         path = archive(tmp_path / "w.pth", beside_weights(note), **{"0": b"\0\0\x80?"})
         assert read_weights(path).left_out == ["note"]
+
+
+def test_the_network_or_a_dot_tells_whether_an_object_between_weights_is_one(tmp_path):
+    namespace, network = pickle.dumps(argparse.Namespace(lr=0.1), 2), nn.SequentialCell([nn.Dense(1, 1)])
+    path, numbers = tmp_path / "w.pth", {"0": b"\0\0\x80?"}
+    for name in ("0.bias", "module.0.bias", "model.fc.bias"):
+        path = archive(path, flat(name, namespace), **numbers)
+        with pytest.raises(UserError, match=rf"for argparse\.Namespace as {name}, .*: import torch; found = torch"):
+            read_weights(path)
+        if name == "model.fc.bias":
+            assert read_weights(path, network).left_out == [name]
+        else:
+            with pytest.raises(UserError, match=f"asks for argparse.Namespace as {name}"):
+                read_weights(path, network)
+    # A tensor of another kind may be a weight whatever its name.
+    archive(path, flat("b", b"\x80\x02" + ONE.replace(b"_rebuild_tensor_v2", b"_rebuild_qtensor") + b"."), **numbers)
+    with pytest.raises(UserError, match="asks for torch._utils._rebuild_qtensor as b"):
+        read_weights(path)
+
+
+def test_settings_between_the_weights_are_left_out_and_named(pth, tmp_path, capsys):
+    with zipfile.ZipFile(pth) as file:
+        content = {name.removeprefix("archive/"): file.read(name) for name in file.namelist()}
+    pickled = content.pop("data.pkl")
+    args = short_text("args") + pickle.dumps(argparse.Namespace(lr=0.1), 2)[2:-1] + b"s."
+    path = archive(tmp_path / "w.pth", pickled[:-1] + args,
+                   **{name.removeprefix("data/"): value for name, value in content.items() if name.startswith("data/")})
+    for options in ([], ["-m", "wideresnet10"]):
+        convert.main([path, str(tmp_path / "w.ckpt"), *options])
+        assert "left out, not weights: args\n" in capsys.readouterr().out
 
 
 def test_a_module_among_other_things_is_refused_with_its_place(tmp_path):

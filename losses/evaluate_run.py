@@ -364,7 +364,7 @@ def evaluate_network(trained, model, test, baseline=None, stored=None, is_shown=
              **describe_network(model, test.source),
              "checkpoint": os.path.basename(trained.checkpoint), "checkpoint_sha256": trained.sha256, "epochs": epochs}
     if weights.prefix:
-        print(f"{trained.checkpoint}: taken off, before every name: {weights.prefix}")
+        print(f"{trained.checkpoint}: {weights.about_prefix}")
     if stored is not None and is_shown:
         print("\nevaluated before; delete the evaluation_SET.json files of the run to have it done again")
 

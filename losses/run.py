@@ -257,7 +257,9 @@ def start_from(network, path, what, sha256=None):
     require_unchanged("--init_checkpoint", path, sha256)
     weights, fresh = load_weights(network, path, what, fresh_classifier=True)
     line = f"starts from the weights in {path}"
-    if weights.prefix:
+    if weights.elsewhere:
+        line += f"; {weights.about_prefix}"
+    elif weights.prefix:
         line += f", without the {weights.prefix} before every name"
     if fresh:
         shapes = {parameter.name: parameter.shape for parameter in network.get_parameters()}

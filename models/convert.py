@@ -8,7 +8,7 @@ from collections import Counter
 
 from models import FAMILIES, MODELS, create_model, find_model, is_model, models_list
 from models.torch_names import COUNTER
-from models.weights import classifier_of, format_of, read_weights, require_fit, write_weights
+from models.weights import classifier_of, format_of, keep_a_prefix, read_weights, require_fit, write_weights
 from utils.cli import Parser, found_by, listed, one_line_errors, positive_int
 from utils.errors import UserError
 from utils.files import read_json
@@ -24,8 +24,10 @@ def classes_of(weights, name, network):
     last = classifier_of(network)
     found = weights.tensors.get(f"{last}.weight")
     if found is None or found.array.ndim != 2:
-        raise UserError(f"{weights.path}: is not of {name}: has no {last}.weight of two axes, its classifier; name its "
-                        "network with -m, or give --classes to see what else differs")
+        way_out = keep_a_prefix(weights, network) or ("name its network with -m, or give --classes to see what else "
+                                                      "differs")
+        raise UserError(f"{weights.path}: is not of {name}: has no {last}.weight of two axes, its classifier; "
+                        f"{way_out}")
     return len(found.array)
 
 
@@ -95,7 +97,7 @@ def report(weights, target, what):
     lines += [f"{count} tensors of {dtype} became {changes[dtype]}" for dtype, count in dtypes.items()
               if dtype in changes]
     if weights.prefix:
-        lines.append(f"taken off, before every name: {weights.prefix}")
+        lines.append(weights.about_prefix)
     if weights.left_out:
         roots = Counter(name.partition(".")[0] for name in weights.left_out)
         lines.append("left out, not weights: " + ", ".join(

@@ -1,5 +1,7 @@
 """Weights in files of MindSpore and PyTorch, and a network that takes them."""
+import functools
 import os
+from collections import Counter
 from dataclasses import dataclass, field, replace
 
 import mindspore as ms
@@ -27,6 +29,7 @@ STEPS_DONE = "global_step"
 SAFETENSORS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
                "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool"}
 FLOATS = ("float64", "float32", "float16", "bfloat16")
+DEPTH = 3  # of dicts in dicts so many are looked through for tensors
 NAMED = 3  # of several names at fault so many are shown
 
 
@@ -39,6 +42,8 @@ class Weights:
         tensors (dict): PyTorch's names to `Tensor`.
         left_out (list of str): what else is in it, such as the state of an optimiser.
         prefix (str): what stands before every name there and is taken off here, 'module.' for instance.
+        elsewhere (list of str): names of tensors there that do not begin with it, and are left out, too.
+        keys (tuple of str): those that lead to the `state_dict` from the outermost dict of a file of PyTorch.
         epochs (int): of a checkpoint of this project, how many it was trained; else 0.
     """
 
@@ -46,7 +51,17 @@ class Weights:
     tensors: dict
     left_out: list = field(default_factory=list)
     prefix: str = ""
+    elsewhere: list = field(default_factory=list)
+    keys: tuple = ()
     epochs: int = 0
+
+    @property
+    def about_prefix(self):
+        """What to say of the prefix, in a line."""
+        if not self.elsewhere:
+            return f"taken off, before every name: {self.prefix}"
+        parts = _parts(self.elsewhere, self.prefix)
+        return f"taken are the names that begin with {self.prefix}, without it; left out: {parts}"
 
 
 @dataclass(frozen=True)
@@ -66,14 +81,23 @@ class Misfits:
     classifier: list
 
     def __str__(self):
-        def some(names):
-            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-            return ", ".join(list(names)[:NAMED]) + more
-        parts = [self.missing and f"has no {some(self.missing)}",
-                 self.foreign and f"has {some(self.foreign)}, unknown there",
-                 self.unlike and some([f"{name} is {found}, there {wanted}"
+        parts = [self.missing and f"has no {_some(self.missing)}",
+                 self.foreign and f"has {_some(self.foreign)}, unknown there",
+                 self.unlike and _some([f"{name} is {found}, there {wanted}"
                                        for name, (found, wanted) in self.unlike.items()])]
         return "; ".join(part for part in parts if part)
+
+
+def _some(names):
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(list(names)[:NAMED]) + more
+
+
+def _parts(names, *others):
+    """How names begin, up to the first part in which they, or others, differ, and how many begin so."""
+    shared = "".join(os.path.commonprefix([*names, *others]).rpartition(".")[:2])
+    parts = Counter(shared + "".join(name.removeprefix(shared).partition(".")[:2]) for name in names)
+    return ", ".join(f"{part} ({count})" for part, count in parts.items())
 
 
 def _suffix(path):
@@ -181,11 +205,10 @@ def _state_dict(path, content, network):
             return any(name == known or name.endswith(f".{known}") for known in wanted)
         return value.is_module or value.is_tensor or "." in name
     if isinstance(content, dict):
-        inside = [key for key in WRAPPERS if isinstance(content.get(key), dict)]
-        wrapper = next((key for key in inside if _tensors(content[key])), inside[0] if inside else None)
-        if wrapper is not None:
-            outer = [str(key) for key in content if key != wrapper]
-            content, keys = content[wrapper], (wrapper,)
+        keys = _place(content)
+        for wrapper in keys:
+            outer += [str(key) for key in content if key != wrapper]
+            content = content[wrapper]
         tensors = _tensors(content)
         for name, value in content.items():
             if isinstance(value, Placeholder) and may_be_weight(str(name), value):
@@ -195,7 +218,19 @@ def _state_dict(path, content, network):
     if not tensors:
         raise UserError(f"{path}: holds no state_dict, neither itself nor as {', '.join(WRAPPERS)}; save one with "
                         "torch.save(module.state_dict(), ...)")
-    return Weights(path, tensors, [*outer, *(str(name) for name in content if name not in tensors)])
+    return Weights(path, tensors, [*outer, *(str(name) for name in content if name not in tensors)], keys=keys)
+
+
+def _place(content, depth=DEPTH):
+    """Keys that lead to a dict with tensors, the nearest that `WRAPPERS` lead to."""
+    inside = [key for key in WRAPPERS if isinstance(content.get(key), dict)]
+    places = [(key,) for key in inside]
+    if depth > 1 and not _tensors(content) and not any(_tensors(content[key]) for key in inside):
+        places += [(key, *_place(content[key], depth - 1)) for key in inside]
+
+    def has_tensors(keys):
+        return bool(_tensors(functools.reduce(dict.__getitem__, keys, content)))
+    return next(filter(has_tensors, places), places[0] if places else ())
 
 
 def _tensors(content):
@@ -206,24 +241,64 @@ def _names_of(network):
     return set() if network is None else {torch_name(parameter.name) for parameter in network.get_parameters()}
 
 
+def _fitting(names, wanted):
+    """Of every prefix that ends in a dot, and of none, how many names that are wanted follow it."""
+    found = Counter()
+    for name in names:
+        parts = name.split(".")
+        found.update("".join(f"{part}." for part in parts[:start]) for start in range(len(parts))
+                     if ".".join(parts[start:]) in wanted)
+    return found
+
+
 def _without_prefix(weights, network):
     """`Weights` without a prefix that all names share, as names have of a module within another one. The prefix is the
     one without which most names are the network's. Where none are, or there is no network, only `SHELLS` are taken off.
+    Where that does not give the whole network, and a prefix of some names alone does, these names are taken.
     """
     tensors = weights.tensors
     is_counter = {name: value.dtype not in FLOATS and value.array.size == 1 for name, value in tensors.items()}
     *parts, _ = os.path.commonprefix([name for name in tensors if not is_counter[name]]).split(".")
     wanted = _names_of(network)
+    fitting = _fitting(tensors, wanted)
 
     def fit(prefix):
-        fitting = sum(name.removeprefix(prefix) in wanted for name in tensors)
-        return fitting, len(prefix) if SHELLS.issuperset(prefix.split(".")[:-1]) else 0
+        return fitting[prefix], len(prefix) if SHELLS.issuperset(prefix.split(".")[:-1]) else 0
     prefix = max(("".join(f"{part}." for part in parts[:number]) for number in range(len(parts) + 1)), key=fit)
+    whole = [known for known, number in fitting.items() if number == len(wanted)]
+    is_shared = prefix in whole or len(whole) != 1
+    if not is_shared:
+        [prefix] = whole
     if not prefix:
         return weights
-    left_out = [name for name in tensors if not name.startswith(prefix)]  # counters, such as SWA's n_averaged
-    kept = {name.removeprefix(prefix): value for name, value in tensors.items() if name not in left_out}
-    return replace(weights, tensors=kept, left_out=[*weights.left_out, *left_out], prefix=prefix)
+    rest = [name for name in tensors if not name.startswith(prefix)]  # if shared, counters, such as SWA's n_averaged
+    kept = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    return replace(weights, tensors=kept, prefix=prefix, left_out=[*weights.left_out, *(rest if is_shared else [])],
+                   elsewhere=[] if is_shared else rest)
+
+
+def keep_a_prefix(weights, network):
+    """The way out where a file has more than one network, or a network and other parts: with which prefixes its names
+    begin, and how to keep those of one. Empty where no prefix leads to names of the network.
+    """
+    wanted, path = _names_of(network), weights.path
+    fitting = _fitting(weights.tensors, wanted)
+    prefix = max(fitting, key=fitting.get, default="")
+    if fitting[prefix] <= max(fitting[""], len(wanted) // 2):
+        return ""
+    parts = _parts([weights.prefix + name for name in weights.tensors])
+    text = f"its names begin with {parts}; keep those of one prefix"
+    kind = format_of(path)
+    if kind == ".ckpt":
+        return text
+    prefix, new = weights.prefix + prefix, f"{os.path.splitext(os.path.basename(path))[0]}_weights.pth"
+    modules, stored = "torch", f"torch.load({path!r}, map_location='cpu', weights_only=True)"
+    if kind == ".safetensors":
+        modules, stored = "torch, safetensors.torch", f"safetensors.torch.load_file({path!r})"
+    stored += "".join(f"[{key!r}]" for key in weights.keys)
+    return (f'{text}, with PyTorch: python -c "import {modules}; found = {stored}; torch.save({{'
+            f"name.removeprefix({prefix!r}): value for name, value in found.items() if name.startswith({prefix!r})}}, "
+            f'{new!r})"')
 
 
 def classifier_of(network):
@@ -271,7 +346,8 @@ def require_fit(network, weights, what="this one", fresh_classifier=False):
     found = misfits(network, weights)
     is_only_classifier = not (found.missing or found.foreign) and found.classifier == list(found.unlike)
     if str(found) and not (fresh_classifier and is_only_classifier):
-        raise UserError(f"{weights.path}: is of another network than {what}: {found}; name weights of the same")
+        raise UserError(f"{weights.path}: is of another network than {what}: {found}; "
+                        f"{keep_a_prefix(weights, network) or 'name weights of the same'}")
     return found.classifier
 
 

@@ -11,6 +11,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import types
 import zipfile
 
 import mindspore as ms
@@ -25,6 +26,7 @@ import main
 from losses import create_step
 from losses import evaluate_run as evaluation
 from losses.methods import OBJECTIVES, PERTURBATIONS
+from losses.run import start_from
 from models import convert, create_model, torch_files, weights
 from models.torch_files import Placeholder
 from models.torch_names import mindspore_names, torch_name
@@ -223,12 +225,79 @@ def test_a_prefix_that_the_network_has_stays(tmp_path):
         assert (network.model.bias.asnumpy() == 1).all()
 
 
-def test_a_prefix_of_some_names_is_none(tmp_path):
-    path, found = str(tmp_path / "w.pth"), torch_values(randomised())
-    torch_files.write_pth(path, {**{f"model.{name}": value for name, value in found.items()},
-                                 "criterion.weight": np.ones(3, np.float32)})
-    with pytest.raises(UserError, match=r"has no init_conv\.weight, .* has model\.init_conv\.weight, "):
-        load_weights(randomised(), path)
+def test_the_only_prefix_that_gives_the_whole_network_is_taken(tmp_path, capsys):
+    """As in Lightning's files, whose loss may have weights, too."""
+    network, path = randomised(), str(tmp_path / "w.pth")
+    found = {f"model.{name}": value for name, value in torch_values(network).items()}
+    torch_files.write_pth(path, {"criterion.weight": np.ones(3, np.float32), **found, "step": np.array(3)})
+    other = randomised(seed=1)
+    taken, _ = load_weights(other, path)
+    assert same(values(other), values(network)) and taken.elsewhere == ["criterion.weight", "step"]
+    convert.main([path, str(tmp_path / "w.ckpt"), "-m", "wideresnet10"])
+    assert ("\ntaken are the names that begin with model., without it; left out: criterion. (1), step (1)\n"
+            in capsys.readouterr().out)
+    line = start_from(other, path, "wideresnet10")
+    assert line.endswith("w.pth; taken are the names that begin with model., without it; left out: criterion. (1), "
+                         "step (1)")
+    torch_files.write_pth(path, {"criterion.weight": np.ones(3, np.float32), **found,
+                                 "model.aux.weight": np.ones((2, 2), np.float32)})
+    with pytest.raises(UserError, match=r"has aux\.weight, unknown there; name weights of the same"):
+        load_weights(other, path)
+
+
+@pytest.mark.parametrize("prefixes", [("student.", "teacher."), ("module.student.", "module.teacher."),
+                                      ("model.q.", "model.k.")])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".ckpt"])
+def test_a_file_of_two_networks_says_how_to_take_one(prefixes, suffix, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    stored = {prefix + name: value for prefix in prefixes for name, value in torch_values(randomised()).items()}
+    if suffix == ".pth":
+        torch_files.write_pth("w.pth", stored)
+    elif suffix == ".safetensors":
+        safetensors.numpy.save_file(stored, "w.safetensors")
+    else:
+        weights.write_checkpoint("w.ckpt", {prefix + name: ms.Tensor(value) for prefix in prefixes
+                                            for name, value in values(randomised()).items()})
+    number = len(stored) // 2 - (7 if suffix == ".ckpt" else 0)
+    for options in ([], ["--classes", "10"]):
+        line = fails(capsys, f"w{suffix}", "v.pth" if suffix == ".ckpt" else "v.ckpt", "-m", "wideresnet10", *options)
+        assert all(f"{prefix} ({number})" in line.partition("its names begin with ")[2] for prefix in prefixes), line
+    text, _, code = line.partition(', with PyTorch: python -c "')
+    assert text.endswith("; keep those of one prefix")
+    if suffix != ".ckpt":  # what the code does, with a stand-in for PyTorch
+        saved = {}
+        torch = types.SimpleNamespace(load=lambda path, **_: stored, load_file=lambda path: stored,
+                                      save=lambda kept, path: saved.update({path: kept}))
+        monkeypatch.setitem(sys.modules, "torch", torch)
+        monkeypatch.setitem(sys.modules, "safetensors.torch", torch)
+        monkeypatch.setattr(safetensors, "torch", torch, raising=False)
+        exec(code.removesuffix('"'))
+        assert set(saved) == {"w_weights.pth"} and same(saved["w_weights.pth"], torch_values(randomised()))
+
+
+def test_a_network_whose_classifier_lies_elsewhere_says_which_prefixes_there_are(tmp_path, capsys):
+    """As in DomainBed's files, where a network without classifier lies beside it."""
+    found = torch_values(randomised())
+    body = {name: value for name, value in found.items() if not name.startswith("fc.")}
+    stored = {**{f"featurizer.network.{name}": value for name, value in body.items()},
+              "classifier.weight": found["fc.weight"], "classifier.bias": found["fc.bias"],
+              **{f"network.0.network.{name}": value for name, value in body.items()},
+              "network.1.weight": found["fc.weight"], "network.1.bias": found["fc.bias"]}
+    torch_files.write_pth(str(tmp_path / "w.pth"), stored)
+    line = fails(capsys, tmp_path / "w.pth", tmp_path / "w.ckpt", "-m", "wideresnet10")
+    assert (f"its names begin with featurizer. ({len(body)}), classifier. (2), network. ({len(body) + 2}); keep" in line
+            and "startswith('featurizer.network.')" in line)
+
+
+def test_a_state_dict_is_found_in_a_dict_of_a_dict(tmp_path):
+    inner = b"}" + short_text("state_dict") + b"}(" + short_text("a") + ONE + short_text("b") + ONE + b"us"
+    for outer, left_out in (("model", []), ("net", ["epoch"])):
+        stored = b"\x80\x02}(" + short_text(outer) + inner + (
+            short_text("epoch") + b"K\x01" if left_out else b"") + b"u."
+        found = read_weights(archive(tmp_path / "w.pth", stored, **{"0": b"\0\0\x80?"}))
+        assert list(found.tensors) == ["a", "b"] and found.left_out == left_out and found.keys == (outer, "state_dict")
+    with pytest.raises(UserError, match="holds no state_dict"):  # a dict that holds itself
+        read_weights(archive(tmp_path / "w.pth", b"\x80\x02}q\x00" + short_text("model") + b"h\x00s."))
 
 
 @pytest.mark.parametrize("key", weights.WRAPPERS)

@@ -26,6 +26,7 @@ STORAGES = {"torch FloatStorage": "float32", "torch DoubleStorage": "float64", "
             "torch BFloat16Storage": "bfloat16", "torch LongStorage": "int64", "torch IntStorage": "int32",
             "torch ShortStorage": "int16", "torch CharStorage": "int8", "torch ByteStorage": "uint8",
             "torch BoolStorage": "bool"}
+MOST_SHARED = 4  # times a file's size all its tensors may take; tied weights, which share their numbers, take less
 KNOWN = {ORDERED_DICT, REBUILD_TENSOR, REBUILD_PARAMETER, *STORAGES}
 # Instructions of a pickle that make or arrange data and call nothing.
 LITERALS = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT", "UNICODE",
@@ -77,7 +78,7 @@ class Placeholder:
 
 
 class Expanded(Exception):
-    """A tensor would take more room than the numbers it is made of; the text is its shape."""
+    """Tensors would take more room than the numbers they are made of; the text says which, and the way out."""
 
 
 def tensor(numbers, dtype, byte_order="<"):
@@ -122,10 +123,10 @@ def read_pth(path):
             if sum(one.file_size for one in archive.infolist()) > os.path.getsize(path):
                 raise ValueError("compressed")  # PyTorch's are not; a small one could unpack to all memory
             [index] = [name for name in archive.namelist() if name.endswith("/data.pkl")]
-            return _interpret(archive.read(index), _Storages(archive, index.removesuffix("data.pkl")))
+            storages = _Storages(archive, index.removesuffix("data.pkl"), MOST_SHARED * os.path.getsize(path))
+            return _interpret(archive.read(index), storages)
     except Expanded as error:
-        raise UserError(f"{path}: holds a tensor of shape {error} that repeats fewer numbers, as of expand(), and "
-                        "would take far more memory than the file; save its .clone(), or leave it out") from error
+        raise UserError(f"{path}: {error}") from error
     except OSError:
         raise
     except Exception as error:  # whatever the bytes of a damaged file lead to
@@ -162,10 +163,10 @@ def refusal(path, placeholder, keys=()):
 
 
 class _Storages:
-    """The numbers in an archive, read when they are asked for; tensors may share them."""
+    """The numbers in an archive, read when they are asked for; tensors may share them, and all have `room` bytes."""
 
-    def __init__(self, archive, folder):
-        self.archive, self.folder, self.read = archive, folder, {}
+    def __init__(self, archive, folder, room):
+        self.archive, self.folder, self.read, self.room = archive, folder, {}, room
         order = f"{folder}byteorder"
         self.byte_order = ">" if order in archive.namelist() and archive.read(order) == b"big" else "<"
 
@@ -184,24 +185,28 @@ class _Storages:
             raise ValueError(count)
         return self.read[name, key]
 
+    def rebuild(self, storage, offset, size, stride, *_):
+        """The tensor that looks at a storage (`Tensor`) from a number on, with a size and a stride for every axis."""
+        steps = [(n - 1) * step for n, step in zip(size, stride, strict=True)]
+        if offset < 0 or any(n < 0 for n in size) or any(step < 0 for step in stride):
+            raise ValueError(size)
+        if 0 in size:
+            return Tensor(np.empty(size, storage.array.dtype), storage.dtype)
+        numbers = storage.array[offset:]
+        if sum(steps) >= len(numbers):
+            raise ValueError(size)
+        if math.prod(size) > len(numbers):  # a file of a kilobyte could ask for all memory
+            raise Expanded(f"holds a tensor of shape {size} that repeats fewer numbers, as of expand(), and would take "
+                           "far more memory than the file; save its .clone(), or leave it out")
+        self.room -= math.prod(size) * numbers.itemsize
+        if self.room < 0:
+            raise Expanded(f"its tensors share numbers and would take more than {MOST_SHARED} times the memory of the "
+                           "file; leave out those that repeat others")
+        view = np.lib.stride_tricks.as_strided(numbers, size, [step * numbers.itemsize for step in stride])
+        return Tensor(np.array(view, order="C"), storage.dtype)
 
-def _rebuilt(storage, offset, size, stride, *_):
-    """The tensor that looks at a storage (`Tensor`) from a number on, with a size and a stride for every axis."""
-    steps = [(n - 1) * step for n, step in zip(size, stride, strict=True)]
-    if offset < 0 or any(n < 0 for n in size) or any(step < 0 for step in stride):
-        raise ValueError(size)
-    if 0 in size:
-        return Tensor(np.empty(size, storage.array.dtype), storage.dtype)
-    numbers = storage.array[offset:]
-    if sum(steps) >= len(numbers):
-        raise ValueError(size)
-    if math.prod(size) > len(numbers):  # a file of a kilobyte could ask for all memory
-        raise Expanded(size)
-    view = np.lib.stride_tricks.as_strided(numbers, size, [step * numbers.itemsize for step in stride])
-    return Tensor(np.array(view, order="C"), storage.dtype)
 
-
-def _called(function, arguments):
+def _called(function, arguments, storages):
     """What one of the known functions makes; a call of a `Placeholder`, or with one among its arguments, makes another.
     """
     unknown = next((part for part in (function, *arguments) if isinstance(part, Placeholder)), None)
@@ -212,7 +217,7 @@ def _called(function, arguments):
     if function == ORDERED_DICT:
         return dict(*arguments)
     if function == REBUILD_TENSOR and isinstance(arguments[0], Tensor):
-        return _rebuilt(*arguments)
+        return storages.rebuild(*arguments)
     if function == REBUILD_PARAMETER and isinstance(arguments[0], Tensor):
         return arguments[0]
     raise ValueError(function)
@@ -285,12 +290,12 @@ def _interpret(pickled, storages):
             stack.append(storages.get(stack.pop()))
         elif name in ("REDUCE", "NEWOBJ"):
             arguments = stack.pop()
-            stack.append(_called(stack.pop(), arguments))
+            stack.append(_called(stack.pop(), arguments, storages))
         elif name == "NEWOBJ_EX":
             options, arguments = stack.pop(), stack.pop()
             if not isinstance(stack[-1], Placeholder) or type(options) is not dict:
                 raise ValueError(stack[-1])
-            stack.append(_called(stack.pop(), arguments))
+            stack.append(_called(stack.pop(), arguments, storages))
         elif name == "BUILD":
             attributes = stack.pop()  # of an OrderedDict they are PyTorch's notes on versions
             if isinstance(stack[-1], Placeholder):

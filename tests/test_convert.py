@@ -11,6 +11,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import tracemalloc
 import types
 import zipfile
 
@@ -669,6 +670,25 @@ def test_a_small_file_takes_little_memory(tmp_path):
         read_weights(path)
     archive(path, pickled.replace(sizes, b"K\x01"), **{"0": b"\0\0\x80?"})
     assert read_weights(path).tensors["a"].array.tolist() == [[1]]
+
+
+def views(number, tensors):
+    """The pickle of a `state_dict` of `tensors` views of all numbers in data/0."""
+    count = b"J" + number.to_bytes(4, "little")
+    view = ONE.replace(b"K\x01tQK\x00K\x01\x85", count + b"tQK\x00" + count + b"\x85")
+    return b"\x80\x02}(" + b"".join(short_text(f"w{k}") + view for k in range(tensors)) + b"u."
+
+
+def test_tied_weights_are_read_and_many_views_of_the_same_numbers_are_not(tmp_path):
+    numbers = np.arange(10000, dtype=np.float32)
+    path = archive(tmp_path / "w.pth", views(10000, 4), **{"0": numbers.tobytes()})
+    assert all((value.array == numbers).all() for value in read_weights(path).tensors.values())
+    archive(path, views(10000, 1000), **{"0": numbers.tobytes()})
+    tracemalloc.start()
+    with pytest.raises(UserError, match="w.pth: its tensors share numbers and would take more than 4 times the memory"):
+        read_weights(path)
+    assert tracemalloc.get_traced_memory()[1] < 20 * os.path.getsize(path)
+    tracemalloc.stop()
 
 
 def test_a_place_that_cannot_be_written_is_one_line(pth, tmp_path, capsys, monkeypatch):

@@ -1,6 +1,13 @@
 """Where images come from: one file per data set, found by name."""
+import sys
+
+if sys.argv[:1] == ["-m"] and f"{__name__}.prepare_dataset" in sys.orig_argv:  # which imports this before the file
+    from utils.startup import begin_imports
+    begin_imports("prepare_dataset.py")
+
 from functools import partial
 
+import utils.installed  # noqa: F401, isort: skip, first: it says what is not installed
 import numpy as np
 
 from dataset.cifar import load_cifar

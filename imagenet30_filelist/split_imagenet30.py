@@ -9,6 +9,11 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+if __name__ == "__main__":  # before anything that takes long
+    from utils.startup import begin_imports
+    begin_imports("split_imagenet30.py")
+
+import utils.installed  # noqa: E402, F401, isort: skip, first: it says what is not installed
 import numpy as np  # noqa: E402
 
 from dataset.imagenet30 import (  # noqa: E402

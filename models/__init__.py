@@ -1,5 +1,11 @@
 """Networks, found by name."""
 import re
+import sys
+
+if sys.argv[:1] == ["-m"] and f"{__name__}.convert" in sys.orig_argv:  # which imports this before convert.py
+    from utils.startup import begin_imports
+    begin_imports("python -m models.convert")
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial

@@ -4,6 +4,13 @@ One of the two is a .ckpt of MindSpore, the other a `state_dict` of PyTorch (.pt
 IN the content tells which it is.
 """
 import os
+import sys
+
+if not __package__:  # python models/convert.py, for which this file's folder is where modules are looked for first
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    from utils.startup import begin_imports
+    begin_imports("python -m models.convert")
+
 from collections import Counter
 
 from models import FAMILIES, MODELS, create_model, find_model, is_model, models_list

@@ -94,7 +94,12 @@ def test_a_recipe_names_data_set_and_network_where_the_command_line_does_not():
 
 PROGRAMS = [("main.py", ["main.py"]), ("prepare_dataset.py", [os.path.join("dataset", "prepare_dataset.py")]),
             ("python -m corruptions", ["-m", "corruptions"]), ("python -m corruptions", ["corruptions"]),
-            ("python -m utils.figures", ["-m", "utils.figures"])]
+            ("python -m utils.figures", ["-m", "utils.figures"]),
+            ("python -m utils.figures", [os.path.join("utils", "figures")]),
+            ("python -m models.convert", ["-m", "models.convert"]),
+            ("python -m models.convert", [os.path.join("models", "convert.py")]),
+            ("prepare_dataset.py", ["-m", "dataset.prepare_dataset"]),
+            ("split_imagenet30.py", [os.path.join("imagenet30_filelist", "split_imagenet30.py")])]
 INTERRUPTED = """
 import os, signal, sys
 try:
@@ -120,6 +125,13 @@ def test_ctrl_c_while_modules_are_imported_is_one_line(program, words, tmp_path)
     done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=60,
                           env={**os.environ, "PYTHONPATH": str(tmp_path)}, preexec_fn=with_sigint(signal.SIG_DFL))
     assert (done.stderr, done.returncode) == (f"{program}: interrupted\n", 130)
+
+
+@pytest.mark.parametrize("words", ["utils/figures", "models/convert.py"])
+def test_a_program_that_is_run_as_a_file_finds_its_modules(words, tmp_path):
+    done = subprocess.run([sys.executable, os.path.join(ROOT, words), "--help"], cwd=tmp_path, capture_output=True,
+                          text=True, timeout=60)
+    assert done.stdout.startswith("usage: python -m ") and (done.stderr, done.returncode) == ("", 0)
 
 
 @pytest.mark.parametrize("at_start, said", [(signal.SIG_DFL, "seen\n"), (signal.SIG_IGN, "")])
@@ -202,6 +214,10 @@ def run_without(packages, folder, *words, **environment):
     (["mindspore"], "MindSpore", "python -m models.convert", ["-m", "models.convert", "w.pth", "w.ckpt"]),
     (["mindspore", "tqdm"], "MindSpore, tqdm", "main.py", [os.path.join(ROOT, "main.py")]),
     (["cv2"], "opencv-python", "prepare_dataset.py", ["dataset/prepare_dataset.py"]),
+    (["numpy"], "numpy", "python -m dataset.prepare_dataset", ["-m", "dataset.prepare_dataset"]),
+    (["numpy"], "numpy", "split_imagenet30.py", ["imagenet30_filelist/split_imagenet30.py"]),
+    (["numpy"], "numpy", "figures", ["utils/figures", "--help"]),
+    (["mindspore"], "MindSpore", "convert.py", ["models/convert.py", "--help"]),
     (["numpy"], "numpy", "python -m utils.figures", ["-m", "utils.figures", "accuracy", "RUN"]),
     (["PIL"], "pillow", "python -m corruptions", ["-m", "corruptions", "--help"]),
     (["matplotlib"], "matplotlib", "corruptions", ["corruptions", "--help"])])

@@ -3,6 +3,13 @@
 It alone looks from here to `losses/`, for the figures that need a network, and not for the others.
 """
 import os
+import sys
+
+if not __package__:  # python utils/figures, for which this file's folder is where modules are looked for first
+    sys.path[0] = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
+    from utils.startup import begin_imports
+    begin_imports("python -m utils.figures")
+    import utils.installed  # noqa: F401, it says what is not installed
 
 from utils import cli
 from utils.errors import UserError

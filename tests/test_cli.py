@@ -228,10 +228,20 @@ def test_a_package_that_is_not_installed_is_named(packages, names, program, word
     assert done.returncode == 2
 
 
+@pytest.mark.parametrize("program, words, names", [
+    ("python -m corruptions", ["-m", "corruptions", "--help"], "numpy, tqdm"),
+    ("prepare_dataset.py", ["dataset/prepare_dataset.py"], "numpy, tqdm"),
+    ("main.py", ["main.py"], "MindSpore, numpy, tqdm, safetensors")])
+def test_only_what_a_program_needs_is_named(program, words, names, tmp_path):
+    done = run_without(["mindspore", "numpy", "tqdm", "safetensors"], tmp_path, *words)
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"{program}: error: not installed in {sys.executable}: {names}; ") and done.returncode == 2
+
+
 def test_a_worker_of_msrun_without_mindspore_says_how_to_start_it(tmp_path):
     done = run_without(["mindspore"], tmp_path, "main.py", MS_ROLE="MS_WORKER", MS_WORKER_NUM="2", RANK_ID="0")
     [line] = done.stderr.splitlines()
-    assert line.endswith("activate the environment before msrun: source .venv/bin/activate") and done.returncode == 2
+    assert "; msrun starts the first `python` in PATH; activate " in line and done.returncode == 2
 
 
 def test_a_program_of_another_project_gets_pythons_own_error(tmp_path):
@@ -243,13 +253,32 @@ def test_an_environment_that_is_there_is_the_way_out(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(installed, "ROOT", str(tmp_path))
     monkeypatch.setattr(sys, "prefix", sys.base_prefix)
-    assert installed._way_out("main.py") == ("python3 -m venv .venv && .venv/bin/pip install -r requirements.txt, then "
-                                             ".venv/bin/python main.py")
+    msrun = "msrun starts the first `python` in PATH; "
+
+    def way_out_with_msrun():
+        with monkeypatch.context() as patch:
+            patch.setattr(installed, "world_size", lambda: 2)
+            return installed._way_out("main.py")
+    make = "python3 -m venv .venv && .venv/bin/pip install -r "
+    assert installed._way_out("main.py") == f"{make}requirements.txt, then .venv/bin/python main.py"
+    for command in ("-m corruptions", "corruptions"):
+        assert installed._way_out(command) == f"{make}corruptions/requirements.txt, then .venv/bin/python {command}"
+    assert way_out_with_msrun() == (f"{msrun}make an environment and activate it before msrun: {make}requirements.txt "
+                                    "&& source .venv/bin/activate")
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     (tmp_path / ".venv" / "bin" / "python").write_text("")
     assert installed._way_out("-m models.convert") == "type .venv/bin/python -m models.convert"
+    assert way_out_with_msrun() == f"{msrun}activate the environment before msrun: source .venv/bin/activate"
     monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
     assert installed._way_out("main.py") == f"{sys.executable} -m pip install -r requirements.txt"
+    assert way_out_with_msrun() == (f"{msrun}activate another environment before msrun, or: {sys.executable} -m pip "
+                                    "install -r requirements.txt")
+
+
+def test_the_basics_are_in_the_requirements_of_the_generators():
+    text = pathlib.Path(ROOT, "corruptions", "requirements.txt").read_text()
+    assert {name.lower() for name in installed.BASICS.values()} <= {
+        re.match("[A-Za-z0-9-]*", line)[0].lower() for line in text.splitlines()}
 
 
 def test_every_package_that_is_asked_for_is_in_the_requirements():

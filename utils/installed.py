@@ -14,6 +14,8 @@ BASICS = {"numpy": "numpy", "scipy": "scipy", "cv2": "opencv-python", "PIL": "pi
           "joblib": "joblib", "tqdm": "tqdm", "matplotlib": "matplotlib"}
 PACKAGES = {"mindspore": "MindSpore", **BASICS, "safetensors": "safetensors",
             "tensorboardX": "tensorboardX"}
+# Rooms whose programs need no more than `BASICS` until they ask for more, and the one that has its own requirements.
+LIGHT, GENERATORS = ("corruptions", "dataset", "imagenet30_filelist", "utils"), "corruptions"
 
 
 def require(*packages):
@@ -23,9 +25,12 @@ def require(*packages):
     Args:
         packages (str): names out of `PACKAGES`, of those that it is about to import.
     """
-    missing = list(filter(_is_missing, PACKAGES))
     command = _command()
-    if command is not None and not set(missing).isdisjoint(packages):
+    if command is None:
+        return
+    needed = {*packages, *(BASICS if _room(command) in LIGHT else PACKAGES)}
+    missing = [name for name in PACKAGES if name in needed and _is_missing(name)]
+    if not set(missing).isdisjoint(packages):
         program = f"python {command}" if command.startswith("-m ") else os.path.basename(command)
         names = ", ".join(PACKAGES[name] for name in missing)
         print_error(f"{program}: error: not installed in {sys.executable}: {names}; {_way_out(command)}")
@@ -48,19 +53,31 @@ def _command():
     return sys.argv[0] if sys.argv[0] and os.path.exists(path) and path.startswith(ROOT + os.sep) else None
 
 
+def _room(command):
+    """The folder in this project where a program lies, 'models'; of main.py its own name."""
+    place = os.path.relpath(os.path.realpath(command), ROOT)
+    return command[3:].partition(".")[0] if command.startswith("-m ") else place.partition(os.sep)[0]
+
+
 def _way_out(command):
     environment = os.path.join(ROOT, ".venv")
-    pip, python = (os.path.relpath(os.path.join(environment, "bin", name)) for name in ("pip", "python"))
-    requirements = os.path.relpath(os.path.join(ROOT, "requirements.txt"))
+    pip, python, activate = (os.path.relpath(os.path.join(environment, "bin", name))
+                             for name in ("pip", "python", "activate"))
+    folder = os.path.join(ROOT, GENERATORS) if _room(command) == GENERATORS else ROOT
+    requirements = os.path.relpath(os.path.join(folder, "requirements.txt"))
+    is_there = os.path.realpath(sys.prefix) != os.path.realpath(environment) and os.path.exists(python)
+    install = f"{sys.executable} -m pip install -r {requirements}"
+    make = f"python3 -m venv {os.path.relpath(environment)} && {pip} install -r {requirements}"
     if world_size() > 1:
-        return ("msrun starts the first `python` in PATH; activate the environment before msrun: source "
-                f"{os.path.relpath(environment)}/bin/activate")
-    if os.path.realpath(sys.prefix) != os.path.realpath(environment) and os.path.exists(python):
+        start = "msrun starts the first `python` in PATH; "
+        if is_there:
+            return f"{start}activate the environment before msrun: source {activate}"
+        if sys.prefix != sys.base_prefix:
+            return f"{start}activate another environment before msrun, or: {install}"
+        return f"{start}make an environment and activate it before msrun: {make} && source {activate}"
+    if is_there:
         return f"type {python} {command}"
-    if sys.prefix != sys.base_prefix:
-        return f"{sys.executable} -m pip install -r {requirements}"
-    return (f"python3 -m venv {os.path.relpath(environment)} && {pip} install -r {requirements}, then {python} "
-            f"{command}")
+    return install if sys.prefix != sys.base_prefix else f"{make}, then {python} {command}"
 
 
 require(*BASICS)

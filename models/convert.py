@@ -31,8 +31,8 @@ def classes_of(weights, name, network):
     last = classifier_of(network)
     found = weights.tensors.get(f"{last}.weight")
     if found is None or found.array.ndim != 2:
-        way_out = keep_a_prefix(weights, network) or ("name its network with -m, or give --classes to see what else "
-                                                      "differs")
+        way_out = keep_a_prefix(weights, network) or ("name another network with -m, or give --classes to see what "
+                                                      "else differs")
         raise UserError(f"{weights.path}: is not of {name}: has no {last}.weight of two axes, its classifier; "
                         f"{way_out}")
     return len(found.array)

@@ -240,6 +240,8 @@ def test_the_only_prefix_that_gives_the_whole_network_is_taken(tmp_path, capsys)
     line = start_from(other, path, "wideresnet10")
     assert line.endswith("w.pth; taken are the names that begin with model., without it; left out: criterion. (1), "
                          "step (1)")
+    assert fails(capsys, path, tmp_path / "v.ckpt", "-m", "preactresnet18").endswith(
+        "its classifier; name another network with -m, or give --classes to see what else differs")
     torch_files.write_pth(path, {"criterion.weight": np.ones(3, np.float32), **found,
                                  "model.aux.weight": np.ones((2, 2), np.float32)})
     with pytest.raises(UserError, match=r"has aux\.weight, unknown there; name weights of the same"):

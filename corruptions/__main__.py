@@ -15,7 +15,7 @@ if not __package__:  # python corruptions, for which this file's folder is where
 from matplotlib.backend_bases import FigureCanvasBase
 
 from corruptions import ALIASES, SETS
-from corruptions.arrays import LAYOUTS, places, read_images, read_labels, store_labels
+from corruptions.arrays import LAYOUTS, check_stored_labels, places, read_images, read_labels, store_labels
 from corruptions.blur import require_wand
 from corruptions.cluster import INSTALL, connect
 from corruptions.contract import BACKENDS, CORRUPTIONS, Options
@@ -86,13 +86,15 @@ def corrupt_array(args):
                             "option out")
         settings |= {"layout": "stacked"}
     labels = None if args.labels is None else read_labels(args.labels, len(images))
+    if labels is not None:
+        check_stored_labels(labels, args.target)
     arrays = list(dict.fromkeys(path for files in paths.values() for path in files.values()))
     mine, made = args.shard.of(arrays), 0
     with workers_of(args, args.target, args.source) as workers:
         images_digest = array_digest(images)
         use_settings(args.target, {"images": images_digest, **settings})
         if labels is not None:
-            store_labels(labels, paths[args.corruption[0]])
+            made += store_labels(labels, paths[args.corruption[0]])
         for name, files in paths.items():
             made += write_arrays(images, {severity: path for severity, path in files.items() if path in mine}, name,
                                  args.seed, options, workers, args.show_progress, name, images_digest)
@@ -103,8 +105,10 @@ def corrupt_array(args):
 
 def written(args, made):
     """The beginning of what a command says in the end; `made` is what was not there before."""
-    whose = "" if args.shard == WHOLE else f"shard {args.shard} "
-    return f"{whose}written to" if made else f"{whose}was all made before in"
+    if args.shard == WHOLE:
+        return "written to" if made else "was all made before in"
+    # Of a shard that made nothing, all was made before, or it has no share: there are fewer images or arrays.
+    return f"shard {args.shard} {'written to' if made else 'had nothing to make in'}"
 
 
 @contextlib.contextmanager

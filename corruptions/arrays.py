@@ -1,5 +1,6 @@
 """Arrays of images in .npy files: what is read, and how what is made of them lies."""
 import collections
+import glob
 import os
 
 import numpy as np
@@ -8,6 +9,7 @@ from corruptions.contract import check_images
 from utils.errors import UserError
 from utils.files import load_array, replacing
 
+LABELS_FILE = "labels.npy"
 LAYOUTS = {
     "folders": "TARGET/SEVERITY/CORRUPTION.npy",
     "stacked": "TARGET/CORRUPTION.npy with severities 1 to 5 one after the other, as CIFAR-10-C is distributed",
@@ -79,6 +81,23 @@ def read_labels(path, number):
     return labels
 
 
+def check_stored_labels(labels, target):
+    """Make sure that the arrays in a folder, of all severities, have no other labels: it has one labelling.
+
+    Args:
+        labels (numpy.ndarray): integers (N,).
+        target (str): folder, as of `places`; it may be missing.
+
+    Raises:
+        UserError: other labels are there, or they cannot be read.
+    """
+    for inner in ("", "[1-5]"):
+        for path in sorted(glob.glob(os.path.join(glob.escape(target), inner, LABELS_FILE))):
+            stored = _read(path)
+            if not np.array_equal(stored, np.tile(labels, max(1, stored.size // len(labels)))):
+                raise UserError(f"{path}: has other labels than --labels; give those, or name a new folder")
+
+
 def store_labels(labels, paths):
     """Store labels beside corrupted arrays, once for each severity that stands in an array; what is there stays.
 
@@ -86,17 +105,18 @@ def store_labels(labels, paths):
         labels (numpy.ndarray): integers (N,).
         paths (dict): severity to array, as of one corruption in `places`.
 
-    Raises:
-        UserError: other labels are there.
+    Returns:
+        int: number of files that were not there before.
     """
+    made = 0
     for folder, times in collections.Counter(map(os.path.dirname, paths.values())).items():
-        path = os.path.join(folder, "labels.npy")
+        path = os.path.join(folder, LABELS_FILE)
         if not os.path.exists(path):
             os.makedirs(folder, exist_ok=True)
             with replacing(path) as temporary:
                 np.save(temporary, np.tile(labels, times))
-        elif not np.array_equal(_read(path), np.tile(labels, times)):
-            raise UserError(f"{path}: has other labels than --labels; give those, or name a new folder")
+            made += 1
+    return made
 
 
 def _read(path):

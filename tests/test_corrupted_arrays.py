@@ -108,10 +108,29 @@ def test_other_labels_are_refused(source, tmp_path, capsys, layout):
     assert contents(tmp_path / "out") == before
 
 
-def test_labels_may_come_later_and_change_no_settings(source, tmp_path):
+def test_a_folder_has_one_labelling(source, tmp_path, capsys):
+    """Also where the new severities have no labels yet, and the arrays are stacked."""
+    def refuse(target, *more):
+        before = contents(tmp_path / target)
+        assert "has other labels" in one_line(capsys, command(tmp_path, "-c", "contrast", *more, target=target))
+        assert contents(tmp_path / target) == before
+    main(command(tmp_path, "-c", "contrast", "--severity", "3"))
+    main(command(tmp_path, *STACKED, target="stacked"))
+    np.save(tmp_path / "labels.npy", source.labels["test"][::-1])
+    refuse("out", "--severity", "4", "3")
+    refuse("out", "--severity", "5")
+    refuse("stacked", "--layout", "stacked")
+    np.save(tmp_path / "labels.npy", source.labels["test"])
+    main(command(tmp_path, "-c", "contrast", "--severity", "4", "3"))
+    np.testing.assert_array_equal(np.load(tmp_path / "out" / "4" / "labels.npy"), source.labels["test"])
+
+
+def test_labels_may_come_later_and_change_no_settings(source, tmp_path, capsys):
     main(command(tmp_path, "-c", "contrast", labels=()))
     before = contents(tmp_path / "out")
+    capsys.readouterr()
     main(command(tmp_path, "-c", "contrast"))
+    assert capsys.readouterr().out == f"written to {tmp_path / 'out'}\n"
     after = contents(tmp_path / "out")
     assert {name for name in after if name not in before} == {f"{severity}/labels.npy" for severity in range(1, 6)}
     assert {name: after[name] for name in before} == before

@@ -70,7 +70,7 @@ def test_shards_of_a_folder_make_what_one_job_makes(folder, tmp_path, capsys):
     assert "shard 1/3 written to" in (said := capsys.readouterr().out) and said.endswith("have not ended: 2\n")
     assert (out / "snow" / ".unfinished").exists() and not (out / "sources.csv").exists()
     shards_of(argv, (3, 2), 3)
-    assert "shard 3/3 was all made before in" in (said := capsys.readouterr().out) and "have not ended: 2" in said
+    assert "shard 3/3 had nothing to make in" in (said := capsys.readouterr().out) and "have not ended: 2" in said
     assert contents(out) == contents(tmp_path / "whole")
     main(argv)
     assert capsys.readouterr().out == f"images read: 23\nwas all made before in {out}\n"
@@ -87,12 +87,12 @@ def test_a_repeated_shard_leaves_a_finished_job_finished(folder, tmp_path, capsy
     shards_of([*argv, "1"], (2,), 3)
     shards_of([*argv, "1"], (30,), 30)  # which has no image
     assert capsys.readouterr().out.splitlines() == [
-        "images read: 8 of 23", f"shard 2/3 was all made before in {out}",
-        "images read: 0 of 23", f"shard 30/30 was all made before in {out}"]
+        "images read: 8 of 23", f"shard 2/3 had nothing to make in {out}",
+        "images read: 0 of 23", f"shard 30/30 had nothing to make in {out}"]
     assert contents(out) == before
     shards_of([*argv, "2"], (1,), 2)
     shards_of([*argv, "1"], (3,), 3)
-    assert capsys.readouterr().out.endswith(f"shard 3/3 was all made before in {out}; begun by other commands and not "
+    assert capsys.readouterr().out.endswith(f"shard 3/3 had nothing to make in {out}; begun by other commands and not "
                                             "ended: contrast/2\n")
     shards_of([*argv, "2"], (2,), 2)
     main(["folder", folder, str(tmp_path / "whole"), *argv[3:], "1", "2"])
@@ -135,7 +135,7 @@ def test_shards_of_other_severities_or_corruptions_do_not_complete_a_job(folder,
     shards_of([*argv, "brightness", "contrast", "--severity", "2"], (1,), 2)
     shards_of([*argv, "contrast", "--severity", "1"], (1, 2), 2)  # which was complete, and is said to be again
     assert capsys.readouterr().out.endswith(
-        f"shard 2/2 was all made before in {out}; begun by other commands and not ended: brightness/2\n")
+        f"shard 2/2 had nothing to make in {out}; begun by other commands and not ended: brightness/2\n")
     assert not (out / "contrast" / ".unfinished").exists() and (out / "brightness" / ".unfinished").exists()
     main([*argv, "brightness", "--severity", "2"])
     for rest in (["contrast", "--severity", "1", "2"], ["brightness", "--severity", "2"]):
@@ -274,7 +274,16 @@ def test_shards_of_an_array(array, tmp_path, capsys):
     capsys.readouterr()
     main(["array", array, out, *rest])
     shards_of(["array", array, out, *rest], (7,), 7)
-    assert capsys.readouterr().out == f"was all made before in {out}\nshard 7/7 was all made before in {out}\n"
+    assert capsys.readouterr().out == f"was all made before in {out}\nshard 7/7 had nothing to make in {out}\n"
+
+
+def test_a_shard_without_a_share_does_not_say_that_it_was_made(array, tmp_path, capsys):
+    out, photos = tmp_path / "out", tmp_path / "photos"
+    main(["array", array, str(out), "-c", "fog", "--severity", "1", "--shard", "3/4"])
+    assert capsys.readouterr().out == (f"shard 3/4 had nothing to make in {out}; arrays of other shards that are not "
+                                       "there yet: 1 of 1\n")
+    main(["dataset", "photos", "-c", "contrast", "--data_dir", str(photos), "--shard", "3/4"])  # train, test
+    assert capsys.readouterr().out.startswith(f"shard 3/4 had nothing to make in {photos}") and not photos.exists()
 
 
 def test_shards_of_a_data_set_in_an_array(tmp_path):
@@ -298,7 +307,7 @@ def test_shards_of_a_data_set_in_files(tmp_path, capsys):
     capsys.readouterr()
     main([*argv, str(tmp_path / "shards"), "--shard", "2/2"])
     made = os.path.join(str(tmp_path / "shards"), "ImageNet-30-64-C")
-    assert capsys.readouterr().out == f"shard 2/2 was all made before in {made}\n"
+    assert capsys.readouterr().out == f"shard 2/2 had nothing to make in {made}\n"
     assert is_stored(str(tmp_path / "shards"), load_source("imagenet30", str(tmp_path / "shards")), "train", "contrast")
 
 
@@ -315,7 +324,7 @@ def test_images_that_were_added_to_a_data_set_are_those_of_some_shards(tmp_path,
     for number in ("2/2", "1/2"):
         main([*argv, number])
         said.append(capsys.readouterr().out.partition(f" {tmp_path}")[0])
-    assert said == ["shard 2/2 was all made before in", "shard 1/2 written to"]
+    assert said == ["shard 2/2 had nothing to make in", "shard 1/2 written to"]
     main([*argv[:-1]])
     assert capsys.readouterr().out.startswith("was all made before in")
 
@@ -329,7 +338,7 @@ def test_a_data_set_that_was_made_before_is_said_to_be(tmp_path, capsys, name, m
     for words in (["contrast"], ["contrast"], ["contrast", "brightness"], ["brightness", "--shard", "1/2"]):
         main([*argv, *words])
         said.append(capsys.readouterr().out.partition(f" {tmp_path}")[0])
-    assert said == ["written to", "was all made before in", "written to", "shard 1/2 was all made before in"]
+    assert said == ["written to", "was all made before in", "written to", "shard 1/2 had nothing to make in"]
 
 
 @pytest.mark.parametrize("option, culprit", [

@@ -285,8 +285,8 @@ def corrupt_folder(source, target, names, severities, seed, options, workers, im
 
     Raises:
         BadImages: images cannot be read, or not be stored in this format.
-        UserError: none can be read, though `skip_bad` is true; the target was made with other settings or from other
-            images, or another process is making it.
+        UserError: none can be read, though `skip_bad` is true, which of several shards the last one says; the target
+            was made with other settings or from other images, or another process is making it.
     """
     require_outside(target, source)
     hidden = False if show_progress else None
@@ -296,7 +296,7 @@ def corrupt_folder(source, target, names, severities, seed, options, workers, im
         files = {name: name for name in names_there}
     checksums = checksums_of(source, dict(shard.of(list(files.items()))), read, workers, image_format, skip_bad, hidden)
     if files and not checksums and shard == WHOLE:
-        raise UserError(f"{source}: none of its {len(files)} images can be read; name a folder of images")
+        raise nothing_readable(source, files)
     if left_out is not None:
         share = f"{len(checksums)}" if shard == WHOLE else f"{len(checksums)} of {len(files)}"
         print(f"images read: {share}{one_line(said_of(left_out))}", flush=True)
@@ -326,7 +326,12 @@ def corrupt_folder(source, target, names, severities, seed, options, workers, im
                 made += written
                 bar.update(count)
         with exclusive(target, shard):
-            return made, *end(target, parts, files, shard)
+            return made, *end(source, target, parts, files, shard)
+
+
+def nothing_readable(source, files):
+    """The `UserError` about a folder of which no image can be read."""
+    return UserError(f"{source}: none of its {len(files)} images can be read; name a folder of images")
 
 
 def made_shares(target, part, stored, shard):
@@ -373,17 +378,24 @@ def begin(target, parts, settings, size, checksums, shard, made_before):
     return parts
 
 
-def end(target, parts, files, shard):
+def end(source, target, parts, files, shard):
     """Write down that a shard has made its images. The last one leaves the folder as a whole job does.
 
     Returns:
         tuple: sorted numbers of the shards that have not; sorted names of other parts that have not ended.
+
+    Raises:
+        UserError: it is the last one, and no shard could read an image; all of them have to come again.
     """
     ended = read_ended(target, parts, shard, len(files))
     awaited = set()
     for part in parts:
         ended[part]["ended"] = sorted({*ended[part]["ended"], shard.number})
         awaited.update(set(range(1, shard.count + 1)).difference(ended[part]["ended"]))
+    is_last = shard != WHOLE and any(len(ended[part]["ended"]) == shard.count for part in parts)
+    if is_last and not read_sources(target).keys() & files.keys():
+        write_ended(target, {part: {**job, "ended": []} if part in parts else job for part, job in ended.items()})
+        raise nothing_readable(source, files)
     rest = {part: job for part, job in ended.items() if len(set(job["ended"])) < job["shards"]}
     if not rest:
         if shard != WHOLE:

@@ -268,6 +268,19 @@ def test_a_folder_of_which_nothing_can_be_read_is_an_error(tmp_path, capsys):
     argv = ["folder", str(tmp_path / "in"), str(tmp_path / "out"), "-c", "fog", "--workers", "1", "--skip-bad"]
     assert "in: none of its 2 images can be read" in one_line(capsys, argv)
     assert not (tmp_path / "out").exists()
+    for _ in range(2):  # of shards the last one says so, and the job is not at its end
+        main([*argv, "--shard", "2/3"])
+        main([*argv, "--shard", "3/3"])
+        assert "in: none of its 2 images can be read" in one_line(capsys, [*argv, "--shard", "1/3"])
+        assert (tmp_path / "out" / "fog" / ".unfinished").exists() and not (tmp_path / "out" / "sources.csv").exists()
+    make_images(tmp_path / "in", 2, lambda k: ((16, 20, 3), "png"))
+    for name in ("a.png", "b.jpg"):
+        shutil.copy(tmp_path / "in" / "bee" / "0.png", tmp_path / "in" / name)
+    for number, said in (("1/3", ": 2, 3\n"), ("2/3", ": 3\n"), ("3/3", "out\n")):
+        main([*argv, "--shard", number])
+        assert capsys.readouterr().out.endswith(said)
+    main(["folder", str(tmp_path / "in"), str(tmp_path / "whole"), "-c", "fog", "--workers", "1"])
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
 def test_only_regular_files_are_read(folder, tmp_path, capsys):

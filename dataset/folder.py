@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 
+from corruptions.folders import read_sources, sources_lists
 from corruptions.images import check_header
 from dataset.class_folders import list_classes, list_images, require_all_classes
 from dataset.image_files import centre_crop
@@ -22,6 +23,11 @@ TEST_SHARE = 0.2  # of each class, where there are no test images; whatever the 
 HELD_OUT = "held_out.csv"  # in the folder of such images: the exceptions from the hash
 LOCK_SECONDS = 60  # runs that begin at the same time wait for each other to write that file
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def draw(name):
+    """The hash of an image's name, 'class/file', from 0 to below 1; below `TEST_SHARE` the image is for testing."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2 ** 32
 
 
 def hold_out(names, labels, exceptions):
@@ -42,7 +48,7 @@ def hold_out(names, labels, exceptions):
     Raises:
         UserError: a class has one image only.
     """
-    draws = np.array([int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2 ** 32 for name in names])
+    draws = np.array(list(map(draw, names)))
     parts = np.where(draws < TEST_SHARE, "test", "train")
     exceptions = dict(exceptions)
     for i, name in enumerate(names):
@@ -80,6 +86,21 @@ def read_exceptions(path):
     return exceptions
 
 
+def stored_exceptions(folder):
+    """The exceptions of an earlier version, which wrote no table: the corrupted images that it stored lie in another
+    part than the hash says. Name to part.
+
+    Raises:
+        UserError: a list of the stored images is damaged.
+    """
+    exceptions = {}
+    for part in ("train", "test"):
+        stored = os.path.join(f"{os.path.abspath(folder)}-C", part)
+        if sources_lists(stored):
+            exceptions |= {name: part for name in read_sources(stored) if (draw(name) < TEST_SHARE) != (part == "test")}
+    return exceptions
+
+
 def hold_out_for_good(folder, names, labels):
     """Choose test images as `hold_out` does, and write down the exceptions in the folder, where later calls find them.
 
@@ -94,13 +115,15 @@ def hold_out_for_good(folder, names, labels):
         UserError: a class has one image only, the table is damaged, or another process does not stop writing it.
     """
     path = os.path.join(folder, HELD_OUT)
-    earlier = read_exceptions(path)
+    table = read_exceptions(path)
+    earlier = table or stored_exceptions(folder)
     train, test, exceptions = hold_out(names, labels, earlier)
-    if exceptions != earlier:
+    if exceptions != table:
         try:
             with locked(os.path.join(folder, f".{HELD_OUT}.lock"), path, LOCK_SECONDS):
                 # Another process may have written the table meanwhile.
-                train, test, exceptions = hold_out(names, labels, read_exceptions(path))
+                earlier = read_exceptions(path) or earlier
+                train, test, exceptions = hold_out(names, labels, earlier)
                 write_csv(path, {"image": list(exceptions), "part": list(exceptions.values())})
         except OSError as error:
             if error.errno not in NOT_WRITABLE:
@@ -108,7 +131,20 @@ def hold_out_for_good(folder, names, labels):
             print(f"warning: {path}: cannot be written ({error.strerror}), so that images that are added later may "
                   "turn test images into training images; let it be written, or make folders train and test",
                   file=sys.stderr)
+        warn_of_replaced(path, names, earlier, exceptions)
     return train, test
+
+
+def warn_of_replaced(path, names, earlier, exceptions):
+    """Warn of images that became exceptions because earlier ones, of the same class and part, are no longer there."""
+    there = set(names)
+    gone = {(os.path.dirname(name), part): name for name, part in earlier.items() if name not in there}
+    for name, part in exceptions.items():
+        lost = gone.get((os.path.dirname(name), part))
+        if lost is not None and name not in earlier:
+            word, before = ("test", "trained on it") if part == "test" else ("training", "tested with it")
+            print(f"warning: {path}: {lost} is gone, so {name} becomes a {word} image; runs before {before}, unless it "
+                  f"is new; put {lost} back and remove the line of {name} there, or train anew", file=sys.stderr)
 
 
 def load_folder(data_dir, image_size=IMAGE_SIZE):

@@ -15,7 +15,7 @@ from corruptions.images import read_image, write_image
 from dataset import load_source
 from dataset.batches import EvaluationBatches, TrainBatches
 from dataset.corrupted import load_corrupted
-from dataset.folder import hold_out
+from dataset.folder import draw, hold_out, hold_out_for_good
 from dataset.image_files import (
     FileImages,
     MadeFiles,
@@ -477,6 +477,27 @@ def test_corrupted_images_of_a_growing_folder_stay(tmp_path):
     assert sorted(os.listdir(folder)) == ["ant", "bee", "held_out.csv"]
 
 
+@pytest.mark.parametrize("removed", [(), ("train",)])
+def test_parts_that_an_earlier_version_stored_stay(removed, tmp_path):
+    """It wrote no table of exceptions, so that the lists of the images that it corrupted are all that tells them."""
+    folder = str(tmp_path / "data")
+    add_images(folder, 0, 3)
+    command = ["dataset", "folder", "-c", "contrast", "--data_dir", folder, "--workers", "1"]
+    generator.main(command)
+    first = load_source("folder", folder).images
+    with open(os.path.join(folder, "held_out.csv"), encoding="utf-8") as file:
+        table = file.read()
+    os.remove(os.path.join(folder, "held_out.csv"))
+    for part in removed:
+        shutil.rmtree(f"{folder}-C/{part}")
+    add_images(folder, 3, 16)
+    generator.main(command)
+    grown = load_source("folder", folder).images
+    assert all(set(first[part].names) <= set(grown[part].names) for part in first)
+    with open(os.path.join(folder, "held_out.csv"), encoding="utf-8") as file:
+        assert sorted(file.read().splitlines()) == sorted(table.splitlines())
+
+
 def test_of_two_runs_at_the_same_time_the_first_chooses(tmp_path, monkeypatch):
     folder = str(tmp_path)
     add_images(folder, 0, 3)
@@ -508,14 +529,27 @@ def test_a_folder_that_cannot_be_written_is_split_nevertheless(tmp_path, monkeyp
     assert line.startswith(f"warning: {tmp_path / 'held_out.csv'}: cannot be written (Read-only file system)")
 
 
-def test_an_exception_that_is_gone_has_another_in_its_place(tmp_path):
+def test_an_exception_that_is_gone_has_another_in_its_place(tmp_path, capsys):
     add_images(str(tmp_path), 0, 3)
     [gone, other] = load_source("folder", str(tmp_path)).images["test"].names
     os.rename(tmp_path / gone, tmp_path / "gone.png")
+    capsys.readouterr()
     [instead, same] = load_source("folder", str(tmp_path)).images["test"].names
     assert instead.startswith("ant/") and same == other
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"warning: {tmp_path / 'held_out.csv'}: {gone} is gone, so {instead} becomes a test image; "
+                           "runs before trained on it, unless it is new;")
     os.rename(tmp_path / "gone.png", tmp_path / gone)
     assert set(load_source("folder", str(tmp_path)).images["test"].names) == {gone, instead, other}
+    assert capsys.readouterr().err == ""
+
+
+def test_a_test_image_takes_the_place_of_a_training_image_with_a_warning(tmp_path, capsys):
+    write_csv(tmp_path / "held_out.csv", {"image": ["ant/gone.png"], "part": ["train"]})
+    names = [name for name in (f"ant/{i}.png" for i in range(100)) if draw(name) < 0.2][:2]  # both for testing
+    [train], _ = hold_out_for_good(str(tmp_path), names, np.zeros(2, np.int32))
+    [line] = capsys.readouterr().err.splitlines()
+    assert f"ant/gone.png is gone, so {names[train]} becomes a training image; runs before tested with it" in line
 
 
 @pytest.mark.parametrize("text", ["", "image\n", "image,part\nant/0.png\n", "image,part\nant/0.png,val\n", "\xff"])

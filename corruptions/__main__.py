@@ -20,9 +20,9 @@ from corruptions.blur import require_wand
 from corruptions.cluster import INSTALL, connect
 from corruptions.contract import BACKENDS, CORRUPTIONS, Options
 from corruptions.files import use_settings, write_arrays
-from corruptions.folders import BadImages, corrupt_folder
+from corruptions.folders import corrupt_folder
 from corruptions.generate import corrupt
-from corruptions.images import read_image
+from corruptions.images import BadImages, read_image
 from corruptions.parallel import WAY_ON
 from corruptions.provenance import options_identity
 from corruptions.severities import SEVERITIES
@@ -203,7 +203,7 @@ def create_parser():
     folder.add_argument("target", help="folder for the corrupted images")
     folder.add_argument("--format", choices=("jpeg", "png"), default="jpeg",
                         help="jpeg of quality 85, as the published data sets have it, or png, without loss")
-    folder.add_argument("--skip-bad", action="store_true", help="leave out files that cannot be read")
+    folder.add_argument("--skip-bad", action="store_true", help="leave out files and folders that cannot be read")
     folder.set_defaults(run=corrupt_images)
 
     array = commands.add_parser("array", help="a .npy file of images, stored as TARGET/SEVERITY/CORRUPTION.npy, or the "

@@ -18,7 +18,7 @@ from corruptions.parallel import in_parallel
 from corruptions.provenance import options_identity, recipe, textures_digest, write_record
 from utils.checksums import array_digest
 from utils.errors import UserError
-from utils.files import PARTIAL, load_array, locked, naming, read_json, remove_temporary, write_json
+from utils.files import PARTIAL, is_writable, load_array, locked, naming, read_json, remove_temporary, write_json
 
 SETTINGS_FILE = "settings.json"
 CHUNK_PIXELS = 512 * 32 * 32  # a worker takes images of about so many pixels out of an array at a time
@@ -77,9 +77,13 @@ def use_settings(folder, settings):
     """Record settings in a folder, made where missing.
 
     Raises:
-        UserError: as `has_settings`.
+        UserError: as `has_settings`; or it has none and cannot be written.
     """
     os.makedirs(folder, exist_ok=True)
+    if not is_writable(folder):  # all may be there nevertheless
+        if not has_settings(folder, settings):
+            raise UserError(f"{folder}: cannot be written; let it be written, or name another folder")
+        return
     with locked(os.path.join(folder, ".lock"), folder, SETTINGS_SECONDS):
         remove_temporary(os.path.join(folder, SETTINGS_FILE))
         has_settings(folder, settings)

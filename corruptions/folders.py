@@ -14,6 +14,7 @@ from corruptions.files import SETTINGS_FILE, has_settings, write_settings
 from corruptions.generate import image_stream
 from corruptions.images import (
     JPEG_MOST_SIDE,
+    BadImages,
     folders_below,
     is_shown_otherwise,
     list_images,
@@ -38,14 +39,10 @@ from corruptions.shards import (
 from utils.checksums import file_checksums
 from utils.cli import one_line
 from utils.errors import UserError
-from utils.files import PARTIAL, read_json, write_csv
+from utils.files import LONGEST_NAME, PARTIAL, is_writable, read_json, write_csv
 
 SOURCES_FILE = "sources.csv"
 FILES_AT_A_TIME = 16
-
-
-class BadImages(UserError):
-    """There are files that cannot be read as images."""
 
 
 def corrupted_name(name, image_format):
@@ -70,6 +67,9 @@ def check_image(path, read, image_format):
     problem = checksum = None
     try:
         path.encode()
+        if len(os.fsencode(os.path.basename(corrupted_name(path, image_format)))) > LONGEST_NAME:
+            raise UserError(f"{path}: the name of its corrupted image would have more than {LONGEST_NAME} bytes; give "
+                            "the file a shorter one")
         with open(path, "rb") as file:
             content = file.read()
         checksum = zlib.crc32(content), len(content)
@@ -271,7 +271,7 @@ def corrupt_folder(source, target, names, severities, seed, options, workers, im
         options (Options): what else can be chosen.
         workers (int or Cluster): processes, or a cluster.
         image_format (str): 'jpeg' or 'png'.
-        skip_bad (bool): leave out files that cannot be read, with a warning.
+        skip_bad (bool): leave out files and folders that cannot be read, with a warning.
         show_progress (bool): show progress bars even where the output is no terminal.
         files (dict or None): 'CLASS/FILE' of an image to its path below `source`; None takes all images as they lie.
         read (callable): path to the pixels that are corrupted, uint8; for other processes, too.
@@ -292,7 +292,7 @@ def corrupt_folder(source, target, names, severities, seed, options, workers, im
     hidden = False if show_progress else None
     left_out = None
     if files is None:
-        names_there, left_out = list_images(source)
+        names_there, left_out = list_images(source, skip_bad)
         files = {name: name for name in names_there}
     checksums = checksums_of(source, dict(shard.of(list(files.items()))), read, workers, image_format, skip_bad, hidden)
     if files and not checksums and shard == WHOLE:
@@ -309,6 +309,11 @@ def corrupt_folder(source, target, names, severities, seed, options, workers, im
     def stored(number):
         mine = checksums if number == shard.number else Shard(number, shard.count).of(list(files))
         return [corrupted_name(file, image_format) for file in mine]
+    if not is_writable(target):
+        require_made(target, settings, parts, stored, shard)
+        check_decoding(source, files, target)
+        check_sources(source, files, target, checksums, shard)
+        return 0, [], []
     with reserved(target, shard):
         if has_settings(target, settings, besides=SOURCES_FILE):
             check_decoding(source, files, target)
@@ -332,6 +337,15 @@ def corrupt_folder(source, target, names, severities, seed, options, workers, im
 def nothing_readable(source, files):
     """The `UserError` about a folder of which no image can be read."""
     return UserError(f"{source}: none of its {len(files)} images can be read; name a folder of images")
+
+
+def require_made(target, settings, parts, stored, shard):
+    """Raise a `UserError` unless all images of a shard are in a folder that cannot be written; arguments as of
+    `made_shares` and `begin`."""
+    if not has_settings(target, settings, besides=SOURCES_FILE) or not all(
+            is_finished(target, part) and shard.number in made_shares(target, part, stored, shard) for part in parts):
+        raise UserError(f"{target}: cannot be written, and lacks some of the images; let it be written, or name "
+                        "another folder")
 
 
 def made_shares(target, part, stored, shard):

@@ -18,6 +18,10 @@ NO_IMAGES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 SUFFIXES_SAID = 8
 
 
+class BadImages(UserError):
+    """There are files that cannot be read as images, or folders that cannot be read."""
+
+
 def image_suffixes():
     """The suffixes of the files that can be read, in lower case."""
     formats = {suffix: name for suffix, name in Image.registered_extensions().items() if name not in NO_IMAGES}
@@ -29,10 +33,11 @@ def is_folder(entry):
     return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 
-def folders_below(folder, above=()):
+def folders_below(folder, above=(), onerror=None):
     """A folder and those below it, also where they are symbolic links; yields pairs of a path and the real path.
 
-    Hidden folders below it are left out, and one that is among those `above` it, as a link may make it.
+    Hidden folders below it are left out, and one that is among those `above` it, as a link may make it. So is one that
+    cannot be read; `onerror` is called with the OSError, as of `os.walk`.
 
     Raises:
         UserError: there is no such folder.
@@ -42,29 +47,41 @@ def folders_below(folder, above=()):
     real = os.path.realpath(folder)
     if real in above:
         return
+    try:
+        entries = os.scandir(folder)
+    except OSError as error:
+        if onerror is not None:
+            onerror(error)
+        return
     yield folder, real
-    for entry in os.scandir(folder):
+    for entry in entries:
         if not entry.name.startswith(".") and is_folder(entry):
-            yield from folders_below(entry.path, (*above, real))
+            yield from folders_below(entry.path, (*above, real), onerror)
 
 
-def list_images(folder):
+def list_images(folder, skip_bad=False):
     """The image files below a folder, known by their suffix. Hidden files and folders are left out.
 
     Symbolic links are followed. One that leads nowhere counts as an image if it has an image's suffix or, because it
     may stand for a folder, none; reading it will say so. What is no regular file, such as a FIFO, is left out with a
-    warning.
+    warning, and, with `skip_bad`, a folder that cannot be read.
 
     Returns:
         tuple: sorted paths of the images, relative to the folder, with '/'; how many other files there are of each
         suffix, a Counter.
 
     Raises:
+        BadImages: a folder cannot be read, and `skip_bad` is false.
         UserError: the folder is missing or has no image.
     """
+    def refuse(error):
+        problem = f"{error.filename}: a folder that cannot be read ({error.strerror}); let it be read, or remove it"
+        if not skip_bad:
+            raise BadImages(problem) from error
+        print(f"warning: skipped {problem}", file=sys.stderr)
     suffixes = image_suffixes()
     names, others = [], collections.Counter()
-    for path, _ in folders_below(folder):
+    for path, _ in folders_below(folder, onerror=refuse):
         for entry in os.scandir(path):
             if entry.name.startswith(".") or is_folder(entry):
                 continue

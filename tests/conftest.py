@@ -1,6 +1,9 @@
 """What tests share. MindSpore graphs are slow to compile, so those that several tests use are built once."""
 from utils.device import set_up_device  # noqa: I001, first: it sets the environment that MindSpore reads
 
+import os
+import tempfile
+
 import pytest
 
 from tests.cifar_files import make_cifar
@@ -14,3 +17,11 @@ def cifar_dir(tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("data"))
     make_cifar(folder)
     return folder
+
+
+@pytest.fixture
+def open_folder():
+    """A new folder that other users may read; those of pytest are closed to them."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        yield folder

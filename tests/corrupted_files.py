@@ -1,4 +1,5 @@
 """What the tests of the corruption generators share."""
+import contextlib
 import os
 
 import numpy as np
@@ -43,3 +44,16 @@ def one_line(capsys, argv, status=2):
     [line] = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("warning:")]
     assert "error: " in line
     return line
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs the rights to act as another user")
+
+
+@contextlib.contextmanager
+def acting_as_nobody():
+    """While the body runs, be a user who may read what is open to all, and write nothing."""
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)

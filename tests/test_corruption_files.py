@@ -10,7 +10,7 @@ from corruptions import Options, corrupt
 from corruptions.__main__ import main
 from corruptions.files import is_being_made, journal_path, partial_path, write_arrays
 from corruptions.provenance import options_identity
-from tests.corrupted_files import contents, files_below, one_line, with_records
+from tests.corrupted_files import acting_as_nobody, contents, files_below, needs_root, one_line, with_records
 from utils.checksums import array_digest
 from utils.errors import UserError
 from utils.files import locked
@@ -324,3 +324,23 @@ def test_settings_are_written_by_one_process_at_a_time(tmp_path, monkeypatch):
     (tmp_path / "out" / "settings.json").write_text("[]")
     with pytest.raises(UserError, match="says how they were made"):
         corruptions.files.use_settings(str(tmp_path / "out"), {"images": "a"})
+
+
+@needs_root
+def test_arrays_that_are_complete_need_not_be_written(open_folder, capsys):
+    path, labels, out = (os.path.join(open_folder, name) for name in ("images.npy", "labels.npy", "out"))
+    np.save(path, np.zeros((2, 8, 8, 3), np.uint8))
+    argv = ["array", path, out, "-c", "contrast", "--labels", labels, "--severity", "1"]
+    np.save(labels, np.arange(2))
+    main(argv)
+    before = contents(out)
+    os.mkdir(os.path.join(open_folder, "empty"))
+    capsys.readouterr()
+    with acting_as_nobody():
+        main(argv)
+        assert capsys.readouterr().out == f"was all made before in {out}\n"
+        assert f"{out}/2: Permission denied" in one_line(capsys, [*argv, "2"])
+        assert "seed" in one_line(capsys, [*argv, "--seed", "1"])
+        argv[2] = os.path.join(open_folder, "empty")
+        assert "empty: cannot be written; let it be written, or name another" in one_line(capsys, argv)
+    assert contents(out) == before

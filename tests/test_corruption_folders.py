@@ -1,5 +1,6 @@
 """python -m corruptions folder: what it writes, how it resumes, which files it takes, how it reads them."""
 import os
+import pathlib
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from corruptions import CORRUPTIONS
 from corruptions.__main__ import main
 from corruptions.generate import image_stream
 from corruptions.images import image_suffixes, list_images, read_image
-from tests.corrupted_files import contents, files_below, make_images, one_line
+from tests.corrupted_files import acting_as_nobody, contents, files_below, make_images, needs_root, one_line
 from utils.errors import UserError
 from utils.figures.pictures import panel
 from utils.files import locked
@@ -281,6 +282,63 @@ def test_a_folder_of_which_nothing_can_be_read_is_an_error(tmp_path, capsys):
         assert capsys.readouterr().out.endswith(said)
     main(["folder", str(tmp_path / "in"), str(tmp_path / "whole"), "-c", "fog", "--workers", "1"])
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+@needs_root
+def test_a_folder_that_may_not_be_read_is_a_bad_one(open_folder, capsys):
+    make_images(pathlib.Path(open_folder, "in"), 4, lambda k: ((16, 20, 3), "png"))
+    os.chmod(os.path.join(open_folder, "in", "bee"), 0)
+    os.mkdir(os.path.join(open_folder, "out"))
+    os.chmod(os.path.join(open_folder, "out"), 0o777)
+    argv = ["folder", os.path.join(open_folder, "in"), os.path.join(open_folder, "out"), "-c", "contrast",
+            "--severity", "1", "--workers", "1"]
+    with acting_as_nobody():
+        line = one_line(capsys, argv)
+        assert line.endswith("in/bee: a folder that cannot be read (Permission denied); let it be read, or remove it; "
+                             "or pass --skip-bad")
+        main([*argv, "--skip-bad"])
+    said = capsys.readouterr()
+    assert said.out.startswith("images read: 2\n")
+    [line] = said.err.splitlines()
+    assert line.startswith("warning: skipped ") and "in/bee: a folder that cannot be read" in line
+    assert len(files_below(os.path.join(open_folder, "out", "contrast"))) == 2
+
+
+@needs_root
+@pytest.mark.parametrize("shard", [(), ("--shard", "2/2")])
+def test_a_folder_that_is_complete_need_not_be_written(open_folder, capsys, shard):
+    folder, out = (os.path.join(open_folder, name) for name in ("in", "out"))
+    make_images(pathlib.Path(folder), 4, lambda k: ((16, 20, 3), "png"))
+    argv = ["folder", folder, out, "-c", "contrast", "--workers", "1", "--severity", "1"]
+    main(argv)
+    before = contents(out)
+    capsys.readouterr()
+    with acting_as_nobody():
+        main([*argv, *shard])
+        said = "shard 2/2 had nothing to make in" if shard else "was all made before in"
+        assert capsys.readouterr().out.splitlines()[-1] == f"{said} {out}"
+        cannot = f"{out}: cannot be written, and lacks some of the images; let it be written"
+        assert cannot in one_line(capsys, [*argv, "2", *shard])
+        assert "seed" in one_line(capsys, [*argv, "--seed", "1", *shard])
+    os.remove(os.path.join(out, "contrast", "1", "ant", "3.jpg"))
+    with acting_as_nobody():
+        assert cannot in one_line(capsys, [*argv, *shard])
+    assert before.pop("contrast/1/ant/3.jpg") and contents(out) == before
+
+
+def test_a_name_that_becomes_too_long_is_found_before_anything_is_written(tmp_path, capsys):
+    """The name is what file systems allow; that of the corrupted image, with .jpg in place of .im, is not."""
+    make_images(tmp_path / "in", 2, lambda k: ((16, 20, 3), "png"))
+    long = tmp_path / "in" / ("m" * 252 + ".im")
+    os.rename(tmp_path / "in" / "bee" / "0.png", long)
+    argv = ["folder", str(tmp_path / "in"), str(tmp_path / "out"), "-c", "contrast", "--severity", "1"]
+    line = one_line(capsys, argv)
+    assert f"{long}: the name of its corrupted image would have more than 255 bytes" in line
+    assert not (tmp_path / "out").exists()
+    main([*argv, "--skip-bad"])
+    assert files_below(tmp_path / "out" / "contrast") == ["1/ant/1.jpg"]
+    os.rename(long, tmp_path / "in" / ("m" * 251 + ".im"))
+    main([*argv[:2], str(tmp_path / "fits"), *argv[3:]])
 
 
 def test_only_regular_files_are_read(folder, tmp_path, capsys):

@@ -81,6 +81,11 @@ def remove_temporary(path):
         os.remove(leftover)
 
 
+def is_writable(folder):
+    """Whether files can be made in a folder, as far as the system says it beforehand."""
+    return os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
 def sync(path):
     """Wait until the content of a file is on disk."""
     descriptor = os.open(path, os.O_RDONLY)

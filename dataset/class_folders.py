@@ -1,13 +1,16 @@
 """Folders of class folders: which images there are, and what class each one is."""
+import collections
 import os
 import stat
 import sys
 
 import numpy as np
 
-from corruptions.images import image_suffixes
+from corruptions.images import image_suffixes, said_of
 from dataset.image_files import FileImages
 from utils.errors import UserError
+
+NOT_REGULAR = "not a regular file"  # such as a FIFO, which would keep its reader waiting for ever
 
 
 def list_classes(folder):
@@ -39,13 +42,17 @@ def _check_entry(entry):
         raise UserError(f"{entry.path!a}: the name is not in UTF-8; rename it") from error
 
 
-def list_files(folder):
+def list_files(folder, left_out=None):
     """Sorted names of the image files in a folder, known by their suffix; of a folder in it there is a warning.
+
+    Args:
+        folder (str): where they lie.
+        left_out (Counter or None): counts the other files by their suffix, those that are no regular files by that.
 
     Raises:
         UserError: there are none, or one is empty, or a link leads nowhere.
     """
-    suffixes, names = image_suffixes(), []
+    suffixes, names, others = image_suffixes(), [], collections.Counter()
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
@@ -54,16 +61,22 @@ def list_files(folder):
             status = entry.stat()
             if stat.S_ISDIR(status.st_mode):
                 print(f"warning: {entry.path}: a folder within a class is not read", file=sys.stderr)
-            elif stat.S_ISREG(status.st_mode) and os.path.splitext(entry.name)[1].lower() in suffixes:
+                continue
+            suffix = os.path.splitext(entry.name)[1].lower() if stat.S_ISREG(status.st_mode) else NOT_REGULAR
+            if suffix in suffixes:
                 if status.st_size == 0:
                     raise UserError(f"{entry.path}: is empty; fetch it again, or remove it")
                 names.append(entry.name)
+            else:
+                others[suffix] += 1
     if not names:
-        raise UserError(f"{folder}: has no image; fill the folder or remove it")
+        raise UserError(f"{folder}: has no image{said_of(others)}; fill the folder or remove it")
+    if left_out is not None:
+        left_out.update(others)
     return sorted(names)
 
 
-def list_images(folder, classes, side, fit, inner=""):
+def list_images(folder, classes, side, fit, inner="", left_out=None):
     """The images of a folder of class folders, class after class, sorted by name.
 
     Args:
@@ -71,6 +84,7 @@ def list_images(folder, classes, side, fit, inner=""):
         classes (list of str): each one's place is its label.
         side, fit: as of `FileImages`.
         inner (str): folder within a class folder in which the images lie, such as 'images'; it is no part of a name.
+        left_out (Counter or None): as of `list_files`.
 
     Returns:
         tuple: `FileImages`, int32 (N,) labels.
@@ -84,7 +98,7 @@ def list_images(folder, classes, side, fit, inner=""):
         if name not in places:
             raise UserError(f"{os.path.join(folder, name)}: no class of that name is in the training images; rename or "
                             "remove the folder")
-        files = list_files(os.path.join(folder, name, inner) if inner else os.path.join(folder, name))
+        files = list_files(os.path.join(folder, name, inner) if inner else os.path.join(folder, name), left_out)
         paths += [f"{name}/{inner}/{file}" if inner else f"{name}/{file}" for file in files]
         names += [f"{name}/{file}" for file in files]
         counts[places[name]] = len(files)

@@ -1,4 +1,5 @@
 """`folder`: a user's own images, in class folders."""
+import collections
 import csv
 import errno
 import hashlib
@@ -9,11 +10,12 @@ from functools import partial
 import numpy as np
 
 from corruptions.folders import read_sources, sources_lists
-from corruptions.images import check_header
+from corruptions.images import check_header, said_of
 from dataset.class_folders import list_classes, list_images, require_all_classes
 from dataset.image_files import centre_crop
 from dataset.imagenet import MEAN, STD
 from dataset.source import Source
+from utils.cli import one_line
 from utils.errors import UserError
 from utils.files import locked, write_csv
 
@@ -161,7 +163,7 @@ def load_folder(data_dir, image_size=IMAGE_SIZE):
     Raises:
         UserError: something is missing, or a file is no image, as far as its beginning tells.
     """
-    fit = partial(centre_crop, side=image_size, shorter=image_size)
+    fit, left_out = partial(centre_crop, side=image_size, shorter=image_size), collections.Counter()
     train, test = (os.path.join(data_dir, part) for part in ("train", "test"))
     if os.path.isdir(train) != os.path.isdir(test):
         there, missing = (train, test) if os.path.isdir(train) else (test, train)
@@ -175,12 +177,14 @@ def load_folder(data_dir, image_size=IMAGE_SIZE):
         classes = list_classes(train)
         images, labels = {}, {}
         for part, folder in (("train", train), ("test", test)):
-            images[part], labels[part] = list_images(folder, classes, image_size, fit)
+            images[part], labels[part] = list_images(folder, classes, image_size, fit, left_out=left_out)
             require_all_classes(folder, classes, labels[part])
     else:
         classes = list_classes(data_dir)
-        whole, every = list_images(data_dir, classes, image_size, fit)
+        whole, every = list_images(data_dir, classes, image_size, fit, left_out=left_out)
         images = {"whole": whole}
+    if left_out:
+        print(f"warning: {data_dir}: {one_line(said_of(left_out)).removeprefix('; ')}", file=sys.stderr)
     if len(classes) < 2:
         raise UserError(f"{data_dir}: has one class only, {classes[0]}; a classifier needs two or more class folders")
     for some in images.values():  # people's own folders have all kinds of files

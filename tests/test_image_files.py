@@ -425,6 +425,25 @@ def test_one_class_is_not_enough_and_inner_folders_are_not_read(tmp_path, capsys
     assert "more: a folder within a class is not read" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("counts", [(4, 2), (6, 0)])
+def test_other_files_of_all_classes_are_counted_in_one_line(counts, tmp_path, capsys):
+    make_folder(str(tmp_path), counts)
+    expected = load_source("folder", str(tmp_path))
+    folders = [tmp_path / part for part in ("train", "test")] if counts[1] else [tmp_path]
+    for k, name in enumerate(("barn/a.heic", "canoe/b.HEIC", "acorn/README")):
+        (folders[k % len(folders)] / name).write_text("")
+    os.mkfifo(folders[0] / "acorn" / "pipe.png")
+    capsys.readouterr()
+    images = load_source("folder", str(tmp_path)).images
+    assert capsys.readouterr().err == (f"warning: {tmp_path}: other files left out: 2 .heic, 1 without a suffix, 1 not "
+                                       "a regular file\n")
+    assert all(images[part].names == expected.images[part].names for part in images)
+    for file in os.listdir(folders[0] / "barn"):
+        os.rename(folders[0] / "barn" / file, folders[0] / "barn" / f"{os.path.splitext(file)[0]}.heic")
+    with pytest.raises(UserError, match="barn: has no image; other files left out: . .heic; fill the folder"):
+        load_source("folder", str(tmp_path))
+
+
 def test_an_image_that_is_added_changes_the_part_of_no_other():
     """Of classes that begin with two images or more, in any order of additions."""
     rng, count = np.random.default_rng(0), 0

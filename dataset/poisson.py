@@ -31,11 +31,13 @@ class Split:
         train (list of numpy.ndarray): for each severity s = 0, 1, ... the int64 indices of its training images.
         validation (numpy.ndarray): int64 indices of the validation images, rising: what is left over, or some of it.
         lists (str or None): folder of file lists that the first run with it writes (`dataset/imagenet30.py`).
+        note (str or None): why there are not more validation images, for `counts_table`.
     """
 
     train: list[np.ndarray]
     validation: np.ndarray
     lists: str | None = None
+    note: str | None = None
 
     @property
     def indices(self):
@@ -126,7 +128,8 @@ def poisson_split(labels, num_per_class, num_severity, seed, num_val=None, most=
         for indices, part in zip(train, np.split(chosen, np.cumsum(counts)), strict=False):  # the last part is the rest
             indices.append(part)
     train = [np.concatenate(indices) for indices in train]
-    return Split(train, _draw_validation(labels, np.concatenate(train), rng, num_val, most))
+    validation, note = _draw_validation(labels, np.concatenate(train), rng, num_val, most, num_per_class)
+    return Split(train, validation, note=note)
 
 
 def clean_split(labels, num_severity, seed, num_per_class=None, num_val=None, val_share=None):
@@ -148,11 +151,11 @@ def clean_split(labels, num_severity, seed, num_per_class=None, num_val=None, va
         UserError: a class has not so many images.
     """
     rng = np.random.RandomState(seed)
-    counts, everything = np.bincount(labels), np.ones(len(labels), bool)
+    counts, everything, note = np.bincount(labels), np.ones(len(labels), bool), None
     if num_per_class is not None:
         _require_images(labels, num_per_class)
         train = _draw_by_class(labels, everything, np.full(len(counts), num_per_class), rng)
-        validation = _draw_validation(labels, train, rng, num_val, most_validation(num_per_class))
+        validation, note = _draw_validation(labels, train, rng, num_val, most_validation(num_per_class), num_per_class)
     else:
         if num_val is None:
             share = VAL_SHARE if val_share is None else val_share
@@ -164,7 +167,7 @@ def clean_split(labels, num_severity, seed, num_per_class=None, num_val=None, va
                             "have to be left to train on; give a smaller number")
         validation = _draw_by_class(labels, everything, numbers, rng)
         train = np.setdiff1d(np.arange(len(labels)), validation)
-    return Split([train] + [np.arange(0)] * (num_severity - 1), validation)
+    return Split([train] + [np.arange(0)] * (num_severity - 1), validation, note=note)
 
 
 def _require_images(labels, num_per_class):
@@ -175,22 +178,23 @@ def _require_images(labels, num_per_class):
                         "give at most that many")
 
 
-def _draw_validation(labels, train, rng, num_val, most):
-    """Validation images from what the training images leave over, rising; `num_val`, `most` as of `poisson_split`."""
-    left = np.ones(len(labels), bool)
+def _draw_validation(labels, train, rng, num_val, most, num_per_class):
+    """Validation images from what the training images leave over, rising; and the `note` of a `Split` about them.
+    `num_val`, `most` and `num_per_class` are as of `poisson_split`."""
+    left, note = np.ones(len(labels), bool), None
     left[train] = False
     counts = np.bincount(labels[left], minlength=labels.max() + 1)
     if num_val is None:
         numbers = np.minimum(counts, most)
         if most < min(counts.max(), MOST_VALIDATION):
-            print(f"validation: {most} images of a class, of up to {counts.max()} that are left over; --num_val N "
-                  "takes N", flush=True)
+            note = f"at most {most} of a class, where up to {counts.max()} are left over; --num_val N takes N"
     elif num_val > counts.min():
-        raise UserError(f"--num_val {num_val}: only {counts.min()} images of a class are left for that; "
-                        "give at most that many, or a smaller -n")
+        fewer = "" if num_per_class is None else f", or -n below {num_per_class}"
+        raise UserError(f"--num_val {num_val}: only {counts.min()} images of class {counts.argmin()} are left for "
+                        f"that; give at most that many, or add images of the class{fewer}")
     else:
         numbers = np.full(len(counts), num_val)
-    return _draw_by_class(labels, left, numbers, rng)
+    return _draw_by_class(labels, left, numbers, rng), note
 
 
 def _draw_by_class(labels, allowed, numbers, rng):
@@ -311,7 +315,7 @@ def counts_table(split, labels):
     """
     lines = ["severity  training images"]
     lines += [f"{s:8d}  {count:15d}" for s, count in enumerate(split.counts)]
-    lines.append(f"validation: {len(split.validation)} images")
+    lines.append(f"validation: {len(split.validation)} images{f', {split.note}' if split.note else ''}")
     of_class = np.bincount(labels[split.indices], minlength=labels.max() + 1)
     if of_class.min() < of_class.max():
         lines.append(f"training images of a class: {of_class.min()} to {of_class.max()}")

@@ -206,6 +206,10 @@ def find_stacked(folder, source):
         return None
     number, times = len(source.labels["test"]), check_labels(_array(folder, LABELS), source)
     if times != len(SEVERITIES):
+        if _map(_array(folder, names[0])).shape[:1] == (len(SEVERITIES) * number,):
+            raise UserError(f"{_array(folder, LABELS)}: {times * number} labels, but the arrays have five severities "
+                            f"of {number} images; store {len(SEVERITIES) * number}, which np.tile(labels, 5) makes of "
+                            "those of one severity")
         raise UserError(f"{_array(folder, LABELS)}: {times * number} labels are those of {times} of five severities, "
                         "and nothing says which; put arrays of severity 5 and their labels.npy into "
                         f"{os.path.join(folder, 'test', '5')}, and others likewise")

@@ -22,8 +22,7 @@ class Source:
         images, labels (dict): for 'train' and 'test', uint8 (N, H, W, 3), or `FileImages`, and int32 (N,) in
             0..classes-1.
         mean, std (tuple of float): per channel, of values in 0..1; images are normalised with them.
-        num_per_class (int or None): training images of a class where none is asked for; None is 4/5 of the smallest
-            class.
+        num_per_class (int or None): training images of a class where none is asked for; None is 4/5 of each class.
         class_names (tuple of str): what the labels stand for, where that is known.
         lists (str or None): folder of file lists that say who is corrupted how much (`dataset/imagenet30.py`).
     """

@@ -76,8 +76,12 @@ def test_validation_can_be_capped(tmp_path):
     again = read_split(str(tmp_path / "split.csv"), labels, 6)
     np.testing.assert_array_equal(again.validation, capped.validation)
     np.testing.assert_array_equal(again.indices, capped.indices)
-    with pytest.raises(UserError, match="--num_val 400: only .* images of a class are left for that"):
+    with pytest.raises(UserError, match="--num_val 400: only .* images of class . are left .* or -n below 60"):
         poisson_split(labels, 60, 6, seed=5, num_val=400)
+    uneven = np.repeat([0, 1, 2], [100, 20, 50])  # of 20 are 5 + 5 + 2 trained on, floor(16 / (e s!))
+    with pytest.raises(UserError, match="--num_val 9: only 8 images of class 1 are left for that; give at most that "
+                                        "many, or add images of the class$"):
+        choose_split(uneven, 6, 5, num_val=9)
 
 
 def test_validation_has_at_most_1000_images_of_a_class_unless_more_are_asked_for():
@@ -99,8 +103,9 @@ def test_validation_is_in_proportion_to_the_training_images_that_are_asked_for(a
     if asked or train_on == "poisson":
         assert np.bincount(labels[split.validation]).tolist() == [left, left]
         np.testing.assert_array_equal(split.indices, more.indices)
-    line = f"validation: {left} images of a class, of up to "
-    assert capsys.readouterr().out.startswith(line if left < 1000 else "")
+    assert capsys.readouterr().out == ""
+    said = f" images, at most {left} of a class, where up to " in counts_table(split, labels)
+    assert said == (left < 1000) and "at most" not in counts_table(more, labels)
     assert np.bincount(labels[more.validation]).tolist() == [900, 900]
 
 
@@ -162,7 +167,7 @@ def test_numbers_of_clean_images(tmp_path, numbers, train, validation):
 
 @pytest.mark.parametrize("numbers, culprit", [
     ({"num_per_class": 48}, "-n 48: the smallest class has 47"), ({"num_val": 47}, "--num_val 47: the smallest class"),
-    ({"num_per_class": 40, "num_val": 8}, "--num_val 8: only 7 images of a class are left"),
+    ({"num_per_class": 40, "num_val": 8}, "--num_val 8: only 7 images of class . are left"),
     ({"val_share": 0.2, "num_per_class": 5}, "--val_share 0.2: -n 5 says"),
     ({"val_share": 0.2, "num_val": 5}, "--val_share 0.2: --num_val 5 says"),
     ({"val_share": 0.2, "train_on": "poisson"}, "--val_share 0.2: is of --train_on clean"),
@@ -552,9 +557,9 @@ def test_prepare_dataset_prints_the_counts_and_writes_the_split(tmp_path, capsys
     prepare(["-d", "photos", "-o", str(tmp_path / "split.csv"), "-n", "50"])
     captured = capsys.readouterr()
     lines = captured.out.splitlines()
-    assert lines[0] == "validation: 50 images of a class, of up to 452 that are left over; --num_val N takes N"
-    assert lines[-2] == "validation: 500 images"
-    assert [line.split() for line in lines[2:8]] == [
+    assert lines[-2] == ("validation: 500 images, at most 50 of a class, where up to 452 are left over; --num_val N "
+                         "takes N")
+    assert [line.split() for line in lines[1:7]] == [
         ["0", "180"], ["1", "180"], ["2", "90"], ["3", "30"], ["4", "0"], ["5", "0"]]
     assert "severity 4, 5" in captured.err
     labels = SOURCES["photos"](None).labels["train"]

@@ -85,6 +85,16 @@ def test_an_array_does_not_say_which_severities_it_has_if_not_all(cifar, tmp_pat
         found.images("fog", range(1, 6))
 
 
+def test_a_stack_of_all_severities_with_labels_of_one(cifar, tmp_path):
+    folder = tmp_path / "set"
+    make_stacked(str(folder), cifar.labels["test"], ["fog"])
+    np.save(folder / "labels.npy", cifar.labels["test"])
+    with pytest.raises(UserError, match=r"labels.npy: 50 labels, .*; store 250, which np.tile\(labels, 5\) makes"):
+        find_published(str(folder), cifar)
+    np.save(folder / "labels.npy", np.tile(cifar.labels["test"], 5))
+    assert find_published(str(folder), cifar).severities(["fog"]) == [1, 2, 3, 4, 5]
+
+
 @pytest.mark.parametrize("make", [make_stacked, make_by_severity])
 def test_labels_may_stand_in_a_column(cifar, tmp_path, make):
     make(str(tmp_path / "set"), cifar.labels["test"], ["fog"])
@@ -293,6 +303,15 @@ def test_an_image_of_another_size_is_named(trees, tmp_path):
     make_class_folders(str(tmp_path), ["fog"], 72, same_files(source), ("1",))
     with pytest.raises(UserError, match="acorn_0.JPEG: is 72x72 pixels and must be 64x64"):
         find_published(str(tmp_path), source).images("fog", [1])
+
+
+def test_class_folders_may_lie_in_a_group_and_beside_it(trees, tmp_path):
+    source = trees["imagenet30"]
+    make_class_folders(str(tmp_path), ["fog", "weather/snow"], 64, same_files(source), ("1",))
+    found = find_published(str(tmp_path), source)
+    assert list(found.places) == ["snow", "fog"] and "as ImageNet-C" in found.layout
+    for name in found.places:
+        assert len(found.images(name, [1])[0]) == len(source.labels["test"])
 
 
 def test_class_folders_of_two_forms_are_refused(trees, tmp_path):

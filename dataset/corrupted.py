@@ -100,9 +100,10 @@ def generate(data_dir, source, part, name, workers, show_progress, shard=WHOLE):
                                   False, show_progress, images.path_of, partial(read_fitting, fit=images.fit),
                                   images.about, shard)
         for severity in known:
-            stored = there(paths[severity], images)
-            if is_made_of(folder, images, stored.names):
-                write_record(paths[severity], files_recipe(images, name, severity), stored.pixels)
+            stored, made_as = there(paths[severity], images), files_recipe(images, name, severity)
+            is_recorded = read_made(paths[severity], stored.pixels) == made_as  # perhaps where nothing can be written
+            if not is_recorded and is_made_of(folder, images, stored.names):
+                write_record(paths[severity], made_as, stored.pixels)
         return made
     for severity in SEVERITIES:
         labels_path = corrupted_path(data_dir, source, part, severity, "labels")

@@ -48,8 +48,8 @@ def create_parser():
                       help="table of severities to use instead of drawing one: split.csv of an earlier run or of "
                            "dataset/prepare_dataset.py")
     place = parser.add_argument_group("network and device")
-    place.add_argument("-m", "--model", type=cli.listed(models_list, cli.found_by(find_model)), default="wideresnet",
-                       action=cli.OneOrMore, metavar="NAME",
+    place.add_argument("-m", "--model", type=cli.or_list(models_list, cli.validated_by(find_model)),
+                       default="wideresnet", action=cli.StoreOneOrMany, metavar="NAME",
                        help=f"network: {', '.join(MODELS)}, {FAMILIES}; list says what they are")
     cli.add_device_arguments(place)
     add_method_arguments(parser)
@@ -122,7 +122,7 @@ def compare_runs(args, given):
 def evaluate(args, given):
     """Evaluate a trained network, or all of a comparison, under many corruptions; `given` are the options that the
     command line names."""
-    cli.require_effect("--evaluate", given, EVALUATION_OPTIONS, several=("corruption",))
+    cli.reject_unused("--evaluate", given, EVALUATION_OPTIONS, several=("corruption",))
     set_up_device(**cli.device_options(args))
     if not evaluate_runs(args.evaluate, corruptions=given.get("corruption"), baseline=args.baseline,
                          model=given.get("model"), dataset=given.get("dataset"), data_dir=given.get("data_dir"),
@@ -134,7 +134,7 @@ def evaluate(args, given):
 
 def main(argv=None):
     args, given = cli.parse(create_parser(), argv)
-    with cli.one_line_errors("main.py"):
+    with cli.exit_on_error("main.py"):
         if args.evaluate is None or args.test_corrupted is None:  # else other names may be there
             cli.require_known("--corruption", args.corruption, CORRUPTIONS, SETS)
         if args.evaluate is not None:
@@ -143,7 +143,7 @@ def main(argv=None):
         apply_recipe(args, given)
         if args.baseline is not None:
             raise UserError("--baseline: is what --evaluate compares with; name a run with --evaluate, too")
-        if args.variant or any(isinstance(value, cli.Several) for value in given.values()):
+        if args.variant or any(isinstance(value, cli.MultipleValues) for value in given.values()):
             require_single_process("a comparison of several values")
             return compare_runs(args, given)
         if "jobs" in given:

@@ -34,7 +34,7 @@ from utils import cli
 from utils.checksums import array_digest
 from utils.errors import UserError
 from utils.figures.pictures import panel, plot_image_grid, plot_image_sheet
-from utils.stopping import ended_by_sigterm
+from utils.stopping import sigterm_interrupts
 
 PICTURE_TYPES = sorted(set(FigureCanvasBase.get_supported_filetypes()) - {"pgf"})  # that one needs LaTeX
 
@@ -114,9 +114,9 @@ def written(args, made):
 @contextlib.contextmanager
 def workers_of(args, target, *sources):
     """Give the body who does the work, a number of processes or a `Cluster` that sees these paths."""
-    with ended_by_sigterm(WAY_ON):
+    with sigterm_interrupts(WAY_ON):
         if args.scheduler is None:
-            yield args.workers or cli.processors()
+            yield args.workers or cli.cpu_count()
         else:
             with connect(args.scheduler, target, sources) as cluster:
                 yield cluster
@@ -227,10 +227,10 @@ def create_parser():
                          help="picture to write, its type by the suffix: " + ", ".join(PICTURE_TYPES))
     picture.set_defaults(run=preview)
 
-    corruption = cli.listed(partial(cli.two_columns, CORRUPTIONS), cli.names(CORRUPTIONS, SETS, aliases=ALIASES))
+    corruption = cli.or_list(partial(cli.two_columns, CORRUPTIONS), cli.names(CORRUPTIONS, SETS, aliases=ALIASES))
     for command in (dataset, folder, array, picture):
         command.add_argument("-c", "--corruption", type=corruption,
-                             action=cli.OneOrMore, metavar="NAME",
+                             action=cli.StoreOneOrMany, metavar="NAME",
                              default=list(SETS["all"]) if command is picture else argparse.SUPPRESS,
                              required=command is not picture,
                              help="names, list says which; or all (19), common (the 15 of them that the benchmarks "
@@ -249,7 +249,7 @@ def create_parser():
             crew = command.add_mutually_exclusive_group()
             crew.add_argument("--workers", type=cli.workers, default=None,
                               help="processes, at most one a processor; does not change the result (default: "
-                              f"{cli.processors()})")
+                              f"{cli.cpu_count()})")
             crew.add_argument("--scheduler", type=address, default=None, metavar="HOST:PORT",
                               help="let the workers of a Dask cluster that see the same files do the work, with the "
                               f"same result; needs {INSTALL}")
@@ -265,7 +265,7 @@ def main(argv=None):
     args = create_parser().parse_args(argv)
     if not isinstance(args.corruption, list):
         args.corruption = [args.corruption]
-    with cli.one_line_errors("python -m corruptions"):
+    with cli.exit_on_error("python -m corruptions"):
         args.run(args)
 
 

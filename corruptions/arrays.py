@@ -7,7 +7,7 @@ import numpy as np
 
 from corruptions.contract import check_images
 from utils.errors import UserError
-from utils.files import load_array, replacing
+from utils.files import atomic_write, load_array
 
 LABELS_FILE = "labels.npy"
 LAYOUTS = {
@@ -113,7 +113,7 @@ def store_labels(labels, paths):
         path = os.path.join(folder, LABELS_FILE)
         if not os.path.exists(path):
             os.makedirs(folder, exist_ok=True)
-            with replacing(path) as temporary:
+            with atomic_write(path) as temporary:
                 np.save(temporary, np.tile(labels, times))
             made += 1
     return made

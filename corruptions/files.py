@@ -18,7 +18,16 @@ from corruptions.parallel import in_parallel
 from corruptions.provenance import options_identity, recipe, textures_digest, write_record
 from utils.checksums import array_digest
 from utils.errors import UserError
-from utils.files import PARTIAL, is_writable, load_array, locked, naming, read_json, remove_temporary, write_json
+from utils.files import (
+    TMP_MARK,
+    file_lock,
+    is_writable,
+    load_array,
+    read_json,
+    remove_temporary,
+    with_filename,
+    write_json,
+)
 
 SETTINGS_FILE = "settings.json"
 CHUNK_PIXELS = 512 * 32 * 32  # a worker takes images of about so many pixels out of an array at a time
@@ -84,7 +93,7 @@ def use_settings(folder, settings):
         if not has_settings(folder, settings):
             raise UserError(f"{folder}: cannot be written; let it be written, or name another folder")
         return
-    with locked(os.path.join(folder, ".lock"), folder, SETTINGS_SECONDS):
+    with file_lock(os.path.join(folder, ".lock"), folder, SETTINGS_SECONDS):
         remove_temporary(os.path.join(folder, SETTINGS_FILE))
         has_settings(folder, settings)
         write_settings(folder, settings)
@@ -93,7 +102,7 @@ def use_settings(folder, settings):
 def partial_path(path):
     """Temporary name of an array that is being made."""
     folder, name = os.path.split(path)
-    return os.path.join(folder, f".{name}{PARTIAL}")
+    return os.path.join(folder, f".{name}{TMP_MARK}")
 
 
 def journal_path(path):
@@ -184,14 +193,14 @@ def lock_unfinished(paths, stack):
         lock = os.path.join(folder, f".{name}.lock")
         if not os.path.exists(path) or os.path.exists(journal_path(path)):
             os.makedirs(folder, exist_ok=True)
-            stack.enter_context(locked(lock, path))
+            stack.enter_context(file_lock(lock, path))
             remove_temporary(journal_path(path))
             if os.path.exists(path):
                 for leftover in (partial_path(path), journal_path(path)):
                     with contextlib.suppress(FileNotFoundError):
                         os.remove(leftover)
         elif os.path.exists(lock):  # of a process that was killed, or that is about to remove it
-            with contextlib.suppress(UserError, OSError), locked(lock, path):
+            with contextlib.suppress(UserError, OSError), file_lock(lock, path):
                 pass
     return {severity: path for severity, path in paths.items() if not os.path.exists(path)}
 
@@ -245,7 +254,7 @@ class Partial:
 
     def save(self):
         """Put the journal on disk, after what it calls done."""
-        with naming(self.path):
+        with with_filename(self.path):
             os.fsync(self.file.fileno())
         write_json(journal_path(self.path), self.record)
         self.saved = time.monotonic()
@@ -298,7 +307,7 @@ def _corrupt_into(images, part, start, name, severity, seed, options, path, begi
     pixels = (opened_again(*images) if isinstance(images, tuple) else images)[part]
     corrupted = corrupt_range(pixels, name, severity, seed, start, options)
     # For writing alone: of a file that is open for reading, too, NFS writes whole pages, over what others wrote.
-    with naming(path), open(os.open(path, os.O_WRONLY), "wb") as file:
+    with with_filename(path), open(os.open(path, os.O_WRONLY), "wb") as file:
         file.seek(begin + start * corrupted[:1].nbytes)
         file.write(corrupted.data)
         if sync:

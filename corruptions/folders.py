@@ -39,7 +39,7 @@ from corruptions.shards import (
 from utils.checksums import file_checksums
 from utils.cli import one_line
 from utils.errors import UserError
-from utils.files import LONGEST_NAME, PARTIAL, is_writable, read_json, write_csv
+from utils.files import LONGEST_NAME, TMP_MARK, is_writable, read_json, write_csv
 
 SOURCES_FILE = "sources.csv"
 FILES_AT_A_TIME = 16
@@ -426,7 +426,7 @@ def remove_leftovers(target):
     """Remove from a folder that nobody else is filling what killed processes left, and the lists of shards, which
     sources.csv has in it."""
     leftovers = [os.path.join(folder, file) for folder, _, files in os.walk(target) for file in files
-                 if file.startswith(".") and f"{PARTIAL}." in file]
+                 if file.startswith(".") and f"{TMP_MARK}." in file]
     for path in (*leftovers, *shards_lists(target)):
         os.remove(path)
 

@@ -8,8 +8,8 @@ import sys
 from PIL import Image, ImageOps
 
 from corruptions.contract import SMALLEST_SIDE, is_grey, pixels_of
-from utils.errors import MissingError, UserError
-from utils.files import replacing
+from utils.errors import ResourceGoneError, UserError
+from utils.files import atomic_write
 
 JPEG_OPTIONS = {"quality": 85, "optimize": True}  # as the published scripts store images
 JPEG_MOST_SIDE = 65500  # of libjpeg
@@ -152,7 +152,7 @@ def opened(path):
     except Exception as error:  # PIL's decoders raise errors of many kinds at damaged files
         missing = getattr(error, "strerror", None)  # what the system says, and not PIL
         reason = missing or "; ".join(str(error).splitlines()) or type(error).__name__
-        kind = MissingError if missing else UserError
+        kind = ResourceGoneError if missing else UserError
         raise kind(f"{path}: not a readable image ({reason}); repair or remove it") from error
 
 
@@ -175,6 +175,6 @@ def has_deep_channels(image):
 def write_image(path, pixels, image_format):
     """Store an image as 'jpeg' (quality 85, as the published scripts) or 'png'."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         options = JPEG_OPTIONS if image_format == "jpeg" else {}
         Image.fromarray(pixels).save(temporary, image_format.upper(), **options)

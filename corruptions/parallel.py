@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from corruptions.cluster import Cluster
 from utils.errors import UserError
-from utils.stopping import STOPPING, uninterrupted
+from utils.stopping import STOPPING, block_signals
 
 tqdm.monitor_interval = 0  # the thread with which it would watch its bars gets Ctrl-C in place of the main one
 
@@ -86,7 +86,7 @@ def in_parallel(workers, function, arguments):
     """Call `function(*a)` for each tuple `a` of `arguments`; yield the results in their order.
 
     The tuples are taken as they are needed, so that memory does not grow with their number. A generator that is closed
-    before its end, such as by an error, Ctrl-C, or SIGTERM within `ended_by_sigterm`, leaves no process.
+    before its end, such as by an error, Ctrl-C, or SIGTERM within `sigterm_interrupts`, leaves no process.
 
     Args:
         workers (int or Cluster): processes, 1 for this one alone, or those of a cluster.
@@ -100,7 +100,7 @@ def in_parallel(workers, function, arguments):
         for some in arguments:
             yield single_threaded(function, *some)
         return
-    with uninterrupted():
+    with block_signals():
         pool = workers if isinstance(workers, Cluster) else Processes(workers)
     ahead = collections.deque()
 
@@ -110,13 +110,13 @@ def in_parallel(workers, function, arguments):
         return result
     try:
         for some in arguments:
-            with uninterrupted():
+            with block_signals():
                 ahead.append(pool.submit(single_threaded, function, *some))
             if len(ahead) >= pool.most_under_way:
                 yield next_result()
         while ahead:
             yield next_result()
     except BaseException:
-        with uninterrupted():
+        with block_signals():
             pool.stop(ahead)
         raise

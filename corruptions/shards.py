@@ -8,7 +8,7 @@ import os
 import re
 from typing import NamedTuple
 
-from utils.files import locked, read_json, write_json
+from utils.files import file_lock, read_json, write_json
 
 LOCK_FILE = ".lock"
 ENDED_FILE = ".shards.json"  # which shards of a corruption at a severity have ended, while there are others
@@ -42,14 +42,14 @@ def reserved(target, shard):
         UserError: such a process is at work.
     """
     with contextlib.ExitStack() as stack:
-        main = locked(os.path.join(target, LOCK_FILE), target, 0 if shard == WHOLE else LOCK_SECONDS)
+        main = file_lock(os.path.join(target, LOCK_FILE), target, 0 if shard == WHOLE else LOCK_SECONDS)
         if shard == WHOLE:
             stack.enter_context(main)
             refuse_others(target, shard)
         else:
             with main:
                 refuse_others(target, shard)
-                stack.enter_context(locked(shard_lock(target, shard), target))
+                stack.enter_context(file_lock(shard_lock(target, shard), target))
         yield
 
 
@@ -57,7 +57,7 @@ def exclusive(target, shard):
     """For a moment in a folder that is `reserved`, keep all others from changing what shards share."""
     if shard == WHOLE:
         return contextlib.nullcontext()
-    return locked(os.path.join(target, LOCK_FILE), target, LOCK_SECONDS)
+    return file_lock(os.path.join(target, LOCK_FILE), target, LOCK_SECONDS)
 
 
 def shard_lock(target, shard):
@@ -68,7 +68,7 @@ def refuse_others(target, shard):
     """Raise a `UserError` if a shard of another count is at work."""
     for path in glob.glob(os.path.join(glob.escape(target), ".shard-*.lock")):
         if shard == WHOLE or not path.endswith(f"-of-{shard.count}.lock"):
-            with locked(path, target):
+            with file_lock(path, target):
                 pass
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from dataset.download import download
 from dataset.source import Source
 from utils.errors import UserError
-from utils.files import PARTIAL, file_hash, locked, naming, sync
+from utils.files import TMP_MARK, file_hash, file_lock, fsync, with_filename
 
 URL = "https://www.cs.toronto.edu/~kriz/"
 PIXELS = 3 * 32 * 32
@@ -154,13 +154,13 @@ def extract(archive, layout, data_dir):
         raise UserError(f"{archive}: damaged, or not the published archive (its MD5 is not {layout.md5}); delete it "
                         f"and fetch it again, or unpack other images of this layout into the folder {layout.folder}")
     folder = os.path.join(data_dir, layout.folder)
-    with naming(folder), locked(os.path.join(data_dir, f".{layout.folder}.lock"), folder, UNPACK_SECONDS):
+    with with_filename(folder), file_lock(os.path.join(data_dir, f".{layout.folder}.lock"), folder, UNPACK_SECONDS):
         if not os.path.isdir(folder):  # another process may have unpacked it meanwhile
             _extract(archive, layout, data_dir)
 
 
 def _extract(archive, layout, data_dir):
-    partial = f"{PARTIAL}.{layout.folder}"
+    partial = f"{TMP_MARK}.{layout.folder}"
     for leftover in glob.glob(os.path.join(glob.escape(data_dir), f".*{partial}")):  # of a process that was killed
         shutil.rmtree(leftover)
     temporary = os.path.join(data_dir, f".{os.getpid()}{partial}")
@@ -169,7 +169,7 @@ def _extract(archive, layout, data_dir):
             tar.extractall(temporary, filter="data")
         unpacked = os.path.join(temporary, layout.folder)
         for file in (file for files in layout.files.values() for file in files):
-            sync(os.path.join(unpacked, file))
+            fsync(os.path.join(unpacked, file))
         os.rename(unpacked, os.path.join(data_dir, layout.folder))
     except (tarfile.TarError, EOFError, FileNotFoundError) as error:
         raise UserError(f"{archive}: damaged, or without all files of the folder {layout.folder}; "

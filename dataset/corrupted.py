@@ -18,8 +18,8 @@ from corruptions.shards import WHOLE, is_unfinished
 from dataset.image_files import FileImages, MadeFiles, exact, files_recipe, read_fitting
 from utils.checksums import array_digest
 from utils.errors import UserError
-from utils.files import load_array, read_json, replacing
-from utils.stopping import ended_by_sigterm
+from utils.files import atomic_write, load_array, read_json
+from utils.stopping import sigterm_interrupts
 
 SEVERITIES = range(1, 6)
 
@@ -111,7 +111,7 @@ def generate(data_dir, source, part, name, workers, show_progress, shard=WHOLE):
             check_labels(labels_path, source.labels[part])
         else:
             os.makedirs(os.path.dirname(labels_path), exist_ok=True)
-            with replacing(labels_path) as temporary:
+            with atomic_write(labels_path) as temporary:
                 np.save(temporary, source.labels[part].astype(np.uint8 if source.classes <= 256 else np.int32))
     paths = {severity: corrupted_path(data_dir, source, part, severity, name) for severity in SEVERITIES}
     return write_arrays(source.images[part], paths, name, SEED, Options(), workers, show_progress,
@@ -147,7 +147,7 @@ def is_made_of(folder, images, names):
     return True
 
 
-@ended_by_sigterm(WAY_ON)
+@sigterm_interrupts(WAY_ON)
 def load_corrupted(data_dir, source, name, num_severity, workers=1, show_progress=False, where="auto",
                    parts=("train", "test")):
     """A data set's images at every severity.
@@ -168,7 +168,7 @@ def load_corrupted(data_dir, source, name, num_severity, workers=1, show_progres
 
     Raises:
         UserError: what is on disk is damaged or belongs to other data.
-        Stopped: SIGTERM has come, and images were being made.
+        Interrupted: SIGTERM has come, and images were being made.
     """
     if where == "auto" and not source.in_files:
         where = "disk"

@@ -15,7 +15,7 @@ from dataset.published import find_published
 from dataset.source import Source
 from dataset.splits import split_of
 from utils.distributed import rank_and_world_size
-from utils.stopping import watched
+from utils.stopping import interruptible
 
 IMAGE_OPTIONS = ("corrupted", "test_corrupted", *SOURCE_OPTIONS)  # of `load_images`, named as on the command line
 
@@ -74,8 +74,9 @@ class Data:
         kind = "test" if part == "test" else "train"
         images, labels = self.images[kind][severity], self.source.labels[kind]
         indices = {"val": self.split.validation, "train": self.split.train[severity], "test": np.arange(len(labels))}
-        yield from watched(batches(EvaluationBatches(images, labels, indices[part], self.source.mean, self.source.std,
-                                                     batch_size, rank_and_world_size()), workers))
+        inputs = EvaluationBatches(images, labels, indices[part], self.source.mean, self.source.std, batch_size,
+                                   rank_and_world_size())
+        yield from interruptible(batches(inputs, workers))
         release_pages(images)
 
 

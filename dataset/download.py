@@ -1,9 +1,9 @@
 """Published files, fetched where they are missing."""
 import os
 
-from utils.cli import FULL
+from utils.cli import DISK_ERRORS
 from utils.errors import UserError
-from utils.files import naming
+from utils.files import with_filename
 
 
 def download(url, md5, folder, missing, advice):
@@ -30,11 +30,11 @@ def download(url, md5, folder, missing, advice):
                         f"{advice}") from error
     pooch.get_logger().setLevel("WARNING")  # the progress bar says enough
     try:
-        with naming(folder):
+        with with_filename(folder):
             os.makedirs(folder, exist_ok=True)
             return pooch.retrieve(url, "md5:" + md5, os.path.basename(url), folder,
                                   downloader=pooch.HTTPDownloader(progressbar=True, timeout=30))
     except (ValueError, OSError) as error:  # those of requests, which pooch uses, are OSErrors
-        if getattr(error, "errno", None) in FULL:
+        if getattr(error, "errno", None) in DISK_ERRORS:
             raise
         raise UserError(f"{missing} and could not be downloaded ({type(error).__name__}); {advice}") from error

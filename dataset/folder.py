@@ -17,7 +17,7 @@ from dataset.imagenet import MEAN, STD
 from dataset.source import Source
 from utils.cli import one_line
 from utils.errors import UserError
-from utils.files import locked, write_csv
+from utils.files import file_lock, write_csv
 
 IMAGE_SIZE = 64
 VALIDATION = ("val", "valid", "validation")  # what people call a folder that is not read here
@@ -122,7 +122,7 @@ def hold_out_for_good(folder, names, labels):
     train, test, exceptions = hold_out(names, labels, earlier)
     if exceptions != table:
         try:
-            with locked(os.path.join(folder, f".{HELD_OUT}.lock"), path, LOCK_SECONDS):
+            with file_lock(os.path.join(folder, f".{HELD_OUT}.lock"), path, LOCK_SECONDS):
                 # Another process may have written the table meanwhile.
                 earlier = read_exceptions(path) or earlier
                 train, test, exceptions = hold_out(names, labels, earlier)

@@ -13,7 +13,7 @@ from dataset.imagenet import MEAN, STD
 from dataset.poisson import Split, most_validation, poisson_counts, poisson_split
 from dataset.source import Source
 from utils.errors import UserError
-from utils.files import replacing
+from utils.files import atomic_write
 
 SIDE = 64
 NUM_PER_CLASS = 1000
@@ -218,5 +218,5 @@ def write_lists(folder, split, names, labels, test=None):
 
 
 def _write_list(path, names, labels, indices):
-    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+    with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.writelines(f"{names[i]} {labels[i]}\n" for i in indices)

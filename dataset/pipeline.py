@@ -19,8 +19,8 @@ from joblib.externals import loky
 from corruptions.parallel import single_threaded, start_worker
 from dataset.batches import Chain, EvaluationBatches
 from utils.distributed import rank_and_world_size
-from utils.errors import MissingError
-from utils.stopping import uninterrupted, watched
+from utils.errors import ResourceGoneError
+from utils.stopping import block_signals, interruptible
 
 IDLE_SECONDS = 60  # processes that have nothing to do for so long end, and start again when they have
 
@@ -53,7 +53,7 @@ def array_by_array(arrays, labels, mean, std, batch_size, workers):
     `EvaluationBatches` gives them, to be exhausted before the next is taken.
     """
     sources = [EvaluationBatches(images, labels, np.arange(len(labels)), mean, std, batch_size) for images in arrays]
-    stream = watched(batches(Chain(sources), workers))
+    stream = interruptible(batches(Chain(sources), workers))
     for images, source in zip(arrays, sources, strict=True):
         yield itertools.islice(stream, len(source))
         release_pages(images)
@@ -71,7 +71,7 @@ def batches(source, workers):
     Processes are told what to make: they hold no list of files.
 
     Raises:
-        MissingError: an image cannot be read, or a process was killed.
+        ResourceGoneError: an image cannot be read, or a process was killed.
     """
     def made_by_process(processes, k):
         make, arguments, rest = source.draw(k)
@@ -94,7 +94,7 @@ def reading_processes(workers):
     """The processes that read images, the same ones at every call. Those that corrupt arrays are others: they end with
     a job that is interrupted.
     """
-    with uninterrupted():  # they let Ctrl-C through again when they start, as `corruptions.parallel.Processes` says
+    with block_signals():  # they let Ctrl-C through again when they start, as `corruptions.parallel.Processes` says
         resource_tracker.ensure_running()
         return loky.ProcessPoolExecutor(workers, timeout=IDLE_SECONDS, initializer=start_worker,
                                         initargs=(os.getpid(),))
@@ -107,8 +107,8 @@ def killed_processes():
         yield
     except loky.process_executor.TerminatedWorkerError as error:
         reading_processes.cache_clear()
-        raise MissingError("a process that reads images was killed, perhaps because memory was full; --num_workers 1 "
-                           "takes least") from error
+        raise ResourceGoneError("a process that reads images was killed, perhaps because memory was full; "
+                                "--num_workers 1 takes least") from error
 
 
 def read_ahead(begin, number, workers):

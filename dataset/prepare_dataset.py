@@ -16,7 +16,7 @@ from dataset import SOURCES, datasets_list, load_source, source_options  # noqa:
 from dataset.corrupted import load_corrupted  # noqa: E402
 from dataset.poisson import TRAIN_ON, check_numbers, counts_table, write_split  # noqa: E402
 from dataset.splits import split_of  # noqa: E402
-from utils.cli import Parser, add_data_arguments, listing, one_line_errors, require_writable_file  # noqa: E402
+from utils.cli import Parser, add_data_arguments, exit_on_error, listing, require_writable_file  # noqa: E402
 
 
 def create_parser():
@@ -33,7 +33,7 @@ def create_parser():
 def main(argv=None):
     parser = create_parser()
     args = parser.parse_args(argv)
-    with one_line_errors(parser.prog):
+    with exit_on_error(parser.prog):
         require_writable_file("--output", args.output)
         numbers = {"num_per_class": getattr(args, "num_per_class", None), "num_val": args.num_val,
                    "train_on": args.train_on, "val_share": args.val_share}

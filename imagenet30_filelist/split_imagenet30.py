@@ -57,7 +57,7 @@ def main(argv=None):
     parser.add_argument("--seed", type=cli.seed, default=0, help="seed of the draw")
     parser.add_argument("-o", "--output_dir", default=LISTS, help="folder for the lists")
     args, given = cli.parse(parser, argv)
-    with cli.one_line_errors(parser.prog):
+    with cli.exit_on_error(parser.prog):
         if "output_dir" not in given and has_lists(args.output_dir):  # which may be the release's
             raise UserError(f"--output_dir: there are lists in {args.output_dir} already; remove them, or name another "
                             "folder")

@@ -14,7 +14,7 @@ from utils import cli, stopping
 from utils.errors import UserError
 from utils.figures.severity import accuracy
 from utils.figures.style import save
-from utils.files import file_hash, file_name, locked, read_json, write_json
+from utils.files import file_hash, file_lock, read_json, safe_filename, write_json
 from utils.records.comparison import Row, last_weights, write_comparison, write_comparison_page
 from utils.records.logs import RunFolder
 from utils.records.reading import PLAN, by_setting, read_record
@@ -53,7 +53,7 @@ def compare(planned, values, folder, load, device, jobs, program, check=None):
         UserError: the folder is of a comparison that has other runs than these, or another process is at it.
     """
     os.makedirs(folder, exist_ok=True)
-    with locked(os.path.join(folder, ".lock"), folder):
+    with file_lock(os.path.join(folder, ".lock"), folder):
         paths = [os.path.join(folder, run_name(one, settings)) for one, settings in zip(planned, values, strict=True)]
         plan = _check_plan(folder, planned, paths)
         waiting = [k for k, path in enumerate(paths) if not is_finished(path)]
@@ -73,7 +73,7 @@ def compare(planned, values, folder, load, device, jobs, program, check=None):
                 failures = _one_by_one(planned, values, paths, waiting, load, device, clock)
             else:
                 failures = _side_by_side(planned, values, paths, waiting, load, device, jobs, program, clock)
-        except stopping.Stopped as stop:
+        except stopping.Interrupted as stop:
             stop.way_on = "the same command goes on"
             raise
         rows, records = {}, []
@@ -111,8 +111,8 @@ def _draw(folder, records):
 
 def run_name(one, settings):
     """Name of the folder of a run."""
-    return file_name(f"{one.name}_{settings['dataset']}_{settings['corruption']}_{settings['model']}_"
-                     f"seed{settings['seed']}")
+    return safe_filename(f"{one.name}_{settings['dataset']}_{settings['corruption']}_{settings['model']}_"
+                         f"seed{settings['seed']}")
 
 
 def work(settings):
@@ -264,7 +264,7 @@ def _side_by_side(planned, values, paths, waiting, load, device, jobs, program, 
             begin(folder, load(values[k]), values[k], planned[k].given, device)
 
     failures, running, left = {}, {}, list(waiting)
-    with stopping.waiting(), contextlib.ExitStack() as outputs:
+    with stopping.defer_signals(), contextlib.ExitStack() as outputs:
         try:
             while left or running:
                 while left and len(running) < jobs:
@@ -274,7 +274,7 @@ def _side_by_side(planned, values, paths, waiting, load, device, jobs, program, 
                     running[k] = subprocess.Popen([sys.executable, program, "--resume", paths[k],
                                                    *_free_options(planned[k], jobs, device)],
                                                   stdout=subprocess.DEVNULL, stderr=errors), errors
-                stopping.check()
+                stopping.raise_if_interrupted()
                 time.sleep(0.1)
                 for k in [k for k, (process, _) in running.items() if process.poll() is not None]:
                     reason = _reason(*running.pop(k))
@@ -293,7 +293,7 @@ def _side_by_side(planned, values, paths, waiting, load, device, jobs, program, 
 
 def _free_options(one, jobs, device):
     """Words for a run that is one of several at a time."""
-    share = max(1, cli.processors() // jobs)
+    share = max(1, cli.cpu_count() // jobs)
     free = {**_movable(one), "device_target": device}
     free["num_workers"] = min(share, free.get("num_workers", share))
     return [word for text in flags(free) for word in text.split(" ", 1)]

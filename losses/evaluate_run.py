@@ -50,7 +50,7 @@ from utils.records.report import is_finished, run_title, write_run_page
 from utils.records.settings import FOLDER_OPTIONS, is_moved
 from utils.records.summary import write_summary
 from utils.records.trained import Trained, find_trained
-from utils.stopping import waiting
+from utils.stopping import defer_signals
 
 # The options of main.py that have an effect here.
 EVALUATION_OPTIONS = ("evaluate", "baseline", "corruption", "dataset", "model", "data_dir", "corrupted",
@@ -116,7 +116,7 @@ class EvaluationSet:
         return stored_evaluation(trained, network, self.names, self.severities, self.fingerprints)
 
 
-@waiting()
+@defer_signals()
 def evaluate_runs(path, **options):
     """Evaluate a network, or those of all runs of a comparison, of which one that fails does not stop the others.
 
@@ -129,7 +129,7 @@ def evaluate_runs(path, **options):
 
     Raises:
         UserError: as `evaluate_run`, for a single network.
-        Stopped: a signal has stopped it, between two batches; evaluations that were written are not made again.
+        Interrupted: a signal has stopped it, between two batches; evaluations that were written are not made again.
     """
     runs = planned_runs(path)
     if runs == [path]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from losses.methods import DATA, METHOD_OPTIONS, METHODS
 from losses.resolve import CONDITIONS, OPTIONS, TRAINING_PARTS, VARIANTS, acts, resolve, training_part, users_of
-from utils.cli import Several, parse
+from utils.cli import MultipleValues, parse
 from utils.errors import UserError
 
 SETTING = ("dataset", "corruption", "model")  # methods are compared within these
@@ -102,7 +102,7 @@ def plan(given, variants):
     Where no recipe is named, all take that of SharpDRO.
 
     Args:
-        given (dict): the options that the command line names, to a value or `Several`.
+        given (dict): the options that the command line names, to a value or `MultipleValues`.
         variants (dict): name to such options.
 
     Returns:
@@ -111,7 +111,7 @@ def plan(given, variants):
     Raises:
         UserError: an option that no row reads, two rows that are the same, or a stage one that is not of all runs.
     """
-    if "stage_one" in given and any(isinstance(given.get(option), Several) for option in (*SETTING, "seed")):
+    if "stage_one" in given and any(isinstance(given.get(option), MultipleValues) for option in (*SETTING, "seed")):
         raise UserError("--stage_one: is a first model of one seed, data set, corruption and network; give one of each")
     common = {"recipe": "sharpdro", **given}
     rows = [(name, {**common, **own}, own) for name, own in variants.items()]
@@ -125,7 +125,7 @@ def plan(given, variants):
             mine = {option: value for option, value in fixed.items()
                     if reads(option, method, fixed) or name is not None and option in own}
             read.update(mine)
-            titled = [option for option in mine if isinstance(options.get(option), Several)
+            titled = [option for option in mine if isinstance(options.get(option), MultipleValues)
                       and option not in ("method", "seed", *SETTING)]
             for values in _product(mine, sorted(mine, key=lambda option: option == "seed")):  # seeds change fastest
                 single = {**mine, **values}
@@ -165,6 +165,6 @@ def _require_new(rows, title, given):
 
 def _product(options, names):
     """Every choice of one value each of the options `names` that have several, as dicts."""
-    several = [option for option in names if isinstance(options.get(option), Several)]
+    several = [option for option in names if isinstance(options.get(option), MultipleValues)]
     for values in itertools.product(*(options[option] for option in several)):
         yield dict(zip(several, values, strict=True))

@@ -23,7 +23,7 @@ from dataset.published import find_published
 from losses.evaluation import EvaluationStep, GradientNorm
 from losses.objectives import ood_weights
 from models import create_model, is_model
-from utils.cli import processors
+from utils.cli import cpu_count
 from utils.errors import UserError
 from utils.evaluate import describe_network, predict
 from utils.files import file_hash, read_json, write_json
@@ -63,7 +63,7 @@ class Run:
         for images in self.images:
             if number is None:
                 yield from array_by_array([images], self.source.labels["test"], self.source.mean, self.source.std,
-                                          self.config["eval_batch_size"], processors())
+                                          self.config["eval_batch_size"], cpu_count())
             else:
                 yield held_batches(images, self.source, number, self.config["eval_batch_size"])
 

@@ -69,7 +69,7 @@ class RunParser(cli.Parser):
 
 def _named(group, flag, table, help, default=None):
     """Add an option that takes names out of a table, which is a dict or a sequence."""
-    group.add_argument(flag, choices=list(table), metavar="NAME", action=cli.OneOrMore, default=default, help=help)
+    group.add_argument(flag, choices=list(table), metavar="NAME", action=cli.StoreOneOrMany, default=default, help=help)
 
 
 def _choices(group, flag, table, about, **more):
@@ -85,7 +85,7 @@ def _explained(group, flag, table, end="", about="", **more):
 def _numbers(group):
     """A function that adds an option with one value or several, and the end of its help."""
     def add(*flags, kind, help, **more):
-        group.add_argument(*flags, type=kind, default=None, action=cli.OneOrMore, help=help, **more)
+        group.add_argument(*flags, type=kind, default=None, action=cli.StoreOneOrMany, help=help, **more)
     return add
 
 
@@ -127,8 +127,8 @@ def add_method_arguments(parser):
     """The options that choose a method, and those that only some methods read."""
     group = parser.add_argument_group("method", "A method is an objective x a perturbation of the weights, some on "
                                       "data that are treated first. An option that it does not read is refused.")
-    group.add_argument("--method", type=cli.listed(methods_list), choices=list(METHODS), default="sharpdro",
-                       metavar="NAME", action=cli.OneOrMore,
+    group.add_argument("--method", type=cli.or_list(methods_list), choices=list(METHODS), default="sharpdro",
+                       metavar="NAME", action=cli.StoreOneOrMany,
                        help=f"{', '.join(METHODS)}; list explains them and their parts")
     _choices(group, "--objective", OBJECTIVES, "what is minimised, instead of the method's")
     _choices(group, "--perturbation", PERTURBATIONS, "where the gradient is taken, instead of the method's")
@@ -174,7 +174,7 @@ def add_method_arguments(parser):
     add("--jtt_lambda", kind=cli.positive_int, metavar="N",
         help="jtt: how many times as often an image of the error set is drawn" + _part_defaults("jtt_lambda"))
     group.add_argument("--aug_corruption", type=cli.names(CORRUPTIONS, SETS, aliases=ALIASES), metavar="NAME",
-                       default=None, action=cli.OneOrMore,
+                       default=None, action=cli.StoreOneOrMany,
                        help="corrupt_aug, rare_aug: corruption of half of a batch (default: that of -c)")
     _choices(group, "--aug_severity", CHOICES["aug_severity"], "severities of corrupt_aug: equally often, or the "
              "rarer in training, the more often" + _part_defaults("aug_severity"))
@@ -184,7 +184,7 @@ def add_training_arguments(parser):
     """The options whose defaults the recipe gives."""
     group = parser.add_argument_group("training", "Defaults are those of the recipe.")
     users = {recipe: [name for name, method in METHODS.items() if method.recipe == recipe] for recipe in RECIPES}
-    group.add_argument("--recipe", type=cli.listed(recipes_list), choices=list(RECIPES), default=None, metavar="NAME",
+    group.add_argument("--recipe", type=cli.or_list(recipes_list), choices=list(RECIPES), default=None, metavar="NAME",
                        help="settings of a published experiment, which any option overrides; those with a / set data "
                             f"set and network, too (in a --variant they do not): {', '.join(RECIPES)}; list shows "
                             "what they set and the published numbers (default: " +
@@ -360,7 +360,7 @@ def check_settings(parser, values, path):
     Raises:
         UserError: they are not, which damage or an editor has made so.
     """
-    cli.require_accepted(parser, values, path)
+    cli.validate_values(parser, values, path)
     cli.require_known(f"{path}: corruption", values["corruption"], CORRUPTIONS, SETS)
     needed = [field.name for field in fields(Settings) if "None" not in str(field.type) and field.name != "options"]
     lacking = [option for option in needed if values.get(option) is None]

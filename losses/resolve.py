@@ -19,7 +19,7 @@ from losses.methods import (
 )
 from losses.recipes import RECIPES
 from utils import distributed
-from utils.cli import MOST
+from utils.cli import FLOAT32_MAX
 from utils.errors import UserError
 from utils.schedule import SCHEDULES, warmup_epochs
 
@@ -305,9 +305,9 @@ def _check(settings, given):
                 raise UserError(f"--{option}: --{part} {name} does not use it, only {', '.join(users)}; leave it out")
     for option, value in {**vars(settings), **settings.options}.items():
         is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        if is_number and not (value == 0 or LEAST <= value <= MOST):
+        if is_number and not (value == 0 or LEAST <= value <= FLOAT32_MAX):
             raise UserError(f"--{option} {value}: is no number of float32, in which networks are trained; give one "
-                            f"from {LEAST} to {MOST}")
+                            f"from {LEAST} to {FLOAT32_MAX}")
     if not settings.lr:
         raise UserError("--lr 0: trains nothing; give a number above 0")
     if "irm_anneal" in given and settings.options["irm_lambda"] == 1:

@@ -25,10 +25,10 @@ from models import create_model
 from models.side_by_side import model_has_batch_norm
 from models.weights import load_network, load_weights
 from utils import distributed
-from utils.errors import MissingError, NotFiniteError, RunError, UserError
+from utils.errors import NotFiniteError, ResourceGoneError, RunInterruptedError, UserError
 from utils.evaluate import evaluate, predict
-from utils.files import file_hash, file_name, read_json, write_json
-from utils.graphs import compile_kept
+from utils.files import file_hash, read_json, safe_filename, write_json
+from utils.graphs import compile_cached
 from utils.probes import IMAGES, RHO, sharpness
 from utils.records.checkpoint import LAST, Progress, newest_checkpoint
 from utils.records.logs import opened
@@ -36,7 +36,7 @@ from utils.records.report import is_finished, report_results, run_title
 from utils.records.run import OtherRecords, RunRecords
 from utils.records.settings import FAILED, write_settings
 from utils.schedule import create_schedule
-from utils.stopping import Stopped, waiting, watched
+from utils.stopping import Interrupted, defer_signals, interruptible
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class RunSettings:
         """Name of the run's folder, which begins as the release's files do."""
         method = self.method.title.replace(" x ", "-").replace(" ", "-")
         return (f"{description}_dset{self.dataset}_sever{num_severity}_corr{self.corruption}_{method}_"
-                f"{file_name(self.model)}_seed{self.seed}")
+                f"{safe_filename(self.model)}_seed{self.seed}")
 
 
 class Cells:
@@ -138,12 +138,12 @@ class Cells:
 
     def compile(self, settings, shape, log):
         """Compile the step, or take it from the folder of compiled ones that the settings of the run name, if they do;
-        `shape` is that of an image, (C, H, W), and `log` as of `compile_kept`.
+        `shape` is that of an image, (C, H, W), and `log` as of `compile_cached`.
         """
         if settings.compile_cache is not None:
             step = self._kept[1]
-            compile_kept(step, step.example(settings.method.batch_size, shape), settings.compile_cache,
-                         (self._key, step.turns, bool(settings.fast_math)), log)
+            compile_cached(step, step.example(settings.method.batch_size, shape), settings.compile_cache,
+                           (self._key, step.turns, bool(settings.fast_math)), log)
 
 
 def run(settings, data, folder, cells=None):
@@ -158,13 +158,13 @@ def run(settings, data, folder, cells=None):
     Raises:
         NotFiniteError: a loss or a weight is no longer finite; the folder says so, until the run is resumed.
         UserError: a checkpoint in the folder is of something else.
-        RunError: the disk is full, or something has gone that was there when the run began.
-        Stopped: a signal has stopped the run, which can go on.
+        RunInterruptedError: the disk is full, or something has gone that was there when the run began.
+        Interrupted: a signal has stopped the run, which can go on.
     """
     if is_finished(folder.path, settings.method.total_epoch):
         folder.log(f"{folder.path}: all epochs are done, results.json is left as it is")
         return
-    with waiting(), under_way(folder.path), marking_failure(folder):
+    with defer_signals(), under_way(folder.path), marking_failure(folder):
         treated = treatment(settings.method, data, settings.corruption, settings.seed, folder,
                             lambda: stage_one_logits(settings, data, folder))
         train(settings, data, folder, cells or Cells(), **treated)
@@ -175,15 +175,15 @@ def under_way(path):
     """Have what stops the body, which is the run in the folder `path`, say how it goes on."""
     try:
         yield
-    except Stopped as stop:
+    except Interrupted as stop:
         stop.way_on = f"--resume {path} goes on"
         raise
-    except (OSError, MissingError) as error:
+    except (OSError, ResourceGoneError) as error:
         reason = str(error)
         if isinstance(error, OSError):
             reason = f"{error.filename or path}: {error.strerror or error}"
-        raise RunError(f"{reason}; the run has stopped, its checkpoints are intact: when this is mended, "
-                       f"--resume {path} goes on") from error
+        raise RunInterruptedError(f"{reason}; the run has stopped, its checkpoints are intact: when this is mended, "
+                                  f"--resume {path} goes on") from error
 
 
 @contextlib.contextmanager
@@ -356,7 +356,7 @@ def train(settings, data, folder, cells, **treated):
         number = min(IMAGES, len(data.source.labels["test"]))
         return number, RHO, [sharpness(evaluation, gradient_norm,
                                        held_batches(array, data.source, IMAGES, settings.eval_batch_size), RHO)
-                             for array in watched(data.images["test"])]
+                             for array in interruptible(data.images["test"])]
 
     def open_records():
         if not folder.writes:

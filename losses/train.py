@@ -13,7 +13,7 @@ from utils.evaluate import distribution_gradient_norms
 from utils.records.checkpoint import Progress, lasting_parameters
 from utils.records.report import duration
 from utils.schedule import set_learning_rate
-from utils.stopping import Stopped, check
+from utils.stopping import Interrupted, raise_if_interrupted
 
 PACE_STEPS = 5
 WAY_OUT = "lower --lr, or --rho, --step_size or the weight of a penalty (checkpoints of earlier epochs are kept)"
@@ -73,7 +73,7 @@ def train_epoch(step, loader, batches, start, records, schedule, weight_decay, d
 
     Raises:
         NotFiniteError: the loss is no longer finite, or a weight where there is to be a checkpoint.
-        Stopped: a signal has stopped the training; there is a checkpoint.
+        Interrupted: a signal has stopped the training; there is a checkpoint.
     """
     epoch, rate, unread, ahead = start.epochs, None, UnreadSteps(start), max_steps_in_flight()
     hidden = False if show_progress else None
@@ -103,7 +103,7 @@ def train_epoch(step, loader, batches, start, records, schedule, weight_decay, d
                 require_finite_parameters(step, done)
                 records.save(done)
             with saving(step, records, unread.read):
-                check()
+                raise_if_interrupted()
     return unread.read()
 
 
@@ -137,7 +137,7 @@ def saving(step, records, done):
     """
     try:
         yield
-    except Stopped:
+    except Interrupted:
         progress = done()
         require_finite_parameters(step, progress)
         path = records.save(progress)

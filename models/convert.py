@@ -16,7 +16,7 @@ from collections import Counter
 from models import FAMILIES, MODELS, create_model, find_model, is_model, models_list
 from models.torch_names import COUNTER
 from models.weights import classifier_of, format_of, keep_a_prefix, read_weights, require_fit, write_weights
-from utils.cli import Parser, found_by, listed, one_line_errors, positive_int
+from utils.cli import Parser, exit_on_error, or_list, positive_int, validated_by
 from utils.errors import UserError
 from utils.files import read_json
 from utils.records.trained import WEIGHT_SUFFIXES
@@ -118,13 +118,14 @@ def main(argv=None):
     parser.add_argument("source", metavar="IN", help="a state_dict of PyTorch 1.6 or later (.pth, .pt), alone or in a "
                                                      "dict with other things; .safetensors; or .ckpt")
     parser.add_argument("target", metavar="OUT", help="file to write, .ckpt, or from one .pth, .pt or .safetensors")
-    parser.add_argument("-m", "--model", type=listed(models_list, found_by(find_model)), metavar="NAME", default=None,
+    parser.add_argument("-m", "--model", type=or_list(models_list, validated_by(find_model)), metavar="NAME",
+                        default=None,
                         help=f"network that the weights have to fit: {', '.join(MODELS)}, {FAMILIES} (default: that of "
                              "the run in whose folder a .ckpt lies; else names are mapped by rule)")
     parser.add_argument("--classes", type=positive_int, metavar="K", default=None,
                         help="classes of the network (default: as many as in the file)")
     args = parser.parse_args(argv)
-    with one_line_errors(parser.prog):
+    with exit_on_error(parser.prog):
         print("\n".join(convert(args.source, args.target, args.model, args.classes)))
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from utils.errors import UserError
-from utils.files import replacing
+from utils.files import atomic_write
 
 ORDERED_DICT, REBUILD_TENSOR = "collections OrderedDict", "torch._utils _rebuild_tensor_v2"
 REBUILD_PARAMETER = "torch._utils _rebuild_parameter"
@@ -332,7 +332,7 @@ def write_pth(path, arrays):
         OSError: the file cannot be written.
     """
     records = {"data.pkl": _pickled(arrays), "byteorder": b"little", "version": b"3\n"}
-    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+    with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         def write(name, content):  # with one date for all, so that the same weights make the same file
             archive.writestr(zipfile.ZipInfo(f"archive/{name}", (1980, 1, 1, 0, 0, 0)), content)
         for name, content in records.items():

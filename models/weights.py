@@ -14,7 +14,7 @@ from models import create_model
 from models.torch_files import Placeholder, Tensor, read_pth, refusal, tensor, write_pth
 from models.torch_names import COUNTER, mindspore_names, torch_name
 from utils.errors import UserError
-from utils.files import replacing
+from utils.files import atomic_write
 from utils.records.checkpoint import progress_of, read_checkpoint, write_checkpoint
 from utils.records.trained import WEIGHT_SUFFIXES
 
@@ -414,7 +414,7 @@ def write_weights(path, weights, network=None):
     suffix, arrays = _suffix(path), {name: value.array for name, value in weights.tensors.items()}
     if suffix == ".safetensors":
         content = safetensors.numpy.save(arrays, {"format": "pt"})
-        with replacing(path) as temporary, open(temporary, "wb") as file:
+        with atomic_write(path) as temporary, open(temporary, "wb") as file:
             file.write(content)
     elif suffix != ".ckpt":
         write_pth(path, arrays)

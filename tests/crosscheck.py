@@ -27,7 +27,7 @@ from tests import recording  # noqa: E402
 from tests.corruption_errors import compare_corruptions, is_tolerable  # noqa: E402
 from tests.formula import evaluation_images, formula_weight, step_batch  # noqa: E402
 from tests.step_errors import relative_error, step_errors, step_limits  # noqa: E402
-from utils.cli import Parser, one_line_errors  # noqa: E402
+from utils.cli import Parser, exit_on_error  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 
 PERCEPTRON_TOLERANCE = 1e-4
@@ -208,7 +208,7 @@ def main(argv=None):
     # As the last word the file would be one more value of the option before it.
     words = ["record", argv[-1], *argv[1:-1]] if argv[:1] == ["record"] and argv[-1].endswith(".json") else argv
     args = parser.parse_args(words)
-    with one_line_errors(parser.prog):
+    with exit_on_error(parser.prog):
         if args.command == "record":
             recording.record(args.file, args.release, args.python, recording.make_cases(args),
                              shlex.join(["python", "tests/crosscheck.py", *argv]))

@@ -17,7 +17,7 @@ import zipfile
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
-from utils.cli import Parser, existing_file, one_line_errors  # noqa: E402
+from utils.cli import Parser, existing_file, exit_on_error  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 
 GOLDEN = sorted(glob.glob(os.path.join(ROOT, "tests", "golden", "*.npz")))
@@ -143,7 +143,7 @@ def main(argv=None):
     parser.add_argument("files", nargs="*", type=golden_file, default=GOLDEN, metavar="FILE.npz",
                         help="in the format of tests/golden/corruptions_32.npz; without any those of tests/golden")
     args = parser.parse_args(argv)
-    with one_line_errors(parser.prog), tempfile.TemporaryDirectory() as folder:
+    with exit_on_error(parser.prog), tempfile.TemporaryDirectory() as folder:
         return 0 if check(args.files, folder) else 1
 
 

@@ -12,7 +12,7 @@ import tempfile
 
 from utils.cli import names, non_negative_float, num_severity, positive_float, positive_int, seed
 from utils.errors import UserError
-from utils.files import replacing
+from utils.files import atomic_write
 
 URL = "https://github.com/zhuohuangai/SharpDRO"
 NETWORKS = ("wideresnet", "resnet18", "resnet50")  # all that the release has
@@ -176,7 +176,7 @@ def record(path, clone, python, cases, command):
         raise UserError(f"{path}: is a folder; name a file in it")
     origin = {"release": commit(clone), "command": command}
     try:
-        with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
             for number, entry in enumerate(run_release(clone, python, cases)):
                 entry["recorded"] = {**origin, **entry["recorded"]}
                 file.write(("[" if number == 0 else ",\n") + json.dumps(entry))

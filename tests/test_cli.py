@@ -24,14 +24,14 @@ ROOT = os.path.dirname(os.path.abspath(main.__file__))
 
 @pytest.mark.parametrize("number, status", [(errno.ENOSPC, 1), (errno.EFBIG, 1), (errno.EACCES, 2)])
 def test_a_full_disk_is_nothing_that_was_asked_for(number, status, capsys):
-    with pytest.raises(SystemExit) as stop, cli.one_line_errors("program"):
+    with pytest.raises(SystemExit) as stop, cli.exit_on_error("program"):
         raise OSError(number, os.strerror(number), "file")
     assert stop.value.code == status
     assert capsys.readouterr().err == f"program: error: file: {os.strerror(number)}\n"
 
 
 def test_workers_are_never_more_than_processors(monkeypatch, capsys):
-    monkeypatch.setattr(cli, "processors", lambda: 3)
+    monkeypatch.setattr(cli, "cpu_count", lambda: 3)
     assert cli.workers("2") == 2 and capsys.readouterr().err == ""
     assert cli.workers("1000") == 3
     [line] = capsys.readouterr().err.splitlines()
@@ -73,7 +73,7 @@ def test_every_data_set_has_a_summary():
 
 
 def test_a_list_ends_where_nobody_reads_on():
-    code = "from utils.cli import listed; listed(lambda: 'x' * 10 ** 6)('list')"
+    code = "from utils.cli import or_list; or_list(lambda: 'x' * 10 ** 6)('list')"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as listing:
         listing.stdout.read(1)
         listing.stdout.close()
@@ -138,8 +138,8 @@ def test_a_program_that_is_run_as_a_file_finds_its_modules(words, tmp_path):
 def test_ctrl_c_is_an_exception_again_after_the_imports(at_start, said):
     """Where it is ignored, as by `nohup`, it stays ignored."""
     code = ("import signal\nfrom utils.startup import begin_imports\nbegin_imports('before')\n"
-            "from utils.cli import one_line_errors\n"
-            "with one_line_errors('after'):\n"
+            "from utils.cli import exit_on_error\n"
+            "with exit_on_error('after'):\n"
             " try:\n  signal.raise_signal(signal.SIGINT)\n"
             " except KeyboardInterrupt:\n  print('seen')\n")
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60,
@@ -171,19 +171,19 @@ def test_programs_without_streams(words, status, tmp_path):
 
 
 def test_ctrl_c_that_another_thread_gets_is_seen():
-    """A thread that began without `uninterrupted` holds nothing back."""
+    """A thread that began without `block_signals` holds nothing back."""
     script = """
 import os, signal, sys, threading, time
-from utils.stopping import Stopped, check, waiting
+from utils.stopping import Interrupted, defer_signals, raise_if_interrupted
 signal.signal(signal.SIGINT, signal.default_int_handler)  # also where these tests run in the background
 threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
 try:
-    with waiting():
+    with defer_signals():
         os.kill(os.getpid(), signal.SIGINT)
         for _ in range(100):
-            check()
+            raise_if_interrupted()
             time.sleep(0.01)
-except Stopped as stop:
+except Interrupted as stop:
     print(stop.signal.name)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, cwd=ROOT)

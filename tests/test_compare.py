@@ -514,7 +514,7 @@ def test_other_processes_get_the_free_options(cifar_dir, tmp_path, monkeypatch, 
     assert ends_with(argv) == 1
     assert "seed 0 (cifar10, gaussian noise, wideresnet10): stopped (exit status 1)\n" in capsys.readouterr().out
     assert sorted(zip(started[0][::2], started[0][1::2], strict=True)) == [
-        ("--data_dir", cifar_dir), ("--device_target", "CPU"), ("--num_workers", str(max(1, cli.processors() // 2)))]
+        ("--data_dir", cifar_dir), ("--device_target", "CPU"), ("--num_workers", str(max(1, cli.cpu_count() // 2)))]
 
 
 def test_a_signal_ends_all_runs_and_begins_no_other(cifar_dir, tmp_path, monkeypatch, capsys):

@@ -13,7 +13,7 @@ from corruptions.provenance import options_identity
 from tests.corrupted_files import acting_as_nobody, contents, files_below, needs_root, one_line, with_records
 from utils.checksums import array_digest
 from utils.errors import UserError
-from utils.files import locked
+from utils.files import file_lock
 
 
 @pytest.fixture
@@ -181,8 +181,8 @@ def test_an_array_that_another_process_ends_meanwhile_is_left_alone(array, tmp_p
             file.write(b"finished by the other process")
         with open(partial_path(path) + ".json", "w") as file:
             file.write("its journal, which it was killed before it could remove")
-        return locked(lock, guarded)
-    monkeypatch.setattr("corruptions.files.locked", late)
+        return file_lock(lock, guarded)
+    monkeypatch.setattr("corruptions.files.file_lock", late)
     write_arrays(array, {1: path}, "fog", 0, Options(), 1, False, "")
     assert contents(tmp_path / "out") == {"fog.npy": b"finished by the other process"}
 
@@ -192,7 +192,7 @@ def test_an_array_that_another_process_is_making_is_left_alone(array, tmp_path, 
     main([*argv[:-1], "2"])
     os.makedirs(tmp_path / "out" / "1")
     path = str(tmp_path / "out" / "1" / "fog.npy")
-    with locked(str(tmp_path / "out" / "1" / ".fog.npy.lock"), path):
+    with file_lock(str(tmp_path / "out" / "1" / ".fog.npy.lock"), path):
         assert f"process {os.getpid()}" in one_line(capsys, argv)
         assert not is_being_made(path)
     main(argv)
@@ -221,8 +221,8 @@ def test_locks_are_taken_in_one_order(array, tmp_path, monkeypatch):
 
     def record(lock, guarded):
         taken.append(os.path.basename(guarded))
-        return locked(lock, guarded)
-    monkeypatch.setattr("corruptions.files.locked", record)
+        return file_lock(lock, guarded)
+    monkeypatch.setattr("corruptions.files.file_lock", record)
     write_arrays(array, {s: str(tmp_path / f"{s}.npy") for s in (3, 1, 2)}, "contrast", 0, Options(), 1, False, "")
     assert taken == ["1.npy", "2.npy", "3.npy"]
 

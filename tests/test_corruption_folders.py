@@ -19,7 +19,7 @@ from corruptions.images import image_suffixes, list_images, read_image
 from tests.corrupted_files import acting_as_nobody, contents, files_below, make_images, needs_root, one_line
 from utils.errors import UserError
 from utils.figures.pictures import panel
-from utils.files import locked
+from utils.files import file_lock
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -193,7 +193,7 @@ def test_an_image_that_is_added_later_changes_no_other(folder, tmp_path):
 def test_two_processes_do_not_make_one_folder(folder, tmp_path, capsys):
     argv = ["folder", folder, str(tmp_path / "out"), "-c", "contrast", "--severity", "1", "--workers", "1"]
     main(argv)
-    with locked(str(tmp_path / "out" / ".lock"), "it"):
+    with file_lock(str(tmp_path / "out" / ".lock"), "it"):
         assert f"process {os.getpid()}" in one_line(capsys, argv)
 
 

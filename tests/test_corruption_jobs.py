@@ -36,8 +36,8 @@ from tests.cifar_files import make_cifar
 from tests.corrupted_files import contents, files_below, make_images, one_line, with_records
 from tests.image_trees import make_imagenet30
 from utils.errors import UserError
-from utils.files import locked
-from utils.stopping import Stopped, ended_by_sigterm, uninterrupted
+from utils.files import file_lock
+from utils.stopping import Interrupted, block_signals, sigterm_interrupts
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 COMMAND = [sys.executable, "-m", "corruptions"]
@@ -250,13 +250,13 @@ def test_a_lock_is_waited_for(tmp_path):
     path, held = str(tmp_path / ".lock"), threading.Event()
 
     def hold():
-        with locked(path, "results"):
+        with file_lock(path, "results"):
             held.set()
             time.sleep(0.3)
     owner = threading.Thread(target=hold)
     owner.start()
     held.wait()
-    with locked(path, "results", 30):
+    with file_lock(path, "results", 30):
         assert os.path.exists(path)
     owner.join()
     assert os.listdir(tmp_path) == []
@@ -457,7 +457,7 @@ def test_a_worker_with_another_folder_of_the_same_name_writes_nothing(tmp_path):
 
 def test_ctrl_c_waits_for_the_end_of_what_must_be_whole():
     ended = []
-    with pytest.raises(KeyboardInterrupt), uninterrupted():
+    with pytest.raises(KeyboardInterrupt), block_signals():
         signal.raise_signal(signal.SIGINT)
         ended.append(True)
     assert ended and signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -575,14 +575,14 @@ def test_sigterm_ends_prepare_dataset(tmp_path):
 def test_sigterm_stops_a_run_that_makes_its_images(tmp_path, monkeypatch):
     make_cifar(str(tmp_path))
     monkeypatch.setattr("corruptions.files.corrupt_range", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
-    with pytest.raises(Stopped):
+    with pytest.raises(Interrupted):
         load_corrupted(str(tmp_path), load_source("cifar10", str(tmp_path)), "contrast", 6)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_sigterm_waits_for_the_end_of_what_must_be_whole():
     ended = []
-    with pytest.raises(Stopped, match="15"), ended_by_sigterm("again"), uninterrupted():
+    with pytest.raises(Interrupted, match="15"), sigterm_interrupts("again"), block_signals():
         signal.raise_signal(signal.SIGTERM)
         ended.append(True)
     assert ended and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

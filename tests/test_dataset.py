@@ -27,7 +27,7 @@ from dataset.poisson import (
 from dataset.prepare_dataset import main as prepare
 from tests.cifar_files import make_cifar, publish
 from utils.errors import UserError
-from utils.files import PARTIAL
+from utils.files import TMP_MARK
 
 
 def test_counts_are_the_releases():
@@ -237,14 +237,14 @@ def test_an_archive_that_another_run_has_unpacked_meanwhile_is_read(tmp_path, mo
     def locked(*_):
         shutil.unpack_archive(path, tmp_path)  # by the run that had the lock before
         yield
-    monkeypatch.setattr("dataset.cifar.locked", locked)
+    monkeypatch.setattr("dataset.cifar.file_lock", locked)
     np.testing.assert_array_equal(load_cifar("cifar10", str(tmp_path)).images["train"], expected["train"][0])
 
 
 def test_what_a_killed_unpacking_left_is_removed(tmp_path, monkeypatch):
     make_cifar(str(tmp_path), per_class=(5, 2), pack=True)
     publish(monkeypatch, str(tmp_path))
-    leftover = tmp_path / f".4711{PARTIAL}.cifar-10-batches-bin" / "cifar-10-batches-bin"
+    leftover = tmp_path / f".4711{TMP_MARK}.cifar-10-batches-bin" / "cifar-10-batches-bin"
     leftover.mkdir(parents=True)
     (leftover / "data_batch_1.bin").write_bytes(b"the beginning")
     load_cifar("cifar10", str(tmp_path))

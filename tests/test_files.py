@@ -9,7 +9,7 @@ import pytest
 
 from utils import files
 from utils.errors import UserError
-from utils.files import locked, remove_temporary, replacing
+from utils.files import atomic_write, file_lock, remove_temporary
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -23,7 +23,7 @@ def test_content_is_synced_before_the_name_is_there(tmp_path, monkeypatch):
         seen.append((os.fstat(descriptor).st_size, path.exists()))
         real(descriptor)
     monkeypatch.setattr(files.os, "fsync", sync)
-    with replacing(path) as temporary, open(temporary, "w") as file:
+    with atomic_write(path) as temporary, open(temporary, "w") as file:
         file.write("content")
     assert seen == [(7, False)] and path.read_text() == "content" and os.listdir(tmp_path) == ["whole.txt"]
 
@@ -31,12 +31,12 @@ def test_content_is_synced_before_the_name_is_there(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["x" * 251 + ".jpg", "\u00e4" * 125 + "x.jpg", "\u00e4" * 125 + ".jpeg"])
 def test_names_as_long_as_file_systems_have_them(tmp_path, name):
     assert len(os.fsencode(name)) == 255
-    with replacing(tmp_path / name) as temporary:
+    with atomic_write(tmp_path / name) as temporary:
         assert os.path.splitext(temporary)[1] == os.path.splitext(name)[1]
         with open(temporary, "w") as file:
             file.write("content")
     assert os.listdir(tmp_path) == [name]
-    with pytest.raises(OSError) as failed, replacing(tmp_path / f"x{name}") as temporary:
+    with pytest.raises(OSError) as failed, atomic_write(tmp_path / f"x{name}") as temporary:
         open(temporary, "w").close()
     assert failed.value.filename == str(tmp_path / f"x{name}") and os.listdir(tmp_path) == [name]
 
@@ -44,7 +44,7 @@ def test_names_as_long_as_file_systems_have_them(tmp_path, name):
 @pytest.mark.parametrize("name", ["[1].csv", "x" * 251 + ".csv"])
 def test_temporary_files_of_a_name_are_removed(tmp_path, name):
     kept = sorted([".0123abcd.partial.1.csv", ".0123abcd.partial.x" + name[-200:], name])
-    with replacing(tmp_path / name) as temporary:
+    with atomic_write(tmp_path / name) as temporary:
         open(temporary, "w").close()
     for file in (*kept, temporary):  # which a killed process leaves
         (tmp_path / file).touch()
@@ -54,17 +54,18 @@ def test_temporary_files_of_a_name_are_removed(tmp_path, name):
 
 def test_a_lock_names_its_owner_and_goes_with_it(tmp_path):
     path = str(tmp_path / ".lock")
-    code = (f"import sys; sys.path.insert(0, {ROOT!r}); from utils.files import locked\n"
-            f"with locked({path!r}, 'x'):\n print('held', flush=True); sys.stdin.read()")
+    code = (f"import sys; sys.path.insert(0, {ROOT!r}); from utils.files import file_lock\n"
+            f"with file_lock({path!r}, 'x'):\n print('held', flush=True); sys.stdin.read()")
     owner = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert owner.stdout.readline() == "held\n"
     with pytest.raises(UserError, match=f"results: process {owner.pid} on .* is writing this"), \
-            locked(path, "results"):
+            file_lock(path, "results"):
         pass
     owner.kill()  # as a power cut would: the file stays, the lock does not
     owner.communicate()
     assert os.path.exists(path)
-    with locked(path, "results"), pytest.raises(UserError, match=f"process {os.getpid()}"), locked(path, "results"):
+    held_by_this = pytest.raises(UserError, match=f"process {os.getpid()}")
+    with file_lock(path, "results"), held_by_this, file_lock(path, "results"):
         pass
     assert os.listdir(tmp_path) == []
 
@@ -79,20 +80,20 @@ def test_a_lock_file_that_its_last_owner_has_removed_is_opened_anew(tmp_path, mo
             os.remove(path)
         real(file, operation)
     monkeypatch.setattr(files.fcntl, "flock", slow)
-    with locked(path, "results"):
+    with file_lock(path, "results"):
         assert len(calls) == 2 and os.path.exists(path)
 
 
 OTHER_USERS = """
 import os
 from utils.errors import UserError
-from utils.files import locked
+from utils.files import file_lock
 os.seteuid(65534)  # nobody
 try:
-    with locked(".lock", "results"):
+    with file_lock(".lock", "results"):
         print("locked", os.path.exists(".lock"))
         try:
-            with locked(".lock", "results"):
+            with file_lock(".lock", "results"):
                 print("twice")
         except UserError as error:
             print(error)
@@ -126,7 +127,7 @@ def test_a_lock_that_needs_a_file_open_for_writing_is_one_line(tmp_path, monkeyp
     def flock(file, operation):
         raise OSError(errno.EBADF, "Bad file descriptor")  # as NFS says of one that is open for reading
     monkeypatch.setattr(files.fcntl, "flock", flock)
-    with pytest.raises(UserError, match=r"\.lock: cannot be locked"), locked(str(tmp_path / ".lock"), "results"):
+    with pytest.raises(UserError, match=r"\.lock: cannot be locked"), file_lock(str(tmp_path / ".lock"), "results"):
         pass
 
 
@@ -134,9 +135,9 @@ def test_a_file_system_without_locks_is_a_warning(tmp_path, monkeypatch, capsys)
     def unsupported(file, operation):
         raise OSError(errno.ENOLCK, "No locks available")
     monkeypatch.setattr(files.fcntl, "flock", unsupported)
-    with locked(str(tmp_path / ".lock"), "results"):
+    with file_lock(str(tmp_path / ".lock"), "results"):
         pass
     assert "warning: results: cannot be locked" in capsys.readouterr().err
     monkeypatch.setattr(files.fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "I/O error")))
-    with pytest.raises(OSError, match="I/O error"), locked(str(tmp_path / ".lock"), "results"):
+    with pytest.raises(OSError, match="I/O error"), file_lock(str(tmp_path / ".lock"), "results"):
         pass

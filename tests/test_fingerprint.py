@@ -22,7 +22,7 @@ from utils import checksums
 from utils.errors import UserError
 from utils.files import read_json, write_json
 from utils.fingerprint import Fingerprint, difference
-from utils.stopping import Stopped
+from utils.stopping import Interrupted
 
 
 @pytest.fixture
@@ -231,10 +231,10 @@ def test_a_stop_keeps_what_was_read(cache, tmp_path, monkeypatch):
             file.write(path)
 
     def stop():
-        raise Stopped(2)
-    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        raise Interrupted(2)
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
         patch.setattr(checksums, "FILES_AT_ONCE", 2)
-        patch.setattr(checksums, "check", stop)
+        patch.setattr(checksums, "raise_if_interrupted", stop)
         checksums.file_checksums(paths)
     assert sorted(cache) == ["0", "1"]
     forget(monkeypatch)

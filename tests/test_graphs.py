@@ -17,7 +17,7 @@ from losses.step import TrainStep
 from tests.test_cli import ROOT
 from tests.test_main import arguments
 from utils import graphs
-from utils.files import PARTIAL
+from utils.files import TMP_MARK
 
 # A process that takes two steps, of a cell that is compiled or taken from the folder if there is one.
 PROGRAM = """
@@ -25,12 +25,12 @@ import hashlib, sys
 import utils.device, mindspore as ms, numpy as np
 from losses import create_step
 from models.wideresnet import WideResNet
-from utils.graphs import compile_kept
+from utils.graphs import compile_cached
 ms.set_seed(0)
 step = create_step(WideResNet(10, 1, 4), "sharpdro", perturbation="multiplicative", sigma=0.2, num_groups=2,
                    recipe="sharpdro")
 if sys.argv[1:]:
-    compile_kept(step, step.example(4, (3, 8, 8)), sys.argv[1], "key", print)
+    compile_cached(step, step.example(4, (3, 8, 8)), sys.argv[1], "key", print)
 x = ms.Tensor(np.random.RandomState(0).standard_normal((4, 3, 8, 8)), ms.float32)
 y = ms.Tensor([0, 1, 0, 1], ms.int32)
 for _ in range(2):
@@ -88,14 +88,14 @@ def compiled(monkeypatch, tmp_path):
 
     def compile_one(key="key", shape=(2, 3), folder=tmp_path):
         cell = Cell()
-        graphs.asked = False
-        graphs.compile_kept(cell, (ms.Tensor(np.zeros(shape), ms.float32),), str(folder), key, said.append)
+        graphs.is_used = False
+        graphs.compile_cached(cell, (ms.Tensor(np.zeros(shape), ms.float32),), str(folder), key, said.append)
         assert not context.get("enable_compile_cache")
         assert not glob.glob(os.path.join(glob.escape(str(folder)), ".*"))
         return cell.compiled, cell.taken
     compile_one.said = said
     yield compile_one
-    graphs.asked = False
+    graphs.is_used = False
 
 
 @pytest.mark.parametrize("name", ["kept", "kept[1]"])
@@ -110,13 +110,13 @@ def test_other_settings_shapes_or_code_are_compiled_anew(compiled, tmp_path, mon
 def test_code_is_all_that_graphs_are_made_of(monkeypatch, tmp_path):
     monkeypatch.setattr(graphs, "ROOT", str(tmp_path))
     hashes = set()
-    for room in graphs.ROOMS:
+    for room in graphs.CODE_FOLDERS:
         os.makedirs(tmp_path / room / "inner")
-    for name in ("main.py", *(f"{room}/{file}" for room in graphs.ROOMS for file in ("one.py", "inner/two.py"))):
+    for name in ("main.py", *(f"{room}/{file}" for room in graphs.CODE_FOLDERS for file in ("one.py", "inner/two.py"))):
         for text in ("a = 1\n", "a = 2\n"):
             (tmp_path / name).write_text(text)
             hashes.add(graphs.code.__wrapped__())
-    assert len(hashes) == 2 + 4 * len(graphs.ROOMS)
+    assert len(hashes) == 2 + 4 * len(graphs.CODE_FOLDERS)
 
 
 def settings(folder="folder", fast_math=False, model="wideresnet10", seed=0, **options):
@@ -126,7 +126,7 @@ def settings(folder="folder", fast_math=False, model="wideresnet10", seed=0, **o
 
 def test_what_goes_into_a_graph_names_it(monkeypatch):
     asked = []
-    monkeypatch.setattr(losses.run, "compile_kept", lambda cell, inputs, folder, key, log: asked.append((folder, key)))
+    monkeypatch.setattr(losses.run, "compile_cached", lambda cell, inputs, folder, key, _: asked.append((folder, key)))
 
     def key(classes=4, groups=3, **options):
         cells, own = Cells(), settings(**options)
@@ -153,7 +153,7 @@ def test_a_damaged_graph_is_compiled_anew(compiled, tmp_path):
 
 def test_a_run_has_its_step_kept(cifar_dir, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(losses.run, "compile_kept", lambda cell, inputs, folder, *_: asked.append((inputs, folder)))
+    monkeypatch.setattr(losses.run, "compile_cached", lambda cell, inputs, folder, *_: asked.append((inputs, folder)))
     launch = TrainStep.launch
     monkeypatch.setattr(TrainStep, "launch", lambda step, *batch: [asked.append(batch), launch(step, *batch)][1])
     monkeypatch.chdir(tmp_path)
@@ -167,7 +167,7 @@ def test_a_run_has_its_step_kept(cifar_dir, tmp_path, monkeypatch):
 def test_only_the_first_graph_of_a_process_is_kept(compiled, tmp_path):
     compiled()
     cell = Cell()
-    graphs.compile_kept(cell, (), str(tmp_path), "second", print)
+    graphs.compile_cached(cell, (), str(tmp_path), "second", print)
     assert not cell.compiled and len(os.listdir(tmp_path)) == 1
 
 
@@ -181,7 +181,7 @@ def test_trouble_with_the_folder_is_said_and_leaves_the_step_as_it_is(compiled, 
 def test_what_killed_processes_have_left_is_removed_after_an_hour(compiled, tmp_path):
     compiled()
     [graph] = os.listdir(tmp_path)
-    old = tmp_path / f".0{PARTIAL}.{graph}"
+    old = tmp_path / f".0{TMP_MARK}.{graph}"
     os.mkdir(old)
     os.utime(old, (0, 0))
     assert compiled() == (0, 1) and os.listdir(tmp_path) == [graph]

@@ -529,7 +529,7 @@ def test_of_two_runs_at_the_same_time_the_first_chooses(tmp_path, monkeypatch):
         write_csv(path, {"image": ["ant/2.png"], "part": ["test"]})  # of another run, which had the lock before
         yield
     assert usual != "ant/2.png"
-    monkeypatch.setattr("dataset.folder.locked", locked)
+    monkeypatch.setattr("dataset.folder.file_lock", locked)
     assert load_source("folder", folder).images["test"].names[0] == "ant/2.png"
     assert load_source("folder", folder).images["test"].names[0] == "ant/2.png"
 
@@ -542,7 +542,7 @@ def test_a_folder_that_cannot_be_written_is_split_nevertheless(tmp_path, monkeyp
 
     def locked(path, *_):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
-    monkeypatch.setattr("dataset.folder.locked", locked)
+    monkeypatch.setattr("dataset.folder.file_lock", locked)
     assert load_source("folder", folder).images["test"].names == expected
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith(f"warning: {tmp_path / 'held_out.csv'}: cannot be written (Read-only file system)")

@@ -17,7 +17,7 @@ import main
 from tests.cifar_files import make_cifar
 from tests.image_trees import make_classes
 from tests.test_main import ROOT, arguments, files, only_run, read_csv
-from utils.files import PARTIAL, read_json
+from utils.files import TMP_MARK, read_json
 from utils.records.checkpoint import Progress, newest_checkpoint, read_checkpoint
 from utils.records.logs import RunFolder, TrainLog
 from utils.records.run import RunRecords
@@ -231,7 +231,7 @@ def test_a_full_disk_ends_a_run_that_can_go_on(name, size, whole, cifar_dir, tmp
     [line] = capsys.readouterr().err.splitlines()
     assert line == (f"main.py: error: {folder}/{name}: File too large; the run has stopped, its checkpoints are "
                     f"intact: when this is mended, --resume {folder} goes on")
-    assert not [name for name in os.listdir(folder) if PARTIAL in name]
+    assert not [name for name in os.listdir(folder) if TMP_MARK in name]
     main.main(["--resume", folder])
     assert kept(folder) == kept(whole)
 

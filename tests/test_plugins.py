@@ -60,7 +60,7 @@ def file(machine, name):
 
 
 def test_the_packages_have_what_the_plugin_needs():
-    path = plugins.found("mindspore", os.path.join("lib", "plugin", plugins.GPU_PLUGIN))
+    path = plugins.find_in_package("mindspore", os.path.join("lib", "plugin", plugins.GPU_PLUGIN))
     if path is None:
         pytest.skip("this MindSpore has no plugin for GPUs")
     needed = set(re.findall(r"^\s*(lib(?:cu|nv)\S+)", subprocess.run(["ldd", path], capture_output=True, text=True,
@@ -107,13 +107,13 @@ def test_a_driver_without_a_gpu_is_no_gpu(machine, monkeypatch, code, reason):
 
 @pytest.mark.parametrize("before", [None, "/usr/local/cuda-12"])
 def test_packages_are_offered_while_mindspore_is_imported(machine, monkeypatch, before):
-    monkeypatch.setattr(plugins, "without_driver", lambda: None)
+    monkeypatch.setattr(plugins, "driver_problem", lambda: None)
     monkeypatch.setenv("LD_LIBRARY_PATH", "/before")
     monkeypatch.setenv("CUDA_HOME", before or "")
     if before is None:
         monkeypatch.delenv("CUDA_HOME")
     for _ in range(2):
-        with plugins.cuda_offered():
+        with plugins.cuda_on_path():
             nvcc = os.path.join(os.environ["CUDA_HOME"], "bin", "nvcc")
             said = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout
             assert f"Cuda compilation tools, release {plugins.CUDA}," in said
@@ -126,7 +126,7 @@ def test_packages_are_offered_while_mindspore_is_imported(machine, monkeypatch, 
 @pytest.mark.parametrize("lost", ["driver", "nvcc", plugins.GPU_PLUGIN, "libcublasLt.so.11", "broken"])
 def test_nothing_changes_where_something_is_missing(machine, monkeypatch, lost):
     if lost != "driver":
-        monkeypatch.setattr(plugins, "without_driver", lambda: None)
+        monkeypatch.setattr(plugins, "driver_problem", lambda: None)
     if lost == "nvcc":
         (machine / "nvcc").touch(mode=0o644)
         monkeypatch.setattr(plugins, "NVCC", str(machine / "nvcc"))
@@ -137,7 +137,7 @@ def test_nothing_changes_where_something_is_missing(machine, monkeypatch, lost):
         if lost == "broken":
             path.touch()
     before = dict(os.environ)
-    with plugins.cuda_offered():
+    with plugins.cuda_on_path():
         assert dict(os.environ) == before
     assert dict(os.environ) == before
 

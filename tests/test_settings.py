@@ -52,10 +52,10 @@ def test_a_run_of_fewer_epochs_is_not_taken_unless_more_are_asked_for(tmp_path):
 
 def test_any_text_is_accepted_of_an_earlier_run_where_the_option_takes_any(tmp_path):
     parser = main.create_parser()
-    cli.require_accepted(parser, {"desc": "list", "log_dir": ""}, "config.json")
+    cli.validate_values(parser, {"desc": "list", "log_dir": ""}, "config.json")
     for option in ("dataset", "method", "model", "recipe"):
         with pytest.raises(UserError, match=f"config.json: has {option} 'list'"):
-            cli.require_accepted(parser, {option: "list"}, "config.json")
+            cli.validate_values(parser, {option: "list"}, "config.json")
 
 
 def test_a_run_that_was_made_longer_has_not_ended(tmp_path):

@@ -6,7 +6,7 @@ import losses.train
 from losses.train import train_epoch
 from utils.errors import UserError
 from utils.records.checkpoint import Progress
-from utils.stopping import Stopped
+from utils.stopping import Interrupted
 
 BATCHES, LOGITS, LABELS = 7, np.eye(4), [0, 1, 2, 0]
 
@@ -94,8 +94,8 @@ def test_a_signal_saves_what_is_finite_alone(wrong, monkeypatch):
 
     def check():
         if step.number == 6:
-            raise Stopped(15)
-    monkeypatch.setattr(losses.train, "check", check)
-    with pytest.raises(UserError if wrong else Stopped):
+            raise Interrupted(15)
+    monkeypatch.setattr(losses.train, "raise_if_interrupted", check)
+    with pytest.raises(UserError if wrong else Interrupted):
         train(monkeypatch, 50, step, records)
     assert [progress.batches for progress in records.saved] == ([] if wrong else [6])

@@ -17,7 +17,7 @@ import zlib
 import numpy as np
 from tqdm import tqdm
 
-from utils.stopping import check
+from utils.stopping import raise_if_interrupted
 
 BLOCK_BYTES = 1 << 24
 THREADS = 8  # reading and summing release Python's lock
@@ -86,7 +86,7 @@ def _kept(paths, keys, compute):
     """Checksums that this process or the cache has, or else `compute` (number of a path to str) gives; list of str.
 
     Raises:
-        Stopped: a signal has come; what was computed until then is kept.
+        Interrupted: a signal has come; what was computed until then is kept.
     """
     states = [_state(path) for path in paths]
     found = {key: _computed[key][1] for key, (state, _) in zip(keys, states, strict=True)
@@ -109,7 +109,7 @@ def _kept(paths, keys, compute):
                 _computed.update({key: (state, checksum) for key, state, checksum in settled})
                 _write(cache, settled)
                 bar.update(len(some))
-                check()
+                raise_if_interrupted()
     return [found[key] for key in keys]
 
 

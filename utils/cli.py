@@ -10,7 +10,7 @@ from functools import partial
 from utils.distributed import print_error
 from utils.errors import UserError
 from utils.startup import end_imports
-from utils.stopping import Stopped
+from utils.stopping import Interrupted
 
 TARGETS = ("Ascend", "GPU", "CPU")  # kinds of devices, best first
 DEVICE_OPTIONS = ("device_target", "device_id", "fast_math")  # of `utils.device.set_up_device`
@@ -66,27 +66,27 @@ def one_line(text):
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in str(text))
 
 
-class Several(list):
+class MultipleValues(list):
     """Values of an option that were given together."""
 
 
-class OneOrMore(argparse.Action):
-    """One value of an option, or `Several`; a type may give `Several` for one word."""
+class StoreOneOrMany(argparse.Action):
+    """One value of an option, or `MultipleValues`; a type may give `MultipleValues` for one word."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, nargs="+", **kwargs)
 
     def __call__(self, parser, namespace, values, option_string=None):
-        flat = [one for value in values for one in (value if isinstance(value, Several) else [value])]
-        flat = Several(dict.fromkeys(flat))
+        flat = [one for value in values for one in (value if isinstance(value, MultipleValues) else [value])]
+        flat = MultipleValues(dict.fromkeys(flat))
         setattr(namespace, self.dest, flat if len(flat) > 1 else flat[0])
 
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # nothing was wrong with what was asked for
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # nothing was wrong with what was asked for
 
 
 @contextlib.contextmanager
-def one_line_errors(program):
+def exit_on_error(program):
     """Turn a `UserError`, or an error of the file system, into one line on stderr and its exit status: 2, or 1 where
     the work was under way; Ctrl-C into 130, and a signal that has stopped a run into 128 and its number."""
     end_imports()
@@ -98,8 +98,8 @@ def one_line_errors(program):
     except OSError as error:
         reason = f"{error.filename or 'input or output'}: {error.strerror or error}"
         print_error(f"{program}: error: {one_line(reason)}")
-        sys.exit(1 if error.errno in FULL else 2)
-    except Stopped as stop:
+        sys.exit(1 if error.errno in DISK_ERRORS else 2)
+    except Interrupted as stop:
         print_error("; ".join(filter(None, [f"{program}: stopped by {stop.signal.name}", stop.way_on])))
         sys.exit(128 + stop.signal)
     except KeyboardInterrupt:
@@ -137,14 +137,14 @@ def _number(kind, accepts, requirement):
     return parse
 
 
-def processors():
+def cpu_count():
     """Number of processors that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def workers(text):
     """A number of workers, at least 1; never more than there are processors, which is said where more are asked for."""
-    asked, most = positive_int(text), processors()
+    asked, most = positive_int(text), cpu_count()
     if asked > most:
         print(f"warning: {asked} workers are more than the processors here; {most} are used", file=sys.stderr)
     return min(asked, most)
@@ -157,7 +157,7 @@ def existing_file(path):
     return os.path.abspath(path)
 
 
-def found_by(find):
+def validated_by(find):
     """A type for names that a function finds; its `UserError` for others becomes the parser's."""
     def parse(text):
         try:
@@ -176,11 +176,11 @@ def names(known, sets, others=False, aliases=None):
         text = (aliases or {}).get(text, text)
         if text not in known and text not in sets and not others:
             raise argparse.ArgumentTypeError(_unknown(text, known, sets))
-        return Several(sets[text]) if text in sets else text
+        return MultipleValues(sets[text]) if text in sets else text
     return parse
 
 
-def listed(table, kind=str):
+def or_list(table, kind=str):
     """A type for names; the word 'list' prints what `table` returns, a text, and ends the program. `kind` is the type
     of all other words.
     """
@@ -209,7 +209,7 @@ def two_columns(table):
 
 
 def require_known(flag, value, known, sets):
-    """Make sure that what `names` has let pass is known: a name or `Several`.
+    """Make sure that what `names` has let pass is known: a name or `MultipleValues`.
 
     Raises:
         UserError: it is not.
@@ -223,12 +223,12 @@ def _unknown(text, known, sets):
     return f"unknown name {text!r}; there are {', '.join([*sets, *known])}"
 
 
-MOST = 3.4e38  # of float32, in which networks are trained
+FLOAT32_MAX = 3.4e38  # of float32, in which networks are trained
 
 positive_int = _number(int, lambda v: 0 < v < 2 ** 31, "a whole number from 1 to 2147483647")
 non_negative_int = _number(int, lambda v: 0 <= v < 2 ** 31, "a whole number from 0 to 2147483647")
-positive_float = _number(float, lambda v: 0 < v <= MOST, "a finite number above 0, of float32")
-non_negative_float = _number(float, lambda v: 0 <= v <= MOST, "a finite number of 0 or more, of float32")
+positive_float = _number(float, lambda v: 0 < v <= FLOAT32_MAX, "a finite number above 0, of float32")
+non_negative_float = _number(float, lambda v: 0 <= v <= FLOAT32_MAX, "a finite number of 0 or more, of float32")
 fraction = _number(float, lambda v: 0 <= v < 1, "a number from 0 to below 1")
 image_side = _number(int, lambda v: 8 <= v <= 4096, "a whole number of 8 to 4096 pixels")
 num_severity = _number(int, lambda v: 2 <= v <= 6, "a number from 2 to 6 (clean images and one to five severities)")
@@ -236,7 +236,7 @@ odd = _number(int, lambda v: v > 1 and v % 2 == 1, "an odd number above 1")
 seed = _number(int, lambda v: 0 <= v < 2 ** 32, "a whole number from 0 to 4294967295")
 
 
-def require_accepted(parser, values, place):
+def validate_values(parser, values, place):
     """Make sure that values which a file has for options are such as a command line gives them.
 
     Args:
@@ -261,11 +261,11 @@ def _is_accepted(parser, action, value):
     if action.nargs == 0:
         return isinstance(value, bool)
     if isinstance(action.default, list):
-        return isinstance(value, list) and all(_is_word(parser, action, one) for one in value)
-    return _is_word(parser, action, value)
+        return isinstance(value, list) and all(_is_parsable(parser, action, one) for one in value)
+    return _is_parsable(parser, action, value)
 
 
-def _is_word(parser, action, value):
+def _is_parsable(parser, action, value):
     """Whether a value is what an option makes of a word: a text, or a number within its range."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         return False
@@ -280,7 +280,8 @@ def _is_word(parser, action, value):
         parser._check_value(action, read)
     except (argparse.ArgumentError, UserError):
         return False
-    return isinstance(value, str) == isinstance(read, (str, Several)) and (isinstance(value, str) or read == value)
+    is_text = isinstance(value, str)
+    return is_text == isinstance(read, (str, MultipleValues)) and (is_text or read == value)
 
 
 def add_data_arguments(parser, datasets, datasets_list, corruptions, places=None, corruption_sets=None, aliases=None):
@@ -299,16 +300,16 @@ def add_data_arguments(parser, datasets, datasets_list, corruptions, places=None
     Returns:
         the group of these options.
     """
-    several = {} if corruption_sets is None else {"action": OneOrMore}
+    several = {} if corruption_sets is None else {"action": StoreOneOrMany}
     sets = corruption_sets or {}
     group = parser.add_argument_group("data", "dataset/README.md says where the data sets lie.")
     add = group.add_argument
-    add("-d", "--dataset", type=listed(datasets_list), choices=list(datasets), default="cifar10", metavar="NAME",
+    add("-d", "--dataset", type=or_list(datasets_list), choices=list(datasets), default="cifar10", metavar="NAME",
         **several, help=f"data set: {', '.join(datasets)}; list says what they are")
     add("--data_dir", type=os.path.abspath, default="./data", metavar="DIR",
         help="folder that holds the data sets; of -d folder, the folder of images itself")
     add("-c", "--corruption", default="gaussian_noise", metavar="NAME", **several,
-        type=listed(partial(two_columns, corruptions), names(corruptions, sets, bool(sets), aliases)),
+        type=or_list(partial(two_columns, corruptions), names(corruptions, sets, bool(sets), aliases)),
         help=f"one of {len(corruptions)}, list says which" + "".join(f"; {word}: {len(some)}"
                                                                      for word, some in sets.items()))
     add("--num_severity", type=num_severity, default=6, metavar="S",
@@ -331,13 +332,13 @@ def add_data_arguments(parser, datasets, datasets_list, corruptions, places=None
             help="where corrupted images come from, the same ones either way. " + listing(places))
     add("--seed", type=seed, default=0, metavar="N", **several,
         help="seed of the split, the initial weights and the batches")
-    add("--num_workers", type=workers, default=min(4, processors()), metavar="N",
+    add("--num_workers", type=workers, default=min(4, cpu_count()), metavar="N",
         help="threads or processes that read and corrupt images, without effect on results")
     add("--show_progress", action="store_true", help="progress bars even where there is no terminal")
     return group
 
 
-def require_effect(flag, given, effective, several=()):
+def reject_unused(flag, given, effective, several=()):
     """Make sure that options mean something beside another one.
 
     Args:
@@ -352,7 +353,7 @@ def require_effect(flag, given, effective, several=()):
     for option, value in given.items():
         if option not in effective:
             raise UserError(f"--{option}: has no effect with {flag}; leave it out")
-        if isinstance(value, Several) and option not in several:
+        if isinstance(value, MultipleValues) and option not in several:
             raise UserError(f"--{option}: takes one value with {flag}, not {', '.join(map(str, value))}")
 
 

@@ -24,13 +24,13 @@ if tuple(int(part) for part in MINDSPORE_VERSION.split(".")[:2]) >= (2, 9):
 from utils import distributed, plugins  # noqa: E402
 from utils.cli import TARGETS  # noqa: E402
 from utils.errors import UserError  # noqa: E402
-from utils.stopping import uninterrupted  # noqa: E402
+from utils.stopping import block_signals  # noqa: E402
 
 if distributed.world_size() > 1 and os.environ.get("MS_SCHED_HOST") in ("127.0.0.1", "::1"):  # all are on this machine
     # Each would start as many threads as there are processors, which then wait for each other.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // distributed.world_size())))
 
-with uninterrupted(), plugins.cuda_offered():  # the threads that start now leave Ctrl-C to the main one
+with block_signals(), plugins.cuda_on_path():  # the threads that start now leave Ctrl-C to the main one
     import mindspore as ms
     import mindspore.nn as nn
     import mindspore.ops as ops

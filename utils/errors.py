@@ -7,7 +7,7 @@ class UserError(ValueError):
     status = 2  # with which a program ends
 
 
-class MissingError(UserError):
+class ResourceGoneError(UserError):
     """What is needed is gone: a file cannot be read, or a process has been killed."""
 
 
@@ -15,7 +15,7 @@ class NotFiniteError(UserError):
     """A training has left the numbers that float32 has: a loss or a weight is infinite or not a number."""
 
 
-class RunError(UserError):
+class RunInterruptedError(UserError):
     """What has stopped a run that was under way, though nothing was wrong when it began."""
 
     status = 1

@@ -18,7 +18,7 @@ import numpy as np
 
 from utils.errors import UserError
 
-PARTIAL = ".partial"  # in the name of every file that is not whole yet
+TMP_MARK = ".partial"  # in the name of every file that is not whole yet
 LONGEST_NAME = 255  # bytes, of most file systems
 # What `flock` says where a file system knows no locks, such as Lustre or NFS, depending on how they are mounted.
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -34,7 +34,7 @@ def file_hash(path, algorithm="sha256"):
 
 
 @contextlib.contextmanager
-def naming(path):
+def with_filename(path):
     """Give an error of the file system that names no file, such as a full disk, the name `path`."""
     try:
         yield
@@ -45,7 +45,7 @@ def naming(path):
 
 
 @contextlib.contextmanager
-def replacing(path):
+def atomic_write(path):
     """Give the body a temporary path beside `path`; rename it to `path` if the body succeeds, remove it if not.
 
     The temporary name keeps the suffix, because libraries choose a format by it. The content is on disk before the name
@@ -55,9 +55,9 @@ def replacing(path):
     folder, name = os.path.split(os.fspath(path))
     temporary = os.path.join(folder, f".{secrets.token_hex(4)}{shortened(name)}")  # no two machines have the same
     try:
-        with naming(path):
+        with with_filename(path):
             yield temporary
-            sync(temporary)
+            fsync(temporary)
             os.replace(temporary, path)
     except BaseException as error:
         if isinstance(error, OSError) and error.filename == temporary:
@@ -69,13 +69,13 @@ def replacing(path):
 
 def shortened(name):
     """The end of the temporary names of a file: all of its name that fits, from the end, so that the suffix is kept."""
-    while len(os.fsencode(name)) > LONGEST_NAME - len(f".{'0' * 8}{PARTIAL}."):
+    while len(os.fsencode(name)) > LONGEST_NAME - len(f".{'0' * 8}{TMP_MARK}."):
         name = name[1:]
-    return f"{PARTIAL}.{name}"
+    return f"{TMP_MARK}.{name}"
 
 
 def remove_temporary(path):
-    """Remove what killed processes have left of `replacing` a file, which nobody else is writing."""
+    """Remove what killed processes have left of an `atomic_write` of this path. Nobody may be writing it."""
     folder, name = os.path.split(path)
     for leftover in glob.glob(os.path.join(glob.escape(folder), f".{'[0-9a-f]' * 8}{glob.escape(shortened(name))}")):
         os.remove(leftover)
@@ -86,7 +86,7 @@ def is_writable(folder):
     return os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
-def sync(path):
+def fsync(path):
     """Wait until the content of a file is on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -96,7 +96,7 @@ def sync(path):
 
 
 @contextlib.contextmanager
-def locked(path, guarded, seconds=0):
+def file_lock(path, guarded, seconds=0):
     """Hold the lock file `path` while the body runs, so that no other process writes the same things.
 
     The file names its owner, and is removed in the end; one that a killed process has left is no hindrance, also where
@@ -182,7 +182,7 @@ def _is_same(file, path):
         return False
 
 
-def file_name(text):
+def safe_filename(text):
     """`text` without the signs that do not belong into a file's name."""
     return "".join(c if c.isalnum() or c in "._=+-" else "-" for c in text)
 
@@ -221,7 +221,7 @@ def read_json(path):
 
 def write_json(path, value):
     """Write `value` as indented JSON, whole or not at all."""
-    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+    with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         json.dump(value, file, indent=2)
         file.write("\n")
 
@@ -233,7 +233,7 @@ def write_csv(path, columns):
         path (str): file name.
         columns (dict): name to a sequence of values, all of one length.
     """
-    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
         writer.writerows(zip(*columns.values(), strict=True))

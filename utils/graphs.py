@@ -21,15 +21,15 @@ import mindspore as ms
 
 from utils.device import MINDSPORE_VERSION, device
 from utils import distributed
-from utils.files import PARTIAL, file_hash, read_json, write_json
+from utils.files import TMP_MARK, file_hash, read_json, write_json
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # All code that `main.py` imports, because MindSpore, too, compiles anew where any of that has changed.
-ROOMS = ("corruptions", "dataset", "losses", "models", "utils")
-CODE = ("main.py", *(os.path.join(room, "**", "*.py") for room in ROOMS))
-SUMS = "sha256.json"  # of a graph's files
+CODE_FOLDERS = ("corruptions", "dataset", "losses", "models", "utils")
+CODE = ("main.py", *(os.path.join(room, "**", "*.py") for room in CODE_FOLDERS))
+CHECKSUMS = "sha256.json"  # of a graph's files
 HOUR = 3600  # of seconds; no compilation takes so long
-asked = False  # whether this process has had its graph
+is_used = False  # whether this process has had its graph
 
 
 @functools.cache
@@ -43,7 +43,7 @@ def code():
     return found.hexdigest()
 
 
-def compile_kept(cell, inputs, folder, key, log):
+def compile_cached(cell, inputs, folder, key, log):
     """Compile a cell, or take what another process has compiled of it.
 
     A graph that was damaged, or left half-written, is compiled anew.
@@ -55,10 +55,10 @@ def compile_kept(cell, inputs, folder, key, log):
         key (object): all that goes into the graph besides the code and the machine; its `repr` counts.
         log (callable): is told where the folder cannot be read or written.
     """
-    global asked
-    if asked:
+    global is_used
+    if is_used:
         return
-    asked = True
+    is_used = True
     about = (key, [(tensor.shape, str(tensor.dtype)) for tensor in inputs], code(), MINDSPORE_VERSION,
              platform.python_version(), platform.machine(), device(), distributed.rank_and_world_size())
     path = os.path.join(folder, hashlib.sha256(repr(about).encode()).hexdigest()[:32])
@@ -74,11 +74,11 @@ def compile_kept(cell, inputs, folder, key, log):
 
 def _compile_and_keep(cell, inputs, path):
     folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".{secrets.token_hex(4)}{PARTIAL}.{name}")
+    temporary = os.path.join(folder, f".{secrets.token_hex(4)}{TMP_MARK}.{name}")
     os.makedirs(temporary)
     try:
         _compile(cell, inputs, temporary)
-        write_json(os.path.join(temporary, SUMS), _sums(temporary))
+        write_json(os.path.join(temporary, CHECKSUMS), _sums(temporary))
         if not _is_whole(path):  # which it is where another process was faster
             shutil.rmtree(path, ignore_errors=True)
             os.rename(temporary, path)
@@ -97,7 +97,7 @@ def _compile(cell, inputs, path):
 def _remove_leftovers(path):
     """Remove what killed processes have left of the same graph."""
     folder, name = os.path.split(path)
-    for leftover in glob.glob(os.path.join(glob.escape(folder), f".*{PARTIAL}.{name}")):
+    for leftover in glob.glob(os.path.join(glob.escape(folder), f".*{TMP_MARK}.{name}")):
         with contextlib.suppress(FileNotFoundError):  # another process may have removed it
             if time.time() - os.stat(leftover).st_mtime > HOUR:
                 shutil.rmtree(leftover, ignore_errors=True)
@@ -105,10 +105,10 @@ def _remove_leftovers(path):
 
 def _sums(path):
     """Hashes of the files that MindSpore has written to a folder, by their paths within it."""
-    found = (os.path.join(folder, file) for folder, _, files in os.walk(path) for file in files if file != SUMS)
+    found = (os.path.join(folder, file) for folder, _, files in os.walk(path) for file in files if file != CHECKSUMS)
     return {os.path.relpath(file, path): file_hash(file) for file in sorted(found)}
 
 
 def _is_whole(path):
-    sums = read_json(os.path.join(path, SUMS))
+    sums = read_json(os.path.join(path, CHECKSUMS))
     return bool(sums) and sums == _sums(path)

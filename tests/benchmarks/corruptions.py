@@ -31,7 +31,7 @@ from corruptions.weather import frost_folder  # noqa: E402
 from dataset.image_files import centre_crop, read_fitting  # noqa: E402
 from dataset.imagenet import SHORTER, SIDE  # noqa: E402
 from tests.benchmarks.published import load_published, published_bar  # noqa: E402
-from utils.cli import Parser, one_line_errors, positive_int  # noqa: E402
+from utils.cli import Parser, exit_on_error, positive_int  # noqa: E402
 
 WIDTH = max(map(len, CORRUPTIONS))
 
@@ -144,7 +144,7 @@ def main():
                         help="print the hours that ImageNet takes on so many, measured on a few images")
     args = parser.parse_args()
     cv2.setNumThreads(1)
-    with one_line_errors(parser.prog):
+    with exit_on_error(parser.prog):
         if args.cores:
             on_paper(args)
         elif args.workers:

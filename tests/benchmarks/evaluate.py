@@ -22,7 +22,7 @@ import numpy as np  # noqa: E402
 from dataset.batches import normalise  # noqa: E402
 from dataset.pipeline import array_by_array  # noqa: E402
 from models import create_model, find_model  # noqa: E402
-from utils.cli import Parser, found_by, positive_int, processors  # noqa: E402
+from utils.cli import Parser, validated_by, positive_int, cpu_count  # noqa: E402
 from utils.evaluate import evaluate_arrays  # noqa: E402
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
@@ -39,13 +39,13 @@ def stored_arrays(folder, count, images):
 
 def main():
     parser = Parser(prog="evaluate.py", description=__doc__.splitlines()[0])
-    parser.add_argument("-m", "--model", type=found_by(find_model), default="wideresnet", help="network")
+    parser.add_argument("-m", "--model", type=validated_by(find_model), default="wideresnet", help="network")
     parser.add_argument("-b", "--batch_size", type=positive_int, default=128, help="images in a batch")
     parser.add_argument("--images", type=positive_int, default=1265,
                         help="images in an array; 1265 fill the last batch as much as 10000 do")
     parser.add_argument("--arrays", type=positive_int, default=4, help="arrays in an evaluation")
     parser.add_argument("--runs", type=positive_int, default=11, help="evaluations")
-    parser.add_argument("--workers", type=positive_int, default=min(4, processors()), help="threads that read images")
+    parser.add_argument("--workers", type=positive_int, default=min(4, cpu_count()), help="threads that read images")
     args = parser.parse_args()
 
     network = create_model(args.model, 10).set_train(False)

@@ -29,7 +29,7 @@ from mindspore.profiler import ProfilerActivity, ProfilerLevel  # noqa: E402
 from losses import create_step  # noqa: E402
 from models import create_model, find_model  # noqa: E402
 from tests.benchmarks.release_process import start_release  # noqa: E402
-from utils.cli import Parser, found_by, positive_int  # noqa: E402
+from utils.cli import Parser, validated_by, positive_int  # noqa: E402
 
 # Kinds of kernels, to the names that they have in MindSpore and in PyTorch, which has one for both gradients of a
 # convolution.
@@ -109,7 +109,7 @@ def convolution_operations(network, image_size):
 
 def main():
     parser = Parser(prog="kernels.py", description=__doc__.splitlines()[0])
-    parser.add_argument("-m", "--model", type=found_by(find_model), default="wideresnet", help="network")
+    parser.add_argument("-m", "--model", type=validated_by(find_model), default="wideresnet", help="network")
     parser.add_argument("-b", "--batch_size", type=positive_int, default=100, help="images in a batch")
     parser.add_argument("--image_size", type=positive_int, default=32, help="side of the images, in pixels")
     parser.add_argument("--runs", type=positive_int, default=5, help="steps")

@@ -23,7 +23,7 @@ from losses.run import Cells, RunSettings  # noqa: E402
 from losses.train import train_epoch  # noqa: E402
 from models import find_model  # noqa: E402
 from tests.cifar_files import make_cifar  # noqa: E402
-from utils.cli import Parser, found_by, positive_int, processors  # noqa: E402
+from utils.cli import Parser, validated_by, positive_int, cpu_count  # noqa: E402
 from utils.records.checkpoint import Progress  # noqa: E402
 from utils.records.logs import RunFolder  # noqa: E402
 from utils.records.run import RunRecords  # noqa: E402
@@ -31,7 +31,7 @@ from utils.records.run import RunRecords  # noqa: E402
 
 def main():
     parser = Parser(prog="loop.py", description=__doc__.splitlines()[0])
-    parser.add_argument("-m", "--model", type=found_by(find_model), default="wideresnet10", help="network")
+    parser.add_argument("-m", "--model", type=validated_by(find_model), default="wideresnet10", help="network")
     parser.add_argument("--method", choices=METHODS, default="erm", help="method")
     parser.add_argument("--steps", type=positive_int, default=20, help="steps of an epoch, of 100 images each")
     parser.add_argument("--log_train", type=positive_int, default=10, help="steps from one row of train.csv to another")
@@ -50,7 +50,7 @@ def main():
 
         def loop(epoch):
             steps = range(args.steps * epoch, args.steps * (epoch + 1))
-            loader = data.train_batches(100, steps, 0, processors())
+            loader = data.train_batches(100, steps, 0, cpu_count())
             train_epoch(step, loader, args.steps, Progress(epoch), records, lambda *_: 0.1, method.weight_decay,
                         decayed)
 

@@ -14,7 +14,7 @@ sys.path.insert(0, ROOT)
 import numpy as np  # noqa: E402
 
 from corruptions import CORRUPTIONS  # noqa: E402
-from utils.cli import Parser, one_line_errors  # noqa: E402
+from utils.cli import Parser, exit_on_error  # noqa: E402
 
 SHAPES = ((16, 20000, 3), (20000, 16, 1), (3000, 4000, 3), (3000, 4000, 1))
 MEBIBYTE = 2 ** 20
@@ -69,7 +69,7 @@ def main():
                         help="corruptions")
     parser.add_argument("--severity", type=int, choices=range(1, 6), default=5, help="severity")
     args = parser.parse_args()
-    with one_line_errors(parser.prog):
+    with exit_on_error(parser.prog):
         for shape in args.shapes:
             print(f"{'x'.join(map(str, shape))}, at most {limit(shape) // MEBIBYTE} MiB")
             for name in args.corruption:

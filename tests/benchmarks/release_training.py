@@ -25,7 +25,7 @@ from losses import create_step  # noqa: E402
 from losses.evaluation import EvaluationStep  # noqa: E402
 from models.torch_names import torch_name  # noqa: E402
 from models.wideresnet import WideResNet  # noqa: E402
-from utils.cli import Parser, positive_int, processors, require_writable_folder  # noqa: E402
+from utils.cli import Parser, positive_int, cpu_count, require_writable_folder  # noqa: E402
 from utils.evaluate import predict  # noqa: E402
 from utils.figures.style import create, legend_below, looks, save  # noqa: E402
 from utils.files import write_csv  # noqa: E402
@@ -150,7 +150,7 @@ def main():
     require_writable_folder("--output", args.output)
     runs = {"release": [], "ours": []}
     for seed in range(args.seeds):
-        data = load_data("cifar10", args.data_dir, args.corruption, 6, seed, args.n, workers=processors())
+        data = load_data("cifar10", args.data_dir, args.corruption, 6, seed, args.n, workers=cpu_count())
         ms.set_seed(seed)
         network = WideResNet(28, 1, 10)
         steps = sum(data.split.counts) // BATCH * args.total_epoch

@@ -26,8 +26,8 @@ from losses import create_step  # noqa: E402
 from models import create_model, find_model  # noqa: E402
 from tests.benchmarks.release_process import start_release  # noqa: E402
 from utils import distributed  # noqa: E402
-from utils.cli import Parser, found_by, positive_int  # noqa: E402
-from utils.graphs import compile_kept  # noqa: E402
+from utils.cli import Parser, validated_by, positive_int  # noqa: E402
+from utils.graphs import compile_cached  # noqa: E402
 
 
 def prepare_step(method, model, batch, cache=None):
@@ -48,7 +48,7 @@ def prepare_step(method, model, batch, cache=None):
     start = time.perf_counter()
     example = step.example(len(batch[0]), images.shape[1:])
     if cache:
-        compile_kept(step, example, cache, (method, model), print)
+        compile_cached(step, example, cache, (method, model), print)
     step.compile(*example)  # what is compiled already is not compiled again
     compile_seconds = time.perf_counter() - start
 
@@ -62,7 +62,7 @@ def prepare_step(method, model, batch, cache=None):
 
 def main():
     parser = Parser(prog="step.py", description=__doc__.splitlines()[0])
-    parser.add_argument("-m", "--model", type=found_by(find_model), default="wideresnet", help="network")
+    parser.add_argument("-m", "--model", type=validated_by(find_model), default="wideresnet", help="network")
     parser.add_argument("--methods", nargs="+", default=["erm", "sharpdro"], metavar="METHOD",
                         help="methods, the first being what the others are compared with; damp/4 is damp with four "
                              "sub-batches, damp/4/sync_bn with BatchNorm over all of them, agnostic is sharpdro "

@@ -15,7 +15,7 @@ from utils import cli
 from utils.errors import UserError
 from utils.figures import FIGURES
 from utils.figures.style import save
-from utils.files import file_name
+from utils.files import safe_filename
 from utils.records.reading import by_setting, read_records
 
 
@@ -63,7 +63,7 @@ def measure(name, records, **options):
 def main(argv=None):
     parser = create_parser()
     args = parser.parse_args(argv)
-    with cli.one_line_errors(parser.prog):
+    with cli.exit_on_error(parser.prog):
         figure = FIGURES[args.name]
         given = {option: value for option, value in vars(args).items()
                  if value is not None and option not in ("name", "runs", "output")}
@@ -80,7 +80,7 @@ def main(argv=None):
         written = set()
         for suffix, some in by_setting(records, figure.shared).items():
             for name, drawn in figure.draw(some, *measure(args.name, some, **own)):
-                path = unused(os.path.join(folder, file_name(name) + suffix), written)
+                path = unused(os.path.join(folder, safe_filename(name) + suffix), written)
                 save(drawn, path)
                 print(f"written to {path}.png and .svg")
 

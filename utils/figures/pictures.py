@@ -5,7 +5,7 @@ import numpy as np
 from PIL import Image
 
 from utils.figures.style import plt
-from utils.files import replacing
+from utils.files import atomic_write
 
 SHEET = 7  # images in a row of a sheet
 PANEL = 180  # pixels of a side of an image in a picture; more would not be seen, and be kept for each of many
@@ -42,7 +42,7 @@ def show(axis, image):
 
 
 def save(figure, path):
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=120)
     plt.close(figure)
 

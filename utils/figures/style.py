@@ -11,7 +11,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
-from utils.files import replacing  # noqa: E402
+from utils.files import atomic_write  # noqa: E402
 
 # Okabe and Ito's colours, which people with any kind of colour vision can tell apart; black comes last.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -69,6 +69,6 @@ def save(figure, path):
     versions = f"matplotlib {matplotlib.__version__}, mindspore {importlib.metadata.version('mindspore')}"
     for suffix, metadata in (("png", {"Description": command(), "Software": versions}),
                              ("svg", {"Description": command(), "Creator": versions, "Date": None})):
-        with replacing(f"{path}.{suffix}") as temporary:
+        with atomic_write(f"{path}.{suffix}") as temporary:
             figure.savefig(temporary, dpi=300, metadata=metadata)
     plt.close(figure)

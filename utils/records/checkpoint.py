@@ -14,7 +14,7 @@ import mindspore.ops as ops
 import numpy as np
 
 from utils.errors import UserError
-from utils.files import replacing
+from utils.files import atomic_write
 
 # Names of what is there beside the parameters: the numbers of a `Progress`, the last two only within an epoch.
 EPOCHS, BATCHES, LOSS = "epochs", "epoch_batches", "epoch_loss"
@@ -80,7 +80,7 @@ def write_checkpoint(path, values, numbers=None):
         numbers (dict or None): further names to int.
     """
     parameters = [{"name": name, "data": value} for name, value in values.items()]
-    with replacing(path) as temporary, _silent():
+    with atomic_write(path) as temporary, _silent():
         try:
             ms.save_checkpoint(parameters, temporary, append_dict=numbers, crc_check=True)
         except BaseException:
@@ -122,7 +122,7 @@ class Checkpoints:
         for name, wanted in names.items():
             copy = os.path.join(self.folder, name)
             if wanted and copy != path:
-                with replacing(copy) as temporary:
+                with atomic_write(copy) as temporary:
                     shutil.copy(path, temporary)
         before = {other: found for other in _checkpoints(self.folder)
                   if (found := Progress.named(other)) and found < progress}

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from utils.files import replacing, write_csv
+from utils.files import atomic_write, write_csv
 from utils.records import page
 
 VALIDATION = "validation accuracy at the end, in percent, to choose methods and options by"
@@ -157,7 +157,7 @@ def _severities(number):
 
 
 def _write(folder, name, lines):
-    with replacing(os.path.join(folder, name)) as temporary, open(temporary, "w", encoding="utf-8") as file:
+    with atomic_write(os.path.join(folder, name)) as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.write("\n".join(lines).rstrip() + "\n")
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from utils import alexnet
 from utils.errors import UserError
-from utils.files import file_name, read_json, write_csv, write_json
+from utils.files import read_json, safe_filename, write_csv, write_json
 from utils.fingerprint import Fingerprint, difference
 from utils.metrics import BINS, LEVELS, Scores, corruption_error
 
@@ -25,8 +25,8 @@ def set_tag(title):
     """The part of a file's name that stands for a set of corruptions, of its `title`, such as 'fog, snow (2
     corruptions)'."""
     names, _, number = title.rpartition(" (")
-    tag = "+".join(map(file_name, names.split(", ")))
-    return tag if len(tag) <= LONGEST_TAG else file_name(number.rstrip(")"))
+    tag = "+".join(map(safe_filename, names.split(", ")))
+    return tag if len(tag) <= LONGEST_TAG else safe_filename(number.rstrip(")"))
 
 
 def same_images(record, names, severities, fingerprints):

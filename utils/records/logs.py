@@ -10,7 +10,7 @@ import numpy as np
 
 from utils.device import broadcast_text
 from utils.distributed import is_main_process
-from utils.files import PARTIAL, locked, naming, write_csv
+from utils.files import TMP_MARK, file_lock, with_filename, write_csv
 from utils.metrics import group_means
 
 
@@ -58,8 +58,8 @@ class RunFolder(contextlib.AbstractContextManager):
         self.path = path
         os.makedirs(path, exist_ok=True)
         with contextlib.ExitStack() as stack:
-            stack.enter_context(locked(self.file(".lock"), path))
-            for leftover in glob.glob(os.path.join(glob.escape(path), f".*{PARTIAL}.*")):
+            stack.enter_context(file_lock(self.file(".lock"), path))
+            for leftover in glob.glob(os.path.join(glob.escape(path), f".*{TMP_MARK}.*")):
                 os.remove(leftover)
             self._log = open(self.file("log.txt"), "a", encoding="utf-8")  # noqa: SIM115, closed with the folder
             stack.callback(close, self._log)
@@ -79,7 +79,7 @@ class RunFolder(contextlib.AbstractContextManager):
 
     def note(self, message):
         """Keep a message in `log.txt`, without printing it."""
-        with naming(self.file("log.txt")):
+        with with_filename(self.file("log.txt")):
             print(message, file=self._log, flush=True)
 
 
@@ -138,7 +138,7 @@ class CSVLog:
 
     def write(self, row):
         """Write one row, a dict of columns; a column that it lacks stays empty."""
-        with naming(self.path):
+        with with_filename(self.path):
             self._writer.writerow(row)
             self._file.flush()
         if self._mirror:
@@ -147,7 +147,7 @@ class CSVLog:
     def sync(self):
         """Wait until the rows are on disk; a checkpoint that is written after this never knows more epochs than they.
         """
-        with naming(self.path):
+        with with_filename(self.path):
             os.fsync(self._file.fileno())
 
     def close(self):

@@ -4,7 +4,7 @@ import html
 import os
 import string
 
-from utils.files import replacing
+from utils.files import atomic_write
 
 TEMPLATE = os.path.join(os.path.dirname(__file__), "page.html")
 
@@ -19,7 +19,7 @@ def write_page(folder, title, parts):
     """
     with open(TEMPLATE, encoding="utf-8") as file:
         page = string.Template(file.read())
-    with replacing(os.path.join(folder, "report.html")) as temporary, open(temporary, "w", encoding="utf-8") as file:
+    with atomic_write(os.path.join(folder, "report.html")) as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.write(page.substitute(title=html.escape(title), body="\n".join(parts)))
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from utils.errors import UserError
-from utils.files import file_name, read_json
+from utils.files import read_json, safe_filename
 from utils.records.settings import EARLIER, FAILED, FOLDER_OPTIONS, FREE_OPTIONS, read_settings
 
 PLAN = "comparison.json"  # the runs of a comparison, in its folder
@@ -244,7 +244,7 @@ def by_setting(records, shared=SETTING):
         groups.setdefault(tuple(str(record.config[option]) for option in shared), []).append(record)
     if len(groups) == 1:
         return {"": records}
-    return {"_" + file_name("_".join(setting)): some for setting, some in groups.items()}
+    return {"_" + safe_filename("_".join(setting)): some for setting, some in groups.items()}
 
 
 def first_of_each_name(records):

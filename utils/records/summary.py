@@ -3,7 +3,7 @@ import os
 
 import numpy as np
 
-from utils.files import replacing, write_csv
+from utils.files import atomic_write, write_csv
 from utils.records.comparison import aligned
 from utils.records.evaluation import averaged_over, common_evaluations, set_tag, severities_of
 
@@ -47,7 +47,7 @@ def write_summary(folder, records, evaluations):
         table.append([row[-1], *(f"{m:.2f}" if d is None else f"{m:.2f} ± {d:.2f}"
                                  for m, d in zip(mean, deviation, strict=True))])
     head, *lines = (f"| {' | '.join(line)} |" for line in table)
-    with replacing(path + ".md") as temporary, open(temporary, "w", encoding="utf-8") as file:
+    with atomic_write(path + ".md") as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.write("\n".join([about, "", head, "| --- " * len(table[0]) + "|", *lines]) + "\n")
     return "\n".join([about, "", *aligned(table)])
 

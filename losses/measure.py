@@ -146,8 +146,12 @@ def sharpness(records, data_dir=None, images=IMAGES, rho=RHO):
         list of dict: `epochs` (list of int), from 0 as in the run's tables, and `sharpness`, for each of them a list
         over severities.
     """
-    return [_logged_sharpness(record, images, rho) or _sharpness(Run(record, data_dir), images, rho)
-            for record in records]
+    found = []
+    for record in records:
+        logged = _logged_sharpness(record, images, rho)
+        run = None if logged and data_dir is None else Run(record, data_dir)  # which compares images
+        found.append(logged or _sharpness(run, images, rho))
+    return found
 
 
 def _logged_sharpness(record, images, rho):

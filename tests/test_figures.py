@@ -86,6 +86,16 @@ def test_runs_that_differ_in_more_than_the_seed_have_names_of_their_own(tmp_path
     assert len(first_of_each_name(records)) == len(set(names)) == len(drawn("accuracy", *runs))
 
 
+def test_two_runs_of_one_seed_are_named(tmp_path, capsys):
+    runs = [make_run(tmp_path / str(k), rho=rho, seed=seed) for k, (rho, seed) in enumerate([(1, 0), (1, 1), (2, 0)])]
+    read_records(runs)
+    read_records(runs, told=("rho",))
+    assert capsys.readouterr().err == ""
+    read_records([*runs, make_run(tmp_path / "copy", rho=1, seed=1)], told=("rho",))
+    assert capsys.readouterr().err == (f"warning: {tmp_path}/copy: has the settings and the seed of {runs[1]}; where "
+                                       "seeds are averaged, both count\n")
+
+
 def test_a_setting_that_a_run_did_not_have_yet_does_not_tell_it_apart(tmp_path):
     runs = [make_run(tmp_path / "a", crop="none"), make_run(tmp_path / "b", seed=1), make_run(tmp_path / "c", new=3)]
     assert {record.name for record in read_records(runs)} == {"erm"}

@@ -14,6 +14,7 @@ import losses.measure
 import losses.run
 import main
 from dataset import SOURCES
+from dataset.corrupted import corrupted_path
 from dataset.pipeline import held_batches
 from losses.evaluation import EvaluationStep, GradientNorm
 from losses.measure import MEASUREMENTS
@@ -194,6 +195,16 @@ def test_logged_sharpness_is_that_of_the_checkpoints(run):
     assert np.all(np.array(measured["sharpness"]) > 0)
     [wider] = MEASUREMENTS["sharpness"](read_records([run]), rho=0.1)
     assert np.all(np.array(wider["sharpness"]) > np.array(measured["sharpness"]))
+
+
+def test_logged_sharpness_is_not_drawn_for_other_images(run, cifar_dir, tmp_path):
+    [logged] = MEASUREMENTS["sharpness"](read_records([run]))
+    assert MEASUREMENTS["sharpness"](read_records([run]), data_dir=cifar_dir) == [logged]
+    other = str(shutil.copytree(cifar_dir, tmp_path / "data"))
+    array = corrupted_path(other, SOURCES["cifar10"](other), "test", 3, "gaussian_noise")
+    np.save(array, np.zeros_like(np.load(array)))
+    with pytest.raises(UserError, match="had other corrupted test images"):
+        MEASUREMENTS["sharpness"](read_records([run]), data_dir=other)
 
 
 def test_the_centre_of_the_surface_is_the_loss_of_the_run(run, tmp_path):

@@ -135,7 +135,8 @@ def read_records(paths, shared=SETTING, told=()):
         told (tuple of str): settings that need not be in their names.
 
     Returns:
-        list of Record: two with the same `shared` settings and one name differ in the seed and in `told` at most.
+        list of Record: two with the same `shared` settings and one name differ in the seed and in `told` at most. A
+        warning names two that do not even differ in these.
 
     Raises:
         UserError: a folder is neither, none of a comparison's runs has ended, a run is named twice, or the runs are of
@@ -181,7 +182,15 @@ def _named_apart(records, shared, told):
         groups.setdefault((name, *(str(record.config[option]) for option in shared)), []).append(record)
     names = {record.path: ", ".join([name, *texts]) for (name, *_), group in groups.items()
              for record, texts in zip(group, _differences(group, told), strict=True)}
-    return [replace(record, name=names[record.path]) for record in records]
+    records = [replace(record, name=names[record.path]) for record in records]
+    first = {}
+    for record in records:
+        settings = (record.name, *(str(record.config.get(option)) for option in (*shared, *told, "seed")))
+        same = first.setdefault(settings, record)
+        if same is not record:
+            print(f"warning: {record.path}: has the settings and the seed of {same.path}; where seeds are averaged, "
+                  "both count", file=sys.stderr)
+    return records
 
 
 def _differences(records, told):

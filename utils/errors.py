@@ -1,21 +1,21 @@
-"""The errors that a user can cause and mend."""
+"""Errors that a user can cause and put right."""
 
 
 class UserError(ValueError):
-    """Something a user can put right. Its text is one line: the flag or file at fault, and the way out."""
+    """Something that a user can put right. The message is one line: the flag or file at fault, and the way out."""
 
-    status = 2  # with which a program ends
+    status = 2  # exit status of the program
 
 
 class ResourceGoneError(UserError):
-    """What is needed is gone: a file cannot be read, or a process has been killed."""
+    """A file that was there can no longer be read, or a worker process was killed."""
 
 
 class NotFiniteError(UserError):
-    """A training has left the numbers that float32 has: a loss or a weight is infinite or not a number."""
+    """A loss or a weight is infinite or not a number."""
 
 
 class RunInterruptedError(UserError):
-    """What has stopped a run that was under way, though nothing was wrong when it began."""
+    """A run had to stop for a reason that arose after it began, such as a full disk. It can be resumed."""
 
     status = 1

@@ -1,4 +1,6 @@
-"""Files that are whole or not there: written under a temporary name, then renamed; and locks on what is being written.
+"""Atomic writes, file locks, and the file formats that the programs share.
+
+A file is written under a temporary name and then renamed, so a file with its final name is always complete.
 """
 import contextlib
 import csv
@@ -18,14 +20,14 @@ import numpy as np
 
 from utils.errors import UserError
 
-TMP_MARK = ".partial"  # in the name of every file that is not whole yet
-LONGEST_NAME = 255  # bytes, of most file systems
-# What `flock` says where a file system knows no locks, such as Lustre or NFS, depending on how they are mounted.
+TMP_MARK = ".partial"  # in the name of every incomplete file
+LONGEST_NAME = 255  # bytes, on most file systems
+# Errors of `flock` on file systems without locks. Lustre and NFS can be mounted so.
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def file_hash(path, algorithm="sha256"):
-    """Hash of a file, in hexadecimal digits, by the name of a function of `hashlib`."""
+    """Hexadecimal hash of a file. `algorithm` is a name that `hashlib.new` knows."""
     content = hashlib.new(algorithm)
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
@@ -35,7 +37,7 @@ def file_hash(path, algorithm="sha256"):
 
 @contextlib.contextmanager
 def with_filename(path):
-    """Give an error of the file system that names no file, such as a full disk, the name `path`."""
+    """Set the file name of an `OSError` to `path` if it has none. The error of a full disk is one such."""
     try:
         yield
     except OSError as error:
@@ -46,14 +48,14 @@ def with_filename(path):
 
 @contextlib.contextmanager
 def atomic_write(path):
-    """Give the body a temporary path beside `path`; rename it to `path` if the body succeeds, remove it if not.
+    """Yield a temporary path beside `path`. Rename that file to `path` if the body succeeds, and remove it if not.
 
-    The temporary name keeps the suffix, because libraries choose a format by it. The content is on disk before the name
-    is, so that even after a power cut a file with its final name is whole. An error of the file system is given the
-    name `path` where it has none, or the temporary one.
+    The temporary name keeps the suffix, because libraries choose a format by it. The file is synced before it is
+    renamed, so it is complete even after a power cut. An `OSError` without a file name, or with the temporary one,
+    gets the name `path`.
     """
     folder, name = os.path.split(os.fspath(path))
-    temporary = os.path.join(folder, f".{secrets.token_hex(4)}{shortened(name)}")  # no two machines have the same
+    temporary = os.path.join(folder, f".{secrets.token_hex(4)}{shortened(name)}")  # differs between machines, too
     try:
         with with_filename(path):
             yield temporary
@@ -68,26 +70,26 @@ def atomic_write(path):
 
 
 def shortened(name):
-    """The end of the temporary names of a file: all of its name that fits, from the end, so that the suffix is kept."""
+    """The end of the temporary names of a file. A name that is too long loses its first letters, never its suffix."""
     while len(os.fsencode(name)) > LONGEST_NAME - len(f".{'0' * 8}{TMP_MARK}."):
         name = name[1:]
     return f"{TMP_MARK}.{name}"
 
 
 def remove_temporary(path):
-    """Remove what killed processes have left of an `atomic_write` of this path. Nobody may be writing it."""
+    """Remove temporary files that killed processes have left beside `path`. Nobody may be writing `path`."""
     folder, name = os.path.split(path)
     for leftover in glob.glob(os.path.join(glob.escape(folder), f".{'[0-9a-f]' * 8}{glob.escape(shortened(name))}")):
         os.remove(leftover)
 
 
 def is_writable(folder):
-    """Whether files can be made in a folder, as far as the system says it beforehand."""
+    """Whether files can be made in a folder, as far as its permissions tell."""
     return os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def fsync(path):
-    """Wait until the content of a file is on disk."""
+    """Wait until the content of the file `path` is on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -97,14 +99,15 @@ def fsync(path):
 
 @contextlib.contextmanager
 def file_lock(path, guarded, seconds=0):
-    """Hold the lock file `path` while the body runs, so that no other process writes the same things.
+    """Hold the lock file `path` while the body runs, so that no other process writes the same files.
 
-    The file names its owner, and is removed in the end; one that a killed process has left is no hindrance, also where
-    it belongs to another user and can be read. Where the file system knows no locks there is a warning, and no lock.
+    The lock file names the process that holds it, and is removed at the end. A lock file that a killed process has left
+    does not block, even if it belongs to another user, as long as it can be read. On a file system without locks there
+    is a warning and no lock.
 
     Args:
         path (str): the lock file, in a folder that is there.
-        guarded (str): the file or folder that is written, for the error.
+        guarded (str): the file or folder that is written. The error names it.
         seconds (float): how long to wait for another process that holds the lock.
 
     Raises:
@@ -112,10 +115,10 @@ def file_lock(path, guarded, seconds=0):
     """
     deadline = time.monotonic() + seconds
     while True:
-        file = _open_lock(path)  # closed below, on every way out
+        file = _open_lock(path)  # closed below in every case
         try:
             is_free = _lock(file, guarded, wait=time.monotonic() < deadline)
-            # Whoever held the lock until now has removed the file; if that is the one that was opened, open anew.
+            # The process that held the lock has removed its file. Open again if this was that file.
             if is_free and _is_same(file, path):
                 break
         except BaseException:
@@ -131,7 +134,7 @@ def file_lock(path, guarded, seconds=0):
             file.flush()
         yield
     finally:
-        with contextlib.suppress(FileNotFoundError, PermissionError):  # that of another user stays in a sticky folder
+        with contextlib.suppress(FileNotFoundError, PermissionError):  # in a sticky folder only its owner can remove it
             os.remove(path)
         file.close()
 
@@ -143,7 +146,7 @@ def _open_lock(path):
         if not os.path.exists(path):
             raise
     try:
-        return open(path, encoding="utf-8")  # which `flock` needs no more than
+        return open(path, encoding="utf-8")  # reading is enough for `flock`
     except FileNotFoundError:
         return _open_lock(path)
     except PermissionError as error:
@@ -156,7 +159,7 @@ def _others_lock(path):
 
 
 def _lock(file, guarded, wait):
-    """Lock a file; return whether that went well. Where another process holds it, that is an error, unless `wait`."""
+    """Lock a file. If another process holds the lock, return False where `wait` is true, and raise where it is not."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -166,7 +169,7 @@ def _lock(file, guarded, wait):
         raise UserError(f"{guarded}: {file.read() or 'another process'} is writing this; wait until it ends, or stop "
                         "it") from error
     except OSError as error:
-        if error.errno == errno.EBADF:  # NFS locks only what is open for writing
+        if error.errno == errno.EBADF:  # NFS locks only files that are open for writing
             raise _others_lock(file.name) from error
         if error.errno not in NO_LOCKS:
             raise
@@ -183,35 +186,35 @@ def _is_same(file, path):
 
 
 def safe_filename(text):
-    """`text` without the signs that do not belong into a file's name."""
+    """`text` with a hyphen for every character that is not safe in a file name."""
     return "".join(c if c.isalnum() or c in "._=+-" else "-" for c in text)
 
 
 def load_array(path, mmap_mode=None):
-    """The array in a .npy file, see `numpy.load`.
+    """The array in a .npy file, as `numpy.load` gives it; pickled objects are never loaded.
 
     Raises:
-        ValueError or EOFError: the file is truncated, or anything else.
-        OSError: it cannot be read.
+        ValueError or EOFError: the file is truncated or holds no array.
+        OSError: the file cannot be read.
     """
-    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would keep its reader waiting for ever
+    if os.path.exists(path) and not os.path.isfile(path):  # reading a pipe could wait for ever
         raise ValueError("no file")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about headers of other kinds than numpy writes now
+            warnings.simplefilter("ignore")  # about headers that other versions of NumPy wrote
             array = np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
     except (OSError, ValueError, EOFError):
         raise
-    except Exception as error:  # a header is read as Python's source, and its shape may need all memory
+    except Exception as error:  # the header is Python source, and its shape may not fit in memory
         raise ValueError("damaged") from error
-    if not isinstance(array, np.ndarray):  # of an .npz file, whatever its name is
+    if not isinstance(array, np.ndarray):  # an .npz file under another name
         array.close()
         raise ValueError("several arrays")
     return array
 
 
 def read_json(path):
-    """What a JSON file holds, or None where it is missing or damaged."""
+    """The content of a JSON file, or None if it is missing or damaged."""
     try:
         with open(path, encoding="utf-8") as file:
             return json.load(file)
@@ -220,18 +223,18 @@ def read_json(path):
 
 
 def write_json(path, value):
-    """Write `value` as indented JSON, whole or not at all."""
+    """Write `value` as indented JSON, atomically."""
     with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         json.dump(value, file, indent=2)
         file.write("\n")
 
 
 def write_csv(path, columns):
-    """Write a table as CSV, whole or not at all.
+    """Write a table as CSV, atomically.
 
     Args:
         path (str): file name.
-        columns (dict): name to a sequence of values, all of one length.
+        columns (dict): name to a sequence of values; all sequences have one length.
     """
     with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

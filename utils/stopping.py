@@ -1,4 +1,4 @@
-"""Signals that stop a program, at places where it can go on later.
+"""SIGINT and SIGTERM, which stop a program only where it can be resumed.
 
 Within `defer_signals`, Ctrl-C and SIGTERM wait until `raise_if_interrupted` is called. Within `sigterm_interrupts`,
 SIGTERM does what Ctrl-C does. The system gives a signal to any thread of the process that does not block it. Every new
@@ -12,15 +12,15 @@ from utils.distributed import is_main_process
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
-_pending = None  # the signals that have come so far; None where they do not wait
+_pending = None  # numbers of the signals that were held back; None outside `defer_signals`
 
 
 class Interrupted(KeyboardInterrupt):
     """A signal has stopped the program.
 
     Attributes:
-        signal (signal.Signals): which one.
-        way_on (str): how to go on, if there is more than to begin again.
+        signal (signal.Signals): the signal.
+        way_on (str): how the user can continue; empty if only a new start is possible.
     """
 
     def __init__(self, number, way_on=""):
@@ -30,8 +30,10 @@ class Interrupted(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def block_signals():
-    """Put Ctrl-C off until the body has ended, and SIGTERM where it does not just kill; threads and processes that the
-    body starts never get them."""
+    """Hold back Ctrl-C, and a SIGTERM that has a handler, until the end of the body.
+
+    Threads and processes that the body starts inherit the signal mask, so they never get these signals.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield  # Python hands signals to its main thread alone
         return
@@ -52,11 +54,12 @@ def block_signals():
 
 @contextlib.contextmanager
 def sigterm_interrupts(way_on):
-    """While the body runs, SIGTERM ends it as Ctrl-C does, so that it can end the processes that it has started. In
-    another thread than the main one, or where SIGTERM has a handler already, this does nothing.
+    """Let SIGTERM raise in the body as Ctrl-C does, so that the body can end the processes that it has started.
+
+    Outside the main thread, or where SIGTERM has a handler already, this does nothing.
 
     Args:
-        way_on (str): how to go on, as of `Interrupted`.
+        way_on (str): how the user can continue, see `Interrupted`.
 
     Raises:
         Interrupted: SIGTERM has come.
@@ -94,7 +97,7 @@ def defer_signals():
     handlers = {number: handler for number, handler in handlers.items() if handler != signal.SIG_IGN}
     for number in handlers:
         signal.signal(number, lambda number, _: _pending.append(number))
-    # MindSpore makes a SIGTERM of the SIGINT that a thread gets while a graph runs.
+    # While a graph runs, MindSpore turns a SIGINT of one of its threads into a SIGTERM.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT} & set(handlers))
     try:
         yield
@@ -121,7 +124,7 @@ def raise_if_interrupted():
     """
     if _pending is None or not is_main_process():
         return
-    # Does not wait: a thread that holds nothing back may take the signal first, and leaves it to the handler.
+    # No waiting here: a thread without a mask may take the signal first. Then the handler adds it to the list.
     while (taken := signal.sigtimedwait({signal.SIGINT}, 0)) is not None:
         _pending.append(taken.si_signo)
     if _pending:

@@ -1,4 +1,4 @@
-"""What the command lines share: one-line errors, and argument types that check their range."""
+"""The command lines' common parts: errors in one line, argument types with ranges, groups of options."""
 import argparse
 import contextlib
 import errno
@@ -12,8 +12,8 @@ from utils.errors import UserError
 from utils.startup import end_imports
 from utils.stopping import Interrupted
 
-TARGETS = ("Ascend", "GPU", "CPU")  # kinds of devices, best first
-DEVICE_OPTIONS = ("device_target", "device_id", "fast_math")  # of `utils.device.set_up_device`
+TARGETS = ("Ascend", "GPU", "CPU")  # device targets of MindSpore, best first
+DEVICE_OPTIONS = ("device_target", "device_id", "fast_math")  # arguments of `utils.device.set_up_device`
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -24,7 +24,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         return super()._get_help_string(action) if has_default else action.help
 
     def _format_action_invocation(self, action):
-        """-d, --dataset NAME ..., and not the value after every name of an option."""
+        """Print `-d, --dataset NAME ...`, with the value once and not after every name of the option."""
         if not action.option_strings or action.nargs == 0:
             return super()._format_action_invocation(action)
         value = self._metavar_formatter(action, action.dest.upper())(1)[0]
@@ -41,17 +41,17 @@ class Parser(argparse.ArgumentParser):
         for word in sys.argv[1:] if args is None else args:
             try:
                 word.encode()
-            except UnicodeEncodeError:  # of bytes that are no text; records could not name it
+            except UnicodeEncodeError:  # JSON files could not hold it
                 self.error(f"{word!a}: is not in UTF-8; give another name")
         return super().parse_known_args(args, namespace)
 
     def _get_values(self, action, arg_strings):
-        if action.option_strings and "--" in arg_strings:  # which argparse would take away, and leave no value
+        if action.option_strings and "--" in arg_strings:  # argparse would drop it and leave no value
             raise argparse.ArgumentError(action, "'--' is no value; give another")
         return super()._get_values(action, arg_strings)
 
     def _get_value(self, action, arg_string):
-        # That of a shell's variable which is not set, most often. A command has words of its own.
+        # Mostly an unset shell variable. The words of a subcommand have a parser of their own.
         if not arg_string.strip() and action.nargs != argparse.PARSER:
             raise argparse.ArgumentError(action, f"{arg_string!r} is empty; give a value")
         return super()._get_value(action, arg_string)
@@ -62,16 +62,16 @@ class Parser(argparse.ArgumentParser):
 
 
 def one_line(text):
-    """A text with signs that a terminal would obey, such as the end of a line, written as in Python's source."""
+    """`text` with line ends and other control characters escaped as in Python source."""
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in str(text))
 
 
 class MultipleValues(list):
-    """Values of an option that were given together."""
+    """Several values that were given to one option."""
 
 
 class StoreOneOrMany(argparse.Action):
-    """One value of an option, or `MultipleValues`; a type may give `MultipleValues` for one word."""
+    """Store one value, or `MultipleValues`. The type of the option may turn one word into `MultipleValues`."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, nargs="+", **kwargs)
@@ -82,13 +82,19 @@ class StoreOneOrMany(argparse.Action):
         setattr(namespace, self.dest, flat if len(flat) > 1 else flat[0])
 
 
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # nothing was wrong with what was asked for
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # the command itself was right
 
 
 @contextlib.contextmanager
 def exit_on_error(program):
-    """Turn a `UserError`, or an error of the file system, into one line on stderr and its exit status: 2, or 1 where
-    the work was under way; Ctrl-C into 130, and a signal that has stopped a run into 128 and its number."""
+    """Turn errors that a user can mend into one line on stderr and an exit status.
+
+    The status is 2 for a `UserError` or `OSError`, and 1 if the work had begun or the disk is full. It is 130 for
+    Ctrl-C, and 128 plus the number of the signal for `Interrupted`.
+
+    Args:
+        program (str): name of the program, which begins the line.
+    """
     end_imports()
     try:
         yield
@@ -108,18 +114,18 @@ def exit_on_error(program):
 
 
 def parse(parser, argv):
-    """Parse a command line, and tell what it names from what takes its default.
+    """Parse a command line, and tell the given options from those with their default.
 
     Args:
-        parser (argparse.ArgumentParser): without required arguments.
-        argv (list of str or None): as for `parse_args`.
+        parser (argparse.ArgumentParser): has no required arguments.
+        argv (list of str or None): the words; None takes those of `sys.argv`.
 
     Returns:
-        tuple: argparse.Namespace of all options; dict of those that are given.
+        tuple: an argparse.Namespace of all options, and a dict of the given ones.
     """
     unset = object()
     defaults = vars(parser.parse_args([]))
-    start = {name: value if value == [] else unset for name, value in defaults.items()}  # [] is what can be repeated
+    start = {name: value if value == [] else unset for name, value in defaults.items()}  # [] can be repeated
     parsed = vars(parser.parse_args(argv, argparse.Namespace(**start)))
     given = {name: value for name, value in parsed.items() if value is not unset and value != []}
     return argparse.Namespace(**{**defaults, **given}), given
@@ -138,12 +144,12 @@ def _number(kind, accepts, requirement):
 
 
 def cpu_count():
-    """Number of processors that this process may use."""
+    """Number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def workers(text):
-    """A number of workers, at least 1; never more than there are processors, which is said where more are asked for."""
+    """An argument type: a number of workers from 1 to `cpu_count()`. A warning says that a larger number is cut."""
     asked, most = positive_int(text), cpu_count()
     if asked > most:
         print(f"warning: {asked} workers are more than the processors here; {most} are used", file=sys.stderr)
@@ -151,14 +157,14 @@ def workers(text):
 
 
 def existing_file(path):
-    """The absolute path of a file that is there."""
+    """An argument type: the absolute path of an existing file."""
     if not os.path.isfile(path):
         raise argparse.ArgumentTypeError(f"{path}: no such file")
     return os.path.abspath(path)
 
 
 def validated_by(find):
-    """A type for names that a function finds; its `UserError` for others becomes the parser's."""
+    """An argument type: names for which `find` raises no `UserError`."""
     def parse(text):
         try:
             find(text)
@@ -169,8 +175,13 @@ def validated_by(find):
 
 
 def names(known, sets, others=False, aliases=None):
-    """A type for names out of `known`, or for a word that stands for several of them (dict `sets`); where there may be
-    `others`, `require_known` finds them. `aliases` (dict or None) has names that stand for known ones.
+    """An argument type: a name in `known`, or a word that stands for several names.
+
+    Args:
+        known (collection of str): the names.
+        sets (dict): a word to the names that it stands for, which become `MultipleValues`.
+        others (bool): let unknown names pass; `require_known` checks them later.
+        aliases (dict or None): other names of known ones.
     """
     def parse(text):
         text = (aliases or {}).get(text, text)
@@ -181,14 +192,12 @@ def names(known, sets, others=False, aliases=None):
 
 
 def or_list(table, kind=str):
-    """A type for names; the word 'list' prints what `table` returns, a text, and ends the program. `kind` is the type
-    of all other words.
-    """
+    """An argument type: the word 'list' prints the text `table()` and ends the program; `kind` parses other words."""
     def parse(text):
         if text == "list":
             try:
                 print(table(), flush=True)
-            except BrokenPipeError:  # whoever reads has seen enough
+            except BrokenPipeError:  # such as by `| head`
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(0)
         return kind(text)
@@ -197,22 +206,27 @@ def or_list(table, kind=str):
 
 
 def listing(table):
-    """The names of a table (dict) and what they are, for a help text: its values, or their `summary`."""
+    """Names and summaries of a table for a help text. The values of `table` (dict) are texts or have a `summary`."""
     return "; ".join(f"{name}: {getattr(row, 'summary', row)}" for name, row in table.items()).replace("%", "%%")
 
 
 def two_columns(table):
-    """The names of a table (dict) and what they are, as `listing`, one below the other, for a terminal."""
+    """Names and summaries of a table, one a line, for a terminal. `table` is as in `listing`."""
     width = max(18, *(len(name) + 1 for name in table))
     return "\n".join(line for name, row in table.items() for line in textwrap.wrap(
         getattr(row, "summary", row), 80, initial_indent=f"  {name:{width}s}", subsequent_indent=" " * (width + 2)))
 
 
 def require_known(flag, value, known, sets):
-    """Make sure that what `names` has let pass is known: a name or `MultipleValues`.
+    """Check names that the type `names` let pass.
+
+    Args:
+        flag (str): the option, for the error.
+        value (str or MultipleValues): the names.
+        known, sets: as in `names`.
 
     Raises:
-        UserError: it is not.
+        UserError: a name is unknown.
     """
     for name in value if isinstance(value, list) else [value]:
         if name not in known:
@@ -223,7 +237,7 @@ def _unknown(text, known, sets):
     return f"unknown name {text!r}; there are {', '.join([*sets, *known])}"
 
 
-FLOAT32_MAX = 3.4e38  # of float32, in which networks are trained
+FLOAT32_MAX = 3.4e38  # networks are trained in float32
 
 positive_int = _number(int, lambda v: 0 < v < 2 ** 31, "a whole number from 1 to 2147483647")
 non_negative_int = _number(int, lambda v: 0 <= v < 2 ** 31, "a whole number from 0 to 2147483647")
@@ -237,16 +251,15 @@ seed = _number(int, lambda v: 0 <= v < 2 ** 32, "a whole number from 0 to 429496
 
 
 def validate_values(parser, values, place):
-    """Make sure that values which a file has for options are such as a command line gives them.
+    """Check the values of options that were read from a file, as the command line checks them.
 
     Args:
-        parser (argparse.ArgumentParser): of the options.
-        values (dict): names of options to values; others than options are not looked at. None passes
-            where it is the default.
+        parser (argparse.ArgumentParser): has the options.
+        values (dict): names of options to values. Other names are ignored. None passes where it is the default.
         place (str): the file, for the error.
 
     Raises:
-        UserError: a value is not.
+        UserError: an option does not take its value.
     """
     for action in parser._actions:
         if action.dest not in values or values[action.dest] is None is action.default:
@@ -266,14 +279,14 @@ def _is_accepted(parser, action, value):
 
 
 def _is_parsable(parser, action, value):
-    """Whether a value is what an option makes of a word: a text, or a number within its range."""
+    """Whether a command line can give this value to an option: a text, or a number within the range."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         return False
     if action.type is None and action.choices is None:  # any text
         return isinstance(value, str)
     if value == "list" and getattr(action.type, "prints_list", False):
         return False
-    if action.type is existing_file or action.type is workers:  # what there was when the file was written
+    if action.type is existing_file or action.type is workers:  # the machine may have changed since
         return isinstance(value, str if action.type is existing_file else int) and value != 0
     try:
         read = parser._get_value(action, str(value))
@@ -285,20 +298,20 @@ def _is_parsable(parser, action, value):
 
 
 def add_data_arguments(parser, datasets, datasets_list, corruptions, places=None, corruption_sets=None, aliases=None):
-    """The options that say which images are trained on; `main.py` and `prepare_dataset.py` have them both.
+    """Add the options of the training images, which `main.py` and `prepare_dataset.py` share.
 
     Args:
         parser (argparse.ArgumentParser): gets the options.
-        datasets (list of str): what there is.
-        datasets_list (callable): gives a text about the data sets.
-        corruptions (dict): name to what has a `summary`.
-        places (dict or None): where corrupted images may come from, to what that is, if that can be chosen.
-        corruption_sets (dict or None): words for several corruptions; with it data set, corruption and seed may have
+        datasets (list of str): names of the data sets.
+        datasets_list (callable): returns a text about the data sets.
+        corruptions (dict): names to objects with a `summary`.
+        places (dict or None): values of --corrupted to their summaries; None leaves the option out.
+        corruption_sets (dict or None): words for several corruptions. If given, data set, corruption and seed take
             several values.
         aliases (dict or None): other names of corruptions.
 
     Returns:
-        the group of these options.
+        argparse._ArgumentGroup: the group of these options.
     """
     several = {} if corruption_sets is None else {"action": StoreOneOrMany}
     sets = corruption_sets or {}
@@ -339,16 +352,16 @@ def add_data_arguments(parser, datasets, datasets_list, corruptions, places=None
 
 
 def reject_unused(flag, given, effective, several=()):
-    """Make sure that options mean something beside another one.
+    """Check that every given option has an effect together with `flag`.
 
     Args:
-        flag (str): the other one.
-        given (dict): the options that a command line names, to their values.
-        effective (tuple of str): options that have an effect beside `flag`.
-        several (tuple of str): those that may have several values.
+        flag (str): the option that makes others useless.
+        given (dict): names of the given options to their values.
+        effective (tuple of str): options that have an effect with `flag`.
+        several (tuple of str): options that take several values.
 
     Raises:
-        UserError: one has no effect, or more values than one.
+        UserError: an option has no effect, or has several values and takes one.
     """
     for option, value in given.items():
         if option not in effective:
@@ -358,7 +371,7 @@ def reject_unused(flag, given, effective, several=()):
 
 
 def add_device_arguments(group):
-    """The options of `utils.device.set_up_device`, None where they are not given."""
+    """Add the options of `utils.device.set_up_device`; their default is None."""
     group.add_argument("--device_target", choices=("auto", *TARGETS), default=None, metavar="NAME",
                        help=f"auto, the best that is there, or {', '.join(TARGETS)} (default: auto)")
     group.add_argument("--device_id", type=non_negative_int, default=None, metavar="N",
@@ -368,15 +381,15 @@ def add_device_arguments(group):
 
 
 def device_options(args):
-    """Those of them that have a value, a dict."""
+    """The options of `add_device_arguments` that were given, a dict."""
     return {option: getattr(args, option) for option in DEVICE_OPTIONS if getattr(args, option) is not None}
 
 
 def require_writable_file(flag, path):
-    """Make the folder of the file `path` where it is missing.
+    """Make the folder of the file `path` if it is missing, and check that it can be written.
 
     Raises:
-        UserError: as `require_writable_folder`, or a folder is in place of the file.
+        UserError: `path` is a folder, or its folder cannot be written. The error names `flag`.
     """
     if not os.path.basename(path) or os.path.isdir(path):
         raise UserError(f"{flag} {path}: is no name of a file; give one")
@@ -384,10 +397,10 @@ def require_writable_file(flag, path):
 
 
 def require_writable_folder(flag, path):
-    """Make the folder `path` where it is missing.
+    """Make the folder `path` if it is missing, and check that it can be written.
 
     Raises:
-        UserError: nothing can be written there; the text names `flag`.
+        UserError: the folder cannot be written. The error names `flag`.
     """
     try:
         os.makedirs(path, exist_ok=True)

@@ -12,30 +12,30 @@ if __name__ == "__main__":  # before anything that takes long
 from utils.device import main_process_first, per_process, set_up_device, shutdown
 from corruptions import ALIASES, CORRUPTIONS, SETS
 from dataset import SOURCES, datasets_list, source_options
-from dataset.corrupted import WHERE
+from dataset.corrupted import STORAGE_MODES
 from dataset.data import IMAGE_OPTIONS, load_data, load_images
 from dataset.poisson import counts_table
 from losses.compare import add_comparison_arguments, compare
 from losses.evaluate_run import EVALUATION_OPTIONS, add_evaluation_arguments, evaluate_runs
-from losses.grid import parse_variants, plan
+from losses.grid import expand_grid, parse_variants
 from losses.options import (
     RunParser,
     add_method_arguments,
     add_run_arguments,
     add_training_arguments,
     apply_recipe,
-    check_data,
-    check_settings,
+    check_config_fits_data,
+    load_or_resolve_config,
     require_folders,
     resolve_arguments,
-    settled_arguments,
+    validate_saved_config,
 )
-from losses.run import RunSettings, begin, require_unchanged, run
+from losses.run import RunConfig, check_sha256, run, write_config
 from models import FAMILIES, MODELS, find_model, models_list
 from utils import cli
 from utils.distributed import is_main_process, require_single_process, set_resume_hint
 from utils.errors import UserError
-from utils.records.logs import opened, opened_new
+from utils.records.logs import create_run_folder, open_run_folder
 
 
 def create_parser():
@@ -43,7 +43,7 @@ def create_parser():
                         "photon-limited corruptions, most images clean and few severely corrupted, or on clean images, "
                         "and measure its accuracy at every severity. An option marked with ... takes several values, "
                         "which make a comparison: a run for each of them.")
-    data = cli.add_data_arguments(parser, SOURCES, datasets_list, CORRUPTIONS, WHERE, SETS, ALIASES)
+    data = cli.add_data_arguments(parser, SOURCES, datasets_list, CORRUPTIONS, STORAGE_MODES, SETS, ALIASES)
     data.add_argument("--split", metavar="FILE", default=None,
                       help="table of severities to use instead of drawing one: split.csv of an earlier run or of "
                            "dataset/prepare_dataset.py")
@@ -67,30 +67,31 @@ def load(args, load_images=load_images):
         UserError: something is missing or damaged, or the options do not go with the data.
     """
     if args.split is not None and getattr(args, "classes", None) is None:  # a run that has begun has a copy of its own
-        require_unchanged("--split", args.split, args.split_sha256)
+        check_sha256("--split", args.split, args.split_sha256)
     data = load_data(args.dataset, args.data_dir, args.corruption, args.num_severity, args.seed,
                      getattr(args, "num_per_class", None), args.num_val, args.split, args.num_workers,
                      args.show_progress and is_main_process(), load_images, args.train_on, args.val_share,
                      **{option: getattr(args, option) for option in IMAGE_OPTIONS})
-    check_data(args, data)
+    check_config_fits_data(args, data)
     return data
 
 
 def train(args, given):
     """Train in a new folder, or go on in an old one; `given` are the options that the command line names."""
     with contextlib.ExitStack() as stack:
-        args = settled_arguments(args, given, functools.partial(check_settings, create_parser()))
+        args = load_or_resolve_config(args, given, functools.partial(validate_saved_config, create_parser()))
         device = set_up_device(**cli.device_options(args))
         values = dict(vars(args))
         args.num_workers = per_process(args.num_workers)
-        settings = RunSettings.of(vars(args))
+        settings = RunConfig.of(vars(args))
         if args.resume is not None:
-            folder = stack.enter_context(opened(args.resume))
+            folder = stack.enter_context(open_run_folder(args.resume))
         data = main_process_first(lambda: load(args))
         if args.resume is None:
-            folder = stack.enter_context(opened_new(args.log_dir, settings.folder_name(args.desc, args.num_severity)))
+            name = settings.folder_name(args.desc, args.num_severity)
+            folder = stack.enter_context(create_run_folder(args.log_dir, name))
         if folder.writes:
-            begin(folder, data, values, given, device)
+            write_config(folder, data, values, given, device)
         set_resume_hint(f"--resume {folder.path} goes on, with any number of workers")
         folder.log(counts_table(data.split, data.source.labels["train"]))
         run(settings, data, folder)
@@ -106,7 +107,7 @@ def compare_runs(args, given):
         raise UserError("--show_progress: bars of several runs would mix; leave it out, or --jobs")
     parser = create_parser()
     own = {option: given[option] for option in given if option not in ("variant", "jobs", "resume", "desc", "log_dir")}
-    planned = plan({**own, "save_last": True}, parse_variants(args.variant, create_parser))
+    planned = expand_grid({**own, "save_last": True}, parse_variants(args.variant, create_parser))
     values = [argparse.Namespace(**{**vars(cli.parse(parser, [])[0]), **one.given}) for one in planned]
     for one, options in zip(planned, values, strict=True):
         resolve_arguments(options, one.given)
@@ -115,7 +116,7 @@ def compare_runs(args, given):
     kept = functools.lru_cache(maxsize=1)(load_images)  # runs of one data set and corruption follow each other
     folder = os.path.join(args.log_dir, f"{args.desc}_comparison")
     done = compare(planned, list(map(vars, values)), folder, lambda own: load(argparse.Namespace(**own), kept), device,
-                   args.jobs, os.path.abspath(__file__), functools.partial(check_settings, parser))
+                   args.jobs, os.path.abspath(__file__), functools.partial(validate_saved_config, parser))
     sys.exit(0 if done else 1)
 
 

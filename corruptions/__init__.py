@@ -16,7 +16,7 @@ from corruptions import blur, digital, noise, weather  # noqa: F401, they fill t
 from corruptions.bar import cover, patterns, warps  # noqa: F401, they, too
 from corruptions.bar.levels import ALIASES, BAR
 from corruptions.contract import CORRUPTIONS, Options
-from corruptions.generate import ImageStream, corrupt
+from corruptions.generate import ImageRng, corrupt
 
 # The fifteen of the published benchmarks; the other four were meant for validation (Hendrycks 2019).
 COMMON = ("gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur",
@@ -26,4 +26,4 @@ for name in [*COMMON, *(name for name in CORRUPTIONS if name not in COMMON + BAR
 ALL = tuple(name for name in CORRUPTIONS if name not in BAR)
 SETS = {"common": COMMON, "all": ALL, "bar": BAR, "all+bar": ALL + BAR}
 
-__all__ = ["ALIASES", "COMMON", "CORRUPTIONS", "SETS", "ImageStream", "Options", "corrupt"]
+__all__ = ["ALIASES", "COMMON", "CORRUPTIONS", "SETS", "ImageRng", "Options", "corrupt"]

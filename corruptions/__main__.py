@@ -23,13 +23,13 @@ from corruptions.files import use_settings, write_arrays
 from corruptions.folders import corrupt_folder
 from corruptions.generate import corrupt
 from corruptions.images import BadImages, read_image
-from corruptions.parallel import WAY_ON
+from corruptions.parallel import RESUME_HINT
 from corruptions.provenance import options_identity
 from corruptions.severities import SEVERITIES
-from corruptions.shards import WHOLE, Shard
+from corruptions.shards import SINGLE_SHARD, Shard
 from corruptions.weather import frost_textures
 from dataset import SOURCE_OPTIONS, SOURCES, load_source
-from dataset.corrupted import generate, is_to_be_made, load_corrupted
+from dataset.corrupted import generate, load_corrupted, needs_generation
 from utils import cli
 from utils.checksums import array_digest
 from utils.errors import UserError
@@ -48,12 +48,12 @@ def corrupt_dataset(args):
     versions = [(name, part) for name in args.corruption for part in ("train", "test")]
     made = 0
     with workers_of(args, args.data_dir) as workers:
-        if source.in_files and args.shard != WHOLE:
+        if source.in_files and args.shard != SINGLE_SHARD:
             for name, part in versions:
                 made += generate(args.data_dir, source, part, name, workers, args.show_progress, args.shard)
         else:
             for name, part in args.shard.of(versions):
-                if is_to_be_made(args.data_dir, source, part, name):
+                if needs_generation(args.data_dir, source, part, name):
                     made += generate(args.data_dir, source, part, name, workers, args.show_progress)
                 load_corrupted(args.data_dir, source, name, 6, workers, args.show_progress, "disk", (part,))
     print(f"{written(args, made)} {os.path.join(args.data_dir, source.corrupted_folder)}")
@@ -105,7 +105,7 @@ def corrupt_array(args):
 
 def written(args, made):
     """The beginning of what a command says in the end; `made` is what was not there before."""
-    if args.shard == WHOLE:
+    if args.shard == SINGLE_SHARD:
         return "written to" if made else "was all made before in"
     # Of a shard that made nothing, all was made before, or it has no share: there are fewer images or arrays.
     return f"shard {args.shard} {'written to' if made else 'had nothing to make in'}"
@@ -114,7 +114,7 @@ def written(args, made):
 @contextlib.contextmanager
 def workers_of(args, target, *sources):
     """Give the body who does the work, a number of processes or a `Cluster` that sees these paths."""
-    with sigterm_interrupts(WAY_ON):
+    with sigterm_interrupts(RESUME_HINT):
         if args.scheduler is None:
             yield args.workers or cli.cpu_count()
         else:
@@ -253,7 +253,7 @@ def create_parser():
             crew.add_argument("--scheduler", type=address, default=None, metavar="HOST:PORT",
                               help="let the workers of a Dask cluster that see the same files do the work, with the "
                               f"same result; needs {INSTALL}")
-            command.add_argument("--shard", type=shard, default=WHOLE, metavar="I/N",
+            command.add_argument("--shard", type=shard, default=SINGLE_SHARD, metavar="I/N",
                                  help="make the I-th of N shares of the job, in any order or at the same time: every "
                                  "N-th image of a folder, every N-th array")
             command.add_argument("--show_progress", action="store_true",

@@ -9,7 +9,7 @@ import scipy.sparse
 from PIL import Image
 from scipy import ndimage
 
-from corruptions.contract import corruption, to_uint8
+from corruptions.contract import register, to_uint8
 from utils.errors import UserError
 
 ZOOMED_AT_ONCE = 1 << 16  # zoom_blur works on rows of so many values, few enough for the processor's cache
@@ -20,7 +20,7 @@ def smooth(values, sigma):
     return ndimage.gaussian_filter(values, (0, sigma, sigma, 0), mode="nearest", truncate=4.0)
 
 
-@corruption(draws=False)
+@register(draws=False)
 def gaussian_blur(images, sigma, rngs, options):
     """Convolve with a Gaussian."""
     return to_uint8(smooth(images / 255.0, sigma))
@@ -36,7 +36,7 @@ def disk_kernel(radius, smoothing):
     return cv2.GaussianBlur(disk / disk.sum(), ksize=(size, size), sigmaX=smoothing)
 
 
-@corruption(draws=False)
+@register(draws=False)
 def defocus_blur(images, constants, rngs, options):
     """Convolve with a disk, what a lens out of focus makes of a point."""
     kernel = disk_kernel(*constants)
@@ -83,7 +83,7 @@ def displace(images, reach, rngs):
     block[...] = images.reshape(-1, channels).take(forward, axis=0).reshape(block.shape)
 
 
-@corruption()
+@register()
 def glass_blur(images, constants, rngs, options):
     """Blur, displace pixels by small random steps, blur again."""
     sigma, reach, passes = constants
@@ -124,7 +124,7 @@ def zoom_operator(size, factor, begin, end):
     return scipy.sparse.csr_array((weights.ravel(), columns.ravel(), rows), (end - begin, high - low)), slice(low, high)
 
 
-@corruption(draws=False)
+@register(draws=False)
 def zoom_blur(images, constants, rngs, options):
     """Mean of the image and of zoomed copies of it; the factors are 1, 1 + step, ... below an end."""
     count, height, width, channels = images.shape
@@ -216,7 +216,7 @@ def to_pil(image):
     return Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
 
 
-@corruption()
+@register()
 def motion_blur(images, constants, rngs, options):
     """Blur along a line in a random direction, up to 45 degrees from the horizontal."""
     return np.stack([line_blur(image, *constants, rng.uniform(-45, 45), options.backend)

@@ -32,7 +32,7 @@ class Cluster:
 
     def __init__(self, client, address):
         self.client, self.address = client, address
-        self.call = caller(ROOT)
+        self.call = remote_call(ROOT)
         self.cores, self.counted = 1, -COUNT_SECONDS
 
     @property
@@ -66,7 +66,7 @@ class Cluster:
         self.client.cancel(list(futures))
 
 
-def caller(root):
+def remote_call(root):
     """A function for workers, which have this program in the folder `root`: it unpickles a function and arguments, and
     calls it. Because it stands inside another, it is sent as code: scheduler and workers need not find it in a module.
     """
@@ -136,7 +136,7 @@ def probe(target):
 
 def check_workers(client, flag, paths):
     """Raise a `UserError` unless all workers that are there now see some paths and have the packages that are here."""
-    answers = client.run(caller(ROOT), pickle.dumps((look, (paths,))), on_error="return")
+    answers = client.run(remote_call(ROOT), pickle.dumps((look, (paths,))), on_error="return")
     here = packages()
     for worker, answer in answers.items():
         if isinstance(answer, Exception):

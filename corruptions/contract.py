@@ -2,7 +2,7 @@
 
 A corruption is written once, for a small batch: `function(images, constants, rngs, options)` with images uint8
 (N, H, W, C), the constants of the severity (`severities.py`), one source of random numbers for each image, and the
-options. The decorator `corruption` makes a `Corruption` of it and puts that into `CORRUPTIONS`.
+options. The decorator `register` makes a `Corruption` of it and puts that into `CORRUPTIONS`.
 """
 import numbers
 import os
@@ -188,7 +188,7 @@ def registered(name):
     return CORRUPTIONS[name]
 
 
-def corruption(colour=False, draws=True):
+def register(colour=False, draws=True):
     """Put a batch function into `CORRUPTIONS` under its name; the arguments are attributes of `Corruption`."""
     def decorate(function):
         CORRUPTIONS[function.__name__] = made = Corruption(function.__name__, function, colour, draws)

@@ -5,7 +5,7 @@ from PIL import Image
 from scipy import ndimage
 
 from corruptions.blur import to_pil
-from corruptions.contract import corruption, to_uint8
+from corruptions.contract import register, to_uint8
 from utils.errors import UserError
 
 PIXELS_AT_A_TIME = 1 << 14
@@ -64,20 +64,20 @@ def through_hsv(images, function):
     return out.reshape(images.shape)
 
 
-@corruption(colour=True, draws=False)
+@register(colour=True, draws=False)
 def brightness(images, added, rngs, options):
     """Add to the V of HSV."""
     return through_hsv(images, lambda hue, saturation, value: (hue, saturation, np.minimum(value + added, 1)))
 
 
-@corruption(colour=True, draws=False)
+@register(colour=True, draws=False)
 def saturate(images, constants, rngs, options):
     """Scale and shift the S of HSV."""
     factor, added = constants
     return through_hsv(images, lambda hue, saturation, value: (hue, np.minimum(saturation * factor + added, 1), value))
 
 
-@corruption(draws=False)
+@register(draws=False)
 def contrast(images, factor, rngs, options):
     """Shrink each channel's distance from its mean over the image."""
     values = images / 255.0
@@ -184,7 +184,7 @@ def interpolated(images, rows, columns):
     return out.reshape(images.shape)
 
 
-@corruption()
+@register()
 def elastic_transform(images, constants, rngs, options):
     """A small random affine map, then a random smooth displacement of every pixel."""
     amplitude, sigma, shift = constants
@@ -219,7 +219,7 @@ def through_pil(images, function):
     return np.asarray(out).reshape(images.shape)
 
 
-@corruption(draws=False)
+@register(draws=False)
 def pixelate(images, factor, rngs, options):
     """Shrink by averaging boxes, then enlarge again."""
     height, width = images.shape[1:3]
@@ -235,7 +235,7 @@ def swap_red_and_blue(images):
     return cv2.cvtColor(rows, cv2.COLOR_RGB2BGR).reshape(images.shape)
 
 
-@corruption(draws=False)
+@register(draws=False)
 def jpeg_compression(images, quality, rngs, options):
     """Store as JPEG of low quality and read back.
 

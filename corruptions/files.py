@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from corruptions.cluster import Cluster
 from corruptions.generate import corrupt_range
-from corruptions.parallel import in_parallel
+from corruptions.parallel import parallel_map
 from corruptions.provenance import options_identity, recipe, textures_digest, write_record
 from utils.checksums import array_digest
 from utils.errors import UserError
@@ -110,7 +110,7 @@ def journal_path(path):
     return partial_path(path) + ".json"
 
 
-def is_being_made(path):
+def is_partial(path):
     """Whether an earlier run has begun the array `path` and not ended it."""
     return os.path.exists(partial_path(path)) and not os.path.exists(path)
 
@@ -151,7 +151,7 @@ def write_arrays(images, paths, name, seed, options, workers, show_progress, tit
         for path, stacked in severities.items():
             file = stack.enter_context(open(partial_path(path), "ab"))
             made = recipe(settings["images"], name, stacked[0] if len(stacked) == 1 else stacked, seed, options)
-            arrays.append(Partial(file, images, path, settings, stacked, made))
+            arrays.append(PartialArray(file, images, path, settings, stacked, made))
             bar.update(arrays[-1].record["done"])
         fill(arrays, images, settings, options, workers, bar)
         for array in arrays:
@@ -160,19 +160,19 @@ def write_arrays(images, paths, name, seed, options, workers, show_progress, tit
 
 
 def fill(arrays, images, settings, options, workers, bar):
-    """Fill arrays, a list of `Partial`, one after the other.
+    """Fill arrays, a list of `PartialArray`, one after the other.
 
     The next is begun before the one before is whole, so that no process waits for the others at the end of each.
     """
     size = max(1, CHUNK_PIXELS // (images.shape[1] * images.shape[2]))
     # The bytes in the cache of another machine are not on disk when this one's are.
     sync = isinstance(workers, Cluster)
-    tasks = ((*part_of(images, first, size), first, settings["name"], severity, settings["seed"],
+    tasks = ((*chunk_of(images, first, size), first, settings["name"], severity, settings["seed"],
               options.for_others(), os.path.abspath(partial_path(array.path)), begin, sync)
              for array in arrays for severity, begin, done in array.parts for first in range(done, len(images), size))
     unfinished = [array for array in arrays if array.record["done"] < array.length]
     try:
-        with contextlib.closing(in_parallel(workers, _corrupt_into, tasks)) as counts:
+        with contextlib.closing(parallel_map(workers, _corrupt_into, tasks)) as counts:
             for count in counts:
                 unfinished[0].add(count)
                 bar.update(count)
@@ -205,7 +205,7 @@ def lock_unfinished(paths, stack):
     return {severity: path for severity, path in paths.items() if not os.path.exists(path)}
 
 
-class Partial:
+class PartialArray:
     """An array that is being made, under its temporary name, from where its journal says that an earlier run came to
     with the same settings; what the journal calls done is on disk.
 
@@ -234,7 +234,7 @@ class Partial:
         self.file, self.path, self.made = file, path, made
         self.record = read_json(journal_path(path))
         bytes_there = os.fstat(file.fileno()).st_size - len(header)
-        is_continued = continues(self.record, settings, bytes_there, self.length, images[:1].nbytes)
+        is_continued = is_resumable(self.record, settings, bytes_there, self.length, images[:1].nbytes)
         # Of a journal that calls nothing done, nobody knows whether what follows here came to its end.
         if not is_continued or self.record["done"] == 0:
             self.record = {**settings, "done": 0}
@@ -266,14 +266,14 @@ class Partial:
         os.remove(journal_path(self.path))
 
 
-def continues(record, settings, size, length, image_bytes):
+def is_resumable(record, settings, size, length, image_bytes):
     """Whether a journal is of the same work, and the bytes that it calls done are there."""
     return (isinstance(record, dict) and record == {**settings, "done": record.get("done")}
             and type(record["done"]) is int and 0 <= record["done"] <= length
             and size >= record["done"] * image_bytes)
 
 
-def part_of(images, first, size):
+def chunk_of(images, first, size):
     """What another process is told of a part of an array: where it lies, or else its pixels.
 
     Returns:
@@ -287,7 +287,7 @@ def part_of(images, first, size):
     return images[part], slice(None)
 
 
-def opened_again(filename, *arguments):
+def reopen_memmap(filename, *arguments):
     """The `numpy.memmap` of these arguments, of an array whose file has been opened before.
 
     Raises:
@@ -304,7 +304,7 @@ def opened_again(filename, *arguments):
 def _corrupt_into(images, part, start, name, severity, seed, options, path, begin, sync):
     """Corrupt a part of an array and store it at its place in a .npy file that has image 0 at byte `begin`, with `sync`
     so that it is on disk; return the number of images."""
-    pixels = (opened_again(*images) if isinstance(images, tuple) else images)[part]
+    pixels = (reopen_memmap(*images) if isinstance(images, tuple) else images)[part]
     corrupted = corrupt_range(pixels, name, severity, seed, start, options)
     # For writing alone: of a file that is open for reading, too, NFS writes whole pages, over what others wrote.
     with with_filename(path), open(os.open(path, os.O_WRONLY), "wb") as file:

@@ -22,18 +22,18 @@ from corruptions.images import (
     said_of,
     write_image,
 )
-from corruptions.parallel import in_parallel
+from corruptions.parallel import parallel_map
 from corruptions.provenance import options_identity
 from corruptions.shards import (
+    SINGLE_SHARD,
     UNFINISHED_FILE,
-    WHOLE,
     Shard,
     corruption_of,
-    exclusive,
     is_finished,
     is_unfinished,
-    read_ended,
-    reserved,
+    lock_briefly,
+    lock_target,
+    read_finished,
     write_ended,
 )
 from utils.checksums import file_checksums
@@ -95,11 +95,11 @@ def checksums_of(source, files, read, workers, image_format, skip_bad, hidden):
     Raises:
         BadImages: there are others, and `skip_bad` is false; a warning tells of them if it is true.
     """
-    groups = few_at_a_time([os.path.join(os.path.abspath(source), path) for path in files.values()])
+    groups = batched([os.path.join(os.path.abspath(source), path) for path in files.values()])
     results = []
     with tqdm(desc="checking", total=len(files), unit=" images", disable=hidden) as bar, \
-            contextlib.closing(in_parallel(workers, check_images, ((group, read, image_format)
-                                                                   for group in groups))) as checked:
+            contextlib.closing(parallel_map(workers, check_images, ((group, read, image_format)
+                                                                    for group in groups))) as checked:
         for group in checked:
             results += group
             bar.update(len(group))
@@ -111,14 +111,15 @@ def checksums_of(source, files, read, workers, image_format, skip_bad, hidden):
     return {file: checksum for file, (problem, checksum) in zip(files, results, strict=True) if not problem}
 
 
-def few_at_a_time(files):
+def batched(files):
     """Parts of a list, each enough work for one call of another process."""
     return [files[k:k + FILES_AT_A_TIME] for k in range(0, len(files), FILES_AT_A_TIME)]
 
 
 def sources_path(target, shard):
     """The list of the images that a shard has made a folder from; in the end one list has those of all shards."""
-    return os.path.join(target, SOURCES_FILE if shard == WHOLE else f".sources-{shard.number}-of-{shard.count}.csv")
+    name = SOURCES_FILE if shard == SINGLE_SHARD else f".sources-{shard.number}-of-{shard.count}.csv"
+    return os.path.join(target, name)
 
 
 def shards_lists(target):
@@ -128,7 +129,7 @@ def shards_lists(target):
 
 def sources_lists(target):
     """All lists of images that are in a folder, a list of paths."""
-    whole, others = sources_path(target, WHOLE), shards_lists(target)  # others go only when that one is there
+    whole, others = sources_path(target, SINGLE_SHARD), shards_lists(target)  # others go only when that one is there
     return ([whole] if os.path.exists(whole) else []) + others
 
 
@@ -238,7 +239,7 @@ def require_outside(target, source):
             raise UserError(f"{target}: lies inside the source {folder}; name a folder outside of it")
 
 
-def require_own_names(source, files, image_format):
+def reject_name_clashes(source, files, image_format):
     """Raise a `UserError` if the corrupted images of two files would have one name, or the corrupted image of one would
     have the name of a folder that another needs."""
     origins = {}
@@ -256,7 +257,7 @@ def require_own_names(source, files, image_format):
 
 
 def corrupt_folder(source, target, names, severities, seed, options, workers, image_format, skip_bad, show_progress,
-                   files=None, read=read_image, about=None, shard=WHOLE):
+                   files=None, read=read_image, about=None, shard=SINGLE_SHARD):
     """Corrupt the images of a folder: SOURCE/CLASS/FILE becomes TARGET/CORRUPTION/SEVERITY/CLASS/FILE.
 
     All images are read once before anything is written. An image draws from the stream of (seed, corruption, severity,
@@ -295,12 +296,12 @@ def corrupt_folder(source, target, names, severities, seed, options, workers, im
         names_there, left_out = list_images(source, skip_bad)
         files = {name: name for name in names_there}
     checksums = checksums_of(source, dict(shard.of(list(files.items()))), read, workers, image_format, skip_bad, hidden)
-    if files and not checksums and shard == WHOLE:
+    if files and not checksums and shard == SINGLE_SHARD:
         raise nothing_readable(source, files)
     if left_out is not None:
-        share = f"{len(checksums)}" if shard == WHOLE else f"{len(checksums)} of {len(files)}"
+        share = f"{len(checksums)}" if shard == SINGLE_SHARD else f"{len(checksums)} of {len(files)}"
         print(f"images read: {share}{one_line(said_of(left_out))}", flush=True)
-    require_own_names(source, checksums if shard == WHOLE else files, image_format)
+    reject_name_clashes(source, checksums if shard == SINGLE_SHARD else files, image_format)
     os.makedirs(target, exist_ok=True)
     settings = {"seed": seed, **options_identity(options, names), "format": image_format, "transparency": "white",
                 **({"images": about} if about else {})}
@@ -314,23 +315,23 @@ def corrupt_folder(source, target, names, severities, seed, options, workers, im
         check_decoding(source, files, target)
         check_sources(source, files, target, checksums, shard)
         return 0, [], []
-    with reserved(target, shard):
+    with lock_target(target, shard):
         if has_settings(target, settings, besides=SOURCES_FILE):
             check_decoding(source, files, target)
             check_sources(source, files, target, checksums, shard)
-        made_before = {part: made_shares(target, part, stored, shard) for part in parts if shard != WHOLE}
-        with exclusive(target, shard):
+        made_before = {part: made_shares(target, part, stored, shard) for part in parts if shard != SINGLE_SHARD}
+        with lock_briefly(target, shard):
             parts = begin(target, parts, settings, len(files), checksums, shard, made_before)
         made = 0
         todo = [(file, os.path.abspath(os.path.join(source, files[file]))) for file in (checksums if parts else ())]
         tasks = ((os.path.abspath(target), group, read, parts, seed, options.for_others(), image_format)
-                 for group in few_at_a_time(todo))
+                 for group in batched(todo))
         with tqdm(desc="corrupting", total=len(todo), unit=" images", disable=hidden) as bar, \
-                contextlib.closing(in_parallel(workers, _corrupt_files, tasks)) as results:
+                contextlib.closing(parallel_map(workers, _corrupt_files, tasks)) as results:
             for count, written in results:
                 made += written
                 bar.update(count)
-        with exclusive(target, shard):
+        with lock_briefly(target, shard):
             return made, *end(source, target, parts, files, shard)
 
 
@@ -378,7 +379,7 @@ def begin(target, parts, settings, size, checksums, shard, made_before):
             os.remove(path)
     finished = {part: made_before[part] for part in made_before if is_finished(target, part)}
     parts = [part for part in parts if shard.number not in finished.get(part, ())]
-    ended = read_ended(target, parts, shard, size)
+    ended = read_finished(target, parts, shard, size)
     for part in parts:
         ended[part]["ended"] = sorted({*ended[part]["ended"], *finished.get(part, ())} - {shard.number})
     write_ended(target, ended)
@@ -401,20 +402,21 @@ def end(source, target, parts, files, shard):
     Raises:
         UserError: it is the last one, and no shard could read an image; all of them have to come again.
     """
-    ended = read_ended(target, parts, shard, len(files))
+    ended = read_finished(target, parts, shard, len(files))
     awaited = set()
     for part in parts:
         ended[part]["ended"] = sorted({*ended[part]["ended"], shard.number})
         awaited.update(set(range(1, shard.count + 1)).difference(ended[part]["ended"]))
-    is_last = shard != WHOLE and any(len(ended[part]["ended"]) == shard.count for part in parts)
+    is_last = shard != SINGLE_SHARD and any(len(ended[part]["ended"]) == shard.count for part in parts)
     if is_last and not read_sources(target).keys() & files.keys():
         write_ended(target, {part: {**job, "ended": []} if part in parts else job for part, job in ended.items()})
         raise nothing_readable(source, files)
     rest = {part: job for part, job in ended.items() if len(set(job["ended"])) < job["shards"]}
     if not rest:
-        if shard != WHOLE:
+        if shard != SINGLE_SHARD:
             sources = read_sources(target)
-            write_sources(sources_path(target, WHOLE), {file: sources[file] for file in files if file in sources})
+            sources = {file: sources[file] for file in files if file in sources}
+            write_sources(sources_path(target, SINGLE_SHARD), sources)
         remove_leftovers(target)
     for name in set(map(corruption_of, parts)).difference(map(corruption_of, rest)):
         os.remove(os.path.join(target, name, UNFINISHED_FILE))

@@ -12,7 +12,7 @@ SEED = 0  # of a data set's corrupted images; the seed of a run does not change 
 BATCH_PIXELS = 16 * 32 * 32  # a corruption gets so many at once: few enough to stay in the processor's cache
 
 
-class ImageStream(np.random.Generator):
+class ImageRng(np.random.Generator):
     """A numpy generator under the method names of `numpy.random.RandomState` that the corruptions call."""
 
     randint = np.random.Generator.integers
@@ -28,8 +28,8 @@ class ImageStream(np.random.Generator):
 
 
 def image_stream(seed, name, severity, image):
-    """A new source of random numbers for one image, an `ImageStream` at its start."""
-    stream = ImageStream(np.random.PCG64(0))
+    """A new source of random numbers for one image, an `ImageRng` at its start."""
+    stream = ImageRng(np.random.PCG64(0))
     stream.seek(seed, name, severity, image)
     return stream
 
@@ -59,13 +59,13 @@ def corrupt_images(images, corruption, severity, seed, keys, options=DEFAULTS):
         images (numpy.ndarray): uint8 (N, H, W) or (N, H, W, C).
         corruption (Corruption): with what.
         severity, seed, options: as of `corrupt_range`.
-        keys (sequence): what the random stream of each image is known by, as of `ImageStream.seek`.
+        keys (sequence): what the random stream of each image is known by, as of `ImageRng.seek`.
 
     Returns:
         numpy.ndarray: uint8, the shape of `images`.
     """
     size = max(1, BATCH_PIXELS // (images.shape[1] * images.shape[2]))
-    streams = [ImageStream(np.random.PCG64(0)) for _ in range(min(size, len(images)))]
+    streams = [ImageRng(np.random.PCG64(0)) for _ in range(min(size, len(images)))]
     out = np.empty(images.shape, np.uint8)
     for first in range(0, len(images), size):
         batch = np.ascontiguousarray(images[first:first + size])  # a file may have them in Fortran's order

@@ -118,24 +118,24 @@ def read_image(path):
     Raises:
         UserError: the file is missing, no image, damaged, too small, or deeper than 8 bits.
     """
-    with opened(path) as image:
+    with open_image(path) as image:
         return pixels_of(ImageOps.exif_transpose(image))
 
 
 def is_shown_otherwise(path):
     """Whether versions that knew no transparency and no grey palettes read other pixels from an image file."""
-    with opened(path) as image:
+    with open_image(path) as image:
         return image.has_transparency_data or image.mode in ("P", "PA") and is_grey(image)
 
 
 def check_header(path):
     """Raise the error that `read_image` would, as far as the beginning of the file tells, which is quickly read."""
-    with opened(path):
+    with open_image(path):
         pass
 
 
 @contextlib.contextmanager
-def opened(path):
+def open_image(path):
     """Open an image file with PIL; raises a `UserError` as of `read_image`, also for what the body finds."""
     if os.path.exists(path) and not os.path.isfile(path):  # a pipe would keep its reader waiting for ever
         raise UserError(f"{path}: is no file; name an image file")

@@ -1,7 +1,7 @@
 """Noise."""
 import numpy as np
 
-from corruptions.contract import corruption, to_uint8
+from corruptions.contract import register, to_uint8
 
 
 def normal(rngs, shape, mean, deviation):
@@ -9,7 +9,7 @@ def normal(rngs, shape, mean, deviation):
     return np.stack([rng.normal(size=shape, loc=mean, scale=deviation) for rng in rngs])
 
 
-@corruption()
+@register()
 def gaussian_noise(images, sigma, rngs, options):
     """x + sigma n, n ~ N(0, 1)."""
     noise = normal(rngs, images.shape[1:], 0, sigma)
@@ -17,7 +17,7 @@ def gaussian_noise(images, sigma, rngs, options):
     return to_uint8(noise)
 
 
-@corruption()
+@register()
 def shot_noise(images, photons, rngs, options):
     """Poisson(c x) / c: the noise of counting photons, c of them at full brightness."""
     means = images / 255.0 * photons
@@ -28,7 +28,7 @@ def shot_noise(images, photons, rngs, options):
     return out
 
 
-@corruption()
+@register()
 def impulse_noise(images, amount, rngs, options):
     """Salt and pepper: a share of the values, each channel for itself, becomes 0 or 255 with equal chance.
 
@@ -41,7 +41,7 @@ def impulse_noise(images, amount, rngs, options):
     return out
 
 
-@corruption()
+@register()
 def speckle_noise(images, sigma, rngs, options):
     """x + x sigma n, n ~ N(0, 1)."""
     values = images / 255.0

@@ -16,7 +16,7 @@ from utils.stopping import STOPPING, block_signals
 
 tqdm.monitor_interval = 0  # the thread with which it would watch its bars gets Ctrl-C in place of the main one
 
-WAY_ON = "the same command goes on where it was"
+RESUME_HINT = "the same command goes on where it was"
 PARENT_SECONDS = 0.5  # so often a process looks whether the one that it works for is there
 IDLE_SECONDS = 300  # processes that have nothing to do for so long end, and start again when they have
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
@@ -47,7 +47,7 @@ def single_threaded(function, *arguments):
     return function(*arguments)
 
 
-class Processes:
+class ProcessPool:
     """Several processes on this machine; they stay for the next job.
 
     Args:
@@ -82,7 +82,7 @@ class Processes:
         self.executor.shutdown(kill_workers=True)
 
 
-def in_parallel(workers, function, arguments):
+def parallel_map(workers, function, arguments):
     """Call `function(*a)` for each tuple `a` of `arguments`; yield the results in their order.
 
     The tuples are taken as they are needed, so that memory does not grow with their number. A generator that is closed
@@ -101,7 +101,7 @@ def in_parallel(workers, function, arguments):
             yield single_threaded(function, *some)
         return
     with block_signals():
-        pool = workers if isinstance(workers, Cluster) else Processes(workers)
+        pool = workers if isinstance(workers, Cluster) else ProcessPool(workers)
     ahead = collections.deque()
 
     def next_result():

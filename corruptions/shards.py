@@ -30,11 +30,11 @@ class Shard(NamedTuple):
         return f"{self.number}/{self.count}"
 
 
-WHOLE = Shard()
+SINGLE_SHARD = Shard()
 
 
 @contextlib.contextmanager
-def reserved(target, shard):
+def lock_target(target, shard):
     """Keep others from filling a folder while the body does: of a whole job all others, of a shard those that are not
     another shard of the same count.
 
@@ -42,8 +42,8 @@ def reserved(target, shard):
         UserError: such a process is at work.
     """
     with contextlib.ExitStack() as stack:
-        main = file_lock(os.path.join(target, LOCK_FILE), target, 0 if shard == WHOLE else LOCK_SECONDS)
-        if shard == WHOLE:
+        main = file_lock(os.path.join(target, LOCK_FILE), target, 0 if shard == SINGLE_SHARD else LOCK_SECONDS)
+        if shard == SINGLE_SHARD:
             stack.enter_context(main)
             refuse_others(target, shard)
         else:
@@ -53,9 +53,9 @@ def reserved(target, shard):
         yield
 
 
-def exclusive(target, shard):
-    """For a moment in a folder that is `reserved`, keep all others from changing what shards share."""
-    if shard == WHOLE:
+def lock_briefly(target, shard):
+    """For a moment in a folder that is held by `lock_target`, keep all others from changing what shards share."""
+    if shard == SINGLE_SHARD:
         return contextlib.nullcontext()
     return file_lock(os.path.join(target, LOCK_FILE), target, LOCK_SECONDS)
 
@@ -67,7 +67,7 @@ def shard_lock(target, shard):
 def refuse_others(target, shard):
     """Raise a `UserError` if a shard of another count is at work."""
     for path in glob.glob(os.path.join(glob.escape(target), ".shard-*.lock")):
-        if shard == WHOLE or not path.endswith(f"-of-{shard.count}.lock"):
+        if shard == SINGLE_SHARD or not path.endswith(f"-of-{shard.count}.lock"):
             with file_lock(path, target):
                 pass
 
@@ -94,7 +94,7 @@ def corruption_of(part):
     return part.partition("/")[0]
 
 
-def read_ended(target, parts, shard, size):
+def read_finished(target, parts, shard, size):
     """Which shards have ended in a folder, for every part of a job, 'CORRUPTION/SEVERITY', that is not at its end. A
     damaged record counts as none: the shards that it was of are given again, and find their images made.
 
@@ -115,21 +115,21 @@ def read_ended(target, parts, shard, size):
 
 
 def read_records(target):
-    """What is written down of the parts that are not at their end, a dict as of `read_ended`."""
+    """What is written down of the parts that are not at their end, a dict as of `read_finished`."""
     stored = read_json(os.path.join(target, ENDED_FILE))
     return {part: job for part, job in (stored.items() if isinstance(stored, dict) else ())
             if re.fullmatch("[^/]+/[1-5]", part) and is_unfinished(target, corruption_of(part)) and is_record(job)}
 
 
 def is_record(job):
-    """Whether this is what `read_ended` gives for a part of a job."""
+    """Whether this is what `read_finished` gives for a part of a job."""
     return (isinstance(job, dict) and job.keys() == {"shards", "images", "ended"}
             and type(job["shards"]) is type(job["images"]) is int and isinstance(job["ended"], list)
             and all(type(number) is int and 1 <= number <= job["shards"] for number in job["ended"]))
 
 
 def write_ended(target, ended):
-    """Write what `read_ended` gave down again; if nothing is left of it, there is no file."""
+    """Write what `read_finished` gave down again; if nothing is left of it, there is no file."""
     path = os.path.join(target, ENDED_FILE)
     if ended:
         write_json(path, ended)

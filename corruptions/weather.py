@@ -9,7 +9,7 @@ import numpy as np
 
 from corruptions.blur import interpolation, line_blur, smooth
 from corruptions.clouds import clouds
-from corruptions.contract import corruption, to_uint8
+from corruptions.contract import register, to_uint8
 from corruptions.images import read_image
 from corruptions.noise import normal
 from utils.errors import UserError
@@ -31,7 +31,7 @@ def zoom_about_centre(layers, factor):
     return zoomed
 
 
-@corruption(colour=True)
+@register(colour=True)
 def snow(images, constants, rngs, options):
     """Whiten the image, then add streaks of snow and the same streaks turned by 180 degrees."""
     mean, deviation, zoom, threshold, radius, sigma, share = constants
@@ -128,7 +128,7 @@ def enlarged_piece(texture, size, top, left, height, width):
     return piece
 
 
-@corruption(colour=True)
+@register(colour=True)
 def frost(images, constants, rngs, options):
     """Lay a random piece of a photograph of frost over the image. A texture smaller than the image is enlarged."""
     image_share, frost_share, scale = constants
@@ -150,7 +150,7 @@ def frost(images, constants, rngs, options):
     return np.minimum(frosted, 255, out=frosted).astype(np.uint8)
 
 
-@corruption()
+@register()
 def fog(images, constants, rngs, options):
     """Add a cloud, then scale back to the image's brightness."""
     thickness, decay = constants
@@ -176,7 +176,7 @@ def water_drops(liquid):
     return liquid * cv2.blur(cv2.filter2D(distance, cv2.CV_8U, light), (3, 3)).astype(np.float32)
 
 
-@corruption(colour=True)
+@register(colour=True)
 def spatter(images, constants, rngs, options):
     """Drops of water, or splashes of mud."""
     mean, deviation, blur, threshold, strength, is_mud = constants

@@ -72,7 +72,7 @@ def load_source(name, data_dir, **options):
         options: of `SOURCE_OPTIONS`, to their values; None stands for the default.
 
     Returns:
-        Source
+        ImageDataset
 
     Raises:
         UserError: the data set does not read an option, is missing or damaged, or has no image of a class to train on

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from corruptions import CORRUPTIONS, ImageStream
+from corruptions import CORRUPTIONS, ImageRng
 from utils.distributed import rank_slice
 
 
@@ -33,7 +33,7 @@ def are_files(images):
     return hasattr(images, "subset")
 
 
-def some(images, indices):
+def take(images, indices):
     """Those of the images that have these numbers; of files a smaller set of them, not read yet."""
     return images.subset(indices) if are_files(images) else images[indices]
 
@@ -90,7 +90,8 @@ class TrainBatches(Batches):
         self.sampling = sampling
         self.reads_files = any(map(are_files, images))
         self.own = rank_slice(batch_size, share)
-        self.make = Maker(images[0].shape[1:], crop, corruption, len(split.train) - 1, chances, batch_size, share)
+        self.make = BatchBuilder(images[0].shape[1:], crop, corruption, len(split.train) - 1, chances, batch_size,
+                                 share)
         self.present = np.flatnonzero(split.counts)
         # An image holds as many tickets as it has repeats, those of one severity in a row.
         self.last_ticket = np.cumsum(np.ones(len(self.indices), int) if repeats is None else repeats)
@@ -125,12 +126,12 @@ class TrainBatches(Batches):
         picks = self._picks(number, rng)
         indices, severities = self.indices[picks], self.severities[picks]
         own, levels = indices[self.own], severities[self.own]
-        parts = [(np.flatnonzero(levels == s), some(self.images[s], own[levels == s])) for s in np.unique(levels)]
+        parts = [(np.flatnonzero(levels == s), take(self.images[s], own[levels == s])) for s in np.unique(levels)]
         return self.make, (parts, rng), (self.labels[indices], self.groups[picks], severities)
 
 
 @dataclass(frozen=True)
-class Maker:
+class BatchBuilder:
     """How the images of a training batch are made. What is random is drawn for all of a batch, whoever makes which part
     of it.
 
@@ -214,7 +215,7 @@ def corrupt_half(images, name, highest, rng, chances, size, own):
         here = np.flatnonzero((members >= own.start) & (members < own.stop))
         if len(here):
             places = members[here] - own.start
-            streams = [ImageStream(bits[k]) for k in here]
+            streams = [ImageRng(bits[k]) for k in here]
             images[places] = CORRUPTIONS[name].batch(images[places], int(severity), streams)
     return images
 
@@ -224,7 +225,7 @@ class EvaluationBatches(Batches):
     how many are real.
 
     Args:
-        images (numpy.ndarray, dataset.corrupted.MadeImages or files): uint8 (N, H, W, 3).
+        images (numpy.ndarray, dataset.corrupted.LazyCorruptedArray or files): uint8 (N, H, W, 3).
         labels (numpy.ndarray): int32 (N,).
         indices (numpy.ndarray): which of them, in which order.
         mean, std: the data set's normalisation.
@@ -251,7 +252,7 @@ class EvaluationBatches(Batches):
         real = self.own[start:start + self.batch_size]
         chosen = real if len(real) else self.indices[:1]
         filled = np.resize(np.arange(len(chosen)), self.batch_size)
-        return fill, (some(self.images, chosen), filled), (self.labels[chosen][filled], np.int32(len(real)))
+        return fill, (take(self.images, chosen), filled), (self.labels[chosen][filled], np.int32(len(real)))
 
 
 def fill(images, places):
@@ -259,7 +260,7 @@ def fill(images, places):
     return images[:][places]
 
 
-class Chain(Batches):
+class ConcatBatches(Batches):
     """Sources of batches that have the same columns, one after the other, so that the next is read ahead, too."""
 
     def __init__(self, sources):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dataset.download import download
-from dataset.source import Source
+from dataset.source import ImageDataset
 from utils.errors import UserError
 from utils.files import TMP_MARK, file_hash, file_lock, fsync, with_filename
 
@@ -213,7 +213,7 @@ def load_cifar(name, data_dir):
             where all are missing.
 
     Returns:
-        Source: images of 32x32; CIFAR-100 with the fine labels.
+        ImageDataset: images of 32x32; CIFAR-100 with the fine labels.
 
     Raises:
         UserError: a file is missing or damaged.
@@ -230,5 +230,5 @@ def load_cifar(name, data_dir):
         batches = [reader(path, spec) for path in paths]
         images[part] = np.concatenate([batch[0] for batch in batches])
         labels[part] = np.concatenate([batch[1] for batch in batches])
-    return Source(name, spec.corrupted_folder, spec.classes, images, labels, spec.mean, spec.std,
-                  class_names=spec.class_names)
+    return ImageDataset(name, spec.corrupted_folder, spec.classes, images, labels, spec.mean, spec.std,
+                        class_names=spec.class_names)

@@ -9,13 +9,13 @@ from functools import partial
 import numpy as np
 
 from corruptions import CORRUPTIONS, Options
-from corruptions.files import SETTINGS_FILE, is_being_made, write_arrays
+from corruptions.files import SETTINGS_FILE, is_partial, write_arrays
 from corruptions.folders import check_stored, corrupt_folder, corrupted_name
 from corruptions.generate import SEED, corrupt_images
-from corruptions.parallel import WAY_ON
+from corruptions.parallel import RESUME_HINT
 from corruptions.provenance import read_made, recipe, write_record
-from corruptions.shards import WHOLE, is_unfinished
-from dataset.image_files import FileImages, MadeFiles, exact, files_recipe, read_fitting
+from corruptions.shards import SINGLE_SHARD, is_unfinished
+from dataset.image_files import FileImages, LazyCorruptedFiles, exact, files_recipe, read_fitting
 from utils.checksums import array_digest
 from utils.errors import UserError
 from utils.files import atomic_write, load_array, read_json
@@ -24,7 +24,7 @@ from utils.stopping import sigterm_interrupts
 SEVERITIES = range(1, 6)
 
 # Where corrupted images come from, for the help.
-WHERE = {
+STORAGE_MODES = {
     "auto": "arrays from disk, where they are made once if they are missing; files from disk, or else made when they "
             "are read",
     "disk": "all from disk, made there once if they are missing",
@@ -82,7 +82,7 @@ def check_labels(path, labels):
                         "name another --data_dir, or delete the file's folder")
 
 
-def generate(data_dir, source, part, name, workers, show_progress, shard=WHOLE):
+def generate(data_dir, source, part, name, workers, show_progress, shard=SINGLE_SHARD):
     """Write a corruption of one part of a data set at all five severities; what is there stays. A shard, of a data set
     in files, is every N-th image.
 
@@ -147,19 +147,19 @@ def is_made_of(folder, images, names):
     return True
 
 
-@sigterm_interrupts(WAY_ON)
+@sigterm_interrupts(RESUME_HINT)
 def load_corrupted(data_dir, source, name, num_severity, workers=1, show_progress=False, where="auto",
                    parts=("train", "test")):
     """A data set's images at every severity.
 
     Args:
         data_dir (str): folder of the data sets.
-        source (Source): the clean images.
+        source (ImageDataset): the clean images.
         name (str): corruption.
         num_severity (int): number of severities, the clean one included.
         workers (int or Cluster): processes for the generator, or a cluster.
         show_progress (bool): show its progress bar even if the output is no terminal.
-        where (str): a key of `WHERE`; 'auto' is 'disk' for arrays, and for files whatever is there.
+        where (str): a key of `STORAGE_MODES`; 'auto' is 'disk' for arrays, and for files whatever is there.
         parts (tuple of str): which are needed.
 
     Returns:
@@ -174,10 +174,10 @@ def load_corrupted(data_dir, source, name, num_severity, workers=1, show_progres
         where = "disk"
     images = {}
     for part in parts:
-        if where == "disk" and is_to_be_made(data_dir, source, part, name):
+        if where == "disk" and needs_generation(data_dir, source, part, name):
             generate(data_dir, source, part, name, workers, show_progress)
         images[part] = [source.images[part],
-                        *corrupted_images(data_dir, source, part, name, where, range(1, num_severity))]
+                        *open_corrupted(data_dir, source, part, name, where, range(1, num_severity))]
     return images
 
 
@@ -191,10 +191,10 @@ def is_stored(data_dir, source, part, name):
         folder = corrupted_folder(data_dir, source, part)
         return os.path.isdir(os.path.join(folder, name)) and not is_unfinished(folder, name)
     paths = [corrupted_path(data_dir, source, part, severity, name) for severity in SEVERITIES]
-    return any(os.path.exists(path) for path in paths) and not any(is_being_made(path) for path in paths)
+    return any(os.path.exists(path) for path in paths) and not any(is_partial(path) for path in paths)
 
 
-def is_to_be_made(data_dir, source, part, name):
+def needs_generation(data_dir, source, part, name):
     """Whether a corruption of a part is not on disk, or is one of files, stored by this program, that lacks some, such
     as those of images that were added later."""
     if not is_stored(data_dir, source, part, name):
@@ -283,13 +283,13 @@ def files_of_classes(folder):
             for file in os.listdir(entry.path)} if os.path.isdir(folder) else set()
 
 
-class MadeImages:
+class LazyCorruptedArray:
     """A corruption of an array whose images are made when they are read, with the pixels that `generate` stores.
 
     Indexed with int (n,), it gives uint8 (n, H, W, 3).
 
     Args:
-        source (Source): of arrays.
+        source (ImageDataset): of arrays.
         part (str): 'train' or 'test'.
         name (str): a key of `corruptions.CORRUPTIONS`.
         severity (int): 1 to 5.
@@ -313,7 +313,7 @@ class MadeImages:
         return corrupt_images(clean, CORRUPTIONS[self.name], self.severity, SEED, indices)
 
 
-def corrupted_images(data_dir, source, part, name, where="auto", severities=SEVERITIES):
+def open_corrupted(data_dir, source, part, name, where="auto", severities=SEVERITIES):
     """A corruption of a part of a data set; nothing is written.
 
     Args:
@@ -323,7 +323,7 @@ def corrupted_images(data_dir, source, part, name, where="auto", severities=SEVE
         severities (sequence of int): which are needed, 1 to 5; others need not be on disk.
 
     Returns:
-        list: for each severity numpy.memmap or `MadeImages`, or of `FileImages` or `MadeFiles`.
+        list: for each severity numpy.memmap or `LazyCorruptedArray`, or of `FileImages` or `LazyCorruptedFiles`.
 
     Raises:
         UserError: an array or a file on disk is missing, damaged or of other data.
@@ -338,5 +338,5 @@ def corrupted_images(data_dir, source, part, name, where="auto", severities=SEVE
             check_stored(corrupted_folder(data_dir, source, part), images.folder, images.path_of, images.about)
         return [open_stored(data_dir, source, part, severity, name) for severity in severities]
     if source.in_files:
-        return [MadeFiles(source.images[part], name, severity) for severity in severities]
-    return [MadeImages(source, part, name, severity) for severity in severities]
+        return [LazyCorruptedFiles(source.images[part], name, severity) for severity in severities]
+    return [LazyCorruptedArray(source, part, name, severity) for severity in severities]

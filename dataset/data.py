@@ -10,10 +10,10 @@ from dataset.corrupted import load_corrupted
 from dataset.fingerprints import joint_fingerprint
 from dataset.imagenet30 import begin_lists
 from dataset.pipeline import batches, release_pages
-from dataset.poisson import Split, check_numbers, write_split
+from dataset.poisson import Split, check_split_options, write_split
 from dataset.published import find_published
-from dataset.source import Source
-from dataset.splits import split_of
+from dataset.source import ImageDataset
+from dataset.splits import make_split_for
 from utils.distributed import rank_and_world_size
 from utils.stopping import interruptible
 
@@ -21,16 +21,16 @@ IMAGE_OPTIONS = ("corrupted", "test_corrupted", *SOURCE_OPTIONS)  # of `load_ima
 
 
 @dataclass(frozen=True)
-class Data:
+class ExperimentData:
     """Clean images, who is corrupted how much, and the corrupted images.
 
     Attributes:
-        source (Source): the clean images.
+        source (ImageDataset): the clean images.
         split (Split): which training image is used at which severity, and which are for validation.
         images (dict): for 'train' and 'test' a list over severities of images, as `load_corrupted` returns.
     """
 
-    source: Source
+    source: ImageDataset
     split: Split
     images: dict
 
@@ -91,12 +91,12 @@ def load_images(dataset, data_dir, corruption, num_severity, workers=1, show_pro
         num_severity (int): number of severities, the clean one included.
         workers (int): processes for the generator.
         show_progress (bool): show its progress bar even if the output is no terminal.
-        corrupted (str): where corrupted images come from, a key of `dataset.corrupted.WHERE`.
+        corrupted (str): where corrupted images come from, a key of `dataset.corrupted.STORAGE_MODES`.
         test_corrupted (str or None): folder of published corrupted test images, which are taken in place of such.
         options: of `dataset.SOURCE_OPTIONS`.
 
     Returns:
-        tuple: `Source`, and the images as `load_corrupted` returns them.
+        tuple: `ImageDataset`, and the images as `load_corrupted` returns them.
 
     Raises:
         UserError: something is missing or damaged.
@@ -116,19 +116,19 @@ def load_data(dataset, data_dir, corruption, num_severity, seed, num_per_class=N
     """Load the images, and choose who is corrupted how much.
 
     Args:
-        seed, num_per_class, num_val, train_on, val_share: of the split, as `split_of` takes them.
+        seed, num_per_class, num_val, train_on, val_share: of the split, as `make_split_for` takes them.
         split (str or None): table of a split to read instead.
         load (callable): loads the images, in place of `load_images`.
         options: further ones of `load_images`.
         Others as of `load_images`.
 
     Returns:
-        Data
+        ExperimentData
 
     Raises:
         UserError: something is missing or damaged, or does not fit.
     """
-    check_numbers(num_per_class, split, num_val, train_on, val_share)  # before images are made
+    check_split_options(num_per_class, split, num_val, train_on, val_share)  # before images are made
     source, images = load(dataset, data_dir, corruption, num_severity, workers, show_progress, **options)
-    chosen = split_of(source, num_severity, seed, num_per_class, split, num_val, train_on, val_share)
-    return Data(source, chosen, images)
+    chosen = make_split_for(source, num_severity, seed, num_per_class, split, num_val, train_on, val_share)
+    return ExperimentData(source, chosen, images)

@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 
 from dataset.download import download
-from dataset.source import Source
+from dataset.source import ImageDataset
 from utils.errors import UserError
 
 URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
@@ -128,7 +128,7 @@ def load_fashion_mnist(data_dir):
             that has them; if Debian's package is not installed either, they are downloaded into fashion-mnist.
 
     Returns:
-        Source: images of 28x28 in grey, padded with zeros to 32x32, as three equal channels.
+        ImageDataset: images of 28x28 in grey, padded with zeros to 32x32, as three equal channels.
 
     Raises:
         UserError: a file is missing or damaged.
@@ -137,5 +137,5 @@ def load_fashion_mnist(data_dir):
     images, labels = {}, {}
     for part, files in FILES.items():
         images[part], labels[part] = read_part(*(paths[name] for name in files))
-    return Source("fashion_mnist", "Fashion-MNIST-C", CLASSES, images, labels, mean=(0.2190,) * 3, std=(0.3318,) * 3,
-                  class_names=CLASS_NAMES)
+    return ImageDataset("fashion_mnist", "Fashion-MNIST-C", CLASSES, images, labels, mean=(0.2190,) * 3,
+                        std=(0.3318,) * 3, class_names=CLASS_NAMES)

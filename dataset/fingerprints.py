@@ -9,7 +9,7 @@ def fingerprint(images, labels=None):
     """The `Fingerprint` of images of one severity.
 
     Args:
-        images (numpy.ndarray, FileImages, MadeFiles or MadeImages): N of them.
+        images (numpy.ndarray, FileImages, LazyCorruptedFiles or LazyCorruptedArray): N of them.
         labels (numpy.ndarray or None): int (N,), of clean images.
     """
     pixels, made = images.identity if hasattr(images, "identity") else array_identity(images)

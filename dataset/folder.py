@@ -14,7 +14,7 @@ from corruptions.images import check_header, said_of
 from dataset.class_folders import list_classes, list_images, require_all_classes
 from dataset.image_files import centre_crop
 from dataset.imagenet import MEAN, STD
-from dataset.source import Source
+from dataset.source import ImageDataset
 from utils.cli import one_line
 from utils.errors import UserError
 from utils.files import file_lock, write_csv
@@ -32,7 +32,7 @@ def draw(name):
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2 ** 32
 
 
-def hold_out(names, labels, exceptions):
+def split_test(names, labels, exceptions):
     """Choose test images: about a share of each class, by a hash of their names, so that images that are added later
     leave all others where they are.
 
@@ -69,7 +69,7 @@ def hold_out(names, labels, exceptions):
 
 
 def read_exceptions(path):
-    """The exceptions of `hold_out`, name to part, from their table; none where there is no table.
+    """The exceptions of `split_test`, name to part, from their table; none where there is no table.
 
     Raises:
         UserError: the file is damaged.
@@ -103,12 +103,12 @@ def stored_exceptions(folder):
     return exceptions
 
 
-def hold_out_for_good(folder, names, labels):
-    """Choose test images as `hold_out` does, and write down the exceptions in the folder, where later calls find them.
+def split_test_for_good(folder, names, labels):
+    """Choose test images as `split_test` does, and write the exceptions into the folder, where later calls find them.
 
     Args:
         folder (str): of the images; where it cannot be written, there is a warning.
-        names, labels: as of `hold_out`.
+        names, labels: as of `split_test`.
 
     Returns:
         tuple: int64 numbers of the training images, and of the test images.
@@ -119,13 +119,13 @@ def hold_out_for_good(folder, names, labels):
     path = os.path.join(folder, HELD_OUT)
     table = read_exceptions(path)
     earlier = table or stored_exceptions(folder)
-    train, test, exceptions = hold_out(names, labels, earlier)
+    train, test, exceptions = split_test(names, labels, earlier)
     if exceptions != table:
         try:
             with file_lock(os.path.join(folder, f".{HELD_OUT}.lock"), path, LOCK_SECONDS):
                 # Another process may have written the table meanwhile.
                 earlier = read_exceptions(path) or earlier
-                train, test, exceptions = hold_out(names, labels, earlier)
+                train, test, exceptions = split_test(names, labels, earlier)
                 write_csv(path, {"image": list(exceptions), "part": list(exceptions.values())})
         except OSError as error:
             if error.errno not in NOT_WRITABLE:
@@ -154,11 +154,11 @@ def load_folder(data_dir, image_size=IMAGE_SIZE):
 
     Args:
         data_dir (str): holds train/CLASS/* and test/CLASS/*, or CLASS/*, of which about a fifth of each class is held
-            out to test with, by `hold_out_for_good`.
+            out to test with, by `split_test_for_good`.
         image_size (int): side of the images, to which the shorter side of a file is scaled; the middle is cut out.
 
     Returns:
-        Source: of files; the labels are the places of the class folders in alphabetical order.
+        ImageDataset: of files; the labels are the places of the class folders in alphabetical order.
 
     Raises:
         UserError: something is missing, or a file is no image, as far as its beginning tells.
@@ -191,8 +191,8 @@ def load_folder(data_dir, image_size=IMAGE_SIZE):
         for path in some.paths:
             check_header(os.path.join(some.folder, path))
     if "whole" in images:
-        chosen = dict(zip(("train", "test"), hold_out_for_good(data_dir, whole.names, every), strict=True))
+        chosen = dict(zip(("train", "test"), split_test_for_good(data_dir, whole.names, every), strict=True))
         images = {part: whole.subset(indices) for part, indices in chosen.items()}
         labels = {part: every[indices] for part, indices in chosen.items()}
-    return Source("folder", f"{os.path.abspath(data_dir)}-C", len(classes), images, labels, MEAN, STD,
-                  class_names=tuple(classes))
+    return ImageDataset("folder", f"{os.path.abspath(data_dir)}-C", len(classes), images, labels, MEAN, STD,
+                        class_names=tuple(classes))

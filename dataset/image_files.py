@@ -13,7 +13,7 @@ from PIL import Image
 
 from corruptions import CORRUPTIONS
 from corruptions.generate import SEED, corrupt_images
-from corruptions.images import JPEG_OPTIONS, opened, read_image
+from corruptions.images import JPEG_OPTIONS, open_image, read_image
 from corruptions.provenance import read_made, recipe
 from utils.checksums import file_checksums
 from utils.errors import UserError
@@ -32,12 +32,12 @@ def read_rgb(path):
 def read_fitting(path, fit):
     """Read an image file and give it the size that `fit` makes, as of `FileImages`; uint8 (side, side, 3)."""
     pixels = read_rgb(path)
-    with naming_errors(path):
+    with prefix_errors(path):
         return fit(pixels)
 
 
 @contextlib.contextmanager
-def naming_errors(path):
+def prefix_errors(path):
     """Put the name of a file before what is said to be wrong with it."""
     try:
         yield
@@ -68,9 +68,9 @@ def _check_side(width, height, side):
 
 def require_size(path, side):
     """Raise a `UserError` unless a file is an image of this size, as its beginning tells."""
-    with opened(path) as image:
+    with open_image(path) as image:
         size = image.size
-    with naming_errors(path):
+    with prefix_errors(path):
         _check_side(*size, side)
 
 
@@ -198,7 +198,7 @@ class FileImages:
 
 
 @dataclass(frozen=True)
-class MadeFiles:
+class LazyCorruptedFiles:
     """A corruption of images in files, made when they are read, with the pixels that `python -m corruptions dataset`
     stores, as JPEG too; used as `FileImages`.
 
@@ -233,7 +233,7 @@ class MadeFiles:
         chosen = np.arange(len(self))[indices]
         made = corrupt_images(self.clean[chosen], CORRUPTIONS[self.name], self.severity, SEED,
                               [self.clean.names[i] for i in chosen])
-        return np.stack([through_jpeg(pixels) for pixels in made]) if len(made) else made
+        return np.stack([jpeg_roundtrip(pixels) for pixels in made]) if len(made) else made
 
 
 def files_recipe(clean, name, severity):
@@ -242,7 +242,7 @@ def files_recipe(clean, name, severity):
     return recipe(clean.pixels, name, severity, SEED, format="jpeg")
 
 
-def through_jpeg(pixels):
+def jpeg_roundtrip(pixels):
     """What is left of an image, uint8 (H, W, 3), once it has been stored as the published corrupted images are."""
     # OpenCV has the same codec as PIL, libjpeg-turbo, and needs half the time for small images. Stored images are
     # optimised besides, which makes the file smaller and the pixels no other.

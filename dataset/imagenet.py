@@ -4,7 +4,7 @@ from functools import partial
 
 from dataset.class_folders import list_classes, list_images, require_all_classes
 from dataset.image_files import centre_crop
-from dataset.source import Source
+from dataset.source import ImageDataset
 from utils.errors import UserError
 
 SIDE, SHORTER = 224, 256
@@ -18,8 +18,8 @@ def load_imagenet(data_dir):
         data_dir (str): folder that holds imagenet/{train,val}/CLASS/*, or train and val themselves.
 
     Returns:
-        Source: of files; the shorter side scaled to 256, the middle 224x224 cut out; the labels are the places of the
-            class folders in alphabetical order.
+        ImageDataset: of files; the shorter side scaled to 256, the middle 224x224 cut out; the labels are the places of
+            the class folders in alphabetical order.
 
     Raises:
         UserError: something is missing.
@@ -35,4 +35,4 @@ def load_imagenet(data_dir):
         images[part], labels[part] = list_images(folder, classes, SIDE,
                                                  partial(centre_crop, side=SIDE, shorter=SHORTER))
         require_all_classes(folder, classes, labels[part])
-    return Source("imagenet", "ImageNet-C", len(classes), images, labels, MEAN, STD, class_names=tuple(classes))
+    return ImageDataset("imagenet", "ImageNet-C", len(classes), images, labels, MEAN, STD, class_names=tuple(classes))

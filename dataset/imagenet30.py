@@ -11,7 +11,7 @@ from dataset.class_folders import list_classes, list_images, require_all_classes
 from dataset.image_files import exact, require_sizes, squash
 from dataset.imagenet import MEAN, STD
 from dataset.poisson import Split, most_validation, poisson_counts, poisson_split
-from dataset.source import Source
+from dataset.source import ImageDataset
 from utils.errors import UserError
 from utils.files import atomic_write
 
@@ -31,7 +31,7 @@ def load_imagenet30(data_dir, filelist_dir=LISTS):
         filelist_dir (str): folder of the file lists; where it has one of the test images, those are the test set.
 
     Returns:
-        Source: of files; the labels are the places of the training classes in alphabetical order.
+        ImageDataset: of files; the labels are the places of the training classes in alphabetical order.
 
     Raises:
         UserError: something is missing, or the list of test images does not fit.
@@ -52,8 +52,8 @@ def load_imagenet30(data_dir, filelist_dir=LISTS):
     if listed is not None:
         chosen = read_list(listed, images["test"].names, labels["test"])
         images["test"], labels["test"] = images["test"].subset(chosen), labels["test"][chosen]
-    return Source("imagenet30", "ImageNet-30-64-C", len(classes), images, labels, MEAN, STD, NUM_PER_CLASS,
-                  filelist_dir, tuple(classes))
+    return ImageDataset("imagenet30", "ImageNet-30-64-C", len(classes), images, labels, MEAN, STD, NUM_PER_CLASS,
+                        filelist_dir, tuple(classes))
 
 
 def find_test_list(folder):
@@ -134,7 +134,7 @@ def listed_split(source, num_severity, seed, num_per_class=None, num_val=None):
     """The split that the lists say, or, where there are none, one that is drawn, of which `begin_lists` makes lists.
 
     Args:
-        source (Source): of `load_imagenet30`.
+        source (ImageDataset): of `load_imagenet30`.
         num_severity, seed, num_per_class, num_val: as of `dataset.poisson.poisson_split`, for the draw.
 
     Returns:

@@ -8,7 +8,7 @@ from importlib import resources
 import numpy as np
 from PIL import Image
 
-from dataset.source import Source
+from dataset.source import ImageDataset
 
 FILES = ("astronaut.png", "brick.png", "chelsea.png", "coffee.png", "grass.png", "gravel.png", "hubble_deep_field.jpg",
          "ihc.png", "motorcycle_left.png", "retina.jpg")
@@ -37,6 +37,6 @@ def load_photos(data_dir=None):
             lefts = rng.randint(0, area.shape[1] - SIZE + 1, CROPS[part])
             images[part] += [area[top:top + SIZE, left:left + SIZE] for top, left in zip(tops, lefts, strict=True)]
     labels = {part: np.repeat(np.arange(len(FILES), dtype=np.int32), count) for part, count in CROPS.items()}
-    return Source("photos", "photos-C", len(FILES), {part: np.stack(crops) for part, crops in images.items()}, labels,
-                  mean=(0.514, 0.390, 0.342), std=(0.264, 0.227, 0.231),
-                  class_names=tuple(name.rsplit(".", 1)[0] for name in FILES))
+    images = {part: np.stack(crops) for part, crops in images.items()}
+    return ImageDataset("photos", "photos-C", len(FILES), images, labels, mean=(0.514, 0.390, 0.342),
+                        std=(0.264, 0.227, 0.231), class_names=tuple(name.rsplit(".", 1)[0] for name in FILES))

@@ -17,7 +17,7 @@ import numpy as np
 from joblib.externals import loky
 
 from corruptions.parallel import single_threaded, start_worker
-from dataset.batches import Chain, EvaluationBatches
+from dataset.batches import ConcatBatches, EvaluationBatches
 from utils.distributed import rank_and_world_size
 from utils.errors import ResourceGoneError
 from utils.stopping import block_signals, interruptible
@@ -25,11 +25,11 @@ from utils.stopping import block_signals, interruptible
 IDLE_SECONDS = 60  # processes that have nothing to do for so long end, and start again when they have
 
 
-def held_batches(images, source, number, batch_size):
+def load_batches(images, source, number, batch_size):
     """Batches of test images, held in memory to be used several times.
 
     Args:
-        images (numpy.ndarray, dataset.corrupted.MadeImages or files): the test images at some severity, uint8
+        images (numpy.ndarray, dataset.corrupted.LazyCorruptedArray or files): the test images at some severity, uint8
             (N, H, W, 3).
         source (Source): of the images.
         number (int or None): how many, spread evenly over all N; all of them where that is None or more than N.
@@ -40,20 +40,21 @@ def held_batches(images, source, number, batch_size):
     """
     labels = source.labels["test"]
     chosen = np.linspace(0, len(labels) - 1, min(number or len(labels), len(labels))).round().astype(int)
-    return hold(EvaluationBatches(images, labels, chosen, source.mean, source.std, batch_size, rank_and_world_size()))
+    return materialize(EvaluationBatches(images, labels, chosen, source.mean, source.std, batch_size,
+                                         rank_and_world_size()))
 
 
-def hold(source):
+def materialize(source):
     """All batches of a source as a list of tuples of tensors."""
     return [tuple(map(ms.Tensor, source[k])) for k in range(len(source))]
 
 
-def array_by_array(arrays, labels, mean, std, batch_size, workers):
+def iterate_arrays(arrays, labels, mean, std, batch_size, workers):
     """Iterate over arrays of images that have the same labels: for each, an iterator over all its batches, as
     `EvaluationBatches` gives them, to be exhausted before the next is taken.
     """
     sources = [EvaluationBatches(images, labels, np.arange(len(labels)), mean, std, batch_size) for images in arrays]
-    stream = interruptible(batches(Chain(sources), workers))
+    stream = interruptible(batches(ConcatBatches(sources), workers))
     for images, source in zip(arrays, sources, strict=True):
         yield itertools.islice(stream, len(source))
         release_pages(images)
@@ -82,11 +83,12 @@ def batches(source, workers):
         made = threads.submit(source.__getitem__, k)
         return made, made.result
     if source.reads_files:
-        with killed_processes():
-            yield from read_ahead(functools.partial(made_by_process, reading_processes(workers)), len(source), workers)
+        with report_killed_workers():
+            submit = functools.partial(made_by_process, reading_processes(workers))
+            yield from prefetch_futures(submit, len(source), workers)
     else:
         with concurrent.futures.ThreadPoolExecutor(workers) as threads:
-            yield from read_ahead(functools.partial(made_by_thread, threads), len(source), workers)
+            yield from prefetch_futures(functools.partial(made_by_thread, threads), len(source), workers)
 
 
 @functools.lru_cache(maxsize=1)
@@ -94,14 +96,14 @@ def reading_processes(workers):
     """The processes that read images, the same ones at every call. Those that corrupt arrays are others: they end with
     a job that is interrupted.
     """
-    with block_signals():  # they let Ctrl-C through again when they start, as `corruptions.parallel.Processes` says
+    with block_signals():  # they let Ctrl-C through again when they start, as `corruptions.parallel.ProcessPool` says
         resource_tracker.ensure_running()
         return loky.ProcessPoolExecutor(workers, timeout=IDLE_SECONDS, initializer=start_worker,
                                         initargs=(os.getpid(),))
 
 
 @contextlib.contextmanager
-def killed_processes():
+def report_killed_workers():
     """Have the killing of a process that reads images said in one line, and others started for what comes next."""
     try:
         yield
@@ -111,7 +113,7 @@ def killed_processes():
                                 "--num_workers 1 takes least") from error
 
 
-def read_ahead(begin, number, workers):
+def prefetch_futures(begin, number, workers):
     """Iterate over batches 0, 1, ... as tuples of tensors; of what was made only the next few wait here.
 
     Args:

@@ -12,7 +12,7 @@ from utils.errors import UserError
 from utils.files import write_csv
 
 VALIDATION, UNUSED = "validation", "unused"
-MOST_VALIDATION = 1000  # validation images of a class, where no number is asked for
+MAX_VALIDATION = 1000  # validation images of a class, where no number is asked for
 FEW_VALIDATION = 50  # with -n they are a quarter of the training images, but not fewer than this
 VAL_SHARE = 0.1  # of each class, of the clean images
 
@@ -91,10 +91,10 @@ def most_validation(num_per_class):
         num_per_class (int or None): training images of a class that were asked for; the default, None, has four of them
             for each validation image, and so has a larger number.
     """
-    return MOST_VALIDATION if num_per_class is None else min(MOST_VALIDATION, max(FEW_VALIDATION, num_per_class // 4))
+    return MAX_VALIDATION if num_per_class is None else min(MAX_VALIDATION, max(FEW_VALIDATION, num_per_class // 4))
 
 
-def poisson_split(labels, num_per_class, num_severity, seed, num_val=None, most=MOST_VALIDATION):
+def poisson_split(labels, num_per_class, num_severity, seed, num_val=None, most=MAX_VALIDATION):
     """Draw K images of a class and share them out over the severities; of the rest some are for validation.
 
     The draws are those that the release makes after `numpy.random.seed(seed)`.
@@ -186,7 +186,7 @@ def _draw_validation(labels, train, rng, num_val, most, num_per_class):
     counts = np.bincount(labels[left], minlength=labels.max() + 1)
     if num_val is None:
         numbers = np.minimum(counts, most)
-        if most < min(counts.max(), MOST_VALIDATION):
+        if most < min(counts.max(), MAX_VALIDATION):
             note = f"at most {most} of a class, where up to {counts.max()} are left over; --num_val N takes N"
     elif num_val > counts.min():
         fewer = "" if num_per_class is None else f", or -n below {num_per_class}"
@@ -258,8 +258,8 @@ def _severity(text):
     return int(text)
 
 
-def check_numbers(num_per_class=None, path=None, num_val=None, train_on="poisson", val_share=None):
-    """Make sure that numbers of images do not exclude each other; arguments as of `choose_split`.
+def check_split_options(num_per_class=None, path=None, num_val=None, train_on="poisson", val_share=None):
+    """Make sure that numbers of images do not exclude each other; arguments as of `make_split`.
 
     Raises:
         UserError: they do, or one has no effect.
@@ -277,8 +277,8 @@ def check_numbers(num_per_class=None, path=None, num_val=None, train_on="poisson
                         "many images there are")
 
 
-def choose_split(labels, num_severity, seed, num_per_class=None, path=None, num_val=None, train_on="poisson",
-                 val_share=None):
+def make_split(labels, num_severity, seed, num_per_class=None, path=None, num_val=None, train_on="poisson",
+               val_share=None):
     """The split that a command line asks for: read from a table, or drawn.
 
     Args:
@@ -298,7 +298,7 @@ def choose_split(labels, num_severity, seed, num_per_class=None, path=None, num_
     Raises:
         UserError: the table does not fit, a class has too few images, or a number has no effect.
     """
-    check_numbers(num_per_class, path, num_val, train_on, val_share)
+    check_split_options(num_per_class, path, num_val, train_on, val_share)
     if path is not None:
         return read_split(path, labels, num_severity)
     if train_on == "clean":

@@ -14,8 +14,8 @@ if __name__ == "__main__":  # before anything that takes long
 from corruptions import ALIASES, CORRUPTIONS  # noqa: E402
 from dataset import SOURCES, datasets_list, load_source, source_options  # noqa: E402
 from dataset.corrupted import load_corrupted  # noqa: E402
-from dataset.poisson import TRAIN_ON, check_numbers, counts_table, write_split  # noqa: E402
-from dataset.splits import split_of  # noqa: E402
+from dataset.poisson import TRAIN_ON, check_split_options, counts_table, write_split  # noqa: E402
+from dataset.splits import make_split_for  # noqa: E402
 from utils.cli import Parser, add_data_arguments, exit_on_error, listing, require_writable_file  # noqa: E402
 
 
@@ -37,9 +37,9 @@ def main(argv=None):
         require_writable_file("--output", args.output)
         numbers = {"num_per_class": getattr(args, "num_per_class", None), "num_val": args.num_val,
                    "train_on": args.train_on, "val_share": args.val_share}
-        check_numbers(**numbers)
+        check_split_options(**numbers)
         source = load_source(args.dataset, args.data_dir, **source_options(vars(args)))
-        split = split_of(source, args.num_severity, args.seed, **numbers)
+        split = make_split_for(source, args.num_severity, args.seed, **numbers)
         if split.empty and not split.is_clean:
             print(f"warning: no training image has severity {', '.join(map(str, split.empty))}; more training images "
                   "give some", file=sys.stderr)

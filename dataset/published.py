@@ -1,8 +1,8 @@
 """Corrupted test sets as others have published them: which layout a folder has, and the images in it.
 
-A layout is a function from a folder to its `Published`, or None where the folder is laid out otherwise; `LAYOUTS` has
-them in the order in which they are tried. What the layouts share: an image keeps its place among the test images, so
-that labels need not be read with it.
+A layout is a function from a folder to its `CorruptedTestSet`, or to None if the folder is laid out otherwise.
+`LAYOUTS` has the layouts in the order in which they are tried. In all layouts an image keeps its place among the test
+images, so that labels need not be read with it.
 """
 import os
 import re
@@ -16,7 +16,7 @@ from corruptions import ALIASES, CORRUPTIONS
 from dataset.class_folders import list_classes, list_files
 from dataset.corrupted import SEVERITIES
 from dataset.image_files import FileImages, exact, require_size
-from dataset.source import Source
+from dataset.source import ImageDataset
 from utils.errors import UserError
 from utils.files import load_array
 
@@ -26,7 +26,7 @@ READABLE = "name a folder of corrupted test images in one of the layouts that da
 
 
 @dataclass(frozen=True)
-class Place:
+class ArrayLocation:
     """Where the images of one corruption and severity lie.
 
     Attributes:
@@ -40,21 +40,21 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Published:
+class CorruptedTestSet:
     """A corrupted test set of a data set. That its labels are those of the data set has been checked for arrays, and is
     checked for class folders when they are opened.
 
     Attributes:
         folder (str): as it was named.
         layout (str): what was recognised, in words.
-        places (dict): corruption to a dict from severity, rising, to `Place`.
+        places (dict): corruption to a dict from severity, rising, to `ArrayLocation`.
         source (Source): the data set.
     """
 
     folder: str
     layout: str
     places: dict
-    source: Source
+    source: ImageDataset
 
     @property
     def name(self):
@@ -106,7 +106,7 @@ class Published:
         places = [self.places[name][severity] for severity in severities]
         folders = [place.path for place in places if not place.rows]
         others = {own for folder in folders for own in list_classes(folder) if own not in self.classes}
-        opened = [open_rows(place, self.source) if place.rows else match_files(place.path, self.source, self.classes)
+        opened = [open_rows(place, self.source) if place.rows else align_files(place.path, self.source, self.classes)
                   for place in places]
         if others:  # as in frost of Tiny-ImageNet-C, which was distributed with all classes of ImageNet
             print(f"warning: {os.path.dirname(folders[0])}: {len(others)} classes, such as {min(others)}, are left "
@@ -114,7 +114,7 @@ class Published:
         return opened
 
 
-def match_files(folder, source, classes):
+def align_files(folder, source, classes):
     """The files of one corruption and severity, in the order of the test images.
 
     Those of a class are matched with the data set's in the order of their names without suffix. They need not have the
@@ -124,7 +124,7 @@ def match_files(folder, source, classes):
     Args:
         folder (str): holds CLASS/FILE.
         source (Source): the data set.
-        classes (dict): as of `Published.classes`.
+        classes (dict): as of `CorruptedTestSet.classes`.
 
     Returns:
         FileImages: of the data set's size; a file of another size is refused when it is read.
@@ -155,7 +155,7 @@ def _stem(name):
 
 
 def open_rows(place, source):
-    """The rows of an array that a `Place` says."""
+    """The rows of an array that an `ArrayLocation` says."""
     shape = (place.rows, *source.images["test"].shape[1:])
     array = _map(place.path)
     if array.shape != shape or array.dtype != np.uint8:
@@ -213,9 +213,10 @@ def find_stacked(folder, source):
         raise UserError(f"{_array(folder, LABELS)}: {times * number} labels are those of {times} of five severities, "
                         "and nothing says which; put arrays of severity 5 and their labels.npy into "
                         f"{os.path.join(folder, 'test', '5')}, and others likewise")
-    places = {name: {severity: Place(_array(folder, name), (severity - 1) * number, times * number)
+    places = {name: {severity: ArrayLocation(_array(folder, name), (severity - 1) * number, times * number)
                      for severity in SEVERITIES} for name in names}
-    return Published(folder, "arrays of 5 severities one after the other, as CIFAR-10-C is distributed", places, source)
+    return CorruptedTestSet(folder, "arrays of 5 severities one after the other, as CIFAR-10-C is distributed", places,
+                            source)
 
 
 def find_by_severity(folder, source):
@@ -234,13 +235,14 @@ def find_by_severity(folder, source):
     for severity in SEVERITIES:
         below = os.path.join(having[0], str(severity))
         for name in array_names(below):
-            places.setdefault(name, {})[severity] = Place(_array(below, name), 0, len(source.labels["test"]))
+            places.setdefault(name, {})[severity] = ArrayLocation(_array(below, name), 0, len(source.labels["test"]))
     for severity in sorted({severity for found in places.values() for severity in found}):
         path = os.path.join(having[0], str(severity), f"{LABELS}.npy")
         if check_labels(path, source) != 1:
             raise UserError(f"{path}: more labels than {source.name} has test images; the arrays of a folder of one "
                             "severity have each image once")
-    return Published(folder, "arrays in folders of severities, as python -m corruptions stores them", places, source)
+    return CorruptedTestSet(folder, "arrays in folders of severities, as python -m corruptions stores them", places,
+                            source)
 
 
 def find_class_folders(folder, source):
@@ -264,11 +266,11 @@ def find_class_folders(folder, source):
     if not source.in_files:
         raise UserError(f"--test_corrupted {folder}: has class folders, {layout}, and {source.name} has none; name a "
                         "corrupted test set of this data set")
-    return Published(folder, f"class folders, {layout} is distributed", places, source)
+    return CorruptedTestSet(folder, f"class folders, {layout} is distributed", places, source)
 
 
 def _corruptions(folder):
-    """The corruptions that have severity folders in a folder, to the `Place` of each severity."""
+    """The corruptions that have severity folders in a folder, to the `ArrayLocation` of each severity."""
     if not os.path.isdir(folder):
         return {}
     found = {name: severity_folders(os.path.join(folder, name)) for name in sorted(os.listdir(folder))}
@@ -276,7 +278,7 @@ def _corruptions(folder):
 
 
 def severity_folders(folder):
-    """The `Place` of each severity in the folder of a corruption, of which there may be none.
+    """The `ArrayLocation` of each severity in the folder of a corruption, of which there may be none.
 
     The folders are named 1 to 5, or, as the authors' code writes ImageNet-C-bar, by strengths such as 2.35, rising.
 
@@ -291,7 +293,7 @@ def severity_folders(folder):
             raise UserError(f"{folder}: has {', '.join(strengths)}, and must have five strengths for severities 1 to 5"
                             "; complete it, or remove it")
         numbers = dict(zip(SEVERITIES, strengths, strict=True))
-    return {severity: Place(os.path.join(folder, name)) for severity, name in numbers.items()}
+    return {severity: ArrayLocation(os.path.join(folder, name)) for severity, name in numbers.items()}
 
 
 def array_names(folder):
@@ -318,7 +320,7 @@ def find_published(folder, source):
         source (Source): the data set that it must be of.
 
     Returns:
-        Published: its corruptions in the order of the benchmarks, others after them.
+        CorruptedTestSet: its corruptions in the order of the benchmarks, others after them.
 
     Raises:
         UserError: the folder is missing, has none of the layouts, or is of other data.

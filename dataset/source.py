@@ -12,7 +12,7 @@ from utils.fingerprint import WORDS, require_same
 
 
 @dataclass(frozen=True)
-class Source:
+class ImageDataset:
     """A data set of clean images.
 
     Attributes:

@@ -6,7 +6,7 @@ import numpy as np
 
 from dataset.class_folders import list_classes, list_files, list_images
 from dataset.image_files import FileImages, exact, require_sizes
-from dataset.source import Source
+from dataset.source import ImageDataset
 from utils.errors import UserError
 
 FOLDER = "tiny-imagenet-200"
@@ -81,6 +81,6 @@ def load_tinyimagenet(data_dir):
     test = FileImages(val, test_paths, test_names, SIDE, fit)
     for part in (images, test):
         require_sizes(part)
-    return Source("tinyimagenet", f"{FOLDER}-C", len(classes), {"train": images, "test": test},
-                  {"train": labels, "test": test_labels}, mean=tuple(value / 255 for value in MEAN),
-                  std=tuple(value / 255 for value in STD), class_names=tuple(classes))
+    return ImageDataset("tinyimagenet", f"{FOLDER}-C", len(classes), {"train": images, "test": test},
+                        {"train": labels, "test": test_labels}, mean=tuple(value / 255 for value in MEAN),
+                        std=tuple(value / 255 for value in STD), class_names=tuple(classes))

@@ -7,19 +7,25 @@ import tempfile
 import time
 
 from dataset import SOURCE_OPTIONS
-from losses.grid import SETTING
-from losses.recipes import flags
-from losses.run import Cells, RunSettings, begin, run
+from losses.grid import BENCHMARK_KEYS
+from losses.recipes import to_argv
+from losses.run import RunConfig, StepCache, run, write_config
 from utils import cli, stopping
 from utils.errors import UserError
 from utils.figures.severity import accuracy
 from utils.figures.style import save
 from utils.files import file_hash, file_lock, read_json, safe_filename, write_json
-from utils.records.comparison import Row, last_weights, write_comparison, write_comparison_page
+from utils.records.comparison import ComparisonRow, last_weights, write_comparison, write_comparison_page
 from utils.records.logs import RunFolder
-from utils.records.reading import PLAN, by_setting, read_record
+from utils.records.reading import PLAN_FILE, by_setting, read_record
 from utils.records.report import duration, is_finished
-from utils.records.settings import FOLDER_OPTIONS, FREE_OPTIONS, read_settings, resumed_settings, without_places
+from utils.records.settings import (
+    FOLDER_OPTIONS,
+    OVERRIDABLE_ON_RESUME,
+    path_independent,
+    read_settings,
+    resumed_settings,
+)
 
 
 def add_comparison_arguments(parser):
@@ -36,10 +42,10 @@ def compare(planned, values, folder, load, device, jobs, program, check=None):
     """Carry out the runs of a comparison that have not ended yet, and write its table.
 
     Args:
-        planned (list of Planned): the runs.
+        planned (list of RunSpec): the runs.
         values (list of dict): for each of them all options to their values.
         folder (str): that of the comparison; made if it is missing.
-        load (callable): values of a run to its `dataset.data.Data`.
+        load (callable): values of a run to its `dataset.data.ExperimentData`.
         device (str): for the records.
         jobs (int): runs at a time; with 1 all run in this process. The system shares out the processors among them:
             each process sees all, because the last bits of a result depend on how many MindSpore finds.
@@ -57,29 +63,29 @@ def compare(planned, values, folder, load, device, jobs, program, check=None):
         paths = [os.path.join(folder, run_name(one, settings)) for one, settings in zip(planned, values, strict=True)]
         plan = _check_plan(folder, planned, paths)
         waiting = [k for k, path in enumerate(paths) if not is_finished(path)]
-        values = [_own_settings(*run, check) for run in zip(planned, values, paths, strict=True)]
+        values = [_stored_settings(*run, check) for run in zip(planned, values, paths, strict=True)]
         _check_rows(folder, planned, values)
         _check_files(folder, planned, values)
         # What is wrong with the data of a later run is found now, and before anything is written; where all runs have
         # ended, whether their images are still those that the command names.
         for k in waiting or range(len(planned)):
             _check_images(planned, paths, k, load(values[k]), values[k])
-        write_json(os.path.join(folder, PLAN), plan)
-        _say_devices(paths, device)
-        clock = Clock([work(settings) for settings in values], waiting)
+        write_json(os.path.join(folder, PLAN_FILE), plan)
+        _warn_mixed_devices(paths, device)
+        clock = EtaEstimator([estimated_cost(settings) for settings in values], waiting)
         print(f"comparison of {len(planned)} runs, {len(planned) - len(waiting)} of them done, in {folder}", flush=True)
         try:
             if jobs == 1:
-                failures = _one_by_one(planned, values, paths, waiting, load, device, clock)
+                failures = _run_sequentially(planned, values, paths, waiting, load, device, clock)
             else:
-                failures = _side_by_side(planned, values, paths, waiting, load, device, jobs, program, clock)
+                failures = _run_in_processes(planned, values, paths, waiting, load, device, jobs, program, clock)
         except stopping.Interrupted as stop:
             stop.way_on = "the same command goes on"
             raise
         rows, records = {}, []
         for k, (one, settings) in enumerate(zip(planned, values, strict=True)):
-            setting = tuple(settings[option] for option in SETTING)
-            row = rows.setdefault((setting, one.name), Row(setting, one.name, {}, {}))
+            setting = tuple(settings[option] for option in BENCHMARK_KEYS)
+            row = rows.setdefault((setting, one.name), ComparisonRow(setting, one.name, {}, {}))
             if k in failures:
                 row.failures[settings["seed"]] = failures[k]
             else:
@@ -90,13 +96,14 @@ def compare(planned, values, folder, load, device, jobs, program, check=None):
                 if weights is not None:
                     row.weights[settings["seed"]] = weights
         print("\n" + write_comparison(folder, list(rows.values())))
-        options = {one.name: " ".join(flags({option: value for option, value in one.given.items()
-                                             if option not in (*SETTING, "seed", "save_last")})) for one in planned}
-        write_comparison_page(folder, list(rows.values()), _draw(folder, records), options)
+        hidden = (*BENCHMARK_KEYS, "seed", "save_last")
+        options = {one.name: " ".join(to_argv({option: value for option, value in one.given.items()
+                                               if option not in hidden})) for one in planned}
+        write_comparison_page(folder, list(rows.values()), _plot_accuracy(folder, records), options)
         return not failures
 
 
-def _draw(folder, records):
+def _plot_accuracy(folder, records):
     """Draw accuracy over severity, a figure for each setting; return caption to SVG file."""
     drawn = {}
     for suffix, some in by_setting(records).items():
@@ -115,13 +122,13 @@ def run_name(one, settings):
                          f"seed{settings['seed']}")
 
 
-def work(settings):
+def estimated_cost(settings):
     """How long a run takes, in passes over the data of one epoch; a rough measure to share out the time."""
-    method = RunSettings.of(settings).method
+    method = RunConfig.of(settings).method
     return method.total_epoch * method.passes + (settings["stage_one_epochs"] or 0)
 
 
-class Clock:
+class EtaEstimator:
     """How long the runs that are left will take, judged by those that have ended.
 
     Args:
@@ -148,23 +155,23 @@ class Clock:
 def _check_plan(folder, planned, paths):
     """What the comparison consists of, made sure that it is what was written down, or more: a comparison may grow."""
     plan = [{"name": one.name, "folder": os.path.basename(path),
-             "given": without_places(one.given)}
+             "given": path_independent(one.given)}
             for one, path in zip(planned, paths, strict=True)]
-    stored = read_json(os.path.join(folder, PLAN)) or []
+    stored = read_json(os.path.join(folder, PLAN_FILE)) or []
     # Those of before lack the folder's name.
     earlier = [{**one, "given": {option: value for option, value in one["given"].items() if option != "data_dir"}}
                for one in plan]
     if any(one not in plan and one not in earlier for one in stored):
-        raise UserError(f"{folder}: holds a comparison of other runs or images (see {PLAN} there); repeat its command, "
-                        "to which methods, seeds and variants may be added if it names --method and --seed, or name "
-                        "another with --desc")
+        raise UserError(f"{folder}: holds a comparison of other runs or images (see {PLAN_FILE} there); repeat its "
+                        "command, to which methods, seeds and variants may be added if it names --method and --seed, "
+                        "or name another with --desc")
     if len(set(paths)) < len(paths):
         raise UserError("--variant: the names of two rows differ in signs alone that a folder's name cannot have; "
                         "change one of them")
     return plan
 
 
-def _say_devices(paths, device):
+def _warn_mixed_devices(paths, device):
     """Warn where other runs of the comparison were begun on another device than this one."""
     others = {config["device"] for config in map(read_settings, paths) if config and "device" in config} - {device}
     if others:
@@ -176,7 +183,7 @@ def _check_rows(folder, planned, values):
     """Make sure that the runs of a row, begun or not, differ in nothing but the seed."""
     first = {}
     for one, settings in zip(planned, values, strict=True):
-        found = RunSettings.of(settings).method.flat()
+        found = RunConfig.of(settings).method.flat()
         del found["train_on"]  # begun runs have that of their split, which a table decides
         wanted = first.setdefault((one.setting, one.name), found)
         for option, value in wanted.items():
@@ -217,11 +224,11 @@ def _check_images(planned, paths, k, data, settings):
             raise UserError(f"{error}, or another comparison with --desc") from error
 
 
-def _own_settings(one, settings, path, check):
+def _stored_settings(one, settings, path, check):
     """The settings of a run: those that it began with, if it has begun, and its own split."""
     if not os.path.exists(os.path.join(path, "config.json")):
         return settings
-    own = resumed_settings(path, settings, _movable(one), check)
+    own = resumed_settings(path, settings, _resumable_options(one), check)
     if own["total_epoch"] != settings["total_epoch"]:
         raise UserError(f"{path}: has been made longer, {own['total_epoch']} epochs where the comparison has "
                         f"{settings['total_epoch']}; name another comparison with --desc, or give --total_epoch "
@@ -229,9 +236,9 @@ def _own_settings(one, settings, path, check):
     return own
 
 
-def _movable(one):
+def _resumable_options(one):
     """Of the options of a planned run those that may be others when it is resumed."""
-    return {option: one.given[option] for option in (*FREE_OPTIONS, *FOLDER_OPTIONS) if option in one.given}
+    return {option: one.given[option] for option in (*OVERRIDABLE_ON_RESUME, *FOLDER_OPTIONS) if option in one.given}
 
 
 def _announce(number, total, one, settings, clock):
@@ -239,29 +246,29 @@ def _announce(number, total, one, settings, clock):
           f"{settings['dataset']}, {settings['corruption']}, {settings['model']}{clock}", flush=True)
 
 
-def _one_by_one(planned, values, paths, waiting, load, device, clock):
+def _run_sequentially(planned, values, paths, waiting, load, device, clock):
     """Carry out runs in this process; return those that failed, number to reason."""
-    failures, cells = {}, Cells()
+    failures, cells = {}, StepCache()
     for k in waiting:
         _announce(k + 1, len(planned), planned[k], values[k], clock)
         try:
             data = load(values[k])
             with RunFolder(paths[k]) as folder:
-                begin(folder, data, values[k], planned[k].given, device)
-                run(RunSettings.of(values[k]), data, folder, cells)
+                write_config(folder, data, values[k], planned[k].given, device)
+                run(RunConfig.of(values[k]), data, folder, cells)
         except (UserError, OSError, RuntimeError) as error:  # MindSpore's are RuntimeErrors, such as out of memory
             failures[k] = str(error).strip().partition("\n")[0]
             print(f"failed: {failures[k]}", flush=True)
-            cells = Cells()
+            cells = StepCache()
         clock.end(k, k in failures)
     return failures
 
 
-def _side_by_side(planned, values, paths, waiting, load, device, jobs, program, clock):
+def _run_in_processes(planned, values, paths, waiting, load, device, jobs, program, clock):
     """Carry out runs in `jobs` processes at a time; return as above."""
     for k in waiting:  # so that they only have to go on, and find all images made
         with RunFolder(paths[k]) as folder:
-            begin(folder, load(values[k]), values[k], planned[k].given, device)
+            write_config(folder, load(values[k]), values[k], planned[k].given, device)
 
     failures, running, left = {}, {}, list(waiting)
     with stopping.defer_signals(), contextlib.ExitStack() as outputs:
@@ -277,7 +284,7 @@ def _side_by_side(planned, values, paths, waiting, load, device, jobs, program, 
                 stopping.raise_if_interrupted()
                 time.sleep(0.1)
                 for k in [k for k, (process, _) in running.items() if process.poll() is not None]:
-                    reason = _reason(*running.pop(k))
+                    reason = _last_error_line(*running.pop(k))
                     if reason is not None:
                         failures[k] = reason
                     clock.end(k, reason is not None)
@@ -294,12 +301,12 @@ def _side_by_side(planned, values, paths, waiting, load, device, jobs, program, 
 def _free_options(one, jobs, device):
     """Words for a run that is one of several at a time."""
     share = max(1, cli.cpu_count() // jobs)
-    free = {**_movable(one), "device_target": device}
+    free = {**_resumable_options(one), "device_target": device}
     free["num_workers"] = min(share, free.get("num_workers", share))
-    return [word for text in flags(free) for word in text.split(" ", 1)]
+    return [word for text in to_argv(free) for word in text.split(" ", 1)]
 
 
-def _reason(process, errors):
+def _last_error_line(process, errors):
     """Why a process has failed, by what it has written to the file `errors`; None where it has not."""
     if not process.returncode:
         return None

@@ -5,8 +5,8 @@ import numpy as np
 
 from utils.device import collect_graphs
 from losses.collectives import convert_sync_batchnorm
-from losses.methods import DATA, OBJECTIVES, OPTIMIZERS, PERTURBATIONS
-from losses.optimizers import Clipped, decayed_weights
+from losses.methods import DATA_STRATEGIES, OBJECTIVES, OPTIMIZERS, PERTURBATIONS
+from losses.optimizers import ClipByGlobalNorm, weight_decay_mask
 from losses.resolve import check_workers, resolve
 from losses.step import create_train_step
 from models.side_by_side import BATCH_NORMS, has_batch_norm
@@ -15,8 +15,8 @@ from utils.errors import UserError
 from utils.schedule import SCHEDULES
 
 # Options that are about the loop around a step, or the data before it.
-NOT_OF_A_STEP = ("total_epoch", "batch_size", "schedule", "train_on", "draw", "crop", "sampling", "group_every", *(
-    option for table in (DATA, SCHEDULES) for row in table.values() for option in row.defaults))
+RUN_OPTIONS = ("total_epoch", "batch_size", "schedule", "train_on", "draw", "crop", "sampling", "group_every", *(
+    option for table in (DATA_STRATEGIES, SCHEDULES) for row in table.values() for option in row.defaults))
 
 
 def create_step(network, method="sharpdro", num_groups=6, dataset="cifar10", seed=0, group_sizes=None, **options):
@@ -45,7 +45,7 @@ def create_step(network, method="sharpdro", num_groups=6, dataset="cifar10", see
     Raises:
         UserError: an unknown method or option, or one that has no effect.
     """
-    useless = [option for option in options if option in NOT_OF_A_STEP]
+    useless = [option for option in options if option in RUN_OPTIONS]
     if useless:
         raise UserError(f"{useless[0]}: is of a run, not of a step; leave it out")
     if options.get("group_loss") == "validation":
@@ -74,19 +74,19 @@ def are_sizes(values, number):
 
 
 def create_optimizer(weights, settings):
-    """The optimiser of `Settings` for some weights (list of Parameter): a cell that takes their gradients."""
-    optimizer = OPTIMIZERS[settings.optimizer].create(weights, decayed_weights(weights, settings.decay),
+    """The optimiser of `MethodConfig` for some weights (list of Parameter): a cell that takes their gradients."""
+    optimizer = OPTIMIZERS[settings.optimizer].create(weights, weight_decay_mask(weights, settings.decay),
                                                       **settings.optimizer_options)
-    return Clipped(optimizer, settings.clip_norm) if settings.clip_norm else optimizer
+    return ClipByGlobalNorm(optimizer, settings.clip_norm) if settings.clip_norm else optimizer
 
 
 def build_step(network, settings, num_groups, seed, group_sizes=None):
-    """The train step of `Settings`; other arguments, result and errors as of `create_step`."""
+    """The train step of `MethodConfig`; other arguments, result and errors as of `create_step`."""
     check_workers(settings)
     optimizer = create_optimizer(network.trainable_params(), settings)
 
     def create(part, *arguments, **more):
-        options = {option: settings.options[option] for option in part.defaults if option not in NOT_OF_A_STEP}
+        options = {option: settings.options[option] for option in part.defaults if option not in RUN_OPTIONS}
         return part.create(*arguments, **options, **more)
     sizes = {"group_sizes": group_sizes} if "group_adjustment" in OBJECTIVES[settings.objective].defaults else {}
     objective = create(OBJECTIVES[settings.objective], num_groups, **sizes)

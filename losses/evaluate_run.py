@@ -19,11 +19,11 @@ from dataset import (
     require_source_option,
     source_options,
 )
-from dataset.corrupted import corrupted_images
+from dataset.corrupted import open_corrupted
 from dataset.fingerprints import joint_fingerprint
-from dataset.pipeline import array_by_array
-from dataset.published import Published, find_published
-from dataset.source import Source
+from dataset.pipeline import iterate_arrays
+from dataset.published import CorruptedTestSet, find_published
+from dataset.source import ImageDataset
 from models import check_image_size, find_model
 from models.weights import load_network
 from utils import alexnet
@@ -38,18 +38,18 @@ from utils.records.evaluation import (
     Baseline,
     as_record,
     averages,
+    file_tag,
     heading,
     row,
-    set_tag,
     stored_evaluation,
     stored_scores,
     write_evaluation,
 )
 from utils.records.reading import planned_runs, read_record, read_results, require_not_failed
 from utils.records.report import is_finished, run_title, write_run_page
-from utils.records.settings import FOLDER_OPTIONS, is_moved
-from utils.records.summary import write_summary
-from utils.records.trained import Trained, find_trained
+from utils.records.settings import FOLDER_OPTIONS, has_same_basename
+from utils.records.summary import write_evaluation_table
+from utils.records.trained import TrainedNetwork, find_trained
 from utils.stopping import defer_signals
 
 # The options of main.py that have an effect here.
@@ -88,16 +88,16 @@ class EvaluationSet:
         batch_size, workers (int): images in a batch, threads that read or make images; do not change the result.
         show_progress (bool): show the progress bar even where the output is no terminal.
         severities (list of int): of the corrupted images.
-        published (Published or None): where they come from, if they were not made here.
+        published (CorruptedTestSet or None): where they come from, if they were not made here.
     """
 
-    source: Source
+    source: ImageDataset
     images: dict
     batch_size: int
     workers: int
     show_progress: bool
     severities: Sequence[int] = SEVERITIES
-    published: Published | None = None
+    published: CorruptedTestSet | None = None
 
     @property
     def names(self):
@@ -148,7 +148,8 @@ def evaluate_runs(path, **options):
             print(f"failed: {error}", flush=True)
     if done:
         evaluated = [run for run in planned_runs(path) if run in done]
-        print("\n" + write_summary(path, [read_record(run) for run in evaluated], [done[run] for run in evaluated]))
+        records, evaluations = [read_record(run) for run in evaluated], [done[run] for run in evaluated]
+        print("\n" + write_evaluation_table(path, records, evaluations))
     return len(done) == len(runs)
 
 
@@ -168,7 +169,7 @@ def evaluate_run(path, corruptions=None, baseline=None, model=None, dataset=None
         eval_batch_size (int or None): images in a batch; None takes the run's, or else 128.
         num_workers (int): threads that read or make images.
         show_progress (bool): show the progress bar even where the output is no terminal.
-        corrupted (str): where corrupted images come from, a key of `dataset.corrupted.WHERE`.
+        corrupted (str): where corrupted images come from, a key of `dataset.corrupted.STORAGE_MODES`.
         test_corrupted (str or None): folder of published corrupted images in place of such, as of `find_published`.
         options: of `dataset.SOURCE_OPTIONS`, for a checkpoint that has no config.json beside it.
 
@@ -186,12 +187,12 @@ def evaluate_run(path, corruptions=None, baseline=None, model=None, dataset=None
         require_not_failed(path)
         raise UserError(f"--evaluate {path}: has no checkpoint; --resume it, which leaves one after every epoch")
     require_writable_folder("--evaluate", trained.folder)
-    reference = None if baseline is None else find_reference(baseline, dataset)
+    reference = None if baseline is None else locate_baseline(baseline, dataset)
 
     data_dir = data_dir or trained.config.get("data_dir", os.path.abspath("./data"))
     source = load_source(dataset, data_dir, **run_options(trained, dataset, options))
     for one in (trained, reference):
-        if isinstance(one, Trained):
+        if isinstance(one, TrainedNetwork):
             source.check_run(one.config, one.path)
     check_image_size(model, *source.image_size)
     test = load_evaluation_set(source, data_dir, corruptions,
@@ -218,7 +219,7 @@ def run_options(trained, dataset, given):
         if value is None:
             continue
         require_source_option(dataset, option)
-        if option in FOLDER_OPTIONS and is_moved(known, value):
+        if option in FOLDER_OPTIONS and has_same_basename(known, value):
             own[option] = value
         elif value != known:
             raise UserError(f"--{option} {value}: {trained.path} was trained with {known}; leave the option out")
@@ -246,26 +247,26 @@ def load_evaluation_set(source, data_dir, corruptions, batch_size, workers, show
         return EvaluationSet(source, images, batch_size, workers, show_progress, severities, published)
     for name in CORRUPTIONS:
         if name in (chosen or COMMON):
-            images[name] = corrupted_images(data_dir, source, "test", name, corrupted)
+            images[name] = open_corrupted(data_dir, source, "test", name, corrupted)
     return EvaluationSet(source, images, batch_size, workers, show_progress)
 
 
-def name_of_set(names, published=None):
+def corruption_set_name(names, published=None):
     """What a set of corruptions is called: in the name of a file, and in a text, 'common (15 corruptions)'.
 
     Args:
         names (list of str): the corruptions.
-        published (Published or None): where their images come from, if they were not made here.
+        published (CorruptedTestSet or None): where their images come from, if they were not made here.
     """
     words = next((word for word, members in SETS.items() if set(members) == set(names)), ", ".join(names))
     if published is not None:
         words = published.name if set(names) == set(published.places) else f"{words} of {published.name}"
     title = f"{words} ({len(names)} corruption{'' if len(names) == 1 else 's'})"
-    return set_tag(title), title
+    return file_tag(title), title
 
 
-def find_reference(path, dataset):
-    """A baseline as `Trained`, or as the record of its evaluation where `path` is that; None of `ALEXNET`.
+def locate_baseline(path, dataset):
+    """A baseline as `TrainedNetwork`, or as the record of its evaluation where `path` is that; None of `ALEXNET`.
 
     Raises:
         UserError: it is not there, or of another data set than `dataset`.
@@ -288,7 +289,7 @@ def find_reference(path, dataset):
 
 
 def load_baseline(path, reference, model, test, is_shown=True):
-    """The `Baseline` that `find_reference` has found; evaluated where its evaluation is not there, which is printed if
+    """The `Baseline` that `locate_baseline` has found; evaluated where its evaluation is not there, which is printed if
     `is_shown`.
 
     Raises:
@@ -339,7 +340,7 @@ def evaluate_network(trained, model, test, baseline=None, stored=None, is_shown=
     """Evaluate a network, print its table row by row unless `is_shown` is false, and write its records.
 
     Args:
-        trained (Trained): with a checkpoint.
+        trained (TrainedNetwork): with a checkpoint.
         model (str): name of the network, as of `models.find_model`.
         test (EvaluationSet): on what.
         baseline (Baseline or None): what corruption errors are relative to.
@@ -357,7 +358,7 @@ def evaluate_network(trained, model, test, baseline=None, stored=None, is_shown=
     if os.path.isdir(trained.path) and epochs < planned:
         print(f"warning: {trained.path}: the newest checkpoint is of epoch {epochs} of {planned}; --resume it trains "
               "the others", file=sys.stderr)
-    tag, title = name_of_set(test.names, test.published)
+    tag, title = corruption_set_name(test.names, test.published)
     about = {"set": title, "dataset": test.source.name, "test_images": len(test.source.labels["test"]),
              "test_corrupted": test.published and test.published.name, "severities": list(test.severities),
              "fingerprints": {name: found.to_dict() for name, found in test.fingerprints.items()},
@@ -394,18 +395,18 @@ def evaluate_network(trained, model, test, baseline=None, stored=None, is_shown=
 
 
 def scores_by_corruption(network, test):
-    """Yield each key of `test.images` with the list of `Scores` of its arrays, as soon as they are done."""
+    """Yield each key of `test.images` with the list of `CalibrationScores` of its arrays, as soon as they are done."""
     arrays = [images for several in test.images.values() for images in several]
     labels = test.source.labels["test"]
-    streams = array_by_array(arrays, labels, test.source.mean, test.source.std, test.batch_size, test.workers)
+    streams = iterate_arrays(arrays, labels, test.source.mean, test.source.std, test.batch_size, test.workers)
     with tqdm(total=len(arrays) * len(labels), desc="evaluating", unit=" images", leave=False,
               disable=False if test.show_progress else None) as bar:
-        found = evaluate_arrays(network, (counted(stream, bar) for stream in streams))
+        found = evaluate_arrays(network, (with_progress(stream, bar) for stream in streams))
         for name, several in test.images.items():
             yield name, [next(found) for _ in several]
 
 
-def counted(batches, bar):
+def with_progress(batches, bar):
     """Pass batches on, and move the bar by their images."""
     for batch in batches:
         yield batch

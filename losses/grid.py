@@ -3,19 +3,29 @@ import itertools
 import shlex
 from dataclasses import dataclass
 
-from losses.methods import DATA, METHOD_OPTIONS, METHODS
-from losses.resolve import CONDITIONS, OPTIONS, TRAINING_PARTS, VARIANTS, acts, resolve, training_part, users_of
+from losses.methods import DATA_STRATEGIES, METHOD_OPTIONS, METHODS
+from losses.resolve import (
+    DEPENDENT_OPTIONS,
+    OPTIONS,
+    RELEASE_ALIASES,
+    TRAINING_PARTS,
+    chosen_name,
+    resolve,
+    takes_effect,
+    used_by,
+)
 from utils.cli import MultipleValues, parse
 from utils.errors import UserError
 
-SETTING = ("dataset", "corruption", "model")  # methods are compared within these
-STRUCTURE = ("method", "objective", "perturbation", "risk")  # they decide which other options are read
+BENCHMARK_KEYS = ("dataset", "corruption", "model")  # methods are compared within these
+COMPONENT_OPTIONS = ("method", "objective", "perturbation", "risk")  # they decide which other options are read
 # As they do, without making a row of their own beside variants.
-DECISIVE = (*STRUCTURE, *TRAINING_PARTS, "num_sub_batches", "sampling", *(other for other, *_ in CONDITIONS.values()))
+OUTER_OPTIONS = (*COMPONENT_OPTIONS, *TRAINING_PARTS, "num_sub_batches", "sampling",
+                 *(other for other, *_ in DEPENDENT_OPTIONS.values()))
 
 
 @dataclass(frozen=True)
-class Planned:
+class RunSpec:
     """A run of a comparison.
 
     Attributes:
@@ -28,38 +38,38 @@ class Planned:
 
     @property
     def setting(self):
-        """What is the same for all rows of a table: values of the options `SETTING`, where they are given."""
-        return tuple(self.given[option] for option in SETTING if option in self.given)
+        """What is the same for all rows of a table: values of the options `BENCHMARK_KEYS`, where they are given."""
+        return tuple(self.given[option] for option in BENCHMARK_KEYS if option in self.given)
 
 
-def reads(option, method, given):
+def uses_option(option, method, given):
     """Whether a method reads an option, with the objective, the perturbation, the optimizer, the schedule and the
     sampling that are given, or its own.
     """
     row = METHODS[method]
     if option == "draw":  # with such data or sampling there is no other
-        is_weighted = DATA[row.data].repeats or given.get("sampling") == "balanced"
+        is_weighted = DATA_STRATEGIES[row.data].repeats or given.get("sampling") == "balanced"
         return given[option] == "replacement" or not is_weighted
     if option == "is_adaptive":
         return given.get("perturbation", row.perturbation) in ("l2", "adaptive")
-    if option in VARIANTS:
+    if option in RELEASE_ALIASES:
         return given.get("objective", row.objective) == "sharpdro"
     for part, table in TRAINING_PARTS.items():
-        users = users_of(table, option)
+        users = used_by(table, option)
         if users:
-            return training_part(part, given, given.get("recipe", row.recipe)) in users
+            return chosen_name(part, given, given.get("recipe", row.recipe)) in users
     if option == "sync_bn":
         own = {name: given[name] for name in ("perturbation", "recipe", "num_sub_batches") if name in given}
         return resolve(method, **own).num_sub_batches > 1
     if option not in ("sampling", *METHOD_OPTIONS):
         return True
     # What the variants make of the objective and the perturbation, which other options do not change.
-    own = {name: given[name] for name in ("objective", "perturbation", *VARIANTS) if name in given
-           and (name not in VARIANTS or reads(name, method, given))}
+    own = {name: given[name] for name in ("objective", "perturbation", *RELEASE_ALIASES) if name in given
+           and (name not in RELEASE_ALIASES or uses_option(name, method, given))}
     settings = resolve(method, **own)
     if option == "sampling":
         return settings.objective != "sharpdro_agnostic"  # it does without the severities
-    return option in settings.options and acts(option, {**settings.options, **given})
+    return option in settings.options and takes_effect(option, {**settings.options, **given})
 
 
 def parse_variants(texts, create_parser):
@@ -93,7 +103,7 @@ def parse_variants(texts, create_parser):
     return variants
 
 
-def plan(given, variants):
+def expand_grid(given, variants):
     """The runs that a command line asks for, those of one data set and corruption one after the other.
 
     Each row is a method of `--method`, or a variant, which adds its own options to those that are given for all; where
@@ -106,33 +116,34 @@ def plan(given, variants):
         variants (dict): name to such options.
 
     Returns:
-        list of Planned
+        list of RunSpec
 
     Raises:
         UserError: an option that no row reads, two rows that are the same, or a stage one that is not of all runs.
     """
-    if "stage_one" in given and any(isinstance(given.get(option), MultipleValues) for option in (*SETTING, "seed")):
+    several = [option for option in (*BENCHMARK_KEYS, "seed") if isinstance(given.get(option), MultipleValues)]
+    if "stage_one" in given and several:
         raise UserError("--stage_one: is a first model of one seed, data set, corruption and network; give one of each")
     common = {"recipe": "sharpdro", **given}
     rows = [(name, {**common, **own}, own) for name, own in variants.items()]
-    if not variants or any(option in STRUCTURE for option in given):
+    if not variants or any(option in COMPONENT_OPTIONS for option in given):
         rows.insert(0, (None, common, given))
     runs, read, rows_of = {}, set(), {}
     for name, options, own in rows:
-        for structure in _product(options, DECISIVE):
+        for structure in _product(options, OUTER_OPTIONS):
             fixed = {**options, **structure}
             method = fixed.setdefault("method", "sharpdro")
             mine = {option: value for option, value in fixed.items()
-                    if reads(option, method, fixed) or name is not None and option in own}
+                    if uses_option(option, method, fixed) or name is not None and option in own}
             read.update(mine)
             titled = [option for option in mine if isinstance(options.get(option), MultipleValues)
-                      and option not in ("method", "seed", *SETTING)]
+                      and option not in ("method", "seed", *BENCHMARK_KEYS)]
             for values in _product(mine, sorted(mine, key=lambda option: option == "seed")):  # seeds change fastest
                 single = {**mine, **values}
                 title = " ".join([name or method] + [f"{option}={single[option]}" for option in titled])
                 if name is None:
                     _require_new(rows_of, title, single)
-                found = runs.setdefault((title, *(single.get(option) for option in (*SETTING, "seed"))), [])
+                found = runs.setdefault((title, *(single.get(option) for option in (*BENCHMARK_KEYS, "seed"))), [])
                 if single not in found:
                     found.append(single)
     unread = [option for option in given if option not in read]
@@ -144,7 +155,7 @@ def plan(given, variants):
     twice = [key[0] for key, found in runs.items() if len(found) > 1]
     if twice:
         raise UserError(f"--variant {twice[0]}: has the name of another row; give it another")
-    planned = [Planned(key[0], found[0]) for key, found in runs.items()]
+    planned = [RunSpec(key[0], found[0]) for key, found in runs.items()]
     order = {key: k for k, key in enumerate(dict.fromkeys(run.setting for run in planned))}
     return sorted(planned, key=lambda run: order[run.setting])
 
@@ -155,7 +166,7 @@ def _require_new(rows, title, given):
     Args:
         rows (dict): what the rows before it are, to their titles; it is added.
     """
-    parts = {option: given[option] for option in ("objective", "perturbation", *VARIANTS) if option in given}
+    parts = {option: given[option] for option in ("objective", "perturbation", *RELEASE_ALIASES) if option in given}
     method = resolve(given["method"], **parts).title
     options = sorted((option, str(value)) for option, value in given.items() if option not in (*parts, "method"))
     first = rows.setdefault((method, *options), title)

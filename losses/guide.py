@@ -9,15 +9,15 @@ import mindspore.nn as nn
 import numpy as np
 
 from dataset.batches import EvaluationBatches
-from dataset.pipeline import hold
+from dataset.pipeline import materialize
 from utils.distributed import rank_and_world_size
 from utils.errors import UserError
 from utils.probes import mean_loss
 
-LOOK = 128  # images of each severity for a move; --eval_batch_size is about memory, and must not change a training
+VALIDATION_BATCH = 128  # images of each severity for an update; --eval_batch_size must not change a training
 
 
-class Move(nn.Cell):
+class UpdateGroupWeights(nn.Cell):
     """Moves `GroupWeights` by losses float32 (S,), as far as so many batches would."""
 
     def __init__(self, weights, times):
@@ -28,7 +28,7 @@ class Move(nn.Cell):
         return self.weights.move(losses, self.times)
 
 
-class Guide:
+class ValidationReweighter:
     """Moves the weights over distributions at every N-th batch, by the losses of validation images.
 
     The images are a function of the seed and of the batch's number alone, and the same at all severities. A severity
@@ -37,15 +37,16 @@ class Guide:
     Args:
         weights (GroupWeights): what is moved.
         evaluation (EvaluationStep): of the network.
-        data (dataset.data.Data): has the images.
+        data (dataset.data.ExperimentData): has the images.
         indices (numpy.ndarray): the validation images that serve for this.
         every (int): N; a move is as large as those of N batches together.
         seed (int): of their choice.
     """
 
     def __init__(self, weights, evaluation, data, indices, every, seed):
-        self.move, self.evaluation, self.data, self.indices = Move(weights, every), evaluation, data, indices
-        self.every, self.number_of_images, self.seed = every, min(LOOK, len(indices)), seed
+        self.move, self.evaluation = UpdateGroupWeights(weights, every), evaluation
+        self.data, self.indices = data, indices
+        self.every, self.number_of_images, self.seed = every, min(VALIDATION_BATCH, len(indices)), seed
 
     def is_due(self, number):
         """Whether there is a move before batch number `number`, counted from 0 over the whole run."""
@@ -60,7 +61,7 @@ class Guide:
         for severity in self.data.split.present:
             batches = EvaluationBatches(self.data.images["train"][severity], source.labels["train"], chosen,
                                         source.mean, source.std, self.number_of_images, rank_and_world_size())
-            means[severity] = mean_loss(self.evaluation, hold(batches))
+            means[severity] = mean_loss(self.evaluation, materialize(batches))
         return means
 
     def __call__(self, number):
@@ -68,8 +69,8 @@ class Guide:
         self.move(ms.Tensor(self.losses(number)))
 
 
-def check_guide(every, batches, validation, split=None):
-    """Make sure that a `Guide` has images, and moves the weights at least once, before the run begins.
+def check_reweighter(every, batches, validation, split=None):
+    """Make sure that a `ValidationReweighter` has images, and moves the weights at least once, before the run begins.
 
     Args:
         every (int): batches from one move to the next.
@@ -88,10 +89,10 @@ def check_guide(every, batches, validation, split=None):
                         "give less, or more epochs")
 
 
-def create_guide(step, evaluation, data, every, seed):
-    """A `Guide`, and the data with the third of the validation images that it leaves alone."""
+def create_reweighter(step, evaluation, data, every, seed):
+    """A `ValidationReweighter`, and the data with the third of the validation images that it leaves alone."""
     validation = data.split.validation
     shuffled = np.random.default_rng(seed).permutation(validation)
     kept, indices = np.split(shuffled, [len(validation) // 3])
-    guide = Guide(step.objective.group_weights, evaluation, data, indices, every, seed)
+    guide = ValidationReweighter(step.objective.group_weights, evaluation, data, indices, every, seed)
     return guide, data.with_validation(np.sort(kept))

@@ -16,9 +16,9 @@ from tqdm import tqdm
 
 from dataset import SOURCES, load_source, source_options
 from dataset.batches import EvaluationBatches
-from dataset.corrupted import corrupted_images
+from dataset.corrupted import open_corrupted
 from dataset.fingerprints import joint_fingerprint
-from dataset.pipeline import array_by_array, held_batches
+from dataset.pipeline import iterate_arrays, load_batches
 from dataset.published import find_published
 from losses.evaluation import EvaluationStep, GradientNorm
 from losses.objectives import ood_weights
@@ -28,17 +28,17 @@ from utils.errors import UserError
 from utils.evaluate import describe_network, predict
 from utils.files import file_hash, read_json, write_json
 from utils.metrics import calibration_bins, log_softmax
-from utils.probes import IMAGES, RHO, ascended, loss_surface, random_direction
+from utils.probes import IMAGES, RHO, at_sam_perturbation, loss_surface, random_direction
 from utils.probes import sharpness as sharpness_of
 from utils.records.checkpoint import find_checkpoints, load_checkpoint
 from utils.records.reading import first_of_each_name
 
 
-class Run:
+class TrainedRun:
     """A run whose network is looked at.
 
     Args:
-        record (Record): of the run.
+        record (FinishedRun): of the run.
         data_dir (str or None): folder of the data sets; None takes the run's.
 
     Raises:
@@ -55,17 +55,17 @@ class Run:
                                                 **source_options(config))
         self.fingerprints = {"test": self.source.test_fingerprint, "test_corrupted": joint_fingerprint(self.images[1:])}
         self.source.check_run(config, record.path, **self.fingerprints)
-        self.step, self.gradient_norm = _cells(config["model"], self.source.classes)
+        self.step, self.gradient_norm = _evaluation_cells(config["model"], self.source.classes)
 
     def batches(self, number):
         """Yield for each severity a list of batches of so many test images, or, where `number` is None, an iterator
         over those of all."""
         for images in self.images:
             if number is None:
-                yield from array_by_array([images], self.source.labels["test"], self.source.mean, self.source.std,
+                yield from iterate_arrays([images], self.source.labels["test"], self.source.mean, self.source.std,
                                           self.config["eval_batch_size"], cpu_count())
             else:
-                yield held_batches(images, self.source, number, self.config["eval_batch_size"])
+                yield load_batches(images, self.source, number, self.config["eval_batch_size"])
 
     def load(self, checkpoint):
         """Give the network the weights in a checkpoint."""
@@ -126,14 +126,14 @@ class Run:
 def _test_images(dataset, data_dir, corruption, num_severity, test_corrupted, **options):
     source = load_source(dataset, data_dir, **options)
     if test_corrupted is None:
-        corrupted = corrupted_images(data_dir, source, "test", corruption, severities=range(1, num_severity))
+        corrupted = open_corrupted(data_dir, source, "test", corruption, severities=range(1, num_severity))
     else:
         corrupted = find_published(test_corrupted, source).images(corruption, range(1, num_severity))
     return source, [source.images["test"], *corrupted]
 
 
 @functools.lru_cache(maxsize=1)
-def _cells(model, classes):
+def _evaluation_cells(model, classes):
     network = create_model(model, classes)
     return EvaluationStep(network), GradientNorm(network)
 
@@ -149,7 +149,7 @@ def sharpness(records, data_dir=None, images=IMAGES, rho=RHO):
     found = []
     for record in records:
         logged = _logged_sharpness(record, images, rho)
-        run = None if logged and data_dir is None else Run(record, data_dir)  # which compares images
+        run = None if logged and data_dir is None else TrainedRun(record, data_dir)  # which compares images
         found.append(logged or _sharpness(run, images, rho))
     return found
 
@@ -196,7 +196,7 @@ def surface(records, data_dir=None, images=IMAGES // 2, points=11, span=1.0):
             loss = loss_surface(run.step, (random_direction(weights, 0), random_direction(weights, 1)),
                                 list(run.batches(images)), coefficients, bar.update)
         return {"coefficients": coefficients, "loss": loss.tolist()}
-    return [Run(record, data_dir).measured("surface", measure, images=images, points=points, span=span)
+    return [TrainedRun(record, data_dir).measured("surface", measure, images=images, points=points, span=span)
             for record in first_of_each_name(records)]
 
 
@@ -216,12 +216,12 @@ def ood(records, data_dir=None, images=IMAGES, rho=RHO, epoch=None):
         severities = list(run.batches(images))
         everything = [batch for batches in severities for batch in batches]
         before = ms.Tensor(predict(run.step, everything)[1])
-        with ascended(run.step, run.gradient_norm, everything, rho):
+        with at_sam_perturbation(run.step, run.gradient_norm, everything, rho):
             after = ms.Tensor(predict(run.step, everything)[1])
         scores = ood_weights(before, after).asnumpy()
         scores[~np.isfinite((before + after).asnumpy()).all(axis=1)] = np.nan  # which it makes 1
         return {"epoch": epoch, "scores": scores.reshape(len(severities), -1).tolist()}
-    return [Run(record, data_dir).measured("ood", measure, epoch, images=images, rho=rho) for record in records]
+    return [TrainedRun(record, data_dir).measured("ood", measure, epoch, images=images, rho=rho) for record in records]
 
 
 def calibration(records, data_dir=None, images=None):
@@ -241,7 +241,7 @@ def calibration(records, data_dir=None, images=None):
             bins.append(calibration_bins(np.exp(log_softmax(logits)), labels))
         counts, hits, confidences = np.transpose(bins, (1, 0, 2)).tolist()
         return {"images": counts, "hits": hits, "confidence": confidences}
-    return [Run(record, data_dir).measured("calibration", measure, images=images) for record in records]
+    return [TrainedRun(record, data_dir).measured("calibration", measure, images=images) for record in records]
 
 
 def samples(records, data_dir=None, image=0):
@@ -256,7 +256,7 @@ def samples(records, data_dir=None, image=0):
     Raises:
         UserError: there is no such image.
     """
-    run = Run(records[0], data_dir)
+    run = TrainedRun(records[0], data_dir)
     number = len(run.source.labels["test"])
     if image >= number:
         raise UserError(f"--image {image}: the test set has {number} images; give a number below that")

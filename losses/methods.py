@@ -12,7 +12,7 @@ from utils.distributed import rank_and_world_size
 
 
 @dataclass(frozen=True)
-class Part:
+class Component:
     """An objective or a perturbation that can be asked for by name.
 
     Attributes:
@@ -33,49 +33,51 @@ class Part:
 
 
 def _ascent(scaled):
-    return lambda weights, seed, parts, rho: perturbations.L2Ascent(rho, tuple(scaled(w.name) for w in weights))
+    return lambda weights, seed, parts, rho: perturbations.GradientAscent(rho, tuple(scaled(w.name) for w in weights))
 
 
 def _noise(multiplicative):
-    return lambda weights, seed, parts, sigma: perturbations.Noise(sigma, multiplicative, weights, seed, parts,
-                                                                   rank_and_world_size(), hash_dtype())
+    return lambda weights, seed, parts, sigma: perturbations.GaussianNoise(sigma, multiplicative, weights, seed, parts,
+                                                                           rank_and_world_size(), hash_dtype())
 
 
-ADVERSARY = {"worst_case": "weights", "step_size": 0.01, "group_loss": "batch", "group_every": 50,
-             "group_adjustment": 0.0}
+GROUP_WEIGHT_DEFAULTS = {"worst_case": "weights", "step_size": 0.01, "group_loss": "batch", "group_every": 50,
+                         "group_adjustment": 0.0}
 
 OBJECTIVES = {
-    "mean": Part(lambda num_groups: objectives.Mean(), "mean loss"),
-    "group_dro": Part(objectives.GroupDRO, "losses of the distributions, weighted toward the worst", ADVERSARY,
-                      reads_groups=True),
-    "irm": Part(objectives.IRM, "losses of the distributions + squared derivative by a factor on the logits",
-                {"irm_lambda": 1.0, "irm_anneal": 500}, reads_groups=True),
-    "rex": Part(objectives.REx, "losses of the distributions + their variance", {"rex_beta": 1.0}, reads_groups=True),
-    "sharpdro": Part(objectives.WorstGroupSharpness, "mean loss + sharpness, weighted toward the worst distribution",
-                     ADVERSARY, second_pass=True, reads_groups=True),
-    "sharpdro_agnostic": Part(lambda num_groups, ood_weights: objectives.AgnosticSharpness(ood_weights),
-                              "mean loss + sharpness, weighted toward samples that lose confidence",
-                              {"ood_weights": "scaled"}, second_pass=True),
+    "mean": Component(lambda num_groups: objectives.Mean(), "mean loss"),
+    "group_dro": Component(objectives.GroupDRO, "losses of the distributions, weighted toward the worst",
+                           GROUP_WEIGHT_DEFAULTS, reads_groups=True),
+    "irm": Component(objectives.IRM, "losses of the distributions + squared derivative by a factor on the logits",
+                     {"irm_lambda": 1.0, "irm_anneal": 500}, reads_groups=True),
+    "rex": Component(objectives.REx, "losses of the distributions + their variance", {"rex_beta": 1.0},
+                     reads_groups=True),
+    "sharpdro": Component(objectives.WorstGroupSharpness,
+                          "mean loss + sharpness, weighted toward the worst distribution",
+                          GROUP_WEIGHT_DEFAULTS, second_pass=True, reads_groups=True),
+    "sharpdro_agnostic": Component(lambda num_groups, ood_weights: objectives.AgnosticSharpness(ood_weights),
+                                   "mean loss + sharpness, weighted toward samples that lose confidence",
+                                   {"ood_weights": "scaled"}, second_pass=True),
 }
 
 RHO = {"rho": 0.05}
 
 PERTURBATIONS = {
-    "none": Part(lambda weights, seed, parts: None, "gradient at the weights"),
-    "l2": Part(_ascent(lambda name: False), "ascent of length --rho along the gradient", RHO, second_pass=True),
-    "sign": Part(lambda weights, seed, parts, rho: perturbations.SignAscent(rho),
-                 "ascent by --rho along the gradient's sign", RHO, second_pass=True),
-    "adaptive": Part(_ascent(lambda name: True), "l2 ascent scaled by the weights", RHO, second_pass=True),
-    "asam": Part(_ascent(perturbations.is_scale), "l2 ascent scaled by the weights, biases not scaled",
-                 {"rho": {"cifar10": 1.0, "cifar100": 2.0}}, second_pass=True),
-    "multiplicative": Part(_noise(True), "weights times normal noise of --sigma around 1",
-                           {"sigma": {"cifar10": 0.2, "cifar100": 0.1}}),
-    "additive": Part(_noise(False), "weights plus normal noise of --sigma", {"sigma": 0.01}),
+    "none": Component(lambda weights, seed, parts: None, "gradient at the weights"),
+    "l2": Component(_ascent(lambda name: False), "ascent of length --rho along the gradient", RHO, second_pass=True),
+    "sign": Component(lambda weights, seed, parts, rho: perturbations.SignAscent(rho),
+                      "ascent by --rho along the gradient's sign", RHO, second_pass=True),
+    "adaptive": Component(_ascent(lambda name: True), "l2 ascent scaled by the weights", RHO, second_pass=True),
+    "asam": Component(_ascent(perturbations.is_weight_or_gamma), "l2 ascent scaled by the weights, biases not scaled",
+                      {"rho": {"cifar10": 1.0, "cifar100": 2.0}}, second_pass=True),
+    "multiplicative": Component(_noise(True), "weights times normal noise of --sigma around 1",
+                                {"sigma": {"cifar10": 0.2, "cifar100": 0.1}}),
+    "additive": Component(_noise(False), "weights plus normal noise of --sigma", {"sigma": 0.01}),
 }
 
 
 @dataclass(frozen=True)
-class Treatment:
+class DataStrategy:
     """What is done to the training data before they reach a step.
 
     Attributes:
@@ -93,18 +95,18 @@ class Treatment:
     repeats: bool = False
 
 
-STAGE_ONE = {"stage_one": None, "stage_one_epochs": None}
+STAGE_ONE_OPTIONS = {"stage_one": None, "stage_one_epochs": None}
 
-DATA = {
-    "plain": Treatment("images as they were drawn"),
-    "error_set": Treatment("images that a first model (stage one) gets wrong are drawn --jtt_lambda times as often",
-                           {**STAGE_ONE, "jtt_lambda": 10}, stage_one=True, repeats=True),
-    "environments": Treatment("two environments, inferred with a first model (stage one), take the place of the "
-                              "distributions", STAGE_ONE, stage_one=True, sets_groups=True),
-    "half_corrupted": Treatment("half of every batch is corrupted with --aug_corruption at severities drawn as "
-                                "--aug_severity says, which with --train_on poisson comes on top of the severities "
-                                "that images have",
-                                {"aug_corruption": None, "aug_severity": "uniform"}),
+DATA_STRATEGIES = {
+    "plain": DataStrategy("images as they were drawn"),
+    "error_set": DataStrategy("images that a first model (stage one) gets wrong are drawn --jtt_lambda times as often",
+                              {**STAGE_ONE_OPTIONS, "jtt_lambda": 10}, stage_one=True, repeats=True),
+    "environments": DataStrategy("two environments, inferred with a first model (stage one), take the place of the "
+                                 "distributions", STAGE_ONE_OPTIONS, stage_one=True, sets_groups=True),
+    "half_corrupted": DataStrategy("half of every batch is corrupted with --aug_corruption at severities drawn as "
+                                   "--aug_severity says, which with --train_on poisson comes on top of the severities "
+                                   "that images have",
+                                   {"aug_corruption": None, "aug_severity": "uniform"}),
 }
 
 SAMPLINGS = {
@@ -112,7 +114,7 @@ SAMPLINGS = {
     "balanced": "every distribution is drawn with equal chance",
 }
 
-DRAWS = {
+SAMPLERS = {
     "replacement": "every batch is drawn anew from all training images",
     "permutation": "an epoch passes over every training image once, in a random order, and leaves out the last "
                    "incomplete batch",
@@ -150,7 +152,7 @@ OPTIMIZERS = {
                        "off the weights", {"lr": 0.001, "weight_decay": 0.1, "decay": "kernels"}),
 }
 
-DECAYS = {
+WEIGHT_DECAY_FILTERS = {
     "all": "all weights",
     "kernels": "weights of convolutions and dense layers, not biases, nor scales and shifts of norms",
 }
@@ -163,9 +165,9 @@ class Method:
         objective (str): a key of `OBJECTIVES`.
         perturbation (str): a key of `PERTURBATIONS`.
         source (str): where the method comes from.
-        own_defaults (dict): where the method's default differs from those of its parts, as in `Part`; what its
+        own_defaults (dict): where the method's default differs from those of its parts, as in `Component`; what its
             perturbation reads counts for this one alone.
-        data (str): a key of `DATA`.
+        data (str): a key of `DATA_STRATEGIES`.
         recipe (str): a key of `losses.recipes.RECIPES`.
     """
 
@@ -184,7 +186,7 @@ class Method:
     @property
     def cost(self):
         """Passes per step, and whether a stage one comes first, as text."""
-        return f"{self.passes} + stage one" if DATA[self.data].stage_one else str(self.passes)
+        return f"{self.passes} + stage one" if DATA_STRATEGIES[self.data].stage_one else str(self.passes)
 
 
 METHODS = {
@@ -206,23 +208,23 @@ METHODS = {
 
 
 # Options that some methods read and others do not.
-METHOD_OPTIONS = tuple(dict.fromkeys(option for table in (OBJECTIVES, PERTURBATIONS, DATA) for part in table.values()
-                                     for option in part.defaults))
+METHOD_OPTIONS = tuple(dict.fromkeys(option for table in (OBJECTIVES, PERTURBATIONS, DATA_STRATEGIES)
+                                     for part in table.values() for option in part.defaults))
 
 
 def default_options(method, objective=None, perturbation=None):
-    """The options that a method's parts read, to their defaults as in `Part`, with its own objective and perturbation
-    or others (keys of the tables).
+    """The options that a method's parts read, to their defaults as in `Component`, with its own objective and
+    perturbation or others (keys of the tables).
     """
     row = METHODS[method]
     objective, perturbation = objective or row.objective, perturbation or row.perturbation
-    data = DATA[row.data].defaults
+    data = DATA_STRATEGIES[row.data].defaults
     own = {option: value for option, value in row.own_defaults.items()
            if perturbation == row.perturbation or option in data}
     return {**OBJECTIVES[objective].defaults, **PERTURBATIONS[perturbation].defaults, **data, **own}
 
 
-def default_for(value, dataset):
+def default_for_dataset(value, dataset):
     """A default as it is for one data set."""
     return value.get(dataset, value["cifar10"]) if isinstance(value, dict) else value
 
@@ -232,7 +234,8 @@ def methods_list():
     rows = {name: f"{row.objective} x {row.perturbation}{'' if row.data == 'plain' else ' on ' + row.data}, "
                   f"passes: {row.cost}; {row.source}" for name, row in METHODS.items()}
     tables = {"methods (--method): objective x perturbation (on data), passes a step; source": rows,
-              "objectives (--objective)": OBJECTIVES, "perturbations (--perturbation)": PERTURBATIONS, "data": DATA}
+              "objectives (--objective)": OBJECTIVES, "perturbations (--perturbation)": PERTURBATIONS,
+              "data": DATA_STRATEGIES}
     return "\n\n".join(f"{title}\n{two_columns(table)}" for title, table in tables.items())
 
 

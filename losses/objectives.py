@@ -159,7 +159,7 @@ class GroupWeights(nn.Cell):
         return (self.adv_probs * means).sum()
 
 
-class GroupWeighted(Objective):
+class GroupWeightedObjective(Objective):
     """What objectives with weights over distributions share; the arguments are those of `GroupWeights`."""
 
     def __init__(self, num_groups, **options):
@@ -170,7 +170,7 @@ class GroupWeighted(Objective):
         return self.group_weights.observe(losses, groups)
 
 
-class GroupDRO(GroupWeighted):
+class GroupDRO(GroupWeightedObjective):
     """sum_s q_s L_s with q moved toward large losses (Sagawa 2020; SharpDRO paper, Eq. 4)."""
 
     def risk(self, losses, logits, labels, groups):
@@ -240,7 +240,7 @@ class IRM(Objective):
         return self.means.over_present(means + factor * one * other, counts) / ops.maximum(factor, 1)
 
 
-class WorstGroupSharpness(GroupWeighted):
+class WorstGroupSharpness(GroupWeightedObjective):
     """SharpDRO (Huang 2023) with known distributions, as the release computes it.
 
     First pass: L = mean loss at the weights. Second pass: R = sum_s q_s mean_s(loss at the perturbed weights - loss at

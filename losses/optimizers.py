@@ -9,7 +9,7 @@ import mindspore.ops as ops
 import numpy as np
 from mindspore.ops import functional as F
 
-from losses.perturbations import L2Norm, is_scale
+from losses.perturbations import L2Norm, is_weight_or_gamma
 
 _scale = ops.MultitypeFuncGraph("scale")
 _adamw = ops.MultitypeFuncGraph("adamw")
@@ -31,15 +31,15 @@ def is_kernel(weight):
     """Whether a parameter is a weight of a convolution or a dense layer; biases, and a norm's scales and shifts are
     not. The DAMP authors tell them by the name `kernel`, here it is what has several dimensions and is no bias.
     """
-    return weight.ndim > 1 and is_scale(weight.name)
+    return weight.ndim > 1 and is_weight_or_gamma(weight.name)
 
 
-def decayed_weights(weights, decay):
+def weight_decay_mask(weights, decay):
     """Which weights weight decay is for.
 
     Args:
         weights (list of Parameter): a network's.
-        decay (str): a key of `losses.methods.DECAYS`.
+        decay (str): a key of `losses.methods.WEIGHT_DECAY_FILTERS`.
 
     Returns:
         tuple of bool: for each of them.
@@ -113,7 +113,7 @@ class AdamW(nn.Optimizer):
         return self.hyper_map(update, self.decayed, gradients, self.parameters, self.moment1, self.moment2)
 
 
-class Clipped(nn.Cell):
+class ClipByGlobalNorm(nn.Cell):
     """An optimiser that gets gradients of a limited length: where their l2 norm over all weights is above `clip_norm`,
     all are scaled down to it (Pascanu 2013). Weight decay comes after it, as in the DAMP authors' chain.
 

@@ -7,25 +7,25 @@ from dataclasses import fields, replace
 from corruptions import ALIASES, CORRUPTIONS, SETS
 from dataset.imagenet30 import find_test_list
 from dataset.poisson import TRAIN_ON
-from losses.guide import LOOK, check_guide
+from losses.guide import VALIDATION_BATCH, check_reweighter
 from losses.methods import (
     CROPS,
-    DATA,
-    DECAYS,
-    DRAWS,
+    DATA_STRATEGIES,
     METHODS,
     OBJECTIVES,
     OPTIMIZERS,
     PERTURBATIONS,
+    SAMPLERS,
     SAMPLINGS,
-    default_for,
+    WEIGHT_DECAY_FILTERS,
+    default_for_dataset,
     methods_list,
 )
-from losses.recipes import RECIPES, option_value, recipes_list
-from losses.resolve import CHOICES, OPTIONS, TRAINING_PARTS, Settings, check_workers, resolve
+from losses.recipes import RECIPES, format_value, recipes_list
+from losses.resolve import CHOICES, OPTIONS, TRAINING_PARTS, MethodConfig, check_workers, resolve
 from losses.run import check_weights
 from models import check_image_size, create_model
-from models.side_by_side import check_copies, model_has_batch_norm
+from models.side_by_side import check_stackable, model_has_batch_norm
 from utils import cli
 from utils.errors import UserError
 from utils.files import file_hash
@@ -34,7 +34,7 @@ from utils.records.settings import NEWEST, newest_run, resumed_settings
 from utils.schedule import SCHEDULES, warmup_epochs
 
 # Options of objectives that weigh distributions, of which there have to be some.
-WEIGHING = ("step_size", "worst_case", "group_loss", "group_adjustment", "rex_beta")
+GROUP_OPTIONS = ("step_size", "worst_case", "group_loss", "group_adjustment", "rex_beta")
 
 _UNUSED = "the release reads it and does nothing with it; "
 # What the release's main.py takes and this does not: what it is there, and what does it here.
@@ -77,12 +77,12 @@ def _choices(group, flag, table, about, **more):
     _named(group, flag, table, f"{', '.join(table)}: {about}", **more)
 
 
-def _explained(group, flag, table, end="", about="", **more):
+def _add_documented_choice(group, flag, table, end="", about="", **more):
     """Add an option that takes names out of a table, with what each of them is between `about` and `end`."""
     _named(group, flag, table, about + cli.listing(table) + end, **more)
 
 
-def _numbers(group):
+def _number_adder(group):
     """A function that adds an option with one value or several, and the end of its help."""
     def add(*flags, kind, help, **more):
         group.add_argument(*flags, type=kind, default=None, action=cli.StoreOneOrMany, help=help, **more)
@@ -94,8 +94,8 @@ def _part_defaults(option):
     found = {name: part.defaults[option] for table in (OBJECTIVES, PERTURBATIONS)
              for name, part in table.items() if option in part.defaults}
     # A treatment of the data has no option that chooses it, so the methods are named that have it.
-    found.update({name: DATA[row.data].defaults[option] for name, row in METHODS.items()
-                  if option in DATA[row.data].defaults})
+    found.update({name: DATA_STRATEGIES[row.data].defaults[option] for name, row in METHODS.items()
+                  if option in DATA_STRATEGIES[row.data].defaults})
     found.update({name: row.own_defaults[option] for name, row in METHODS.items() if option in row.own_defaults})
     if len(set(map(str, found.values()))) == 1:
         return f" (default: {next(iter(found.values()))})"
@@ -110,13 +110,13 @@ def _recipe_defaults(option):
     """The default of an option of the training, as text: of the two general recipes, and of what takes the place of a
     recipe's optimizer or schedule.
     """
-    values = {name: option_value(recipe.training[option]) for name, recipe in RECIPES.items()
+    values = {name: format_value(recipe.training[option]) for name, recipe in RECIPES.items()
               if not recipe.setting and option in recipe.training}
     texts = [f"{value} of recipe {name}" for name, value in values.items()]
     if len(set(values.values())) == 1:
         texts = [next(iter(values.values()))]
     for part, table in TRAINING_PARTS.items():
-        rows = {name: option_value(row.defaults[option]) for name, row in table.items() if option in row.defaults}
+        rows = {name: format_value(row.defaults[option]) for name, row in table.items() if option in row.defaults}
         if len(rows) == 1 and not values:  # the option's help says of which row it is
             return f" (default: {next(iter(rows.values()))})"
         texts += [f"{value} with --{part} {name}" for name, value in rows.items() if value not in values.values()]
@@ -132,13 +132,13 @@ def add_method_arguments(parser):
                        help=f"{', '.join(METHODS)}; list explains them and their parts")
     _choices(group, "--objective", OBJECTIVES, "what is minimised, instead of the method's")
     _choices(group, "--perturbation", PERTURBATIONS, "where the gradient is taken, instead of the method's")
-    _explained(group, "--sampling", SAMPLINGS, default="uniform")
+    _add_documented_choice(group, "--sampling", SAMPLINGS, default="uniform")
     group.add_argument("--distribution_agnostic", action="store_true", help="the release's name for --method "
                                                                             "sharpdro_agnostic")
     group.add_argument("--is_adaptive", action="store_true", help="scale the l2 ascent by the weights, as the release")
 
     group = parser.add_argument_group("options of some methods")
-    add = _numbers(group)
+    add = _number_adder(group)
     add("--rho", kind=cli.non_negative_float, help="length of an ascent" + _part_defaults("rho"))
     add("--sigma", kind=cli.non_negative_float, help="standard deviation of a noise" + _part_defaults("sigma"))
     _choices(group, "--risk", CHOICES["risk"], "sharpdro: first term, the mean loss (the release), or weighted like "
@@ -155,8 +155,8 @@ def add_method_arguments(parser):
              "batch, 0 where it is absent (the release); or what it was when last seen; or that of validation images, "
              "a third of which is kept for choosing models" + _part_defaults("group_loss"))
     add("--group_every", kind=cli.positive_int, metavar="N",
-        help=f"--group_loss validation: batches from one look at {LOOK} images of each severity to the next" +
-             _part_defaults("group_every"))
+        help=f"--group_loss validation: batches from one look at {VALIDATION_BATCH} images of each severity to the "
+             "next" + _part_defaults("group_every"))
     add("--group_adjustment", kind=cli.non_negative_float, metavar="C",
         help="add C over the square root of its number of training images to the loss of a distribution, for its "
              "weight" + _part_defaults("group_adjustment"))
@@ -190,18 +190,18 @@ def add_training_arguments(parser):
                             "what they set and the published numbers (default: " +
                             "; ".join(f"{recipe} for {', '.join(names)}" for recipe, names in users.items() if names)
                             + "; a comparison takes sharpdro for all)")
-    add = _numbers(group)
+    add = _number_adder(group)
     add("--total_epoch", kind=cli.positive_int, metavar="N", help="epochs" + _recipe_defaults("total_epoch"))
     add("-b", "--batch_size", kind=cli.positive_int, metavar="N",
         help="training images in a batch, of all workers together" + _recipe_defaults("batch_size"))
     add("--lr", kind=cli.positive_float, help="learning rate, the highest of the schedule" + _recipe_defaults("lr"))
-    _explained(group, "--schedule", SCHEDULES, _recipe_defaults("schedule"))
+    _add_documented_choice(group, "--schedule", SCHEDULES, _recipe_defaults("schedule"))
     add("--warmup", kind=str, metavar="LENGTH",
         help="cosine: epochs or steps in which the learning rate first rises from a thousandth of --lr, such as "
              "5epochs or 10000steps" + _recipe_defaults("warmup"))
     add("--final_lr", kind=cli.non_negative_float, help="cosine: learning rate at the end" +
         _recipe_defaults("final_lr"))
-    _explained(group, "--optimizer", OPTIMIZERS, _recipe_defaults("optimizer"))
+    _add_documented_choice(group, "--optimizer", OPTIMIZERS, _recipe_defaults("optimizer"))
     add("--momentum", kind=cli.fraction, help="of sgd" + _recipe_defaults("momentum"))
     group.add_argument("--nesterov", action=argparse.BooleanOptionalAction, default=None,
                        help="Nesterov's momentum, of sgd" + _recipe_defaults("nesterov"))
@@ -209,7 +209,8 @@ def add_training_arguments(parser):
         help="scale the gradient of a batch, before weight decay, down to this norm where it is longer; 0 leaves it" +
              _recipe_defaults("clip_norm"))
     add("--weight_decay", kind=cli.non_negative_float, help="l2 penalty on weights" + _recipe_defaults("weight_decay"))
-    _explained(group, "--decay", DECAYS, _recipe_defaults("decay"), "what weight decay is for. ")
+    _add_documented_choice(group, "--decay", WEIGHT_DECAY_FILTERS, _recipe_defaults("decay"),
+                           "what weight decay is for. ")
     add("--num_sub_batches", kind=cli.positive_int, metavar="M",
         help="parts of a batch, each with its own perturbation; 1 where there is none" +
              _recipe_defaults("num_sub_batches"))
@@ -219,9 +220,10 @@ def add_training_arguments(parser):
     group.add_argument("--sync_bn", action=argparse.BooleanOptionalAction, default=None,
                        help="BatchNorm's statistics are those of all sub-batches together, each seen through its own "
                             "weights, and of all workers" + _recipe_defaults("sync_bn"))
-    _explained(group, "--train_on", TRAIN_ON, _recipe_defaults("train_on"))
-    _explained(group, "--draw", DRAWS, _recipe_defaults("draw"))
-    _explained(group, "--crop", CROPS, _recipe_defaults("crop"), "training images are flipped, and cropped. ")
+    _add_documented_choice(group, "--train_on", TRAIN_ON, _recipe_defaults("train_on"))
+    _add_documented_choice(group, "--draw", SAMPLERS, _recipe_defaults("draw"))
+    _add_documented_choice(group, "--crop", CROPS, _recipe_defaults("crop"),
+                           "training images are flipped, and cropped. ")
     group.add_argument("--augment_data", action="store_true", help="the release's name for --crop mirror")
 
 
@@ -284,7 +286,7 @@ def require_folders(args):
 
 
 def resolve_arguments(args, given):
-    """The `Settings` that a command line asks for; their values take the place of its defaults in `args`.
+    """The `MethodConfig` that a command line asks for; their values take the place of its defaults in `args`.
 
     Args:
         args (argparse.Namespace): of a parser with both groups of arguments above, and dataset.
@@ -324,7 +326,7 @@ def resolve_arguments(args, given):
     return settings
 
 
-def settled_arguments(args, given, check=None):
+def load_or_resolve_config(args, given, check=None):
     """The values of all options of a run, which is new or goes on.
 
     Args:
@@ -345,11 +347,11 @@ def settled_arguments(args, given, check=None):
         args.resume = given["resume"] = newest_run(args.log_dir, vars(args), given)
     if args.resume is not None:
         args = argparse.Namespace(**resumed_settings(args.resume, vars(args), given, check))
-    check_workers(Settings.of(vars(args)), args.batch_size)
+    check_workers(MethodConfig.of(vars(args)), args.batch_size)
     return args
 
 
-def check_settings(parser, values, path):
+def validate_saved_config(parser, values, path):
     """Make sure that the settings of an earlier run are such as options give them.
 
     Args:
@@ -362,7 +364,7 @@ def check_settings(parser, values, path):
     """
     cli.validate_values(parser, values, path)
     cli.require_known(f"{path}: corruption", values["corruption"], CORRUPTIONS, SETS)
-    needed = [field.name for field in fields(Settings) if "None" not in str(field.type) and field.name != "options"]
+    needed = [field.name for field in fields(MethodConfig) if "None" not in str(field.type) and field.name != "options"]
     lacking = [option for option in needed if values.get(option) is None]
     if not lacking:
         lacking = [option for part, table in TRAINING_PARTS.items() for option in table[values[part]].defaults
@@ -374,15 +376,15 @@ def check_settings(parser, values, path):
 # Of the network called `model`, once for all runs of a comparison.
 @functools.cache
 def _check_copies(model, height, width):
-    check_copies(create_model(model, 2), height, width)
+    check_stackable(create_model(model, 2), height, width)
 
 
-def check_data(args, data):
+def check_config_fits_data(args, data):
     """Make sure that the options of a run go with its data, before it begins.
 
     Args:
         args (argparse.Namespace): as `resolve_arguments` leaves it.
-        data (dataset.data.Data): of the run.
+        data (dataset.data.ExperimentData): of the run.
 
     Raises:
         UserError: they do not.
@@ -405,18 +407,18 @@ def check_data(args, data):
     if args.save_best and len(split.validation) == 0:
         raise UserError("--save_best: no image is left for validation; leave it out, or give a --split that has some")
     alone = f"only severity {split.present[0]} has training images"
-    if len(split.present) == 1 and not DATA[METHODS[args.method].data].sets_groups and not has_begun:
+    if len(split.present) == 1 and not DATA_STRATEGIES[METHODS[args.method].data].sets_groups and not has_begun:
         defaults = OBJECTIVES[args.objective].defaults
-        for option in (option for option in WEIGHING if option in defaults):
+        for option in (option for option in GROUP_OPTIONS if option in defaults):
             value = getattr(args, option)
-            if value not in (None, default_for(defaults[option], args.dataset)):
+            if value not in (None, default_for_dataset(defaults[option], args.dataset)):
                 raise UserError(f"--{option} {value}: {alone}, so that there are no distributions to weigh; leave it "
                                 "out")
     if args.irm_lambda not in (None, 1) and args.irm_anneal >= batches * args.total_epoch and not has_begun:
         raise UserError(f"--irm_lambda {args.irm_lambda}: acts after --irm_anneal {args.irm_anneal} batches, and the "
                         f"run has {batches * args.total_epoch}; give a smaller --irm_anneal, or more epochs")
     if args.group_loss == "validation" and not has_begun:
-        check_guide(args.group_every, batches * args.total_epoch, len(split.validation), args.split)
+        check_reweighter(args.group_every, batches * args.total_epoch, len(split.validation), args.split)
     if len(split.present) == 1 and args.sampling == "balanced":
         raise UserError(f"--sampling balanced: {alone}, and is all that is drawn; leave it out")
     if split.is_clean and args.aug_severity == "rare":

@@ -15,8 +15,8 @@ from mindspore.ops import functional as F
 
 _square_sum = ops.MultitypeFuncGraph("square_sum")
 _scale_by_weight = ops.MultitypeFuncGraph("scale_by_weight")
-_climb = ops.MultitypeFuncGraph("climb")
-_climb_sign = ops.MultitypeFuncGraph("climb_sign")
+_ascend = ops.MultitypeFuncGraph("ascend")
+_ascend_sign = ops.MultitypeFuncGraph("ascend_sign")
 _multiply = ops.MultitypeFuncGraph("multiply")
 _add_noise = ops.MultitypeFuncGraph("add_noise")
 
@@ -32,13 +32,13 @@ def _scale_by_weight_tensor(scaled, weight, gradient):
     return ops.abs(weight) * gradient if scaled else gradient
 
 
-@_climb.register("Tensor", "Tensor", "Tensor")
-def _climb_tensor(scale, weight, direction):
+@_ascend.register("Tensor", "Tensor", "Tensor")
+def _ascend_tensor(scale, weight, direction):
     return weight + (scale.reshape((-1,) + (1,) * weight.ndim) if scale.ndim else scale) * direction
 
 
-@_climb_sign.register("Number", "Tensor", "Tensor")
-def _climb_sign_tensor(rho, weight, gradient):
+@_ascend_sign.register("Number", "Tensor", "Tensor")
+def _ascend_sign_tensor(rho, weight, gradient):
     return weight + rho * ops.sign(gradient)
 
 
@@ -52,7 +52,7 @@ def _add_noise_tensor(noise, sigma, noisy, start, stop, weight):
     return weight + sigma * noise[start:stop].reshape(weight.shape) if noisy else weight + 0
 
 
-def is_scale(name):
+def is_weight_or_gamma(name):
     """Whether a parameter is a weight or a norm's scale, by its name: biases and a norm's shifts are not, nor are the
     token and the positions that some transformers learn.
     """
@@ -72,7 +72,7 @@ class L2Norm(nn.Cell):
         return ops.sqrt(ops.addn(self.hyper_map(F.partial(_square_sum, stacked), tensors)))
 
 
-class L2Ascent(nn.Cell):
+class GradientAscent(nn.Cell):
     """Climb to w + rho g / ||g||, the highest point of a linear loss in a ball of radius rho (SAM, Foret 2021).
 
     Adaptive (ASAM, Kwon 2021): w + rho w^2 g / || |w| g ||, so that the ball scales with the weights. The SharpDRO
@@ -100,7 +100,7 @@ class L2Ascent(nn.Cell):
         norm = self.norm(directions, gradients[0].ndim > weights[0].ndim)
         if self.adaptive:
             directions = self.hyper_map(_scale_by_weight, self.scaled, weights, directions)
-        return self.hyper_map(F.partial(_climb, self.rho / (norm + 1e-12)), weights, directions)
+        return self.hyper_map(F.partial(_ascend, self.rho / (norm + 1e-12)), weights, directions)
 
 
 class SignAscent(nn.Cell):
@@ -118,10 +118,10 @@ class SignAscent(nn.Cell):
         self.hyper_map = ops.HyperMap()
 
     def construct(self, weights, gradients):
-        return self.hyper_map(F.partial(_climb_sign, self.rho), weights, gradients)
+        return self.hyper_map(F.partial(_ascend_sign, self.rho), weights, gradients)
 
 
-class NormalNumbers(nn.Cell):
+class CounterBasedNormal(nn.Cell):
     """A vector of standard normal numbers that depends on a seed and on how often it was called, and on nothing else.
 
     A hash of the position, the call and the seed gives uniform numbers, Box and Muller's formula makes them normal. The
@@ -186,7 +186,7 @@ class NormalNumbers(nn.Cell):
         return ops.concat((radius * ops.cos(angle), radius * ops.sin(angle)))
 
 
-class Noise(nn.Cell):
+class GaussianNoise(nn.Cell):
     """Random perturbation of weights and norm scales: w (1 + sigma n), or w + sigma n; n ~ N(0, 1) (DAMP, Algorithms 1,
     3).
 
@@ -196,7 +196,7 @@ class Noise(nn.Cell):
         sigma (float): standard deviation, >= 0.
         multiplicative (bool): multiply the weights, or else add to them.
         weights (ParameterTuple): the network's weights.
-        seed, sub_batches, share, integers: as of `NormalNumbers`.
+        seed, sub_batches, share, integers: as of `CounterBasedNormal`.
     """
 
     needs_gradient = False
@@ -204,10 +204,10 @@ class Noise(nn.Cell):
     def __init__(self, sigma, multiplicative, weights, seed, *numbers):
         super().__init__()
         self.sigma = sigma
-        self.noisy = tuple(is_scale(weight.name) for weight in weights)
+        self.noisy = tuple(is_weight_or_gamma(weight.name) for weight in weights)
         stops = np.cumsum([weight.size for weight in weights]).tolist()
         self.starts, self.stops = (0, *stops[:-1]), tuple(stops)  # of each weight's part of one long vector
-        self.numbers = NormalNumbers(stops[-1], seed, *numbers)
+        self.numbers = CounterBasedNormal(stops[-1], seed, *numbers)
         self.apply_noise = _multiply if multiplicative else _add_noise
         self.hyper_map = ops.HyperMap()
 

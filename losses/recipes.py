@@ -5,7 +5,7 @@ import os
 import textwrap
 from dataclasses import dataclass, field
 
-from losses.methods import default_for
+from losses.methods import default_for_dataset
 
 PUBLISHED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "published.csv")
 
@@ -16,8 +16,8 @@ class Recipe:
 
     Attributes:
         about (str): which experiment it is, for the list.
-        training (dict): options of the training to their defaults, as in `losses.methods.Part`; what it does not name
-            has the default of its optimizer or schedule.
+        training (dict): options of the training to their defaults, as in `losses.methods.Component`; other options
+            have the default of the optimizer or schedule.
         setting (dict): `dataset` and `model`, where it is about one.
         methods (dict): a method to what is its own in this experiment: options to their defaults.
     """
@@ -31,7 +31,7 @@ class Recipe:
     def sets(self):
         """All that it sets for every method, of its data set, if it is about one."""
         dataset = self.setting.get("dataset")
-        training = {option: value if dataset is None else default_for(value, dataset)
+        training = {option: value if dataset is None else default_for_dataset(value, dataset)
                     for option, value in self.training.items()}
         return {**self.setting, **training}
 
@@ -44,7 +44,7 @@ DAMP = {**SHARPDRO, "total_epoch": 300, "batch_size": 128, "schedule": "linear",
         "crop": {"cifar10": "zeros", "imagenet": "resized"}}
 IMAGENET = {**DAMP, "schedule": "cosine", "decay": "kernels", "crop": "resized"}
 VIT = {option: value for option, value in {**IMAGENET, "sync_bn": False}.items() if option != "nesterov"}
-OWN_BN = {"sync_bn": False}  # as the authors' configurations of SAM and ASAM have it for these two networks
+NO_SYNC_BN = {"sync_bn": False}  # as the authors' configurations of SAM and ASAM have it for these two networks
 
 
 def _sharpdro(dataset, tables):
@@ -70,13 +70,13 @@ RECIPES = {
     "damp/cifar100": _damp("Figures 1, 2 and 3", DAMP, "cifar100", "resnet18_cifar",
                            {"sigma": 0.1}, {"rho": 0.06}, {"rho": 2.0}),
     "damp/tinyimagenet": _damp("Figures 2, 3 and 5", {**DAMP, "total_epoch": 150, "weight_decay": 2.5e-4},
-                               "tinyimagenet", "preactresnet18", {"sigma": 0.2}, {"rho": 0.2, **OWN_BN},
-                               {"rho": 3.0, **OWN_BN}),
+                               "tinyimagenet", "preactresnet18", {"sigma": 0.2}, {"rho": 0.2, **NO_SYNC_BN},
+                               {"rho": 3.0, **NO_SYNC_BN}),
     "damp/imagenet": _damp("Table 1",
                            {**IMAGENET, "total_epoch": 90, "batch_size": 2048, "lr": 0.8, "warmup": "5epochs",
                             "final_lr": 8e-4, "weight_decay": 1e-4},
-                           "imagenet", "resnet50_damp", {"sigma": 0.1}, {"rho": 0.05, **OWN_BN},
-                           {"rho": 1.5, **OWN_BN}),
+                           "imagenet", "resnet50_damp", {"sigma": 0.1}, {"rho": 0.05, **NO_SYNC_BN},
+                           {"rho": 1.5, **NO_SYNC_BN}),
     "damp/imagenet-vit_s16": _damp("Table 2", {**VIT, "total_epoch": 200, "batch_size": 1024, "lr": 0.001,
                                                "warmup": "10000steps", "final_lr": 0.0, "optimizer": "adamw",
                                                "clip_norm": 1.0, "weight_decay": 0.1},
@@ -85,7 +85,7 @@ RECIPES = {
 }
 
 
-def option_value(value):
+def format_value(value):
     """A default, or a value, as text: 'yes', 'zeros (imagenet: resized)', '20 50'."""
     if isinstance(value, dict):
         others = ", ".join(f"{dataset}: {own}" for dataset, own in value.items() if dataset != "cifar10")
@@ -95,9 +95,9 @@ def option_value(value):
     return ("no", "yes")[value] if isinstance(value, bool) else str(value)
 
 
-def flags(options):
+def to_argv(options):
     """Options (dict) as they stand on a command line, one text each."""
-    return [f"--{'' if value else 'no-'}{option}" if isinstance(value, bool) else f"--{option} {option_value(value)}"
+    return [f"--{'' if value else 'no-'}{option}" if isinstance(value, bool) else f"--{option} {format_value(value)}"
             for option, value in options.items()]
 
 
@@ -121,8 +121,8 @@ def recipes_list():
     """All recipes as text: what each sets, and the numbers of the papers that it aims at."""
     published, lines = _published(), []
     for name, recipe in RECIPES.items():
-        lines += [f"{name}: {recipe.about}", *_wrapped(flags(recipe.sets))]
-        lines += [f"  {method}: {' '.join(flags(own))}" for method, own in recipe.methods.items()]
+        lines += [f"{name}: {recipe.about}", *_wrapped(to_argv(recipe.sets))]
+        lines += [f"  {method}: {' '.join(to_argv(own))}" for method, own in recipe.methods.items()]
         for (source, measure), rows in itertools.groupby(published.get(name, []), key=lambda row: (row[0], row[3])):
             lines.append(f"  published {measure} (%) at severity 0 to 5, {source}:")
             lines += [f"    {corruption:15s} {method:18s}" + "".join(f"{number:>6s}" for number in numbers)
@@ -135,11 +135,12 @@ def recipes_table():
     """The recipes as a Markdown table, the one in the README."""
     lines = ["| `--recipe` | experiment | sets | for one method |", "| --- | --- | --- | --- |"]
     for name, recipe in RECIPES.items():
-        own = "; ".join(f"{method} `{' '.join(flags(options))}`" for method, options in recipe.methods.items())
+        own = "; ".join(f"{method} `{' '.join(to_argv(options))}`" for method, options in recipe.methods.items())
         family, about_one, _ = name.partition("/")
         general = RECIPES[family].training if about_one else {}
+        dataset = recipe.setting.get("dataset")
         sets = {option: value for option, value in recipe.sets.items()
-                if option not in general or default_for(general[option], recipe.setting.get("dataset")) != value}
+                if option not in general or default_for_dataset(general[option], dataset) != value}
         lines.append(f"| `{name}` | {recipe.about} | {f'as `{family}`, and ' if about_one else ''}"
-                     f"`{' '.join(flags(sets))}` | {own} |")
+                     f"`{' '.join(to_argv(sets))}` | {own} |")
     return "\n".join(lines) + "\n"

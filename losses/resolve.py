@@ -5,16 +5,16 @@ from dataclasses import dataclass, fields
 from dataset.poisson import TRAIN_ON
 from losses.methods import (
     CROPS,
-    DATA,
-    DECAYS,
-    DRAWS,
+    DATA_STRATEGIES,
     METHOD_OPTIONS,
     METHODS,
     OBJECTIVES,
     OPTIMIZERS,
     PERTURBATIONS,
+    SAMPLERS,
     SAMPLINGS,
-    default_for,
+    WEIGHT_DECAY_FILTERS,
+    default_for_dataset,
     default_options,
 )
 from losses.recipes import RECIPES
@@ -25,7 +25,7 @@ from utils.schedule import SCHEDULES, warmup_epochs
 
 
 @dataclass(frozen=True)
-class Settings:
+class MethodConfig:
     """A method and how it is trained. Fields and the keys of `options` are named as the options of `main.py`.
 
     Attributes:
@@ -34,7 +34,7 @@ class Settings:
         total_epoch, batch_size, lr, schedule, warmup, final_lr, optimizer, momentum, nesterov, clip_norm, weight_decay,
             decay, num_sub_batches, sync_bn: the training's; None where the schedule or the optimizer does not read it.
         train_on (str): a key of `TRAIN_ON`; of no effect where a table says which images are trained on.
-        draw, crop, sampling (str): keys of `DRAWS`, `CROPS`, `SAMPLINGS`.
+        draw, crop, sampling (str): keys of `SAMPLERS`, `CROPS`, `SAMPLINGS`.
         options (dict): the options that the parts of the method read, to their values.
     """
 
@@ -69,7 +69,7 @@ class Settings:
         own = {field.name: values[field.name] for field in fields(cls) if field.name != "options"}
         options = {option: values[option] for option in defaults}
         # An option is None, too, where the run was begun before there was such an option.
-        options.update({option: default_for(defaults[option], values.get("dataset", "cifar10"))
+        options.update({option: default_for_dataset(defaults[option], values.get("dataset", "cifar10"))
                         for option, value in options.items() if value is None})
         return cls(**own, options=options)
 
@@ -80,7 +80,7 @@ class Settings:
 
     @property
     def data(self):
-        """Name of what is done to the data, a key of `DATA`."""
+        """Name of what is done to the data, a key of `DATA_STRATEGIES`."""
         return METHODS[self.method].data
 
     @property
@@ -125,19 +125,19 @@ class Settings:
 
 
 CHOICES = {"method": METHODS, "objective": OBJECTIVES, "perturbation": PERTURBATIONS, "recipe": RECIPES,
-           "sampling": SAMPLINGS, "schedule": SCHEDULES, "optimizer": OPTIMIZERS, "decay": DECAYS,
-           "train_on": TRAIN_ON, "draw": DRAWS, "crop": CROPS,
+           "sampling": SAMPLINGS, "schedule": SCHEDULES, "optimizer": OPTIMIZERS, "decay": WEIGHT_DECAY_FILTERS,
+           "train_on": TRAIN_ON, "draw": SAMPLERS, "crop": CROPS,
            "risk": ("mean", "worst_case"), "group_loss": ("batch", "last_seen", "validation"),
            "worst_case": ("weights", "argmax"), "ood_weights": ("scaled", "plain"), "aug_severity": ("uniform", "rare")}
-VARIANTS = ("is_adaptive", "distribution_agnostic", "risk")
+RELEASE_ALIASES = ("is_adaptive", "distribution_agnostic", "risk")
 LEAST = 1.2e-38  # positive number of float32 that is not rounded to 0 on some devices
 # What has options of its own, to its table.
 TRAINING_PARTS = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES}
 TRAINING_OPTIONS = tuple(dict.fromkeys([*RECIPES["sharpdro"].training, *(
     option for table in TRAINING_PARTS.values() for row in table.values() for option in row.defaults)]))
-OPTIONS = ("objective", "perturbation", "recipe", "sampling", *VARIANTS, *TRAINING_OPTIONS, *METHOD_OPTIONS)
+OPTIONS = ("objective", "perturbation", "recipe", "sampling", *RELEASE_ALIASES, *TRAINING_OPTIONS, *METHOD_OPTIONS)
 # An option that acts where another has one value alone: the other, the value, and what is said where it has not.
-CONDITIONS = {
+DEPENDENT_OPTIONS = {
     "step_size": ("worst_case", "weights", "moves weights over distributions, and --worst_case argmax chooses one; "
                   "leave one of them out"),
     "group_every": ("group_loss", "validation", "is about --group_loss validation; leave it out, or give that, too"),
@@ -155,7 +155,7 @@ def resolve(method="sharpdro", dataset="cifar10", sync_perturbation=None, **give
         given: options of `OPTIONS`, to their values.
 
     Returns:
-        Settings
+        MethodConfig
 
     Raises:
         UserError: an unknown option or name, options that exclude each other, or one that has no effect.
@@ -166,11 +166,11 @@ def resolve(method="sharpdro", dataset="cifar10", sync_perturbation=None, **give
         if option in CHOICES and value not in CHOICES[option]:
             raise UserError(f"--{option} {value}: unknown; there are {', '.join(CHOICES[option])}")
     row = METHODS[method]
-    objective, perturbation = _parts(given.get("objective", row.objective),
-                                     given.get("perturbation", row.perturbation), given)
+    objective, perturbation = _resolve_components(given.get("objective", row.objective),
+                                                  given.get("perturbation", row.perturbation), given)
     recipe = given.get("recipe", row.recipe)
     own = RECIPES[recipe].methods.get(method, {})
-    values = _training(recipe, own, dataset, given)
+    values = _resolve_training(recipe, own, dataset, given)
     if perturbation == "none" and "num_sub_batches" not in given:
         values["num_sub_batches"] = 1
     if values["num_sub_batches"] == 1 and distributed.world_size() == 1 and "sync_bn" not in given:
@@ -185,15 +185,15 @@ def resolve(method="sharpdro", dataset="cifar10", sync_perturbation=None, **give
         values["nesterov"] = False
     if "crop" not in given and values["crop"] == "resized" and values["train_on"] != "clean":
         values["crop"] = "none"  # corrupted images are cropped before they are corrupted
-    if "draw" not in given and (values["sampling"] == "balanced" or DATA[row.data].repeats):
+    if "draw" not in given and (values["sampling"] == "balanced" or DATA_STRATEGIES[row.data].repeats):
         values["draw"] = "replacement"
     defaults = default_options(method, objective, perturbation)
     if perturbation == row.perturbation:
         defaults.update({option: value for option, value in own.items() if option in defaults})
-    options = {option: given.get(option, default_for(value, dataset)) for option, value in defaults.items()}
-    settings = Settings(method, objective, perturbation, recipe, options=options, **values)
+    options = {option: given.get(option, default_for_dataset(value, dataset)) for option, value in defaults.items()}
+    settings = MethodConfig(method, objective, perturbation, recipe, options=options, **values)
     _check(settings, given)
-    if DATA[row.data].stage_one and options["stage_one"] is None and options["stage_one_epochs"] is None:
+    if DATA_STRATEGIES[row.data].stage_one and options["stage_one"] is None and options["stage_one_epochs"] is None:
         options["stage_one_epochs"] = max(1, values["total_epoch"] // 10)
     return settings
 
@@ -214,7 +214,7 @@ def check_workers(settings, batch_size=None):
     """Make sure that the workers that train together can share a batch.
 
     Args:
-        settings (Settings): of the training.
+        settings (MethodConfig): of the training.
         batch_size (int or None): images in a batch, if that is known.
 
     Raises:
@@ -234,26 +234,26 @@ def check_workers(settings, batch_size=None):
                         "number, or train with as many workers as divide it")
 
 
-def users_of(table, option):
+def used_by(table, option):
     """Names of the rows of a table whose `defaults` have an option."""
     return [name for name, row in table.items() if option in row.defaults]
 
 
-def training_part(part, given, recipe):
+def chosen_name(part, given, recipe):
     """Name of the optimizer or the schedule (`part`, a key of `TRAINING_PARTS`) that is given, or is the recipe's."""
     return given.get(part, RECIPES[recipe].training[part])
 
 
-def _training(recipe, own, dataset, given):
+def _resolve_training(recipe, own, dataset, given):
     """The training settings: those that are given, or else the recipe's for the method (`own`), or for all; of an
     optimizer or a schedule that takes the place of the recipe's, its own defaults; None for options that these two do
     not read.
     """
     training = RECIPES[recipe].training
-    values = {option: default_for(value, dataset) for option, value in training.items()}
+    values = {option: default_for_dataset(value, dataset) for option, value in training.items()}
     values.update({option: value for option, value in own.items() if option in values})
     for part, table in TRAINING_PARTS.items():
-        name = training_part(part, given, recipe)
+        name = chosen_name(part, given, recipe)
         defaults = table[name].defaults
         values = {**defaults, **values} if name == training[part] else {**values, **defaults}
         values.update({option: None for row in table.values() for option in row.defaults if option not in defaults})
@@ -262,7 +262,7 @@ def _training(recipe, own, dataset, given):
     return values
 
 
-def _parts(objective, perturbation, given):
+def _resolve_components(objective, perturbation, given):
     """Replace an objective and a perturbation by the variants that are asked for."""
     agnostic, risk = given.get("distribution_agnostic", False), given.get("risk", "mean")
     if given.get("is_adaptive", False):
@@ -283,11 +283,11 @@ def _parts(objective, perturbation, given):
     return objective, perturbation
 
 
-def acts(option, options):
+def takes_effect(option, options):
     """Whether an option of a method does anything beside the values of all its options (dict)."""
-    if option not in CONDITIONS:
+    if option not in DEPENDENT_OPTIONS:
         return True
-    other, value, _ = CONDITIONS[option]
+    other, value, _ = DEPENDENT_OPTIONS[option]
     return options[other] == value
 
 
@@ -300,7 +300,7 @@ def _check(settings, given):
     for part, table in TRAINING_PARTS.items():
         name = getattr(settings, part)
         for option in given:
-            users = users_of(table, option)
+            users = used_by(table, option)
             if users and name not in users:
                 raise UserError(f"--{option}: --{part} {name} does not use it, only {', '.join(users)}; leave it out")
     for option, value in {**vars(settings), **settings.options}.items():
@@ -325,20 +325,20 @@ def _check(settings, given):
                         "--num_sub_batches")
     if "stage_one" in given and "stage_one_epochs" in given:
         raise UserError("--stage_one_epochs: no first model is trained where --stage_one names one; leave one out")
-    for option, (_, _, reason) in CONDITIONS.items():
-        if option in given and not acts(option, settings.options):
+    for option, (_, _, reason) in DEPENDENT_OPTIONS.items():
+        if option in given and not takes_effect(option, settings.options):
             raise UserError(f"--{option}: {reason}")
-    if settings.options.get("group_loss") == "validation" and DATA[settings.data].sets_groups:
+    if settings.options.get("group_loss") == "validation" and DATA_STRATEGIES[settings.data].sets_groups:
         raise UserError(f"--group_loss validation: validation images have severities, not the environments of "
                         f"{settings.method}; leave it out")
-    if DATA[settings.data].sets_groups and not OBJECTIVES[settings.objective].reads_groups:
+    if DATA_STRATEGIES[settings.data].sets_groups and not OBJECTIVES[settings.objective].reads_groups:
         readers = ", ".join(name for name, part in OBJECTIVES.items() if part.reads_groups)
         raise UserError(f"--objective {settings.objective}: does not look at the environments that {settings.method} "
                         f"finds; use one of {readers}")
     if settings.draw == "permutation" and settings.sampling == "balanced":
         raise UserError("--draw permutation: passes over every image once, and --sampling balanced draws those of rare "
                         "severities more often; leave out one of them")
-    if settings.draw == "permutation" and DATA[settings.data].repeats:
+    if settings.draw == "permutation" and DATA_STRATEGIES[settings.data].repeats:
         raise UserError(f"--draw permutation: passes over every image once, and {settings.method} draws some images "
                         "more often; leave it out")
     if settings.objective == "sharpdro_agnostic" and settings.sampling == "balanced":

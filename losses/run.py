@@ -10,17 +10,17 @@ import mindspore.ops as ops
 import numpy as np
 
 from utils.device import MINDSPORE_VERSION, all_gather_bytes, barrier, broadcast_text, collect_graphs, device, set_seed
-from dataset.pipeline import held_batches
+from dataset.pipeline import load_batches
 from losses.create import build_step
 from losses.evaluation import EvaluationStep, GradientNorm
-from losses.guide import create_guide
-from losses.methods import DATA, OBJECTIVES
-from losses.optimizers import decayed_weights
-from losses.recipes import flags
-from losses.resolve import Settings, resolve
+from losses.guide import create_reweighter
+from losses.methods import DATA_STRATEGIES, OBJECTIVES
+from losses.optimizers import weight_decay_mask
+from losses.recipes import to_argv
+from losses.resolve import MethodConfig, resolve
 from losses.stage_one import ENVIRONMENTS
 from losses.train import fit
-from losses.treatment import treatment
+from losses.treatment import apply_data_strategy
 from models import create_model
 from models.side_by_side import model_has_batch_norm
 from models.weights import load_network, load_weights
@@ -31,20 +31,20 @@ from utils.files import file_hash, read_json, safe_filename, write_json
 from utils.graphs import compile_cached
 from utils.probes import IMAGES, RHO, sharpness
 from utils.records.checkpoint import LAST, Progress, newest_checkpoint
-from utils.records.logs import opened
+from utils.records.logs import open_run_folder
 from utils.records.report import is_finished, report_results, run_title
-from utils.records.run import OtherRecords, RunRecords
+from utils.records.run import NullRecorder, RunRecorder
 from utils.records.settings import FAILED, write_settings
 from utils.schedule import create_schedule
 from utils.stopping import Interrupted, defer_signals, interruptible
 
 
 @dataclass(frozen=True)
-class RunSettings:
+class RunConfig:
     """One run, but for its data and its folder. Fields are named as the options of `main.py`.
 
     Attributes:
-        method (Settings): the method and how it is trained.
+        method (MethodConfig): the method and how it is trained.
         dataset, corruption (str): names, for the report; `corruption` is also what `corrupt_aug` and
             `rare_aug` take by default.
         model (str): name of the network, as of `models.find_model`.
@@ -54,7 +54,7 @@ class RunSettings:
         init_sha256, stage_one_sha256 (str or None): hashes of this file and of `method`'s `stage_one`, if they are to
             be checked.
         eval_batch_size, eval_every (int): images in a batch of an evaluation; epochs from one to the next.
-        log_train, save_every_steps, keep, save_step, save_last, save_best, keep_epochs: as of `RunRecords` and
+        log_train, save_every_steps, keep, save_step, save_last, save_best, keep_epochs: as of `RunRecorder` and
             `Checkpoints`.
         log_sharpness (int or None): measure sharpness after every so many epochs.
         tensorboard (bool): write TensorBoard's format, too.
@@ -65,7 +65,7 @@ class RunSettings:
         fast_math (bool or None): how the device was set up, by which compiled steps are told apart.
     """
 
-    method: Settings = field(default_factory=resolve)
+    method: MethodConfig = field(default_factory=resolve)
     dataset: str = "cifar10"
     corruption: str = "gaussian_noise"
     model: str = "wideresnet"
@@ -94,7 +94,7 @@ class RunSettings:
     def of(cls, values):
         """The settings among the values of all options (dict)."""
         own = {field.name: values[field.name] for field in fields(cls) if field.name != "method"}
-        return cls(method=Settings.of(values), **own)
+        return cls(method=MethodConfig.of(values), **own)
 
     def folder_name(self, description, num_severity):
         """Name of the run's folder, which begins as the release's files do."""
@@ -103,7 +103,7 @@ class RunSettings:
                 f"{safe_filename(self.model)}_seed{self.seed}")
 
 
-class Cells:
+class StepCache:
     """A network and the cells that train and look at it. Those of the last run are used again, and need not be compiled
     anew, where the next one differs only in what is not part of the graph: the values of parameters, the learning rate.
     """
@@ -115,7 +115,7 @@ class Cells:
         """Network, step, `EvaluationStep` and `GradientNorm` as they are at the start of a run.
 
         Args:
-            settings (RunSettings): of the run.
+            settings (RunConfig): of the run.
             classes (int): logits of the network.
             group_sizes (list of int): training images of each distribution that the objective distinguishes.
         """
@@ -150,10 +150,10 @@ def run(settings, data, folder, cells=None):
     """Train a method on data that are treated as it asks for, and report.
 
     Args:
-        settings (RunSettings): what is trained, and how.
-        data (dataset.data.Data): on what.
+        settings (RunConfig): what is trained, and how.
+        data (dataset.data.ExperimentData): on what.
         folder (RunFolder): where the records go; a run that was begun there goes on.
-        cells (Cells or None): of runs before this one.
+        cells (StepCache or None): of runs before this one.
 
     Raises:
         NotFiniteError: a loss or a weight is no longer finite; the folder says so, until the run is resumed.
@@ -164,14 +164,14 @@ def run(settings, data, folder, cells=None):
     if is_finished(folder.path, settings.method.total_epoch):
         folder.log(f"{folder.path}: all epochs are done, results.json is left as it is")
         return
-    with defer_signals(), under_way(folder.path), marking_failure(folder):
-        treated = treatment(settings.method, data, settings.corruption, settings.seed, folder,
-                            lambda: stage_one_logits(settings, data, folder))
-        train(settings, data, folder, cells or Cells(), **treated)
+    with defer_signals(), with_resume_hint(folder.path), marking_failure(folder):
+        treated = apply_data_strategy(settings.method, data, settings.corruption, settings.seed, folder,
+                                      lambda: stage_one_logits(settings, data, folder))
+        train(settings, data, folder, cells or StepCache(), **treated)
 
 
 @contextlib.contextmanager
-def under_way(path):
+def with_resume_hint(path):
     """Have what stops the body, which is the run in the folder `path`, say how it goes on."""
     try:
         yield
@@ -202,12 +202,12 @@ def marking_failure(folder):
         raise
 
 
-def begin(folder, data, values, given, device):
+def write_config(folder, data, values, given, device):
     """Write down what a run is; if that was done before, whether it has more epochs now.
 
     Args:
         folder (RunFolder): of the run.
-        data (dataset.data.Data): it has the split.
+        data (dataset.data.ExperimentData): it has the split.
         values (dict): all options to their values.
         given (dict): those that were asked for.
         device (str): on which it begins or goes on.
@@ -235,11 +235,11 @@ def begin(folder, data, values, given, device):
         values = {**values, "classes": list(source.class_names),
                   "fingerprints": {name: found.to_dict() for name, found in data.fingerprints.items()},
                   "train_on": "clean" if data.split.is_clean else "poisson"}  # a table has its own
-        write_settings(folder.file("config.json"), values, Settings.of(values).title, given,
+        write_settings(folder.file("config.json"), values, MethodConfig.of(values).title, given,
                        device=device, mindspore=MINDSPORE_VERSION)
 
 
-def start_from(network, path, what, sha256=None):
+def load_initial_weights(network, path, what, sha256=None):
     """Give a network the weights in a file, but for a classifier of another number of classes.
 
     Args:
@@ -254,7 +254,7 @@ def start_from(network, path, what, sha256=None):
     Raises:
         UserError: it is missing, damaged, of another network, or has changed.
     """
-    require_unchanged("--init_checkpoint", path, sha256)
+    check_sha256("--init_checkpoint", path, sha256)
     weights, fresh = load_weights(network, path, what, fresh_classifier=True)
     line = f"starts from the weights in {path}"
     if weights.elsewhere:
@@ -268,7 +268,7 @@ def start_from(network, path, what, sha256=None):
     return line
 
 
-def require_unchanged(flag, path, sha256):
+def check_sha256(flag, path, sha256):
     """Make sure that a file is there, with this hash unless that is None.
 
     Raises:
@@ -293,7 +293,7 @@ def check_weights(model, classes, init_checkpoint=None, stage_one=None):
         UserError: one is missing, damaged, or of another network.
     """
     if init_checkpoint is not None:
-        start_from(create_model(model, classes), init_checkpoint, f"{model} with {classes} classes")
+        load_initial_weights(create_model(model, classes), init_checkpoint, f"{model} with {classes} classes")
     if stage_one is not None:
         load_network(model, classes, stage_one)
 
@@ -304,19 +304,19 @@ def stage_one_logits(settings, data, folder):
     """
     checkpoint = settings.method.options["stage_one"]
     if checkpoint is not None:
-        require_unchanged("--stage_one", checkpoint, settings.stage_one_sha256)
+        check_sha256("--stage_one", checkpoint, settings.stage_one_sha256)
     else:
         epochs = settings.method.options["stage_one_epochs"]
         erm = replace(settings.method, method="erm", objective="mean", perturbation="none", num_sub_batches=1,
                       total_epoch=epochs, options={})
         first = replace(settings, method=erm, eval_every=epochs, save_last=True, keep_epochs=(), log_sharpness=None,
                         tensorboard=False)
-        with opened(folder.file("stage_one")) as first_folder:
+        with open_run_folder(folder.file("stage_one")) as first_folder:
             checkpoint = first_folder.file(LAST)
             is_done = is_finished(first_folder.path) and newest_checkpoint(first_folder.path) == checkpoint
             if broadcast_text(str(is_done)) == str(False):  # who alone writes there, and may be at it
                 folder.log(f"stage one: erm, {epochs} epochs")
-                train(first, data, first_folder, Cells())
+                train(first, data, first_folder, StepCache())
     network, _ = load_network(settings.model, data.source.classes, checkpoint)
     step = EvaluationStep(network)
     logits = [predict(step, data.evaluation_batches("train", severity, settings.eval_batch_size,
@@ -337,12 +337,12 @@ def train(settings, data, folder, cells, **treated):
         treated: further arguments of `dataset.batches.TrainBatches`.
     """
     method = settings.method
-    environments = ENVIRONMENTS if DATA[method.data].sets_groups else 0
+    environments = ENVIRONMENTS if DATA_STRATEGIES[method.data].sets_groups else 0
     group_sizes = np.bincount(treated["groups"], minlength=environments) if environments else data.split.counts
     network, step, evaluation, gradient_norm = cells.get(settings, data.source.classes, group_sizes)
     guide = None
     if method.options.get("group_loss") == "validation":
-        guide, data = create_guide(step, evaluation, data, method.options["group_every"], settings.seed)
+        guide, data = create_reweighter(step, evaluation, data, method.options["group_every"], settings.seed)
     recorded_norm = gradient_norm if settings.record_norm else None
     images, weights = sum(data.split.counts), sum(weight.size for weight in network.trainable_params())
     batches = images // method.batch_size
@@ -355,26 +355,26 @@ def train(settings, data, folder, cells, **treated):
     def measure_sharpness():
         number = min(IMAGES, len(data.source.labels["test"]))
         return number, RHO, [sharpness(evaluation, gradient_norm,
-                                       held_batches(array, data.source, IMAGES, settings.eval_batch_size), RHO)
+                                       load_batches(array, data.source, IMAGES, settings.eval_batch_size), RHO)
                              for array in interruptible(data.images["test"])]
 
     def open_records():
         if not folder.writes:
-            return OtherRecords(folder, step, batches, settings.log_train, settings.save_every_steps)
-        return RunRecords(
+            return NullRecorder(folder, step, batches, settings.log_train, settings.save_every_steps)
+        return RunRecorder(
             folder, step, data.num_severity, batches, environments, settings.log_train, settings.save_every_steps,
             settings.save_best, settings.log_sharpness is not None, settings.tensorboard, keep=settings.keep,
             save_step=settings.save_step, keep_epochs=settings.keep_epochs, save_last=settings.save_last)
     with contextlib.closing(open_records()) as records:
-        check_start(records.start, folder.path)
+        check_same_progress(records.start, folder.path)
         folder.log(f"{method.title}: {method.objective} x {method.perturbation}, recipe {method.recipe}, "
                    f"{method.total_epoch} epochs of {batches} batches of {method.batch_size}\n"
-                   f"{' '.join(flags(method.training))}\n"
+                   f"{' '.join(to_argv(method.training))}\n"
                    f"{settings.model} with {weights:,} weights on {settings.dataset}, "
                    f"{settings.corruption.replace('_', ' ')}, {images:,} training images, device {device()}{together}\n"
                    f"records go to {folder.path}")
         if settings.init_checkpoint is not None and records.start == Progress():
-            folder.log(start_from(network, settings.init_checkpoint, settings.model, settings.init_sha256))
+            folder.log(load_initial_weights(network, settings.init_checkpoint, settings.model, settings.init_sha256))
         if len(data.split.present) == 1 and OBJECTIVES[method.objective].reads_groups and not environments:
             folder.log(f"only severity {data.split.present[0]} has training images: {method.objective} has no "
                        "distributions to tell apart, and its averages over them reduce to the mean over the batch")
@@ -392,7 +392,7 @@ def train(settings, data, folder, cells, **treated):
         schedule = create_schedule(method.schedule, method.lr, method.total_epoch, batches, **method.schedule_options)
         results = fit(step, loader, batches, method.total_epoch, schedule, records,
                       (evaluate_now, settings.eval_every), (measure_sharpness, settings.log_sharpness),
-                      weight_decay=method.weight_decay, decayed=decayed_weights(step.weights, method.decay),
+                      weight_decay=method.weight_decay, decayed=weight_decay_mask(step.weights, method.decay),
                       gradient_norm=recorded_norm, guide=guide,
                       show_progress=settings.show_progress and folder.writes)
     if folder.writes:
@@ -401,7 +401,7 @@ def train(settings, data, folder, cells, **treated):
     barrier()  # others may read what this one has written
 
 
-def check_start(start, path):
+def check_same_progress(start, path):
     """Make sure that all workers begin where the first does.
 
     Args:

@@ -17,7 +17,7 @@ from utils.device import pynative_mode
 from losses.collectives import AllGatherOutputs, AllGatherRows, AllReduceSum
 from losses.objectives import label_logits
 from losses.perturbations import L2Norm
-from models.side_by_side import SideBySide, check_copies, running_statistics
+from models.side_by_side import StackedNetwork, check_stackable, running_statistics
 from utils import distributed
 from utils.errors import UserError
 
@@ -25,10 +25,10 @@ _assign = ops.MultitypeFuncGraph("assign")
 _add = ops.MultitypeFuncGraph("add")
 _accumulate = ops.MultitypeFuncGraph("accumulate")
 _clear = ops.MultitypeFuncGraph("clear")
-_place = ops.MultitypeFuncGraph("place")
-_place_one = ops.MultitypeFuncGraph("place_one")
-_join = ops.MultitypeFuncGraph("join")
-_assign_share = ops.MultitypeFuncGraph("assign_share")
+_broadcast_assign = ops.MultitypeFuncGraph("broadcast_assign")
+_assign_row = ops.MultitypeFuncGraph("assign_row")
+_sum_copies = ops.MultitypeFuncGraph("sum_copies")
+_assign_scaled = ops.MultitypeFuncGraph("assign_scaled")
 
 
 @_assign.register("Tensor", "Tensor")
@@ -51,23 +51,23 @@ def _clear_tensor(zero, total):
     return ops.assign(total, ops.broadcast_to(zero, total.shape))
 
 
-@_place.register("Tensor", "Tensor")
-def _place_tensor(copies, value):
+@_broadcast_assign.register("Tensor", "Tensor")
+def _broadcast_assign_tensor(copies, value):
     return ops.assign(copies, ops.broadcast_to(value, copies.shape))
 
 
-@_place_one.register("Tensor", "Tensor", "Tensor")
-def _place_one_tensor(number, copies, value):
+@_assign_row.register("Tensor", "Tensor", "Tensor")
+def _assign_row_tensor(number, copies, value):
     return ops.scatter_update(copies, number, value.reshape((1, *value.shape)))
 
 
-@_join.register("Tensor")
-def _join_tensor(gradients):
+@_sum_copies.register("Tensor")
+def _sum_copies_tensor(gradients):
     return gradients.sum(0)
 
 
-@_assign_share.register("Number", "Tensor", "Tensor")
-def _assign_share_tensor(share, target, total):
+@_assign_scaled.register("Number", "Tensor", "Tensor")
+def _assign_scaled_tensor(share, target, total):
     return ops.assign(target, share * total)
 
 
@@ -82,7 +82,7 @@ def cross_entropy(logits, labels):
     return ops.log1p(others) + highest - label_logits(logits, labels)
 
 
-class Sum(nn.Cell):
+class AllReduceGradients(nn.Cell):
     """Gradients (tuple) of all workers, summed; running statistics become means over them, which costs no collective of
     its own.
 
@@ -101,11 +101,11 @@ class Sum(nn.Cell):
         if len(self.statistics) == 0:
             return self.total(gradients)
         totals = self.total(gradients + self.statistics)
-        moved = self.hyper_map(ops.partial(_assign_share, self.share), self.statistics, totals[self.number:])
+        moved = self.hyper_map(ops.partial(_assign_scaled, self.share), self.statistics, totals[self.number:])
         return ops.depend(totals[:self.number], moved)
 
 
-class EndBatch(nn.Cell):
+class ApplyAccumulated(nn.Cell):
     """What follows the last sub-batch: move the weights along the gradients that the sub-batches have left in
     Parameters, clear these, and let the objective observe the losses of the whole batch.
     """
@@ -128,7 +128,7 @@ class EndBatch(nn.Cell):
         return self.hyper_map(ops.partial(_clear, ops.depend(self.zero, moved)), self.accumulated)
 
 
-class PerturbCopy(nn.Cell):
+class DrawNoise(nn.Cell):
     """Give one of M copies the weights that a noise makes. A graph of its own, because the noise of all copies at once
     takes five times the memory, and the compiler makes one of several draws within a graph.
 
@@ -143,7 +143,7 @@ class PerturbCopy(nn.Cell):
         self.hyper_map = ops.HyperMap()
 
     def construct(self, number):
-        return self.hyper_map(ops.partial(_place_one, number), self.copies, self.noise(self.weights))
+        return self.hyper_map(ops.partial(_assign_row, number), self.copies, self.noise(self.weights))
 
 
 class TrainStep(nn.Cell):
@@ -191,30 +191,30 @@ class TrainStep(nn.Cell):
         self.parts = own if sync_bn else 1  # of a batch in the graph
         self.copies = self.parts if self.parts > 1 and perturbation is not None else 0
         # What images go through, and the weights that it has: those of the network, or of copies of it, (M, ...).
-        self.predict = SideBySide(network, self.copies) if self.copies else network
+        self.predict = StackedNetwork(network, self.copies) if self.copies else network
         self.is_checked = True  # that copies of the network do what it does
         self.num_classes = self.num_groups = None  # `run_batch` checks labels and groups against what is known
         self.points = self.predict.weights if self.copies else self.weights
-        self.put = _place if self.copies else _assign
+        self.put = _broadcast_assign if self.copies else _assign
         self.first_gradient = ops.value_and_grad(self.first_pass, None, self.points, has_aux=True)
         # Noises need no gradient: their copies are made before the graph runs. A first pass at the weights goes before
         # the one at these copies, which it leaves alone.
         self.noisy = self.perturb_copy = None
         if self.copies and not perturbation.needs_gradient:
             self.noisy = self.points.clone(prefix="saved.noisy", init="zeros") if self.is_two_pass else self.points
-            self.perturb_copy = PerturbCopy(perturbation, self.weights, self.noisy)
+            self.perturb_copy = DrawNoise(perturbation, self.weights, self.noisy)
         self.turns = own // self.parts  # runs of the graph for a batch
         self.share = 1 / (self.turns * distributed.world_size())
         # Where several workers train together: the logits of all, if the objective takes the batch whole.
         self.whole = self.sum_over_workers = None
         if distributed.world_size() > 1:
             statistics = () if sync_bn else running_statistics(network)
-            self.sum_over_workers = Sum(self.weights, ParameterTuple(statistics))
+            self.sum_over_workers = AllReduceGradients(self.weights, ParameterTuple(statistics))
             self.whole = AllGatherRows() if sub_batches == 1 else None
         self.ends_apart = self.turns > 1 or sub_batches > 1 and distributed.world_size() > 1
         if self.ends_apart:
             self.accumulated = self.weights.clone(prefix="saved.accumulated", init="zeros")
-            self.end_batch = EndBatch(objective, optimizer, self.accumulated, self.sum_over_workers)
+            self.end_batch = ApplyAccumulated(objective, optimizer, self.accumulated, self.sum_over_workers)
             self.rows_of_all = AllGatherOutputs() if distributed.world_size() > 1 else None
         if sub_batches > 1:
             objective.observes_first = False
@@ -249,7 +249,7 @@ class TrainStep(nn.Cell):
     def follow(self, gradients, losses, groups):
         """Move the weights, or keep the gradients until all sub-batches are through."""
         if self.copies:
-            gradients = self.hyper_map(_join, gradients)
+            gradients = self.hyper_map(_sum_copies, gradients)
         if self.ends_apart:
             return self.hyper_map(ops.partial(_accumulate, self.share), self.accumulated, gradients)
         if self.parts > 1:
@@ -333,7 +333,7 @@ class TrainStep(nn.Cell):
             raise UserError(f"{len(images)} images: are not a worker's share of {len(labels)} labels, which are those "
                             f"of all {distributed.world_size()} workers; give utils.distributed.own_part of the images")
         if not self.is_checked:
-            check_copies(self.network, *images.shape[2:], channels=images.shape[1])
+            check_stackable(self.network, *images.shape[2:], channels=images.shape[1])
             self.is_checked = True
         if self.perturb_copy is not None:
             for copy in range(self.copies):
@@ -397,7 +397,7 @@ class TwoPassStep(TrainStep):
         statistics = [p for p in self.network.get_parameters() if not p.requires_grad]
         self.moved = ParameterTuple(([] if self.copies else list(self.weights)) + statistics)
         self.saved = self.moved.clone(prefix="saved", init="zeros")
-        self.sum_second = None if self.whole is None else Sum(self.weights, ParameterTuple(()))
+        self.sum_second = None if self.whole is None else AllReduceGradients(self.weights, ParameterTuple(()))
         self.second_gradient = ops.value_and_grad(self.second_pass, None, self.points, has_aux=True)
 
     def second_pass(self, images, labels, groups, first_losses, first_logits):

@@ -19,7 +19,7 @@ PACE_STEPS = 5
 WAY_OUT = "lower --lr, or --rho, --step_size or the weight of a penalty (checkpoints of earlier epochs are kept)"
 
 
-class UnreadSteps:
+class PendingLosses:
     """Steps whose losses have not been looked at, so that the device goes on without waiting for the host.
 
     Args:
@@ -61,11 +61,11 @@ def train_epoch(step, loader, batches, start, records, schedule, weight_decay, d
         loader (iterator): tuples of tensors: images, labels, groups, severities.
         batches (int): how many of them are an epoch.
         start (Progress): what is done before.
-        records (RunRecords): writes rows of `train.csv`, and checkpoints.
+        records (RunRecorder): writes rows of `train.csv`, and checkpoints.
         schedule (callable): numbers of an epoch and of a batch in it, from 0, to the learning rate of the step.
         weight_decay (float), decayed (tuple of bool): for these rows; which of the step's weights it is for.
         gradient_norm (GradientNorm or None): measures gradient norms for these rows.
-        guide (Guide or None): moves the weights over distributions.
+        guide (ValidationReweighter or None): moves the weights over distributions.
         show_progress (bool): show the progress bar even where the output is no terminal.
 
     Returns:
@@ -75,7 +75,7 @@ def train_epoch(step, loader, batches, start, records, schedule, weight_decay, d
         NotFiniteError: the loss is no longer finite, or a weight where there is to be a checkpoint.
         Interrupted: a signal has stopped the training; there is a checkpoint.
     """
-    epoch, rate, unread, ahead = start.epochs, None, UnreadSteps(start), max_steps_in_flight()
+    epoch, rate, unread, ahead = start.epochs, None, PendingLosses(start), max_steps_in_flight()
     hidden = False if show_progress else None
     with tqdm(total=batches, initial=start.batches, desc=f"epoch {epoch}", unit=" steps", leave=False,
               disable=hidden) as bar:
@@ -102,7 +102,7 @@ def train_epoch(step, loader, batches, start, records, schedule, weight_decay, d
                 done = unread.read()
                 require_finite_parameters(step, done)
                 records.save(done)
-            with saving(step, records, unread.read):
+            with checkpoint_on_signal(step, records, unread.read):
                 raise_if_interrupted()
     return unread.read()
 
@@ -123,7 +123,7 @@ def require_finite_parameters(step, done):
 
 
 def require_finite_losses(results, done):
-    """As `require_finite_parameters`, for an evaluation: 'val' and 'test' to a list of `Result`."""
+    """As `require_finite_parameters`, for an evaluation: 'val' and 'test' to a list of `SeverityResult`."""
     for part, rows in results.items():
         for severity, row in enumerate(rows):
             if row.images and not np.isfinite(row.loss):
@@ -131,7 +131,7 @@ def require_finite_losses(results, done):
 
 
 @contextlib.contextmanager
-def saving(step, records, done):
+def checkpoint_on_signal(step, records, done):
     """Write a checkpoint where a signal stops the body, which leaves what is trained as it is; `done` gives the
     `Progress`, or raises an error where what is trained is not worth saving.
     """
@@ -145,7 +145,7 @@ def saving(step, records, done):
         raise
 
 
-def note_pace(loader, steps, log):
+def warn_if_slow(loader, steps, log):
     """Pass on the batches for so many steps; after the first few say so if all will take more than a day."""
     for k, batch in enumerate(loader):
         if k in (1, 1 + PACE_STEPS):
@@ -167,9 +167,9 @@ def fit(step, loader, batches, total_epoch, schedule, records, evaluation, sharp
         step, loader, batches, records: as of `train_epoch`; the loader begins with the first batch that is to be taken.
         total_epoch (int): number of epochs, those done before included.
         schedule (callable): as of `train_epoch`.
-        evaluation (tuple): callable that gives 'val' and 'test' to a list of `Result`; after how many epochs it is
-            called again, and after the last.
-        sharpness (tuple): callable that gives what `RunRecords.end_epoch` takes; when it is called, as above, or None.
+        evaluation (tuple): callable that gives 'val' and 'test' to a list of `SeverityResult`; after how many epochs it
+            is called again, and after the last.
+        sharpness (tuple): callable that gives what `RunRecorder.end_epoch` takes; when it is called, as above, or None.
         epoch_options: further arguments of `train_epoch`.
 
     Returns:
@@ -180,10 +180,10 @@ def fit(step, loader, batches, total_epoch, schedule, records, evaluation, sharp
     evaluate, eval_every = evaluation
     measure_sharpness, sharpness_every = sharpness
     start, results = records.start, {}
-    loader = note_pace(loader, batches * (total_epoch - start.epochs) - start.batches, records.folder.log)
+    loader = warn_if_slow(loader, batches * (total_epoch - start.epochs) - start.batches, records.folder.log)
     for epoch in range(start.epochs, total_epoch):
         done = train_epoch(step, loader, batches, start, records, schedule, **epoch_options)
-        with saving(step, records, lambda done=done: done):
+        with checkpoint_on_signal(step, records, lambda done=done: done):
             require_finite_parameters(step, done)
             results = evaluate() if due(epoch, eval_every) else {}
             require_finite_losses(results, done)

@@ -5,10 +5,10 @@ import numpy as np
 
 from losses.methods import OBJECTIVES
 from losses.stage_one import error_set, infer_environments
-from utils.records.report import report_found
+from utils.records.report import report_stage_one
 
 
-def rare_chances(counts):
+def inverse_frequency(counts):
     """The chances with which `--aug_severity rare` draws severities s = 1, 2, ...: (1 / n_s) over the sum of them all.
 
     Args:
@@ -21,12 +21,12 @@ def rare_chances(counts):
     return rarity / rarity.sum()
 
 
-def treatment(method, data, corruption, seed, folder, first_logits):
+def apply_data_strategy(method, data, corruption, seed, folder, first_logits):
     """What the batches of a method's training have that others do not.
 
     Args:
-        method (Settings): the method.
-        data (dataset.data.Data): its training images.
+        method (MethodConfig): the method.
+        data (dataset.data.ExperimentData): its training images.
         corruption (str): with which `half_corrupted` corrupts where the option `aug_corruption` is not given.
         seed (int): of the inferred environments.
         folder (RunFolder): gets tables of what a stage one finds.
@@ -41,11 +41,11 @@ def treatment(method, data, corruption, seed, folder, first_logits):
     if method.data == "half_corrupted":
         treated["corruption"] = method.options["aug_corruption"] or corruption
         if method.options["aug_severity"] == "rare":
-            treated["chances"] = rare_chances(split.counts[1:])
+            treated["chances"] = inverse_frequency(split.counts[1:])
     elif method.data == "error_set":
         labels = data.train_labels
         found = error_set(first_logits(), labels)
-        report_found(folder, method.data, "error", split, labels, found)
+        report_stage_one(folder, method.data, "error", split, labels, found)
         if not found.any():
             print("warning: the first model makes no error, so that jtt is erm; fewer --stage_one_epochs leave some",
                   file=sys.stderr)
@@ -54,6 +54,6 @@ def treatment(method, data, corruption, seed, folder, first_logits):
         labels = data.train_labels
         probability = infer_environments(first_logits(), labels, seed)
         found = probability > 0.5
-        report_found(folder, method.data, "environment_1", split, labels, found, probability=probability)
+        report_stage_one(folder, method.data, "environment_1", split, labels, found, probability=probability)
         treated["groups"] = found.astype(np.int32)
     return treated

@@ -15,7 +15,7 @@ from collections import Counter
 
 from models import FAMILIES, MODELS, create_model, find_model, is_model, models_list
 from models.torch_names import COUNTER
-from models.weights import classifier_of, format_of, keep_a_prefix, read_weights, require_fit, write_weights
+from models.weights import check_compatible, classifier_of, format_of, keep_a_prefix, read_weights, write_weights
 from utils.cli import Parser, exit_on_error, or_list, positive_int, validated_by
 from utils.errors import UserError
 from utils.files import read_json
@@ -79,7 +79,7 @@ def convert(source, target, model=None, classes=None):
             classes = classes_of(weights, model, network)
             network = create_model(model, classes)
         what = f"{model} with {classes} classes"
-        require_fit(network, weights, what)
+        check_compatible(network, weights, what)
     try:
         write_weights(target, weights, network)
     except OSError as error:

@@ -30,7 +30,7 @@ def _stacked(parameter, copies):
     return Parameter(ms.Tensor(values), name=f"saved.copies.{parameter.name}")
 
 
-class Convolutions(nn.Cell):
+class StackedConv2d(nn.Cell):
     """M copies of an `nn.Conv2d`: (n, M C, H, W) to (n, M K, H', W')."""
 
     def __init__(self, layer, copies):
@@ -48,7 +48,7 @@ class Convolutions(nn.Cell):
         return y if self.bias is None else y + self.reshape(self.bias, (1, -1, 1, 1))
 
 
-class BatchNorms(nn.Cell):
+class StackedBatchNorm2d(nn.Cell):
     """M copies of an `nn.BatchNorm2d`, (n, M C, H, W) to the same: one mean and variance of a channel for all copies,
     scales and shifts of each copy's own, and the running statistics of the layer itself.
     """
@@ -70,7 +70,7 @@ class BatchNorms(nn.Cell):
         return self.reshape(y, x.shape) * self.reshape(self.gamma, own) + self.reshape(self.beta, own)
 
 
-class Denses(nn.Cell):
+class StackedDense(nn.Cell):
     """M copies of an `nn.Dense`: (n, M C) to (n, M K)."""
 
     def __init__(self, layer, copies):
@@ -87,7 +87,7 @@ class Denses(nn.Cell):
 
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-COPIED = {nn.Conv2d: Convolutions, nn.BatchNorm2d: BatchNorms, nn.Dense: Denses}
+STACKED_LAYERS = {nn.Conv2d: StackedConv2d, nn.BatchNorm2d: StackedBatchNorm2d, nn.Dense: StackedDense}
 
 
 def has_batch_norm(network):
@@ -107,7 +107,7 @@ def running_statistics(network):
             for statistic in (cell.moving_mean, cell.moving_variance)]
 
 
-class SideBySide(nn.Cell):
+class StackedNetwork(nn.Cell):
     """M copies of a network, the first for the first N/M images of a batch, and so on.
 
     Its parameters are `weights`, a ParameterTuple of the network's trainable ones in their order, each (M, ...) and at
@@ -116,7 +116,7 @@ class SideBySide(nn.Cell):
 
     Args:
         network (nn.Cell): float32 images (n, C, H, W) to logits (n, K), with all its weights in `nn.Conv2d`,
-            `nn.BatchNorm2d` and `nn.Dense`, and nothing else that mixes channels (see `check_copies`).
+            `nn.BatchNorm2d` and `nn.Dense`, and nothing else that mixes channels (see `check_stackable`).
         copies (int): M.
 
     Inputs: float32 images (N, C, H, W), N a multiple of M. Outputs: float32 logits (N, K).
@@ -131,8 +131,8 @@ class SideBySide(nn.Cell):
         for name, cell in network.cells_and_names():
             usual = (getattr(cell, "data_format", "NCHW") == "NCHW"
                      and getattr(cell, "use_batch_statistics", None) is None)
-            if type(cell) in COPIED and usual:
-                replaced[id(cell)] = COPIED[type(cell)](cell, copies)
+            if type(cell) in STACKED_LAYERS and usual:
+                replaced[id(cell)] = STACKED_LAYERS[type(cell)](cell, copies)
             elif list(cell.parameters_and_names(expand=False)):
                 raise UserError(f"sync_bn: {name or 'the network'} has weights and is a {type(cell).__name__}, of "
                                 f"which no copies can be laid side by side; {WAY_OUT}")
@@ -149,7 +149,7 @@ class SideBySide(nn.Cell):
 
 
 @contextlib.contextmanager
-def _reports_elsewhere():
+def _silence_compiler_reports():
     """Within this, what MindSpore writes about a graph that it cannot compile does not go to the current folder."""
     before = os.environ.get("MS_OM_PATH")
     with tempfile.TemporaryDirectory() as folder:
@@ -160,20 +160,20 @@ def _reports_elsewhere():
             os.environ.pop("MS_OM_PATH") if before is None else os.environ.update(MS_OM_PATH=before)
 
 
-def check_copies(network, height, width, channels=3):
+def check_stackable(network, height, width, channels=3):
     """Make sure that copies of a network can be laid side by side for images of a size, by trying.
 
     Raises:
-        UserError: they cannot: `SideBySide` refuses it, or the copies do not do what the network does.
+        UserError: they cannot: `StackedNetwork` refuses it, or the copies do not do what the network does.
     """
-    copies = SideBySide(network, 2)
+    copies = StackedNetwork(network, 2)
     images = ms.Tensor(np.random.RandomState(0).standard_normal((4, channels, height, width)), ms.float32)
     was_training = network.training
     # Compiled, because after MindSpore 2.8 has run small copies operator by operator, the process ends in a crash.
     wanted = network.set_train(False)(images).asnumpy()
     network.set_train(was_training)
     try:
-        with _reports_elsewhere():
+        with _silence_compiler_reports():
             found = copies.set_train(False)(images).asnumpy()
         same = np.allclose(found, wanted, rtol=1e-3, atol=1e-3 * np.abs(wanted).max())
     except (RuntimeError, TypeError, ValueError):  # shapes that do not go together, of which MindSpore leaves a report

@@ -52,7 +52,7 @@ class Tensor:
     dtype: str
 
 
-class Word(str):
+class GlobalName(str):
     """The name of a function or class, 'MODULE NAME', in a pickle; it stands for nothing that could be called."""
 
 
@@ -77,7 +77,7 @@ class Placeholder:
         return self.name
 
 
-class Expanded(Exception):
+class ExpandedTensor(Exception):
     """Tensors would take more room than the numbers they are made of; the text says which, and the way out."""
 
 
@@ -125,7 +125,7 @@ def read_pth(path):
             [index] = [name for name in archive.namelist() if name.endswith("/data.pkl")]
             storages = _Storages(archive, index.removesuffix("data.pkl"), MOST_SHARED * os.path.getsize(path))
             return _interpret(archive.read(index), storages)
-    except Expanded as error:
+    except ExpandedTensor as error:
         raise UserError(f"{path}: {error}") from error
     except OSError:
         raise
@@ -176,7 +176,7 @@ class _Storages:
         kind, name, key, _, count = identity
         if isinstance(name, Placeholder):
             return name
-        if kind != "storage" or not isinstance(name, Word):
+        if kind != "storage" or not isinstance(name, GlobalName):
             raise ValueError(kind)
         if (name, key) not in self.read:
             self.read[name, key] = tensor(self.archive.read(f"{self.folder}data/{key}"), STORAGES[name],
@@ -196,12 +196,12 @@ class _Storages:
         if sum(steps) >= len(numbers):
             raise ValueError(size)
         if math.prod(size) > len(numbers):  # a file of a kilobyte could ask for all memory
-            raise Expanded(f"holds a tensor of shape {size} that repeats fewer numbers, as of expand(), and would take "
-                           "far more memory than the file; save its .clone(), or leave it out")
+            raise ExpandedTensor(f"holds a tensor of shape {size} that repeats fewer numbers, as of expand(), and "
+                                 "would take far more memory than the file; save its .clone(), or leave it out")
         self.room -= math.prod(size) * numbers.itemsize
         if self.room < 0:
-            raise Expanded(f"its tensors share numbers and would take more than {MOST_SHARED} times the memory of the "
-                           "file; leave out those that repeat others")
+            raise ExpandedTensor(f"its tensors share numbers and would take more than {MOST_SHARED} times the memory "
+                                 "of the file; leave out those that repeat others")
         view = np.lib.stride_tricks.as_strided(numbers, size, [step * numbers.itemsize for step in stride])
         return Tensor(np.array(view, order="C"), storage.dtype)
 
@@ -212,7 +212,7 @@ def _called(function, arguments, storages):
     unknown = next((part for part in (function, *arguments) if isinstance(part, Placeholder)), None)
     if unknown is not None:
         return Placeholder(unknown.name)
-    if not isinstance(function, Word):
+    if not isinstance(function, GlobalName):
         raise ValueError(function)
     if function == ORDERED_DICT:
         return dict(*arguments)
@@ -224,14 +224,14 @@ def _called(function, arguments, storages):
 
 
 def _named(name):
-    return Word(name) if name in KNOWN else Placeholder(name.replace(" ", "."))
+    return GlobalName(name) if name in KNOWN else Placeholder(name.replace(" ", "."))
 
 
 def _interpret(pickled, storages):
     """Carry out the instructions of a pickle that a `state_dict` consists of.
 
     Raises:
-        Expanded: it has a tensor that takes more memory than its numbers.
+        ExpandedTensor: it has a tensor that takes more memory than its numbers.
         Exception: it is damaged, or has other instructions.
     """
     stack, marks, memo = [], [], {}

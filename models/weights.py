@@ -30,7 +30,7 @@ SAFETENSORS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bf
                "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool"}
 FLOATS = ("float64", "float32", "float16", "bfloat16")
 DEPTH = 3  # of dicts in dicts so many are looked through for tensors
-NAMED = 3  # of several names at fault so many are shown
+MAX_LISTED = 3  # of several names at fault so many are shown
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Weights:
 
 
 @dataclass(frozen=True)
-class Misfits:
+class Mismatch:
     """Where weights and a network differ. Names are PyTorch's.
 
     Attributes:
@@ -89,8 +89,8 @@ class Misfits:
 
 
 def _some(names):
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(list(names)[:NAMED]) + more
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return ", ".join(list(names)[:MAX_LISTED]) + more
 
 
 def _parts(names, *others):
@@ -306,11 +306,11 @@ def classifier_of(network):
     return network.trainable_params()[-1].name.rpartition(".")[0]
 
 
-def misfits(network, weights):
+def find_mismatch(network, weights):
     """Where a network and `Weights` differ.
 
     Returns:
-        Misfits
+        Mismatch
     """
     wanted = {torch_name(parameter.name): tuple(parameter.shape) for parameter in network.get_parameters()}
     found = weights.tensors
@@ -323,12 +323,12 @@ def misfits(network, weights):
             unlike[name] = dtype, "float32"
     last = [f"{classifier_of(network)}.{name}" for name in ("weight", "bias")]
     classifier = [name for name in last if name in unlike and unlike[name][0][1:] == wanted[name][1:]]
-    return Misfits([name for name in wanted if name not in found],
-                   [name for name in found if name not in wanted and name.rpartition(".")[2] != COUNTER],
-                   unlike, classifier)
+    return Mismatch([name for name in wanted if name not in found],
+                    [name for name in found if name not in wanted and name.rpartition(".")[2] != COUNTER],
+                    unlike, classifier)
 
 
-def require_fit(network, weights, what="this one", fresh_classifier=False):
+def check_compatible(network, weights, what="this one", fresh_classifier=False):
     """Make sure that a network can take `Weights`.
 
     Args:
@@ -343,7 +343,7 @@ def require_fit(network, weights, what="this one", fresh_classifier=False):
     Raises:
         UserError: they differ; the text says in what.
     """
-    found = misfits(network, weights)
+    found = find_mismatch(network, weights)
     is_only_classifier = not (found.missing or found.foreign) and found.classifier == list(found.unlike)
     if str(found) and not (fresh_classifier and is_only_classifier):
         raise UserError(f"{weights.path}: is of another network than {what}: {found}; "
@@ -356,17 +356,17 @@ def load_weights(network, path, what="this one", fresh_classifier=False):
 
     Args:
         network (nn.Cell): with float32 parameters.
-        path, what, fresh_classifier: as of `read_weights` and `require_fit`.
+        path, what, fresh_classifier: as of `read_weights` and `check_compatible`.
 
     Returns:
         tuple: Weights; list of str, names of parameters that are left as they are.
 
     Raises:
-        UserError: as `read_weights` and `require_fit`.
+        UserError: as `read_weights` and `check_compatible`.
         OSError: the file cannot be read.
     """
     weights = read_weights(path, network)
-    fresh = require_fit(network, weights, what, fresh_classifier)
+    fresh = check_compatible(network, weights, what, fresh_classifier)
     for name, value in weights.tensors.items():
         if value.dtype in FLOATS and not np.isfinite(value.array).all():
             raise UserError(f"{path}: {name} has values that are not finite; name weights of a training that went well")

@@ -23,7 +23,7 @@ import main
 from corruptions.files import SETTINGS_FILE
 from corruptions.weather import FROST_FILES, frost_textures
 from dataset import load_source, prepare_dataset
-from dataset.corrupted import MadeImages, generate
+from dataset.corrupted import LazyCorruptedArray, generate
 from dataset.fingerprints import joint_fingerprint
 from dataset.imagenet30 import begin_lists, listed_split
 from dataset.poisson import poisson_split, write_split
@@ -37,10 +37,10 @@ from tests.published_files import make_stacked
 from utils.cli import one_line
 from utils.evaluate import describe_network
 from utils.files import write_json
-from utils.metrics import Scores
+from utils.metrics import CalibrationScores
 from utils.records.checkpoint import newest_checkpoint, write_checkpoint
 from utils.records.evaluation import as_record, write_evaluation
-from utils.records.report import Cost, forget_peak, is_finished, peak_memory
+from utils.records.report import ResourceUsage, is_finished, peak_memory, reset_peak_memory
 
 MOST_MEMORY = 2  # GiB
 MARKER = "the_pickle_has_run"
@@ -59,7 +59,7 @@ def go_on(settings, data, folder):
     """Read what a run reads when it goes on, in place of `losses.run.run`."""
     is_finished(folder.path, settings.method.total_epoch)
     if newest_checkpoint(folder.path) is not None:
-        Cost(folder.file("cost.json"), True).so_far()
+        ResourceUsage(folder.file("cost.json"), True).so_far()
     raise Accepted
 
 
@@ -169,9 +169,9 @@ def make_place():
     about = {"model": "wideresnet10", "dataset": "cifar10", "checkpoint": "0_model.ckpt", "epochs": 1,
              "set": "contrast (1 corruption)", "severities": [1, 2, 3, 4, 5],
              "fingerprints": {"none": source.test_fingerprint.to_dict(), "contrast": joint_fingerprint(
-                 [MadeImages(source, "test", "contrast", severity) for severity in range(1, 6)]).to_dict()},
+                 [LazyCorruptedArray(source, "test", "contrast", severity) for severity in range(1, 6)]).to_dict()},
              **describe_network("wideresnet10", source)}
-    scores = Scores(*(0.5 for _ in Scores._fields))
+    scores = CalibrationScores(*(0.5 for _ in CalibrationScores._fields))
     write_evaluation(EVALUATION.removesuffix(".json"), as_record(about, scores, {"contrast": [scores] * 5}))
     os.makedirs("both")
     shutil.copytree("run", "both/erm")
@@ -455,7 +455,7 @@ def require_refused_or_good(program, argv, named):
     """
     frost_textures.cache_clear()
     before, running = files_below("."), children()
-    forget_peak()
+    reset_peak_memory()
     status, lines = call(program, argv)
     assert not os.path.exists(MARKER), "the pickle has run"
     assert children() <= running

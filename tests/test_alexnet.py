@@ -16,7 +16,7 @@ from tests.published_files import make_class_folders, same_files
 from tests.test_evaluate import fails
 from utils import alexnet
 from utils.files import read_json
-from utils.metrics import Scores
+from utils.metrics import CalibrationScores
 from utils.records.evaluation import Baseline, as_record, averages, evaluation_table
 
 # Means over severities, as they were published beside the errors; AugMix's imagenet.py has the first fifteen, too.
@@ -54,15 +54,15 @@ def test_the_table_has_the_published_means():
 
 
 def test_alexnet_relative_to_itself_is_one():
-    rows = {name: [Scores(1 - error, 1, 0) for error in alexnet.ERRORS[name]] for name in COMMON}
-    found = as_record({}, Scores(0.57, 1, 0), rows, Baseline.of_alexnet(COMMON))["corruption_error"]
+    rows = {name: [CalibrationScores(1 - error, 1, 0) for error in alexnet.ERRORS[name]] for name in COMMON}
+    found = as_record({}, CalibrationScores(0.57, 1, 0), rows, Baseline.of_alexnet(COMMON))["corruption_error"]
     assert list(found["by_corruption"].values()) == pytest.approx([1] * 15) and found["mean"] == pytest.approx(1)
 
 
 def test_the_mean_is_that_of_ratios_to_the_published_means():
     errors = {name: np.linspace(0.2, 0.6, 5) + 0.02 * k for k, name in enumerate(COMMON)}
-    rows = {name: [Scores(1 - error, 1, 0) for error in five] for name, five in errors.items()}
-    found = as_record({}, Scores(0.9, 1, 0), rows, Baseline.of_alexnet(COMMON))["corruption_error"]
+    rows = {name: [CalibrationScores(1 - error, 1, 0) for error in five] for name, five in errors.items()}
+    found = as_record({}, CalibrationScores(0.9, 1, 0), rows, Baseline.of_alexnet(COMMON))["corruption_error"]
     ratios = {name: (0.4 + 0.02 * k) / MEANS[name] for k, name in enumerate(COMMON)}
     assert found["by_corruption"] == pytest.approx(ratios) and found["mean"] == pytest.approx(sum(ratios.values()) / 15)
 

@@ -14,13 +14,13 @@ import pytest
 import losses.compare
 import main
 from dataset import prepare_dataset
-from dataset.poisson import choose_split
+from dataset.poisson import make_split
 from losses.evaluate_run import evaluate_runs
-from losses.grid import parse_variants, plan
+from losses.grid import expand_grid, parse_variants
 from losses.options import resolve_arguments
-from losses.recipes import flags
+from losses.recipes import to_argv
 from losses.resolve import resolve
-from losses.run import RunSettings
+from losses.run import RunConfig
 from tests.image_trees import make_classes
 from tests.published_files import stored_fingerprints
 from tests.test_figures import make_run
@@ -29,15 +29,15 @@ from utils import cli
 from utils.errors import UserError
 from utils.figures.__main__ import main as draw
 from utils.files import read_json, write_json
-from utils.metrics import Scores
-from utils.records.comparison import Row, write_comparison, write_comparison_page
+from utils.metrics import CalibrationScores
+from utils.records.comparison import ComparisonRow, write_comparison, write_comparison_page
 from utils.records.evaluation import as_record, write_evaluation
 from utils.records.report import duration
 
 
 def planned(line, *variants):
     parser = main.create_parser()
-    return plan(cli.parse(parser, line.split())[1], parse_variants(variants, main.create_parser))
+    return expand_grid(cli.parse(parser, line.split())[1], parse_variants(variants, main.create_parser))
 
 
 def rows(line, *variants):
@@ -147,7 +147,7 @@ def test_distribution_agnostic_training_has_one_title_and_folder():
         args = argparse.Namespace(**one)
         resolve_arguments(args, {option: value for option, value in one.items() if value and option in (
             "method", "objective", "distribution_agnostic")})
-        names.append((RunSettings.of(vars(args)).method.title, RunSettings.of(vars(args)).folder_name("none", 6)))
+        names.append((RunConfig.of(vars(args)).method.title, RunConfig.of(vars(args)).folder_name("none", 6)))
     assert set(names) == {("sharpdro_agnostic",
                            "none_dsetcifar10_sever6_corrgaussian_noise_sharpdro_agnostic_wideresnet_seed0")}
     assert resolve(distribution_agnostic=True, perturbation="sign").title == "sharpdro_agnostic x sign"
@@ -233,7 +233,7 @@ def test_the_page_has_the_options_as_they_are_typed(comparison):
     for option in ("seed", "dataset", "model", "corruption", "log_dir"):
         argv.pop(option, None)
     assert asked[0] == {**argv, "recipe": "sharpdro"}
-    assert flags({"keep_epochs": [20, 50], "record_norm": True, "sync_bn": False}) == [
+    assert to_argv({"keep_epochs": [20, 50], "record_norm": True, "sync_bn": False}) == [
         "--keep_epochs 20 50", "--record_norm", "--no-sync_bn"]
 
 
@@ -286,10 +286,10 @@ def test_the_table_of_an_evaluation_is_of_the_set_that_was_asked_for(tmp_path, m
 
     def evaluate_run(run, corruptions, **_):
         order.append(run)
-        rows = {name: [Scores(1 - errors[name][run], 1.0, 0.5)] * 5 for name in corruptions}
+        rows = {name: [CalibrationScores(1 - errors[name][run], 1.0, 0.5)] * 5 for name in corruptions}
         title = f"{', '.join(corruptions)} ({len(corruptions)} corruptions)"
         about = {"set": title, "fingerprints": stored_fingerprints(rows)}
-        record = as_record(about, Scores(0.5, 0.1, 0.2), rows)
+        record = as_record(about, CalibrationScores(0.5, 0.1, 0.2), rows)
         write_evaluation(f"{run}/evaluation_{len(corruptions)}", record)
         return record
     monkeypatch.setattr("losses.evaluate_run.evaluate_run", evaluate_run)
@@ -370,8 +370,8 @@ def test_a_comparison_goes_on_with_the_runs_own_splits_and_with_other_free_optio
         real(settings, data, *more)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(losses.compare, "run", noted)
-        patch.setattr("dataset.splits.choose_split", lambda labels, num_severity, seed, n, path, *more:
-                      choose_split(labels, num_severity, seed + (path is None), n, path, *more))  # as if drawn anew
+        patch.setattr("dataset.splits.make_split", lambda labels, num_severity, seed, n, path, *more:
+                      make_split(labels, num_severity, seed + (path is None), n, path, *more))  # as if drawn anew
         ends_with(argv)
     assert splits and files(run, *RECORDS) == before
 
@@ -583,18 +583,19 @@ SETTING = ("cifar10", "fog", "wideresnet")
 
 
 def test_statistics_are_over_seeds_with_n_minus_1():
-    row = Row(SETTING, "erm", {0: [0.9, 0.5], 1: [0.8, 0.6], 2: [0.7, 0.4]}, {})
+    row = ComparisonRow(SETTING, "erm", {0: [0.9, 0.5], 1: [0.8, 0.6], 2: [0.7, 0.4]}, {})
     clean, worst_severity, worst, mean = row.statistics()
     assert clean == pytest.approx((80, 10)) and worst_severity == pytest.approx((50, 10))
     assert worst == pytest.approx((50, 10)) and mean == pytest.approx((65, np.std([70, 70, 55], ddof=1)))
-    single = Row(SETTING, "erm", {0: [0.9, 0.5]}, {}).statistics()
+    single = ComparisonRow(SETTING, "erm", {0: [0.9, 0.5]}, {}).statistics()
     assert single[0][0] == pytest.approx(90) and np.isnan(single[0][1])
 
 
 def test_the_best_of_a_column_is_bold_and_names_are_escaped(tmp_path):
-    table = [Row(SETTING, "a_b", {0: [0.9, 0.5], 1: [0.7, 0.5]}, {}),
-             Row(SETTING, "c", {0: [0.75, 0.6], 1: [0.75, 0.6]}, {}),
-             Row(SETTING, "d", {}, {0: "the loss is not finite"}), Row(SETTING, "e|{}", {0: [0.1, 0.1]}, {1: "x"})]
+    table = [ComparisonRow(SETTING, "a_b", {0: [0.9, 0.5], 1: [0.7, 0.5]}, {}),
+             ComparisonRow(SETTING, "c", {0: [0.75, 0.6], 1: [0.75, 0.6]}, {}),
+             ComparisonRow(SETTING, "d", {}, {0: "the loss is not finite"}),
+             ComparisonRow(SETTING, "e|{}", {0: [0.1, 0.1]}, {1: "x"})]
     text = write_comparison(str(tmp_path), table)
     markdown = (tmp_path / "comparison.md").read_text()
     assert "| a_b | **80.00 ± 14.14** | 50.00 ± 0.00 | 50.00 ± 0.00 | 65.00 ± 7.07 |" in markdown
@@ -606,10 +607,11 @@ def test_the_best_of_a_column_is_bold_and_names_are_escaped(tmp_path):
 
 
 def test_validation_accuracy_is_a_table_of_its_own(tmp_path):
-    table = [Row(SETTING, "erm", {0: [0.9, 0.5], 1: [0.7, 0.5]}, {}, validation={0: [0.5, 0.3], 1: [0.7, 0.3]}),
-             Row(SETTING, "without", {0: [0.9, 0.5]}, {}, validation={0: [0.5, None]}),
-             Row(SETTING, "failed", {}, {0: "the loss is not finite"}),
-             Row(SETTING, "one seed", {0: [0.9, 0.5]}, {}, validation={0: [0.5, 0.4]})]
+    table = [ComparisonRow(SETTING, "erm", {0: [0.9, 0.5], 1: [0.7, 0.5]}, {},
+                           validation={0: [0.5, 0.3], 1: [0.7, 0.3]}),
+             ComparisonRow(SETTING, "without", {0: [0.9, 0.5]}, {}, validation={0: [0.5, None]}),
+             ComparisonRow(SETTING, "failed", {}, {0: "the loss is not finite"}),
+             ComparisonRow(SETTING, "one seed", {0: [0.9, 0.5]}, {}, validation={0: [0.5, 0.4]})]
     write_comparison(str(tmp_path), table)
     own = (tmp_path / "comparison.md").read_text().split("validation accuracy")[1].splitlines()[2:6]
     assert own == ["| method | s = 0 | s = 1 |", "| --- | --- | --- |",

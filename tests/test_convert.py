@@ -27,7 +27,7 @@ import main
 from losses import create_step
 from losses import evaluate_run as evaluation
 from losses.methods import OBJECTIVES, PERTURBATIONS
-from losses.run import start_from
+from losses.run import load_initial_weights
 from models import convert, create_model, torch_files, weights
 from models.torch_files import Placeholder
 from models.torch_names import mindspore_names, torch_name
@@ -237,7 +237,7 @@ def test_the_only_prefix_that_gives_the_whole_network_is_taken(tmp_path, capsys)
     convert.main([path, str(tmp_path / "w.ckpt"), "-m", "wideresnet10"])
     assert ("\ntaken are the names that begin with model., without it; left out: criterion. (1), step (1)\n"
             in capsys.readouterr().out)
-    line = start_from(other, path, "wideresnet10")
+    line = load_initial_weights(other, path, "wideresnet10")
     assert line.endswith("w.pth; taken are the names that begin with model., without it; left out: criterion. (1), "
                          "step (1)")
     assert fails(capsys, path, tmp_path / "v.ckpt", "-m", "preactresnet18").endswith(

@@ -9,8 +9,8 @@ import pytest
 from corruptions import SETS
 from dataset import SOURCES
 from dataset.batches import normalise
-from dataset.corrupted import MadeImages, corrupted_images, corrupted_path, load_corrupted
-from dataset.pipeline import array_by_array
+from dataset.corrupted import LazyCorruptedArray, corrupted_path, load_corrupted, open_corrupted
+from dataset.pipeline import iterate_arrays
 from tests.cifar_files import make_cifar
 from utils.errors import UserError
 
@@ -28,10 +28,10 @@ def stored(tmp_path_factory):
 
 def test_stored_images_are_opened_and_others_made_and_not_stored(stored):
     folder, source, arrays = stored
-    for found, array in zip(corrupted_images(folder, source, "test", "gaussian_noise"), arrays, strict=True):
+    for found, array in zip(open_corrupted(folder, source, "test", "gaussian_noise"), arrays, strict=True):
         assert isinstance(found, np.memmap) and found.filename == array.filename
     before = sorted(os.listdir(os.path.dirname(arrays[0].filename)))
-    made = corrupted_images(folder, source, "test", "fog")
+    made = open_corrupted(folder, source, "test", "fog")
     assert [images.severity for images in made] == [1, 2, 3, 4, 5]
     made[0][np.arange(3)]
     assert sorted(os.listdir(os.path.dirname(arrays[0].filename))) == before
@@ -46,7 +46,7 @@ def test_made_images_are_those_that_would_be_stored(stored, tmp_path, name):
     wanted = load_corrupted(str(tmp_path), few, name, 6)["test"]
     order = np.array([7, 8, 9, 3, 19, 0, 1, 1, 18])  # neighbours, jumps, repeats
     for severity in (1, 5):
-        np.testing.assert_array_equal(MadeImages(few, "test", name, severity)[order], wanted[severity][order])
+        np.testing.assert_array_equal(LazyCorruptedArray(few, "test", name, severity)[order], wanted[severity][order])
 
 
 def test_images_that_are_being_made_are_not_read(stored, tmp_path):
@@ -54,7 +54,8 @@ def test_images_that_are_being_made_are_not_read(stored, tmp_path):
     copy = str(shutil.copytree(folder, tmp_path / "data"))
     path = corrupted_path(copy, source, "test", 4, "gaussian_noise")
     os.rename(path, os.path.join(os.path.dirname(path), ".gaussian_noise.npy.partial"))
-    assert all(isinstance(images, MadeImages) for images in corrupted_images(copy, source, "test", "gaussian_noise"))
+    images = open_corrupted(copy, source, "test", "gaussian_noise")
+    assert all(isinstance(one, LazyCorruptedArray) for one in images)
 
 
 @pytest.mark.parametrize("damage, message", [
@@ -67,7 +68,7 @@ def test_damaged_images_are_named(stored, tmp_path, damage, message):
     path = corrupted_path(copy, source, "test", 4, "gaussian_noise")
     damage(path)
     with pytest.raises(UserError, match=message) as error:
-        corrupted_images(copy, source, "test", "gaussian_noise")
+        open_corrupted(copy, source, "test", "gaussian_noise")
     assert str(error.value).startswith(path)
     assert len(load_corrupted(copy, source, "gaussian_noise", 4)["test"]) == 4  # severities that are not needed
 
@@ -76,8 +77,8 @@ def test_damaged_images_are_named(stored, tmp_path, damage, message):
 def test_arrays_come_one_after_the_other(stored, workers):
     _, source, arrays = stored
     labels = source.labels["test"]
-    arrays = [arrays[0], MadeImages(source, "test", "fog", 2), arrays[4]]
-    streams = array_by_array(arrays, labels, MEAN, STD, 16, workers)
+    arrays = [arrays[0], LazyCorruptedArray(source, "test", "fog", 2), arrays[4]]
+    streams = iterate_arrays(arrays, labels, MEAN, STD, 16, workers)
     found = [[tensor.asnumpy() for tensor in batch] for stream in streams for batch in stream]
     everyone = np.arange(50)
     for k, images in enumerate(arrays):

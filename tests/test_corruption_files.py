@@ -8,7 +8,7 @@ import pytest
 import corruptions.files
 from corruptions import Options, corrupt
 from corruptions.__main__ import main
-from corruptions.files import is_being_made, journal_path, partial_path, write_arrays
+from corruptions.files import is_partial, journal_path, partial_path, write_arrays
 from corruptions.provenance import options_identity
 from tests.corrupted_files import acting_as_nobody, contents, files_below, needs_root, one_line, with_records
 from utils.checksums import array_digest
@@ -45,13 +45,13 @@ def test_array_does_not_depend_on_workers(array, tmp_path, monkeypatch):
 
 def test_severities_are_one_queue_of_work(array, tmp_path, monkeypatch):
     monkeypatch.setattr("corruptions.files.CHUNK_PIXELS", 70 * 16 * 16)
-    real, queues = corruptions.files.in_parallel, []
+    real, queues = corruptions.files.parallel_map, []
 
     def record(workers, function, tasks):
         tasks = list(tasks)
         queues.append([task[4] for task in tasks])
         return real(workers, function, tasks)
-    monkeypatch.setattr("corruptions.files.in_parallel", record)
+    monkeypatch.setattr("corruptions.files.parallel_map", record)
     paths = {severity: str(tmp_path / f"{severity}.npy") for severity in (1, 4)}
     write_arrays(array, paths, "fog", 0, Options(), 2, False, "")
     assert queues == [[1] * 5 + [4] * 5]
@@ -194,7 +194,7 @@ def test_an_array_that_another_process_is_making_is_left_alone(array, tmp_path, 
     path = str(tmp_path / "out" / "1" / "fog.npy")
     with file_lock(str(tmp_path / "out" / "1" / ".fog.npy.lock"), path):
         assert f"process {os.getpid()}" in one_line(capsys, argv)
-        assert not is_being_made(path)
+        assert not is_partial(path)
     main(argv)
     assert files_below(tmp_path / "out") == with_records(["1/fog.npy", "2/fog.npy"], "settings.json")
 

@@ -28,8 +28,8 @@ from corruptions.__main__ import main
 from corruptions.cluster import check_workers, look, packages
 from corruptions.folders import _corrupt_files, read_sources
 from corruptions.images import read_image
-from corruptions.parallel import in_parallel
-from corruptions.shards import Shard, reserved, shard_lock
+from corruptions.parallel import parallel_map
+from corruptions.shards import Shard, lock_target, shard_lock
 from dataset import load_source
 from dataset.corrupted import is_stored, load_corrupted
 from tests.cifar_files import make_cifar
@@ -234,14 +234,15 @@ def test_shards_that_run_at_the_same_time(folder, tmp_path):
 def test_who_may_fill_a_folder_at_the_same_time(tmp_path, monkeypatch):
     monkeypatch.setattr("corruptions.shards.LOCK_SECONDS", 0.2)
     target = str(tmp_path)
-    with reserved(target, Shard(1, 3)):
+    with lock_target(target, Shard(1, 3)):
         assert os.path.exists(shard_lock(target, Shard(1, 3)))
-        with reserved(target, Shard(2, 3)):
+        with lock_target(target, Shard(2, 3)):
             pass
         for other in (Shard(), Shard(1, 3), Shard(2, 4)):
-            with pytest.raises(UserError, match=f"process {os.getpid()}"), reserved(target, other):
+            with pytest.raises(UserError, match=f"process {os.getpid()}"), lock_target(target, other):
                 pass
-    with reserved(target, Shard()), pytest.raises(UserError, match="is writing this"), reserved(target, Shard(1, 3)):
+    is_held = pytest.raises(UserError, match="is writing this")
+    with lock_target(target, Shard()), is_held, lock_target(target, Shard(1, 3)):
         pass
     assert os.listdir(target) == []
 
@@ -408,7 +409,7 @@ def test_a_worker_that_dies_loses_nothing(scheduler, folder, array, tmp_path, mo
 
 def test_a_job_goes_on_with_or_without_a_cluster(scheduler, array, tmp_path, monkeypatch):
     monkeypatch.setattr("corruptions.files.CHUNK_PIXELS", 70 * 16 * 16)
-    real = corruptions.files.in_parallel
+    real = corruptions.files.parallel_map
 
     def stops_early(workers, function, arguments):
         for done, result in enumerate(real(workers, function, arguments)):
@@ -420,7 +421,7 @@ def test_a_job_goes_on_with_or_without_a_cluster(scheduler, array, tmp_path, mon
         out = tmp_path / first[0]
         argv = ["array", array, str(out), "-c", "snow", "--severity", "3"]
         with monkeypatch.context() as patch, pytest.raises(SystemExit):
-            patch.setattr("corruptions.files.in_parallel", stops_early)
+            patch.setattr("corruptions.files.parallel_map", stops_early)
             main([*argv, *first])
         assert json.loads((out / "3" / ".snow.npy.partial.json").read_text())["done"] == 140
         main([*argv, *then])
@@ -464,7 +465,7 @@ def test_ctrl_c_waits_for_the_end_of_what_must_be_whole():
 
 
 def test_a_loop_that_is_left_leaves_no_process():
-    results = in_parallel(2, os.getpid, [()] * 100)
+    results = parallel_map(2, os.getpid, [()] * 100)
     worker = psutil.Process(next(results))
     results.close()
     assert not worker.is_running()

@@ -14,7 +14,7 @@ from corruptions import CORRUPTIONS, SETS, Options, corrupt
 from corruptions.blur import line_blur, to_pil, zoom_operator
 from corruptions.clouds import clouds
 from corruptions.digital import hsv_to_rgb, interpolated, jpeg_compression, rgb_to_hsv, warp
-from corruptions.generate import ImageStream, corrupt_range, image_stream
+from corruptions.generate import ImageRng, corrupt_range, image_stream
 from corruptions.weather import enlarged_piece, zoom_about_centre
 from tests import corruption_errors, crosscheck
 from tests.benchmarks import memory
@@ -187,7 +187,7 @@ def test_a_cloud_made_in_parts_is_the_one_made_whole(monkeypatch, source, shape,
 def test_of_a_large_cloud_few_numbers_are_drawn():
     drawn = []
 
-    class Counting(ImageStream):
+    class Counting(ImageRng):
         def uniform(self, size):
             drawn.append(size)
             return super().uniform(size=size)

@@ -17,8 +17,8 @@ from dataset.data import load_data
 from dataset.pipeline import batches
 from dataset.poisson import (
     Split,
-    choose_split,
     counts_table,
+    make_split,
     poisson_counts,
     poisson_split,
     read_split,
@@ -81,7 +81,7 @@ def test_validation_can_be_capped(tmp_path):
     uneven = np.repeat([0, 1, 2], [100, 20, 50])  # of 20 are 5 + 5 + 2 trained on, floor(16 / (e s!))
     with pytest.raises(UserError, match="--num_val 9: only 8 images of class 1 are left for that; give at most that "
                                         "many, or add images of the class$"):
-        choose_split(uneven, 6, 5, num_val=9)
+        make_split(uneven, 6, 5, num_val=9)
 
 
 def test_validation_has_at_most_1000_images_of_a_class_unless_more_are_asked_for():
@@ -99,7 +99,7 @@ def test_validation_has_at_most_1000_images_of_a_class_unless_more_are_asked_for
 @pytest.mark.parametrize("train_on", ["poisson", "clean"])
 def test_validation_is_in_proportion_to_the_training_images_that_are_asked_for(asked, left, train_on, capsys):
     labels = np.random.RandomState(3).permutation(np.repeat([0, 1], 5000)).astype(np.int32)
-    split, more = (choose_split(labels, 6, 5, asked, num_val=num_val, train_on=train_on) for num_val in (None, 900))
+    split, more = (make_split(labels, 6, 5, asked, num_val=num_val, train_on=train_on) for num_val in (None, 900))
     if asked or train_on == "poisson":
         assert np.bincount(labels[split.validation]).tolist() == [left, left]
         np.testing.assert_array_equal(split.indices, more.indices)
@@ -112,19 +112,19 @@ def test_validation_is_in_proportion_to_the_training_images_that_are_asked_for(a
 def test_each_class_has_shares_of_its_own_size():
     """Where no number is asked for; K is 4/5 of 200, 150, 12, 2 and 1 images, and a class has one image at least."""
     labels = np.random.RandomState(3).permutation(np.repeat(np.arange(5), [200, 150, 12, 2, 1])).astype(np.int32)
-    split = choose_split(labels, 6, 5)
+    split = make_split(labels, 6, 5)
     shares = [np.bincount(labels[indices], minlength=5).tolist() for indices in split.train]
     assert shares[:3] == [[58, 44, 3, 1, 1], [58, 44, 3, 0, 0], [29, 22, 1, 0, 0]]
     assert shares[3:] == [[9, 7, 0, 0, 0], [2, 1, 0, 0, 0], [0] * 5]
     np.testing.assert_array_equal(np.sort([*split.indices, *split.validation]), np.arange(365))
     assert counts_table(split, labels).splitlines()[-1] == "training images of a class: 1 to 156"
     with pytest.raises(UserError, match="-n 2: the smallest class has 1 training images"):
-        choose_split(labels, 6, 5, 2)
+        make_split(labels, 6, 5, 2)
 
 
 def test_classes_of_one_size_are_split_as_ever():
     labels = np.random.RandomState(3).permutation(np.repeat(np.arange(10), 500)).astype(np.int32)
-    split, release = choose_split(labels, 6, 5), poisson_split(labels, 400, 6, 5)
+    split, release = make_split(labels, 6, 5), poisson_split(labels, 400, 6, 5)
     for ours, theirs in zip([*split.train, split.validation], [*release.train, release.validation], strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert counts_table(split, labels).splitlines()[-1] == "validation: 1020 images"
@@ -133,17 +133,17 @@ def test_classes_of_one_size_are_split_as_ever():
 def test_clean_training_holds_out_the_same_share_of_every_class():
     """For classes of any size: a tenth of each, rounded, but never all of it."""
     labels = np.random.RandomState(3).permutation(np.repeat([0, 1, 2, 3], [200, 47, 30, 1])).astype(np.int32)
-    split = choose_split(labels, 4, 5, train_on="clean")
+    split = make_split(labels, 4, 5, train_on="clean")
     assert split.counts == [180 + 42 + 27 + 1, 0, 0, 0] and split.is_clean and split.present == [0]
     assert np.bincount(labels[split.validation]).tolist() == [20, 5, 3]
     assert np.bincount(labels[split.indices]).tolist() == [180, 42, 27, 1]
     np.testing.assert_array_equal(np.sort(np.concatenate([split.indices, split.validation])), np.arange(278))
-    again, other = (choose_split(labels, 6, seed, train_on="clean") for seed in (5, 6))
+    again, other = (make_split(labels, 6, seed, train_on="clean") for seed in (5, 6))
     np.testing.assert_array_equal(again.validation, split.validation)
     assert (other.validation != split.validation).any()
-    assert not choose_split(labels[labels < 3], 6, 5, num_per_class=20).is_clean
-    assert np.bincount(labels[choose_split(labels, 6, 5, train_on="clean", val_share=0.99).indices]).min() == 1
-    assert len(choose_split(labels, 6, 5, train_on="clean", val_share=0.0).validation) == 0
+    assert not make_split(labels[labels < 3], 6, 5, num_per_class=20).is_clean
+    assert np.bincount(labels[make_split(labels, 6, 5, train_on="clean", val_share=0.99).indices]).min() == 1
+    assert len(make_split(labels, 6, 5, train_on="clean", val_share=0.0).validation) == 0
 
 
 @pytest.mark.parametrize("numbers, train, validation", [
@@ -154,11 +154,11 @@ def test_clean_training_holds_out_the_same_share_of_every_class():
 ])
 def test_numbers_of_clean_images(tmp_path, numbers, train, validation):
     labels = np.random.RandomState(3).permutation(np.repeat([0, 1, 2], [1200, 120, 47])).astype(np.int32)
-    split = choose_split(labels, 3, 5, train_on="clean", **numbers)
+    split = make_split(labels, 3, 5, train_on="clean", **numbers)
     assert np.bincount(labels[split.indices]).tolist() == train and split.is_clean
     assert np.bincount(labels[split.validation]).tolist() == validation
     assert not set(split.indices) & set(split.validation)
-    assert set(split.indices) != set(choose_split(labels, 3, 6, train_on="clean", **numbers).indices)
+    assert set(split.indices) != set(make_split(labels, 3, 6, train_on="clean", **numbers).indices)
     write_split(str(tmp_path / "split.csv"), split, labels)
     again = read_split(str(tmp_path / "split.csv"), labels, 3)
     for ours, theirs in zip([*again.train, again.validation], [*split.train, split.validation], strict=True):
@@ -177,7 +177,7 @@ def test_numbers_of_clean_images(tmp_path, numbers, train, validation):
 def test_numbers_that_cannot_be_had_are_refused(numbers, culprit):
     labels = np.repeat([0, 1], [200, 47]).astype(np.int32)
     with pytest.raises(UserError, match=culprit):
-        choose_split(labels, 6, 5, **{"train_on": "clean", **numbers})
+        make_split(labels, 6, 5, **{"train_on": "clean", **numbers})
 
 
 def test_photos_have_no_pixel_in_train_and_test():

@@ -19,7 +19,7 @@ import pytest
 from utils.device import max_steps_in_flight, set_up_device, synchronize
 from dataset.batches import EvaluationBatches, TrainBatches
 from dataset.poisson import Split
-from losses.perturbations import NormalNumbers
+from losses.perturbations import CounterBasedNormal
 from losses.resolve import check_workers, resolve
 from tests.together import APART, EQUAL, OUTPUTS, SYNCHRONISED, train
 from utils.distributed import rank_slice
@@ -368,9 +368,9 @@ def test_workers_evaluate_every_image_once_in_as_many_batches(number, count):
 def test_a_sub_batch_has_the_same_noise_on_any_worker():
     def calls(numbers, count):
         return [numbers().asnumpy() for _ in range(count)], int(numbers.calls.asnumpy())
-    wanted, after = calls(NormalNumbers(10, 3, 4), 8)
+    wanted, after = calls(CounterBasedNormal(10, 3, 4), 8)
     for which in range(2):
-        found, end = calls(NormalNumbers(10, 3, 4, (which, 2)), 4)
+        found, end = calls(CounterBasedNormal(10, 3, 4, (which, 2)), 4)
         assert end == after
         np.testing.assert_array_equal(found, [wanted[k] for k in (2 * which, 2 * which + 1, 4 + 2 * which,
                                                                   5 + 2 * which)])

@@ -19,7 +19,7 @@ from models import create_model
 from tests.test_main import arguments, only_run
 from utils.figures.__main__ import main as draw
 from utils.files import read_json
-from utils.metrics import Scores, scores
+from utils.metrics import CalibrationScores, scores
 from utils.records.evaluation import as_record, summary
 
 
@@ -81,7 +81,8 @@ def test_corrupted_images_are_scored(common, cifar_dir):
     images = corrupt(source.images["test"], "fog", 4, seed=0)
     logits = network.set_train(False)(ms.Tensor(normalise(images, source.mean, source.std))).asnumpy()
     fog = read_json(common + "/evaluation_common.json")["corrupted"]["fog"]
-    assert [fog[metric][3] for metric in Scores._fields] == pytest.approx(scores(logits, source.labels["test"]), 1e-3)
+    expected = scores(logits, source.labels["test"])
+    assert [fog[metric][3] for metric in CalibrationScores._fields] == pytest.approx(expected, 1e-3)
     assert not os.path.exists(corrupted_path(cifar_dir, source, "test", 4, "fog"))
 
 
@@ -106,14 +107,14 @@ def test_the_records_say_what_was_evaluated_and_nothing_else_changes(trained, co
     assert (rows[0]["corruption"], rows[0]["severity"]) == ("none", "0")
     for row in rows[1:]:
         cell = record["corrupted"][row["corruption"]]
-        assert [float(row[metric]) for metric in Scores._fields] == [
-            cell[metric][int(row["severity"]) - 1] for metric in Scores._fields]
+        assert [float(row[metric]) for metric in CalibrationScores._fields] == [
+            cell[metric][int(row["severity"]) - 1] for metric in CalibrationScores._fields]
 
 
 def test_averages_by_hand():
-    corrupted = {"fog": [Scores(a, 0.1 * s, 0.01) for s, a in enumerate((0.9, 0.8, 0.7, 0.6, 0.5), 1)],
-                 "snow": [Scores(a, 0.1 * s, 0.03) for s, a in enumerate((0.7, 0.6, 0.5, 0.2, 0.1), 1)]}
-    found = summary(Scores(0.95, 0.05, 0), corrupted)
+    corrupted = {"fog": [CalibrationScores(a, 0.1 * s, 0.01) for s, a in enumerate((0.9, 0.8, 0.7, 0.6, 0.5), 1)],
+                 "snow": [CalibrationScores(a, 0.1 * s, 0.03) for s, a in enumerate((0.7, 0.6, 0.5, 0.2, 0.1), 1)]}
+    found = summary(CalibrationScores(0.95, 0.05, 0), corrupted)
     assert found["by_severity"]["error"] == pytest.approx([0.05, 0.2, 0.3, 0.4, 0.6, 0.7])
     assert found["by_severity"]["nll"] == pytest.approx([0.05, 0.1, 0.2, 0.3, 0.4, 0.5])
     assert found["by_level"]["none"] == pytest.approx({"error": 0.05, "nll": 0.05, "ece": 0})
@@ -334,12 +335,12 @@ def test_a_network_that_gives_no_numbers_is_named(run, cifar_dir, capsys):
 
 
 def test_names_of_sets():
-    assert evaluation.name_of_set(SETS["all"]) == ("all", "all (19 corruptions)")
-    assert evaluation.name_of_set(list(reversed(COMMON))) == ("common", "common (15 corruptions)")
-    assert evaluation.name_of_set(["fog"]) == ("fog", "fog (1 corruption)")
-    assert evaluation.name_of_set(["snow", "fog"]) == ("snow+fog", "snow, fog (2 corruptions)")
+    assert evaluation.corruption_set_name(SETS["all"]) == ("all", "all (19 corruptions)")
+    assert evaluation.corruption_set_name(list(reversed(COMMON))) == ("common", "common (15 corruptions)")
+    assert evaluation.corruption_set_name(["fog"]) == ("fog", "fog (1 corruption)")
+    assert evaluation.corruption_set_name(["snow", "fog"]) == ("snow+fog", "snow, fog (2 corruptions)")
 
 
 def test_a_record_has_the_corruption_error_only_with_a_baseline():
-    record = as_record({}, Scores(1, 0, 0), {"fog": [Scores(0.5, 1, 0)] * 5})
+    record = as_record({}, CalibrationScores(1, 0, 0), {"fog": [CalibrationScores(0.5, 1, 0)] * 5})
     assert "corruption_error" not in record and record["corrupted"]["fog"]["accuracy"] == (0.5,) * 5

@@ -13,7 +13,7 @@ from corruptions import __main__ as generator
 from corruptions.provenance import record_path
 from corruptions.weather import FROST_FILES, frost_textures
 from dataset import load_source
-from dataset.corrupted import corrupted_images, corrupted_path, load_corrupted, severity_folder
+from dataset.corrupted import corrupted_path, load_corrupted, open_corrupted, severity_folder
 from dataset.fingerprints import joint_fingerprint
 from tests.cifar_files import make_cifar
 from tests.image_trees import make_folder
@@ -50,7 +50,7 @@ def change_clean_pixels(folder):
 
 
 def fog(folder, where="auto"):
-    return joint_fingerprint(corrupted_images(folder, load_source("cifar10", folder), "test", "fog", where))
+    return joint_fingerprint(open_corrupted(folder, load_source("cifar10", folder), "test", "fog", where))
 
 
 # Fingerprints
@@ -97,13 +97,13 @@ def test_stored_files_are_those_that_would_be_made(tmp_path):
     folder = str(tmp_path / "data")
     make_folder(folder, (3, 2))
     source = load_source("folder", folder, image_size=16)
-    memory = joint_fingerprint(corrupted_images(folder, source, "test", "fog", "memory"))
+    memory = joint_fingerprint(open_corrupted(folder, source, "test", "fog", "memory"))
     load_corrupted(folder, source, "fog", 6, where="disk")
-    assert difference(joint_fingerprint(corrupted_images(folder, source, "test", "fog", "disk")), memory) is None
+    assert difference(joint_fingerprint(open_corrupted(folder, source, "test", "fog", "disk")), memory) is None
     path = os.path.join(severity_folder(f"{folder}-C/test", "fog", 3), "barn", "barn_1.jpg")
     [path] = [path] if os.path.exists(path) else [path.replace(".jpg", ".JPEG")]
     Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(path)
-    changed = joint_fingerprint(corrupted_images(folder, source, "test", "fog", "disk"))
+    changed = joint_fingerprint(open_corrupted(folder, source, "test", "fog", "disk"))
     assert difference(memory, changed) == "made by this program before, of unknown origin now"
 
 
@@ -115,8 +115,8 @@ def test_a_set_that_somebody_has_changed_gets_no_record(tmp_path):
     for shard in ("1/2", "2/2"):
         assert ends_with(generator.main, *command, "--shard", shard) == 0
     source = load_source("folder", folder, image_size=16)
-    memory = joint_fingerprint(corrupted_images(folder, source, "test", "fog", "memory"))
-    assert difference(joint_fingerprint(corrupted_images(folder, source, "test", "fog", "disk")), memory) is None
+    memory = joint_fingerprint(open_corrupted(folder, source, "test", "fog", "memory"))
+    assert difference(joint_fingerprint(open_corrupted(folder, source, "test", "fog", "disk")), memory) is None
     names = os.listdir(os.path.join(f"{folder}-C", "test", "fog", "1", "barn"))
     for severity in ("1", "2"):
         for name in names:
@@ -125,7 +125,7 @@ def test_a_set_that_somebody_has_changed_gets_no_record(tmp_path):
     assert ends_with(generator.main, *command, "--shard", "2/2") == 0
     os.remove(os.path.join(f"{folder}-C", "test", "fog", "2", "acorn", os.listdir(f"{folder}-C/test/fog/2/acorn")[0]))
     assert ends_with(generator.main, *command) == 0
-    changed = joint_fingerprint(corrupted_images(folder, source, "test", "fog", "disk"))
+    changed = joint_fingerprint(open_corrupted(folder, source, "test", "fog", "disk"))
     assert difference(memory, changed) == "made by this program before, of unknown origin now"
 
 
@@ -136,7 +136,7 @@ def test_a_set_that_is_taken_for_another_is_named(data, capsys):
     for path in (low, record_path(low)):
         shutil.copy(path.replace(low, high), path)
     with pytest.raises(UserError, match=f"{low}: was made with severity 5; delete it"):
-        corrupted_images(data, source, "test", "fog")
+        open_corrupted(data, source, "test", "fog")
 
 
 def test_settings_that_cannot_be_read_are_named(data):

@@ -12,7 +12,7 @@ import pytest
 import losses.run
 import main
 from losses.resolve import resolve
-from losses.run import Cells, RunSettings
+from losses.run import RunConfig, StepCache
 from losses.step import TrainStep
 from tests.test_cli import ROOT
 from tests.test_main import arguments
@@ -121,7 +121,7 @@ def test_code_is_all_that_graphs_are_made_of(monkeypatch, tmp_path):
 
 def settings(folder="folder", fast_math=False, model="wideresnet10", seed=0, **options):
     method = resolve(recipe="sharpdro", batch_size=4, **options)
-    return RunSettings(method, model=model, seed=seed, compile_cache=folder, fast_math=fast_math)
+    return RunConfig(method, model=model, seed=seed, compile_cache=folder, fast_math=fast_math)
 
 
 def test_what_goes_into_a_graph_names_it(monkeypatch):
@@ -129,7 +129,7 @@ def test_what_goes_into_a_graph_names_it(monkeypatch):
     monkeypatch.setattr(losses.run, "compile_cached", lambda cell, inputs, folder, key, _: asked.append((folder, key)))
 
     def key(classes=4, groups=3, **options):
-        cells, own = Cells(), settings(**options)
+        cells, own = StepCache(), settings(**options)
         cells.get(own, classes, [2] * groups)
         cells.compile(own, (3, 8, 8), print)
         return repr(asked[-1])

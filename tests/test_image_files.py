@@ -15,21 +15,21 @@ from corruptions.images import read_image, write_image
 from dataset import load_source
 from dataset.batches import EvaluationBatches, TrainBatches
 from dataset.corrupted import load_corrupted
-from dataset.folder import draw, hold_out, hold_out_for_good
+from dataset.folder import draw, split_test, split_test_for_good
 from dataset.image_files import (
     FileImages,
-    MadeFiles,
+    LazyCorruptedFiles,
     centre_crop,
+    jpeg_roundtrip,
     random_resized_crop,
     read_rgb,
     squash,
-    through_jpeg,
 )
 from dataset.imagenet30 import NUM_PER_CLASS
 from dataset.pipeline import batches
 from dataset.poisson import Split, poisson_split
 from dataset.prepare_dataset import main as prepare
-from dataset.source import Source
+from dataset.source import ImageDataset
 from losses.evaluate_run import run_options
 from losses.resolve import resolve
 from tests.image_trees import CLASSES, TREES, make_classes, make_folder, make_imagenet30, picture, save
@@ -37,7 +37,7 @@ from tests.test_main import only_run, read_csv
 from utils.errors import UserError
 from utils.files import write_csv
 from utils.fingerprint import difference
-from utils.records.trained import Trained
+from utils.records.trained import TrainedNetwork
 
 SIDES = {"tinyimagenet": 64, "imagenet": 224, "imagenet30": 64, "folder": 64}
 
@@ -131,7 +131,7 @@ def test_a_trip_through_jpeg_is_that_of_a_stored_file(height, width, tmp_path):
     pixels = picture(np.random.default_rng(height), height, width)
     path = str(tmp_path / "stored.jpg")
     write_image(path, pixels, "jpeg")
-    np.testing.assert_array_equal(through_jpeg(pixels), np.asarray(Image.open(path)))
+    np.testing.assert_array_equal(jpeg_roundtrip(pixels), np.asarray(Image.open(path)))
 
 
 @pytest.mark.parametrize("name", ["imagenet30", "tinyimagenet"])
@@ -140,7 +140,7 @@ def test_memory_and_disk_have_the_same_pixels(trees, name, tmp_path):
     shutil.copytree(trees[name], folder)
     source = load(name, folder)
     made = load_corrupted(folder, source, "gaussian_noise", 3)
-    assert isinstance(made["train"][2], MadeFiles)
+    assert isinstance(made["train"][2], LazyCorruptedFiles)
     generator.main(["dataset", name, "-c", "gaussian_noise", "--data_dir", folder, "--workers", "1"])
     stored = load_corrupted(folder, load(name, folder), "gaussian_noise", 3)
     for part in ("train", "test"):
@@ -148,7 +148,8 @@ def test_memory_and_disk_have_the_same_pixels(trees, name, tmp_path):
             assert isinstance(stored[part][severity], FileImages)
             np.testing.assert_array_equal(made[part][severity][:], stored[part][severity][:])
     # Kept out of the way, they are made again; a missing one is named.
-    assert isinstance(load_corrupted(folder, source, "gaussian_noise", 3, where="memory")["test"][1], MadeFiles)
+    in_memory = load_corrupted(folder, source, "gaussian_noise", 3, where="memory")
+    assert isinstance(in_memory["test"][1], LazyCorruptedFiles)
     path = os.path.join(folder, source.corrupted_folder, "test", "gaussian_noise", "2", source.images["test"].names[0])
     os.remove(path)
     with pytest.raises(UserError, match="--corrupted memory") as error:
@@ -165,7 +166,7 @@ def test_a_stored_set_that_is_not_finished_is_not_used(trees, tmp_path):
     os.remove(f"{folder}-C/test/fog/5/acorn/acorn_1.JPEG")  # as if it had been killed
     open(f"{folder}-C/test/fog/.unfinished", "wb").close()
     generator.main(["dataset", "folder", "-c", "contrast", "--data_dir", folder, "--workers", "1"])
-    assert isinstance(load_corrupted(folder, source, "fog", 2)["test"][1], MadeFiles)
+    assert isinstance(load_corrupted(folder, source, "fog", 2)["test"][1], LazyCorruptedFiles)
     assert isinstance(load_corrupted(folder, source, "contrast", 2)["test"][1], FileImages)
     load_corrupted(folder, source, "fog", 2, where="disk")
     assert not os.path.exists(f"{folder}-C/test/fog/.unfinished")
@@ -192,17 +193,18 @@ def test_corrupted_images_of_images_that_are_added_are_added(tmp_path):
 
 def test_noise_comes_from_the_stream_of_the_name(trees):
     source = load("imagenet30", trees["imagenet30"])
-    made = MadeFiles(source.images["test"], "brightness", 3)  # draws nothing, so that the pixels can be had otherwise
+    made = LazyCorruptedFiles(source.images["test"], "brightness", 3)  # which draws nothing
     some = source.images["test"][np.array([2, 7])]
     near = made.subset([2, 7])[:].astype(int) - corrupt(some, "brightness", 3)
     assert np.abs(near).mean() < 4  # JPEG
-    noisy = MadeFiles(source.images["test"], "gaussian_noise", 3)
+    noisy = LazyCorruptedFiles(source.images["test"], "gaussian_noise", 3)
     np.testing.assert_array_equal(noisy.subset([7])[:], noisy[np.array([2, 7])][1:])
 
 
 def test_batches_of_files_do_not_depend_on_the_workers(trees):
     source = load("tinyimagenet", trees["tinyimagenet"])
-    images = [source.images["train"], *(MadeFiles(source.images["train"], "gaussian_noise", s) for s in range(1, 6))]
+    files = source.images["train"]
+    images = [files, *(LazyCorruptedFiles(files, "gaussian_noise", s) for s in range(1, 6))]
     split = poisson_split(source.labels["train"], 20, 6, seed=0)
     clean = Split([split.indices], split.validation)
     for crop, corruption, severities, some in ((None, None, split, images), ("zeros", "contrast", split, images),
@@ -383,7 +385,7 @@ def test_stored_images_of_other_pictures_are_not_used(trees, tmp_path):
         with pytest.raises(UserError, match="was another when .* was made") as error:
             load_corrupted(folder, source, "fog", 2, where=where)
         assert path in str(error.value)
-    assert isinstance(load_corrupted(folder, source, "fog", 2, where="memory")["test"][1], MadeFiles)
+    assert isinstance(load_corrupted(folder, source, "fog", 2, where="memory")["test"][1], LazyCorruptedFiles)
 
 
 def link_class(root):
@@ -453,7 +455,7 @@ def test_an_image_that_is_added_changes_the_part_of_no_other():
         chosen, known, exceptions = np.isin(np.arange(120) % 40, (0, 1)), {}, {}
         while not chosen.all():
             some = np.flatnonzero(chosen)
-            train, test, exceptions = hold_out([names[i] for i in some], labels[some], exceptions)
+            train, test, exceptions = split_test([names[i] for i in some], labels[some], exceptions)
             parts = {**dict.fromkeys(some[train], "train"), **dict.fromkeys(some[test], "test")}
             assert {i: parts[i] for i in known} == known and len(parts) == len(some)
             for part in (train, test):
@@ -466,11 +468,11 @@ def test_an_image_that_is_added_changes_the_part_of_no_other():
 def test_a_fifth_of_each_class_is_held_out_and_one_image_is_not_enough():
     names = [f"{name}/{i}.png" for name in ("ant", "bee", "cow") for i in range(400)]
     labels = np.repeat(np.arange(3, dtype=np.int32), 400)
-    train, test, exceptions = hold_out(names, labels, {})
+    train, test, exceptions = split_test(names, labels, {})
     assert exceptions == {} and all(60 <= count <= 100 for count in np.bincount(labels[test]))
     np.testing.assert_array_equal(np.sort([*train, *test]), np.arange(1200))
     with pytest.raises(UserError, match="bee/0.png: is the only image of its class"):
-        hold_out(["ant/0.png", "ant/1.png", "bee/0.png"], np.array([0, 0, 1], np.int32), {})
+        split_test(["ant/0.png", "ant/1.png", "bee/0.png"], np.array([0, 0, 1], np.int32), {})
 
 
 def add_images(folder, first, last):
@@ -566,7 +568,7 @@ def test_an_exception_that_is_gone_has_another_in_its_place(tmp_path, capsys):
 def test_a_test_image_takes_the_place_of_a_training_image_with_a_warning(tmp_path, capsys):
     write_csv(tmp_path / "held_out.csv", {"image": ["ant/gone.png"], "part": ["train"]})
     names = [name for name in (f"ant/{i}.png" for i in range(100)) if draw(name) < 0.2][:2]  # both for testing
-    [train], _ = hold_out_for_good(str(tmp_path), names, np.zeros(2, np.int32))
+    [train], _ = split_test_for_good(str(tmp_path), names, np.zeros(2, np.int32))
     [line] = capsys.readouterr().err.splitlines()
     assert f"ant/gone.png is gone, so {names[train]} becomes a training image; runs before tested with it" in line
 
@@ -585,18 +587,18 @@ def test_other_classes_and_options_than_those_of_the_run_are_refused(trees):
     source.check_run({}, "RUN")
     with pytest.raises(UserError, match="RUN: was trained on other classes than imagenet30 has now .see canoe"):
         source.check_run({"classes": ["acorn", "barn", "zebra"]}, "RUN")
-    trained = Trained("RUN", "RUN", None, "", {"dataset": "folder", "image_size": None})
+    trained = TrainedNetwork("RUN", "RUN", None, "", {"dataset": "folder", "image_size": None})
     assert run_options(trained, "folder", {"image_size": 64})["image_size"] is None
     with pytest.raises(UserError, match="--image_size 32: RUN was trained with 64"):
         run_options(trained, "folder", {"image_size": 32})
     for option, value in {"image_size": 32, "filelist_dir": "/lists"}.items():
         with pytest.raises(UserError, match=f"--{option}: only -d"):
             run_options(trained, "photos", {option: value})
-    listed = Trained("RUN", "RUN", None, "", {"dataset": "imagenet30", "filelist_dir": "/old/lists"})
+    listed = TrainedNetwork("RUN", "RUN", None, "", {"dataset": "imagenet30", "filelist_dir": "/old/lists"})
     assert run_options(listed, "imagenet30", {"filelist_dir": "/new/lists"})["filelist_dir"] == "/new/lists"
     with pytest.raises(UserError, match="--filelist_dir /new/others: RUN was trained with /old/lists"):
         run_options(listed, "imagenet30", {"filelist_dir": "/new/others"})
-    bare = Trained("some.ckpt", ".", "some.ckpt", "", {})
+    bare = TrainedNetwork("some.ckpt", ".", "some.ckpt", "", {})
     assert run_options(bare, "folder", {"image_size": 32}) == {"image_size": 32}
 
 
@@ -638,7 +640,7 @@ def test_clean_imagenet_is_cropped_at_random():
 def test_labels_above_a_byte_are_stored(tmp_path):
     images = {part: np.zeros((300, 8, 8, 3), np.uint8) for part in ("train", "test")}
     labels = {part: np.arange(300, dtype=np.int32) for part in ("train", "test")}
-    source = Source("many", "many-C", 300, images, labels, (0,) * 3, (1,) * 3)
+    source = ImageDataset("many", "many-C", 300, images, labels, (0,) * 3, (1,) * 3)
     for _ in range(2):
         assert load_corrupted(str(tmp_path), source, "contrast", 2)["test"][1].shape == (300, 8, 8, 3)
 

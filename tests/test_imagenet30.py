@@ -10,7 +10,7 @@ from PIL import Image
 
 import main
 from dataset import load_source
-from dataset.data import Data, split_of
+from dataset.data import ExperimentData, make_split_for
 from dataset.imagenet30 import begin_lists
 from dataset.prepare_dataset import main as prepare
 from tests.image_trees import make_imagenet30
@@ -98,7 +98,7 @@ def write_lists_of_the_release(folder, shares=((0, 3, 6), (1, 4), (2,)), validat
 
 def load_listed(tmp_path, num_severity=3, **options):
     source = load_source("imagenet30", str(tmp_path), filelist_dir=str(tmp_path / "lists"))
-    return source, split_of(source, num_severity, seed=0, **options)
+    return source, make_split_for(source, num_severity, seed=0, **options)
 
 
 @pytest.mark.parametrize("test", ["Imagenet30_test.txt", "imagenet30_test.txt"])
@@ -134,19 +134,19 @@ def test_a_split_is_drawn_once(tmp_path, capsys):
     make_imagenet30(str(tmp_path), (30, 1))
     drawn, first = load_listed(tmp_path, 6, num_per_class=20)
     assert not (tmp_path / "lists").exists()  # before a run begins
-    Data(drawn, first, {}).write_split(str(tmp_path / "split.csv"))
+    ExperimentData(drawn, first, {}).write_split(str(tmp_path / "split.csv"))
     _, late = load_listed(tmp_path, 6, num_per_class=20)
     assert late.lists is None and str(tmp_path / "lists") in capsys.readouterr().out
     begin_lists(drawn, replace(first, validation=first.train[0]))  # of another run that was loaded before: no effect
     source = load_source("imagenet30", str(tmp_path), filelist_dir=str(tmp_path / "lists"))
-    again = split_of(source, 6, seed=1, num_per_class=20)
+    again = make_split_for(source, 6, seed=1, num_per_class=20)
     assert first.counts == [21, 21, 9, 3, 0, 0]
     for one, other in zip([*first.train, first.validation], [*again.train, again.validation], strict=True):
         np.testing.assert_array_equal(one, other)
     with pytest.raises(UserError, match="-n 12: the lists in"):
-        split_of(source, 6, seed=1, num_per_class=12)
+        make_split_for(source, 6, seed=1, num_per_class=12)
     assert capsys.readouterr().err == ""
-    split_of(source, 6, seed=1)
+    make_split_for(source, 6, seed=1)
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith(f"warning: the lists in {tmp_path / 'lists'} have 21, 21, 9, 3, 0, 0 images of the "
                            "severities, where 1000 images a class make 1101, 1101, 549, ")

@@ -20,7 +20,7 @@ from tests.test_main import ROOT, arguments, files, only_run, read_csv
 from utils.files import TMP_MARK, read_json
 from utils.records.checkpoint import Progress, newest_checkpoint, read_checkpoint
 from utils.records.logs import RunFolder, TrainLog
-from utils.records.run import RunRecords
+from utils.records.run import RunRecorder
 
 # Everything that has a state: noise, weights over distributions, last losses, sub-batches.
 OPTIONS = ["--objective", "group_dro", "--perturbation", "multiplicative", "--group_loss", "last_seen",
@@ -203,13 +203,13 @@ def test_two_runs_in_one_folder(whole, capsys):
 
 def after_epoch(monkeypatch, epoch, act):
     """Have something happen when the records of an epoch are written."""
-    original = RunRecords.end_epoch
+    original = RunRecorder.end_epoch
 
     def ended(records, number, *args):
         original(records, number, *args)
         if number == epoch:
             act(records)
-    monkeypatch.setattr(RunRecords, "end_epoch", ended)
+    monkeypatch.setattr(RunRecorder, "end_epoch", ended)
 
 
 @pytest.mark.parametrize("name, size", [

@@ -21,15 +21,15 @@ from dataset.corrupted import corrupted_path, load_corrupted
 from dataset.poisson import Split, write_split
 from losses.resolve import resolve
 from losses.train import require_finite_losses
-from losses.treatment import treatment
+from losses.treatment import apply_data_strategy
 from models import create_model
 from tests.cifar_files import make_cifar
 from utils.errors import NotFiniteError, UserError
-from utils.metrics import Result
+from utils.metrics import SeverityResult
 from utils.records.checkpoint import Progress
 from utils.records.logs import RunFolder
 from utils.records.reading import read_record
-from utils.records.settings import resumed_settings, without_places
+from utils.records.settings import path_independent, resumed_settings
 from utils.schedule import SCHEDULES, Schedule, create_schedule
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -274,7 +274,7 @@ def test_folders_that_results_depend_on_may_be_moved(run, tmp_path):
         with pytest.raises(UserError, match="leave the option out"):
             resumed_settings(folder, {}, other)
     # A comparison knows its runs by the folders' names, too.
-    assert without_places({**moved, "data_dir": "/data"}) == without_places({"test_corrupted": "/old/CIFAR-10-C"})
+    assert path_independent({**moved, "data_dir": "/data"}) == path_independent({"test_corrupted": "/old/CIFAR-10-C"})
 
 
 @pytest.mark.slow
@@ -556,9 +556,9 @@ def test_jtt_takes_a_first_model_and_draws_its_errors_more_often(run, cifar_dir,
 
 def test_agnostic_steps_are_not_told_the_distributions():
     data = SimpleNamespace(split=Split([np.arange(3), np.arange(3, 5)], np.arange(0)))
-    treated = treatment(resolve("sharpdro", distribution_agnostic=True), data, "fog", 0, None, None)
+    treated = apply_data_strategy(resolve("sharpdro", distribution_agnostic=True), data, "fog", 0, None, None)
     np.testing.assert_array_equal(treated["groups"], np.zeros(5, np.int32))
-    assert treatment(resolve("sharpdro"), data, "fog", 0, None, None) == {}
+    assert apply_data_strategy(resolve("sharpdro"), data, "fog", 0, None, None) == {}
 
 
 def test_corrupt_aug_can_prefer_rare_severities():
@@ -566,12 +566,12 @@ def test_corrupt_aug_can_prefer_rare_severities():
     data = SimpleNamespace(split=split)
     for settings in (resolve("corrupt_aug", aug_severity="rare"), resolve("rare_aug"),
                      resolve("rare_aug", objective="group_dro", perturbation="l2")):
-        treated = treatment(settings, data, "fog", 0, None, None)
+        treated = apply_data_strategy(settings, data, "fog", 0, None, None)
         assert treated["corruption"] == "fog"
         # Of 1/40, 1/10, 1/5 and, without images, 1.
         np.testing.assert_allclose(treated["chances"], np.array([1, 4, 8, 40]) / 53)
     assert resolve("rare_aug").train_on == "poisson"
-    assert "chances" not in treatment(resolve("corrupt_aug"), data, "fog", 0, None, None)
+    assert "chances" not in apply_data_strategy(resolve("corrupt_aug"), data, "fog", 0, None, None)
 
 
 def test_corrupt_aug_changes_the_training_images(cifar_dir, tmp_path):
@@ -698,12 +698,12 @@ def test_a_last_step_that_breaks_the_weights_is_no_success(cifar_dir, tmp_path, 
 
 @pytest.mark.parametrize("part, severity", [("val", 0), ("test", 5)])
 def test_an_evaluation_that_gives_no_numbers_is_no_success(part, severity):
-    results = {name: [Result(0.5, 1.0, 10)] * 6 for name in ("val", "test")}
+    results = {name: [SeverityResult(0.5, 1.0, 10)] * 6 for name in ("val", "test")}
     require_finite_losses(results, Progress(0, 3))
-    results[part][severity:severity + 1] = [Result(0.1, math.inf, 10)]
+    results[part][severity:severity + 1] = [SeverityResult(0.1, math.inf, 10)]
     with pytest.raises(NotFiniteError, match=f"the {part} loss at severity {severity} is not finite after batch 2 of"):
         require_finite_losses(results, Progress(0, 3))
-    results[part][severity] = Result(math.nan, math.nan, 0)  # no image has this severity
+    results[part][severity] = SeverityResult(math.nan, math.nan, 0)  # no image has this severity
     require_finite_losses(results, Progress(0, 3))
 
 

@@ -12,15 +12,15 @@ import pytest
 from scipy.special import log_softmax, softmax
 
 from dataset import batches
-from dataset.data import Data
+from dataset.data import ExperimentData
 from dataset.poisson import Split
-from dataset.source import Source
+from dataset.source import ImageDataset
 from losses import create_step
 from losses.evaluation import EvaluationStep
-from losses.guide import Move, check_guide, create_guide
+from losses.guide import UpdateGroupWeights, check_reweighter, create_reweighter
 from losses.methods import (
     CROPS,
-    DATA,
+    DATA_STRATEGIES,
     METHOD_OPTIONS,
     METHODS,
     OBJECTIVES,
@@ -29,9 +29,9 @@ from losses.methods import (
     methods_table,
 )
 from losses.objectives import IRM, GroupDRO, GroupWeights, REx, WorstGroupSharpness, ood_weights
-from losses.perturbations import NormalNumbers
+from losses.perturbations import CounterBasedNormal
 from losses.recipes import PUBLISHED, RECIPES, recipes_list, recipes_table
-from losses.resolve import TRAINING_OPTIONS, Settings, resolve
+from losses.resolve import TRAINING_OPTIONS, MethodConfig, resolve
 from losses.step import TwoPassStep
 from tests import crosscheck
 from utils.errors import UserError
@@ -167,7 +167,7 @@ def test_training_losses_do_not_move_what_validation_moves():
     weights = GroupWeights(3, 0.1, group_loss="validation", group_adjustment=1.0, group_sizes=[1, 1, 4])
     weights.observe(ms.Tensor([1.0, 5.0], ms.float32), ms.Tensor([0, 2], ms.int32))
     np.testing.assert_array_equal(weights.adv_probs.asnumpy(), np.full(3, 1 / 3, np.float32))
-    Move(weights, 7)(ms.Tensor([0.5, 1.0, 2.0], ms.float32))
+    UpdateGroupWeights(weights, 7)(ms.Tensor([0.5, 1.0, 2.0], ms.float32))
     expected = np.exp(0.1 * 7 * (np.array([0.5, 1.0, 2.0]) + [1, 1, 0.5]))
     np.testing.assert_allclose(weights.adv_probs.asnumpy(), expected / expected.sum(), rtol=1e-5)
 
@@ -186,16 +186,16 @@ def test_a_guide_moves_q_by_the_losses_of_validation_images(monkeypatch):
     rng = np.random.RandomState(0)
     images = [rng.randint(0, 256, (60, 8, 8, 3)).astype(np.uint8) // (s + 1) for s in range(4)]
     labels = rng.randint(0, 3, 60).astype(np.int32)
-    source = Source("x", "X-C", 3, {"train": images[0], "test": images[0][:5]}, {"train": labels, "test": labels[:5]},
-                    (0.1, 0.5, 0.3), (0.2, 0.1, 0.3))
+    source = ImageDataset("x", "X-C", 3, {"train": images[0], "test": images[0][:5]},
+                          {"train": labels, "test": labels[:5]}, (0.1, 0.5, 0.3), (0.2, 0.1, 0.3))
     validation = np.arange(20, 50)
     split = Split([np.arange(10), np.arange(10, 15), np.arange(15, 20), np.arange(0)], validation)
-    data = Data(source, split, {"train": images})
+    data = ExperimentData(source, split, {"train": images})
     weights = GroupWeights(4, 0.1, group_loss="validation", group_sizes=split.counts)
     np.testing.assert_allclose(weights.adv_probs.asnumpy(), [1 / 3, 1 / 3, 1 / 3, 0])
-    monkeypatch.setattr("losses.guide.LOOK", 8)
+    monkeypatch.setattr("losses.guide.VALIDATION_BATCH", 8)
     step = SimpleNamespace(objective=SimpleNamespace(group_weights=weights))
-    guide, left = create_guide(step, EvaluationStep(MeanColour()), data, 4, seed=5)
+    guide, left = create_reweighter(step, EvaluationStep(MeanColour()), data, 4, seed=5)
     kept = left.split.validation
     assert len(kept) == 10 and len(guide.indices) == 20
     np.testing.assert_array_equal(np.sort(np.concatenate([kept, guide.indices])), validation)
@@ -212,13 +212,13 @@ def test_a_guide_moves_q_by_the_losses_of_validation_images(monkeypatch):
 
 
 def test_a_guide_needs_images_and_batches():
-    check_guide(every=4, batches=5, validation=3)
+    check_reweighter(every=4, batches=5, validation=3)
     with pytest.raises(UserError, match="--group_loss validation: 2 images are left .* give a smaller -n"):
-        check_guide(every=4, batches=5, validation=2)
+        check_reweighter(every=4, batches=5, validation=2)
     with pytest.raises(UserError, match="--group_loss validation: 0 images are left .* give a --split that has more"):
-        check_guide(every=4, batches=5, validation=0, split="split.csv")
+        check_reweighter(every=4, batches=5, validation=0, split="split.csv")
     with pytest.raises(UserError, match="--group_every 4: the run has 4 batches"):
-        check_guide(every=4, batches=4, validation=3)
+        check_reweighter(every=4, batches=4, validation=3)
     with pytest.raises(UserError, match="group_loss 'validation': the validation images are of a run"):
         create_step(MeanColour(), "group_dro", group_loss="validation")
 
@@ -370,7 +370,7 @@ def test_damp_follows_the_gradient_at_the_noisy_weights():
     step = create_step(network, "damp", 3, sigma=0.5, momentum=0.0, weight_decay=0.0, seed=9, recipe="sharpdro")
     x, y, groups = example()
     step.run_batch(x, y, groups)
-    noise = NormalNumbers(kernel.size + bias.size, seed=9)().asnumpy()[:kernel.size].reshape(kernel.shape)
+    noise = CounterBasedNormal(kernel.size + bias.size, seed=9)().asnumpy()[:kernel.size].reshape(kernel.shape)
     x, y = x.asnumpy().astype(float), y.asnumpy()
     error = softmax(x @ (kernel * (1 + 0.5 * noise)) + bias, 1) - np.eye(4)[y]
     np.testing.assert_allclose(network.kernel.asnumpy() - kernel, -0.1 * x.T @ error / 12, atol=1e-6)
@@ -378,7 +378,7 @@ def test_damp_follows_the_gradient_at_the_noisy_weights():
 
 
 def test_normal_numbers():
-    numbers = NormalNumbers(100001, seed=3)
+    numbers = CounterBasedNormal(100001, seed=3)
     one, two = numbers().asnumpy().astype(float), numbers().asnumpy().astype(float)
     for x in (one, two):
         assert abs(x.mean()) < 4 / np.sqrt(x.size) and abs(x.var() - 1) < 4 * np.sqrt(2 / x.size)
@@ -386,7 +386,7 @@ def test_normal_numbers():
         for lag in (1, 2, 50000, 50001):
             assert abs(np.corrcoef(x[lag:], x[:-lag])[0, 1]) < 5 / np.sqrt(x.size - lag)
     assert abs(np.corrcoef(one, two)[0, 1]) < 4 / np.sqrt(one.size)
-    resumed = NormalNumbers(100001, seed=3)
+    resumed = CounterBasedNormal(100001, seed=3)
     ops.assign(resumed.calls, ms.Tensor(1, ms.int32))
     np.testing.assert_array_equal(resumed().asnumpy(), two.astype(np.float32))
     draws = []
@@ -395,12 +395,12 @@ def test_normal_numbers():
         draws.append(resumed().asnumpy().tobytes())
     assert len(set(draws)) == 1
     for key in (246, 397):  # calls in which a hash comes out so large that it rounds up to 2^32
-        largest = NormalNumbers(77850, seed=0)
+        largest = CounterBasedNormal(77850, seed=0)
         ops.assign(largest.calls, ms.Tensor(key, ms.int32))
         assert 4 < np.abs(largest().asnumpy()).max() < 6
-    longer = NormalNumbers(100001, seed=3, integers=ms.int64)
+    longer = CounterBasedNormal(100001, seed=3, integers=ms.int64)
     np.testing.assert_array_equal([longer().asnumpy(), longer().asnumpy()], [one, two])
-    elsewhere = NormalNumbers(100001, seed=3, sub_batches=6, share=(1, 2))().asnumpy()
+    elsewhere = CounterBasedNormal(100001, seed=3, sub_batches=6, share=(1, 2))().asnumpy()
     assert max(abs(np.corrcoef(elsewhere, x)[0, 1]) for x in (one, two)) < 4 / np.sqrt(one.size)
 
 
@@ -484,10 +484,10 @@ def test_pairs_that_no_method_has(objective, perturbation):
 def test_rows_name_parts_and_passes():
     for method in METHODS.values():
         assert method.objective in OBJECTIVES and method.perturbation in PERTURBATIONS
-        assert method.data in DATA and method.recipe in RECIPES
+        assert method.data in DATA_STRATEGIES and method.recipe in RECIPES
     assert {name for name, method in METHODS.items() if method.passes == 2} == {"sam", "asam", "sharpdro",
                                                                                 "sharpdro_agnostic"}
-    assert {name for name, method in METHODS.items() if DATA[method.data].stage_one} == {"jtt", "eiil"}
+    assert {name for name, method in METHODS.items() if DATA_STRATEGIES[method.data].stage_one} == {"jtt", "eiil"}
 
 
 @pytest.mark.parametrize("table", [methods_table, recipes_table])
@@ -594,7 +594,7 @@ def test_recipes_say_what_is_trained_on_and_how_it_is_drawn():
 def test_settings_survive_a_file():
     for method, row in METHODS.items():
         settings = resolve(method)
-        assert Settings.of(settings.flat()) == settings and settings.title == method
+        assert MethodConfig.of(settings.flat()) == settings and settings.title == method
         assert {option for option in METHOD_OPTIONS if settings.flat()[option] is None} >= (
             set(METHOD_OPTIONS) - set(settings.options))
         assert resolve(method, objective="rex").title == ("rex" if method == "rex" else f"rex x {row.perturbation}" if
@@ -678,12 +678,12 @@ def test_sharpness_with_one_distribution_is_its_mean():
 def test_weights_over_distributions_do_not_overflow(step_size, times, losses):
     """exp(a) / sum exp(a) with its largest exponent taken off, in float64."""
     weights = GroupWeights(6, step_size, group_loss="validation", group_sizes=[1] * 6)
-    Move(weights, times)(ms.Tensor(losses, ms.float32))
+    UpdateGroupWeights(weights, times)(ms.Tensor(losses, ms.float32))
     exponents = step_size * times * np.array(losses, np.float64)
     expected = np.exp(exponents - exponents.max())
     np.testing.assert_allclose(weights.adv_probs.asnumpy(), expected / expected.sum(), rtol=1e-4, atol=1e-30)
     before = weights.adv_probs.asnumpy()
-    Move(weights, times)(ms.Tensor([900.0, 0, 0, 0, 0, 0], ms.float32))  # perhaps of one that has come to 0
+    UpdateGroupWeights(weights, times)(ms.Tensor([900.0, 0, 0, 0, 0, 0], ms.float32))  # perhaps of one that is 0
     after = weights.adv_probs.asnumpy()
     assert np.isfinite(after).all() and after.sum() == pytest.approx(1)
     assert (after[0] > 0.99) == (before[0] > 0)
@@ -782,7 +782,7 @@ def test_exponents_at_the_edge_of_float32():
     """From 88.4 to 88.7 some kernels have no power of e, whatever the number of distributions is."""
     for losses in ([1.475, 1.425], [1.473, 0.1], [1.4785] * 6):
         weights = GroupWeights(len(losses), 60.0, group_loss="validation", group_sizes=[1] * len(losses))
-        Move(weights, 1)(ms.Tensor(losses, ms.float32))
+        UpdateGroupWeights(weights, 1)(ms.Tensor(losses, ms.float32))
         exponents = 60 * (np.array(losses) - max(losses))
         np.testing.assert_allclose(weights.adv_probs.asnumpy(), np.exp(exponents) / np.exp(exponents).sum(), rtol=1e-4,
                                    atol=1e-30)

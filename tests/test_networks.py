@@ -11,8 +11,8 @@ from PIL import Image
 
 from utils.device import pynative_mode
 from losses import create_step
-from losses.optimizers import decayed_weights
-from losses.perturbations import is_scale
+from losses.optimizers import weight_decay_mask
+from losses.perturbations import is_weight_or_gamma
 from losses.step import cross_entropy
 from main import main
 from models import MODELS, check_image_size, create_model, find_model, is_model
@@ -122,7 +122,8 @@ def test_every_kind_of_parameter_is_treated_as_by_the_damp_authors():
     weights = {model: {p.name: p for p in create_model(model, 10).trainable_params()}
                for model in {model for model, _ in KINDS}}
     for (model, name), (flax_name, noisy, decayed) in KINDS.items():
-        assert (is_scale(name), *decayed_weights([weights[model][name]], "kernels")) == (noisy, decayed), name
+        is_decayed = weight_decay_mask([weights[model][name]], "kernels")
+        assert (is_weight_or_gamma(name), *is_decayed) == (noisy, decayed), name
         assert noisy == all(one.endswith(("kernel", "scale")) for one in flax_name.split(", "))
         assert decayed == flax_name.endswith("kernel")
     listed = {name.rpartition(".")[2] for _, name in KINDS}

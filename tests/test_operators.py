@@ -20,10 +20,10 @@ from utils.device import MINDSPORE_VERSION
 from losses import create_step
 from losses.collectives import AllGatherOutputs, AllGatherRows, SyncBatchNorm
 from losses.evaluation import EvaluationStep, GradientNorm
-from losses.guide import Move
+from losses.guide import UpdateGroupWeights
 from losses.methods import METHODS
 from losses.objectives import GroupWeights
-from losses.step import Sum
+from losses.step import AllReduceGradients
 from models.preactresnet import PreActResNet
 from models.resnet import BasicBlock, Bottleneck, ResNet
 from models.vit import VisionTransformer
@@ -189,7 +189,7 @@ def graphs():
             yield f"{name}, its end", step.end_batch, (ops.ones((8,), ms.float32), groups)
         if step.perturb_copy is not None:
             yield f"{name}, its noise", step.perturb_copy, (ms.Tensor([0], ms.int32),)
-    yield "guide", Move(GroupWeights(6, 0.01, group_loss="validation"), 50), (ops.ones((6,), ms.float32),)
+    yield "guide", UpdateGroupWeights(GroupWeights(6, 0.01, group_loss="validation"), 50), (ops.ones((6,), ms.float32),)
     for name, (create, size) in NETWORKS.items():
         yield name, create_step(create(), "erm", recipe="sharpdro"), example(size, 2)
     images, labels, _ = example()
@@ -203,7 +203,8 @@ def of_several_workers():
     network = Tiny()
     weights = ms.ParameterTuple(network.trainable_params())
     statistics = ms.ParameterTuple([network.norm.moving_mean, network.norm.moving_variance])
-    yield "sum", Alone(Sum(weights, statistics), False), (tuple(ops.ones_like(weight) for weight in weights),)
+    gradients = tuple(ops.ones_like(weight) for weight in weights)
+    yield "sum", Alone(AllReduceGradients(weights, statistics), False), (gradients,)
     yield "rows of all", AllGatherOutputs(), (X, X[0])
     yield "whole batch", Alone(AllGatherRows(), True), (X,)
     norm = network.norm

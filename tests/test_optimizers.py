@@ -13,10 +13,10 @@ from mindspore import Parameter
 from losses import create_step
 from losses.create import create_optimizer
 from losses.methods import OPTIMIZERS
-from losses.optimizers import decayed_weights
+from losses.optimizers import weight_decay_mask
 from losses.recipes import RECIPES
 from losses.resolve import resolve
-from losses.run import Cells, RunSettings
+from losses.run import RunConfig, StepCache
 from models import create_model
 from tests import crosscheck
 from tests.golden import record_optimizers as recorded
@@ -102,16 +102,16 @@ def test_clipping_is_of_the_mean_of_the_sub_batches_last_gradients_and_before_we
 
 def test_weight_decay_on_kernels_leaves_out_norms_and_biases():
     weights = create_model("wideresnet10", 10).trainable_params()
-    kernels = {weight.name for weight, own in zip(weights, decayed_weights(weights, "kernels"), strict=True) if own}
+    kernels = {weight.name for weight, own in zip(weights, weight_decay_mask(weights, "kernels"), strict=True) if own}
     assert kernels == {weight.name for weight in weights if weight.name.endswith(".weight")}
     assert {weight.name.rpartition(".")[2] for weight in weights} == {"weight", "bias", "gamma", "beta"}
-    assert all(decayed_weights(weights, "all"))
+    assert all(weight_decay_mask(weights, "all"))
 
 
 def test_a_run_after_another_begins_with_a_fresh_optimizer():
     def settings(**options):
-        return RunSettings(method=resolve("erm", **options), model="wideresnet10")
-    cells = Cells()
+        return RunConfig(method=resolve("erm", **options), model="wideresnet10")
+    cells = StepCache()
     adamw = settings(optimizer="adamw", clip_norm=1.0)
     _, step, _, _ = cells.get(adamw, 10, [1])
     start = [p.asnumpy().tobytes() for p in step.get_parameters()]

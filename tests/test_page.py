@@ -10,15 +10,15 @@ import pytest
 
 from dataset.poisson import Split
 from tests.test_figures import make_run
-from utils.evaluate import Result
+from utils.evaluate import SeverityResult
 from utils.figures.severity import accuracy
 from utils.figures.style import save
-from utils.metrics import Scores
-from utils.records.comparison import Row, write_comparison_page
+from utils.metrics import CalibrationScores
+from utils.records.comparison import ComparisonRow, write_comparison_page
 from utils.records.evaluation import as_record, write_evaluation
 from utils.records.logs import RunFolder
 from utils.records.reading import read_records
-from utils.records.report import Cost, report_results, write_run_page
+from utils.records.report import ResourceUsage, report_results, write_run_page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 # What a reader would do, and what is seen then, put into the page's title.
@@ -40,10 +40,11 @@ def page(tmp_path_factory):
     [(name, figure)] = accuracy(records)
     save(figure, str(folder / name))
     setting = ("cifar10", "gaussian_noise", "wideresnet")
-    rows = [Row(setting, "erm", {0: [0.913, 0.8, 0.7, 0.6, 0.5, 0.41], 1: [0.9, 0.8, 0.7, 0.6, 0.5, 0.4]}, {}),
-            Row(setting, "a <very> long name of a variant", {0: [1.0] * 6, 1: [1.0] * 6}, {}),
-            Row(setting, "sam", {}, {0: "the loss is not finite at step 3 of epoch 0; lower --lr, or --rho"}),
-            Row(setting, "damp", {0: [0.09] * 6, 1: [0.08] * 6}, {})]
+    rows = [ComparisonRow(setting, "erm",
+                          {0: [0.913, 0.8, 0.7, 0.6, 0.5, 0.41], 1: [0.9, 0.8, 0.7, 0.6, 0.5, 0.4]}, {}),
+            ComparisonRow(setting, "a <very> long name of a variant", {0: [1.0] * 6, 1: [1.0] * 6}, {}),
+            ComparisonRow(setting, "sam", {}, {0: "the loss is not finite at step 3 of epoch 0; lower --lr, or --rho"}),
+            ComparisonRow(setting, "damp", {0: [0.09] * 6, 1: [0.08] * 6}, {})]
     write_comparison_page(str(folder), rows, {"accuracy": str(folder / "accuracy.svg")},
                           {"erm": "--lr 0.25 --recipe sharpdro", "damp": ""})
     return folder / "report.html"
@@ -55,11 +56,12 @@ def run_page(tmp_path_factory):
     folder = make_run(tmp_path_factory.mktemp("run") / "a")
     [(_, figure)] = accuracy(read_records([folder]))
     save(figure, folder + "/accuracy_by_severity")
-    corrupted = {name: dict.fromkeys(Scores._fields, [mean] * 5)
+    corrupted = {name: dict.fromkeys(CalibrationScores._fields, [mean] * 5)
                  for name, mean in (("fog", 1.0), ("snow", 0.55), ("frost", 0.095), ("contrast", 0.999))}
+    by_severity = {name: [CalibrationScores(*values) for values in zip(*columns.values(), strict=True)]
+                   for name, columns in corrupted.items()}
     record = as_record({"set": "four (4 corruptions)", "checkpoint": "last_model.ckpt", "epochs": 2},
-                       Scores(0.5, 0.1, 0.2), {name: [Scores(*values) for values in zip(*columns.values(), strict=True)]
-                                               for name, columns in corrupted.items()})
+                       CalibrationScores(0.5, 0.1, 0.2), by_severity)
     write_evaluation(folder + "/evaluation_four", record)
     part = {"accuracy": [0.5] * 6, "loss": [1.0] * 6}
     write_run_page(folder, "a run", {"epochs": 2, "train_images": [1] * 6, "val": part, "test": part})
@@ -67,10 +69,10 @@ def run_page(tmp_path_factory):
 
 
 def test_results_without_validation_images_are_valid_json(tmp_path):
-    results = {"val": [Result(float("nan"), float("nan"), 0)] * 2, "test": [Result(0.5, 1.25, 8)] * 2}
+    results = {"val": [SeverityResult(float("nan"), float("nan"), 0)] * 2, "test": [SeverityResult(0.5, 1.25, 8)] * 2}
     with RunFolder(str(tmp_path)) as folder:
         report_results(folder, "a run", 3, Split([np.arange(4), np.arange(2)], np.arange(0)), results,
-                       Cost(str(tmp_path / "cost.json"), resumed=False))
+                       ResourceUsage(str(tmp_path / "cost.json"), resumed=False))
     found = json.loads((tmp_path / "results.json").read_text(), parse_constant=lambda word: pytest.fail(word))
     assert found["val"] == {"accuracy": [None] * 2, "loss": [None] * 2, "images": [0] * 2}
     assert found["test"]["accuracy"] == [0.5] * 2

@@ -15,7 +15,7 @@ import losses.run
 import main
 from dataset import SOURCES
 from dataset.corrupted import corrupted_path
-from dataset.pipeline import held_batches
+from dataset.pipeline import load_batches
 from losses.evaluation import EvaluationStep, GradientNorm
 from losses.measure import MEASUREMENTS
 from models import create_model
@@ -239,7 +239,7 @@ def test_ood_scores_are_the_confidence_that_is_lost(run, cifar_dir):
     network.set_train(False)
     images = [source.images["test"], *(np.load(f"{cifar_dir}/CIFAR-10-C/test/{s}/gaussian_noise.npy")
                                        for s in range(1, 6))]
-    batches = [held_batches(some, source, None, 50)[0] for some in images]
+    batches = [load_batches(some, source, None, 50)[0] for some in images]
     x, labels = (ms.ops.concat([batch[k] for batch in batches]) for k in (0, 1))
 
     def confidence():

@@ -10,10 +10,10 @@ import pytest
 
 import main
 from dataset import load_source
-from dataset.corrupted import corrupted_images, corrupted_path, load_corrupted
+from dataset.corrupted import corrupted_path, load_corrupted, open_corrupted
 from dataset.fingerprints import joint_fingerprint
 from dataset.published import find_published
-from losses.measure import Run
+from losses.measure import TrainedRun
 from tests.image_trees import TREES
 from tests.published_files import (
     C_BAR,
@@ -29,7 +29,7 @@ from tests.test_evaluate import contents
 from tests.test_main import arguments, only_run
 from utils.errors import UserError
 from utils.files import read_json, write_json
-from utils.metrics import Scores
+from utils.metrics import CalibrationScores
 from utils.records.evaluation import as_record, averages, common_evaluations, evaluation_table
 from utils.records.reading import read_record, read_records
 
@@ -378,7 +378,7 @@ def stack(folder, source, cifar_dir, names):
     os.makedirs(folder)
     np.save(os.path.join(folder, "labels.npy"), np.tile(source.labels["test"], 5))
     for name, own in names.items():
-        several = corrupted_images(cifar_dir, source, "test", own)
+        several = open_corrupted(cifar_dir, source, "test", own)
         np.save(os.path.join(folder, f"{name}.npy"), np.concatenate([images[np.arange(50)] for images in several]))
     return folder
 
@@ -507,7 +507,7 @@ def test_records_of_different_images_have_no_table_in_common():
     def record(pixels="ours", severities=(1, 2, 3, 4, 5)):
         about = {"set": "x (1 corruption)", "severities": list(severities),
                  "fingerprints": stored_fingerprints(["fog"], pixels)}
-        return as_record(about, Scores(1, 0, 0), {"fog": [Scores(0.5, 1, 0)] * len(severities)})
+        return as_record(about, CalibrationScores(1, 0, 0), {"fog": [CalibrationScores(0.5, 1, 0)] * len(severities)})
     ours, old, theirs, few = record(), record(), record("a"), record("a", (1, 2))
     del old["severities"]
     assert common_evaluations([[ours], [old]]) == [ours, old]
@@ -546,7 +546,7 @@ def test_a_run_is_tested_on_published_images(cifar, cifar_dir, tmp_path, capsys)
     assert read_json(os.path.join(path, "config.json"))["test_corrupted"] == folder
     assert os.path.exists(corrupted_path(data, cifar, "train", 5, "contrast"))
     assert not os.path.exists(corrupted_path(data, cifar, "test", 5, "contrast"))
-    measured = Run(read_record(path), None)
+    measured = TrainedRun(read_record(path), None)
     assert len(measured.images) == 6
     np.testing.assert_array_equal(measured.images[5], cifar.images["test"])
     os.remove(os.path.join(path, "results.json"))

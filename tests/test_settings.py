@@ -4,7 +4,7 @@ import os
 import pytest
 
 import main
-from losses.run import begin
+from losses.run import write_config
 from tests.test_main import arguments
 from utils import cli, distributed
 from utils.errors import UserError
@@ -12,7 +12,7 @@ from utils.files import read_json, write_json
 from utils.records.logs import RunFolder
 from utils.records.reading import read_record
 from utils.records.report import is_finished
-from utils.records.settings import newest_run, resumed_settings, without_places
+from utils.records.settings import newest_run, path_independent, resumed_settings
 
 
 def values_of(*words):
@@ -73,7 +73,7 @@ def test_a_run_that_was_made_longer_has_not_ended(tmp_path):
 def logged(folder, values, device="CPU"):
     """What is said where a run of these settings goes on."""
     with RunFolder(str(folder)) as opened:
-        begin(opened, None, values, {}, device)
+        write_config(opened, None, values, {}, device)
     return (folder / "log.txt").read_text()
 
 
@@ -102,8 +102,8 @@ def test_a_run_goes_on_on_another_device_and_says_so(tmp_path):
 
 
 def test_runs_that_round_otherwise_are_told_apart(tmp_path):
-    assert without_places({"fast_math": True, "device_id": 1}) == {"fast_math": True}
-    assert without_places({"fast_math": False}) == {}
+    assert path_independent({"fast_math": True, "device_id": 1}) == {"fast_math": True}
+    assert path_independent({"fast_math": False}) == {}
     make_run(tmp_path / "run", 0, "-d", "photos", "--fast_math")
     with pytest.raises(UserError, match="no run in .* has these settings"):
         newest_run(str(tmp_path), *values_of("-d", "photos"))

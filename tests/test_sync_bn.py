@@ -15,7 +15,7 @@ from losses.resolve import resolve
 from main import create_parser, main
 from models import MODELS, Network, create_model
 from models.layers import batch_norm, conv
-from models.side_by_side import SideBySide, check_copies
+from models.side_by_side import StackedNetwork, check_stackable
 from models.torch_names import torch_name
 from tests.formula import formula_batch, formula_weight
 from utils.cli import parse
@@ -75,7 +75,7 @@ def test_equals_the_damp_authors(entry, monkeypatch):
     network = drawn()
     if case["method"] == "damp":
         numbers = recorded_noise(network.trainable_params(), case)
-        monkeypatch.setattr(losses.perturbations, "NormalNumbers", lambda size, seed, *_: FixedNoise(numbers))
+        monkeypatch.setattr(losses.perturbations, "CounterBasedNormal", lambda size, seed, *_: FixedNoise(numbers))
     options = {option: case[option] for option in ("lr", "momentum", "weight_decay", "sync_bn", "rho", "sigma")
                if option in case}
     step = create_step(network, case["method"], 1, num_sub_batches=case["sub_batches"], nesterov=True, **options)
@@ -148,7 +148,7 @@ def test_without_batch_norm_sub_batches_side_by_side_are_those_one_after_the_oth
 
 @pytest.mark.parametrize("name", ["wideresnet10", "resnet18_cifar", "preactresnet18"])
 def test_copies_of_our_networks_do_what_the_network_does(name):
-    check_copies(create_model(name, 10), 32, 32)
+    check_stackable(create_model(name, 10), 32, 32)
 
 
 class Joined(Small):
@@ -161,7 +161,7 @@ class Joined(Small):
 
 def test_networks_of_which_no_copies_can_be_made_are_refused():
     with pytest.raises(UserError, match="mixes channels.*--no-sync_bn"):
-        check_copies(drawn(Joined()), 6, 8)
+        check_stackable(drawn(Joined()), 6, 8)
     images, labels = (ms.Tensor(array) for array in formula_batch(
         {"batch": 12, "height": 6, "width": 8, "classes": 5, "seed": 0}))
     step = create_step(drawn(Joined()), "damp", 1, num_sub_batches=2)
@@ -172,7 +172,7 @@ def test_networks_of_which_no_copies_can_be_made_are_refused():
         network = Small()
         network.norm = layer
         with pytest.raises(UserError, match=f"norm has weights and is a {name}"):
-            SideBySide(network, 2)
+            StackedNetwork(network, 2)
 
 
 class Flattened(Small):
@@ -185,7 +185,7 @@ class Flattened(Small):
 def test_shapes_that_do_not_go_together_are_refused_and_nothing_is_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="mixes channels"):
-        check_copies(drawn(Flattened()), 6, 8)
+        check_stackable(drawn(Flattened()), 6, 8)
     assert not list(tmp_path.iterdir())
 
 

@@ -1,4 +1,4 @@
-"""From a network and data to numbers. They come as cells (`losses/evaluation.py`) and as `dataset.data.Data`.
+"""From a network and data to numbers. They come as cells (`losses/evaluation.py`) and as `dataset.data.ExperimentData`.
 
 Where several workers train together, each goes through batches of its own share of the images, all through as many
 (`dataset.batches.EvaluationBatches`), and the numbers are of the images of all.
@@ -8,7 +8,7 @@ import numpy as np
 
 from utils.device import all_gather_arrays, arithmetic
 from utils import distributed
-from utils.metrics import Result, scores
+from utils.metrics import SeverityResult, scores
 
 
 def describe_network(model, source):
@@ -86,26 +86,26 @@ def evaluate(step, data, part, batch_size, workers, gradient_norm=None):
 
     Args:
         step (EvaluationStep): of the network.
-        data (dataset.data.Data): what it is evaluated on.
+        data (dataset.data.ExperimentData): what it is evaluated on.
         part (str): 'val' or 'test'.
         batch_size (int): images in a batch; does not change the result.
         workers (int): threads that read ahead.
         gradient_norm (GradientNorm or None): to measure gradient norms, too.
 
     Returns:
-        list of Result: one for each severity.
+        list of SeverityResult: one for each severity.
     """
     results = []
     for severity in range(data.num_severity):
         losses, logits, labels = predict(step, data.evaluation_batches(part, severity, batch_size, workers))
         if len(labels) == 0:
-            results.append(Result(float("nan"), float("nan"), 0))
+            results.append(SeverityResult(float("nan"), float("nan"), 0))
             continue
         norm = None
         if gradient_norm is not None:
             norm = mean_gradient_norm(gradient_norm, data.evaluation_batches(part, severity, batch_size, workers))
         hits = logits.argmax(1) == labels
-        results.append(Result(float(hits.mean()), float(losses.mean(dtype=np.float64)), len(labels), norm))
+        results.append(SeverityResult(float(hits.mean()), float(losses.mean(dtype=np.float64)), len(labels), norm))
     return results
 
 
@@ -114,10 +114,10 @@ def evaluate_arrays(network, streams):
 
     Args:
         network (nn.Cell): images to logits; is put into evaluation mode.
-        streams (iterable): for each array its batches, as for `predict`; `dataset.pipeline.array_by_array` gives them.
+        streams (iterable): for each array its batches, as for `predict`; `dataset.pipeline.iterate_arrays` gives them.
 
     Yields:
-        Scores: of one array, as soon as its batches are done.
+        CalibrationScores: of one array, as soon as its batches are done.
     """
     network.set_train(False)
     for batches in streams:

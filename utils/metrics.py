@@ -4,7 +4,7 @@ from typing import NamedTuple
 import numpy as np
 
 
-class Result(NamedTuple):
+class SeverityResult(NamedTuple):
     """What an evaluation finds at one severity.
 
     Attributes:
@@ -32,10 +32,10 @@ def group_means(values, groups, num_groups):
 
 
 BINS = 15  # of the calibration error
-LEVELS = {"none": (0,), "mild": (1, 2, 3), "severe": (4, 5)}  # severities, as DAMP groups them (Trinh 2024, Fig. 2)
+SEVERITY_LEVELS = {"none": (0,), "mild": (1, 2, 3), "severe": (4, 5)}  # as DAMP groups them (Trinh 2024, Fig. 2)
 
 
-class Scores(NamedTuple):
+class CalibrationScores(NamedTuple):
     """What an evaluation finds on one array of images.
 
     Attributes:
@@ -50,11 +50,11 @@ class Scores(NamedTuple):
 
 
 def scores(logits, labels):
-    """The `Scores` of logits (N, K) and labels int (N,), N at least 1; nan or inf where logits are not finite."""
+    """The `CalibrationScores` of logits (N, K) and labels int (N,), N at least 1; not finite where logits are not."""
     log_probabilities = log_softmax(logits)
-    return Scores(float((np.argmax(logits, axis=1) == labels).mean()),
-                  negative_log_likelihood(log_probabilities, labels),
-                  expected_calibration_error(np.exp(log_probabilities), labels))
+    return CalibrationScores(float((np.argmax(logits, axis=1) == labels).mean()),
+                             negative_log_likelihood(log_probabilities, labels),
+                             expected_calibration_error(np.exp(log_probabilities), labels))
 
 
 def log_softmax(logits):

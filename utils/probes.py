@@ -22,7 +22,7 @@ def mean_loss(step, batches):
 
 
 @contextlib.contextmanager
-def moved(weights):
+def temporary_weights(weights):
     """Give the body a function that moves weights to values; they are where they were when the body ends.
 
     Args:
@@ -43,7 +43,7 @@ def moved(weights):
 
 
 @contextlib.contextmanager
-def ascended(step, gradient_norm, batches, rho):
+def at_sam_perturbation(step, gradient_norm, batches, rho):
     """Have the body see the network at theta + rho g / |g|, g the gradient of the mean loss over `batches`: where, to
     first order, the loss is highest within a distance rho (Foret 2020, Eq. 2).
 
@@ -56,17 +56,18 @@ def ascended(step, gradient_norm, batches, rho):
     mean_gradient_norm(gradient_norm, batches)  # which leaves the gradient
     gradient = [part.asnumpy().astype(np.float64) for part in gradient_norm.total]
     scale = rho / (np.sqrt(sum(np.square(part).sum() for part in gradient)) + 1e-12)
-    with moved(step.network.trainable_params()) as (before, move):
+    with temporary_weights(step.network.trainable_params()) as (before, move):
         move([(weight + scale * part).astype(weight.dtype) for weight, part in zip(before, gradient, strict=True)])
         yield
 
 
 def sharpness(step, gradient_norm, batches, rho):
     """How much the mean loss rises within a distance rho of the weights, to first order: L(theta + rho g / |g|) -
-    L(theta), the sharpness of Foret 2020 and of the SharpDRO paper, Eq. 7. Arguments as of `ascended`; a float.
+    L(theta), the sharpness of Foret 2020 and of the SharpDRO paper, Eq. 7. Arguments as of `at_sam_perturbation`; a
+    float.
     """
     before = mean_loss(step, batches)
-    with ascended(step, gradient_norm, batches, rho):
+    with at_sam_perturbation(step, gradient_norm, batches, rho):
         return mean_loss(step, batches) - before
 
 
@@ -113,7 +114,7 @@ def loss_surface(step, directions, severities, coefficients, note=lambda: None):
         numpy.ndarray: float64 (S, P, P), indexed by severity, b and a.
     """
     surface = np.empty((len(severities), len(coefficients), len(coefficients)))
-    with moved(step.network.trainable_params()) as (before, move):
+    with temporary_weights(step.network.trainable_params()) as (before, move):
         for row, b in enumerate(coefficients):
             for column, a in enumerate(coefficients):
                 move([(weight + a * one + b * other).astype(weight.dtype)

@@ -3,12 +3,12 @@ import numpy as np
 from skimage.draw import line_aa
 
 from corruptions.bar.places import by_strips, inner_random, one_by_one
-from corruptions.contract import corruption
+from corruptions.contract import register
 
 GREY = 128
 
 
-@corruption()
+@register()
 @one_by_one
 def checkerboard_cutout(image, level, rng):
     """Cover with grey some fields of one colour of a turned chessboard.
@@ -30,7 +30,7 @@ def checkerboard_cutout(image, level, rng):
     return by_strips(image, covered)
 
 
-@corruption()
+@register()
 @one_by_one
 def lines(image, level, rng):
     """Draw grey lines in directions around a common one.
@@ -90,7 +90,7 @@ def light(rows, columns, centres, rays, exponent):
     return np.clip(share, 0, 1, out=share)
 
 
-@corruption()
+@register()
 @one_by_one
 def sparkles(image, level, rng):
     """Five white stars.
@@ -111,7 +111,7 @@ def sparkles(image, level, rng):
     return by_strips(image, lit)
 
 
-@corruption()
+@register()
 @one_by_one
 def inverse_sparkles(image, level, rng):
     """The image shows in one star; around it all fades to white.

@@ -3,7 +3,7 @@ import numpy as np
 import scipy.fft
 
 from corruptions.bar.places import by_strips, cut, inner_random, one_by_one
-from corruptions.contract import corruption
+from corruptions.contract import register
 
 LATTICE = 256  # Perlin noise repeats after so many cells
 OCTAVES = (1, 2, 4, 8, 16)
@@ -38,7 +38,7 @@ def spectral_noise(height, width, power, random):
     return noise
 
 
-@corruption()
+@register()
 @one_by_one
 def blue_noise_sample(image, level, rng):
     """Blacken the pixels where blue noise is low.
@@ -49,7 +49,7 @@ def blue_noise_sample(image, level, rng):
     return image * (noise > level * 3.0 / 10 - 2.5)[..., None]
 
 
-@corruption()
+@register()
 @one_by_one
 def brownish_noise(image, level, rng):
     """Add noise whose amplitude falls with the square of the frequency.
@@ -64,7 +64,7 @@ def brownish_noise(image, level, rng):
     return cut(noise)
 
 
-@corruption()
+@register()
 @one_by_one
 def single_frequency_greyscale(image, level, rng):
     """Add a plane wave.
@@ -80,7 +80,7 @@ def single_frequency_greyscale(image, level, rng):
                      strip + (intensity * np.sin(columns * across + rows * down + phase))[..., None])
 
 
-@corruption()
+@register()
 @one_by_one
 def cocentric_sine_waves(image, level, rng):
     """Add rings with wavy borders.
@@ -105,7 +105,7 @@ def cocentric_sine_waves(image, level, rng):
     return by_strips(image, with_rings)
 
 
-@corruption(colour=True)
+@register(colour=True)
 @one_by_one
 def plasma_noise(image, level, rng):
     """Mix with streaks of colour, waves of waves.
@@ -181,7 +181,7 @@ class PerlinNoise:
         return inside, places.astype(np.int64) % LATTICE, inside ** 2 * (3 - 2 * inside)
 
 
-@corruption()
+@register()
 @one_by_one
 def perlin_noise(image, level, rng):
     """Mix with clouds, the sum of Perlin noises of five frequencies.

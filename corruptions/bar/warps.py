@@ -6,14 +6,14 @@ import scipy.sparse
 from scipy import ndimage, special
 
 from corruptions.bar.places import between, by_strips, cut, framed, one_by_one, strips
-from corruptions.contract import corruption
+from corruptions.contract import register
 
 TURNS = 21  # of circular_motion_blur
 TURNED_AT_ONCE = 1 << 12  # pixels
 REFRACTION = 4  # index of the water of caustic_refraction
 
 
-@corruption()
+@register()
 @one_by_one
 def ripple(image, level, rng):
     """Shift rows and columns along waves.
@@ -32,7 +32,7 @@ def ripple(image, level, rng):
     return by_strips(image, shifted)
 
 
-@corruption()
+@register()
 @one_by_one
 def pinch_and_twirl(image, constants, rng):
     """Pinch disks and turn them to the left or to the right.
@@ -90,7 +90,7 @@ def caustics(rows, columns, time):
     return np.clip(np.abs(bright) ** 8.0, 0, 1)
 
 
-@corruption()
+@register()
 @one_by_one
 def caustic_refraction(image, level, rng):
     """Look through the surface of water, with the light that it throws.
@@ -128,7 +128,7 @@ def caustic_refraction(image, level, rng):
     return by_strips(image, refracted)
 
 
-@corruption(colour=True)
+@register(colour=True)
 @one_by_one
 def transverse_chromatic_abberation(image, level, rng):
     """Enlarge the channels by different factors.
@@ -180,7 +180,7 @@ def rotation(height, width, angle, begin, end):
     return scipy.sparse.csr_array((weights, indices, ends), (inside.size, height * width))
 
 
-@corruption(draws=False)
+@register(draws=False)
 def circular_motion_blur(images, level, rngs, options):
     """Mean of the image turned by many angles.
 

@@ -20,7 +20,7 @@ import mindspore as ms  # noqa: E402
 import numpy as np  # noqa: E402
 
 from dataset.batches import normalise  # noqa: E402
-from dataset.pipeline import array_by_array  # noqa: E402
+from dataset.pipeline import iterate_arrays  # noqa: E402
 from models import create_model, find_model  # noqa: E402
 from utils.cli import Parser, validated_by, positive_int, cpu_count  # noqa: E402
 from utils.evaluate import evaluate_arrays  # noqa: E402
@@ -61,7 +61,7 @@ def main():
             return steps * args.batch_size
 
         def evaluation():
-            for _ in evaluate_arrays(network, array_by_array(arrays, labels, MEAN, STD, args.batch_size, args.workers)):
+            for _ in evaluate_arrays(network, iterate_arrays(arrays, labels, MEAN, STD, args.batch_size, args.workers)):
                 pass
             return args.arrays * args.images
 

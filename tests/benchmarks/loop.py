@@ -17,16 +17,16 @@ import time  # noqa: E402
 
 from dataset.data import load_data  # noqa: E402
 from losses.methods import METHODS  # noqa: E402
-from losses.optimizers import decayed_weights  # noqa: E402
+from losses.optimizers import weight_decay_mask  # noqa: E402
 from losses.resolve import resolve  # noqa: E402
-from losses.run import Cells, RunSettings  # noqa: E402
+from losses.run import RunConfig, StepCache  # noqa: E402
 from losses.train import train_epoch  # noqa: E402
 from models import find_model  # noqa: E402
 from tests.cifar_files import make_cifar  # noqa: E402
 from utils.cli import Parser, validated_by, positive_int, cpu_count  # noqa: E402
 from utils.records.checkpoint import Progress  # noqa: E402
 from utils.records.logs import RunFolder  # noqa: E402
-from utils.records.run import RunRecords  # noqa: E402
+from utils.records.run import RunRecorder  # noqa: E402
 
 
 def main():
@@ -43,9 +43,9 @@ def main():
     with tempfile.TemporaryDirectory() as folder, RunFolder(os.path.join(folder, "run")) as run_folder:
         make_cifar(folder, per_class=(20 * args.steps, 1))
         data = load_data("cifar10", folder, "gaussian_noise", 6, 0, num_per_class=11 * args.steps, num_val=1)
-        _, step, _, _ = Cells().get(RunSettings(method, model=args.model), 10, data.split.counts)
-        records = RunRecords(run_folder, step, 6, args.steps, log_train=args.log_train, keep=1, save_step=1)
-        decayed = decayed_weights(step.weights, method.decay)
+        _, step, _, _ = StepCache().get(RunConfig(method, model=args.model), 10, data.split.counts)
+        records = RunRecorder(run_folder, step, 6, args.steps, log_train=args.log_train, keep=1, save_step=1)
+        decayed = weight_decay_mask(step.weights, method.decay)
         batch = next(data.train_batches(100, range(1), 0, 1))[:3]
 
         def loop(epoch):

@@ -28,7 +28,7 @@ from corruptions.generate import image_stream  # noqa: E402
 from corruptions.parallel import single_threaded  # noqa: E402
 from dataset import load_source  # noqa: E402
 from dataset.batches import TrainBatches  # noqa: E402
-from dataset.image_files import MadeFiles  # noqa: E402
+from dataset.image_files import LazyCorruptedFiles  # noqa: E402
 from dataset.pipeline import batches, reading_processes  # noqa: E402
 from dataset.poisson import Split, poisson_split  # noqa: E402
 from utils.cli import Parser, positive_int  # noqa: E402
@@ -68,7 +68,7 @@ def time_bare(source, name, workers):
 def time_batches(source, name, workers):
     """Images/s of the data pipeline."""
     files, count = source.images["train"], len(source.images["train"])
-    images = [files, *(MadeFiles(files, name, severity) for severity in range(1, 6))]
+    images = [files, *(LazyCorruptedFiles(files, name, severity) for severity in range(1, 6))]
     split = Split([np.arange(count if severity == SEVERITY else 0) for severity in range(6)], np.arange(0))
     stream = batches(TrainBatches(images, source.labels["train"], split, source.mean, source.std, BATCH,
                                   range(count // BATCH + 2 * workers + 1), 0), workers)

@@ -27,7 +27,7 @@ from models.torch_names import torch_name  # noqa: E402
 from models.wideresnet import WideResNet  # noqa: E402
 from utils.cli import Parser, positive_int, cpu_count, require_writable_folder  # noqa: E402
 from utils.evaluate import predict  # noqa: E402
-from utils.figures.style import create, legend_below, looks, save  # noqa: E402
+from utils.figures.style import legend_below, line_styles, save, subplots  # noqa: E402
 from utils.files import write_csv  # noqa: E402
 from utils.schedule import set_learning_rate, step_schedule  # noqa: E402
 
@@ -115,8 +115,8 @@ def summary(found):
 
 def draw(found, path):
     """Curves of loss and q, mean over seeds, both programs in one panel each."""
-    figure, (top, bottom) = create(2, height=3.2, sharex=True)
-    styles = looks(range(found["ours"]["q"].shape[-1]))
+    figure, (top, bottom) = subplots(2, height=3.2, sharex=True)
+    styles = line_styles(range(found["ours"]["q"].shape[-1]))
     for name, line in (("release", "-"), ("ours", ":")):
         top.plot(found[name]["loss"].mean(0), linestyle=line, label=name, color="black")
         for s, look in styles.items():

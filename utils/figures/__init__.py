@@ -17,7 +17,7 @@ from utils.figures.probes import calibration, ood, samples, sharpness, surface
 from utils.figures.severity import accuracy, gradnorm
 from utils.figures.sweep import rho, sigma
 from utils.figures.training import training
-from utils.records.reading import SETTING
+from utils.records.reading import SETTING_KEYS
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Figure:
     draw: Callable
     measured: bool = False
     options: tuple[str, ...] = ()
-    shared: tuple[str, ...] = SETTING
+    shared: tuple[str, ...] = SETTING_KEYS
     told: tuple[str, ...] = ()
 
 

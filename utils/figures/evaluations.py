@@ -2,7 +2,7 @@
 import numpy as np
 
 from utils.errors import UserError
-from utils.figures.style import WIDTH, create, wrapped
+from utils.figures.style import WIDTH, subplots, wrapped
 from utils.records.evaluation import CLEAN, common_evaluations, run_evaluations
 
 BEST = 5  # training corruptions, of a method that was trained with more
@@ -92,7 +92,7 @@ def heat_map(rows, columns, reference):
     shades = np.log(np.clip(values, 0.05, 20))  # so that no error at all, or very many, leave the others their colours
     spread = max(np.abs(shades).max(), 0.05)
     titles = [wrapped(title, 34) for title in rows]
-    figure, axes = create(height=1.1 + 0.19 * sum(1 + title.count("\n") for title in titles), width=2 * WIDTH)
+    figure, axes = subplots(height=1.1 + 0.19 * sum(1 + title.count("\n") for title in titles), width=2 * WIDTH)
     axes.imshow(shades, cmap="PuOr_r", vmin=-spread, vmax=spread, aspect="auto")
     for y, line in enumerate(values):
         for x, value in enumerate(line):

@@ -3,8 +3,8 @@ import numpy as np
 from matplotlib.colors import LogNorm
 
 from utils.errors import UserError
-from utils.figures.severity import by_name
-from utils.figures.style import WIDTH, create, legend_below, looks, wrapped
+from utils.figures.severity import mean_and_std_by_name
+from utils.figures.style import WIDTH, legend_below, line_styles, subplots, wrapped
 from utils.metrics import BINS
 from utils.records.reading import first_of_each_name
 
@@ -13,8 +13,8 @@ def panels(num_severity, xlabel, ylabel):
     """A figure of a page's width with a panel for each severity; returns it and the list of axes."""
     columns = min(3, num_severity)
     rows = -(-num_severity // columns)
-    figure, axes = create(rows, columns, height=0.3 + 1.5 * rows, width=2 * WIDTH, sharex=True, sharey=True,
-                          squeeze=False)
+    figure, axes = subplots(rows, columns, height=0.3 + 1.5 * rows, width=2 * WIDTH, sharex=True, sharey=True,
+                            squeeze=False)
     for s, panel in enumerate(axes.flat):
         panel.set_title(f"severity {s}")
         panel.set_visible(s < num_severity)
@@ -45,13 +45,14 @@ def sharpness(records, measured):
     found = {record.path: dict(zip(one["epochs"], one["sharpness"], strict=True))
              for record, one in zip(records, measured, strict=True)}
     figure, axes = panels(num_severity, "epoch", "sharpness (test)")
-    for name, look in looks(dict.fromkeys(record.name for record in records)).items():
+    for name, look in line_styles(dict.fromkeys(record.name for record in records)).items():
         runs = [record for record in records if record.name == name]
         epochs = sorted(set.intersection(*(set(found[run.path]) for run in runs)))  # those that all of its runs have
         if not epochs:
             raise UserError(f"{name}: no epoch was measured in all of its runs; draw {runs[0].path} apart")
-        [(mean, deviation)] = by_name(runs, lambda run, epochs=epochs: np.array([found[run.path][e] for e in epochs])
-                                      ).values()
+        by_name = mean_and_std_by_name(
+            runs, lambda run, epochs=epochs: np.array([found[run.path][e] for e in epochs]))
+        [(mean, deviation)] = by_name.values()
         for s, panel in enumerate(axes):
             panel.plot(epochs, mean[:, s], label=name, **{**look, "marker": look["marker"] if len(epochs) < 9 else ""})
             if deviation.any():
@@ -72,8 +73,8 @@ def surface(records, measured):
     loss = np.array([one["loss"] for one in measured])
     norm = LogNorm(max(loss.min(), 1e-3), max(loss.max(), 2e-3))
     levels = np.geomspace(norm.vmin, norm.vmax, 16)
-    figure, axes = create(len(names), num_severity, height=0.6 + 0.98 * len(names), width=2 * WIDTH, sharex=True,
-                          sharey=True, squeeze=False)
+    figure, axes = subplots(len(names), num_severity, height=0.6 + 0.98 * len(names), width=2 * WIDTH, sharex=True,
+                            sharey=True, squeeze=False)
     for row, name in enumerate(names):
         axis = measured[row]["coefficients"]
         for s, panel in enumerate(axes[row]):
@@ -100,8 +101,8 @@ def ood(records, measured):
     for record, one in zip(records, measured, strict=True):
         scores = [np.array(some) for some in one["scores"]]
         edges = np.linspace(0, max(some.max() for some in scores), 21)
-        figure, axes = create(height=2.3)
-        for s, look in looks(range(len(scores))).items():
+        figure, axes = subplots(height=2.3)
+        for s, look in line_styles(range(len(scores))).items():
             density, _ = np.histogram(scores[s], edges, density=True)
             axes.plot((edges[1:] + edges[:-1]) / 2, density, label=f"severity {s}", **{**look, "marker": ""})
             axes.axvline(scores[s].mean(), ymax=0.04, color=look["color"])
@@ -118,7 +119,7 @@ def calibration(records, measured):
     require_finite(records, measured, "confidence")
     figure, axes = panels(records[0].config["num_severity"], f"confidence ({BINS} bins)", "accuracy (test)")
     names = list(dict.fromkeys(record.name for record in records))
-    for name, look in looks(names).items():
+    for name, look in line_styles(names).items():
         images, hits, confidence = (sum(np.array(one[key]) for record, one in zip(records, measured, strict=True)
                                         if record.name == name) for key in ("images", "hits", "confidence"))
         for s, panel in enumerate(axes):
@@ -138,7 +139,7 @@ def calibration(records, measured):
 
 def samples(records, measured):
     """A test image at every severity, as a network sees it."""
-    figure, axes = create(1, len(measured), height=0.5 + 2 * WIDTH / len(measured), width=2 * WIDTH, squeeze=False)
+    figure, axes = subplots(1, len(measured), height=0.5 + 2 * WIDTH / len(measured), width=2 * WIDTH, squeeze=False)
     for s, (panel, image) in enumerate(zip(axes[0], measured, strict=True)):
         panel.imshow(image, interpolation="nearest")
         panel.set(xticks=[], yticks=[], title=f"severity {s}")

@@ -2,14 +2,14 @@
 import numpy as np
 
 from utils.errors import UserError
-from utils.figures.style import create, legend_below, looks
+from utils.figures.style import legend_below, line_styles, subplots
 
 
-def by_name(records, values):
+def mean_and_std_by_name(records, values):
     """Mean and standard deviation (n - 1; 0 for one run) over the runs of each name.
 
     Args:
-        records (list of Record): the runs.
+        records (list of FinishedRun): the runs.
         values (callable): record to numbers.
 
     Returns:
@@ -24,9 +24,9 @@ def by_name(records, values):
 
 def lines_over_severity(records, values, label):
     """A line for each name, with a band of one standard deviation where there are several runs."""
-    statistics = by_name(records, values)
-    figure, axes = create(height=2.2)
-    for name, look in looks(statistics).items():
+    statistics = mean_and_std_by_name(records, values)
+    figure, axes = subplots(height=2.2)
+    for name, look in line_styles(statistics).items():
         mean, deviation = statistics[name]
         severities = np.arange(len(mean))
         axes.plot(severities, mean, label=name, **look)
@@ -71,8 +71,8 @@ def accuracy_and_images(accuracy, train_images, title):
         matplotlib.figure.Figure
     """
     severities = range(len(accuracy))
-    figure, (top, bottom) = create(2, height=3, sharex=True, height_ratios=(2, 1))
-    top.plot(severities, [100 * a for a in accuracy], **looks([title])[title])
+    figure, (top, bottom) = subplots(2, height=3, sharex=True, height_ratios=(2, 1))
+    top.plot(severities, [100 * a for a in accuracy], **line_styles([title])[title])
     top.set(ylabel="test accuracy (%)", title=title)
     bars = bottom.bar(severities, train_images, color="0.6")
     bottom.bar_label(bars, padding=1, fontsize=7)

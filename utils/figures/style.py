@@ -24,14 +24,14 @@ plt.rcParams.update({
 })
 
 
-def looks(names):
+def line_styles(names):
     """For each name a look of its own: colour, marker and, from the eighth on, a broken line."""
     kinds = itertools.product(("-", "--", ":", "-."), zip(COLOURS, MARKERS, strict=True))
     return {name: {"linestyle": line, "color": colour, "marker": marker}
             for name, (line, (colour, marker)) in zip(names, itertools.cycle(kinds))}
 
 
-def create(rows=1, columns=1, height=2.4, width=WIDTH, **options):
+def subplots(rows=1, columns=1, height=2.4, width=WIDTH, **options):
     """A figure with axes; `height` and `width` in inches, further options as of `plt.subplots`."""
     return plt.subplots(rows, columns, figsize=(width, height), layout="constrained", **options)
 

@@ -4,8 +4,8 @@ import itertools
 import numpy as np
 
 from utils.errors import UserError
-from utils.figures.style import WIDTH, create, legend_below, looks, wrapped
-from utils.metrics import LEVELS
+from utils.figures.style import WIDTH, legend_below, line_styles, subplots, wrapped
+from utils.metrics import SEVERITY_LEVELS
 from utils.records.evaluation import common_evaluations, run_evaluations
 
 
@@ -13,7 +13,7 @@ def sweep(records, option, values, labels, ylabel, has_references=False):
     """A line for each of `labels` over the values of an option, a panel for each row that has several of them.
 
     Args:
-        records (list of Record): runs; those of one row and one value are averaged.
+        records (list of FinishedRun): runs; those of one row and one value are averaged.
         option (str): its name, which `read_records` was told.
         values (callable): record to its numbers, one for each of `labels`.
         labels (list of str): of the lines.
@@ -35,13 +35,13 @@ def sweep(records, option, values, labels, ylabel, has_references=False):
     if not rows:
         raise UserError(f"{option}: needs runs of one method, or variant, with two values of --{option} at least")
     broken = dict(zip(levels, itertools.cycle(("--", ":", "-.")), strict=False))
-    figure, axes = create(1, len(rows), height=2.3, width=WIDTH * min(len(rows), 3), sharey=True, squeeze=False)
+    figure, axes = subplots(1, len(rows), height=2.3, width=WIDTH * min(len(rows), 3), sharey=True, squeeze=False)
     for panel, (name, found) in zip(axes[0], rows.items(), strict=True):
         places = list(found)
         means = np.array([np.mean(runs, axis=0) for runs in found.values()])
         deviations = np.array([np.std(runs, axis=0, ddof=1) if len(runs) > 1 else np.zeros(len(labels))
                                for runs in found.values()])
-        for k, (label, look) in enumerate(looks(labels).items()):
+        for k, (label, look) in enumerate(line_styles(labels).items()):
             panel.plot(places, means[:, k], label=label, **look)
             if deviations.any():
                 panel.errorbar(places, means[:, k], deviations[:, k], fmt="none", ecolor=look["color"], capsize=2)
@@ -72,7 +72,7 @@ def sigma(records):
     that all runs were evaluated on, or else of that of the training.
     """
     evaluations = common_evaluations([run_evaluations(record.path) for record in records])
-    if evaluations and set(evaluations[0]["by_level"]) != set(LEVELS):
+    if evaluations and set(evaluations[0]["by_level"]) != set(SEVERITY_LEVELS):
         evaluations = None  # of images that have not all severities
     found = {}
     for record, evaluation in zip(records, evaluations or [None] * len(records), strict=True):

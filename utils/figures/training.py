@@ -1,7 +1,7 @@
 """Figures over the time of a training."""
 import numpy as np
 
-from utils.figures.style import create, legend_below, looks
+from utils.figures.style import legend_below, line_styles, subplots
 
 FEW = 20  # rows, which are marked
 
@@ -17,8 +17,8 @@ def training(records):
                   "training accuracy": [f"distribution_acc_{s}" for s in range(num_severity)]}
         if weights:
             panels["weight q"] = weights
-        figure, axes = create(len(panels), height=0.5 + 1.4 * len(panels), sharex=True, squeeze=False)
-        styles = list(looks(range(num_severity + len(weights))).values())
+        figure, axes = subplots(len(panels), height=0.5 + 1.4 * len(panels), sharex=True, squeeze=False)
+        styles = list(line_styles(range(num_severity + len(weights))).values())
         for panel, (label, columns) in zip(axes[:, 0], panels.items(), strict=True):
             for k, column in enumerate(columns):
                 there = ~np.isnan(table[column])

@@ -12,7 +12,7 @@ VALIDATION = "validation accuracy at the end, in percent, to choose methods and 
 
 
 @dataclass(frozen=True)
-class Row:
+class ComparisonRow:
     """A row of the table.
 
     Attributes:
@@ -50,21 +50,21 @@ class Row:
         if not self.accuracies:
             return None
         runs = 100 * np.array(list(self.accuracies.values()))
-        return _over_seeds(np.column_stack([runs, runs.min(axis=1), runs.mean(axis=1)]))
+        return _mean_and_std_over_seeds(np.column_stack([runs, runs.min(axis=1), runs.mean(axis=1)]))
 
     def mean_weights(self):
         """Mean and standard deviation over seeds of the last weights, as `statistics`; None where there are none."""
-        return _over_seeds(np.array(list(self.weights.values()))) if self.weights else None
+        return _mean_and_std_over_seeds(np.array(list(self.weights.values()))) if self.weights else None
 
     def mean_validation(self):
         """Mean and standard deviation over seeds of the validation accuracy at every severity, in percent, as
         `statistics`; None where there is none, or a severity has no validation images.
         """
         runs = 100 * np.array(list(self.validation.values()), float)
-        return _over_seeds(runs) if runs.size and not np.isnan(runs).any() else None
+        return _mean_and_std_over_seeds(runs) if runs.size and not np.isnan(runs).any() else None
 
 
-def _over_seeds(columns):
+def _mean_and_std_over_seeds(columns):
     deviations = columns.std(axis=0, ddof=1) if len(columns) > 1 else np.full(columns.shape[1], math.nan)
     return list(zip(columns.mean(axis=0).tolist(), deviations.tolist(), strict=True))
 
@@ -83,7 +83,7 @@ def write_comparison(folder, rows):
 
     Args:
         folder (str): where they go.
-        rows (list of Row): in their order.
+        rows (list of ComparisonRow): in their order.
 
     Returns:
         str: the tables as text.
@@ -111,7 +111,7 @@ def write_comparison_page(folder, rows, drawn, options):
 
     Args:
         folder (str): where it goes.
-        rows (list of Row): in their order.
+        rows (list of ComparisonRow): in their order.
         drawn (dict): caption to SVG file of its figures.
         options (dict): name of a row to those of its runs, as they stand on a command line.
     """

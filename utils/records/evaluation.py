@@ -9,7 +9,7 @@ from utils import alexnet
 from utils.errors import UserError
 from utils.files import read_json, safe_filename, write_csv, write_json
 from utils.fingerprint import Fingerprint, difference
-from utils.metrics import BINS, LEVELS, Scores, corruption_error
+from utils.metrics import BINS, SEVERITY_LEVELS, CalibrationScores, corruption_error
 
 CLEAN = "none"  # stands for no corruption, as in the papers' tables
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -21,7 +21,7 @@ def severities_of(record):
     return list(record.get("severities", SEVERITIES))
 
 
-def set_tag(title):
+def file_tag(title):
     """The part of a file's name that stands for a set of corruptions, of its `title`, such as 'fog, snow (2
     corruptions)'."""
     names, _, number = title.rpartition(" (")
@@ -59,19 +59,20 @@ def summary(clean, corrupted, severities=SEVERITIES):
     """Error, likelihood and calibration, averaged over corruptions.
 
     Args:
-        clean (Scores): of the clean images.
-        corrupted (dict): corruption to a list of `Scores` at each of the severities.
+        clean (CalibrationScores): of the clean images.
+        corrupted (dict): corruption to a list of `CalibrationScores` at each of the severities.
         severities (list of int): some of 1 to 5.
 
     Returns:
         dict: `by_severity`, for each metric a list over severity 0 (clean) and these, and `by_level`, for each of
-        `metrics.LEVELS` whose severities are all among them the mean of every metric over its severities.
+        `metrics.SEVERITY_LEVELS` whose severities are all among them the mean of every metric over its severities.
     """
     means = np.concatenate([[clean], np.mean(list(corrupted.values()), axis=0)])  # severity x metric
     means[:, 0] = 1 - means[:, 0]
-    metrics = ("error", *Scores._fields[1:])
+    metrics = ("error", *CalibrationScores._fields[1:])
     places = {severity: place for place, severity in enumerate((0, *severities))}
-    rows = {level: [places[s] for s in members] for level, members in LEVELS.items() if set(members) <= set(places)}
+    rows = {level: [places[s] for s in members] for level, members in SEVERITY_LEVELS.items()
+            if set(members) <= set(places)}
     return {"by_severity": dict(zip(metrics, means.T.tolist(), strict=True)),
             "by_level": {level: dict(zip(metrics, means[some].mean(0).tolist(), strict=True))
                          for level, some in rows.items()}}
@@ -89,7 +90,7 @@ def as_record(about, clean, corrupted, baseline=None):
         dict: plain values.
     """
     record = {**about, "bins": BINS, "clean": clean._asdict(),
-              "corrupted": {name: dict(zip(Scores._fields, zip(*rows, strict=True), strict=True))
+              "corrupted": {name: dict(zip(CalibrationScores._fields, zip(*rows, strict=True), strict=True))
                             for name, rows in corrupted.items()},
               **summary(clean, corrupted, severities_of(about))}
     if baseline is not None:
@@ -104,7 +105,7 @@ def write_evaluation(path, record):
     rows = [(CLEAN, 0, *record["clean"].values())]
     rows += [(name, severity, *values) for name, metrics in record["corrupted"].items()
              for severity, values in zip(severities_of(record), zip(*metrics.values(), strict=True), strict=True)]
-    columns = dict(zip(("corruption", "severity", *Scores._fields), zip(*rows, strict=True), strict=True))
+    columns = dict(zip(("corruption", "severity", *CalibrationScores._fields), zip(*rows, strict=True), strict=True))
     write_csv(path + ".csv", {"set": [record["set"]] * len(rows), **columns})
     write_json(path + ".json", record)
 
@@ -175,7 +176,7 @@ class Baseline:
                    {name: [alexnet.ERRORS[name][severity - 1] for severity in severities] for name in names})
 
     def corruption_error(self, name, rows):
-        """Corruption error of the `Scores` at the severities of one corruption."""
+        """Corruption error of the `CalibrationScores` at the severities of one corruption."""
         return corruption_error([1 - row.accuracy for row in rows], self.errors[name])
 
 
@@ -185,7 +186,7 @@ def read_evaluations(trained):
     One of an earlier checkpoint does not count. Where no checkpoint is left, the evaluation speaks for itself.
 
     Args:
-        trained (Trained): the network.
+        trained (TrainedNetwork): the network.
     """
     found = []
     for path in _evaluation_files(trained.file("")):
@@ -213,7 +214,7 @@ def stored_evaluation(trained, network, names, severities, fingerprints):
     """An evaluation of a trained network that is stored and has at least some corruptions of the same images, or None.
 
     Args:
-        trained (Trained): the network.
+        trained (TrainedNetwork): the network.
         network (dict): as of `same_network`.
         names, severities, fingerprints: as of `same_images`.
     """
@@ -222,11 +223,11 @@ def stored_evaluation(trained, network, names, severities, fingerprints):
 
 
 def stored_scores(record, names):
-    """Yield `CLEAN` and each of the corruptions `names` with the list of `Scores` of a stored evaluation."""
-    yield CLEAN, [Scores(*(record["clean"][metric] for metric in Scores._fields))]
+    """Yield `CLEAN` and each of the corruptions `names` with the list of `CalibrationScores` of a stored evaluation."""
+    yield CLEAN, [CalibrationScores(*(record["clean"][metric] for metric in CalibrationScores._fields))]
     for name in names:
-        columns = (record["corrupted"][name][metric] for metric in Scores._fields)
-        yield name, [Scores(*values) for values in zip(*columns, strict=True)]
+        columns = (record["corrupted"][name][metric] for metric in CalibrationScores._fields)
+        yield name, [CalibrationScores(*values) for values in zip(*columns, strict=True)]
 
 
 def common_evaluations(several):
@@ -255,7 +256,7 @@ def evaluation_table(record):
               *(["CE"] if errors else [])]
     rows = []
     for name, metrics in names.items():
-        accuracy, nll, ece = (np.atleast_1d(metrics[metric]) for metric in Scores._fields)
+        accuracy, nll, ece = (np.atleast_1d(metrics[metric]) for metric in CalibrationScores._fields)
         cells = [f"{100 * value:.2f}" for value in accuracy] if name != CLEAN else [""] * len(severities)
         rows.append([name, *cells, f"{100 * accuracy.mean():.2f}", f"{nll.mean():.3f}", f"{ece.mean():.3f}",
                      *([f"{errors['by_corruption'][name]:.3f}" if name != CLEAN else ""] if errors else [])])
@@ -293,7 +294,7 @@ def row(name, rows, about, names, baseline=None):
 
 def averaged_over(record):
     """What averages are over, and what the words for severities mean."""
-    words = [f"{level}: severities {severities[0]} to {severities[-1]}" for level, severities in LEVELS.items()
+    words = [f"{level}: severities {severities[0]} to {severities[-1]}" for level, severities in SEVERITY_LEVELS.items()
              if len(severities) > 1 and level in record["by_level"]]
     return "; ".join([f"averaged over {record['set']}", *words])
 

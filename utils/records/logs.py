@@ -83,7 +83,7 @@ class RunFolder(contextlib.AbstractContextManager):
             print(message, file=self._log, flush=True)
 
 
-class OtherFolder(RunFolder):
+class ReadOnlyRunFolder(RunFolder):
     """The folder of a run for workers other than the first: they read there, and write nothing."""
 
     writes = False
@@ -98,14 +98,14 @@ class OtherFolder(RunFolder):
         """The first worker does."""
 
 
-def opened(path):
+def open_run_folder(path):
     """The `RunFolder`, or what it is to workers other than the first."""
-    return RunFolder(path) if is_main_process() else OtherFolder(path)
+    return RunFolder(path) if is_main_process() else ReadOnlyRunFolder(path)
 
 
-def opened_new(log_dir, name):
-    """As `opened`, of a new folder as `new_folder` makes it; all workers have to call this."""
-    return opened(broadcast_text(new_folder(log_dir, name) if is_main_process() else ""))
+def create_run_folder(log_dir, name):
+    """As `open_run_folder`, of a new folder as `new_folder` makes it; all workers have to call this."""
+    return open_run_folder(broadcast_text(new_folder(log_dir, name) if is_main_process() else ""))
 
 
 class CSVLog:
@@ -228,7 +228,7 @@ class EvaluationLog:
         self._logs = [CSVLog(folder.file(name), self.COLUMNS, progress) for name in names]
 
     def write(self, epoch, batch, results):
-        """Write a row to each file from `results`, a `Result` for each severity."""
+        """Write a row to each file from `results`, a `SeverityResult` for each severity."""
         for log, result in zip(self._logs, results, strict=True):
             log.write({"epoch": epoch, "batch": batch, "avg_acc": result.accuracy, "avg_loss": result.loss,
                        "distribution_acc_0": result.accuracy, "distribution_loss_0": result.loss,

@@ -10,13 +10,13 @@ import numpy as np
 
 from utils.errors import UserError
 from utils.files import read_json, safe_filename
-from utils.records.settings import EARLIER, FAILED, FOLDER_OPTIONS, FREE_OPTIONS, read_settings
+from utils.records.settings import FAILED, FOLDER_OPTIONS, LEGACY_DEFAULTS, OVERRIDABLE_ON_RESUME, read_settings
 
-PLAN = "comparison.json"  # the runs of a comparison, in its folder
-SETTING = ("dataset", "corruption", "model", "num_severity")
+PLAN_FILE = "comparison.json"  # the runs of a comparison, in its folder
+SETTING_KEYS = ("dataset", "corruption", "model", "num_severity")
 
-# What runs that are averaged may differ in, besides FREE_OPTIONS: the seed, how a run is named, looked at and kept, and
-# what other settings say, too.
+# Runs that are averaged may differ in these, and in OVERRIDABLE_ON_RESUME: the seed, how a run is named, evaluated and
+# stored, and what follows from other settings.
 AVERAGED_OVER = ("seed", "log_dir", "desc", "variant", "jobs", "evaluate", "baseline", "eval_every", "eval_batch_size",
                  "log_train", "log_sharpness", "record_norm", "tensorboard", "save_step", "keep_epochs", "save_last",
                  "save_best", "device", "mindspore", "given", "title", "classes", "is_adaptive",
@@ -25,7 +25,7 @@ AVERAGED_OVER = ("seed", "log_dir", "desc", "variant", "jobs", "evaluate", "base
 
 
 @dataclass(frozen=True)
-class Record:
+class FinishedRun:
     """What a run that has ended has left.
 
     Attributes:
@@ -43,7 +43,7 @@ class Record:
     @property
     def setting(self):
         """Data set, corruption, network and number of severities; runs of one setting are compared with each other."""
-        return tuple(self.config[option] for option in SETTING)
+        return tuple(self.config[option] for option in SETTING_KEYS)
 
     def table(self, name):
         """The columns of a CSV file of the run, float64 arrays, nan where a cell is empty.
@@ -62,20 +62,20 @@ class Record:
 
 
 def read_record(path, name=None):
-    """Read a run's folder; `name` as in `Record`, by default the one in the comparison that the run is of.
+    """Read a run's folder; `name` as in `FinishedRun`, by default the one in the comparison that the run is of.
 
     Raises:
         UserError: it is no folder of a run that has ended.
     """
     config, results = read_settings(path), read_results(path)
-    if config is None or not {*SETTING, "method", "seed"} <= set(config):
+    if config is None or not {*SETTING_KEYS, "method", "seed"} <= set(config):
         raise UserError(f"{path}: not the folder of a run, which has a config.json; name LOG_DIR/NAME")
     require_not_failed(path)
     if results is None:
         raise UserError(f"{path}: this run has not ended; go on with main.py --resume {path}")
     folder, own = os.path.split(os.path.abspath(path))
     names = {run["folder"]: run["name"] for run in _plan(folder)}
-    return Record(path, name or names.get(own) or config.get("title", config["method"]), config, results)
+    return FinishedRun(path, name or names.get(own) or config.get("title", config["method"]), config, results)
 
 
 def failure(folder):
@@ -108,7 +108,7 @@ def read_results(folder):
 
 def _plan(folder):
     """The runs of the comparison in a folder, dicts; empty where there is none."""
-    path = os.path.join(folder, PLAN)
+    path = os.path.join(folder, PLAN_FILE)
     plan = read_json(path) if os.path.exists(path) else []
     if not isinstance(plan, list) or not all(isinstance(run, dict) and isinstance(run.get("name"), str)
                                              and _is_name(run.get("folder")) for run in plan):
@@ -126,7 +126,7 @@ def planned_runs(path):
     return [os.path.join(path, run["folder"]) for run in _plan(path)] or [path]
 
 
-def read_records(paths, shared=SETTING, told=()):
+def read_records(paths, shared=SETTING_KEYS, told=()):
     """Read runs, and those of comparisons that have ended.
 
     Args:
@@ -135,8 +135,8 @@ def read_records(paths, shared=SETTING, told=()):
         told (tuple of str): settings that need not be in their names.
 
     Returns:
-        list of Record: two with the same `shared` settings and one name differ in the seed and in `told` at most. A
-        warning names two that do not even differ in these.
+        list of FinishedRun: two with the same `shared` settings and one name differ in the seed and in `told` at most.
+        A warning names two that do not even differ in these.
 
     Raises:
         UserError: a folder is neither, none of a comparison's runs has ended, a run is named twice, or the runs are of
@@ -220,8 +220,8 @@ def _compared(config, told):
     """The settings of a run (dict) that results depend on, but for the seed and those in `told`; of files their hashes,
     of folders their names.
     """
-    config = {**EARLIER, **config}
-    left_out = {*AVERAGED_OVER, *FREE_OPTIONS, *told}
+    config = {**LEGACY_DEFAULTS, **config}
+    left_out = {*AVERAGED_OVER, *OVERRIDABLE_ON_RESUME, *told}
     hashes = {f"{part} images, hashed by an earlier version": sha256
               for part, sha256 in (config.get("images_sha256") or {}).items()}
     hashes.update({f"{part.replace('_', ' ')} images": _digest(fingerprint)
@@ -246,7 +246,7 @@ def _text(option, value):
     return f"{option} {value[:8] if isinstance(value, str) and len(value) == 64 else value}"
 
 
-def by_setting(records, shared=SETTING):
+def by_setting(records, shared=SETTING_KEYS):
     """The records of each setting, by what tells it from the others in the name of a file: nothing if there is one."""
     groups = {}
     for record in records:

@@ -11,24 +11,24 @@ from utils.figures.training import training
 from utils.files import read_json, write_csv, write_json
 from utils.records import page
 from utils.records.evaluation import evaluation_table, run_evaluations
-from utils.records.reading import Record, read_results
+from utils.records.reading import FinishedRun, read_results
 
 FIGURES = {"accuracy_by_severity.svg": "accuracy by severity", "training.svg": "training, of the logged batches"}
 
 
-def forget_peak():
+def reset_peak_memory():
     """Have `peak_memory` count from now on, where the system can."""
     with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
         file.write("5")
 
 
 def peak_memory():
-    """The largest resident memory of this process since `forget_peak`, in GiB."""
+    """The largest resident memory of this process since `reset_peak_memory`, in GiB."""
     with open("/proc/self/status", encoding="ascii") as file:
         return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) / 2 ** 20
 
 
-class Cost:
+class ResourceUsage:
     """Time and memory of a run, over all the sessions that it takes where it is stopped and resumed, and without what
     was before it in this process.
 
@@ -40,7 +40,7 @@ class Cost:
     def __init__(self, path, resumed):
         self.path = path
         self._started = time.monotonic()
-        forget_peak()
+        reset_peak_memory()
         before = read_json(path) if resumed else None
         self._before = {name: before[name] if isinstance(before, dict) and type(before.get(name)) in (int, float) else 0
                         for name in ("seconds", "peak_memory_gib")}
@@ -71,7 +71,7 @@ def duration(seconds):
 
 
 def percentages(results):
-    """Accuracies in percent on one line; `results` has a `Result` for each severity."""
+    """Accuracies in percent on one line; `results` has a `SeverityResult` for each severity."""
     return " ".join(f"{100 * result.accuracy:5.1f}" for result in results)
 
 
@@ -83,14 +83,14 @@ def report_results(folder, title, total_epoch, split, results, cost):
         title (str): of the figure and the page.
         total_epoch (int): epochs of the training.
         split (dataset.poisson.Split): for the number of training images.
-        results (dict): for 'val' and 'test' a list with a `Result` for each severity.
-        cost (Cost): of the training.
+        results (dict): for 'val' and 'test' a list with a `SeverityResult` for each severity.
+        cost (ResourceUsage): of the training.
     """
     save(accuracy_and_images([r.accuracy for r in results["test"]], split.counts, title),
          folder.file("accuracy_by_severity"))
     config = read_json(folder.file("config.json"))
     if config is not None:  # a stage one has none of its own
-        [(_, figure)] = training([Record(folder.path, title, config, {})])
+        [(_, figure)] = training([FinishedRun(folder.path, title, config, {})])
         save(figure, folder.file("training"))
     found = {"train_images": split.counts, "epochs": total_epoch, **cost.so_far(),
              **{part: {"accuracy": [r.accuracy if r.images else None for r in rows],
@@ -142,7 +142,7 @@ def write_run_page(path, title, results):
     page.write_page(path, title, parts)
 
 
-def report_found(folder, name, column, split, labels, found, **columns):
+def report_stage_one(folder, name, column, split, labels, found, **columns):
     """Write down, where a worker writes, which training images a stage one has found: `NAME.csv`, one line for each
     image, and `NAME_by_severity.csv`, how many there are at each severity, which is logged, too.
 

@@ -3,11 +3,11 @@ import numpy as np
 
 from utils.records.checkpoint import Checkpoints, Progress, load_checkpoint, newest_checkpoint
 from utils.records.logs import EvaluationLog, SharpnessLog, TrainLog
-from utils.records.report import Cost, duration, percentages
+from utils.records.report import ResourceUsage, duration, percentages
 from utils.records.tensorboard import TensorBoard
 
 
-class RunRecords:
+class RunRecorder:
     """CSV files, checkpoints and the text log of one training, whose newest checkpoint, if there is one, is loaded.
 
     Args:
@@ -33,7 +33,7 @@ class RunRecords:
         self.save_every_steps, self.save_best = save_every_steps, save_best
         checkpoint = newest_checkpoint(folder.path)
         self.start = start = load_checkpoint(step, checkpoint) if checkpoint else Progress()
-        self.cost = Cost(folder.file("cost.json"), checkpoint is not None)
+        self.cost = ResourceUsage(folder.file("cost.json"), checkpoint is not None)
         self.tensorboard = tensorboard and TensorBoard(folder.file("tensorboard"), batches, start)
         self.train_log = TrainLog(folder.file("train.csv"), num_severity, start, environments,
                                   self.tensorboard and self.tensorboard.write_batch)
@@ -76,7 +76,7 @@ class RunRecords:
             epoch (int): its number, from 0.
             total_epoch (int): how many there are.
             rate, loss (float): its learning rate and mean loss.
-            results (dict): 'val' and 'test' to a list of `Result`; empty where the epoch was not evaluated.
+            results (dict): 'val' and 'test' to a list of `SeverityResult`; empty where the epoch was not evaluated.
             sharpness (tuple or None): of after this epoch, as `SharpnessLog.write_epoch` takes it.
         """
         message = f"epoch {epoch}  lr {rate:.4g}  loss {loss:.4f}"
@@ -104,12 +104,12 @@ class RunRecords:
         self.save(Progress(epoch + 1), is_best)
 
 
-class OtherRecords(RunRecords):
-    """What `RunRecords` are to workers other than the first: they begin where it does, and write nothing.
+class NullRecorder(RunRecorder):
+    """What `RunRecorder` are to workers other than the first: they begin where it does, and write nothing.
 
     Args:
-        folder (OtherFolder): where the first worker writes.
-        step, batches, log_train, save_every_steps: as of `RunRecords`.
+        folder (ReadOnlyRunFolder): where the first worker writes.
+        step, batches, log_train, save_every_steps: as of `RunRecorder`.
     """
 
     cost = None

@@ -9,8 +9,8 @@ from utils.errors import UserError
 from utils.files import read_json, write_json
 
 # What may differ when a run is resumed: what results do not depend on, and which device computes, and how exactly.
-FREE_OPTIONS = ("resume", "data_dir", "corrupted", "num_workers", "show_progress", *DEVICE_OPTIONS, "compile_cache",
-                "keep", "save_every_steps")
+OVERRIDABLE_ON_RESUME = ("resume", "data_dir", "corrupted", "num_workers", "show_progress", *DEVICE_OPTIONS,
+                         "compile_cache", "keep", "save_every_steps")
 
 # Folders that results depend on, which may lie elsewhere when a run is resumed, but have the names that they had.
 FOLDER_OPTIONS = ("test_corrupted", "filelist_dir")
@@ -20,9 +20,9 @@ FAILED = "failed.json"  # why a run has failed, in its folder
 NEWEST = "newest"  # run of the settings on the command line: what `--resume` without a folder means
 
 # Options of which a run that began before there were any has nothing in its settings, and what it did.
-EARLIER = {"train_on": "poisson", "draw": "replacement", "crop": "none", "optimizer": "sgd", "clip_norm": 0.0,
-           "decay": "all", "sync_bn": False, "warmup": None, "final_lr": None, "init_checkpoint": None,
-           "init_sha256": None, "stage_one_sha256": None, "split_sha256": None}
+LEGACY_DEFAULTS = {"train_on": "poisson", "draw": "replacement", "crop": "none", "optimizer": "sgd", "clip_norm": 0.0,
+                   "decay": "all", "sync_bn": False, "warmup": None, "final_lr": None, "init_checkpoint": None,
+                   "init_sha256": None, "stage_one_sha256": None, "split_sha256": None}
 
 
 def write_settings(path, settings, title, given, **machine):
@@ -32,24 +32,25 @@ def write_settings(path, settings, title, given, **machine):
     write_json(path, {**settings, "title": title, "given": given, "workers": world_size(), **machine})
 
 
-def is_moved(before, now):
+def has_same_basename(before, now):
     """Whether two paths, or None, are those of one folder, wherever it lies."""
     return None not in (before, now) and os.path.basename(before) == os.path.basename(now)
 
 
-def without_places(given):
+def path_independent(given):
     """Of the options that were asked for (dict), those that results depend on, folders by name alone. That of the data
     sets is none of them, but that of `-d folder` is the data set."""
     folders = (*FOLDER_OPTIONS, "data_dir") if given.get("dataset") == "folder" else FOLDER_OPTIONS
     return {option: os.path.basename(value) if option in folders else value for option, value in given.items()
-            if option in folders or option not in FREE_OPTIONS or option == "fast_math" and value}
+            if option in folders or option not in OVERRIDABLE_ON_RESUME or option == "fast_math" and value}
 
 
 # What else is in the settings of a run, and what is read of them where no option is: their kinds.
-KINDS = {"given": dict, "title": str, "classes": list, "images_sha256": dict, "fingerprints": dict, "dataset": str,
-         "corruption": str, "model": str, "num_severity": int, "method": str, "seed": int, "data_dir": str,
-         "test_corrupted": str, "filelist_dir": str, "image_size": int, "eval_batch_size": int, "total_epoch": int,
-         "split": str}
+CONFIG_TYPES = {
+    "given": dict, "title": str, "classes": list, "images_sha256": dict, "fingerprints": dict, "dataset": str,
+    "corruption": str, "model": str, "num_severity": int, "method": str, "seed": int, "data_dir": str,
+    "test_corrupted": str, "filelist_dir": str, "image_size": int, "eval_batch_size": int, "total_epoch": int,
+    "split": str}
 MAY_BE_NONE = ("images_sha256", "test_corrupted", "filelist_dir", "image_size", "split")
 
 
@@ -65,7 +66,7 @@ def read_settings(folder):
     config = read_json(path)
     if not isinstance(config, dict):
         raise UserError(f"{path}: damaged; put back the file that it was, or name another run")
-    for option, kind in KINDS.items():
+    for option, kind in CONFIG_TYPES.items():
         if option not in config or config[option] is None and option in MAY_BE_NONE:
             continue
         value = config[option]
@@ -93,16 +94,16 @@ def newest_run(log_dir, values, given):
     """
     def is_same(config):
         first = config.get("given", {})
-        options = {*without_places(first), *without_places(given)} - {"total_epoch", "log_dir"}
+        options = {*path_independent(first), *path_independent(given)} - {"total_epoch", "log_dir"}
         return all(
             values.get(option) in (config.get(option), first.get(option)) or
-            option in (*FOLDER_OPTIONS, "data_dir") and is_moved(config.get(option), values[option])
+            option in (*FOLDER_OPTIONS, "data_dir") and has_same_basename(config.get(option), values[option])
             for option in options)
     found = {}
     for path in glob.glob(os.path.join(glob.escape(log_dir), "*", "config.json")):
         with contextlib.suppress(UserError):  # what is damaged is no run that goes on
             config = read_settings(os.path.dirname(path))
-            if config is None or not is_same({**EARLIER, **config}):
+            if config is None or not is_same({**LEGACY_DEFAULTS, **config}):
                 continue
             epochs, asked = config.get("total_epoch", 0), values["total_epoch"]
             if epochs == asked or epochs < asked and "total_epoch" in given:
@@ -124,8 +125,8 @@ def resumed_settings(folder, defaults, given, check=None):
             are damaged.
 
     Returns:
-        dict: the run's settings, with those of `FREE_OPTIONS` and `FOLDER_OPTIONS` that are given, more epochs if that
-        is given, and the run's own split.
+        dict: the run's settings, with the given ones of `OVERRIDABLE_ON_RESUME` and `FOLDER_OPTIONS`, more epochs if
+        that is given, and the run's own split.
 
     Raises:
         UserError: there is no run, or a given option differs from the run's.
@@ -133,13 +134,14 @@ def resumed_settings(folder, defaults, given, check=None):
     config = read_settings(folder)
     if config is None:
         raise UserError(f"--resume {folder}: no run with a config.json is there; name a run's folder, LOG_DIR/NAME")
-    earlier = {**EARLIER, "crop": "mirror"} if config.get("augment_data") else EARLIER
+    earlier = {**LEGACY_DEFAULTS, "crop": "mirror"} if config.get("augment_data") else LEGACY_DEFAULTS
     config = {**earlier, **config}
     if check is not None:
         check({**defaults, **config}, os.path.join(folder, "config.json"))
     first_given = config.pop("given", {})  # some are rewritten before they are used
     for option, value in given.items():
-        is_free = option in FREE_OPTIONS or option in FOLDER_OPTIONS and is_moved(config.get(option), value)
+        is_same_folder = option in FOLDER_OPTIONS and has_same_basename(config.get(option), value)
+        is_free = option in OVERRIDABLE_ON_RESUME or is_same_folder
         is_longer = option == "total_epoch" and value > config["total_epoch"]
         is_parent = option == "log_dir" and os.path.abspath(value) == os.path.dirname(os.path.abspath(folder))
         if is_free or is_longer or is_parent:

@@ -5,16 +5,16 @@ import numpy as np
 
 from utils.files import atomic_write, write_csv
 from utils.records.comparison import aligned
-from utils.records.evaluation import averaged_over, common_evaluations, set_tag, severities_of
+from utils.records.evaluation import averaged_over, common_evaluations, file_tag, severities_of
 
 
-def write_summary(folder, records, evaluations):
+def write_evaluation_table(folder, records, evaluations):
     """Write `evaluation_SET.csv` and `.md` of a comparison: the error at every severity and grouped, averaged over
     corruptions, and the mean corruption error where all runs have one; mean and standard deviation (n - 1) over seeds.
 
     Args:
         folder (str): of the comparison.
-        records (list of Record): its runs that were evaluated, at least one.
+        records (list of FinishedRun): its runs that were evaluated, at least one.
         evaluations (list of dict): of each of them the evaluation that the table is of.
 
     Returns:
@@ -32,7 +32,7 @@ def write_summary(folder, records, evaluations):
     means = np.array([runs.mean(axis=0) for runs in values.values()])
     deviations = [runs.std(axis=0, ddof=1) if len(runs) > 1 else [None] * len(titles) for runs in values.values()]
 
-    path = os.path.join(folder, "evaluation_" + set_tag(evaluations[0]["set"]))
+    path = os.path.join(folder, "evaluation_" + file_tag(evaluations[0]["set"]))
     columns = {name: [row[k] for row in rows] for k, name in enumerate(("dataset", "corruption", "model", "method"))}
     columns["runs"] = [len(runs) for runs in rows.values()]
     for k, title in enumerate(titles):

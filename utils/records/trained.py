@@ -12,7 +12,7 @@ WEIGHT_SUFFIXES = (".ckpt", ".pth", ".pt", ".safetensors")  # of files with weig
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedNetwork:
     """A checkpoint and what is known of it.
 
     Attributes:
@@ -67,7 +67,7 @@ def find_trained(flag, path):
         path (str): the folder or the checkpoint.
 
     Returns:
-        Trained
+        TrainedNetwork
 
     Raises:
         UserError: there is neither.
@@ -77,14 +77,14 @@ def find_trained(flag, path):
         if not config:
             raise UserError(f"{flag} {path}: no run with a config.json is there; name a run's folder, LOG_DIR/NAME, or "
                             "a checkpoint")
-        return Trained(path, path, newest_checkpoint(path), "", config)
+        return TrainedNetwork(path, path, newest_checkpoint(path), "", config)
     if not os.path.isfile(path) or not path.endswith(WEIGHT_SUFFIXES):
         raise UserError(f"{flag} {path}: no such run or checkpoint; name a run's folder, LOG_DIR/NAME, or a file that "
                         f"ends in {', '.join(WEIGHT_SUFFIXES)}")
     folder, name = os.path.dirname(path) or ".", os.path.basename(path)
     stem, suffix = os.path.splitext(name)
     kind = "" if suffix == ".ckpt" else f"_{suffix[1:]}"  # a .ckpt and what it was made from may lie side by side
-    return Trained(path, folder, path, f"{stem}{kind}_", _config(folder))
+    return TrainedNetwork(path, folder, path, f"{stem}{kind}_", _config(folder))
 
 
 def _config(folder):

@@ -29,7 +29,7 @@ from corruptions.severities import SEVERITIES
 from corruptions.shards import SINGLE_SHARD, Shard
 from corruptions.weather import frost_textures
 from dataset import SOURCE_OPTIONS, SOURCES, load_source
-from dataset.corrupted import generate, load_corrupted, needs_generation
+from dataset.corrupted import generate, needs_generation, open_corrupted
 from utils import cli
 from utils.checksums import array_digest
 from utils.errors import UserError
@@ -55,7 +55,7 @@ def corrupt_dataset(args):
             for name, part in args.shard.of(versions):
                 if needs_generation(args.data_dir, source, part, name):
                     made += generate(args.data_dir, source, part, name, workers, args.show_progress)
-                load_corrupted(args.data_dir, source, name, 6, workers, args.show_progress, "disk", (part,))
+                open_corrupted(args.data_dir, source, part, name, "disk")  # which looks whether all are there
     print(f"{written(args, made)} {os.path.join(args.data_dir, source.corrupted_folder)}")
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from corruptions.contract import check_images
 from utils.errors import UserError
-from utils.files import atomic_write, load_array
+from utils.files import load_array, write_array
 
 LABELS_FILE = "labels.npy"
 LAYOUTS = {
@@ -86,7 +86,7 @@ def check_stored_labels(labels, target):
 
     Args:
         labels (numpy.ndarray): integers (N,).
-        target (str): folder, as of `places`; it may be missing.
+        target (str): folder, as in `places`; it may be missing.
 
     Raises:
         UserError: other labels are there, or they cannot be read.
@@ -112,9 +112,7 @@ def store_labels(labels, paths):
     for folder, times in collections.Counter(map(os.path.dirname, paths.values())).items():
         path = os.path.join(folder, LABELS_FILE)
         if not os.path.exists(path):
-            os.makedirs(folder, exist_ok=True)
-            with atomic_write(path) as temporary:
-                np.save(temporary, np.tile(labels, times))
+            write_array(path, np.tile(labels, times))
             made += 1
     return made
 

@@ -215,7 +215,7 @@ class PartialArray:
         path (str): name of the whole array.
         settings (dict): that of a journal.
         severities (list of int): those that stand in it one after the other.
-        made (dict): how its images are made, as of `recipe`.
+        made (dict): how its images are made, as in `recipe`.
 
     Attributes:
         length (int): number of corrupted images in the whole array.

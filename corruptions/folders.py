@@ -5,7 +5,6 @@ import glob
 import os
 import socket
 import sys
-import zlib
 
 from tqdm import tqdm
 
@@ -36,7 +35,7 @@ from corruptions.shards import (
     read_finished,
     write_ended,
 )
-from utils.checksums import file_checksums
+from utils.checksums import file_checksum, file_checksums
 from utils.cli import one_line
 from utils.errors import UserError
 from utils.files import LONGEST_NAME, TMP_MARK, is_writable, read_json, write_csv
@@ -70,9 +69,7 @@ def check_image(path, read, image_format):
         if len(os.fsencode(os.path.basename(corrupted_name(path, image_format)))) > LONGEST_NAME:
             raise UserError(f"{path}: the name of its corrupted image would have more than {LONGEST_NAME} bytes; give "
                             "the file a shorter one")
-        with open(path, "rb") as file:
-            content = file.read()
-        checksum = zlib.crc32(content), len(content)
+        checksum = file_checksum(path)
         height, width = read(path).shape[:2]
         if image_format == "jpeg" and max(height, width) > JPEG_MOST_SIDE:
             problem = (f"{path}: an image of {height}x{width} is too large for JPEG, which has at most "
@@ -87,7 +84,7 @@ def check_image(path, read, image_format):
 
 
 def checksums_of(source, files, read, workers, image_format, skip_bad, hidden):
-    """Read images in a folder; `files` (dict), `read` and `image_format` are as of `corrupt_folder`.
+    """Read images in a folder; `files` (dict), `read` and `image_format` are as in `corrupt_folder`.
 
     Returns:
         dict: relative name to CRC-32 and size in bytes of the files that can be read and stored.
@@ -169,7 +166,7 @@ def check_stored(target, source, files, about):
 
     Args:
         target (str): the folder of corrupted images.
-        source, files, about: as of `corrupt_folder`, of images that it may have been made from.
+        source, files, about: as in `corrupt_folder`, of images that it may have been made from.
 
     Raises:
         UserError: it was made from others.
@@ -197,7 +194,7 @@ def check_decoding(source, files, target):
     colour behind transparency, transparent pixels kept their hidden colours, and grey palettes had three channels.
 
     Args:
-        source, files: as of `corrupt_folder`, of the images that the folder may have been made from.
+        source, files: as in `corrupt_folder`, of the images that the folder may have been made from.
         target (str): the folder.
 
     Raises:
@@ -341,7 +338,7 @@ def nothing_readable(source, files):
 
 
 def require_made(target, settings, parts, stored, shard):
-    """Raise a `UserError` unless all images of a shard are in a folder that cannot be written; arguments as of
+    """Raise a `UserError` unless all images of a shard are in a folder that cannot be written; arguments as in
     `made_shares` and `begin`."""
     if not has_settings(target, settings, besides=SOURCES_FILE) or not all(
             is_finished(target, part) and shard.number in made_shares(target, part, stored, shard) for part in parts):

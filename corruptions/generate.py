@@ -58,8 +58,8 @@ def corrupt_images(images, corruption, severity, seed, keys, options=DEFAULTS):
     Args:
         images (numpy.ndarray): uint8 (N, H, W) or (N, H, W, C).
         corruption (Corruption): with what.
-        severity, seed, options: as of `corrupt_range`.
-        keys (sequence): what the random stream of each image is known by, as of `ImageRng.seek`.
+        severity, seed, options: as in `corrupt_range`.
+        keys (sequence): what the random stream of each image is known by, as in `ImageRng.seek`.
 
     Returns:
         numpy.ndarray: uint8, the shape of `images`.

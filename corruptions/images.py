@@ -37,7 +37,7 @@ def folders_below(folder, above=(), onerror=None):
     """A folder and those below it, also where they are symbolic links; yields pairs of a path and the real path.
 
     Hidden folders below it are left out, and one that is among those `above` it, as a link may make it. So is one that
-    cannot be read; `onerror` is called with the OSError, as of `os.walk`.
+    cannot be read; `onerror` is called with the OSError, as in `os.walk`.
 
     Raises:
         UserError: there is no such folder.
@@ -99,7 +99,7 @@ def list_images(folder, skip_bad=False):
 
 
 def said_of(others):
-    """What is said of the files that `list_images` leaves out: how many have which suffix, the commonest first."""
+    """A text about the files that `list_images` leaves out: how many have which suffix, the commonest first."""
     if not others:
         return ""
     common = sorted(others.items(), key=lambda item: (-item[1], item[0]))
@@ -136,7 +136,7 @@ def check_header(path):
 
 @contextlib.contextmanager
 def open_image(path):
-    """Open an image file with PIL; raises a `UserError` as of `read_image`, also for what the body finds."""
+    """Open an image file with PIL; raises a `UserError` as in `read_image`, also for what the body finds."""
     if os.path.exists(path) and not os.path.isfile(path):  # a pipe would keep its reader waiting for ever
         raise UserError(f"{path}: is no file; name an image file")
     try:

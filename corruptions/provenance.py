@@ -3,12 +3,11 @@
 A file `NAME.json` beside a set `NAME`, an array or a folder, says so. It has the hash of the set's content, so that
 other images that somebody puts in its place are not taken for it.
 """
-import hashlib
 import os
 
 from corruptions.contract import DEFAULTS
 from corruptions.weather import FROST_FILES, frost_folder
-from utils.checksums import array_digest, file_checksums
+from utils.checksums import array_digest, file_checksums, new_hash
 from utils.files import read_json, write_json
 
 
@@ -32,7 +31,7 @@ def textures_digest(folder):
     """Hash of the frost textures in a folder, or of those of imagecorruptions; 32 hexadecimal digits."""
     folder = frost_folder(folder)
     checksums = file_checksums([os.path.join(folder, name) for name in FROST_FILES])
-    return hashlib.blake2b(repr(checksums).encode(), digest_size=16).hexdigest()
+    return new_hash(repr(checksums).encode()).hexdigest()
 
 
 def recipe(clean, name, severity, seed, options=DEFAULTS, **more):
@@ -56,7 +55,7 @@ def record_path(path):
 
 
 def write_record(path, made, pixels):
-    """Write down how the set `path` was made (as of `recipe`), and the hash of its content."""
+    """Write down how the set `path` was made (as in `recipe`), and the hash of its content."""
     write_json(record_path(path), {"made": made, "pixels": pixels})
 
 

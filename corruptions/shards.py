@@ -115,7 +115,7 @@ def read_finished(target, parts, shard, size):
 
 
 def read_records(target):
-    """What is written down of the parts that are not at their end, a dict as of `read_finished`."""
+    """Records of the parts that are not at their end, a dict as in `read_finished`."""
     stored = read_json(os.path.join(target, ENDED_FILE))
     return {part: job for part, job in (stored.items() if isinstance(stored, dict) else ())
             if re.fullmatch("[^/]+/[1-5]", part) and is_unfinished(target, corruption_of(part)) and is_record(job)}

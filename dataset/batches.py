@@ -137,7 +137,7 @@ class BatchBuilder:
 
     Attributes:
         shape (tuple): of an image, (H, W, 3).
-        crop, corruption, chances, batch_size, share: as of `TrainBatches`.
+        crop, corruption, chances, batch_size, share: as in `TrainBatches`.
         highest (int): severity up to which images are corrupted.
     """
 
@@ -247,7 +247,7 @@ class EvaluationBatches(Batches):
         return -(-self.longest // self.batch_size)
 
     def draw(self, k):
-        """What batch k is made of, as of `TrainBatches.draw`."""
+        """The parts of batch k, as in `TrainBatches.draw`."""
         start = int(k) * self.batch_size
         real = self.own[start:start + self.batch_size]
         chosen = real if len(real) else self.indices[:1]
@@ -273,6 +273,6 @@ class ConcatBatches(Batches):
         return int(self.ends[-1])
 
     def draw(self, k):
-        """What batch k of all is made of, as of `TrainBatches.draw`."""
+        """The parts of batch k of all, as in `TrainBatches.draw`."""
         number = int(np.searchsorted(self.ends, k, side="right"))
         return self.sources[number].draw(int(k) - (int(self.ends[number]) - len(self.sources[number])))

@@ -82,9 +82,9 @@ def list_images(folder, classes, side, fit, inner="", left_out=None):
     Args:
         folder (str): holds CLASS/FILE.
         classes (list of str): each one's place is its label.
-        side, fit: as of `FileImages`.
+        side, fit: as in `FileImages`.
         inner (str): folder within a class folder in which the images lie, such as 'images'; it is no part of a name.
-        left_out (Counter or None): as of `list_files`.
+        left_out (Counter or None): as in `list_files`.
 
     Returns:
         tuple: `FileImages`, int32 (N,) labels.

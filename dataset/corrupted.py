@@ -18,7 +18,7 @@ from corruptions.shards import SINGLE_SHARD, is_unfinished
 from dataset.image_files import FileImages, LazyCorruptedFiles, exact, files_recipe, read_fitting
 from utils.checksums import array_digest
 from utils.errors import UserError
-from utils.files import atomic_write, load_array, read_json
+from utils.files import load_array, read_json, write_array
 from utils.stopping import sigterm_interrupts
 
 SEVERITIES = range(1, 6)
@@ -110,9 +110,7 @@ def generate(data_dir, source, part, name, workers, show_progress, shard=SINGLE_
         if os.path.exists(labels_path):
             check_labels(labels_path, source.labels[part])
         else:
-            os.makedirs(os.path.dirname(labels_path), exist_ok=True)
-            with atomic_write(labels_path) as temporary:
-                np.save(temporary, source.labels[part].astype(np.uint8 if source.classes <= 256 else np.int32))
+            write_array(labels_path, source.labels[part].astype(np.uint8 if source.classes <= 256 else np.int32))
     paths = {severity: corrupted_path(data_dir, source, part, severity, name) for severity in SEVERITIES}
     return write_arrays(source.images[part], paths, name, SEED, Options(), workers, show_progress,
                         f"{source.name} {part} {name}")
@@ -317,7 +315,7 @@ def open_corrupted(data_dir, source, part, name, where="auto", severities=SEVERI
     """A corruption of a part of a data set; nothing is written.
 
     Args:
-        data_dir, source, name: as of `load_corrupted`.
+        data_dir, source, name: as in `load_corrupted`.
         part (str): 'train' or 'test'.
         where (str): 'auto': from disk where it is there, or else made when it is read; or only one of these.
         severities (sequence of int): which are needed, 1 to 5; others need not be on disk.

@@ -41,7 +41,7 @@ class ExperimentData:
 
     @cached_property
     def fingerprints(self):
-        """The `Fingerprint` of each set of images, keys as of `utils.fingerprint.WORDS`."""
+        """The `Fingerprint` of each set of images, keys as in `utils.fingerprint.WORDS`."""
         corrupted = {f"{part}_corrupted": joint_fingerprint(images[1:]) for part, images in self.images.items()}
         return {"train": self.source.train_fingerprint, "test": self.source.test_fingerprint, **corrupted}
 
@@ -120,7 +120,7 @@ def load_data(dataset, data_dir, corruption, num_severity, seed, num_per_class=N
         split (str or None): table of a split to read instead.
         load (callable): loads the images, in place of `load_images`.
         options: further ones of `load_images`.
-        Others as of `load_images`.
+        Others as in `load_images`.
 
     Returns:
         ExperimentData

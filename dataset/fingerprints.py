@@ -1,7 +1,6 @@
 """The identity of the images of a data set, whatever holds them."""
-import hashlib
-
 from corruptions.provenance import array_identity
+from utils.checksums import new_hash
 from utils.fingerprint import Fingerprint
 
 
@@ -13,7 +12,7 @@ def fingerprint(images, labels=None):
         labels (numpy.ndarray or None): int (N,), of clean images.
     """
     pixels, made = images.identity if hasattr(images, "identity") else array_identity(images)
-    digest = None if labels is None else hashlib.blake2b(labels.tobytes(), digest_size=16).hexdigest()
+    digest = None if labels is None else new_hash(labels.tobytes()).hexdigest()
     return Fingerprint(images.shape[0], digest, pixels, made)
 
 
@@ -21,12 +20,12 @@ def joint_fingerprint(several):
     """The `Fingerprint` of a corruption at several severities.
 
     Args:
-        several (list): images as of `fingerprint`, for each severity; at least one.
+        several (list): images as in `fingerprint`, for each severity; at least one.
     """
     parts = [fingerprint(images) for images in several]
     pixels, recipes, made = [part.pixels for part in parts], [part.made for part in parts], None
     if None not in recipes and all({**recipe, "severity": 0} == {**recipes[0], "severity": 0} for recipe in recipes):
         made = {**recipes[0], "severity": [recipe["severity"] for recipe in recipes]}
     content = None if None in pixels else " ".join(pixels).encode()
-    digest = None if content is None else hashlib.blake2b(content, digest_size=16).hexdigest()
+    digest = None if content is None else new_hash(content).hexdigest()
     return Fingerprint(sum(part.images for part in parts), None, digest, made)

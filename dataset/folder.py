@@ -108,7 +108,7 @@ def split_test_for_good(folder, names, labels):
 
     Args:
         folder (str): of the images; where it cannot be written, there is a warning.
-        names, labels: as of `split_test`.
+        names, labels: as in `split_test`.
 
     Returns:
         tuple: int64 numbers of the training images, and of the test images.

@@ -2,7 +2,6 @@
 This file needs no MindSpore, as `batches.py`.
 """
 import contextlib
-import hashlib
 import os
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -15,7 +14,7 @@ from corruptions import CORRUPTIONS
 from corruptions.generate import SEED, corrupt_images
 from corruptions.images import JPEG_OPTIONS, open_image, read_image
 from corruptions.provenance import read_made, recipe
-from utils.checksums import file_checksums
+from utils.checksums import file_checksums, new_hash
 from utils.errors import UserError
 
 RESIZED_AREA = (0.08, 1.0)  # of a random resized crop, as a share of the image
@@ -30,7 +29,7 @@ def read_rgb(path):
 
 
 def read_fitting(path, fit):
-    """Read an image file and give it the size that `fit` makes, as of `FileImages`; uint8 (side, side, 3)."""
+    """Read an image file and give it the size that `fit` makes, as in `FileImages`; uint8 (side, side, 3)."""
     pixels = read_rgb(path)
     with prefix_errors(path):
         return fit(pixels)
@@ -185,7 +184,7 @@ class FileImages:
     @cached_property
     def pixels(self):
         """Hash of the files' names and contents and of what `fit` does; 32 hexadecimal digits."""
-        digest = hashlib.blake2b(self.about.encode(), digest_size=16)
+        digest = new_hash(self.about.encode())
         checksums = file_checksums([os.path.join(self.folder, path) for path in self.paths])
         for path, checksum in zip(self.paths, checksums, strict=True):
             digest.update(f"{path} {checksum}\n".encode())
@@ -237,7 +236,7 @@ class LazyCorruptedFiles:
 
 
 def files_recipe(clean, name, severity):
-    """How a corruption of images in files (`FileImages`) is made, stored or not; as of `corruptions.provenance.recipe`.
+    """How a corruption of images in files (`FileImages`) is made, stored or not; as in `corruptions.provenance.recipe`.
     """
     return recipe(clean.pixels, name, severity, SEED, format="jpeg")
 

@@ -135,7 +135,7 @@ def listed_split(source, num_severity, seed, num_per_class=None, num_val=None):
 
     Args:
         source (ImageDataset): of `load_imagenet30`.
-        num_severity, seed, num_per_class, num_val: as of `dataset.poisson.poisson_split`, for the draw.
+        num_severity, seed, num_per_class, num_val: as in `dataset.poisson.poisson_split`, for the draw.
 
     Returns:
         Split
@@ -176,7 +176,7 @@ def read_lists(folder, names, labels, num_severity):
 
     Args:
         folder (str): of the lists.
-        names, labels: of the training images, as of `read_list`.
+        names, labels: of the training images, as in `read_list`.
         num_severity (int): number of severities, the clean one included.
 
     Returns:
@@ -202,7 +202,7 @@ def write_lists(folder, split, names, labels, test=None):
     Args:
         folder (str): of the lists.
         split (Split): who is corrupted how much.
-        names, labels: of the training images, as of `read_list`.
+        names, labels: of the training images, as in `read_list`.
         test (tuple or None): names and labels of the test images, of which there is a list to be.
     """
     os.makedirs(folder, exist_ok=True)

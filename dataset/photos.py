@@ -24,7 +24,7 @@ def load_photos(data_dir=None):
         data_dir: not needed here; every data set's loader takes it.
 
     Returns:
-        Source: 5000 training and 1000 test images of 32x32.
+        ImageDataset: 5000 training and 1000 test images of 32x32.
     """
     folder = resources.files("skimage.data")
     rng = np.random.RandomState(0)

@@ -31,9 +31,9 @@ def load_batches(images, source, number, batch_size):
     Args:
         images (numpy.ndarray, dataset.corrupted.LazyCorruptedArray or files): the test images at some severity, uint8
             (N, H, W, 3).
-        source (Source): of the images.
+        source (ImageDataset): of the images.
         number (int or None): how many, spread evenly over all N; all of them where that is None or more than N.
-        batch_size (int): images in a batch, as of `EvaluationBatches`.
+        batch_size (int): images in a batch, as in `EvaluationBatches`.
 
     Returns:
         list: tuples of tensors, as `EvaluationBatches` gives arrays; of several workers this one's.

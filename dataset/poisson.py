@@ -136,7 +136,7 @@ def clean_split(labels, num_severity, seed, num_per_class=None, num_val=None, va
     """Train on clean images, all but those for validation.
 
     Args:
-        labels, num_severity, seed: as of `poisson_split`.
+        labels, num_severity, seed: as in `poisson_split`.
         num_per_class (int or None): training images of a class, drawn at random; None takes all that are not for
             validation.
         num_val (int or None): validation images of a class; None takes, beside `num_per_class`, what is left
@@ -180,7 +180,7 @@ def _require_images(labels, num_per_class):
 
 def _draw_validation(labels, train, rng, num_val, most, num_per_class):
     """Validation images from what the training images leave over, rising; and the `note` of a `Split` about them.
-    `num_val`, `most` and `num_per_class` are as of `poisson_split`."""
+    `num_val`, `most` and `num_per_class` are as in `poisson_split`."""
     left, note = np.ones(len(labels), bool), None
     left[train] = False
     counts = np.bincount(labels[left], minlength=labels.max() + 1)
@@ -259,7 +259,7 @@ def _severity(text):
 
 
 def check_split_options(num_per_class=None, path=None, num_val=None, train_on="poisson", val_share=None):
-    """Make sure that numbers of images do not exclude each other; arguments as of `make_split`.
+    """Make sure that numbers of images do not exclude each other; arguments as in `make_split`.
 
     Raises:
         UserError: they do, or one has no effect.
@@ -288,9 +288,9 @@ def make_split(labels, num_severity, seed, num_per_class=None, path=None, num_va
         num_per_class (int or None): training images of a class; None takes 4/5 of each, or, of clean images, all but
             those for validation.
         path (str or None): the table to read instead of drawing.
-        num_val (int or None): as of `poisson_split` or `clean_split`.
+        num_val (int or None): as in `poisson_split` or `clean_split`.
         train_on (str): a key of `TRAIN_ON`; a table has its own severities.
-        val_share (float or None): as of `clean_split`.
+        val_share (float or None): as in `clean_split`.
 
     Returns:
         Split

@@ -48,7 +48,7 @@ class CorruptedTestSet:
         folder (str): as it was named.
         layout (str): what was recognised, in words.
         places (dict): corruption to a dict from severity, rising, to `ArrayLocation`.
-        source (Source): the data set.
+        source (ImageDataset): the data set.
     """
 
     folder: str
@@ -123,8 +123,8 @@ def align_files(folder, source, classes):
 
     Args:
         folder (str): holds CLASS/FILE.
-        source (Source): the data set.
-        classes (dict): as of `CorruptedTestSet.classes`.
+        source (ImageDataset): the data set.
+        classes (dict): as in `CorruptedTestSet.classes`.
 
     Returns:
         FileImages: of the data set's size; a file of another size is refused when it is read.
@@ -317,7 +317,7 @@ def find_published(folder, source):
 
     Args:
         folder (str): where it lies.
-        source (Source): the data set that it must be of.
+        source (ImageDataset): the data set that it must be of.
 
     Returns:
         CorruptedTestSet: its corruptions in the order of the benchmarks, others after them.

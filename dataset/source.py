@@ -54,7 +54,7 @@ class ImageDataset:
         Args:
             config (dict): its settings; of one that has no `classes` or `fingerprints` there, they are not known.
             path (str): the run's folder, for the error.
-            others (Fingerprint): those of further sets than the clean test images, keys as of `require_same`.
+            others (Fingerprint): those of further sets than the clean test images, keys as in `require_same`.
 
         Raises:
             UserError: they are others.

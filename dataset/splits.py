@@ -9,8 +9,8 @@ def make_split_for(source, num_severity, seed, num_per_class=None, path=None, nu
     severities are trained on, or else as `make_split` returns.
 
     Args:
-        source (Source): the data set.
-        Others as of `make_split`.
+        source (ImageDataset): the data set.
+        Others as in `make_split`.
 
     Returns:
         Split

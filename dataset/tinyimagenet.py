@@ -64,7 +64,7 @@ def load_tinyimagenet(data_dir):
             val/val_annotations.txt}.
 
     Returns:
-        Source: of files, 64x64; the labels are the places of the class folders in alphabetical order.
+        ImageDataset: of files, 64x64; the labels are the places of the class folders in alphabetical order.
 
     Raises:
         UserError: something is missing.

@@ -31,7 +31,7 @@ from utils.errors import UserError  # noqa: E402
 
 
 def read_index(path):
-    """The images of an index, as of `parse_lists`.
+    """The images of an index, as in `parse_lists`.
 
     Raises:
         UserError: it is damaged, or a label between others has no image.

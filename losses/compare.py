@@ -50,7 +50,7 @@ def compare(planned, values, folder, load, device, jobs, program, check=None):
         jobs (int): runs at a time; with 1 all run in this process. The system shares out the processors among them:
             each process sees all, because the last bits of a result depend on how many MindSpore finds.
         program (str): path of `main.py`, which other processes start with `--resume`.
-        check (callable or None): of the settings of runs that have begun, as of `resumed_settings`.
+        check (callable or None): of the settings of runs that have begun, as in `resumed_settings`.
 
     Returns:
         bool: whether all runs have ended well; those that have not are named in the table.

@@ -81,7 +81,7 @@ def create_optimizer(weights, settings):
 
 
 def build_step(network, settings, num_groups, seed, group_sizes=None):
-    """The train step of `MethodConfig`; other arguments, result and errors as of `create_step`."""
+    """The train step of `MethodConfig`; other arguments, result and errors as in `create_step`."""
     check_workers(settings)
     optimizer = create_optimizer(network.trainable_params(), settings)
 

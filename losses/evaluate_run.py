@@ -31,7 +31,7 @@ from utils.cli import DEVICE_OPTIONS, require_writable_folder
 from utils.errors import UserError
 from utils.evaluate import describe_network, evaluate_arrays
 from utils.files import read_json
-from utils.fingerprint import Fingerprint, difference
+from utils.fingerprint import first_difference
 from utils.records.evaluation import (
     CLEAN,
     SEVERITIES,
@@ -83,7 +83,7 @@ class EvaluationSet:
     """What networks are evaluated on, and how.
 
     Attributes:
-        source (Source): the data set.
+        source (ImageDataset): the data set.
         images (dict): `CLEAN` to a list of the clean images, each corruption to a list over the severities.
         batch_size, workers (int): images in a batch, threads that read or make images; do not change the result.
         show_progress (bool): show the progress bar even where the output is no terminal.
@@ -121,7 +121,7 @@ def evaluate_runs(path, **options):
     """Evaluate a network, or those of all runs of a comparison, of which one that fails does not stop the others.
 
     Args:
-        path (str): as of `evaluate_run`, or the folder of a comparison.
+        path (str): as in `evaluate_run`, or the folder of a comparison.
         options: others of `evaluate_run`.
 
     Returns:
@@ -158,7 +158,7 @@ def evaluate_run(path, corruptions=None, baseline=None, model=None, dataset=None
     """Evaluate a network on clean and corrupted test images, print a table, and write JSON and CSV beside it.
 
     Args:
-        path (str): folder of a run, of which the newest checkpoint is taken, or a file with weights, as of
+        path (str): folder of a run, of which the newest checkpoint is taken, or a file with weights, as in
             `models.weights.read_weights`.
         corruptions (str, list of str or None): one or more keys of `corruptions.CORRUPTIONS`, or names that are in
             `test_corrupted`; None takes the common ones, or all that are there.
@@ -170,7 +170,7 @@ def evaluate_run(path, corruptions=None, baseline=None, model=None, dataset=None
         num_workers (int): threads that read or make images.
         show_progress (bool): show the progress bar even where the output is no terminal.
         corrupted (str): where corrupted images come from, a key of `dataset.corrupted.STORAGE_MODES`.
-        test_corrupted (str or None): folder of published corrupted images in place of such, as of `find_published`.
+        test_corrupted (str or None): folder of published corrupted images in place of such, as in `find_published`.
         options: of `dataset.SOURCE_OPTIONS`, for a checkpoint that has no config.json beside it.
 
     Returns:
@@ -228,8 +228,7 @@ def run_options(trained, dataset, given):
 
 def load_evaluation_set(source, data_dir, corruptions, batch_size, workers, show_progress, corrupted="auto",
                         test_corrupted=None):
-    """The `EvaluationSet` of a `Source`; other arguments see `evaluate_run`. Images made here are not yet read or made.
-    """
+    """The `EvaluationSet` of an `ImageDataset`; other arguments as in `evaluate_run`. Images are read or made later."""
     images = {CLEAN: [source.images["test"]]}
     chosen = [corruptions] if isinstance(corruptions, str) else corruptions
     if test_corrupted is not None:
@@ -327,13 +326,11 @@ def check_baseline(path, record, test):
         print(f"warning: --baseline {path}: an earlier version wrote it, and it does not say which images it is of",
               file=sys.stderr)
         return
-    for name in (CLEAN, *test.names):
-        found = Fingerprint.from_dict(stored.get(name)) if isinstance(stored, dict) else None
-        changed = difference(found, test.fingerprints[name]) if found else "it does not say which"
-        if changed:
-            images = "test images" if name == CLEAN else f"images of {name}"
-            raise UserError(f"--baseline {path}: was evaluated on other {images} ({changed}); name the run that it is "
-                            "of")
+    found = first_difference(stored, test.fingerprints)
+    if found is not None:
+        name, changed = found
+        images = "test images" if name == CLEAN else f"images of {name}"
+        raise UserError(f"--baseline {path}: was evaluated on other {images} ({changed}); name the run that it is of")
 
 
 def evaluate_network(trained, model, test, baseline=None, stored=None, is_shown=True):
@@ -341,7 +338,7 @@ def evaluate_network(trained, model, test, baseline=None, stored=None, is_shown=
 
     Args:
         trained (TrainedNetwork): with a checkpoint.
-        model (str): name of the network, as of `models.find_model`.
+        model (str): name of the network, as in `models.find_model`.
         test (EvaluationSet): on what.
         baseline (Baseline or None): what corruption errors are relative to.
         stored (dict or None): an evaluation of the same network on the same images, whose numbers are taken.

@@ -38,7 +38,7 @@ class RunSpec:
 
     @property
     def setting(self):
-        """What is the same for all rows of a table: values of the options `BENCHMARK_KEYS`, where they are given."""
+        """Values of the options `BENCHMARK_KEYS`, where they are given: the same for all rows of a table."""
         return tuple(self.given[option] for option in BENCHMARK_KEYS if option in self.given)
 
 

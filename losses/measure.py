@@ -97,7 +97,7 @@ class TrainedRun:
         Args:
             name (str): of the figure.
             measure (callable): this run, with the checkpoint's weights, and the epoch to plain values.
-            epoch (int or None): as of `checkpoint`.
+            epoch (int or None): as in `checkpoint`.
             about: settings of the measurement.
         """
         epochs, path = self.checkpoint(epoch)
@@ -185,7 +185,7 @@ def surface(records, data_dir=None, images=IMAGES // 2, points=11, span=1.0):
         span (float): the axes go from -span to span.
 
     Returns:
-        list of dict: `coefficients` (list of float), and `loss`, nested lists (S, points, points) as of
+        list of dict: `coefficients` (list of float), and `loss`, nested lists (S, points, points) as in
         `utils.probes.loss_surface`, for the first record of each name.
     """
     coefficients = np.linspace(-span, span, points).tolist()

@@ -286,7 +286,7 @@ class AgnosticSharpness(Mean):
     the samples' `ood_weights` w_i as constants. It does not read the distribution indices.
 
     Args:
-        ood_weights (str): 'scaled' or 'plain', as of the function.
+        ood_weights (str): 'scaled' or 'plain', as in `ood_weights`.
     """
 
     is_sharpness = True

@@ -132,12 +132,12 @@ class ClipByGlobalNorm(nn.Cell):
 
     @property
     def parameters(self):
-        """The weights, as of the optimiser."""
+        """The weights of the optimiser."""
         return self.optimizer.parameters
 
     @property
     def learning_rate(self):
-        """Its Parameter, as of the optimiser."""
+        """The Parameter of the optimiser."""
         return self.optimizer.learning_rate
 
     def construct(self, gradients):

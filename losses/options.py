@@ -330,8 +330,8 @@ def load_or_resolve_config(args, given, check=None):
     """The values of all options of a run, which is new or goes on.
 
     Args:
-        args (argparse.Namespace), given (dict): as of `resolve_arguments`; the folder of a run that goes on is added.
-        check (callable or None): as of `resumed_settings`.
+        args (argparse.Namespace), given (dict): as in `resolve_arguments`; the folder of a run that goes on is added.
+        check (callable or None): as in `resumed_settings`.
 
     Returns:
         argparse.Namespace

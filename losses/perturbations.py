@@ -196,7 +196,7 @@ class GaussianNoise(nn.Cell):
         sigma (float): standard deviation, >= 0.
         multiplicative (bool): multiply the weights, or else add to them.
         weights (ParameterTuple): the network's weights.
-        seed, sub_batches, share, integers: as of `CounterBasedNormal`.
+        seed, sub_batches, share, integers: as in `CounterBasedNormal`.
     """
 
     needs_gradient = False

@@ -47,14 +47,14 @@ class RunConfig:
         method (MethodConfig): the method and how it is trained.
         dataset, corruption (str): names, for the report; `corruption` is also what `corrupt_aug` and
             `rare_aug` take by default.
-        model (str): name of the network, as of `models.find_model`.
+        model (str): name of the network, as in `models.find_model`.
         seed (int): of the initial weights, the batches and a noise.
-        init_checkpoint (str or None): file with weights to start from, as of `models.weights.read_weights`, in place of
+        init_checkpoint (str or None): file with weights to start from, as in `models.weights.read_weights`, in place of
             random ones; a first model (jtt, eiil) starts from it, too, as in JTT's paper.
         init_sha256, stage_one_sha256 (str or None): hashes of this file and of `method`'s `stage_one`, if they are to
             be checked.
         eval_batch_size, eval_every (int): images in a batch of an evaluation; epochs from one to the next.
-        log_train, save_every_steps, keep, save_step, save_last, save_best, keep_epochs: as of `RunRecorder` and
+        log_train, save_every_steps, keep, save_step, save_last, save_best, keep_epochs: as in `RunRecorder` and
             `Checkpoints`.
         log_sharpness (int or None): measure sharpness after every so many epochs.
         tensorboard (bool): write TensorBoard's format, too.
@@ -138,7 +138,7 @@ class StepCache:
 
     def compile(self, settings, shape, log):
         """Compile the step, or take it from the folder of compiled ones that the settings of the run name, if they do;
-        `shape` is that of an image, (C, H, W), and `log` as of `compile_cached`.
+        `shape` is that of an image, (C, H, W), and `log` as in `compile_cached`.
         """
         if settings.compile_cache is not None:
             step = self._kept[1]
@@ -244,7 +244,7 @@ def load_initial_weights(network, path, what, sha256=None):
 
     Args:
         network (nn.Cell): as it is initialised.
-        path (str): the file, as of `models.weights.read_weights`.
+        path (str): the file, as in `models.weights.read_weights`.
         what (str): the network's name, for errors.
         sha256 (str or None): the hash that it must have.
 
@@ -285,7 +285,7 @@ def check_weights(model, classes, init_checkpoint=None, stage_one=None):
     """Make sure that the files from which a run takes weights are of its network, before it begins.
 
     Args:
-        model (str): as of `models.find_model`.
+        model (str): as in `models.find_model`.
         classes (int): logits.
         init_checkpoint, stage_one (str or None): the files.
 
@@ -333,7 +333,7 @@ def train(settings, data, folder, cells, **treated):
     """Train a network, from the newest checkpoint in the folder if there is one, and report.
 
     Args:
-        settings, data, folder, cells: as of `run`.
+        settings, data, folder, cells: as in `run`.
         treated: further arguments of `dataset.batches.TrainBatches`.
     """
     method = settings.method

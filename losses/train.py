@@ -164,9 +164,9 @@ def fit(step, loader, batches, total_epoch, schedule, records, evaluation, sharp
     """Train from the epoch that the records have come to up to the last, and evaluate.
 
     Args:
-        step, loader, batches, records: as of `train_epoch`; the loader begins with the first batch that is to be taken.
+        step, loader, batches, records: as in `train_epoch`; the loader begins with the first batch that is to be taken.
         total_epoch (int): number of epochs, those done before included.
-        schedule (callable): as of `train_epoch`.
+        schedule (callable): as in `train_epoch`.
         evaluation (tuple): callable that gives 'val' and 'test' to a list of `SeverityResult`; after how many epochs it
             is called again, and after the last.
         sharpness (tuple): callable that gives what `RunRecorder.end_epoch` takes; when it is called, as above, or None.

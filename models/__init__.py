@@ -100,7 +100,7 @@ def create_model(name, num_classes):
     """Build the network called `name`.
 
     Args:
-        name (str): as of `find_model`.
+        name (str): as in `find_model`.
         num_classes (int): size of the classifier's output.
 
     Returns:

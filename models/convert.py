@@ -44,7 +44,7 @@ def convert(source, target, model=None, classes=None):
     Args:
         source, target (str): the files, what they are told by `models.weights.format_of` and by the suffix; `target` is
             replaced whole or left as it was.
-        model (str or None): as of `models.find_model`, which the weights have to fit. None takes that of the run in
+        model (str or None): as in `models.find_model`, which the weights have to fit. None takes that of the run in
             whose folder a .ckpt lies; where there is none either, names are mapped by rule, and nothing is compared.
         classes (int or None): logits of this network; None takes the number from the file.
 

@@ -35,7 +35,7 @@ class PreActBlock(nn.Cell):
 
 
 class PreActResNet(nn.Cell):
-    """A residual network of four stages of pre-activation blocks, with a 3x3 stem without norm or pooling, as of
+    """A residual network of four stages of pre-activation blocks, with a 3x3 stem without norm or pooling, as in
     trungtrinh44/DAMP, models/resnet.py.
 
     Convolutions of stride 2 are padded as JAX does, an even side by 0 before it and 1 after it; the classifier starts

@@ -15,7 +15,7 @@ class BasicBlock(nn.Cell):
     Args:
         in_channels, channels (int): of the input; of the convolutions, and of the output over `expansion`.
         stride (int): of the first convolution and the shortcut.
-        damp (bool): as of `ResNet`.
+        damp (bool): as in `ResNet`.
     """
 
     expansion = 1
@@ -123,10 +123,10 @@ def classifier(features, num_classes):
 
 
 def resnet18(num_classes, **options):
-    """ResNet-18, `options` as of `ResNet`."""
+    """ResNet-18, `options` as in `ResNet`."""
     return ResNet(BasicBlock, (2, 2, 2, 2), num_classes, **options)
 
 
 def resnet50(num_classes, **options):
-    """ResNet-50, `options` as of `ResNet`."""
+    """ResNet-50, `options` as in `ResNet`."""
     return ResNet(Bottleneck, (3, 4, 6, 3), num_classes, **options)

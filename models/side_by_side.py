@@ -97,7 +97,7 @@ def has_batch_norm(network):
 
 @functools.cache
 def model_has_batch_norm(model):
-    """Whether the network called `model`, as of `models.find_model`, has BatchNorm."""
+    """Whether the network called `model`, as in `models.find_model`, has BatchNorm."""
     return has_batch_norm(create_model(model, 2))
 
 

@@ -207,7 +207,7 @@ class _Storages:
 
 
 def _called(function, arguments, storages):
-    """What one of the known functions makes; a call of a `Placeholder`, or with one among its arguments, makes another.
+    """The result of one of the known functions; a call of or with a `Placeholder` makes another `Placeholder`.
     """
     unknown = next((part for part in (function, *arguments) if isinstance(part, Placeholder)), None)
     if unknown is not None:

@@ -57,7 +57,7 @@ class Weights:
 
     @property
     def about_prefix(self):
-        """What to say of the prefix, in a line."""
+        """A line about the prefix."""
         if not self.elsewhere:
             return f"taken off, before every name: {self.prefix}"
         parts = _parts(self.elsewhere, self.prefix)
@@ -242,7 +242,7 @@ def _names_of(network):
 
 
 def _fitting(names, wanted):
-    """Of every prefix that ends in a dot, and of none, how many names that are wanted follow it."""
+    """Count the wanted names that follow each prefix; a prefix ends in a dot, or is empty."""
     found = Counter()
     for name in names:
         parts = name.split(".")
@@ -356,7 +356,7 @@ def load_weights(network, path, what="this one", fresh_classifier=False):
 
     Args:
         network (nn.Cell): with float32 parameters.
-        path, what, fresh_classifier: as of `read_weights` and `check_compatible`.
+        path, what, fresh_classifier: as in `read_weights` and `check_compatible`.
 
     Returns:
         tuple: Weights; list of str, names of parameters that are left as they are.
@@ -381,9 +381,9 @@ def load_network(model, classes, path):
     """A network with the weights in a file.
 
     Args:
-        model (str): as of `models.find_model`.
+        model (str): as in `models.find_model`.
         classes (int): logits.
-        path (str): as of `read_weights`.
+        path (str): as in `read_weights`.
 
     Returns:
         tuple: nn.Cell; Weights.

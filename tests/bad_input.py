@@ -76,7 +76,7 @@ def in_begun(work):
 def without_work(monkeypatch):
     """Have the programs stop where everything has been read and the work would begin, and no download succeed."""
     for target in ("losses.compare.write_json", "losses.evaluate_run.evaluate_network", "dataset.corrupted.generate",
-                   "corruptions.__main__.generate", "corruptions.__main__.load_corrupted",
+                   "corruptions.__main__.generate", "corruptions.__main__.open_corrupted",
                    "corruptions.__main__.plot_image_grid", "corruptions.__main__.connect"):
         monkeypatch.setattr(target, accept)
     for name in ("corrupt_folder", "write_arrays"):
@@ -94,7 +94,7 @@ class Program:
     """A program, or one of its commands.
 
     Attributes:
-        main (callable): as of `main.main`.
+        main (callable): as in `main.main`.
         parser (argparse.ArgumentParser): that the options are of.
         good (list of str): words with which it goes on, from the place.
         command (list of str): words that stand before all others.

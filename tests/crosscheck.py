@@ -37,7 +37,7 @@ def take_steps(case):
     """Take our SharpDRO steps.
 
     Args:
-        case (dict): network (wideresnet, if it is left out), width, settled (as of `formula_weight`; False, if it is
+        case (dict): network (wideresnet, if it is left out), width, settled (as in `formula_weight`; False, if it is
             left out), rho, adaptive, lr, step_size, num_distribution, batch, seed and groups, as in
             `release_step.json`.
 
@@ -73,7 +73,7 @@ def take_steps(case):
 
 
 def check_step_case(entry):
-    """Errors of our steps on one entry of a file in the format of `release_step.json`, as of `step_errors`."""
+    """Errors of our steps on one entry of a file in the format of `release_step.json`, as in `step_errors`."""
     return step_errors(take_steps(entry["case"]), entry)
 
 

@@ -103,7 +103,7 @@ def table(titles, results):
 
     Args:
         titles (iterable of str): of the columns.
-        results (list of dict): of each column, as of `compare_corruptions`.
+        results (list of dict): of each column, as in `compare_corruptions`.
     """
     differ = [name for name in results[0] if any(result[name][1] for result in results)]
     if differ:

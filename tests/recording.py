@@ -68,7 +68,7 @@ def make_cases(args):
 
     Returns:
         list of dict: each a `case` in the format of `release_step.json`, with `network`, one of `NETWORKS`; width is
-        there for wideresnet alone, `settled`, as of `formula_weight`, for the others.
+        there for wideresnet alone, `settled`, as in `formula_weight`, for the others.
 
     Raises:
         UserError: an option has no effect, or the release cannot take its value.
@@ -165,7 +165,7 @@ def record(path, clone, python, cases, command):
         path (str): where.
         clone (str): folder of the release.
         python (str): the interpreter.
-        cases (list of dict): as of `make_cases`.
+        cases (list of dict): as in `make_cases`.
         command (str): what the user has typed.
 
     Raises:

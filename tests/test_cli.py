@@ -115,7 +115,7 @@ import numpy
 
 
 def with_sigint(handler):
-    """What a child process does first, so that Ctrl-C is ignored or not, however these tests were started."""
+    """Begin a child process, so that Ctrl-C is ignored or not, however these tests were started."""
     return lambda: signal.signal(signal.SIGINT, handler)
 
 

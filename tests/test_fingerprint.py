@@ -107,13 +107,23 @@ def test_stored_files_are_those_that_would_be_made(tmp_path):
     assert difference(memory, changed) == "made by this program before, of unknown origin now"
 
 
+def make_in_shards(folder, number, name, shards):
+    """Make a folder of images (`number` as in `make_folder`) and corrupt it shard by shard.
+
+    Returns:
+        list of str: words of the command without `--shard`.
+    """
+    make_folder(folder, number)
+    command = ["dataset", "folder", "--data_dir", folder, "--image_size", "16", "-c", name, "--workers", "1"]
+    for shard in shards:
+        assert ends_with(generator.main, *command, "--shard", shard) == 0
+    return command
+
+
 def test_a_set_that_somebody_has_changed_gets_no_record(tmp_path):
     """Neither by a repeated shard nor by a command that makes one image that is missing."""
     folder = str(tmp_path / "data")
-    make_folder(folder, (4, 3))
-    command = ["dataset", "folder", "--data_dir", folder, "--image_size", "16", "-c", "fog", "--workers", "1"]
-    for shard in ("1/2", "2/2"):
-        assert ends_with(generator.main, *command, "--shard", shard) == 0
+    command = make_in_shards(folder, (4, 3), "fog", ("1/2", "2/2"))
     source = load_source("folder", folder, image_size=16)
     memory = joint_fingerprint(open_corrupted(folder, source, "test", "fog", "memory"))
     assert difference(joint_fingerprint(open_corrupted(folder, source, "test", "fog", "disk")), memory) is None
@@ -383,10 +393,7 @@ def test_an_earlier_version_showed_transparency_otherwise(mode, is_other, tmp_pa
 def test_the_record_of_a_set_is_of_the_images_that_it_was_made_of(tmp_path):
     """A repeated shard does not look at the images of the others, one of which has changed."""
     folder = str(tmp_path / "data")
-    make_folder(folder, (4, 2))
-    command = ["dataset", "folder", "--data_dir", folder, "--image_size", "16", "-c", "contrast", "--workers", "1"]
-    for shard in ("2/2", "1/2"):
-        assert ends_with(generator.main, *command, "--shard", shard) == 0
+    command = make_in_shards(folder, (4, 2), "contrast", ("2/2", "1/2"))
     record = record_path(severity_folder(f"{folder}-C/train", "contrast", 1))
     before, names = read_json(record), load_source("folder", folder).images["train"].names
     path = os.path.join(folder, "train", names[1])

@@ -447,7 +447,7 @@ def test_other_files_of_all_classes_are_counted_in_one_line(counts, tmp_path, ca
 
 
 def test_an_image_that_is_added_changes_the_part_of_no_other():
-    """Of classes that begin with two images or more, in any order of additions."""
+    """Classes begin with two images or more; images are added in any order."""
     rng, count = np.random.default_rng(0), 0
     for _ in range(60):
         names = [f"{name}/{i}.png" for name in ("ant", "bee", "cow") for i in rng.choice(10 ** 6, 40, replace=False)]
@@ -481,12 +481,17 @@ def add_images(folder, first, last):
             save(os.path.join(folder, name, f"{i}.png"), np.full((64, 64, 3), i, np.uint8))
 
 
-def test_corrupted_images_of_a_growing_folder_stay(tmp_path):
-    folder = str(tmp_path / "data")
+def corrupt_small_folder(folder):
+    """Corrupt a folder of three images a class; return the words of the command, and the images."""
     add_images(folder, 0, 3)
     command = ["dataset", "folder", "-c", "contrast", "--data_dir", folder, "--workers", "1"]
     generator.main(command)
-    first = load_source("folder", folder).images
+    return command, load_source("folder", folder).images
+
+
+def test_corrupted_images_of_a_growing_folder_stay(tmp_path):
+    folder = str(tmp_path / "data")
+    command, first = corrupt_small_folder(folder)
     with open(os.path.join(folder, "held_out.csv"), encoding="utf-8") as file:
         assert file.read().splitlines() == ["image,part", *(f"{name},test" for name in first["test"].names)]
     for count in (4, 8, 16):
@@ -502,10 +507,7 @@ def test_corrupted_images_of_a_growing_folder_stay(tmp_path):
 def test_parts_that_an_earlier_version_stored_stay(removed, tmp_path):
     """It wrote no table of exceptions, so that the lists of the images that it corrupted are all that tells them."""
     folder = str(tmp_path / "data")
-    add_images(folder, 0, 3)
-    command = ["dataset", "folder", "-c", "contrast", "--data_dir", folder, "--workers", "1"]
-    generator.main(command)
-    first = load_source("folder", folder).images
+    command, first = corrupt_small_folder(folder)
     with open(os.path.join(folder, "held_out.csv"), encoding="utf-8") as file:
         table = file.read()
     os.remove(os.path.join(folder, "held_out.csv"))

@@ -1,4 +1,4 @@
-"""What is read as an image: files, and what `corrupt` and the corruptions are given."""
+"""Images in files, and images that `corrupt` and the corruptions are given."""
 import io
 import multiprocessing
 import os

@@ -36,6 +36,11 @@ def cache_path():
     return os.path.join(root, "sharpdro-mindspore", "checksums.sqlite")
 
 
+def new_hash(content=b""):
+    """A hash object that has `content` (bytes) and takes more; its `hexdigest` has 32 hexadecimal digits."""
+    return hashlib.blake2b(content, digest_size=16)
+
+
 def array_digest(images):
     """Hash of the shape of an array and of its bytes in C order; 32 hexadecimal digits.
 
@@ -54,7 +59,7 @@ def array_digest(images):
 
 
 def _digest(images):
-    digest = hashlib.blake2b(repr(images.shape).encode(), digest_size=16)
+    digest = new_hash(repr(images.shape).encode())
     rows = max(1, BLOCK_BYTES // max(1, images[:1].nbytes))
     for first in range(0, len(images), rows):
         digest.update(np.ascontiguousarray(images[first:first + rows]))
@@ -70,16 +75,21 @@ def file_checksums(paths):
         OSError: a file cannot be read.
     """
     paths = [os.path.abspath(path) for path in paths]
-    return [tuple(map(int, text.split())) for text in _kept(paths, paths, lambda k: file_checksum(paths[k]))]
+    kept = _kept(paths, paths, lambda k: "{} {}".format(*file_checksum(paths[k])))
+    return [tuple(map(int, text.split())) for text in kept]
 
 
 def file_checksum(path):
-    """CRC-32 and size of the content of a file as text, two numbers."""
+    """CRC-32 and size of the content of a file, a pair of int, read now.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
     checksum = size = 0
     with open(path, "rb") as file:
         while block := file.read(BLOCK_BYTES):
             checksum, size = zlib.crc32(block, checksum), size + len(block)
-    return f"{checksum} {size}"
+    return checksum, size
 
 
 def _kept(paths, keys, compute):
@@ -114,7 +124,7 @@ def _kept(paths, keys, compute):
 
 
 def _state(path):
-    """What changes when a file does, as text; and the time of the last change."""
+    """Size, times and inode of a file as text, which change with the file; and the time of the last change."""
     status = os.stat(path)
     return (f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}",
             max(status.st_mtime, status.st_ctime))

@@ -75,7 +75,7 @@ def device():
 
 
 def arithmetic():
-    """What the last bits of a result depend on: the device, and whether `set_up_device` was given `fast_math`; dict."""
+    """Device and `fast_math` as given to `set_up_device`, on which the last bits of a result depend; a dict."""
     return {"device": device(), "fast_math": is_fast}
 
 

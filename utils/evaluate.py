@@ -12,11 +12,11 @@ from utils.metrics import SeverityResult, scores
 
 
 def describe_network(model, source):
-    """What changes the logits of a network besides its weights and the images; plain values.
+    """Whatever changes the logits of a network besides its weights and the images; plain values.
 
     Args:
-        model (str): name of the network, as of `models.find_model`.
-        source (Source): the data set.
+        model (str): name of the network, as in `models.find_model`.
+        source (ImageDataset): the data set.
     """
     return {"model": model, "classes": source.classes, "mean": list(source.mean), "std": list(source.std),
             **arithmetic()}

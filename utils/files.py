@@ -213,6 +213,13 @@ def load_array(path, mmap_mode=None):
     return array
 
 
+def write_array(path, array):
+    """Write a .npy file, atomically. Its folder is made if it is missing."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with atomic_write(path) as temporary:
+        np.save(temporary, array)
+
+
 def read_json(path):
     """The content of a JSON file, or None if it is missing or damaged."""
     try:

@@ -34,7 +34,7 @@ class Fingerprint:
 
 
 def difference(before, now):
-    """What tells two sets of images apart, in a few words; None if they are the same.
+    """Say in a few words how two sets of images differ; None if they are the same.
 
     How they were made decides where that is known of both, and otherwise their pixels.
     """
@@ -49,6 +49,24 @@ def difference(before, now):
         origins = ["made by this program" if one.made else "of unknown origin" for one in (before, now)]
         return f"{origins[0]} before, {origins[1]} now"
     return None if before.pixels == now.pixels else "other pixels"
+
+
+def first_difference(stored, fingerprints):
+    """Compare the fingerprints in a file with those of the images that are there.
+
+    Args:
+        stored: what the file has, which is a dict of names to the dicts of fingerprints if it is not damaged.
+        fingerprints (dict): names to `Fingerprint`.
+
+    Returns:
+        tuple or None: the first name whose images are others, and a few words about it; None if there is none.
+    """
+    for name, now in fingerprints.items():
+        before = Fingerprint.from_dict(stored.get(name)) if isinstance(stored, dict) else None
+        changed = difference(before, now) if before else "it does not say which"
+        if changed:
+            return name, changed
+    return None
 
 
 # The sets of images of a run, as its settings name them and as errors do.

@@ -45,7 +45,7 @@ def _is_missing(package):
 
 
 def _command():
-    """What follows the word python where a program of this project runs, 'main.py' or '-m models.convert'; or None."""
+    """The program of this project that runs, as words after python: 'main.py' or '-m models.convert'; or None."""
     path, words = os.path.realpath(sys.argv[0]), sys.orig_argv
     if sys.argv[0] == "-m" or os.path.basename(path) == "__main__.py":  # the package is being imported, or runs
         module = words[words.index("-m") + 1] if "-m" in words[:-1] else ""

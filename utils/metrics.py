@@ -96,7 +96,7 @@ def expected_calibration_error(probabilities, labels, bins=BINS):
 
 
 def calibration_bins(probabilities, labels, bins=BINS):
-    """What is in each bin of confidence; arguments as of `expected_calibration_error`.
+    """Contents of each bin of confidence; arguments as in `expected_calibration_error`.
 
     Returns:
         tuple of numpy.ndarray: (M,) number of samples, number of those that are classified right, sum of confidences.

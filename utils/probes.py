@@ -63,7 +63,7 @@ def at_sam_perturbation(step, gradient_norm, batches, rho):
 
 def sharpness(step, gradient_norm, batches, rho):
     """How much the mean loss rises within a distance rho of the weights, to first order: L(theta + rho g / |g|) -
-    L(theta), the sharpness of Foret 2020 and of the SharpDRO paper, Eq. 7. Arguments as of `at_sam_perturbation`; a
+    L(theta), the sharpness of Foret 2020 and of the SharpDRO paper, Eq. 7. Arguments as in `at_sam_perturbation`; a
     float.
     """
     before = mean_loss(step, batches)

@@ -108,7 +108,7 @@ def create_schedule(name, base, total_epochs, batches, **options):
         base (float): the learning rate that is asked for.
         total_epochs (int): length of the run.
         batches (int): steps in an epoch.
-        options: what the schedule reads; `warmup` as of `warmup_epochs`.
+        options: what the schedule reads; `warmup` as in `warmup_epochs`.
 
     Returns:
         callable: number of an epoch and of a batch in it (int, from 0) to the learning rate (float) of that step.

@@ -1,4 +1,4 @@
-"""What a program does before it imports anything that takes long. This file imports next to nothing itself."""
+"""The first steps of a program, before it imports anything that takes long. This file imports almost nothing."""
 import os
 import signal
 import sys

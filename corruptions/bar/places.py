@@ -8,7 +8,7 @@ PIXELS_AT_ONCE = 1 << 13  # few enough for the processor's cache, and for the me
 
 
 def one_by_one(function):
-    """Make a batch function, as of `corruptions.contract`, of `function(image, level, rng)`.
+    """Make a batch function, as in `corruptions.contract`, of `function(image, level, rng)`.
 
     `image` is uint8 (H, W, C), `level` the severity's constant, `rng` the image's source of random numbers.
     """
@@ -50,7 +50,7 @@ def by_strips(image, function):
 
     Args:
         image (numpy.ndarray): uint8 (H, W, C).
-        function (callable): from a strip uint8 (R, W, C), its rows and the columns, as of `strips`, to values
+        function (callable): from a strip uint8 (R, W, C), its rows and the columns, as in `strips`, to values
             (R, W, C), of which those outside of 0..255 are clipped.
 
     Returns:
@@ -79,7 +79,7 @@ def between(frame, rows, columns):
     """The values of an image at places between its pixels, by bilinear interpolation; outside it is black.
 
     Args:
-        frame (numpy.ndarray): the image (H, W, C), as of `framed`. In float32, the weights and sums are, too, as those
+        frame (numpy.ndarray): the image (H, W, C), as in `framed`. In float32, the weights and sums are, too, as those
             of the published function are with numpy 1: whatever is cut off later shows the last bit.
         rows, columns (numpy.ndarray): the places, float64 (R, S).
 

@@ -69,7 +69,7 @@ def published_bar(folder, size):
 
 
 def load_bar(folder, size):
-    """The classes of C-bar; arguments and results as of `load_published`."""
+    """The classes of C-bar; arguments and results as in `load_published`."""
     levels = published_bar(folder, 32 if size == 224 else 224) | published_bar(folder, size)
     older_numpy = types.ModuleType("numpy")
     vars(older_numpy).update(vars(np), int=int)
@@ -88,7 +88,7 @@ def load_bar(folder, size):
 
 
 def load_script(path, frost_dir):
-    """The names of a script, a types.SimpleNamespace; arguments as of `load_published`."""
+    """The names of a script, a types.SimpleNamespace; arguments as in `load_published`."""
     try:
         with open(path, encoding="utf-8") as file:
             source, found, _ = file.read().partition(END)

@@ -82,7 +82,7 @@ def carry_out(checkout, folder):
 
 
 def content(path, folder):
-    """What counts of a file, bytes: without times, and without the folder in which everything lies."""
+    """The bytes of a file that are compared: without times, and without the folder in which everything lies."""
     with open(path, "rb") as file:
         value = file.read()
     if path.endswith(".json"):

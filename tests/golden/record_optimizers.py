@@ -33,7 +33,7 @@ def start():
 
 
 def gradients(weights, step):
-    """Gradients that depend on the weights (dict, as of `start`) and on the number of the step, as a dict."""
+    """Gradients that depend on the weights (dict, as in `start`) and on the number of the step, as a dict."""
     rng = np.random.RandomState(100 + step)
     size = 0.3 + (step % 4)
     return {name: size * (rng.standard_normal(value.shape) + value * rng.random_sample(value.shape))

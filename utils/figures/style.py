@@ -32,7 +32,7 @@ def line_styles(names):
 
 
 def subplots(rows=1, columns=1, height=2.4, width=WIDTH, **options):
-    """A figure with axes; `height` and `width` in inches, further options as of `plt.subplots`."""
+    """A figure with axes; `height` and `width` in inches, further options as in `plt.subplots`."""
     return plt.subplots(rows, columns, figsize=(width, height), layout="constrained", **options)
 
 

@@ -116,7 +116,7 @@ class Checkpoints:
         return path
 
     def complete(self, path, progress, is_best=False):
-        """Make what is due from a checkpoint `path`, and remove what is no longer kept; other arguments as of `save`.
+        """Make what is due from a checkpoint `path`, and remove what is no longer kept; other arguments as in `save`.
         """
         names = {LAST: self.save_last and not progress.batches, "best_model.ckpt": is_best, progress.name: True}
         for name, wanted in names.items():

@@ -8,7 +8,7 @@ import numpy as np
 from utils import alexnet
 from utils.errors import UserError
 from utils.files import read_json, safe_filename, write_csv, write_json
-from utils.fingerprint import Fingerprint, difference
+from utils.fingerprint import Fingerprint, first_difference
 from utils.metrics import BINS, SEVERITY_LEVELS, CalibrationScores, corruption_error
 
 CLEAN = "none"  # stands for no corruption, as in the papers' tables
@@ -40,16 +40,11 @@ def same_images(record, names, severities, fingerprints):
     """
     if not set(names) <= set(record["corrupted"]) or severities_of(record) != list(severities):
         return False
-    stored = record.get("fingerprints")
-    for name in (CLEAN, *names):
-        found = Fingerprint.from_dict(stored.get(name)) if isinstance(stored, dict) else None
-        if found is None or difference(found, fingerprints[name]):
-            return False
-    return True
+    return first_difference(record.get("fingerprints"), {name: fingerprints[name] for name in (CLEAN, *names)}) is None
 
 
 def same_network(record, network):
-    """Whether an evaluation was of a network with the same logits, weights aside; `network` is as of
+    """Whether an evaluation was of a network with the same logits, weights aside; `network` is as in
     `utils.evaluate.describe_network`.
     """
     return all(record.get(key) == value for key, value in network.items())
@@ -83,7 +78,7 @@ def as_record(about, clean, corrupted, baseline=None):
 
     Args:
         about (dict): what was evaluated on what; `severities` are 1 to 5 where it has none.
-        clean, corrupted: as of `summary`.
+        clean, corrupted: as in `summary`.
         baseline (Baseline or None): to compare with.
 
     Returns:
@@ -163,7 +158,7 @@ class Baseline:
 
     @classmethod
     def of_alexnet(cls, names, severities=SEVERITIES):
-        """AlexNet by its published errors; arguments as of `of_record`.
+        """AlexNet by its published errors; arguments as in `of_record`.
 
         Raises:
             UserError: none are published of a corruption.
@@ -215,8 +210,8 @@ def stored_evaluation(trained, network, names, severities, fingerprints):
 
     Args:
         trained (TrainedNetwork): the network.
-        network (dict): as of `same_network`.
-        names, severities, fingerprints: as of `same_images`.
+        network (dict): as in `same_network`.
+        names, severities, fingerprints: as in `same_images`.
     """
     return next((record for record in read_evaluations(trained) if same_network(record, network)
                  and same_images(record, names, severities, fingerprints)), None)
@@ -283,7 +278,7 @@ def heading(about, names, baseline=None):
 
 def row(name, rows, about, names, baseline=None):
     """A row of the table: accuracy at every severity, the means of accuracy, likelihood and calibration, and the
-    corruption error where there is a baseline; arguments as of `Baseline.corruption_error` and `heading`.
+    corruption error where there is a baseline; arguments as in `Baseline.corruption_error` and `heading`.
     """
     accuracy, nll, ece = np.mean(rows, axis=0)
     numbers = rows if name != CLEAN else []

@@ -15,7 +15,7 @@ class RunRecorder:
         step (TrainStep): what is trained.
         num_severity (int): number of distributions, the clean one included.
         batches (int): batches in an epoch.
-        environments (int): as of `TrainLog`.
+        environments (int): as in `TrainLog`.
         log_train (int): a row of `train.csv` at every so many batches of an epoch, and at its last.
         save_every_steps (int or None): a checkpoint at every so many batches of an epoch, besides that at its end.
         save_best (bool): renew `best_model.ckpt` when the mean validation accuracy over the severities rises.
@@ -105,11 +105,11 @@ class RunRecorder:
 
 
 class NullRecorder(RunRecorder):
-    """What `RunRecorder` are to workers other than the first: they begin where it does, and write nothing.
+    """A `RunRecorder` of processes other than the first: it begins where the first does, and writes nothing.
 
     Args:
         folder (ReadOnlyRunFolder): where the first worker writes.
-        step, batches, log_train, save_every_steps: as of `RunRecorder`.
+        step, batches, log_train, save_every_steps: as in `RunRecorder`.
     """
 
     cost = None

@@ -5,12 +5,14 @@ depends on the one before. Each takes half a millisecond, however small it is, s
 """
 import mindspore.nn as nn
 import mindspore.ops as ops
+from mindspore import ParameterTuple
 
 from utils import distributed
 from utils.errors import UserError
 
 _flat = ops.MultitypeFuncGraph("flat")
 _cut = ops.MultitypeFuncGraph("cut")
+_assign_scaled = ops.MultitypeFuncGraph("assign_scaled")
 
 
 @_flat.register("Tensor")
@@ -21,6 +23,11 @@ def _flat_tensor(tensor):
 @_cut.register("Tensor", "Number", "Number", "Tensor")
 def _cut_tensor(joined, start, stop, like):
     return joined[start:stop].reshape(like.shape)
+
+
+@_assign_scaled.register("Number", "Tensor", "Tensor")
+def _assign_scaled_tensor(scale, target, total):
+    return ops.assign(target, scale * total)
 
 
 class AllGatherRows(nn.Cell):
@@ -82,6 +89,29 @@ class AllReduceSum(nn.Cell):
             return (self.reduce(tensors[0]),)
         joined = self.reduce(ops.concat(self.hyper_map(_flat, tensors)))
         return self.hyper_map(ops.partial(_cut, joined), self.starts, self.stops, tensors)
+
+
+class AllReduceGradients(nn.Cell):
+    """All-reduce a tuple of gradients to their sums over ranks. Running statistics become means over ranks in the same
+    collective.
+
+    Args:
+        weights, statistics (sequence of Parameter): those of the gradients; those that become means, may be empty.
+    """
+
+    def __init__(self, weights, statistics):
+        super().__init__(auto_prefix=False)
+        self.statistics, self.num_weights = ParameterTuple(statistics), len(weights)
+        self.all_reduce = AllReduceSum((*weights, *statistics))
+        self.scale = 1 / distributed.world_size()
+        self.hyper_map = ops.HyperMap()
+
+    def construct(self, gradients):
+        if len(self.statistics) == 0:
+            return self.all_reduce(gradients)
+        totals = self.all_reduce(gradients + self.statistics)
+        averaged = self.hyper_map(ops.partial(_assign_scaled, self.scale), self.statistics, totals[self.num_weights:])
+        return ops.depend(totals[:self.num_weights], averaged)
 
 
 class AllGatherMoments(nn.Cell):

@@ -8,8 +8,9 @@ from losses.collectives import convert_sync_batchnorm
 from losses.methods import DATA_STRATEGIES, OBJECTIVES, OPTIMIZERS, PERTURBATIONS
 from losses.optimizers import ClipByGlobalNorm, weight_decay_mask
 from losses.resolve import check_workers, resolve
-from losses.step import create_train_step
-from models.side_by_side import BATCH_NORMS, has_batch_norm
+from losses.step.build import create_train_step
+from losses.step.weights import Stacked
+from models.stacked import BATCH_NORMS, has_batch_norm
 from utils import distributed
 from utils.errors import UserError
 from utils.schedule import SCHEDULES
@@ -20,7 +21,7 @@ RUN_OPTIONS = ("total_epoch", "batch_size", "schedule", "train_on", "draw", "cro
 
 
 def create_step(network, method="sharpdro", num_groups=6, dataset="cifar10", seed=0, group_sizes=None, **options):
-    """Build the train step of a method: `step.run_batch(images, labels, groups)` takes one step.
+    """Build the train step of a method: `step.train_batch(images, labels, groups)` takes one step.
 
     The step is the method's objective and perturbation, joined in one graph. What `jtt`, `eiil`, `corrupt_aug` and
     `rare_aug` do to the data is not part of it. Options that are not given have the defaults of the method and
@@ -39,8 +40,8 @@ def create_step(network, method="sharpdro", num_groups=6, dataset="cifar10", see
             `main.py`, which explains them.
 
     Returns:
-        TrainStep: see `losses/step.py` for what `run_batch` takes and returns; `utils.schedule.set_learning_rate` sets
-            the learning rate of its `optimizer`.
+        losses.step.train_step.TrainStep: its `train_batch` says what it takes and returns;
+            `utils.schedule.set_learning_rate` sets the learning rate of its `optimizer`.
 
     Raises:
         UserError: an unknown method or option, or one that has no effect.
@@ -63,7 +64,7 @@ def create_step(network, method="sharpdro", num_groups=6, dataset="cifar10", see
         raise UserError(f"group_sizes {group_sizes}: must have the number of training images of each of the "
                         f"{num_groups} distributions (num_groups)")
     step = build_step(network, settings, num_groups, seed, group_sizes)
-    step.is_checked = not step.copies  # the network is anybody's
+    step.must_check_stacking = isinstance(step.graph.model, Stacked)  # the network is anybody's
     return step
 
 

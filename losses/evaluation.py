@@ -4,8 +4,8 @@ import mindspore.ops as ops
 from mindspore import ParameterTuple
 
 from losses.collectives import AllReduceSum
+from losses.objectives import cross_entropy
 from losses.perturbations import L2Norm
-from losses.step import cross_entropy
 from utils import distributed
 
 _add_to_kept = ops.MultitypeFuncGraph("add_to_kept")

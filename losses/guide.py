@@ -25,7 +25,7 @@ class UpdateGroupWeights(nn.Cell):
         self.weights, self.times = weights, times
 
     def construct(self, losses):
-        return self.weights.move(losses, self.times)
+        return self.weights.ascend(losses, self.times)
 
 
 class ValidationReweighter:

@@ -1,7 +1,7 @@
 """Objectives: how the losses of a mini-batch become the scalar that is minimised.
 
-Every objective is a cell that follows one contract; the train step (`losses/step.py`) calls it and knows nothing else
-of it. Shapes: `losses` float32 (N,), per-sample cross-entropies; `logits` float32 (N, K); `labels` int32 (N,); `groups`
+Every objective is a cell that follows one contract; a train step (`losses/step/`) calls it and knows nothing else of
+it. Shapes: `losses` float32 (N,), per-sample cross-entropies; `logits` float32 (N, K); `labels` int32 (N,); `groups`
 int32 (N,), each sample's distribution index in 0..S-1, 0 being the clean one.
 """
 import math
@@ -21,22 +21,44 @@ def label_logits(logits, labels):
     return ops.gather_elements(logits, 1, labels.reshape((-1, 1))).reshape((-1,))
 
 
+def cross_entropy(logits, labels):
+    """Cross-entropy of each sample, float32 (N,), of `logits` float32 (N, K) and `labels` int32 (N,).
+
+    Neither `ops.cross_entropy`, which takes `ops.log`, whose last bit on CPU depends on how the work was shared out
+    among threads, and so on timing; nor `ops.log_softmax`, which on CPU is off by 4e-6.
+    """
+    highest = ops.stop_gradient(ops.amax(logits, 1))
+    others = ops.exp(logits - highest.reshape((-1, 1))).sum(1) - 1
+    return ops.log1p(others) + highest - label_logits(logits, labels)
+
+
 class Objective(nn.Cell):
     """Contract of an objective.
 
-    A step calls `risk` in every pass, and `observe` once a batch, with the losses of the first pass: before `risk`, or,
-    where a batch is cut into sub-batches (`observes_first` is false then), with all their losses after the last of
-    them. So what is observed moves once a batch, and sub-batches use what the batches before have left. Where
-    `is_sharpness` is true the second pass calls `sharpness` in place of `risk`, and the step follows the sum of both
-    gradients. An objective that weighs distributions has its `GroupWeights` as attribute `group_weights`.
+    A step calls `first_risk` in its first pass, and `second_risk` in a second one. Both are made of the methods that an
+    objective defines: `update` once a batch, then `risk`; where `is_sharpness` is true the second pass takes
+    `sharpness` in place of `risk`, and the step follows the sum of both gradients. A batch that is cut into sub-batches
+    is different (`MeanOverChunks`): `update` gets the losses of all of them after the last one, so the state moves once
+    a batch, and sub-batches use what the batches before have left. An objective that weighs distributions has its
+    `GroupWeights` as attribute `group_weights`.
     """
 
     is_sharpness = False
-    observes_first = True
 
-    def observe(self, losses, groups):
-        """Move what the objective remembers from batch to batch. `losses` carry no gradient."""
+    def update(self, losses, groups):
+        """Update the state that the objective keeps from batch to batch. `losses` carry no gradient."""
         return losses
+
+    def first_risk(self, losses, logits, labels, groups):
+        """The scalar of the first pass, with the state that this batch leaves; float32 ()."""
+        self.update(ops.stop_gradient(losses), groups)
+        return self.risk(losses, logits, labels, groups)
+
+    def second_risk(self, losses, logits, labels, groups, first_losses, first_logits):
+        """The scalar of the second pass; arguments as in `risk` and `sharpness`."""
+        if self.is_sharpness:
+            return self.sharpness(losses, logits, first_losses, first_logits, groups)
+        return self.risk(losses, logits, labels, groups)
 
     def risk(self, losses, logits, labels, groups):
         """The scalar to minimise, float32 ()."""
@@ -47,6 +69,37 @@ class Objective(nn.Cell):
         which carry no gradient; float32 ().
         """
         raise NotImplementedError
+
+
+class MeanOverChunks(Objective):
+    """The mean of what an objective makes of each of M equal chunks of the batch, without `update`.
+
+    Args:
+        objective (Objective): of a chunk.
+        num_chunks (int): M.
+    """
+
+    def __init__(self, objective, num_chunks):
+        super().__init__(auto_prefix=False)
+        self.objective, self.num_chunks = objective, num_chunks
+        self.is_sharpness = objective.is_sharpness
+
+    def mean(self, function, *tensors):
+        if self.num_chunks == 1:
+            return function(*tensors)
+        total = 0.0
+        for chunk in range(self.num_chunks):
+            total = total + function(*(t.reshape((self.num_chunks, -1, *t.shape[1:]))[chunk] for t in tensors))
+        return total / self.num_chunks
+
+    def first_risk(self, losses, logits, labels, groups):
+        return self.risk(losses, logits, labels, groups)
+
+    def risk(self, losses, logits, labels, groups):
+        return self.mean(self.objective.risk, losses, logits, labels, groups)
+
+    def sharpness(self, losses, logits, first_losses, first_logits, groups):
+        return self.mean(self.objective.sharpness, losses, logits, first_losses, first_logits, groups)
 
 
 class Mean(Objective):
@@ -66,22 +119,22 @@ class GroupMeans(nn.Cell):
         super().__init__()
         self.indices = ms.Tensor([[s] for s in range(num_groups)], ms.int32)
 
-    def members(self, groups):
+    def membership(self, groups):
         """float32 (S, N), 1 where sample n is of distribution s."""
         return (self.indices == groups.reshape((1, -1))).astype(ms.float32)
 
-    def average(self, values, members):
-        """The outputs, with the samples of each distribution marked in `members` float32 (S, N)."""
-        counts = members.sum(1)
-        return (members * values.reshape((1, -1))).sum(1) / ops.maximum(counts, 1), counts
+    def average(self, values, membership):
+        """The outputs, with the samples of each distribution marked in `membership` float32 (S, N)."""
+        counts = membership.sum(1)
+        return (membership * values.reshape((1, -1))).sum(1) / ops.maximum(counts, 1), counts
 
-    def over_present(self, means, counts):
+    def mean_over_present(self, means, counts):
         """Mean of `means` (S,) over the distributions whose count is not 0, float32 ()."""
         present = (counts > 0).astype(ms.float32)
         return (present * means).sum() / ops.maximum(present.sum(), 1)
 
     def construct(self, values, groups):
-        return self.average(values, self.members(groups))
+        return self.average(values, self.membership(groups))
 
 
 class GroupWeights(nn.Cell):
@@ -91,9 +144,9 @@ class GroupWeights(nn.Cell):
     batch's mean loss of distribution s; one move a batch, whether or not it is cut into sub-batches (see `Objective`).
     For a distribution that the batch lacks, l_s is 0, as in the release, which lets its weight sink; or, with
     'last_seen', its mean loss when it was last in a batch. With 'validation' the losses of a batch do not move q at
-    all: the loop does, by `move`, with losses of images that are not trained on (`losses/guide.py`). An adjustment adds
-    C / sqrt(n_s) to every l_s before q is moved, n_s being the number of training images of distribution s: how far the
-    loss of new images may be above that of images that were learned (Sagawa 2020, Eq. 5); 0 where there is none. With
+    all: the loop does, by `ascend`, with losses of images that are not trained on (`losses/guide.py`). An adjustment
+    adds C / sqrt(n_s) to every l_s before q is moved, n_s being the number of training images of distribution s: how
+    far the loss of new images may be above the loss of learned images (Sagawa 2020, Eq. 5); 0 where there is none. With
     'argmax' q does not move but jumps: 1 for the distribution of the largest l_s and 0 for all others (SharpDRO paper,
     Algorithm 1, line 8). The weights live in a Parameter, so they outlast the graph and are part of a checkpoint.
 
@@ -113,30 +166,31 @@ class GroupWeights(nn.Cell):
                  group_sizes=None):
         super().__init__()
         self.step_size, self.is_argmax = step_size, worst_case == "argmax"
-        self.last_seen, self.is_guided = group_loss == "last_seen", group_loss == "validation"
+        self.last_seen, self.uses_validation_losses = group_loss == "last_seen", group_loss == "validation"
         self.is_adjusted = group_adjustment > 0
         if self.is_adjusted:
             adjustment = [group_adjustment / math.sqrt(size) if size else 0.0 for size in group_sizes]
             self.adjustment = Parameter(ms.Tensor(adjustment, ms.float32), name="group_adjustment", requires_grad=False)
         self.means = GroupMeans(num_groups)
         present = np.ones(num_groups)
-        if group_sizes is not None and (self.is_guided or np.count_nonzero(group_sizes) == 1):
+        if group_sizes is not None and (self.uses_validation_losses or np.count_nonzero(group_sizes) == 1):
             present = np.asarray(group_sizes) > 0
         start = ms.Tensor(present / present.sum(), ms.float32)
         self.adv_probs = Parameter(start, name="adv_probs", requires_grad=False)
         if self.last_seen:
             self.last_losses = Parameter(ops.zeros((num_groups,), ms.float32), name="last_losses", requires_grad=False)
 
-    def observe(self, losses, groups):
-        if self.is_guided:
+    def update(self, losses, groups):
+        """Move q once by the losses float32 (N,) of a batch."""
+        if self.uses_validation_losses:
             return self.adv_probs
         means, counts = self.means(losses, groups)
         if self.last_seen:
             means = ops.select(counts > 0, means, self.last_losses)
             ops.assign(self.last_losses, means)
-        return self.move(means)
+        return self.ascend(means)
 
-    def move(self, means, times=1):
+    def ascend(self, means, times=1):
         """Move q by losses l_s, float32 (S,), as far as so many batches with these losses would."""
         if self.is_adjusted:
             means = means + self.adjustment
@@ -166,8 +220,8 @@ class GroupWeightedObjective(Objective):
         super().__init__()
         self.group_weights = GroupWeights(num_groups, **options)
 
-    def observe(self, losses, groups):
-        return self.group_weights.observe(losses, groups)
+    def update(self, losses, groups):
+        return self.group_weights.update(losses, groups)
 
 
 class GroupDRO(GroupWeightedObjective):
@@ -195,9 +249,9 @@ class REx(Objective):
 
     def risk(self, losses, logits, labels, groups):
         means, counts = self.means(losses, groups)
-        mean = self.means.over_present(means, counts)
+        mean = self.means.mean_over_present(means, counts)
         off = means - mean
-        variance = self.means.over_present(off * off, counts)
+        variance = self.means.mean_over_present(off * off, counts)
         return (mean + self.beta * variance) / max(self.beta, 1.0)
 
 
@@ -223,21 +277,31 @@ class IRM(Objective):
         self.means = GroupMeans(num_groups)
         self.batches = Parameter(ms.Tensor(0, ms.int32), name="irm_batches", requires_grad=False)
 
-    def observe(self, losses, groups):
+    def update(self, losses, groups):
         return ops.assign_add(self.batches, ms.Tensor(1, ms.int32))
 
+    def first_risk(self, losses, logits, labels, groups):
+        risk = self.risk(losses, logits, labels, groups)
+        self.update(losses, groups)
+        return risk
+
+    def second_risk(self, losses, logits, labels, groups, first_losses, first_logits):
+        return self.annealed_risk(losses, logits, labels, groups, self.batches - 1)
+
     def risk(self, losses, logits, labels, groups):
+        return self.annealed_risk(losses, logits, labels, groups, self.batches)
+
+    def annealed_risk(self, losses, logits, labels, groups, batches_before):
         derivatives = (ops.softmax(logits, 1) * logits).sum(1) - label_logits(logits, labels)
-        members = self.means.members(groups)
-        means, counts = self.means.average(losses, members)
-        rank = (ops.cumsum(members, 1) * members).sum(0) - 1  # of a sample among those of its distribution
+        membership = self.means.membership(groups)
+        means, counts = self.means.average(losses, membership)
+        rank = (ops.cumsum(membership, 1) * membership).sum(0) - 1  # of a sample among those of its distribution
         odd = rank - 2 * ops.floor(rank / 2)
-        one, _ = self.means.average(derivatives, members * (1 - odd).reshape((1, -1)))
-        other, _ = self.means.average(derivatives, members * odd.reshape((1, -1)))
-        before = self.batches - 1 if self.observes_first else self.batches  # without this one
-        annealed = (before >= self.anneal_batches).astype(ms.float32)
+        even_half, _ = self.means.average(derivatives, membership * (1 - odd).reshape((1, -1)))
+        odd_half, _ = self.means.average(derivatives, membership * odd.reshape((1, -1)))
+        annealed = (batches_before >= self.anneal_batches).astype(ms.float32)
         factor = 1 + annealed * (self.penalty - 1)
-        return self.means.over_present(means + factor * one * other, counts) / ops.maximum(factor, 1)
+        return self.means.mean_over_present(means + factor * even_half * odd_half, counts) / ops.maximum(factor, 1)
 
 
 class WorstGroupSharpness(GroupWeightedObjective):

@@ -25,7 +25,7 @@ from losses.recipes import RECIPES, format_value, recipes_list
 from losses.resolve import CHOICES, OPTIONS, TRAINING_PARTS, MethodConfig, check_workers, resolve
 from losses.run import check_weights
 from models import check_image_size, create_model
-from models.side_by_side import check_stackable, model_has_batch_norm
+from models.stacked import check_stackable, model_has_batch_norm
 from utils import cli
 from utils.errors import UserError
 from utils.files import file_hash

@@ -1,8 +1,8 @@
 """Perturbations: where, near the weights, a gradient is taken.
 
-A perturbation is a cell that gives perturbed weights; `losses/step.py` moves the network there and back. An *ascent*
-(`needs_gradient`) takes the weights and their gradients, a *noise* takes the weights alone. From the gradients of M
-copies of the network, (M, ...), an ascent makes M perturbed weights, (M, ...), each as if it were alone.
+A perturbation is a cell that maps weights and their gradients to perturbed weights; a step (`losses/step/`) moves the
+network there and back. An *ascent* (`needs_gradient`) climbs along the gradients, a *noise* ignores them. From the
+gradients of M copies of the network, (M, ...), an ascent makes M perturbed weights, (M, ...), each as if it were alone.
 """
 import math
 
@@ -211,7 +211,7 @@ class GaussianNoise(nn.Cell):
         self.apply_noise = _multiply if multiplicative else _add_noise
         self.hyper_map = ops.HyperMap()
 
-    def construct(self, weights):
+    def construct(self, weights, gradients=None):
         # Slices, because the compiler takes ten seconds over `ops.split`.
         noisy = F.partial(self.apply_noise, self.numbers(), self.sigma)
         return self.hyper_map(noisy, self.noisy, self.starts, self.stops, weights)

@@ -22,7 +22,7 @@ from losses.stage_one import ENVIRONMENTS
 from losses.train import fit
 from losses.treatment import apply_data_strategy
 from models import create_model
-from models.side_by_side import model_has_batch_norm
+from models.stacked import model_has_batch_norm
 from models.weights import load_network, load_weights
 from utils import distributed
 from utils.errors import NotFiniteError, ResourceGoneError, RunInterruptedError, UserError
@@ -142,8 +142,9 @@ class StepCache:
         """
         if settings.compile_cache is not None:
             step = self._kept[1]
-            compile_cached(step, step.example(settings.method.batch_size, shape), settings.compile_cache,
-                           (self._key, step.turns, bool(settings.fast_math)), log)
+            inputs = step.example_inputs(settings.method.batch_size, shape)
+            compile_cached(step.graph, inputs, settings.compile_cache,
+                           (self._key, step.accumulation_steps, bool(settings.fast_math)), log)
 
 
 def run(settings, data, folder, cells=None):

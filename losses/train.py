@@ -29,9 +29,9 @@ class PendingLosses:
     def __init__(self, start):
         self.epoch, self.batch, self.loss, self.steps = start.epochs, start.batches, start.loss, []
 
-    def add(self, losses, logits, perturbed_losses, norms, values):
-        """The next step of the epoch, as `TrainStep.launch` gives it."""
-        self.steps.append((losses, perturbed_losses, norms))
+    def add(self, outs):
+        """The next step of the epoch (`StepOutputs`)."""
+        self.steps.append((outs.losses, outs.perturbed_losses, outs.gradient_norm))
 
     def read(self):
         """Wait for these steps.
@@ -88,16 +88,15 @@ def train_epoch(step, loader, batches, start, records, schedule, weight_decay, d
             norms = {}
             if gradient_norm is not None and records.is_logged(batch):
                 norms = distribution_gradient_norms(gradient_norm, images, labels, severities.asnumpy())
-            outs = step.launch(images, labels, groups)
-            unread.add(*outs)
+            outs = step.train_batch_async(images, labels, groups)
+            unread.add(outs)
             if records.is_logged(batch) or len(unread.steps) == ahead:
                 bar.set_postfix(loss=f"{unread.read().loss / (batch + 1):.3f}", refresh=False)
             bar.update()
             if records.is_logged(batch):
-                losses, logits, _, norms_of_parts, _ = (out.asnumpy() for out in outs)
-                hits = logits.argmax(1) == labels.asnumpy()
-                records.train_log.write_batch(epoch, batch, losses, hits, severities.asnumpy(), norms_of_parts.mean(),
-                                              norms, step, weight_decay, decayed)
+                hits = outs.logits.asnumpy().argmax(1) == labels.asnumpy()
+                records.train_log.write_batch(epoch, batch, outs.losses.asnumpy(), hits, severities.asnumpy(),
+                                              outs.gradient_norm.asnumpy().mean(), norms, step, weight_decay, decayed)
             if records.is_saved(batch + 1):
                 done = unread.read()
                 require_finite_parameters(step, done)

@@ -58,7 +58,7 @@ def take_steps(case):
     steps = []
     for k in range(len(case["groups"])):
         images, labels, groups = step_batch(case, k)
-        losses, _, second_losses, norm, sharpness = step.run_batch(
+        losses, _, second_losses, norm, sharpness = step.train_batch(
             ms.Tensor(images, ms.float32), ms.Tensor(labels, ms.int32), ms.Tensor(groups, ms.int32))
         q = step.objective.group_weights.adv_probs.asnumpy().copy()
         steps.append({"groups": groups, "first_loss": losses, "second_loss": second_losses, "sharp_loss": sharpness,
@@ -129,7 +129,7 @@ def check_perceptron_case(entry):
     losses = []
     for x, y in zip(entry["x"], entry["y"], strict=True):
         x, y = ms.Tensor(x, ms.float32), ms.Tensor(y, ms.int32)
-        losses.append(step.run_batch(x, y, ops.zeros_like(y))[0].mean())
+        losses.append(step.train_batch(x, y, ops.zeros_like(y))[0].mean())
     final = {p.name: p.asnumpy() for p in network.get_parameters()}
     return {"losses": relative_error(losses, entry["losses"]),
             "parameters": max(relative_error(final[f"{layer}.{name}"], value)

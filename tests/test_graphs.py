@@ -13,7 +13,7 @@ import losses.run
 import main
 from losses.resolve import resolve
 from losses.run import RunConfig, StepCache
-from losses.step import TrainStep
+from losses.step.train_step import TrainStep
 from tests.test_cli import ROOT
 from tests.test_main import arguments
 from utils import graphs
@@ -30,13 +30,13 @@ ms.set_seed(0)
 step = create_step(WideResNet(10, 1, 4), "sharpdro", perturbation="multiplicative", sigma=0.2, num_groups=2,
                    recipe="sharpdro")
 if sys.argv[1:]:
-    compile_cached(step, step.example(4, (3, 8, 8)), sys.argv[1], "key", print)
+    compile_cached(step.graph, step.example_inputs(4, (3, 8, 8)), sys.argv[1], "key", print)
 x = ms.Tensor(np.random.RandomState(0).standard_normal((4, 3, 8, 8)), ms.float32)
 y = ms.Tensor([0, 1, 0, 1], ms.int32)
 for _ in range(2):
-    step.run_batch(x, y, y)
+    step.train_batch(x, y, y)
 content = b"".join(p.asnumpy().tobytes() for p in step.get_parameters())
-print(hashlib.sha256(content).hexdigest(), len(step.compile_cache))
+print(hashlib.sha256(content).hexdigest(), len(step.graph.compile_cache))
 """
 
 
@@ -154,8 +154,9 @@ def test_a_damaged_graph_is_compiled_anew(compiled, tmp_path):
 def test_a_run_has_its_step_kept(cifar_dir, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(losses.run, "compile_cached", lambda cell, inputs, folder, *_: asked.append((inputs, folder)))
-    launch = TrainStep.launch
-    monkeypatch.setattr(TrainStep, "launch", lambda step, *batch: [asked.append(batch), launch(step, *batch)][1])
+    launch = TrainStep.train_batch_async
+    monkeypatch.setattr(TrainStep, "train_batch_async",
+                        lambda step, *batch: [asked.append(batch), launch(step, *batch)][1])
     monkeypatch.chdir(tmp_path)
     words = ("--method", "erm", "--total_epoch", "1", "--compile_cache", "kept")
     main.main(arguments(cifar_dir, tmp_path / "logs", *words))

@@ -32,7 +32,7 @@ from losses.objectives import IRM, GroupDRO, GroupWeights, REx, WorstGroupSharpn
 from losses.perturbations import CounterBasedNormal
 from losses.recipes import PUBLISHED, RECIPES, recipes_list, recipes_table
 from losses.resolve import TRAINING_OPTIONS, MethodConfig, resolve
-from losses.step import TwoPassStep
+from losses.step.algorithms import TwoPassStep
 from tests import crosscheck
 from utils.errors import UserError
 
@@ -93,7 +93,7 @@ def test_objective_and_its_gradient(objective, formula, groups):
     def risk(tensor):
         losses = ops.cross_entropy(tensor, ms.Tensor(labels, ms.int32), reduction="none")
         return objective.risk(losses, tensor, ms.Tensor(labels, ms.int32), ms.Tensor(groups, ms.int32))
-    objective.observe(ms.Tensor(cross_entropy(logits, labels), ms.float32), ms.Tensor(groups, ms.int32))
+    objective.update(ms.Tensor(cross_entropy(logits, labels), ms.float32), ms.Tensor(groups, ms.int32))
     value, gradient = ms.value_and_grad(risk)(ms.Tensor(logits, ms.float32))
     np.testing.assert_allclose(value.asnumpy(), formula(logits, labels, groups), rtol=2e-5)
     numeric = np.zeros_like(logits)
@@ -123,13 +123,13 @@ def test_argmax_chooses_the_distribution_with_the_largest_loss():
     losses, groups = ms.Tensor([1.0, 5.0, 4.0], ms.float32), ms.Tensor([0, 2, 1], ms.int32)
     for cure, after in (("batch", [0, 1, 0]), ("last_seen", [0, 0, 1])):
         weights = GroupWeights(3, 0.1, worst_case="argmax", group_loss=cure)
-        weights.observe(losses, groups)
+        weights.update(losses, groups)
         assert weights.adv_probs.asnumpy().tolist() == [0, 0, 1]
         assert float(weights(losses, groups).asnumpy()) == 5
-        weights.observe(ms.Tensor([2.0, 3.0], ms.float32), ms.Tensor([0, 1], ms.int32))
+        weights.update(ms.Tensor([2.0, 3.0], ms.float32), ms.Tensor([0, 1], ms.int32))
         assert weights.adv_probs.asnumpy().tolist() == after
     adjusted = GroupWeights(3, 0.1, worst_case="argmax", group_adjustment=9.0, group_sizes=[100, 1, 100])
-    adjusted.observe(losses, groups)
+    adjusted.update(losses, groups)
     assert adjusted.adv_probs.asnumpy().tolist() == [0, 1, 0]
 
 
@@ -146,9 +146,9 @@ def test_last_seen_keeps_an_absent_distribution_growing():
     release, cure = GroupWeights(3, 0.1), GroupWeights(3, 0.1, group_loss="last_seen")
     losses, groups = ms.Tensor([1.0, 5.0], ms.float32), ms.Tensor([0, 2], ms.int32)
     for weights in (release, cure):
-        weights.observe(losses, groups)
+        weights.update(losses, groups)
         for _ in range(20):
-            weights.observe(losses[:1], groups[:1])
+            weights.update(losses[:1], groups[:1])
     expected = np.exp(0.1 * 21 * np.array([1.0, 0.0, 5.0]))
     np.testing.assert_allclose(cure.adv_probs.asnumpy(), expected / expected.sum(), rtol=1e-4)
     assert release.adv_probs.asnumpy()[2] < 0.2 < 0.9 < cure.adv_probs.asnumpy()[2]
@@ -158,14 +158,14 @@ def test_an_adjustment_is_added_to_every_loss_before_q_moves():
     """Sagawa 2020, Eq. 5; a distribution without training images has none."""
     weights = GroupWeights(3, 0.1, group_adjustment=2.0, group_sizes=[400, 4, 0])
     for _ in range(3):
-        weights.observe(ms.Tensor([1.0, 5.0], ms.float32), ms.Tensor([0, 2], ms.int32))
+        weights.update(ms.Tensor([1.0, 5.0], ms.float32), ms.Tensor([0, 2], ms.int32))
     expected = np.exp(0.1 * 3 * np.array([1.0 + 2 / 20, 0.0 + 2 / 2, 5.0]))
     np.testing.assert_allclose(weights.adv_probs.asnumpy(), expected / expected.sum(), rtol=1e-5)
 
 
 def test_training_losses_do_not_move_what_validation_moves():
     weights = GroupWeights(3, 0.1, group_loss="validation", group_adjustment=1.0, group_sizes=[1, 1, 4])
-    weights.observe(ms.Tensor([1.0, 5.0], ms.float32), ms.Tensor([0, 2], ms.int32))
+    weights.update(ms.Tensor([1.0, 5.0], ms.float32), ms.Tensor([0, 2], ms.int32))
     np.testing.assert_array_equal(weights.adv_probs.asnumpy(), np.full(3, 1 / 3, np.float32))
     UpdateGroupWeights(weights, 7)(ms.Tensor([0.5, 1.0, 2.0], ms.float32))
     expected = np.exp(0.1 * 7 * (np.array([0.5, 1.0, 2.0]) + [1, 1, 0.5]))
@@ -250,14 +250,14 @@ def train(method, steps=3, values=None, shuffle=False, num_groups=3, batches=exa
         x, y, groups = batches(k)
         if shuffle:
             groups = ms.Tensor(np.random.RandomState(k).permutation(groups.asnumpy()))
-        step.run_batch(x, y, groups)
+        step.train_batch(x, y, groups)
     return {p.name: p.asnumpy() for p in network.get_parameters()}, step
 
 
 def test_a_step_is_compiled_once_though_another_was_there_before():
     train("erm", steps=1)  # is of no use any more, and Python has not let go of it
     _, step = train("irm")
-    assert len(step.compile_cache) == 1
+    assert len(step.graph.compile_cache) == 1
 
 
 def assert_same(one, two, exact=True):
@@ -286,7 +286,7 @@ def test_damp_leaves_the_weights_and_draws_anew_every_step():
     start = {name: p.asnumpy() for name, p in crosscheck.Perceptron(perceptron_params()).parameters_dict().items()}
     after, step = train("damp", lr=1e-30)
     assert difference(start, after) < 1e-25
-    losses = [step.run_batch(*example(0))[0] for _ in range(3)]
+    losses = [step.train_batch(*example(0))[0] for _ in range(3)]
     assert len({loss.tobytes() for loss in losses}) == 3
 
 
@@ -301,7 +301,7 @@ def test_damp_has_one_noise_for_each_sub_batch_and_averages():
     network = crosscheck.Perceptron(perceptron_params())
     step = create_step(network, "damp", 3, num_sub_batches=3, momentum=0.0, recipe="sharpdro")
     x, y, groups = (ops.concat((t[:4],) * 3) for t in example())
-    losses = step.run_batch(x, y, groups)[0].reshape(3, 4)
+    losses = step.train_batch(x, y, groups)[0].reshape(3, 4)
     assert np.abs(losses[0] - losses[1]).max() > 1e-3 and np.abs(losses[1] - losses[2]).max() > 1e-3
 
 
@@ -342,10 +342,10 @@ def test_gradient_norm_is_that_of_the_gradient(method):
     network = crosscheck.Perceptron(perceptron_params())
     before = {p.name: p.asnumpy().astype(float) for p in network.get_parameters()}
     train_step = create_step(network, "erm", 3, momentum=0.0, weight_decay=0.0, recipe="sharpdro")
-    train_step.run_batch(*example())
+    train_step.train_batch(*example())
     moved = np.sqrt(sum(((p.asnumpy() - before[p.name]) ** 2).sum() for p in network.get_parameters()))
     step = create_step(crosscheck.Perceptron(perceptron_params()), method, 3, recipe="sharpdro", **options)
-    np.testing.assert_allclose(step.run_batch(*example())[3], moved / 0.1, rtol=1e-4)
+    np.testing.assert_allclose(step.train_batch(*example())[3], moved / 0.1, rtol=1e-4)
 
 
 def test_noise_skips_biases():
@@ -369,7 +369,7 @@ def test_damp_follows_the_gradient_at_the_noisy_weights():
     network = crosscheck.Dense(kernel, bias)
     step = create_step(network, "damp", 3, sigma=0.5, momentum=0.0, weight_decay=0.0, seed=9, recipe="sharpdro")
     x, y, groups = example()
-    step.run_batch(x, y, groups)
+    step.train_batch(x, y, groups)
     noise = CounterBasedNormal(kernel.size + bias.size, seed=9)().asnumpy()[:kernel.size].reshape(kernel.shape)
     x, y = x.asnumpy().astype(float), y.asnumpy()
     error = softmax(x @ (kernel * (1 + 0.5 * noise)) + bias, 1) - np.eye(4)[y]
@@ -476,7 +476,7 @@ def test_worst_case_risk_is_group_dro_with_ascent():
 def test_pairs_that_no_method_has(objective, perturbation):
     after, step = train("erm", objective=objective, perturbation=perturbation)
     needs_two = OBJECTIVES[objective].second_pass or PERTURBATIONS[perturbation].second_pass
-    assert isinstance(step, TwoPassStep) == needs_two
+    assert isinstance(step.graph, TwoPassStep) == needs_two
     assert all(np.isfinite(value).all() for value in after.values())
     assert difference(after, train("erm", steps=0)[0]) > 1e-3
 
@@ -663,7 +663,7 @@ def test_an_adjustment_needs_the_sizes_of_the_distributions():
 def test_sub_batches_must_divide_the_batch():
     step = create_step(crosscheck.Perceptron(perceptron_params()), "damp", 3)
     with pytest.raises(UserError, match="12 samples.*8"):
-        step.run_batch(*example())
+        step.train_batch(*example())
 
 
 def test_sharpness_with_one_distribution_is_its_mean():
@@ -724,9 +724,9 @@ def test_labels_and_groups_out_of_range_are_named_before_a_step():
                                     ((0, 1, 5, 2), (0, 1, 2, 0), "labels: has 5"),
                                     ((0, 1, 4, 2), (7, 7, 7, 7), "groups: has 7, .* from 0 to 2")):
         with pytest.raises(UserError, match=message):
-            step.run_batch(images, tensor(*labels), tensor(*groups))
+            step.train_batch(images, tensor(*labels), tensor(*groups))
     assert all((old == weight.asnumpy()).all() for old, weight in zip(before, step.weights, strict=True))
-    step.run_batch(images, tensor(0, 1, 4, 2), tensor(0, 1, 2, 0))
+    step.train_batch(images, tensor(0, 1, 4, 2), tensor(0, 1, 2, 0))
     assert any((old != weight.asnumpy()).any() for old, weight in zip(before, step.weights, strict=True))
 
 
@@ -738,7 +738,7 @@ def test_a_step_trains_also_where_its_network_was_evaluated_before():
         images = ms.Tensor(np.random.RandomState(size).standard_normal((size, 3, 8, 8)), ms.float32)
         network.set_train(False)(images)
         before = network.norm.moving_mean.asnumpy().copy()
-        step.run_batch(images, ops.zeros((size,), ms.int32), ops.zeros((size,), ms.int32))
+        step.train_batch(images, ops.zeros((size,), ms.int32), ops.zeros((size,), ms.int32))
         assert network.training and (network.norm.moving_mean.asnumpy() != before).all()
 
 
@@ -765,7 +765,7 @@ def test_an_annealing_between_equal_weights_is_named():
 def test_what_a_step_is_given_is_looked_at(labels, groups, message):
     step, good = create_step(Classifier(), "sharpdro", 3), ms.Tensor(np.zeros(4, np.int32))
     with pytest.raises(UserError, match=message):
-        step.run_batch(ops.zeros((4, 3, 8, 8), ms.float32), good if labels is None else labels,
+        step.train_batch(ops.zeros((4, 3, 8, 8), ms.float32), good if labels is None else labels,
                        good if groups is None else groups)
 
 
@@ -774,7 +774,7 @@ def test_a_norm_that_was_frozen_stays_frozen():
     step = create_step(network, "erm", 3)
     network.norm.set_train(False)
     before = network.norm.moving_mean.asnumpy().copy()
-    step.run_batch(ops.ones((4, 3, 8, 8), ms.float32), ops.zeros((4,), ms.int32), ops.zeros((4,), ms.int32))
+    step.train_batch(ops.ones((4, 3, 8, 8), ms.float32), ops.zeros((4,), ms.int32), ops.zeros((4,), ms.int32))
     assert (network.norm.moving_mean.asnumpy() == before).all() and network.training
 
 

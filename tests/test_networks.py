@@ -11,9 +11,9 @@ from PIL import Image
 
 from utils.device import pynative_mode
 from losses import create_step
+from losses.objectives import cross_entropy
 from losses.optimizers import weight_decay_mask
 from losses.perturbations import is_weight_or_gamma
-from losses.step import cross_entropy
 from main import main
 from models import MODELS, check_image_size, create_model, find_model, is_model
 from models.torch_names import torch_name

@@ -18,12 +18,11 @@ from mindspore.train.mind_ir_pb2 import ModelProto, TensorProto
 
 from utils.device import MINDSPORE_VERSION
 from losses import create_step
-from losses.collectives import AllGatherOutputs, AllGatherRows, SyncBatchNorm
+from losses.collectives import AllGatherOutputs, AllGatherRows, AllReduceGradients, SyncBatchNorm
 from losses.evaluation import EvaluationStep, GradientNorm
 from losses.guide import UpdateGroupWeights
 from losses.methods import METHODS
 from losses.objectives import GroupWeights
-from losses.step import AllReduceGradients
 from models.preactresnet import PreActResNet
 from models.resnet import BasicBlock, Bottleneck, ResNet
 from models.vit import VisionTransformer
@@ -184,14 +183,14 @@ def graphs():
     for name, options in STEPS.items():
         step = create_step(Tiny(), recipe="sharpdro", **options)
         images, labels, groups = example()
-        yield name, step, (images, labels, groups)
-        if step.ends_apart:
-            yield f"{name}, its end", step.end_batch, (ops.ones((8,), ms.float32), groups)
-        if step.perturb_copy is not None:
-            yield f"{name}, its noise", step.perturb_copy, (ms.Tensor([0], ms.int32),)
+        yield name, step.graph, (images, labels, groups)
+        if step.apply_accumulated is not None:
+            yield f"{name}, its end", step.apply_accumulated, (ops.ones((8,), ms.float32), groups)
+        if step.presampled_noise is not None:
+            yield f"{name}, its noise", step.presampled_noise.draw_noise, (ms.Tensor([0], ms.int32),)
     yield "guide", UpdateGroupWeights(GroupWeights(6, 0.01, group_loss="validation"), 50), (ops.ones((6,), ms.float32),)
     for name, (create, size) in NETWORKS.items():
-        yield name, create_step(create(), "erm", recipe="sharpdro"), example(size, 2)
+        yield name, create_step(create(), "erm", recipe="sharpdro").graph, example(size, 2)
     images, labels, _ = example()
     yield "evaluation", EvaluationStep(Tiny()).set_train(False), (images, labels)
     yield "gradient norm", GradientNorm(Tiny()).set_train(False), (images, labels, ops.ones((8,), ms.float32),
@@ -261,10 +260,10 @@ def test_a_step_is_so_many_runs_of_graphs_that_are_compiled_once(options, graphs
     run = nn.Cell.compile_and_run
     monkeypatch.setattr(nn.Cell, "compile_and_run", lambda cell, *args: [ran.append(cell), run(cell, *args)][1])
     step = create_step(Tiny(), recipe="sharpdro", **options)
-    step.is_checked = True
+    step.must_check_stacking = False
     for _ in range(2):
         ran.clear()
-        step.run_batch(*example())
+        step.train_batch(*example())
         assert len(ran) == graphs
     assert {len(cell.compile_cache) for cell in ran} == {1}
 
@@ -294,8 +293,8 @@ def ran_alone(function):
 def test_what_runs_between_graphs(options, alone):
     """Only what cuts a batch into sub-batches and puts their results together, all of it documented."""
     step, batch = create_step(Tiny(), recipe="sharpdro", **options), example()
-    step.is_checked = True
-    step.run_batch(*batch)
-    assert ran_alone(lambda: step.run_batch(*batch)) == alone
+    step.must_check_stacking = False
+    step.train_batch(*batch)
+    assert ran_alone(lambda: step.train_batch(*batch)) == alone
     assert ran_alone(lambda: ops.concat((X, X))) | ran_alone(lambda: ops.split(X, 2)) == {"pyboost_split", "__call__"}
     assert all(platforms(function) >= DEVICES for function in (ops.split, ops.cat, ops.stack, ops.strided_slice))

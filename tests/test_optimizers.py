@@ -79,7 +79,7 @@ def one_step():
         network = crosscheck.Perceptron(entry["params"])
         before = {p.name: p.asnumpy().astype(np.float64) for p in network.get_parameters()}
         step = create_step(network, "sam", 1, num_sub_batches=3, rho=0.5, **options)
-        step.run_batch(x, y, ops.zeros_like(y))
+        step.train_batch(x, y, ops.zeros_like(y))
         return before, {p.name: p.asnumpy().astype(np.float64) for p in network.get_parameters()}
     return take
 

@@ -11,8 +11,7 @@ from scipy.special import log_softmax
 from utils.device import pynative_mode
 from losses import create_step
 from losses.evaluation import EvaluationStep, GradientNorm
-from losses.objectives import GroupWeights
-from losses.step import cross_entropy
+from losses.objectives import GroupWeights, cross_entropy
 from models import create_model
 from tests import crosscheck
 from tests.step_errors import FIRST_STEP_TOLERANCES
@@ -83,7 +82,7 @@ def test_a_step_follows_the_gradient_where_the_perturbation_leads(method, option
     if method == "sharpdro":  # the gradient of the mean loss at the weights, and q = 1 times that where they are led
         wanted = [one + other for one, other in zip(first, wanted, strict=True)]
     move(start)
-    step.run_batch(images, labels, ops.zeros_like(labels))
+    step.train_batch(images, labels, ops.zeros_like(labels))
     for weight, before, value in zip(weights, start, wanted, strict=True):
         followed, value = before - weight.asnumpy(), value.asnumpy()
         assert np.abs(followed - value).max() <= 1e-4 * np.abs(value).max() + 1e-6, weight.name
@@ -105,7 +104,7 @@ class Bench:
         self.step.set_train()
 
     def run(self, images, labels, groups):
-        return self.step.run_batch(ms.Tensor(images), ms.Tensor(labels), ms.Tensor(groups))
+        return self.step.train_batch(ms.Tensor(images), ms.Tensor(labels), ms.Tensor(groups))
 
     def values(self, parameters):
         return {p.name: p.asnumpy().copy() for p in parameters}

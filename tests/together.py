@@ -101,7 +101,7 @@ def train(title, options):
     outs = []
     for k in range(STEPS):
         images, labels, groups = batch(k)
-        outs.append(step.run_batch(*map(ms.Tensor, (images[own], labels, groups))))
+        outs.append(step.train_batch(*map(ms.Tensor, (images[own], labels, groups))))
     found = {f"{title}/{p.name}": p.asnumpy() for p in step.get_parameters() if not p.name.startswith("saved.")}
     for name, values in zip(OUTPUTS, zip(*outs, strict=True), strict=True):
         found[f"{title}/{name}"] = np.stack(values)

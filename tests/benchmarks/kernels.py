@@ -124,7 +124,7 @@ def main():
              *(ms.Tensor(rng.randint(0, classes, args.batch_size), ms.int32) for classes in (10, 6)))
     forward, backward = convolution_operations(create_model(args.model, 10), args.image_size)
     step = create_step(create_model(args.model, 10), "sharpdro", recipe="sharpdro")
-    sources = [lambda: of_kinds(profiled(lambda: step.run_batch(*batch)), 0)]
+    sources = [lambda: of_kinds(profiled(lambda: step.train_batch(*batch)), 0)]
     if args.release:
         ask = start_release(args.release_python, args.release, args.model, args.batch_size, args.image_size)
         sources.append(lambda: of_kinds(ask("profile"), 1))

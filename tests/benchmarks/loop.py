@@ -56,7 +56,7 @@ def main():
 
         def bare(_):
             for _ in range(args.steps):
-                step.run_batch(*batch)
+                step.train_batch(*batch)
         seconds = {bare: [], loop: []}
         for epoch in range(args.runs + 1):
             for kind, found in seconds.items():

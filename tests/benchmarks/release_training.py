@@ -59,7 +59,7 @@ def train_ours(folder, network, epochs, num_groups):
     losses, weights = [], []
     for k in range(len(images)):
         set_learning_rate(step.optimizer, step_schedule(LR, k * epochs // len(images), epochs))
-        first, *_ = step.run_batch(*(ms.Tensor(array[k]) for array in (images, labels, groups)))
+        first, *_ = step.train_batch(*(ms.Tensor(array[k]) for array in (images, labels, groups)))
         losses.append(first.mean())
         weights.append(step.objective.group_weights.adv_probs.asnumpy().copy())
     tests, test_labels = (np.load(os.path.join(folder, f"test_{name}.npy")) for name in ("images", "labels"))

@@ -46,15 +46,15 @@ def prepare_step(method, model, batch, cache=None):
     images, *about = batch
     images = images[own]
     start = time.perf_counter()
-    example = step.example(len(batch[0]), images.shape[1:])
+    example = step.example_inputs(len(batch[0]), images.shape[1:])
     if cache:
-        compile_cached(step, example, cache, (method, model), print)
-    step.compile(*example)  # what is compiled already is not compiled again
+        compile_cached(step.graph, example, cache, (method, model), print)
+    step.graph.compile(*example)  # what is compiled already is not compiled again
     compile_seconds = time.perf_counter() - start
 
     def timed():
         start = time.perf_counter()
-        step.run_batch(images, *about)
+        step.train_batch(images, *about)
         return time.perf_counter() - start
     timed()  # the first call also sets up kernels and memory
     return timed, compile_seconds

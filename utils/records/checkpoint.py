@@ -60,7 +60,7 @@ def save_checkpoint(step, path, progress):
     mindspore.load_checkpoint(path))` reads them without this project.
 
     Args:
-        step (nn.Cell): a train step (`losses/step.py`).
+        step (nn.Cell): a train step (`losses/step/`).
         path (str): file name that ends in .ckpt; replaced whole or left as it was.
         progress (Progress): of the training.
     """

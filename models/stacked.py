@@ -21,7 +21,7 @@ from mindspore import Parameter, ParameterTuple
 from models import create_model
 from utils.errors import UserError
 
-WAY_OUT = "give --no-sync_bn (create_step: sync_bn=False), or another network"
+HINT = "give --no-sync_bn (create_step: sync_bn=False), or another network"
 
 
 def _stacked(parameter, copies):
@@ -135,7 +135,7 @@ class StackedNetwork(nn.Cell):
                 replaced[id(cell)] = STACKED_LAYERS[type(cell)](cell, copies)
             elif list(cell.parameters_and_names(expand=False)):
                 raise UserError(f"sync_bn: {name or 'the network'} has weights and is a {type(cell).__name__}, of "
-                                f"which no copies can be laid side by side; {WAY_OUT}")
+                                f"which no copies can be laid side by side; {HINT}")
         # Wherever the network refers to a layer, its deep copy refers to what takes the layer's place.
         self.network = copy.deepcopy(network, replaced)
         stacked = {parameter.name: parameter for parameter in self.get_parameters()}
@@ -180,4 +180,4 @@ def check_stackable(network, height, width, channels=3):
         same = False
     if not same:
         raise UserError(f"sync_bn: the network mixes channels in other places than convolutions and dense layers, so "
-                        f"that no copies of it can be laid side by side; {WAY_OUT}")
+                        f"that no copies of it can be laid side by side; {HINT}")

@@ -1,0 +1,76 @@
+"""Which algorithm and which parts a step needs: the one place that knows of sub-batches, copies and ranks at once."""
+import mindspore.nn as nn
+
+from losses.collectives import AllGatherRows, AllReduceGradients
+from losses.objectives import MeanOverChunks
+from losses.step.algorithms import NoisyStep, OnePassStep, TwoPassStep
+from losses.step.gradients import AccumulateGradients, ApplyAccumulated, ApplyChunked, ApplyGradients
+from losses.step.train_step import TrainStep
+from losses.step.weights import InPlace, NoPerturbation, PresampledNoise, Stacked
+from models.stacked import StackedNetwork, running_statistics
+from utils import distributed
+
+
+def create_train_step(network, objective, perturbation, optimizer, sub_batches=1, sync_bn=False):
+    """The step that an objective and a perturbation need: as many passes as that takes, and no more.
+
+    Args:
+        network (nn.Cell): images to logits.
+        objective (Objective): is minimised.
+        perturbation (nn.Cell or None): where the last gradient is taken.
+        optimizer (nn.Optimizer): moves the weights.
+        sub_batches (int): M, parts of a batch, each with a risk and a perturbation of its own. Each of W ranks has M/W.
+        sync_bn (bool): BatchNorm takes its statistics over all sub-batches, each seen through its own perturbed
+            weights. So all of them go through the graph at once, as chunks of the batch. Otherwise they go one after
+            the other, each with statistics of its own.
+
+    Returns:
+        TrainStep: takes batches.
+    """
+    weights, world_size = optimizer.parameters, distributed.world_size()
+    local_sub_batches = max(1, sub_batches // world_size)
+    chunks = local_sub_batches if sync_bn else 1
+    accumulation_steps = local_sub_batches // chunks
+    is_whole = sub_batches == 1
+    is_accumulating = accumulation_steps > 1 or not is_whole and world_size > 1
+
+    is_noise = perturbation is not None and not perturbation.needs_gradient
+    is_two_pass = objective.is_sharpness or perturbation is not None and perturbation.needs_gradient
+    is_stacked = chunks > 1 and perturbation is not None
+    algorithm = TwoPassStep if is_two_pass else NoisyStep if is_noise and not is_stacked else OnePassStep
+
+    # Where perturbed weights go. What comes back after a pass at them: the weights, and after a second pass the running
+    # statistics, too. Copies of the network share the running statistics alone.
+    restored = list(weights) if algorithm is not OnePassStep and not is_stacked else []
+    if is_two_pass:
+        restored += [parameter for parameter in network.get_parameters() if not parameter.requires_grad]
+    if is_stacked:
+        model = Stacked(StackedNetwork(network, chunks), weights, restored)
+    else:
+        gather_logits = AllGatherRows() if is_whole and world_size > 1 else nn.Identity()
+        model = InPlace(network, weights, restored, gather_logits)
+    presampled_noise = None
+    graph_perturbation = NoPerturbation() if perturbation is None else perturbation
+    if is_stacked and is_noise:
+        points = model.perturbed_weights
+        noisy_weights = points.clone(prefix="saved.noisy", init="zeros") if is_two_pass else points
+        graph_perturbation = presampled_noise = PresampledNoise(perturbation, weights, noisy_weights, chunks)
+
+    # Whose gradients: a graph that accumulates them leaves the reduction to the end of the batch.
+    all_reduce = all_reduce_second = nn.Identity()
+    if world_size > 1:
+        all_reduce = AllReduceGradients(weights, [] if sync_bn else running_statistics(network))
+        all_reduce_second = AllReduceGradients(weights, [])
+    if is_accumulating:
+        accumulated = weights.clone(prefix="saved.accumulated", init="zeros")
+        apply_accumulated = ApplyAccumulated(objective, optimizer, accumulated, all_reduce)
+        update = AccumulateGradients(accumulated, 1 / (accumulation_steps * world_size))
+        all_reduce = all_reduce_second = nn.Identity()
+    else:
+        apply_accumulated = None
+        update = ApplyGradients(optimizer) if is_whole else ApplyChunked(objective, optimizer)
+
+    graph_objective = objective if is_whole else MeanOverChunks(objective, chunks)
+    graph = algorithm(model, graph_objective, graph_perturbation, all_reduce, all_reduce_second, update)
+    return TrainStep(network, objective, perturbation, optimizer, graph, sub_batches, accumulation_steps,
+                     apply_accumulated, presampled_noise)

@@ -1,0 +1,79 @@
+"""Where gradients go: to the optimizer, or into accumulators that the optimizer reads after the last sub-batch."""
+import mindspore as ms
+import mindspore.nn as nn
+import mindspore.ops as ops
+
+_accumulate = ops.MultitypeFuncGraph("accumulate")
+_clear = ops.MultitypeFuncGraph("clear")
+
+
+@_accumulate.register("Number", "Tensor", "Tensor")
+def _accumulate_tensor(scale, total, gradient):
+    return ops.assign_add(total, scale * gradient)
+
+
+@_clear.register("Tensor", "Tensor")
+def _clear_tensor(zero, total):
+    return ops.assign(total, ops.broadcast_to(zero, total.shape))
+
+
+class ApplyGradients(nn.Cell):
+    """Move the weights along the gradients of a batch that was taken whole."""
+
+    def __init__(self, optimizer):
+        super().__init__(auto_prefix=False)
+        self.optimizer = optimizer
+
+    def construct(self, gradients, losses, groups):
+        return self.optimizer(gradients)
+
+
+class ApplyChunked(nn.Cell):
+    """The same where the graph has cut the batch into chunks: the objective learns the losses of all of them first."""
+
+    def __init__(self, objective, optimizer):
+        super().__init__(auto_prefix=False)
+        self.objective = objective
+        self.optimizer = optimizer
+
+    def construct(self, gradients, losses, groups):
+        self.objective.update(ops.stop_gradient(losses), groups)
+        return self.optimizer(gradients)
+
+
+class AccumulateGradients(nn.Cell):
+    """Gradient accumulation: add the gradients, times `scale`, to what earlier sub-batches have left."""
+
+    def __init__(self, accumulated, scale):
+        super().__init__(auto_prefix=False)
+        self.accumulated = accumulated
+        self.scale = scale
+        self.hyper_map = ops.HyperMap()
+
+    def construct(self, gradients, losses, groups):
+        return self.hyper_map(ops.partial(_accumulate, self.scale), self.accumulated, gradients)
+
+
+class ApplyAccumulated(nn.Cell):
+    """After the last sub-batch: update the objective by the losses of the whole batch, move the weights along the
+    accumulated gradients, clear these. To clear them must `ops.depend` on the move that reads them.
+
+    Args:
+        objective (Objective), optimizer (nn.Optimizer): are updated.
+        accumulated (ParameterTuple): the gradients of this rank.
+        all_reduce (nn.Cell): gradients of this rank to those of all.
+    """
+
+    def __init__(self, objective, optimizer, accumulated, all_reduce):
+        super().__init__(auto_prefix=False)
+        self.objective = objective
+        self.optimizer = optimizer
+        self.accumulated = accumulated
+        self.all_reduce = all_reduce
+        self.zero = ms.Tensor(0, ms.float32)
+        self.hyper_map = ops.HyperMap()
+
+    def construct(self, losses, groups):
+        self.objective.update(losses, groups)
+        moved = self.optimizer(self.all_reduce(self.accumulated))
+        return self.hyper_map(ops.partial(_clear, ops.depend(self.zero, moved)), self.accumulated)

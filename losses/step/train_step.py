@@ -1,0 +1,172 @@
+"""One batch, one update: check the batch, cut it into sub-batches, run the graph of a step on each."""
+from typing import NamedTuple
+
+import mindspore as ms
+import mindspore.nn as nn
+import mindspore.ops as ops
+
+from utils.device import pynative_mode
+from losses.collectives import AllGatherOutputs
+from models.stacked import check_stackable
+from utils import distributed
+from utils.errors import UserError
+
+
+class StepOutputs(NamedTuple):
+    """What a step returns, of the samples of all ranks; Tensor from `train_batch_async`, else numpy.ndarray.
+
+    Attributes:
+        losses: float32 (N,), of the first pass.
+        logits: float32 (N, K), of the first pass.
+        perturbed_losses: float32 (N,), of the last pass.
+        gradient_norm: float32 (), l2 norm of the first pass's gradient over all weights. It is the gradient of the
+            batch where the graph takes the batch whole and unperturbed, else a mean over sub-batches.
+        objective: float32 (), of the last pass, mean over sub-batches.
+
+    The first pass is at the weights. A noise has one pass, which is at the noisy weights.
+    """
+
+    losses: object
+    logits: object
+    perturbed_losses: object
+    gradient_norm: object
+    objective: object
+
+
+class TrainStep(nn.Cell):
+    """A network, an objective, a perturbation and an optimizer, and the graph that joins them. It is no graph itself.
+
+    With several ranks each has its own N/W images of a batch, in the order of ranks, and all labels and groups. An
+    objective that takes the batch whole sees the logits of all ranks. Every gradient is summed over ranks before it is
+    applied, so that all ranks have the same weights at any time. Sub-batches are shared out among ranks.
+
+    Args:
+        network (nn.Cell): images to logits.
+        objective (Objective), perturbation (nn.Cell or None), optimizer (nn.Optimizer): the parts.
+        graph (Step): takes a gradient of the batch, or of a sub-batch, and applies or accumulates it.
+        sub_batches (int): parts of the batch, each with a risk and a perturbation of its own, whose gradients are
+            averaged.
+        accumulation_steps (int): runs of the graph for a batch.
+        apply_accumulated (ApplyAccumulated or None): follows the last of these.
+        presampled_noise (PresampledNoise or None): is drawn before the graph runs.
+    """
+
+    def __init__(self, network, objective, perturbation, optimizer, graph, sub_batches, accumulation_steps,
+                 apply_accumulated, presampled_noise):
+        super().__init__(auto_prefix=False)  # the network keeps the parameter names it has on its own
+        self.weights = optimizer.parameters
+        self.network = network
+        self.objective = objective
+        self.perturbation = perturbation
+        self.optimizer = optimizer
+        self.graph = graph
+        self.sub_batches = sub_batches
+        self.accumulation_steps = accumulation_steps
+        self.apply_accumulated = apply_accumulated
+        self.presampled_noise = presampled_noise
+        self.gather_outputs = None
+        if apply_accumulated is not None and distributed.world_size() > 1:
+            self.gather_outputs = AllGatherOutputs()
+        self.must_check_stacking = False  # set where copies of a network may not compute what the network does
+        self.num_classes = self.num_groups = None  # `train_batch` checks labels and groups against what is known
+        self.set_train()
+
+    def example_inputs(self, batch_size, shape):
+        """Images, labels and groups of the shapes and types with which `train_batch` calls the graph.
+
+        Args:
+            batch_size (int): images in a batch, of all ranks together.
+            shape (tuple of int): of an image, (C, H, W).
+        """
+        own = batch_size // distributed.world_size() // self.accumulation_steps
+        images = ops.zeros((own, *shape), ms.float32)
+        labels = ops.zeros((batch_size if self.sub_batches == 1 else own,), ms.int32)
+        return images, labels, ops.zeros_like(labels)
+
+    def train_batch(self, images, labels, groups):
+        """Take one step and wait for it; for arguments see `train_batch_async`.
+
+        Returns:
+            StepOutputs: of numpy.ndarray.
+
+        Raises:
+            UserError: as `train_batch_async`, or a label or a distribution index is out of its range.
+        """
+        self.check_range("labels", labels, self.classes_of(images))
+        self.check_range("groups", groups, self.num_groups)
+        *rows, norms, values = (out.asnumpy() for out in self.train_batch_async(images, labels, groups))
+        return StepOutputs(*rows, norms.mean(), values.mean())
+
+    def train_batch_async(self, images, labels, groups):
+        """Have the device take one step, without waiting for it. The network is put into training mode.
+
+        Args:
+            images (Tensor): float32 (N/W, C, H, W), normalised, the share of this rank; N must be a multiple of the
+                number of sub-batches and of the world size.
+            labels (Tensor): int32 (N,), of all ranks.
+            groups (Tensor): int32 (N,), distribution indices, of all ranks.
+
+        Returns:
+            StepOutputs: of Tensor; the gradient norm and the objective are float32 (M,) where M sub-batches follow one
+                another.
+
+        Raises:
+            UserError: sizes do not go together, or the network is none of which copies can be stacked.
+        """
+        if not self.network.training:  # an evaluation has come between
+            self.set_train()
+        self.check_sizes(images, labels, groups)
+        if self.must_check_stacking:
+            check_stackable(self.network, *images.shape[2:], channels=images.shape[1])
+            self.must_check_stacking = False
+        if self.presampled_noise is not None:
+            self.presampled_noise.draw()
+        if self.apply_accumulated is None:
+            return StepOutputs(*self.graph(images, labels, groups))
+        return self.accumulate(images, labels, groups)
+
+    def accumulate(self, images, labels, groups):
+        """Run the graph on one sub-batch of this rank after the other, then move the weights."""
+        own = distributed.rank_slice(len(labels), distributed.rank_and_world_size())
+        # Not Tensor.split, which is documented for Ascend alone.
+        micro_batches = zip(*(ops.split(tensor, tensor.shape[0] // self.accumulation_steps)
+                              for tensor in (images, labels[own], groups[own])), strict=True)
+        *rows, norms, values = zip(*(self.graph(*micro_batch) for micro_batch in micro_batches), strict=True)
+        outs = (*map(ops.concat, rows), ops.stack(norms), ops.stack(values))
+        if self.gather_outputs is not None:
+            outs = self.gather_outputs(*outs)
+        self.apply_accumulated(outs[0], groups)
+        return StepOutputs(*outs)
+
+    def check_sizes(self, images, labels, groups):
+        if len(labels) % self.sub_batches:
+            raise UserError(f"a batch of {len(labels)} samples: cannot be cut into {self.sub_batches} sub-batches; "
+                            "give a multiple, or another num_sub_batches")
+        if len(groups) != len(labels):
+            raise UserError(f"{len(groups)} groups: must be as many as the labels, {len(labels)}")
+        if len(labels) != len(images) * distributed.world_size():
+            raise UserError(f"{len(images)} images: are not this rank's share of {len(labels)} labels, which are those "
+                            f"of all {distributed.world_size()} ranks; give images[utils.distributed.rank_slice(...)]")
+
+    def classes_of(self, images):
+        """Number of classes that the network knows; it is tried on one image, once."""
+        if self.num_classes is None:
+            modes = [(cell, cell.training) for _, cell in self.network.cells_and_names()]
+            with pynative_mode():
+                self.num_classes = self.network.set_train(False)(images[:1]).shape[1]
+            self.network.set_train(modes[0][1])
+            for cell, is_training in modes:  # a user may have frozen the statistics of a norm
+                cell.add_flags(training=is_training)
+        return self.num_classes
+
+    @staticmethod
+    def check_range(name, values, number):
+        """Raise a `UserError` unless `values` is a Tensor of integers (N,), from 0 to below `number` if that is known.
+        """
+        if not isinstance(values, ms.Tensor) or values.ndim != 1 or values.dtype not in (ms.int32, ms.int64):
+            kind = f"{values.dtype} of shape {values.shape}" if isinstance(values, ms.Tensor) else type(values).__name__
+            raise UserError(f"{name}: must be a Tensor of int32 of shape (N,), not {kind}")
+        values = values.asnumpy()
+        outside = [] if number is None else values[(values < 0) | (values >= number)]
+        if len(outside):
+            raise UserError(f"{name}: has {outside[0]}, and must have numbers from 0 to {number - 1}")

@@ -6,19 +6,18 @@ import os
 import sys
 
 if __name__ == "__main__":  # before anything that takes long
-    from utils.startup import begin_imports
+    from utils.runtime.startup import begin_imports
     begin_imports("main.py")
 
-from utils.device import main_process_first, per_process, set_up_device, shutdown
+from utils.runtime.device import main_process_first, per_process, set_up_device, shutdown
 from corruptions import ALIASES, CORRUPTIONS, SETS
 from dataset import SOURCES, datasets_list, source_options
 from dataset.corrupted import STORAGE_MODES
 from dataset.data import IMAGE_OPTIONS, load_data, load_images
-from dataset.poisson import counts_table
-from losses.compare import add_comparison_arguments, compare
-from losses.evaluate_run import EVALUATION_OPTIONS, add_evaluation_arguments, evaluate_runs
-from losses.grid import expand_grid, parse_variants
-from losses.options import (
+from dataset.splits import counts_table
+from losses.comparison.plan import expand_grid, parse_variants
+from losses.comparison.runs import add_comparison_arguments, compare
+from losses.config.options import (
     RunParser,
     add_method_arguments,
     add_run_arguments,
@@ -30,12 +29,14 @@ from losses.options import (
     resolve_arguments,
     validate_saved_config,
 )
-from losses.run import RunConfig, check_sha256, run, write_config
+from losses.evaluation.corruptions import EVALUATION_OPTIONS, add_evaluation_arguments, evaluate_runs
+from losses.training.run import RunConfig, check_sha256, run, write_config
 from models import FAMILIES, MODELS, find_model, models_list
 from utils import cli
-from utils.distributed import is_main_process, require_single_process, set_resume_hint
 from utils.errors import UserError
 from utils.records.logs import create_run_folder, open_run_folder
+from utils.runtime.distributed import is_main_process, require_single_process, set_resume_hint
+from utils.shared_options import add_data_arguments, add_device_arguments, device_options
 
 
 def create_parser():
@@ -43,7 +44,7 @@ def create_parser():
                         "photon-limited corruptions, most images clean and few severely corrupted, or on clean images, "
                         "and measure its accuracy at every severity. An option marked with ... takes several values, "
                         "which make a comparison: a run for each of them.")
-    data = cli.add_data_arguments(parser, SOURCES, datasets_list, CORRUPTIONS, STORAGE_MODES, SETS, ALIASES)
+    data = add_data_arguments(parser, SOURCES, datasets_list, CORRUPTIONS, STORAGE_MODES, SETS, ALIASES)
     data.add_argument("--split", metavar="FILE", default=None,
                       help="table of severities to use instead of drawing one: split.csv of an earlier run or of "
                            "dataset/prepare_dataset.py")
@@ -51,7 +52,7 @@ def create_parser():
     place.add_argument("-m", "--model", type=cli.or_list(models_list, cli.validated_by(find_model)),
                        default="wideresnet", action=cli.StoreOneOrMany, metavar="NAME",
                        help=f"network: {', '.join(MODELS)}, {FAMILIES}; list says what they are")
-    cli.add_device_arguments(place)
+    add_device_arguments(place)
     add_method_arguments(parser)
     add_training_arguments(parser)
     add_run_arguments(parser)
@@ -80,7 +81,7 @@ def train(args, given):
     """Train in a new folder, or go on in an old one; `given` are the options that the command line names."""
     with contextlib.ExitStack() as stack:
         args = load_or_resolve_config(args, given, functools.partial(validate_saved_config, create_parser()))
-        device = set_up_device(**cli.device_options(args))
+        device = set_up_device(**device_options(args))
         values = dict(vars(args))
         args.num_workers = per_process(args.num_workers)
         settings = RunConfig.of(vars(args))
@@ -112,7 +113,7 @@ def compare_runs(args, given):
     for one, options in zip(planned, values, strict=True):
         resolve_arguments(options, one.given)
     require_folders(args)
-    device = set_up_device(**cli.device_options(args))
+    device = set_up_device(**device_options(args))
     kept = functools.lru_cache(maxsize=1)(load_images)  # runs of one data set and corruption follow each other
     folder = os.path.join(args.log_dir, f"{args.desc}_comparison")
     done = compare(planned, list(map(vars, values)), folder, lambda own: load(argparse.Namespace(**own), kept), device,
@@ -124,7 +125,7 @@ def evaluate(args, given):
     """Evaluate a trained network, or all of a comparison, under many corruptions; `given` are the options that the
     command line names."""
     cli.reject_unused("--evaluate", given, EVALUATION_OPTIONS, several=("corruption",))
-    set_up_device(**cli.device_options(args))
+    set_up_device(**device_options(args))
     if not evaluate_runs(args.evaluate, corruptions=given.get("corruption"), baseline=args.baseline,
                          model=given.get("model"), dataset=given.get("dataset"), data_dir=given.get("data_dir"),
                          eval_batch_size=given.get("eval_batch_size"), num_workers=args.num_workers,

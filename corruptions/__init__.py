@@ -1,22 +1,22 @@
 """Image corruptions: `corrupt(images, name, severity, seed)` for arrays, `python -m corruptions` for files.
 
-`CORRUPTIONS` has the pure function `f(image, severity, rng, options)` behind each name. The functions stand in one file
-per kind, those of C-bar in `bar/`; `contract.py` says what they have in common, `severities.py` holds their constants,
-`generate.py` gives every image its random numbers; `arrays.py` and `files.py` read and write arrays, `folders.py`
-folders, and `images.py` single files.
+`CORRUPTIONS` has the pure function `f(image, severity, rng, options)` behind each name. There is a file for each kind
+of corruption, and `bar/` for C-bar. `registry.py` says what the functions have in common, `severities.py` holds their
+constants, and `generate.py` gives every image its random numbers. `images.py` reads and writes single files, and
+`jobs/` has the jobs over arrays and folders of images.
 """
 import sys
 
 if sys.argv[:1] == ["-m"] and __name__ in sys.orig_argv:  # python -m corruptions imports this before __main__.py
-    from utils.startup import begin_imports
+    from utils.runtime.startup import begin_imports
     begin_imports("python -m corruptions")
 
-import utils.installed  # noqa: F401, first: it says what is not installed
+import utils.runtime.requirements  # noqa: F401, first: it says what is not installed
 from corruptions import blur, digital, noise, weather  # noqa: F401, they fill the table
 from corruptions.bar import cover, patterns, warps  # noqa: F401, they, too
-from corruptions.bar.levels import ALIASES, BAR
-from corruptions.contract import CORRUPTIONS, Options
+from corruptions.bar_levels import ALIASES, BAR
 from corruptions.generate import ImageRng, corrupt
+from corruptions.registry import CORRUPTIONS, Options
 
 # The fifteen of the published benchmarks; the other four were meant for validation (Hendrycks 2019).
 COMMON = ("gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur",

@@ -8,25 +8,26 @@ from functools import partial
 
 if not __package__:  # python corruptions, for which this file's folder is where modules are looked for first
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    from utils.startup import begin_imports
+    from utils.runtime.startup import begin_imports
     begin_imports("python -m corruptions")
-    import utils.installed  # noqa: F401, it says what is not installed
+    import utils.runtime.requirements  # noqa: F401, it says what is not installed
 
 from matplotlib.backend_bases import FigureCanvasBase
 
 from corruptions import ALIASES, SETS
-from corruptions.arrays import LAYOUTS, check_stored_labels, places, read_images, read_labels, store_labels
 from corruptions.blur import require_wand
-from corruptions.cluster import INSTALL, connect
-from corruptions.contract import BACKENDS, CORRUPTIONS, Options
-from corruptions.files import use_settings, write_arrays
-from corruptions.folders import corrupt_folder
 from corruptions.generate import corrupt
 from corruptions.images import BadImages, read_image
-from corruptions.parallel import RESUME_HINT
-from corruptions.provenance import options_identity
+from corruptions.jobs.arrays import write_arrays
+from corruptions.jobs.cluster import INSTALL, connect
+from corruptions.jobs.folders import corrupt_folder
+from corruptions.jobs.layouts import LAYOUTS, check_stored_labels, places, read_images, read_labels, store_labels
+from corruptions.jobs.parallel import RESUME_HINT
+from corruptions.jobs.provenance import options_identity
+from corruptions.jobs.settings import use_settings
+from corruptions.jobs.shards import SINGLE_SHARD, Shard
+from corruptions.registry import BACKENDS, CORRUPTIONS, Options
 from corruptions.severities import SEVERITIES
-from corruptions.shards import SINGLE_SHARD, Shard
 from corruptions.weather import frost_textures
 from dataset import SOURCE_OPTIONS, SOURCES, load_source
 from dataset.corrupted import generate, needs_generation, open_corrupted
@@ -34,7 +35,8 @@ from utils import cli
 from utils.checksums import array_digest
 from utils.errors import UserError
 from utils.figures.pictures import panel, plot_image_grid, plot_image_sheet
-from utils.stopping import sigterm_interrupts
+from utils.files import require_writable_file
+from utils.runtime.signals import sigterm_interrupts
 
 PICTURE_TYPES = sorted(set(FigureCanvasBase.get_supported_filetypes()) - {"pgf"})  # that one needs LaTeX
 
@@ -126,7 +128,7 @@ def preview(args):
     """Draw one image under every corruption and severity: a row each, or a sheet where there is one severity."""
     image = read_image(args.image)
     options = options_of(args)
-    cli.require_writable_file("--output", args.output)
+    require_writable_file("--output", args.output)
     if os.path.exists(args.output) and os.path.samefile(args.image, args.output):
         raise UserError(f"--output {args.output}: is the image itself, which would be lost; name another file")
     clean = panel(image)

@@ -9,7 +9,7 @@ import scipy.sparse
 from PIL import Image
 from scipy import ndimage
 
-from corruptions.contract import register, to_uint8
+from corruptions.registry import register, to_uint8
 from utils.errors import UserError
 
 ZOOMED_AT_ONCE = 1 << 16  # zoom_blur works on rows of so many values, few enough for the processor's cache

@@ -5,7 +5,7 @@ from PIL import Image
 from scipy import ndimage
 
 from corruptions.blur import to_pil
-from corruptions.contract import register, to_uint8
+from corruptions.registry import register, to_uint8
 from utils.errors import UserError
 
 PIXELS_AT_A_TIME = 1 << 14

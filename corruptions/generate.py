@@ -4,8 +4,8 @@ import numbers
 
 import numpy as np
 
-from corruptions.bar.levels import ALIASES
-from corruptions.contract import CORRUPTIONS, DEFAULTS, as_array, check_images
+from corruptions.bar_levels import ALIASES
+from corruptions.registry import CORRUPTIONS, DEFAULTS, as_array, check_images
 from utils.errors import UserError
 
 SEED = 0  # of a data set's corrupted images; the seed of a run does not change them

@@ -7,7 +7,7 @@ import sys
 
 from PIL import Image, ImageOps
 
-from corruptions.contract import SMALLEST_SIDE, is_grey, pixels_of
+from corruptions.registry import SMALLEST_SIDE, is_grey, pixels_of
 from utils.errors import ResourceGoneError, UserError
 from utils.files import atomic_write
 

@@ -1,7 +1,7 @@
 """Noise."""
 import numpy as np
 
-from corruptions.contract import register, to_uint8
+from corruptions.registry import register, to_uint8
 
 
 def normal(rngs, shape, mean, deviation):

@@ -2,9 +2,9 @@
 
 Sources: hendrycks/robustness, `make_cifar_c.py` for 32 and `make_imagenet_c.py` for 224 (the SharpDRO release has both
 unchanged), `make_tinyimagenet_c.py` for 64. Lengths are in pixels, brightness is in 0..1. Those of C-bar come from
-`corruptions/bar/levels.py`.
+`corruptions/bar_levels.py`.
 """
-from corruptions.bar.levels import LEVELS
+from corruptions.bar_levels import LEVELS
 
 SEVERITIES = {
     32: {

@@ -9,9 +9,9 @@ import numpy as np
 
 from corruptions.blur import interpolation, line_blur, smooth
 from corruptions.clouds import clouds
-from corruptions.contract import register, to_uint8
 from corruptions.images import read_image
 from corruptions.noise import normal
+from corruptions.registry import register, to_uint8
 from utils.errors import UserError
 
 # The published code lists six textures and never draws the last.

@@ -2,21 +2,21 @@
 import sys
 
 if sys.argv[:1] == ["-m"] and f"{__name__}.prepare_dataset" in sys.orig_argv:  # which imports this before the file
-    from utils.startup import begin_imports
+    from utils.runtime.startup import begin_imports
     begin_imports("prepare_dataset.py")
 
 from functools import partial
 
-import utils.installed  # noqa: F401, isort: skip, first: it says what is not installed
+import utils.runtime.requirements  # noqa: F401, isort: skip, first: it says what is not installed
 import numpy as np
 
-from dataset.cifar import load_cifar
-from dataset.fashion_mnist import load_fashion_mnist
-from dataset.folder import IMAGE_SIZE, load_folder
-from dataset.imagenet import load_imagenet
-from dataset.imagenet30 import LISTS, load_imagenet30
-from dataset.photos import load_photos
-from dataset.tinyimagenet import load_tinyimagenet
+from dataset.sources.cifar import load_cifar
+from dataset.sources.fashion_mnist import load_fashion_mnist
+from dataset.sources.folder import IMAGE_SIZE, load_folder
+from dataset.sources.imagenet import load_imagenet
+from dataset.sources.imagenet30 import LISTS, load_imagenet30
+from dataset.sources.photos import load_photos
+from dataset.sources.tinyimagenet import load_tinyimagenet
 from utils.cli import two_columns
 from utils.errors import UserError
 

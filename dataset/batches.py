@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from corruptions import CORRUPTIONS, ImageRng
-from utils.distributed import rank_slice
+from utils.runtime.distributed import rank_slice
 
 
 def normalise(images, mean, std):

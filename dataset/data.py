@@ -7,15 +7,15 @@ import numpy as np
 from dataset import SOURCE_OPTIONS, load_source
 from dataset.batches import EvaluationBatches, TrainBatches
 from dataset.corrupted import load_corrupted
+from dataset.find_published import find_published
 from dataset.fingerprints import joint_fingerprint
-from dataset.imagenet30 import begin_lists
 from dataset.pipeline import batches, release_pages
-from dataset.poisson import Split, check_split_options, write_split
-from dataset.published import find_published
-from dataset.source import ImageDataset
-from dataset.splits import make_split_for
-from utils.distributed import rank_and_world_size
-from utils.stopping import interruptible
+from dataset.poisson import Split
+from dataset.sources.base import ImageDataset
+from dataset.sources.imagenet30 import begin_lists
+from dataset.splits import check_split_options, make_split_for, write_split
+from utils.runtime.distributed import rank_and_world_size
+from utils.runtime.signals import interruptible
 
 IMAGE_OPTIONS = ("corrupted", "test_corrupted", *SOURCE_OPTIONS)  # of `load_images`, named as on the command line
 

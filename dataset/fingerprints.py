@@ -1,5 +1,5 @@
 """The identity of the images of a data set, whatever holds them."""
-from corruptions.provenance import array_identity
+from corruptions.jobs.provenance import array_identity
 from utils.checksums import new_hash
 from utils.fingerprint import Fingerprint
 

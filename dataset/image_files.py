@@ -13,7 +13,7 @@ from PIL import Image
 from corruptions import CORRUPTIONS
 from corruptions.generate import SEED, corrupt_images
 from corruptions.images import JPEG_OPTIONS, open_image, read_image
-from corruptions.provenance import read_made, recipe
+from corruptions.jobs.provenance import read_made, recipe
 from utils.checksums import file_checksums, new_hash
 from utils.errors import UserError
 
@@ -236,8 +236,7 @@ class LazyCorruptedFiles:
 
 
 def files_recipe(clean, name, severity):
-    """How a corruption of images in files (`FileImages`) is made, stored or not; as in `corruptions.provenance.recipe`.
-    """
+    """The `corruptions.jobs.provenance.recipe` of corrupted images in files (`FileImages`), stored or not."""
     return recipe(clean.pixels, name, severity, SEED, format="jpeg")
 
 

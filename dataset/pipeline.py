@@ -16,11 +16,11 @@ import mindspore as ms
 import numpy as np
 from joblib.externals import loky
 
-from corruptions.parallel import single_threaded, start_worker
+from corruptions.jobs.parallel import single_threaded, start_worker
 from dataset.batches import ConcatBatches, EvaluationBatches
-from utils.distributed import rank_and_world_size
 from utils.errors import ResourceGoneError
-from utils.stopping import block_signals, interruptible
+from utils.runtime.distributed import rank_and_world_size
+from utils.runtime.signals import block_signals, interruptible
 
 IDLE_SECONDS = 60  # processes that have nothing to do for so long end, and start again when they have
 
@@ -96,7 +96,7 @@ def reading_processes(workers):
     """The processes that read images, the same ones at every call. Those that corrupt arrays are others: they end with
     a job that is interrupted.
     """
-    with block_signals():  # they let Ctrl-C through again when they start, as `corruptions.parallel.ProcessPool` says
+    with block_signals():  # they let Ctrl-C through again when they start, as in `ProcessPool`
         resource_tracker.ensure_running()
         return loky.ProcessPoolExecutor(workers, timeout=IDLE_SECONDS, initializer=start_worker,
                                         initargs=(os.getpid(),))

@@ -8,15 +8,22 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 if __name__ == "__main__":  # before anything that takes long
-    from utils.startup import begin_imports
+    from utils.runtime.startup import begin_imports
     begin_imports("prepare_dataset.py")
 
 from corruptions import ALIASES, CORRUPTIONS  # noqa: E402
 from dataset import SOURCES, datasets_list, load_source, source_options  # noqa: E402
 from dataset.corrupted import load_corrupted  # noqa: E402
-from dataset.poisson import TRAIN_ON, check_split_options, counts_table, write_split  # noqa: E402
-from dataset.splits import make_split_for  # noqa: E402
-from utils.cli import Parser, add_data_arguments, exit_on_error, listing, require_writable_file  # noqa: E402
+from dataset.poisson import TRAIN_ON  # noqa: E402
+from dataset.splits import (  # noqa: E402
+    check_split_options,
+    counts_table,
+    make_split_for,  # noqa: E402
+    write_split,
+)
+from utils.cli import Parser, exit_on_error, listing  # noqa: E402
+from utils.files import require_writable_file  # noqa: E402
+from utils.shared_options import add_data_arguments  # noqa: E402
 
 
 def create_parser():

@@ -10,13 +10,14 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 if __name__ == "__main__":  # before anything that takes long
-    from utils.startup import begin_imports
+    from utils.runtime.startup import begin_imports
     begin_imports("split_imagenet30.py")
 
-import utils.installed  # noqa: E402, F401, isort: skip, first: it says what is not installed
+import utils.runtime.requirements  # noqa: E402, F401, isort: skip, first: it says what is not installed
 import numpy as np  # noqa: E402
 
-from dataset.imagenet30 import (  # noqa: E402
+from dataset.poisson import poisson_split  # noqa: E402
+from dataset.sources.imagenet30 import (  # noqa: E402
     LISTS,
     NUM_PER_CLASS,
     find_test_list,
@@ -25,9 +26,9 @@ from dataset.imagenet30 import (  # noqa: E402
     parse_lists,
     write_lists,
 )
-from dataset.poisson import poisson_split  # noqa: E402
 from utils import cli  # noqa: E402
 from utils.errors import UserError  # noqa: E402
+from utils.files import require_writable_folder  # noqa: E402
 
 
 def read_index(path):
@@ -61,7 +62,7 @@ def main(argv=None):
         if "output_dir" not in given and has_lists(args.output_dir):  # which may be the release's
             raise UserError(f"--output_dir: there are lists in {args.output_dir} already; remove them, or name another "
                             "folder")
-        cli.require_writable_folder("--output_dir", args.output_dir)
+        require_writable_folder("--output_dir", args.output_dir)
         test = None
         if args.index is None:
             source = load_imagenet30(args.data_dir, filelist_dir="")

@@ -2,7 +2,7 @@
 
     from losses import create_step
 """
-import utils.device  # noqa: F401, first: it sets the environment that MindSpore reads
+import utils.runtime.device  # noqa: F401, first: it sets the environment that MindSpore reads
 from losses.create import create_step
 
 __all__ = ["create_step"]

@@ -7,8 +7,8 @@ import mindspore.nn as nn
 import mindspore.ops as ops
 from mindspore import ParameterTuple
 
-from utils import distributed
 from utils.errors import UserError
+from utils.runtime import distributed
 
 _flat = ops.MultitypeFuncGraph("flat")
 _cut = ops.MultitypeFuncGraph("cut")

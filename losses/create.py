@@ -3,17 +3,17 @@ import numbers
 
 import numpy as np
 
-from utils.device import collect_graphs
+from utils.runtime.device import collect_graphs
 from losses.collectives import convert_sync_batchnorm
+from losses.config.settings import check_workers, resolve
 from losses.methods import DATA_STRATEGIES, OBJECTIVES, OPTIMIZERS, PERTURBATIONS
 from losses.optimizers import ClipByGlobalNorm, weight_decay_mask
-from losses.resolve import check_workers, resolve
+from losses.schedules import SCHEDULES
 from losses.step.build import create_train_step
 from losses.step.weights import Stacked
 from models.stacked import BATCH_NORMS, has_batch_norm
-from utils import distributed
 from utils.errors import UserError
-from utils.schedule import SCHEDULES
+from utils.runtime import distributed
 
 # Options that are about the loop around a step, or the data before it.
 RUN_OPTIONS = ("total_epoch", "batch_size", "schedule", "train_on", "draw", "crop", "sampling", "group_every", *(
@@ -41,7 +41,7 @@ def create_step(network, method="sharpdro", num_groups=6, dataset="cifar10", see
 
     Returns:
         losses.step.train_step.TrainStep: its `train_batch` says what it takes and returns;
-            `utils.schedule.set_learning_rate` sets the learning rate of its `optimizer`.
+            `losses.schedules.set_learning_rate` sets the learning rate of its `optimizer`.
 
     Raises:
         UserError: an unknown method or option, or one that has no effect.

@@ -5,10 +5,10 @@ The command line's help, the defaults and the README's tables are made from thes
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from utils.device import hash_dtype
+from utils.runtime.device import hash_dtype
 from losses import objectives, optimizers, perturbations
 from utils.cli import two_columns
-from utils.distributed import rank_and_world_size
+from utils.runtime.distributed import rank_and_world_size
 
 
 @dataclass(frozen=True)
@@ -157,6 +157,7 @@ WEIGHT_DECAY_FILTERS = {
     "kernels": "weights of convolutions and dense layers, not biases, nor scales and shifts of norms",
 }
 
+
 @dataclass(frozen=True)
 class Method:
     """A row of the table.
@@ -168,7 +169,7 @@ class Method:
         own_defaults (dict): where the method's default differs from those of its parts, as in `Component`; what its
             perturbation reads counts for this one alone.
         data (str): a key of `DATA_STRATEGIES`.
-        recipe (str): a key of `losses.recipes.RECIPES`.
+        recipe (str): a key of `losses.config.recipes.RECIPES`.
     """
 
     objective: str

@@ -1,5 +1,5 @@
 """Optimisers: cells that take the gradients of their `parameters`, in that order, and move them. The `learning_rate` is
-a Parameter, which `utils.schedule.set_learning_rate` sets; whatever else has to outlast a step is one, too.
+a Parameter, which `losses.schedules.set_learning_rate` sets; whatever else has to outlast a step is one, too.
 """
 import math
 

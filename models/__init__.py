@@ -3,7 +3,7 @@ import re
 import sys
 
 if sys.argv[:1] == ["-m"] and f"{__name__}.convert" in sys.orig_argv:  # which imports this before convert.py
-    from utils.startup import begin_imports
+    from utils.runtime.startup import begin_imports
     begin_imports("python -m models.convert")
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 # First: it says what is not installed, and sets the environment that MindSpore reads.
-from utils.device import collect_graphs, pynative_mode  # isort: skip
+from utils.runtime.device import collect_graphs, pynative_mode  # isort: skip
 import mindspore as ms
 import numpy as np
 

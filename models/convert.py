@@ -8,14 +8,15 @@ import sys
 
 if not __package__:  # python models/convert.py, for which this file's folder is where modules are looked for first
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    from utils.startup import begin_imports
+    from utils.runtime.startup import begin_imports
     begin_imports("python -m models.convert")
 
 from collections import Counter
 
 from models import FAMILIES, MODELS, create_model, find_model, is_model, models_list
 from models.torch_names import COUNTER
-from models.weights import check_compatible, classifier_of, format_of, keep_a_prefix, read_weights, write_weights
+from models.weight_files import format_of, keep_a_prefix, read_weights, write_weights
+from models.weights import check_compatible, classifier_of
 from utils.cli import Parser, exit_on_error, or_list, positive_int, validated_by
 from utils.errors import UserError
 from utils.files import read_json
@@ -42,8 +43,8 @@ def convert(source, target, model=None, classes=None):
     """Turn a file of PyTorch, or .safetensors, into a .ckpt, or one of these into one of those.
 
     Args:
-        source, target (str): the files, what they are told by `models.weights.format_of` and by the suffix; `target` is
-            replaced whole or left as it was.
+        source, target (str): the files; their formats follow from the content (`models.weight_files.format_of`) and
+            from the suffix. `target` is replaced whole or left as it was.
         model (str or None): as in `models.find_model`, which the weights have to fit. None takes that of the run in
             whose folder a .ckpt lies; where there is none either, names are mapped by rule, and nothing is compared.
         classes (int or None): logits of this network; None takes the number from the file.

@@ -18,29 +18,32 @@ import pytest
 from hypothesis import strategies as st
 
 import corruptions.__main__ as corrupting
-import corruptions.files
+import corruptions.jobs.arrays
 import main
-from corruptions.files import SETTINGS_FILE
+from corruptions.jobs.settings import SETTINGS_FILE
 from corruptions.weather import FROST_FILES, frost_textures
 from dataset import load_source, prepare_dataset
 from dataset.corrupted import LazyCorruptedArray, generate
 from dataset.fingerprints import joint_fingerprint
-from dataset.imagenet30 import begin_lists, listed_split
-from dataset.poisson import poisson_split, write_split
+from dataset.poisson import poisson_split
+from dataset.sources.imagenet30 import begin_lists, listed_split
+from dataset.splits import write_split
+from losses.evaluation.predict import describe_network
 from models import create_model
+from models.state_dict import Weights
 from models.torch_names import torch_name
-from models.weights import Weights, read_weights, write_weights
+from models.weight_files import read_weights, write_weights
 from tests.cifar_files import make_cifar
 from tests.fashion_files import make_fashion
 from tests.image_trees import make_folder, make_imagenet30, make_tinyimagenet, picture, save
 from tests.published_files import make_stacked
 from utils.cli import one_line
-from utils.evaluate import describe_network
 from utils.files import write_json
 from utils.metrics import CalibrationScores
 from utils.records.checkpoint import newest_checkpoint, write_checkpoint
+from utils.records.cost import ResourceUsage, peak_memory, reset_peak_memory
 from utils.records.evaluation import as_record, write_evaluation
-from utils.records.report import ResourceUsage, is_finished, peak_memory, reset_peak_memory
+from utils.records.reading import is_finished
 
 MOST_MEMORY = 2  # GiB
 MARKER = "the_pickle_has_run"
@@ -56,7 +59,7 @@ def accept(*_, **__):
 
 
 def go_on(settings, data, folder):
-    """Read what a run reads when it goes on, in place of `losses.run.run`."""
+    """Read what a run reads when it goes on, in place of `losses.training.run.run`."""
     is_finished(folder.path, settings.method.total_epoch)
     if newest_checkpoint(folder.path) is not None:
         ResourceUsage(folder.file("cost.json"), True).so_far()
@@ -75,7 +78,8 @@ def in_begun(work):
 
 def without_work(monkeypatch):
     """Have the programs stop where everything has been read and the work would begin, and no download succeed."""
-    for target in ("losses.compare.write_json", "losses.evaluate_run.evaluate_network", "dataset.corrupted.generate",
+    for target in ("losses.comparison.runs.write_json", "losses.evaluation.corruptions.evaluate_network",
+                   "dataset.corrupted.generate",
                    "corruptions.__main__.generate", "corruptions.__main__.open_corrupted",
                    "corruptions.__main__.plot_image_grid", "corruptions.__main__.connect"):
         monkeypatch.setattr(target, accept)
@@ -83,7 +87,7 @@ def without_work(monkeypatch):
         monkeypatch.setattr(corrupting, name, in_begun(getattr(corrupting, name)))
     monkeypatch.setattr(main, "run", go_on)
     for module in ("cifar", "fashion_mnist"):
-        monkeypatch.setattr(f"dataset.{module}.URL", "http://127.0.0.1:9/")  # nothing listens there
+        monkeypatch.setattr(f"dataset.sources.{module}.URL", "http://127.0.0.1:9/")  # nothing listens there
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -184,15 +188,15 @@ def make_place():
 def begin_jobs():
     """An array job that was interrupted, a folder job of which one shard has ended, and one that has ended, in the
     folder 'begun'."""
-    real = corruptions.files.corrupt_range
+    real = corruptions.jobs.arrays.corrupt_range
 
     def stops_early(images, name, severity, seed, start, options):
         if start == 1:
             raise KeyboardInterrupt
         return real(images, name, severity, seed, start, options)
     with pytest.MonkeyPatch.context() as patch, contextlib.suppress(SystemExit), captured():
-        patch.setattr("corruptions.files.CHUNK_PIXELS", 1)
-        patch.setattr("corruptions.files.corrupt_range", stops_early)
+        patch.setattr("corruptions.jobs.arrays.CHUNK_PIXELS", 1)
+        patch.setattr("corruptions.jobs.arrays.corrupt_range", stops_early)
         corrupting.main(["array", *BEGUN_ARRAY])
     corrupting.main(["folder", *BEGUN_FOLDER, "--shard", "1/2"])
     corrupting.main(["folder", *ENDED_FOLDER])

@@ -7,7 +7,7 @@ import tarfile
 
 import numpy as np
 
-from dataset.cifar import CIFAR
+from dataset.sources.cifar import CIFAR
 
 
 def make_cifar(folder, name="cifar10", layout="binary", per_class=(20, 5), pack=False):

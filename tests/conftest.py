@@ -1,5 +1,5 @@
 """What tests share. MindSpore graphs are slow to compile, so those that several tests use are built once."""
-from utils.device import set_up_device  # noqa: I001, first: it sets the environment that MindSpore reads
+from utils.runtime.device import set_up_device  # noqa: I001, first: it sets the environment that MindSpore reads
 
 import os
 import tempfile

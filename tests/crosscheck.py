@@ -10,7 +10,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from utils.device import set_up_device  # noqa: E402, I001, first: it sets the environment that MindSpore reads
+from utils.runtime.device import set_up_device  # noqa: E402, I001, first: it sets the environment that MindSpore reads
 
 import json  # noqa: E402
 import shlex  # noqa: E402

@@ -12,8 +12,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
 import main  # noqa: E402
-from corruptions import files  # noqa: E402
-from losses import run  # noqa: E402
+from corruptions.jobs import arrays  # noqa: E402
+from losses.training import run  # noqa: E402
 from utils.records import checkpoint, logs  # noqa: E402
 
 
@@ -43,7 +43,7 @@ PLACES = {"checkpoint": (checkpoint.ms, "save_checkpoint", half_a_checkpoint),
           "copy": (checkpoint.Checkpoints, "complete", lambda *_, **__: killed()),
           "row": (logs.CSVLog, "write", half_a_row),
           "results": (run, "report_results", lambda *_: killed()),
-          "npy": (files, "_corrupt_into", half_of_the_pixels)}
+          "npy": (arrays, "_corrupt_into", half_of_the_pixels)}
 
 
 def kill_at(place, count):

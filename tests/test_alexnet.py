@@ -9,15 +9,16 @@ import pytest
 import main
 from corruptions import COMMON, SETS
 from dataset import load_source
-from losses.evaluate_run import load_baseline
+from losses.evaluation.corruptions import load_baseline
 from models import create_model
 from tests.image_trees import make_imagenet
 from tests.published_files import make_class_folders, same_files
 from tests.test_evaluate import fails
-from utils import alexnet
 from utils.files import read_json
 from utils.metrics import CalibrationScores
-from utils.records.evaluation import Baseline, as_record, averages, evaluation_table
+from utils.records import alexnet
+from utils.records.evaluation import Baseline, as_record, averages
+from utils.reports.summary import evaluation_table
 
 # Means over severities, as they were published beside the errors; AugMix's imagenet.py has the first fifteen, too.
 MEANS = dict(zip([*COMMON, "speckle_noise", "gaussian_blur", "spatter", "saturate"], [

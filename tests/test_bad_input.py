@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from corruptions.files import SETTINGS_FILE
+from corruptions.jobs.settings import SETTINGS_FILE
 from models import create_model
-from models.weights import read_weights, write_weights
+from models.weight_files import read_weights, write_weights
 from tests.bad_input import (
     EVALUATION,
     FILES,

@@ -9,9 +9,9 @@ from skimage import data
 
 from corruptions import ALIASES, CORRUPTIONS, SETS, Options, corrupt
 from corruptions.__main__ import main
-from corruptions.bar.levels import BAR
 from corruptions.bar.places import between, framed, inner_random
 from corruptions.bar.warps import rotation
+from corruptions.bar_levels import BAR
 from corruptions.generate import image_stream
 from corruptions.severities import SEVERITIES, nearest_preset
 from tests.benchmarks import memory

@@ -14,10 +14,11 @@ import pytest
 import main
 from corruptions import CORRUPTIONS
 from dataset import SOURCES, SUMMARIES
+from losses.config.options import OF_THE_RELEASE
+from losses.config.recipes import RECIPES
 from losses.methods import METHODS
-from losses.options import OF_THE_RELEASE
-from losses.recipes import RECIPES
-from utils import cli, installed
+from utils import cli
+from utils.runtime import requirements
 
 ROOT = os.path.dirname(os.path.abspath(main.__file__))
 
@@ -137,7 +138,7 @@ def test_a_program_that_is_run_as_a_file_finds_its_modules(words, tmp_path):
 @pytest.mark.parametrize("at_start, said", [(signal.SIG_DFL, "seen\n"), (signal.SIG_IGN, "")])
 def test_ctrl_c_is_an_exception_again_after_the_imports(at_start, said):
     """Where it is ignored, as by `nohup`, it stays ignored."""
-    code = ("import signal\nfrom utils.startup import begin_imports\nbegin_imports('before')\n"
+    code = ("import signal\nfrom utils.runtime.startup import begin_imports\nbegin_imports('before')\n"
             "from utils.cli import exit_on_error\n"
             "with exit_on_error('after'):\n"
             " try:\n  signal.raise_signal(signal.SIGINT)\n"
@@ -150,7 +151,7 @@ def test_ctrl_c_is_an_exception_again_after_the_imports(at_start, said):
 @pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
 def test_streams_that_are_closed_lead_nowhere(closed, tmp_path):
     """No file gets their number, so that nothing is written into it which is for them."""
-    code = ("import os, sys\nfrom utils.startup import begin_imports\nbegin_imports('program')\n"
+    code = ("import os, sys\nfrom utils.runtime.startup import begin_imports\nbegin_imports('program')\n"
             "with open(sys.argv[1], 'w') as file:\n print(file.fileno() > 2, file=file)\n"
             "print('lost \\udc80', file=sys.stderr, flush=True)\nos.system('echo lost >&2')")
     done = subprocess.run(["sh", "-c", f'"$@" {closed}', "sh", sys.executable, "-c", code, str(tmp_path / "file")],
@@ -174,7 +175,7 @@ def test_ctrl_c_that_another_thread_gets_is_seen():
     """A thread that began without `block_signals` holds nothing back."""
     script = """
 import os, signal, sys, threading, time
-from utils.stopping import Interrupted, defer_signals, raise_if_interrupted
+from utils.runtime.signals import Interrupted, defer_signals, raise_if_interrupted
 signal.signal(signal.SIGINT, signal.default_int_handler)  # also where these tests run in the background
 threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
 try:
@@ -245,46 +246,46 @@ def test_a_worker_of_msrun_without_mindspore_says_how_to_start_it(tmp_path):
 
 
 def test_a_program_of_another_project_gets_pythons_own_error(tmp_path):
-    done = run_without(["mindspore"], tmp_path, "-c", "import utils.device")
+    done = run_without(["mindspore"], tmp_path, "-c", "import utils.runtime.device")
     assert done.stderr.splitlines()[-1] == "ModuleNotFoundError: No module named 'mindspore'"
 
 
 def test_an_environment_that_is_there_is_the_way_out(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(installed, "ROOT", str(tmp_path))
+    monkeypatch.setattr(requirements, "ROOT", str(tmp_path))
     monkeypatch.setattr(sys, "prefix", sys.base_prefix)
     msrun = "msrun starts the first `python` in PATH; "
 
     def way_out_with_msrun():
         with monkeypatch.context() as patch:
-            patch.setattr(installed, "world_size", lambda: 2)
-            return installed._way_out("main.py")
+            patch.setattr(requirements, "world_size", lambda: 2)
+            return requirements._way_out("main.py")
     make = "python3 -m venv .venv && .venv/bin/pip install -r "
-    assert installed._way_out("main.py") == f"{make}requirements.txt, then .venv/bin/python main.py"
+    assert requirements._way_out("main.py") == f"{make}requirements.txt, then .venv/bin/python main.py"
     for command in ("-m corruptions", "corruptions"):
-        assert installed._way_out(command) == f"{make}corruptions/requirements.txt, then .venv/bin/python {command}"
+        assert requirements._way_out(command) == f"{make}corruptions/requirements.txt, then .venv/bin/python {command}"
     assert way_out_with_msrun() == (f"{msrun}make an environment and activate it before msrun: {make}requirements.txt "
                                     "&& source .venv/bin/activate")
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     (tmp_path / ".venv" / "bin" / "python").write_text("")
-    assert installed._way_out("-m models.convert") == "type .venv/bin/python -m models.convert"
+    assert requirements._way_out("-m models.convert") == "type .venv/bin/python -m models.convert"
     assert way_out_with_msrun() == f"{msrun}activate the environment before msrun: source .venv/bin/activate"
     monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
-    assert installed._way_out("main.py") == f"{sys.executable} -m pip install -r requirements.txt"
+    assert requirements._way_out("main.py") == f"{sys.executable} -m pip install -r requirements.txt"
     assert way_out_with_msrun() == (f"{msrun}activate another environment before msrun, or: {sys.executable} -m pip "
                                     "install -r requirements.txt")
 
 
 def test_the_basics_are_in_the_requirements_of_the_generators():
     text = pathlib.Path(ROOT, "corruptions", "requirements.txt").read_text()
-    assert {name.lower() for name in installed.BASICS.values()} <= {
+    assert {name.lower() for name in requirements.BASICS.values()} <= {
         re.match("[A-Za-z0-9-]*", line)[0].lower() for line in text.splitlines()}
 
 
 def test_every_package_that_is_asked_for_is_in_the_requirements():
     texts = [pathlib.Path(ROOT, place, "requirements.txt").read_text() for place in ("", "corruptions")]
     names = {re.match("[A-Za-z0-9-]*", line)[0].lower() for text in texts for line in text.splitlines()}
-    assert {name.lower() for name in installed.PACKAGES.values()} <= names
+    assert {name.lower() for name in requirements.PACKAGES.values()} <= names
 
 
 @pytest.mark.parametrize("words, flag, instead", [

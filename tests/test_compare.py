@@ -11,16 +11,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-import losses.compare
+import losses.comparison.runs
 import main
 from dataset import prepare_dataset
-from dataset.poisson import make_split
-from losses.evaluate_run import evaluate_runs
-from losses.grid import expand_grid, parse_variants
-from losses.options import resolve_arguments
-from losses.recipes import to_argv
-from losses.resolve import resolve
-from losses.run import RunConfig
+from dataset.splits import make_split
+from losses.comparison.plan import expand_grid, parse_variants
+from losses.config.options import resolve_arguments
+from losses.config.recipes import to_argv
+from losses.config.settings import resolve
+from losses.evaluation.corruptions import evaluate_runs
+from losses.training.run import RunConfig
 from tests.image_trees import make_classes
 from tests.published_files import stored_fingerprints
 from tests.test_figures import make_run
@@ -30,9 +30,9 @@ from utils.errors import UserError
 from utils.figures.__main__ import main as draw
 from utils.files import read_json, write_json
 from utils.metrics import CalibrationScores
-from utils.records.comparison import ComparisonRow, write_comparison, write_comparison_page
+from utils.records.cost import duration
 from utils.records.evaluation import as_record, write_evaluation
-from utils.records.report import duration
+from utils.reports.comparison import ComparisonRow, write_comparison, write_comparison_page
 
 
 def planned(line, *variants):
@@ -199,7 +199,7 @@ def comparison(cifar_dir, tmp_path_factory):
     log_dir = tmp_path_factory.mktemp("logs")
     argv = arguments(cifar_dir, log_dir, "--method", "group_dro", "--seed", "0", "1", "--log_train", "1",
                      "--variant", "wild: --method group_dro --lr 1e30")
-    real, begun = losses.compare.run, []
+    real, begun = losses.comparison.runs.run, []
 
     def stops(settings, data, folder, cells):
         begun.append(folder.path)
@@ -207,7 +207,7 @@ def comparison(cifar_dir, tmp_path_factory):
             raise KeyboardInterrupt
         real(settings, data, folder, cells)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(losses.compare, "run", stops)
+        patch.setattr(losses.comparison.runs, "run", stops)
         assert ends_with(argv) == 130
     folder = only_run(log_dir)
     stamp = os.stat(os.path.join(begun[0], "results.json")).st_mtime_ns
@@ -259,7 +259,7 @@ def test_a_comparison_is_evaluated_and_drawn_as_a_whole(comparison, tmp_path, ca
     [row] = read_csv(folder / "evaluation_fog.csv")
     assert float(row["severity_5_mean"]) == pytest.approx(np.mean(errors)) and row["runs"] == "2"
     with monkeypatch.context() as patch:
-        patch.setattr("losses.evaluate_run.scores_by_corruption", None)  # what is done is not done again
+        patch.setattr("losses.evaluation.network.scores_by_corruption", None)  # what is done is not done again
         capsys.readouterr()
         assert ends_with([*argv, "--baseline", runs[0]]) == 1
     lines = capsys.readouterr().out.splitlines()
@@ -292,7 +292,7 @@ def test_the_table_of_an_evaluation_is_of_the_set_that_was_asked_for(tmp_path, m
         record = as_record(about, CalibrationScores(0.5, 0.1, 0.2), rows)
         write_evaluation(f"{run}/evaluation_{len(corruptions)}", record)
         return record
-    monkeypatch.setattr("losses.evaluate_run.evaluate_run", evaluate_run)
+    monkeypatch.setattr("losses.evaluation.corruptions.evaluate_run", evaluate_run)
     assert evaluate_runs(str(tmp_path), corruptions=["fog", "snow"], baseline=runs[1])
     assert order == [runs[1], runs[0]]
     capsys.readouterr()
@@ -363,13 +363,13 @@ def test_a_comparison_goes_on_with_the_runs_own_splits_and_with_other_free_optio
     for name in ("results.json", "last_model.ckpt"):  # epoch 0 has left 0_model.ckpt
         os.remove(os.path.join(run, name))
     argv = [*comparison[1], "--log_dir", str(tmp_path), "--desc", "x", "--num_workers", "2"]
-    real, splits = losses.compare.run, []
+    real, splits = losses.comparison.runs.run, []
 
     def noted(settings, data, *more):
         splits.append(data.split)
         real(settings, data, *more)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(losses.compare, "run", noted)
+        patch.setattr(losses.comparison.runs, "run", noted)
         patch.setattr("dataset.splits.make_split", lambda labels, num_severity, seed, n, path, *more:
                       make_split(labels, num_severity, seed + (path is None), n, path, *more))  # as if drawn anew
         ends_with(argv)
@@ -387,7 +387,7 @@ def test_a_comparison_with_a_table_of_clean_images_goes_on(cifar_dir, tmp_path):
         begun.append(settings.seed)
         raise KeyboardInterrupt
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(losses.compare, "run", stops)
+        patch.setattr(losses.comparison.runs, "run", stops)
         assert [ends_with(argv), ends_with(argv)] == [130, 130] and begun == [0, 0]
 
 
@@ -398,7 +398,7 @@ def test_runs_of_a_table_that_has_changed_are_not_mixed_in(cifar_dir, tmp_path, 
 
     def stops(*_):
         raise KeyboardInterrupt
-    monkeypatch.setattr(losses.compare, "run", stops)
+    monkeypatch.setattr(losses.comparison.runs, "run", stops)
     assert [ends_with(argv), ends_with(argv)] == [130, 130]
     os.remove(table)
     prepare_dataset.main(["-d", "cifar10", "--data_dir", cifar_dir, "--seed", "1", "-o", table])
@@ -414,7 +414,7 @@ def test_a_table_that_changes_while_a_comparison_runs_is_named(cifar_dir, tmp_pa
         with open(table, "a") as file:
             file.write("\n")
         raise RuntimeError("stopped")
-    monkeypatch.setattr(losses.compare, "run", changes)
+    monkeypatch.setattr(losses.comparison.runs, "run", changes)
     argv = arguments(cifar_dir, tmp_path / "logs", "--method", "erm", "--seed", "0", "1", "--split", table)
     assert ends_with(argv) == 1
     assert f"seed 1 (cifar10, gaussian noise, wideresnet10): --split {table}: has changed" in capsys.readouterr().out
@@ -427,9 +427,9 @@ def test_a_comparison_that_has_ended_is_of_the_images_that_it_names(cifar_dir, t
 
     def stops(*_):
         raise KeyboardInterrupt
-    monkeypatch.setattr(losses.compare, "run", stops)
+    monkeypatch.setattr(losses.comparison.runs, "run", stops)
     assert ends_with(argv) == 130
-    monkeypatch.setattr(losses.compare, "is_finished", lambda _: True)
+    monkeypatch.setattr(losses.comparison.runs, "is_finished", lambda _: True)
     for severity in range(1, 6):
         path = os.path.join(data, "CIFAR-10-C", "test", str(severity), "gaussian_noise.npy")
         np.save(path, np.zeros_like(np.load(path)))
@@ -484,7 +484,7 @@ def test_bad_input_is_one_line(capsys, argv, culprit):
 def test_an_error_of_a_library_in_one_run_does_not_stop_the_others(cifar_dir, tmp_path, monkeypatch, capsys):
     def breaks(settings, *_):
         raise RuntimeError("Out of memory\nC++ call stack") if settings.seed else OSError(28, "No space left")
-    monkeypatch.setattr(losses.compare, "run", breaks)
+    monkeypatch.setattr(losses.comparison.runs, "run", breaks)
     assert ends_with(arguments(cifar_dir, tmp_path, "--method", "erm", "--seed", "0", "1")) == 1
     out = capsys.readouterr().out
     assert "seed 1 (cifar10, gaussian noise, wideresnet10): Out of memory\n" in out and "No space left" in out
@@ -492,7 +492,7 @@ def test_an_error_of_a_library_in_one_run_does_not_stop_the_others(cifar_dir, tm
 
 def test_flags_of_other_processes_have_no_value():
     one = SimpleNamespace(given={"fast_math": True, "compile_cache": "kept", "num_workers": 1, "lr": 0.1})
-    words = losses.compare._free_options(one, 2, "GPU")
+    words = losses.comparison.runs._free_options(one, 2, "GPU")
     assert sorted(words) == ["--compile_cache", "--device_target", "--fast_math", "--num_workers", "1", "GPU", "kept"]
     assert words[words.index("--compile_cache") + 1] == "kept"
 
@@ -509,7 +509,7 @@ def test_other_processes_get_the_free_options(cifar_dir, tmp_path, monkeypatch, 
 
         def poll(self):
             return self.returncode
-    monkeypatch.setattr(losses.compare.subprocess, "Popen", Process)
+    monkeypatch.setattr(losses.comparison.runs.subprocess, "Popen", Process)
     argv = arguments(cifar_dir, tmp_path, "--method", "erm", "--seed", "0", "1", "--jobs", "2", "--num_workers", "2")
     assert ends_with(argv) == 1
     assert "seed 0 (cifar10, gaussian noise, wideresnet10): stopped (exit status 1)\n" in capsys.readouterr().out
@@ -536,7 +536,7 @@ def test_a_signal_ends_all_runs_and_begins_no_other(cifar_dir, tmp_path, monkeyp
 
         def wait(self):
             assert self.returncode == -15
-    monkeypatch.setattr(losses.compare.subprocess, "Popen", Process)
+    monkeypatch.setattr(losses.comparison.runs.subprocess, "Popen", Process)
     argv = arguments(cifar_dir, tmp_path, "--method", "erm", "--seed", "0", "1", "2", "--jobs", "2")
     assert ends_with(argv) == 143
     assert len(started) == 2 and all(process.returncode == -15 for process in started)
@@ -549,7 +549,7 @@ def test_other_images_of_ones_own_are_not_mixed_in(tmp_path, monkeypatch, capsys
 
     def breaks(*_):
         raise RuntimeError("stopped")
-    monkeypatch.setattr(losses.compare, "run", breaks)
+    monkeypatch.setattr(losses.comparison.runs, "run", breaks)
 
     def status(data_dir):
         return ends_with(["-d", "folder", "--image_size", "16", "-m", "wideresnet10", "-b", "4", "--method", "erm",

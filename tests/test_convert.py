@@ -22,21 +22,22 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-import losses.run
+import losses.training.run
 import main
 from losses import create_step
-from losses import evaluate_run as evaluation
 from losses.methods import OBJECTIVES, PERTURBATIONS
-from losses.run import load_initial_weights
-from models import convert, create_model, torch_files, weights
-from models.torch_files import Placeholder
+from losses.training.run import load_initial_weights
+from models import convert, create_model, torch_files
+from models.state_dict import WRAPPERS
 from models.torch_names import mindspore_names, torch_name
-from models.weights import load_weights, read_weights
+from models.unpickle import Placeholder
+from models.weight_files import read_weights
+from models.weights import load_weights
 from tests.golden.record_state_dict import COUNTED, SHAPES, numbers
 from tests.test_main import arguments, only_run
 from utils.errors import UserError
 from utils.files import file_hash, read_json
-from utils.records.checkpoint import Progress, save_checkpoint
+from utils.records.checkpoint import Progress, save_checkpoint, write_checkpoint
 
 RECORDED = os.path.join(os.path.dirname(__file__), "golden", "state_dict.pth")  # by PyTorch
 WITH_TORCH = os.environ.get("PYTHON_WITH_TORCH") or (sys.executable if importlib.util.find_spec("torch") else None)
@@ -156,7 +157,7 @@ def test_of_every_step_only_weights_are_taken(part, optimizer, monkeypatch):
     step = create_step(network, "erm", optimizer=optimizer, num_sub_batches=2 if part != "none" else 1, **chosen)
     stored = {parameter.name: parameter for parameter in step.get_parameters()}
     assert set(stored) > own
-    monkeypatch.setattr(weights, "read_checkpoint", lambda path: stored)
+    monkeypatch.setattr("models.weight_files.read_checkpoint", lambda path: stored)
     for known in (None, network):
         taken = set(read_weights("x.ckpt", known).tensors)
         # What only serves within a step is not in a checkpoint.
@@ -194,7 +195,7 @@ def test_a_prefix_that_all_names_share_is_taken_off_and_said(prefix, suffix, is_
     network, path = randomised(), str(tmp_path / f"w{suffix}")
     found = {prefix + name: value for name, value in torch_values(network).items()}
     if suffix == ".ckpt":
-        weights.write_checkpoint(path, {prefix + name: ms.Tensor(value) for name, value in values(network).items()})
+        write_checkpoint(path, {prefix + name: ms.Tensor(value) for name, value in values(network).items()})
     elif suffix == ".pth":
         torch_files.write_pth(path, {"n_averaged": np.array(5), **found})  # as SWA's AveragedModel
     else:
@@ -259,8 +260,8 @@ def test_a_file_of_two_networks_says_how_to_take_one(prefixes, suffix, tmp_path,
     elif suffix == ".safetensors":
         safetensors.numpy.save_file(stored, "w.safetensors")
     else:
-        weights.write_checkpoint("w.ckpt", {prefix + name: ms.Tensor(value) for prefix in prefixes
-                                            for name, value in values(randomised()).items()})
+        write_checkpoint("w.ckpt", {prefix + name: ms.Tensor(value) for prefix in prefixes
+                                    for name, value in values(randomised()).items()})
     number = len(stored) // 2 - (7 if suffix == ".ckpt" else 0)
     for options in ([], ["--classes", "10"]):
         line = fails(capsys, f"w{suffix}", "v.pth" if suffix == ".ckpt" else "v.ckpt", "-m", "wideresnet10", *options)
@@ -303,7 +304,7 @@ def test_a_state_dict_is_found_in_a_dict_of_a_dict(tmp_path):
         read_weights(archive(tmp_path / "w.pth", b"\x80\x02}q\x00" + short_text("model") + b"h\x00s."))
 
 
-@pytest.mark.parametrize("key", weights.WRAPPERS)
+@pytest.mark.parametrize("key", WRAPPERS)
 def test_a_state_dict_is_found_among_other_things(key, tmp_path):
     stored = (b"\x80\x02}(" + short_text("model") + b"}" + short_text("name") + short_text("resnet18") + b"s"
               + short_text(key) + b"}" + short_text("a") + ONE + b"su.")
@@ -719,7 +720,7 @@ def starts(monkeypatch):
     def fit(step, loader, batches, total_epoch, schedule, records, *args, **more):
         found.append((values(step.network), records, step))
         raise UserError("stopped")
-    monkeypatch.setattr(losses.run, "fit", fit)
+    monkeypatch.setattr(losses.training.run, "fit", fit)
     return found
 
 
@@ -821,7 +822,7 @@ def test_weights_of_pytorch_are_evaluated(suffix, pth, cifar_dir, tmp_path, monk
     def scores(network, test):
         seen.append(values(network))
         raise UserError("stopped")
-    monkeypatch.setattr(evaluation, "scores_by_corruption", scores)
+    monkeypatch.setattr("losses.evaluation.network.scores_by_corruption", scores)
     run_main("--evaluate", path, "-m", "wideresnet10", "-d", "cifar10", "--data_dir", cifar_dir, "-c", "fog")
     expected = create_model("wideresnet10", 10)
     load_weights(expected, pth)

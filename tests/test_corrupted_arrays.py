@@ -5,11 +5,11 @@ import os
 import numpy as np
 import pytest
 
-import corruptions.files
+import corruptions.jobs.arrays
 from corruptions import corrupt
 from corruptions.__main__ import main
 from dataset import SOURCES
-from dataset.published import find_published
+from dataset.find_published import find_published
 from tests.cifar_files import make_cifar
 from tests.corrupted_files import contents, files_below, one_line
 from utils.errors import UserError
@@ -54,7 +54,7 @@ def test_stacked_arrays_are_the_form_of_cifar_10_c(source, tmp_path):
 
 
 def test_stacked_arrays_do_not_depend_on_workers_and_shards(source, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("corruptions.files.CHUNK_PIXELS", 7 * 32 * 32)
+    monkeypatch.setattr("corruptions.jobs.arrays.CHUNK_PIXELS", 7 * 32 * 32)
     main(command(tmp_path, *STACKED, "--workers", "1"))
     main(command(tmp_path, *STACKED, "--workers", "2", target="two"))
     capsys.readouterr()
@@ -68,15 +68,15 @@ def test_stacked_arrays_do_not_depend_on_workers_and_shards(source, tmp_path, mo
 
 
 def test_a_stacked_array_resumes_where_it_was(source, tmp_path, monkeypatch):
-    monkeypatch.setattr("corruptions.files.CHUNK_PIXELS", 20 * 32 * 32)
-    real, calls = corruptions.files.corrupt_range, []
+    monkeypatch.setattr("corruptions.jobs.arrays.CHUNK_PIXELS", 20 * 32 * 32)
+    real, calls = corruptions.jobs.arrays.corrupt_range, []
 
     def stops_once(images, name, severity, seed, start, options):
         calls.append((severity, start))
         if calls.count((2, 20)) == 1 and calls[-1] == (2, 20):
             raise KeyboardInterrupt
         return real(images, name, severity, seed, start, options)
-    monkeypatch.setattr("corruptions.files.corrupt_range", stops_once)
+    monkeypatch.setattr("corruptions.jobs.arrays.corrupt_range", stops_once)
     argv = command(tmp_path, "-c", "fog", "--layout", "stacked", "--workers", "1")
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         main(argv)

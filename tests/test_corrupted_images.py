@@ -9,8 +9,9 @@ import pytest
 from corruptions import SETS
 from dataset import SOURCES
 from dataset.batches import normalise
-from dataset.corrupted import LazyCorruptedArray, corrupted_path, load_corrupted, open_corrupted
+from dataset.corrupted import LazyCorruptedArray, load_corrupted, open_corrupted
 from dataset.pipeline import iterate_arrays
+from dataset.stored import corrupted_path
 from tests.cifar_files import make_cifar
 from utils.errors import UserError
 

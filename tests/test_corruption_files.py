@@ -5,11 +5,11 @@ import os
 import numpy as np
 import pytest
 
-import corruptions.files
+import corruptions.jobs.arrays
 from corruptions import Options, corrupt
 from corruptions.__main__ import main
-from corruptions.files import is_partial, journal_path, partial_path, write_arrays
-from corruptions.provenance import options_identity
+from corruptions.jobs.arrays import is_partial, journal_path, partial_path, write_arrays
+from corruptions.jobs.provenance import options_identity
 from tests.corrupted_files import acting_as_nobody, contents, files_below, needs_root, one_line, with_records
 from utils.checksums import array_digest
 from utils.errors import UserError
@@ -36,7 +36,7 @@ def test_array(array, tmp_path, capsys):
 
 
 def test_array_does_not_depend_on_workers(array, tmp_path, monkeypatch):
-    monkeypatch.setattr("corruptions.files.CHUNK_PIXELS", 37 * 16 * 16)
+    monkeypatch.setattr("corruptions.jobs.arrays.CHUNK_PIXELS", 37 * 16 * 16)
     for workers in (1, 2):
         path = str(tmp_path / f"{workers}.npy")
         write_arrays(array, {3: path}, "snow", 7, Options(), workers, False, "")
@@ -44,14 +44,14 @@ def test_array_does_not_depend_on_workers(array, tmp_path, monkeypatch):
 
 
 def test_severities_are_one_queue_of_work(array, tmp_path, monkeypatch):
-    monkeypatch.setattr("corruptions.files.CHUNK_PIXELS", 70 * 16 * 16)
-    real, queues = corruptions.files.parallel_map, []
+    monkeypatch.setattr("corruptions.jobs.arrays.CHUNK_PIXELS", 70 * 16 * 16)
+    real, queues = corruptions.jobs.arrays.parallel_map, []
 
     def record(workers, function, tasks):
         tasks = list(tasks)
         queues.append([task[4] for task in tasks])
         return real(workers, function, tasks)
-    monkeypatch.setattr("corruptions.files.parallel_map", record)
+    monkeypatch.setattr("corruptions.jobs.arrays.parallel_map", record)
     paths = {severity: str(tmp_path / f"{severity}.npy") for severity in (1, 4)}
     write_arrays(array, paths, "fog", 0, Options(), 2, False, "")
     assert queues == [[1] * 5 + [4] * 5]
@@ -60,9 +60,9 @@ def test_severities_are_one_queue_of_work(array, tmp_path, monkeypatch):
 
 
 def test_array_resumes_where_it_was(array, tmp_path, monkeypatch):
-    monkeypatch.setattr("corruptions.files.CHUNK_PIXELS", 70 * 16 * 16)
+    monkeypatch.setattr("corruptions.jobs.arrays.CHUNK_PIXELS", 70 * 16 * 16)
     paths = {severity: str(tmp_path / "out" / str(severity) / "snow.npy") for severity in (1, 2)}
-    real, parts = corruptions.files.corrupt_range, []
+    real, parts = corruptions.jobs.arrays.corrupt_range, []
 
     def stops_early(images, name, severity, seed, start, options):
         if (severity, start) == (2, 140) and (2, 140) not in parts:
@@ -70,7 +70,7 @@ def test_array_resumes_where_it_was(array, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         parts.append((severity, start))
         return real(images, name, severity, seed, start, options)
-    monkeypatch.setattr("corruptions.files.corrupt_range", stops_early)
+    monkeypatch.setattr("corruptions.jobs.arrays.corrupt_range", stops_early)
     with pytest.raises(KeyboardInterrupt):
         write_arrays(array, paths, "snow", 0, Options(), 1, False, "")
     assert not [name for name in files_below(tmp_path / "out") if name.endswith("snow.npy")]
@@ -94,16 +94,16 @@ def test_array_starts_anew_when_the_images_have_changed(array, tmp_path):
 
 
 def test_array_starts_anew_when_only_its_journal_is_left(array, tmp_path, monkeypatch):
-    monkeypatch.setattr("corruptions.files.CHUNK_PIXELS", 100 * 16 * 16)
+    monkeypatch.setattr("corruptions.jobs.arrays.CHUNK_PIXELS", 100 * 16 * 16)
     path = str(tmp_path / "fog.npy")
-    real = corruptions.files.corrupt_range
+    real = corruptions.jobs.arrays.corrupt_range
 
     def stops_early(images, name, severity, seed, start, options):
         if start == 200:
             raise KeyboardInterrupt
         return real(images, name, severity, seed, start, options)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("corruptions.files.corrupt_range", stops_early)
+        patch.setattr("corruptions.jobs.arrays.corrupt_range", stops_early)
         write_arrays(array, {1: path}, "fog", 0, Options(), 1, False, "")
     os.remove(partial_path(path))
     write_arrays(array, {1: path}, "fog", 0, Options(), 1, False, "")
@@ -124,7 +124,7 @@ def test_array_starts_anew_when_its_journal_is_damaged(array, tmp_path, damage):
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_an_array_that_is_cut_off_meanwhile_is_one_line(array, tmp_path, capsys, monkeypatch, workers):
-    real = corruptions.files.write_arrays
+    real = corruptions.jobs.arrays.write_arrays
 
     def cut_off(*args):
         os.truncate(tmp_path / "images.npy", 5000)
@@ -153,7 +153,7 @@ def test_an_array_of_other_images_is_refused(array, tmp_path, capsys):
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_an_array_in_fortrans_order(array, tmp_path, monkeypatch, workers):
-    monkeypatch.setattr("corruptions.files.CHUNK_PIXELS", 70 * 16 * 16)
+    monkeypatch.setattr("corruptions.jobs.arrays.CHUNK_PIXELS", 70 * 16 * 16)
     np.save(tmp_path / "fortran.npy", np.asfortranarray(array))
     for name in ("images", "fortran"):
         main(["array", str(tmp_path / f"{name}.npy"), str(tmp_path / name), "-c", "contrast", "snow", "--severity", "3",
@@ -182,7 +182,7 @@ def test_an_array_that_another_process_ends_meanwhile_is_left_alone(array, tmp_p
         with open(partial_path(path) + ".json", "w") as file:
             file.write("its journal, which it was killed before it could remove")
         return file_lock(lock, guarded)
-    monkeypatch.setattr("corruptions.files.file_lock", late)
+    monkeypatch.setattr("corruptions.jobs.arrays.file_lock", late)
     write_arrays(array, {1: path}, "fog", 0, Options(), 1, False, "")
     assert contents(tmp_path / "out") == {"fog.npy": b"finished by the other process"}
 
@@ -222,23 +222,23 @@ def test_locks_are_taken_in_one_order(array, tmp_path, monkeypatch):
     def record(lock, guarded):
         taken.append(os.path.basename(guarded))
         return file_lock(lock, guarded)
-    monkeypatch.setattr("corruptions.files.file_lock", record)
+    monkeypatch.setattr("corruptions.jobs.arrays.file_lock", record)
     write_arrays(array, {s: str(tmp_path / f"{s}.npy") for s in (3, 1, 2)}, "contrast", 0, Options(), 1, False, "")
     assert taken == ["1.npy", "2.npy", "3.npy"]
 
 
 def test_the_journal_never_knows_more_than_the_disk(array, tmp_path, monkeypatch):
-    monkeypatch.setattr("corruptions.files.CHUNK_PIXELS", 70 * 16 * 16)
-    monkeypatch.setattr("corruptions.files.JOURNAL_SECONDS", -1)
-    events, real = [], corruptions.files.write_json
+    monkeypatch.setattr("corruptions.jobs.arrays.CHUNK_PIXELS", 70 * 16 * 16)
+    monkeypatch.setattr("corruptions.jobs.arrays.JOURNAL_SECONDS", -1)
+    events, real = [], corruptions.jobs.arrays.write_json
 
     def write_journal(path, record):
         with monkeypatch.context() as patch:
             patch.setattr("utils.files.os.fsync", lambda _: None)
             real(path, record)
         events.append(record["done"])
-    monkeypatch.setattr("corruptions.files.write_json", write_journal)
-    monkeypatch.setattr("corruptions.files.os.fsync", lambda _: events.append("disk"))
+    monkeypatch.setattr("corruptions.jobs.arrays.write_json", write_journal)
+    monkeypatch.setattr("corruptions.jobs.arrays.os.fsync", lambda _: events.append("disk"))
     write_arrays(array, {1: str(tmp_path / "fog.npy")}, "fog", 0, Options(), 1, False, "")
     journalled = [k for k, event in enumerate(events) if event != "disk"]
     assert [events[k] for k in journalled] == [0, 70, 140, 210, 280, 300, 300]
@@ -308,22 +308,22 @@ def test_options_are_looked_at_before_anything_is_written(array, tmp_path, capsy
 
 def test_settings_are_written_by_one_process_at_a_time(tmp_path, monkeypatch):
     """A second command that comes between the look and the writing is turned away."""
-    real = corruptions.files.has_settings
+    real = corruptions.jobs.settings.has_settings
 
     def look(folder, settings):
         found = real(folder, settings)
         if settings["images"] == "a":
             with pytest.raises(UserError, match="is writing this"):
-                corruptions.files.use_settings(folder, {"images": "b"})
+                corruptions.jobs.settings.use_settings(folder, {"images": "b"})
         return found
-    monkeypatch.setattr(corruptions.files, "has_settings", look)
-    monkeypatch.setattr(corruptions.files, "SETTINGS_SECONDS", 0.1)
-    corruptions.files.use_settings(str(tmp_path / "out"), {"images": "a"})
+    monkeypatch.setattr(corruptions.jobs.settings, "has_settings", look)
+    monkeypatch.setattr(corruptions.jobs.settings, "SETTINGS_SECONDS", 0.1)
+    corruptions.jobs.settings.use_settings(str(tmp_path / "out"), {"images": "a"})
     with pytest.raises(UserError, match="made from other images"):
-        corruptions.files.use_settings(str(tmp_path / "out"), {"images": "b"})
+        corruptions.jobs.settings.use_settings(str(tmp_path / "out"), {"images": "b"})
     (tmp_path / "out" / "settings.json").write_text("[]")
     with pytest.raises(UserError, match="says how they were made"):
-        corruptions.files.use_settings(str(tmp_path / "out"), {"images": "a"})
+        corruptions.jobs.settings.use_settings(str(tmp_path / "out"), {"images": "a"})
 
 
 @needs_root

@@ -21,23 +21,25 @@ import psutil
 import pytest
 from PIL import Image
 
-import corruptions.files
-import corruptions.folders
+import corruptions.jobs.arrays
+import corruptions.jobs.folders
 from corruptions import Options, corrupt
 from corruptions.__main__ import main
-from corruptions.cluster import check_workers, look, packages
-from corruptions.folders import _corrupt_files, read_sources
 from corruptions.images import read_image
-from corruptions.parallel import parallel_map
-from corruptions.shards import Shard, lock_target, shard_lock
+from corruptions.jobs.cluster import check_workers, look, packages
+from corruptions.jobs.folders import _corrupt_files
+from corruptions.jobs.parallel import parallel_map
+from corruptions.jobs.shards import Shard, lock_target, shard_lock
+from corruptions.jobs.sources import read_sources
 from dataset import load_source
-from dataset.corrupted import is_stored, load_corrupted
+from dataset.corrupted import load_corrupted
+from dataset.stored import is_stored
 from tests.cifar_files import make_cifar
 from tests.corrupted_files import contents, files_below, make_images, one_line, with_records
 from tests.image_trees import make_imagenet30
 from utils.errors import UserError
 from utils.files import file_lock
-from utils.stopping import Interrupted, block_signals, sigterm_interrupts
+from utils.runtime.signals import Interrupted, block_signals, sigterm_interrupts
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 COMMAND = [sys.executable, "-m", "corruptions"]
@@ -214,8 +216,9 @@ def test_shards_look_at_no_image_while_others_wait(folder, tmp_path, monkeypatch
 def test_lists_of_images_that_become_one_while_they_are_read(folder, tmp_path, monkeypatch):
     out = tmp_path / "out"
     shards_of(["folder", folder, str(out), "-c", "contrast", "--severity", "2", "--workers", "1"], (1, 2), 2)
-    real, found = corruptions.folders.shards_lists, [str(out / ".sources-1-of-2.csv")]
-    monkeypatch.setattr(corruptions.folders, "shards_lists", lambda target: [found.pop()] if found else real(target))
+    real, found = corruptions.jobs.sources.shards_lists, [str(out / ".sources-1-of-2.csv")]
+    monkeypatch.setattr(corruptions.jobs.sources, "shards_lists",
+                        lambda target: [found.pop()] if found else real(target))
     assert len(read_sources(str(out))) == 23 and not found
 
 
@@ -232,7 +235,7 @@ def test_shards_that_run_at_the_same_time(folder, tmp_path):
 
 
 def test_who_may_fill_a_folder_at_the_same_time(tmp_path, monkeypatch):
-    monkeypatch.setattr("corruptions.shards.LOCK_SECONDS", 0.2)
+    monkeypatch.setattr("corruptions.jobs.shards.LOCK_SECONDS", 0.2)
     target = str(tmp_path)
     with lock_target(target, Shard(1, 3)):
         assert os.path.exists(shard_lock(target, Shard(1, 3)))
@@ -358,7 +361,7 @@ def test_a_missing_package_or_scheduler_is_one_line(array, tmp_path, capsys, mon
         patch.setitem(sys.modules, "distributed", None)
         assert "pip install dask distributed" in one_line(capsys, argv)
     pytest.importorskip("distributed")
-    monkeypatch.setattr("corruptions.cluster.CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr("corruptions.jobs.cluster.CONNECT_SECONDS", 0.3)
     assert "--scheduler 127.0.0.1:1: no Dask scheduler answers" in one_line(capsys, argv)
     assert not (tmp_path / "out").exists()
 
@@ -391,8 +394,8 @@ def kill_when_begun(victim, folder):
 
 @pytest.mark.parametrize("command, source", [("array", "images.npy"), ("folder", "in")])
 def test_a_worker_that_dies_loses_nothing(scheduler, folder, array, tmp_path, monkeypatch, command, source):
-    monkeypatch.setattr("corruptions.files.CHUNK_PIXELS", 20 * 16 * 16)
-    monkeypatch.setattr("corruptions.folders.FILES_AT_A_TIME", 2)
+    monkeypatch.setattr("corruptions.jobs.arrays.CHUNK_PIXELS", 20 * 16 * 16)
+    monkeypatch.setattr("corruptions.jobs.folders.FILES_AT_A_TIME", 2)
     monkeypatch.chdir(tmp_path)  # the workers are in another folder
     argv = ["-c", "glass_blur", "snow", "--severity", "1", "4"]
     victim = worker_ids(scheduler)[0]
@@ -408,8 +411,8 @@ def test_a_worker_that_dies_loses_nothing(scheduler, folder, array, tmp_path, mo
 
 
 def test_a_job_goes_on_with_or_without_a_cluster(scheduler, array, tmp_path, monkeypatch):
-    monkeypatch.setattr("corruptions.files.CHUNK_PIXELS", 70 * 16 * 16)
-    real = corruptions.files.parallel_map
+    monkeypatch.setattr("corruptions.jobs.arrays.CHUNK_PIXELS", 70 * 16 * 16)
+    real = corruptions.jobs.arrays.parallel_map
 
     def stops_early(workers, function, arguments):
         for done, result in enumerate(real(workers, function, arguments)):
@@ -421,7 +424,7 @@ def test_a_job_goes_on_with_or_without_a_cluster(scheduler, array, tmp_path, mon
         out = tmp_path / first[0]
         argv = ["array", array, str(out), "-c", "snow", "--severity", "3"]
         with monkeypatch.context() as patch, pytest.raises(SystemExit):
-            patch.setattr("corruptions.files.parallel_map", stops_early)
+            patch.setattr("corruptions.jobs.arrays.parallel_map", stops_early)
             main([*argv, *first])
         assert json.loads((out / "3" / ".snow.npy.partial.json").read_text())["done"] == 140
         main([*argv, *then])
@@ -575,7 +578,7 @@ def test_sigterm_ends_prepare_dataset(tmp_path):
 
 def test_sigterm_stops_a_run_that_makes_its_images(tmp_path, monkeypatch):
     make_cifar(str(tmp_path))
-    monkeypatch.setattr("corruptions.files.corrupt_range", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr("corruptions.jobs.arrays.corrupt_range", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(Interrupted):
         load_corrupted(str(tmp_path), load_source("cifar10", str(tmp_path)), "contrast", 6)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -11,20 +11,14 @@ import pytest
 from corruptions import corrupt
 from dataset import SOURCES, load_source
 from dataset.batches import EvaluationBatches, TrainBatches, normalise
-from dataset.cifar import CIFAR, load_cifar
-from dataset.corrupted import corrupted_path, load_corrupted
+from dataset.corrupted import load_corrupted
 from dataset.data import load_data
 from dataset.pipeline import batches
-from dataset.poisson import (
-    Split,
-    counts_table,
-    make_split,
-    poisson_counts,
-    poisson_split,
-    read_split,
-    write_split,
-)
+from dataset.poisson import Split, poisson_counts, poisson_split
 from dataset.prepare_dataset import main as prepare
+from dataset.sources.cifar import CIFAR, load_cifar
+from dataset.splits import counts_table, make_split, read_split, write_split
+from dataset.stored import corrupted_path
 from tests.cifar_files import make_cifar, publish
 from utils.errors import UserError
 from utils.files import TMP_MARK
@@ -237,7 +231,7 @@ def test_an_archive_that_another_run_has_unpacked_meanwhile_is_read(tmp_path, mo
     def locked(*_):
         shutil.unpack_archive(path, tmp_path)  # by the run that had the lock before
         yield
-    monkeypatch.setattr("dataset.cifar.file_lock", locked)
+    monkeypatch.setattr("dataset.sources.cifar.file_lock", locked)
     np.testing.assert_array_equal(load_cifar("cifar10", str(tmp_path)).images["train"], expected["train"][0])
 
 
@@ -306,7 +300,7 @@ def test_damaged_cifar_is_named(tmp_path):
 
 
 def test_missing_cifar_says_what_to_put_where(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("dataset.cifar.URL", "http://127.0.0.1:9/")  # nothing listens there
+    monkeypatch.setattr("dataset.sources.cifar.URL", "http://127.0.0.1:9/")  # nothing listens there
     with pytest.raises(UserError, match="cifar-100-binary.tar.gz or cifar-100-python.tar.gz"):
         load_cifar("cifar100", str(tmp_path))
     assert os.listdir(tmp_path) == [] and capsys.readouterr().err == ""

@@ -16,14 +16,14 @@ import numpy as np
 import psutil
 import pytest
 
-from utils.device import max_steps_in_flight, set_up_device, synchronize
+from utils.runtime.device import max_steps_in_flight, set_up_device, synchronize
 from dataset.batches import EvaluationBatches, TrainBatches
 from dataset.poisson import Split
+from losses.config.settings import check_workers, resolve
 from losses.perturbations import CounterBasedNormal
-from losses.resolve import check_workers, resolve
 from tests.together import APART, EQUAL, OUTPUTS, SYNCHRONISED, train
-from utils.distributed import rank_slice
 from utils.errors import UserError
+from utils.runtime.distributed import rank_slice
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TOGETHER = os.path.join(ROOT, "tests", "together.py")
@@ -106,7 +106,7 @@ def test_the_scheduler_of_one_worker_does_not_train(monkeypatch):
 @pytest.mark.parametrize("target, waits, ahead", [("CPU", 0, 1), ("GPU", 1, 50), ("Ascend", 1, 50)])
 def test_only_a_device_that_computes_meanwhile_is_waited_for(monkeypatch, target, waits, ahead):
     waited = []
-    monkeypatch.setattr("utils.device.device", lambda: target)
+    monkeypatch.setattr("utils.runtime.device.device", lambda: target)
     monkeypatch.setattr(ms.runtime, "synchronize", lambda: waited.append(target))
     synchronize()
     assert len(waited) == waits and max_steps_in_flight() == ahead
@@ -162,15 +162,15 @@ def test_device_options_that_mean_nothing_are_refused(other_device, options, cul
 
 def test_workers_have_devices_of_their_own(monkeypatch, other_device):
     other_device("GPU")
-    monkeypatch.setattr("utils.distributed.world_size", lambda: 2)
+    monkeypatch.setattr("utils.runtime.distributed.world_size", lambda: 2)
     with pytest.raises(UserError, match="under msrun each worker has a device of its own"):
         set_up_device("GPU", device_id=1)
 
 
 def test_each_worker_has_the_device_that_msrun_gives_it_and_its_scheduler_none(monkeypatch, other_device):
     told = other_device("GPU")
-    monkeypatch.setattr("utils.distributed.world_size", lambda: 2)
-    monkeypatch.setattr("utils.device.init_process_group", lambda: None)
+    monkeypatch.setattr("utils.runtime.distributed.world_size", lambda: 2)
+    monkeypatch.setattr("utils.runtime.device.init_process_group", lambda: None)
     monkeypatch.setenv("DEVICE_ID", "3")
     set_up_device()
     assert told[0] == ("GPU", 3)

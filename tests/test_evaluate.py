@@ -13,8 +13,9 @@ import main
 from corruptions import COMMON, SETS, corrupt
 from dataset import SOURCES
 from dataset.batches import normalise
-from dataset.corrupted import corrupted_path, load_corrupted
-from losses import evaluate_run as evaluation
+from dataset.corrupted import load_corrupted
+from dataset.stored import corrupted_path
+from losses.evaluation import network
 from models import create_model
 from tests.test_main import arguments, only_run
 from utils.figures.__main__ import main as draw
@@ -241,7 +242,7 @@ def test_a_run_may_be_called_alexnet(run, common, tmp_path, monkeypatch, capsys)
     (["--evaluate", "RUN", "--baseline", "alexnet"], "its published errors are of imagenet, not of cifar10; name a "),
 ])
 def test_bad_input_is_one_line(run, common, tmp_path, capsys, monkeypatch, argv, message):
-    monkeypatch.setattr("dataset.cifar.URL", "http://127.0.0.1:9/")  # nothing listens there
+    monkeypatch.setattr("dataset.sources.cifar.URL", "http://127.0.0.1:9/")  # nothing listens there
     os.mkdir(tmp_path / "empty")
     for name in ("file", "bad.ckpt"):
         (tmp_path / "empty" / name).touch()
@@ -335,10 +336,10 @@ def test_a_network_that_gives_no_numbers_is_named(run, cifar_dir, capsys):
 
 
 def test_names_of_sets():
-    assert evaluation.corruption_set_name(SETS["all"]) == ("all", "all (19 corruptions)")
-    assert evaluation.corruption_set_name(list(reversed(COMMON))) == ("common", "common (15 corruptions)")
-    assert evaluation.corruption_set_name(["fog"]) == ("fog", "fog (1 corruption)")
-    assert evaluation.corruption_set_name(["snow", "fog"]) == ("snow+fog", "snow, fog (2 corruptions)")
+    assert network.corruption_set_name(SETS["all"]) == ("all", "all (19 corruptions)")
+    assert network.corruption_set_name(list(reversed(COMMON))) == ("common", "common (15 corruptions)")
+    assert network.corruption_set_name(["fog"]) == ("fog", "fog (1 corruption)")
+    assert network.corruption_set_name(["snow", "fog"]) == ("snow+fog", "snow, fog (2 corruptions)")
 
 
 def test_a_record_has_the_corruption_error_only_with_a_baseline():

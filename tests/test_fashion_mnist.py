@@ -9,8 +9,8 @@ import pytest
 
 import main
 from dataset import SOURCES
-from dataset.corrupted import corrupted_path
-from dataset.fashion_mnist import FILES, load_fashion_mnist
+from dataset.sources.fashion_mnist import FILES, load_fashion_mnist
+from dataset.stored import corrupted_path
 from tests.fashion_files import NAMES, idx, make_fashion, write_idx
 from tests.test_main import arguments, only_run, read_csv
 from utils.errors import UserError
@@ -19,8 +19,8 @@ from utils.errors import UserError
 @pytest.fixture(autouse=True)
 def no_other_places(monkeypatch, tmp_path):
     """Neither Debian's package, whether it is installed or not, nor a server."""
-    monkeypatch.setattr("dataset.fashion_mnist.DEBIAN_FOLDER", str(tmp_path / "usr"))
-    monkeypatch.setattr("dataset.fashion_mnist.URL", "http://127.0.0.1:9/")  # nothing listens there
+    monkeypatch.setattr("dataset.sources.fashion_mnist.DEBIAN_FOLDER", str(tmp_path / "usr"))
+    monkeypatch.setattr("dataset.sources.fashion_mnist.URL", "http://127.0.0.1:9/")  # nothing listens there
 
 
 def check(source, expected):

@@ -10,11 +10,12 @@ from PIL import Image
 
 import main
 from corruptions import __main__ as generator
-from corruptions.provenance import record_path
+from corruptions.jobs.provenance import record_path
 from corruptions.weather import FROST_FILES, frost_textures
 from dataset import load_source
-from dataset.corrupted import corrupted_path, load_corrupted, open_corrupted, severity_folder
+from dataset.corrupted import load_corrupted, open_corrupted
 from dataset.fingerprints import joint_fingerprint
+from dataset.stored import corrupted_path, severity_folder
 from tests.cifar_files import make_cifar
 from tests.image_trees import make_folder
 from tests.test_main import arguments, only_run
@@ -22,7 +23,7 @@ from utils import checksums
 from utils.errors import UserError
 from utils.files import read_json, write_json
 from utils.fingerprint import Fingerprint, difference
-from utils.stopping import Interrupted
+from utils.runtime.signals import Interrupted
 
 
 @pytest.fixture

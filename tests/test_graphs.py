@@ -9,23 +9,23 @@ import mindspore as ms
 import numpy as np
 import pytest
 
-import losses.run
+import losses.training.run
 import main
-from losses.resolve import resolve
-from losses.run import RunConfig, StepCache
+from losses.config.settings import resolve
 from losses.step.train_step import TrainStep
+from losses.training.run import RunConfig, StepCache
 from tests.test_cli import ROOT
 from tests.test_main import arguments
-from utils import graphs
 from utils.files import TMP_MARK
+from utils.runtime import compile_cache
 
 # A process that takes two steps, of a cell that is compiled or taken from the folder if there is one.
 PROGRAM = """
 import hashlib, sys
-import utils.device, mindspore as ms, numpy as np
+import utils.runtime.device, mindspore as ms, numpy as np
 from losses import create_step
 from models.wideresnet import WideResNet
-from utils.graphs import compile_cached
+from utils.runtime.compile_cache import compile_cached
 ms.set_seed(0)
 step = create_step(WideResNet(10, 1, 4), "sharpdro", perturbation="multiplicative", sigma=0.2, num_groups=2,
                    recipe="sharpdro")
@@ -88,14 +88,14 @@ def compiled(monkeypatch, tmp_path):
 
     def compile_one(key="key", shape=(2, 3), folder=tmp_path):
         cell = Cell()
-        graphs.is_used = False
-        graphs.compile_cached(cell, (ms.Tensor(np.zeros(shape), ms.float32),), str(folder), key, said.append)
+        compile_cache.is_used = False
+        compile_cache.compile_cached(cell, (ms.Tensor(np.zeros(shape), ms.float32),), str(folder), key, said.append)
         assert not context.get("enable_compile_cache")
         assert not glob.glob(os.path.join(glob.escape(str(folder)), ".*"))
         return cell.compiled, cell.taken
     compile_one.said = said
     yield compile_one
-    graphs.is_used = False
+    compile_cache.is_used = False
 
 
 @pytest.mark.parametrize("name", ["kept", "kept[1]"])
@@ -103,20 +103,21 @@ def test_other_settings_shapes_or_code_are_compiled_anew(compiled, tmp_path, mon
     compiled = functools.partial(compiled, folder=tmp_path / name)
     assert compiled() == (1, 0) and compiled() == (0, 1)
     assert compiled(key="other") == (1, 0) and compiled(shape=(4, 3)) == (1, 0)
-    monkeypatch.setattr(graphs, "code", lambda: "changed")
+    monkeypatch.setattr(compile_cache, "code", lambda: "changed")
     assert compiled() == (1, 0) and compiled() == (0, 1)
 
 
 def test_code_is_all_that_graphs_are_made_of(monkeypatch, tmp_path):
-    monkeypatch.setattr(graphs, "ROOT", str(tmp_path))
+    monkeypatch.setattr(compile_cache, "ROOT", str(tmp_path))
     hashes = set()
-    for room in graphs.CODE_FOLDERS:
+    for room in compile_cache.CODE_FOLDERS:
         os.makedirs(tmp_path / room / "inner")
-    for name in ("main.py", *(f"{room}/{file}" for room in graphs.CODE_FOLDERS for file in ("one.py", "inner/two.py"))):
+    inside = [f"{room}/{file}" for room in compile_cache.CODE_FOLDERS for file in ("one.py", "inner/two.py")]
+    for name in ("main.py", *inside):
         for text in ("a = 1\n", "a = 2\n"):
             (tmp_path / name).write_text(text)
-            hashes.add(graphs.code.__wrapped__())
-    assert len(hashes) == 2 + 4 * len(graphs.CODE_FOLDERS)
+            hashes.add(compile_cache.code.__wrapped__())
+    assert len(hashes) == 2 + 4 * len(compile_cache.CODE_FOLDERS)
 
 
 def settings(folder="folder", fast_math=False, model="wideresnet10", seed=0, **options):
@@ -126,7 +127,8 @@ def settings(folder="folder", fast_math=False, model="wideresnet10", seed=0, **o
 
 def test_what_goes_into_a_graph_names_it(monkeypatch):
     asked = []
-    monkeypatch.setattr(losses.run, "compile_cached", lambda cell, inputs, folder, key, _: asked.append((folder, key)))
+    monkeypatch.setattr(losses.training.run, "compile_cached",
+                        lambda cell, inputs, folder, key, _: asked.append((folder, key)))
 
     def key(classes=4, groups=3, **options):
         cells, own = StepCache(), settings(**options)
@@ -153,7 +155,8 @@ def test_a_damaged_graph_is_compiled_anew(compiled, tmp_path):
 
 def test_a_run_has_its_step_kept(cifar_dir, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(losses.run, "compile_cached", lambda cell, inputs, folder, *_: asked.append((inputs, folder)))
+    monkeypatch.setattr(losses.training.run, "compile_cached",
+                        lambda cell, inputs, folder, *_: asked.append((inputs, folder)))
     launch = TrainStep.train_batch_async
     monkeypatch.setattr(TrainStep, "train_batch_async",
                         lambda step, *batch: [asked.append(batch), launch(step, *batch)][1])
@@ -168,7 +171,7 @@ def test_a_run_has_its_step_kept(cifar_dir, tmp_path, monkeypatch):
 def test_only_the_first_graph_of_a_process_is_kept(compiled, tmp_path):
     compiled()
     cell = Cell()
-    graphs.compile_cached(cell, (), str(tmp_path), "second", print)
+    compile_cache.compile_cached(cell, (), str(tmp_path), "second", print)
     assert not cell.compiled and len(os.listdir(tmp_path)) == 1
 
 

@@ -15,7 +15,6 @@ from corruptions.images import read_image, write_image
 from dataset import load_source
 from dataset.batches import EvaluationBatches, TrainBatches
 from dataset.corrupted import load_corrupted
-from dataset.folder import draw, split_test, split_test_for_good
 from dataset.image_files import (
     FileImages,
     LazyCorruptedFiles,
@@ -25,13 +24,14 @@ from dataset.image_files import (
     read_rgb,
     squash,
 )
-from dataset.imagenet30 import NUM_PER_CLASS
 from dataset.pipeline import batches
 from dataset.poisson import Split, poisson_split
 from dataset.prepare_dataset import main as prepare
-from dataset.source import ImageDataset
-from losses.evaluate_run import run_options
-from losses.resolve import resolve
+from dataset.sources.base import ImageDataset
+from dataset.sources.folder import draw, split_test, split_test_for_good
+from dataset.sources.imagenet30 import NUM_PER_CLASS
+from losses.config.settings import resolve
+from losses.evaluation.corruptions import run_options
 from tests.image_trees import CLASSES, TREES, make_classes, make_folder, make_imagenet30, picture, save
 from tests.test_main import only_run, read_csv
 from utils.errors import UserError
@@ -533,7 +533,7 @@ def test_of_two_runs_at_the_same_time_the_first_chooses(tmp_path, monkeypatch):
         write_csv(path, {"image": ["ant/2.png"], "part": ["test"]})  # of another run, which had the lock before
         yield
     assert usual != "ant/2.png"
-    monkeypatch.setattr("dataset.folder.file_lock", locked)
+    monkeypatch.setattr("dataset.sources.folder.file_lock", locked)
     assert load_source("folder", folder).images["test"].names[0] == "ant/2.png"
     assert load_source("folder", folder).images["test"].names[0] == "ant/2.png"
 
@@ -546,7 +546,7 @@ def test_a_folder_that_cannot_be_written_is_split_nevertheless(tmp_path, monkeyp
 
     def locked(path, *_):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
-    monkeypatch.setattr("dataset.folder.file_lock", locked)
+    monkeypatch.setattr("dataset.sources.folder.file_lock", locked)
     assert load_source("folder", folder).images["test"].names == expected
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith(f"warning: {tmp_path / 'held_out.csv'}: cannot be written (Read-only file system)")

@@ -10,9 +10,10 @@ from PIL import Image
 
 import main
 from dataset import load_source
-from dataset.data import ExperimentData, make_split_for
-from dataset.imagenet30 import begin_lists
+from dataset.data import ExperimentData
 from dataset.prepare_dataset import main as prepare
+from dataset.sources.imagenet30 import begin_lists
+from dataset.splits import make_split_for
 from tests.image_trees import make_imagenet30
 from utils.errors import UserError
 

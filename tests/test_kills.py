@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-import losses.train
+import losses.training.loop
 import main
 from tests.cifar_files import make_cifar
 from tests.image_trees import make_classes
@@ -152,7 +152,7 @@ def test_an_epoch_goes_on_where_it_was_stopped(whole, cifar_dir, tmp_path, monke
     progress = {name: Progress.named(name) for name in os.listdir(folder) if Progress.named(name)}
     assert sorted(progress) == ["0_model.ckpt", "1_1_model.ckpt"]
     with monkeypatch.context() as patch:
-        signal_once(patch, losses.run, "evaluate", signal.SIGTERM)
+        signal_once(patch, losses.training.run, "evaluate", signal.SIGTERM)
         assert ends_with([*argv, "--resume"]) == 143
     assert newest_checkpoint(folder).endswith("1_3_model.ckpt") and "of epoch 1, from " in capsys.readouterr().out
     main.main([*argv, "--resume"])

@@ -13,15 +13,18 @@ import mindspore.ops as ops
 import numpy as np
 import pytest
 
-import losses.run
-import losses.train
+import losses.training.loop
+import losses.training.run
 import main
 from dataset import SOURCES
-from dataset.corrupted import corrupted_path, load_corrupted
-from dataset.poisson import Split, write_split
-from losses.resolve import resolve
-from losses.train import require_finite_losses
-from losses.treatment import apply_data_strategy
+from dataset.corrupted import load_corrupted
+from dataset.poisson import Split
+from dataset.splits import write_split
+from dataset.stored import corrupted_path
+from losses.config.settings import resolve
+from losses.schedules import SCHEDULES, Schedule, create_schedule
+from losses.training.data_strategy import apply_data_strategy
+from losses.training.loop import require_finite_losses
 from models import create_model
 from tests.cifar_files import make_cifar
 from utils.errors import NotFiniteError, UserError
@@ -30,7 +33,6 @@ from utils.records.checkpoint import Progress
 from utils.records.logs import RunFolder
 from utils.records.reading import read_record
 from utils.records.settings import path_independent, resumed_settings
-from utils.schedule import SCHEDULES, Schedule, create_schedule
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -144,7 +146,7 @@ def files(folder, *names):
 
 def stop_at(monkeypatch, method, stop_epoch):
     """Have the next run stop as by a kill in the middle of an epoch of the training with `method`."""
-    train_epoch, train = losses.train.train_epoch, losses.run.train
+    train_epoch, train = losses.training.loop.train_epoch, losses.training.run.train
     methods = []
 
     def noted(settings, *args, **treated):
@@ -157,8 +159,8 @@ def stop_at(monkeypatch, method, stop_epoch):
             train_epoch(step, loader, batches - 1, start, *args, **options)
             raise KeyboardInterrupt
         return train_epoch(step, loader, batches, start, *args, **options)
-    monkeypatch.setattr(losses.run, "train", noted)
-    monkeypatch.setattr(losses.train, "train_epoch", killed)
+    monkeypatch.setattr(losses.training.run, "train", noted)
+    monkeypatch.setattr(losses.training.loop, "train_epoch", killed)
 
 
 RECORDS = ("train.csv", "val_clean.csv", "val_robust_3.csv", "test_clean.csv", "split.csv")
@@ -504,7 +506,7 @@ def test_stage_one_has_synchronised_statistics_where_the_run_has(cifar_dir, tmp_
     def stopped(settings, *_, **__):
         trained.append(settings.method)
         raise KeyboardInterrupt
-    monkeypatch.setattr(losses.run, "train", stopped)
+    monkeypatch.setattr(losses.training.run, "train", stopped)
     with pytest.raises(SystemExit):
         main.main(arguments(cifar_dir, tmp_path, "--method", "jtt", "--perturbation", "l2", "--num_sub_batches", "2",
                             "--sync_bn"))
@@ -641,7 +643,7 @@ def test_corrupt_aug_changes_the_training_images(cifar_dir, tmp_path):
     (["--data_dir", os.path.join(ROOT, "main.py", "data")], "cifar10"),
 ])
 def test_bad_input_is_one_line(cifar_dir, tmp_path, capsys, monkeypatch, options, culprit):
-    monkeypatch.setattr("dataset.cifar.URL", "http://127.0.0.1:9/")  # nothing listens there
+    monkeypatch.setattr("dataset.sources.cifar.URL", "http://127.0.0.1:9/")  # nothing listens there
     if "SPLIT" in options:  # one that leaves nothing for validation
         options = ["--split", str(tmp_path / "split.csv"), *options[2:]]
         labels = SOURCES["cifar10"](cifar_dir).labels["train"]

@@ -14,10 +14,12 @@ from scipy.special import log_softmax, softmax
 from dataset import batches
 from dataset.data import ExperimentData
 from dataset.poisson import Split
-from dataset.source import ImageDataset
+from dataset.sources.base import ImageDataset
 from losses import create_step
-from losses.evaluation import EvaluationStep
-from losses.guide import UpdateGroupWeights, check_reweighter, create_reweighter
+from losses.config.recipes import PUBLISHED, RECIPES, recipes_list, recipes_table
+from losses.config.settings import TRAINING_OPTIONS, MethodConfig, resolve
+from losses.evaluation.cells import EvaluationStep
+from losses.group_weights import GroupWeights
 from losses.methods import (
     CROPS,
     DATA_STRATEGIES,
@@ -28,11 +30,10 @@ from losses.methods import (
     default_options,
     methods_table,
 )
-from losses.objectives import IRM, GroupDRO, GroupWeights, REx, WorstGroupSharpness, ood_weights
+from losses.objectives import IRM, GroupDRO, REx, WorstGroupSharpness, ood_weights
 from losses.perturbations import CounterBasedNormal
-from losses.recipes import PUBLISHED, RECIPES, recipes_list, recipes_table
-from losses.resolve import TRAINING_OPTIONS, MethodConfig, resolve
 from losses.step.algorithms import TwoPassStep
+from losses.training.validation_weights import UpdateGroupWeights, check_reweighter, create_reweighter
 from tests import crosscheck
 from utils.errors import UserError
 
@@ -193,7 +194,7 @@ def test_a_guide_moves_q_by_the_losses_of_validation_images(monkeypatch):
     data = ExperimentData(source, split, {"train": images})
     weights = GroupWeights(4, 0.1, group_loss="validation", group_sizes=split.counts)
     np.testing.assert_allclose(weights.adv_probs.asnumpy(), [1 / 3, 1 / 3, 1 / 3, 0])
-    monkeypatch.setattr("losses.guide.VALIDATION_BATCH", 8)
+    monkeypatch.setattr("losses.training.validation_weights.VALIDATION_BATCH", 8)
     step = SimpleNamespace(objective=SimpleNamespace(group_weights=weights))
     guide, left = create_reweighter(step, EvaluationStep(MeanColour()), data, 4, seed=5)
     kept = left.split.validation

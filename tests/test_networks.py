@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from utils.device import pynative_mode
+from utils.runtime.device import pynative_mode
 from losses import create_step
 from losses.objectives import cross_entropy
 from losses.optimizers import weight_decay_mask

@@ -16,18 +16,18 @@ import numpy as np
 import pytest
 from mindspore.train.mind_ir_pb2 import ModelProto, TensorProto
 
-from utils.device import MINDSPORE_VERSION
+from utils.runtime.device import MINDSPORE_VERSION
 from losses import create_step
 from losses.collectives import AllGatherOutputs, AllGatherRows, AllReduceGradients, SyncBatchNorm
-from losses.evaluation import EvaluationStep, GradientNorm
-from losses.guide import UpdateGroupWeights
+from losses.evaluation.cells import EvaluationStep, GradientNorm
+from losses.group_weights import GroupWeights
 from losses.methods import METHODS
-from losses.objectives import GroupWeights
+from losses.training.validation_weights import UpdateGroupWeights
 from models.preactresnet import PreActResNet
 from models.resnet import BasicBlock, Bottleneck, ResNet
 from models.vit import VisionTransformer
 from models.wideresnet import WideResNet
-from utils import distributed
+from utils.runtime import distributed
 
 DEVICES = {"Ascend", "GPU"}
 PLATFORMS = re.compile(r"Supported Platforms:\s*\n\s*(.*)")

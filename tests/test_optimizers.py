@@ -11,17 +11,17 @@ import pytest
 from mindspore import Parameter
 
 from losses import create_step
+from losses.config.recipes import RECIPES
+from losses.config.settings import resolve
 from losses.create import create_optimizer
 from losses.methods import OPTIMIZERS
 from losses.optimizers import weight_decay_mask
-from losses.recipes import RECIPES
-from losses.resolve import resolve
-from losses.run import RunConfig, StepCache
+from losses.schedules import create_schedule, set_learning_rate, warmup_epochs
+from losses.training.run import RunConfig, StepCache
 from models import create_model
 from tests import crosscheck
 from tests.golden import record_optimizers as recorded
 from utils.errors import UserError
-from utils.schedule import create_schedule, set_learning_rate, warmup_epochs
 
 FOLDER = os.path.join(os.path.dirname(__file__), "golden")
 GOLDEN = crosscheck.load_json(os.path.join(FOLDER, "optimizers.json"))

@@ -10,15 +10,15 @@ import pytest
 
 from dataset.poisson import Split
 from tests.test_figures import make_run
-from utils.evaluate import SeverityResult
 from utils.figures.severity import accuracy
 from utils.figures.style import save
-from utils.metrics import CalibrationScores
-from utils.records.comparison import ComparisonRow, write_comparison_page
+from utils.metrics import CalibrationScores, SeverityResult
+from utils.records.cost import ResourceUsage
 from utils.records.evaluation import as_record, write_evaluation
 from utils.records.logs import RunFolder
 from utils.records.reading import read_records
-from utils.records.report import ResourceUsage, report_results, write_run_page
+from utils.reports.comparison import ComparisonRow, write_comparison_page
+from utils.reports.run import report_results, write_run_page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 # What a reader would do, and what is seen then, put into the page's title.

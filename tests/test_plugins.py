@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from packaging.requirements import Requirement
 
-from utils.device import set_up_device
-from utils import plugins
+from utils.runtime.device import set_up_device
 from utils.errors import UserError
+from utils.runtime import plugins
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LIBRARIES = [(package, name) for package, names in plugins.PACKAGES.items() for name in names]
@@ -193,7 +193,8 @@ def test_in_a_new_environment_the_driver_is_all_that_is_missing():
         driver(pathlib.Path(folder), ONE_GPU + "".join(f"int {name}(void) {{ return 100; }}" for name in (
             "cuDeviceGetAttribute", "cuGetErrorName", "cuLaunchKernel", "cuModuleGetFunction", "cuModuleLoadDataEx",
             "cuModuleUnload", "cuStreamSynchronize")))
-        done = subprocess.run([python, "-c", "from utils.device import available_targets as targets; print(targets())"],
+        code = "from utils.runtime.device import available_targets as targets; print(targets())"
+        done = subprocess.run([python, "-c", code],
                               cwd=ROOT, capture_output=True, text=True, env={**os.environ, "LD_LIBRARY_PATH": folder})
         print(done.stdout, done.stderr)
         assert done.stdout == "['GPU', 'CPU']\n" and done.stderr == ""

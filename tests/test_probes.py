@@ -10,25 +10,25 @@ import mindspore.nn as nn
 import numpy as np
 import pytest
 
-import losses.measure
-import losses.run
+import losses.evaluation.measure
+import losses.training.run
 import main
 from dataset import SOURCES
-from dataset.corrupted import corrupted_path
 from dataset.pipeline import load_batches
-from losses.evaluation import EvaluationStep, GradientNorm
-from losses.measure import MEASUREMENTS
+from dataset.stored import corrupted_path
+from losses.evaluation.cells import EvaluationStep, GradientNorm
+from losses.evaluation.measure import MEASUREMENTS
+from losses.evaluation.predict import mean_gradient_norm
+from losses.evaluation.probes import filter_normalised, loss_surface, mean_loss, random_direction, sharpness
 from models import create_model
 from tests.published_files import stored_fingerprints
 from tests.test_figures import make_run
 from tests.test_main import arguments, only_run, read_csv
 from utils.errors import UserError
-from utils.evaluate import mean_gradient_norm
 from utils.figures import FIGURES
 from utils.figures.__main__ import main as draw
 from utils.figures.evaluations import best_last
 from utils.files import read_json, write_json
-from utils.probes import filter_normalised, loss_surface, mean_loss, random_direction, sharpness
 from utils.records.reading import read_records
 
 
@@ -220,7 +220,7 @@ def test_the_centre_of_the_surface_is_the_loss_of_the_run(run, tmp_path):
 def test_what_was_measured_is_measured_once(run, monkeypatch):
     [first] = MEASUREMENTS["ood"](read_records([run]))
     with monkeypatch.context() as patch:
-        patch.setattr(losses.measure, "predict", None)
+        patch.setattr(losses.evaluation.measure, "predict", None)
         assert MEASUREMENTS["ood"](read_records([run])) == [first]
         with pytest.raises(TypeError):
             MEASUREMENTS["ood"](read_records([run]), rho=0.1)
@@ -299,7 +299,7 @@ def test_what_is_not_finite_is_not_drawn(tmp_path, name, key, measured):
 def test_scores_of_a_network_that_gives_no_numbers_are_none(run, monkeypatch):
     logits = np.ones((300, 10), np.float32)
     logits[7, 3] = np.nan
-    monkeypatch.setattr(losses.measure, "predict", lambda *_: (None, logits, None))
+    monkeypatch.setattr(losses.evaluation.measure, "predict", lambda *_: (None, logits, None))
     [found] = MEASUREMENTS["ood"](read_records([run]))
     assert np.isnan(found["scores"][0][7]) and np.isnan(found["scores"]).sum() == 1
 
@@ -482,7 +482,7 @@ def test_stage_one_keeps_and_logs_nothing_of_it(cifar_dir, tmp_path, monkeypatch
     def train(settings, *_):
         trained.append(settings)
         raise KeyboardInterrupt
-    monkeypatch.setattr(losses.run, "train", train)
+    monkeypatch.setattr(losses.training.run, "train", train)
     with pytest.raises(SystemExit):
         main.main(["--method", "jtt", "-m", "wideresnet10", "--total_epoch", "30", "-b", "40", "--data_dir", cifar_dir,
                    "--log_dir", str(tmp_path), "--log_sharpness", "1", "--tensorboard", "--keep_epochs", "20"])

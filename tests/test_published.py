@@ -10,10 +10,11 @@ import pytest
 
 import main
 from dataset import load_source
-from dataset.corrupted import corrupted_path, load_corrupted, open_corrupted
+from dataset.corrupted import load_corrupted, open_corrupted
+from dataset.find_published import find_published
 from dataset.fingerprints import joint_fingerprint
-from dataset.published import find_published
-from losses.measure import TrainedRun
+from dataset.stored import corrupted_path
+from losses.evaluation.measure import TrainedRun
 from tests.image_trees import TREES
 from tests.published_files import (
     C_BAR,
@@ -30,8 +31,9 @@ from tests.test_main import arguments, only_run
 from utils.errors import UserError
 from utils.files import read_json, write_json
 from utils.metrics import CalibrationScores
-from utils.records.evaluation import as_record, averages, common_evaluations, evaluation_table
+from utils.records.evaluation import as_record, averages, common_evaluations
 from utils.records.reading import read_record, read_records
+from utils.reports.summary import evaluation_table
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dataset.cifar import CIFAR, load_cifar
 from dataset.poisson import poisson_counts
+from dataset.sources.cifar import CIFAR, load_cifar
 from tests.benchmarks import cifar10_from_jpeg
 from tests.benchmarks.results.tables import ARRIVED, TABLES, number, rows, table
 from tests.test_main import read_csv

@@ -4,15 +4,15 @@ import os
 import pytest
 
 import main
-from losses.run import write_config
+from losses.training.run import write_config
 from tests.test_main import arguments
-from utils import cli, distributed
+from utils import cli
 from utils.errors import UserError
 from utils.files import read_json, write_json
 from utils.records.logs import RunFolder
-from utils.records.reading import read_record
-from utils.records.report import is_finished
+from utils.records.reading import is_finished, read_record
 from utils.records.settings import newest_run, path_independent, resumed_settings
+from utils.runtime import distributed
 
 
 def values_of(*words):

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from losses.stage_one import derivative_by_factor, error_set, infer_environments
+from losses.training.stage_one import derivative_by_factor, error_set, infer_environments
 
 
 @pytest.fixture

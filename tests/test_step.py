@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from utils.device import pynative_mode
+from utils.runtime.device import pynative_mode
 from losses import create_step
-from losses.evaluation import EvaluationStep, GradientNorm
-from losses.objectives import GroupWeights, cross_entropy
+from losses.evaluation.cells import EvaluationStep, GradientNorm
+from losses.group_weights import GroupWeights
+from losses.objectives import cross_entropy
+from losses.schedules import linear_schedule, set_learning_rate, step_schedule
 from models import create_model
 from tests import crosscheck
 from tests.step_errors import FIRST_STEP_TOLERANCES
 from utils.records.checkpoint import Progress, load_checkpoint, save_checkpoint
-from utils.schedule import linear_schedule, set_learning_rate, step_schedule
 
 GOLDEN = os.path.join(os.path.dirname(__file__), "golden", "release_step.json")
 

@@ -10,8 +10,8 @@ import pytest
 
 import losses.perturbations
 from losses import create_step
-from losses.options import resolve_arguments
-from losses.resolve import resolve
+from losses.config.options import resolve_arguments
+from losses.config.settings import resolve
 from main import create_parser, main
 from models import MODELS, Network, create_model
 from models.layers import batch_norm, conv

@@ -2,12 +2,12 @@
 import numpy as np
 import pytest
 
-import losses.train
+import losses.training.loop
 from losses.step.train_step import StepOutputs
-from losses.train import train_epoch
+from losses.training.loop import train_epoch
 from utils.errors import UserError
 from utils.records.checkpoint import Progress
-from utils.stopping import Interrupted
+from utils.runtime.signals import Interrupted
 
 BATCHES, LOGITS, LABELS = 7, np.eye(4), [0, 1, 2, 0]
 
@@ -65,8 +65,8 @@ class Records:
 
 
 def train(monkeypatch, ahead, step, records):
-    monkeypatch.setattr(losses.train, "max_steps_in_flight", lambda: ahead)
-    monkeypatch.setattr(losses.train, "set_learning_rate", lambda *_: None)
+    monkeypatch.setattr(losses.training.loop, "max_steps_in_flight", lambda: ahead)
+    monkeypatch.setattr(losses.training.loop, "set_learning_rate", lambda *_: None)
     batch = tuple(map(Out, (np.zeros((4, 1)), LABELS, LABELS, LABELS)))
     return train_epoch(step, iter([batch] * BATCHES), BATCHES, Progress(3), records, lambda *_: 0.1, 0, ())
 
@@ -96,7 +96,7 @@ def test_a_signal_saves_what_is_finite_alone(wrong, monkeypatch):
     def check():
         if step.number == 6:
             raise Interrupted(15)
-    monkeypatch.setattr(losses.train, "raise_if_interrupted", check)
+    monkeypatch.setattr(losses.training.loop, "raise_if_interrupted", check)
     with pytest.raises(UserError if wrong else Interrupted):
         train(monkeypatch, 50, step, records)
     assert [progress.batches for progress in records.saved] == ([] if wrong else [6])

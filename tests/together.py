@@ -9,7 +9,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from utils.device import all_gather_bytes, shutdown, set_up_device  # noqa: E402, I001, first: it sets MindSpore's environment
+from utils.runtime.device import all_gather_bytes, shutdown, set_up_device  # noqa: E402, I001, first: it sets MindSpore's environment
 
 import mindspore as ms  # noqa: E402
 import mindspore.nn as nn  # noqa: E402
@@ -22,7 +22,7 @@ from models import MODELS, Network  # noqa: E402
 from models.layers import batch_norm, conv  # noqa: E402
 from models.torch_names import torch_name  # noqa: E402
 from tests.formula import formula_weight  # noqa: E402
-from utils import distributed  # noqa: E402
+from utils.runtime import distributed  # noqa: E402
 
 STEPS, BATCH, CLASSES, GROUPS = 20, 16, 5, 4
 OUTPUTS = ("losses", "logits", "perturbed", "norm", "value")  # of every step

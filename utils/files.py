@@ -247,3 +247,30 @@ def write_csv(path, columns):
         writer = csv.writer(file)
         writer.writerow(columns)
         writer.writerows(zip(*columns.values(), strict=True))
+
+
+def require_writable_file(flag, path):
+    """Make the folder of the file `path` if it is missing, and check that it can be written.
+
+    Raises:
+        UserError: `path` is a folder, or its folder cannot be written. The error names `flag`.
+    """
+    if not os.path.basename(path) or os.path.isdir(path):
+        raise UserError(f"{flag} {path}: is no name of a file; give one")
+    require_writable_folder(flag, os.path.dirname(os.path.abspath(path)))
+
+
+def require_writable_folder(flag, path):
+    """Make the folder `path` if it is missing, and check that it can be written.
+
+    Raises:
+        UserError: the folder cannot be written. The error names `flag`.
+    """
+    try:
+        os.makedirs(path, exist_ok=True)
+        probe = os.path.join(path, f".write-test-{os.getpid()}")
+        with open(probe, "wb"):
+            pass
+        os.remove(probe)
+    except OSError as error:
+        raise UserError(f"{flag}: cannot write to {path} ({error.strerror}); name another folder") from error

@@ -12,8 +12,8 @@ class Fingerprint:
         images (int): number of images.
         labels (str or None): hash of their labels; None for corrupted images, which have the labels of the clean ones.
         pixels (str or None): hash of the content; None for images that are made when they are read.
-        made (dict or None): how the images were made, see `corruptions.provenance.recipe`, or will be when they are
-            read: the same on disk and in memory. None where nobody knows.
+        made (dict or None): how the images were made, or will be when they are read, the same on disk and in memory
+            (`corruptions.jobs.provenance.recipe`). None where nobody knows.
     """
 
     images: int

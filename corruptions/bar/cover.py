@@ -3,7 +3,7 @@ import numpy as np
 from skimage.draw import line_aa
 
 from corruptions.bar.places import by_strips, inner_random, one_by_one
-from corruptions.contract import register
+from corruptions.registry import register
 
 GREY = 128
 

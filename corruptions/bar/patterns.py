@@ -3,7 +3,7 @@ import numpy as np
 import scipy.fft
 
 from corruptions.bar.places import by_strips, cut, inner_random, one_by_one
-from corruptions.contract import register
+from corruptions.registry import register
 
 LATTICE = 256  # Perlin noise repeats after so many cells
 OCTAVES = (1, 2, 4, 8, 16)

@@ -8,7 +8,7 @@ PIXELS_AT_ONCE = 1 << 13  # few enough for the processor's cache, and for the me
 
 
 def one_by_one(function):
-    """Make a batch function, as in `corruptions.contract`, of `function(image, level, rng)`.
+    """Make a batch function, as in `corruptions.registry`, of `function(image, level, rng)`.
 
     `image` is uint8 (H, W, C), `level` the severity's constant, `rng` the image's source of random numbers.
     """

@@ -6,7 +6,7 @@ import scipy.sparse
 from scipy import ndimage, special
 
 from corruptions.bar.places import between, by_strips, cut, framed, one_by_one, strips
-from corruptions.contract import register
+from corruptions.registry import register
 
 TURNS = 21  # of circular_motion_blur
 TURNED_AT_ONCE = 1 << 12  # pixels

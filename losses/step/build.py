@@ -8,7 +8,7 @@ from losses.step.gradients import AccumulateGradients, ApplyAccumulated, ApplyCh
 from losses.step.train_step import TrainStep
 from losses.step.weights import InPlace, NoPerturbation, PresampledNoise, Stacked
 from models.stacked import StackedNetwork, running_statistics
-from utils import distributed
+from utils.runtime import distributed
 
 
 def create_train_step(network, objective, perturbation, optimizer, sub_batches=1, sync_bn=False):

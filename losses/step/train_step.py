@@ -5,11 +5,11 @@ import mindspore as ms
 import mindspore.nn as nn
 import mindspore.ops as ops
 
-from utils.device import pynative_mode
+from utils.runtime.device import pynative_mode
 from losses.collectives import AllGatherOutputs
 from models.stacked import check_stackable
-from utils import distributed
 from utils.errors import UserError
+from utils.runtime import distributed
 
 
 class StepOutputs(NamedTuple):
@@ -146,7 +146,7 @@ class TrainStep(nn.Cell):
             raise UserError(f"{len(groups)} groups: must be as many as the labels, {len(labels)}")
         if len(labels) != len(images) * distributed.world_size():
             raise UserError(f"{len(images)} images: are not this rank's share of {len(labels)} labels, which are those "
-                            f"of all {distributed.world_size()} ranks; give images[utils.distributed.rank_slice(...)]")
+                            f"of all {distributed.world_size()} ranks; see utils.runtime.distributed.rank_slice")
 
     def classes_of(self, images):
         """Number of classes that the network knows; it is tried on one image, once."""

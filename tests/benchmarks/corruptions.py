@@ -24,13 +24,14 @@ from PIL import Image  # noqa: E402
 from skimage import data  # noqa: E402
 
 from corruptions import CORRUPTIONS, SETS, Options  # noqa: E402
-from corruptions.files import digest, write_arrays  # noqa: E402
-from corruptions.folders import check_images, corrupt_folder  # noqa: E402
 from corruptions.generate import corrupt_range  # noqa: E402
+from corruptions.jobs.arrays import write_arrays  # noqa: E402
+from corruptions.jobs.folders import check_images, corrupt_folder  # noqa: E402
 from corruptions.weather import frost_folder  # noqa: E402
 from dataset.image_files import centre_crop, read_fitting  # noqa: E402
-from dataset.imagenet import SHORTER, SIDE  # noqa: E402
+from dataset.sources.imagenet import SHORTER, SIDE  # noqa: E402
 from tests.benchmarks.published import load_published, published_bar  # noqa: E402
+from utils.checksums import array_digest  # noqa: E402
 from utils.cli import Parser, exit_on_error, positive_int  # noqa: E402
 
 WIDTH = max(map(len, CORRUPTIONS))
@@ -88,7 +89,7 @@ def scale(args):
     with tempfile.TemporaryDirectory() as folder:
         np.save(os.path.join(folder, "images.npy"), crops(args.images, args.size))
         images = np.load(os.path.join(folder, "images.npy"), mmap_mode="r")
-        images_digest = digest(images)
+        images_digest = array_digest(images)
 
         def corrupt_all(workers):
             start = time.perf_counter()

@@ -10,7 +10,7 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, ROOT)
 
-import utils.device  # noqa: E402, F401, I001, first: it sets the environment that MindSpore reads
+import utils.runtime.device  # noqa: E402, F401, I001, first: it sets the environment that MindSpore reads
 
 import statistics  # noqa: E402
 import tempfile  # noqa: E402
@@ -23,7 +23,7 @@ from dataset.batches import normalise  # noqa: E402
 from dataset.pipeline import iterate_arrays  # noqa: E402
 from models import create_model, find_model  # noqa: E402
 from utils.cli import Parser, validated_by, positive_int, cpu_count  # noqa: E402
-from utils.evaluate import evaluate_arrays  # noqa: E402
+from losses.evaluation.predict import evaluate_arrays  # noqa: E402
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 

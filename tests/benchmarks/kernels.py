@@ -11,7 +11,7 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, ROOT)
 
-from utils.device import set_up_device, pynative_mode  # noqa: E402, I001, first: it sets what MindSpore reads
+from utils.runtime.device import set_up_device, pynative_mode  # noqa: E402, I001, first: it sets what MindSpore reads
 
 import contextlib  # noqa: E402
 import csv  # noqa: E402

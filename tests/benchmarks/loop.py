@@ -9,7 +9,7 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, ROOT)
 
-from utils.device import set_up_device  # noqa: E402, I001, first: it sets the environment that MindSpore reads
+from utils.runtime.device import set_up_device  # noqa: E402, I001, first: it sets the environment that MindSpore reads
 
 import statistics  # noqa: E402
 import tempfile  # noqa: E402
@@ -18,9 +18,9 @@ import time  # noqa: E402
 from dataset.data import load_data  # noqa: E402
 from losses.methods import METHODS  # noqa: E402
 from losses.optimizers import weight_decay_mask  # noqa: E402
-from losses.resolve import resolve  # noqa: E402
-from losses.run import RunConfig, StepCache  # noqa: E402
-from losses.train import train_epoch  # noqa: E402
+from losses.config.settings import resolve  # noqa: E402
+from losses.training.run import RunConfig, StepCache  # noqa: E402
+from losses.training.loop import train_epoch  # noqa: E402
 from models import find_model  # noqa: E402
 from tests.cifar_files import make_cifar  # noqa: E402
 from utils.cli import Parser, validated_by, positive_int, cpu_count  # noqa: E402

@@ -12,7 +12,7 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, ROOT)
 
-import utils.device  # noqa: E402, F401, I001, first: it sets the environment that MindSpore reads
+import utils.runtime.device  # noqa: E402, F401, I001, first: it sets the environment that MindSpore reads
 
 import statistics  # noqa: E402
 import subprocess  # noqa: E402
@@ -25,7 +25,7 @@ from PIL import Image  # noqa: E402
 
 from corruptions import CORRUPTIONS  # noqa: E402
 from corruptions.generate import image_stream  # noqa: E402
-from corruptions.parallel import single_threaded  # noqa: E402
+from corruptions.jobs.parallel import single_threaded  # noqa: E402
 from dataset import load_source  # noqa: E402
 from dataset.batches import TrainBatches  # noqa: E402
 from dataset.image_files import LazyCorruptedFiles  # noqa: E402

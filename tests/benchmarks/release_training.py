@@ -11,7 +11,7 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, ROOT)
 
-import utils.device  # noqa: E402, F401, I001, first: it sets the environment that MindSpore reads
+import utils.runtime.device  # noqa: E402, F401, I001, first: it sets the environment that MindSpore reads
 
 import subprocess  # noqa: E402
 import tempfile  # noqa: E402
@@ -22,14 +22,15 @@ import numpy as np  # noqa: E402
 from dataset.data import load_data  # noqa: E402
 from dataset.batches import EvaluationBatches, TrainBatches  # noqa: E402
 from losses import create_step  # noqa: E402
-from losses.evaluation import EvaluationStep  # noqa: E402
+from losses.evaluation.cells import EvaluationStep  # noqa: E402
 from models.torch_names import torch_name  # noqa: E402
 from models.wideresnet import WideResNet  # noqa: E402
-from utils.cli import Parser, positive_int, cpu_count, require_writable_folder  # noqa: E402
-from utils.evaluate import predict  # noqa: E402
+from utils.cli import Parser, positive_int, cpu_count  # noqa: E402
+from utils.files import require_writable_folder  # noqa: E402
+from losses.evaluation.predict import predict  # noqa: E402
 from utils.figures.style import legend_below, line_styles, save, subplots  # noqa: E402
 from utils.files import write_csv  # noqa: E402
-from utils.schedule import set_learning_rate, step_schedule  # noqa: E402
+from losses.schedules import set_learning_rate, step_schedule  # noqa: E402
 
 LR, BATCH = 0.1, 100
 

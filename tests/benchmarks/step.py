@@ -13,7 +13,7 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, ROOT)
 
-from utils.device import shutdown, set_up_device  # noqa: E402, I001, first: it sets the environment that MindSpore reads
+from utils.runtime.device import shutdown, set_up_device  # noqa: E402, I001, first: it sets the environment that MindSpore reads
 
 import resource  # noqa: E402
 import statistics  # noqa: E402
@@ -25,9 +25,9 @@ import numpy as np  # noqa: E402
 from losses import create_step  # noqa: E402
 from models import create_model, find_model  # noqa: E402
 from tests.benchmarks.release_process import start_release  # noqa: E402
-from utils import distributed  # noqa: E402
+from utils.runtime import distributed  # noqa: E402
 from utils.cli import Parser, validated_by, positive_int  # noqa: E402
-from utils.graphs import compile_cached  # noqa: E402
+from utils.runtime.compile_cache import compile_cached  # noqa: E402
 
 
 def prepare_step(method, model, batch, cache=None):

@@ -5,13 +5,13 @@
 import sys
 
 if sys.argv[:1] == ["-m"] and __name__ in sys.orig_argv:  # python -m utils.figures imports this before __main__.py
-    from utils.startup import begin_imports
+    from utils.runtime.startup import begin_imports
     begin_imports("python -m utils.figures")
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import utils.installed  # noqa: F401, first: it says what is not installed
+import utils.runtime.requirements  # noqa: F401, first: it says what is not installed
 from utils.figures.evaluations import ce
 from utils.figures.probes import calibration, ood, samples, sharpness, surface
 from utils.figures.severity import accuracy, gradnorm
@@ -27,7 +27,7 @@ class Figure:
     Attributes:
         draw (callable): takes records (`utils/records/reading.py`) of the same data, and what was measured for them
             where it is measured; yields pairs of a file's name and a matplotlib figure. Its docstring is the help.
-        measured (bool): `losses.measure.MEASUREMENTS` has what measures for it.
+        measured (bool): `losses.evaluation.measure.MEASUREMENTS` has what measures for it.
         options (tuple of str): options of the measurement.
         shared (tuple of str): settings that its runs must have in common; a comparison of more has a figure for each.
         told (tuple of str): settings that it shows otherwise than in the names of runs.

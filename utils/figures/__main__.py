@@ -7,16 +7,17 @@ import sys
 
 if not __package__:  # python utils/figures, for which this file's folder is where modules are looked for first
     sys.path[0] = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
-    from utils.startup import begin_imports
+    from utils.runtime.startup import begin_imports
     begin_imports("python -m utils.figures")
-    import utils.installed  # noqa: F401, it says what is not installed
+    import utils.runtime.requirements  # noqa: F401, it says what is not installed
 
 from utils import cli
 from utils.errors import UserError
 from utils.figures import FIGURES
 from utils.figures.style import save
-from utils.files import safe_filename
+from utils.files import require_writable_folder, safe_filename
 from utils.records.reading import by_setting, read_records
+from utils.shared_options import DEVICE_OPTIONS, add_device_arguments, device_options
 
 
 def create_parser():
@@ -44,7 +45,7 @@ def create_parser():
             ("image", cli.non_negative_int, "K", "number of the test image (default: 0)")):
         parser.add_argument(f"--{option}", type=kind, default=None, metavar=metavar,
                             help=f"{_figures(option)}: {text}")
-    cli.add_device_arguments(parser.add_argument_group(f"device of {_figures('images')}"))
+    add_device_arguments(parser.add_argument_group(f"device of {_figures('images')}"))
     return parser
 
 
@@ -56,7 +57,7 @@ def measure(name, records, **options):
     """What the figure draws besides the records; a tuple, empty where it draws these alone."""
     if not FIGURES[name].measured:
         return ()
-    from losses.measure import MEASUREMENTS
+    from losses.evaluation.measure import MEASUREMENTS
     return (MEASUREMENTS[name](records, **options),)
 
 
@@ -68,15 +69,15 @@ def main(argv=None):
         given = {option: value for option, value in vars(args).items()
                  if value is not None and option not in ("name", "runs", "output")}
         for option in given:
-            if option not in figure.options and not (option in ("data_dir", *cli.DEVICE_OPTIONS) and figure.measured):
+            if option not in figure.options and not (option in ("data_dir", *DEVICE_OPTIONS) and figure.measured):
                 raise UserError(f"--{option}: has no effect on the figure {args.name}; leave it out")
         records = read_records(args.runs, figure.shared, figure.told)
         folder = args.output or args.runs[0]
-        cli.require_writable_folder("--output", folder)
+        require_writable_folder("--output", folder)
         if figure.measured:
-            from utils.device import set_up_device
-            set_up_device(**cli.device_options(args))
-        own = {option: value for option, value in given.items() if option not in cli.DEVICE_OPTIONS}
+            from utils.runtime.device import set_up_device
+            set_up_device(**device_options(args))
+        own = {option: value for option, value in given.items() if option not in DEVICE_OPTIONS}
         written = set()
         for suffix, some in by_setting(records, figure.shared).items():
             for name, drawn in figure.draw(some, *measure(args.name, some, **own)):

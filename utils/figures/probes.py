@@ -1,4 +1,4 @@
-"""Figures of what a network does when its weights move, and of how sure it is; `losses/measure.py` measures it."""
+"""Figures of a network whose weights move, and of its confidence; `losses/evaluation/measure.py` measures both."""
 import numpy as np
 from matplotlib.colors import LogNorm
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from utils import alexnet
 from utils.errors import UserError
 from utils.files import read_json, safe_filename, write_csv, write_json
 from utils.fingerprint import Fingerprint, first_difference
 from utils.metrics import BINS, SEVERITY_LEVELS, CalibrationScores, corruption_error
+from utils.records import alexnet
 
 CLEAN = "none"  # stands for no corruption, as in the papers' tables
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -45,7 +45,7 @@ def same_images(record, names, severities, fingerprints):
 
 def same_network(record, network):
     """Whether an evaluation was of a network with the same logits, weights aside; `network` is as in
-    `utils.evaluate.describe_network`.
+    `losses.evaluation.predict.describe_network`.
     """
     return all(record.get(key) == value for key, value in network.items())
 
@@ -241,25 +241,6 @@ def common_evaluations(several):
             if None not in found:
                 return found
     return None
-
-
-def evaluation_table(record):
-    """An evaluation for a page: a line of text; header, rows, kind and values of `page.table`."""
-    errors = record.get("corruption_error", {})
-    names, severities = {CLEAN: record["clean"], **record["corrupted"]}, severities_of(record)
-    header = ["corruption", *(f"severity {s}" for s in severities), "mean accuracy (%)", "NLL", "ECE",
-              *(["CE"] if errors else [])]
-    rows = []
-    for name, metrics in names.items():
-        accuracy, nll, ece = (np.atleast_1d(metrics[metric]) for metric in CalibrationScores._fields)
-        cells = [f"{100 * value:.2f}" for value in accuracy] if name != CLEAN else [""] * len(severities)
-        rows.append([name, *cells, f"{100 * accuracy.mean():.2f}", f"{nll.mean():.3f}", f"{ece.mean():.3f}",
-                     *([f"{errors['by_corruption'][name]:.3f}" if name != CLEAN else ""] if errors else [])])
-    about = f"{_trained(record)}; test accuracy (%) at each severity"
-    if errors:
-        about += f"; mean corruption error {errors['mean']:.3f}, relative to {errors['baseline']['name']}"
-    values = {(i, j): text for i, row in enumerate(rows) for j, text in enumerate(row) if j and text}
-    return about, (header, rows, "sortable", values)
 
 
 def _trained(about):

@@ -8,10 +8,10 @@ import sys
 
 import numpy as np
 
-from utils.device import broadcast_text
-from utils.distributed import is_main_process
+from utils.runtime.device import broadcast_text
 from utils.files import TMP_MARK, file_lock, with_filename, write_csv
 from utils.metrics import group_means
+from utils.runtime.distributed import is_main_process
 
 
 def new_folder(log_dir, name):
@@ -255,7 +255,7 @@ class EvaluationLog:
 
 
 class SharpnessLog(CSVLog):
-    """`sharpness.csv`: sharpness at every severity (`utils.probes.sharpness`), a row a measurement.
+    """`sharpness.csv`: sharpness at every severity (`losses.evaluation.probes.sharpness`), a row a measurement.
 
     Args:
         path (str): file name.

@@ -106,6 +106,12 @@ def read_results(folder):
     return results if is_whole and results["epochs"] >= config.get("total_epoch", 0) else None
 
 
+def is_finished(path, total_epoch=None):
+    """Whether the run in a folder has ended, after so many epochs if that is given: its results are written last."""
+    results = read_results(path)
+    return results is not None and (total_epoch is None or results["epochs"] >= total_epoch)
+
+
 def _plan(folder):
     """The runs of the comparison in a folder, dicts; empty where there is none."""
     path = os.path.join(folder, PLAN_FILE)

@@ -2,8 +2,8 @@
 import numpy as np
 
 from utils.records.checkpoint import Checkpoints, Progress, load_checkpoint, newest_checkpoint
+from utils.records.cost import ResourceUsage, duration, percentages
 from utils.records.logs import EvaluationLog, SharpnessLog, TrainLog
-from utils.records.report import ResourceUsage, duration, percentages
 from utils.records.tensorboard import TensorBoard
 
 

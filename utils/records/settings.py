@@ -3,10 +3,10 @@ import contextlib
 import glob
 import os
 
-from utils.cli import DEVICE_OPTIONS
-from utils.distributed import world_size
 from utils.errors import UserError
 from utils.files import read_json, write_json
+from utils.runtime.distributed import world_size
+from utils.shared_options import DEVICE_OPTIONS
 
 # What may differ when a run is resumed: what results do not depend on, and which device computes, and how exactly.
 OVERRIDABLE_ON_RESUME = ("resume", "data_dir", "corrupted", "num_workers", "show_progress", *DEVICE_OPTIONS,

@@ -1,0 +1,233 @@
+"""Corrupted folders of images, made by several processes, resumed after a stop: images that are there stay."""
+import contextlib
+import os
+import socket
+import sys
+
+from tqdm import tqdm
+
+from corruptions.generate import image_stream
+from corruptions.images import (
+    JPEG_MOST_SIDE,
+    BadImages,
+    folders_below,
+    list_images,
+    read_image,
+    said_of,
+    write_image,
+)
+from corruptions.jobs.parallel import parallel_map
+from corruptions.jobs.progress import begin, end, made_shares, nothing_readable, require_made
+from corruptions.jobs.provenance import options_identity
+from corruptions.jobs.settings import has_settings
+from corruptions.jobs.shards import (
+    SINGLE_SHARD,
+    Shard,
+    corruption_of,
+    is_unfinished,
+    lock_briefly,
+    lock_target,
+)
+from corruptions.jobs.sources import (
+    SOURCES_FILE,
+    check_decoding,
+    check_sources,
+)
+from corruptions.registry import CORRUPTIONS
+from utils.checksums import file_checksum
+from utils.cli import one_line
+from utils.errors import UserError
+from utils.files import LONGEST_NAME, is_writable
+
+FILES_AT_A_TIME = 16
+
+
+def corrupted_name(name, image_format):
+    """The name of a corrupted image: that of the original, with the suffix of the format where it has another."""
+    stem, suffix = os.path.splitext(name)
+    if image_format == "png":
+        return stem + ".png"
+    return name if suffix.lower() in (".jpg", ".jpeg") else stem + ".jpg"
+
+
+def check_images(paths, read, image_format):
+    """As `check_image`, of several files."""
+    return [check_image(path, read, image_format) for path in paths]
+
+
+def check_image(path, read, image_format):
+    """Read an image file with `read`, and see whether its pixels can be stored as 'jpeg' or 'png'.
+
+    Returns:
+        tuple: what is wrong with it, or None; the CRC-32 and the number of its bytes, None where there are none.
+    """
+    problem = checksum = None
+    try:
+        path.encode()
+        if len(os.fsencode(os.path.basename(corrupted_name(path, image_format)))) > LONGEST_NAME:
+            raise UserError(f"{path}: the name of its corrupted image would have more than {LONGEST_NAME} bytes; give "
+                            "the file a shorter one")
+        checksum = file_checksum(path)
+        height, width = read(path).shape[:2]
+        if image_format == "jpeg" and max(height, width) > JPEG_MOST_SIDE:
+            problem = (f"{path}: an image of {height}x{width} is too large for JPEG, which has at most "
+                       f"{JPEG_MOST_SIDE} pixels a side; pass --format png")
+    except OSError as error:
+        problem = f"{path}: not a readable image ({error.strerror}); repair or remove it"
+    except UnicodeEncodeError:
+        problem = f"{path!a}: the name is not in UTF-8; rename the file"
+    except UserError as error:
+        problem = str(error)
+    return problem, checksum
+
+
+def checksums_of(source, files, read, workers, image_format, skip_bad, hidden):
+    """Read images in a folder; `files` (dict), `read` and `image_format` are as in `corrupt_folder`.
+
+    Returns:
+        dict: relative name to CRC-32 and size in bytes of the files that can be read and stored.
+
+    Raises:
+        BadImages: there are others, and `skip_bad` is false; a warning tells of them if it is true.
+    """
+    groups = batched([os.path.join(os.path.abspath(source), path) for path in files.values()])
+    results = []
+    with tqdm(desc="checking", total=len(files), unit=" images", disable=hidden) as bar, \
+            contextlib.closing(parallel_map(workers, check_images, ((group, read, image_format)
+                                                                    for group in groups))) as checked:
+        for group in checked:
+            results += group
+            bar.update(len(group))
+    problems = [problem for problem, _ in results if problem]
+    if problems and not skip_bad:
+        raise BadImages(f"{problems[0]} ({len(problems)} of {len(files)} files)")
+    for problem in problems:
+        print(f"warning: skipped {problem}", file=sys.stderr)
+    return {file: checksum for file, (problem, checksum) in zip(files, results, strict=True) if not problem}
+
+
+def batched(files):
+    """Parts of a list, each enough work for one call of another process."""
+    return [files[k:k + FILES_AT_A_TIME] for k in range(0, len(files), FILES_AT_A_TIME)]
+
+
+def require_outside(target, source):
+    """Raise a `UserError` if the target lies in a folder whose images are read, also by way of links."""
+    real_target = os.path.realpath(target)
+    for folder, real in folders_below(source):
+        if os.path.commonpath([real, real_target]) == real:
+            raise UserError(f"{target}: lies inside the source {folder}; name a folder outside of it")
+
+
+def reject_name_clashes(source, files, image_format):
+    """Raise a `UserError` if the corrupted images of two files would have one name, or the corrupted image of one would
+    have the name of a folder that another needs."""
+    origins = {}
+    for file in files:
+        other = origins.setdefault(corrupted_name(file, image_format), file)
+        if other != file:
+            raise UserError(f"{os.path.join(source, file)}: its corrupted image would have the same name as that of "
+                            f"{other}; rename one of them")
+    for file in files:
+        folder = file
+        while folder := os.path.dirname(folder):
+            if folder in origins:
+                raise UserError(f"{os.path.join(source, origins[folder])}: its corrupted image would have the name "
+                                f"of the folder of {file}; rename one of them")
+
+
+def corrupt_folder(source, target, names, severities, seed, options, workers, image_format, skip_bad, show_progress,
+                   files=None, read=read_image, about=None, shard=SINGLE_SHARD):
+    """Corrupt the images of a folder: SOURCE/CLASS/FILE becomes TARGET/CORRUPTION/SEVERITY/CLASS/FILE.
+
+    All images are read once before anything is written. An image draws from the stream of (seed, corruption, severity,
+    'CLASS/FILE'), so that other images do not change it; TARGET/sources.csv records the images. Of a shard, all this is
+    about every N-th image; shards may be made at the same time.
+
+    Args:
+        source, target (str): folders.
+        names (list of str): corruptions.
+        severities (list of int): each 1 to 5.
+        seed (int): seed of the random streams.
+        options (Options): what else can be chosen.
+        workers (int or Cluster): processes, or a cluster.
+        image_format (str): 'jpeg' or 'png'.
+        skip_bad (bool): leave out files and folders that cannot be read, with a warning.
+        show_progress (bool): show progress bars even where the output is no terminal.
+        files (dict or None): 'CLASS/FILE' of an image to its path below `source`; None takes all images as they lie.
+        read (callable): path to the pixels that are corrupted, uint8; for other processes, too.
+        about (str or None): what `read` does besides reading, for the settings in the target.
+        shard (Shard): which share of the images.
+
+    Returns:
+        tuple: number of corrupted images that were not there before; sorted numbers of the shards that have not made
+        the same corruptions at the same severities; what else was begun in the target and has not ended, a sorted list
+        of 'CORRUPTION/SEVERITY'.
+
+    Raises:
+        BadImages: images cannot be read, or not be stored in this format.
+        UserError: none can be read, though `skip_bad` is true, which of several shards the last one says; the target
+            was made with other settings or from other images, or another process is making it.
+    """
+    require_outside(target, source)
+    hidden = False if show_progress else None
+    left_out = None
+    if files is None:
+        names_there, left_out = list_images(source, skip_bad)
+        files = {name: name for name in names_there}
+    checksums = checksums_of(source, dict(shard.of(list(files.items()))), read, workers, image_format, skip_bad, hidden)
+    if files and not checksums and shard == SINGLE_SHARD:
+        raise nothing_readable(source, files)
+    if left_out is not None:
+        share = f"{len(checksums)}" if shard == SINGLE_SHARD else f"{len(checksums)} of {len(files)}"
+        print(f"images read: {share}{one_line(said_of(left_out))}", flush=True)
+    reject_name_clashes(source, checksums if shard == SINGLE_SHARD else files, image_format)
+    os.makedirs(target, exist_ok=True)
+    settings = {"seed": seed, **options_identity(options, names), "format": image_format, "transparency": "white",
+                **({"images": about} if about else {})}
+    parts = [f"{name}/{severity}" for name in names for severity in severities]
+
+    def stored(number):
+        mine = checksums if number == shard.number else Shard(number, shard.count).of(list(files))
+        return [corrupted_name(file, image_format) for file in mine]
+    if not is_writable(target):
+        require_made(target, settings, parts, stored, shard)
+        check_decoding(source, files, target)
+        check_sources(source, files, target, checksums, shard)
+        return 0, [], []
+    with lock_target(target, shard):
+        if has_settings(target, settings, besides=SOURCES_FILE):
+            check_decoding(source, files, target)
+            check_sources(source, files, target, checksums, shard)
+        made_before = {part: made_shares(target, part, stored, shard) for part in parts if shard != SINGLE_SHARD}
+        with lock_briefly(target, shard):
+            parts = begin(target, parts, settings, len(files), checksums, shard, made_before)
+        made = 0
+        todo = [(file, os.path.abspath(os.path.join(source, files[file]))) for file in (checksums if parts else ())]
+        tasks = ((os.path.abspath(target), group, read, parts, seed, options.for_others(), image_format)
+                 for group in batched(todo))
+        with tqdm(desc="corrupting", total=len(todo), unit=" images", disable=hidden) as bar, \
+                contextlib.closing(parallel_map(workers, _corrupt_files, tasks)) as results:
+            for count, written in results:
+                made += written
+                bar.update(count)
+        with lock_briefly(target, shard):
+            return made, *end(source, target, parts, files, shard)
+
+
+def _corrupt_files(target, files, read, parts, seed, options, image_format):
+    """Corrupt some images; return their number, and that of the corrupted ones that were not there before."""
+    if not is_unfinished(target, corruption_of(parts[0])):
+        raise UserError(f"{target}: is another folder on {socket.gethostname()}; name one that all machines share")
+    made = 0
+    for file, path in files:
+        stored = corrupted_name(file, image_format)
+        left = [part for part in parts if not os.path.isfile(os.path.join(target, part, stored))]
+        if left:
+            image = read(path)
+        for part in left:
+            name, severity = corruption_of(part), int(part.partition("/")[2])
+            corrupted = CORRUPTIONS[name](image, severity, image_stream(seed, name, severity, file), options)
+            write_image(os.path.join(target, part, stored), corrupted, image_format)
+        made += len(left)
+    return len(files), made

@@ -1,0 +1,125 @@
+"""Arrays of images in .npy files: what is read, and how what is made of them lies."""
+import collections
+import glob
+import os
+
+import numpy as np
+
+from corruptions.registry import check_images
+from utils.errors import UserError
+from utils.files import load_array, write_array
+
+LABELS_FILE = "labels.npy"
+LAYOUTS = {
+    "folders": "TARGET/SEVERITY/CORRUPTION.npy",
+    "stacked": "TARGET/CORRUPTION.npy with severities 1 to 5 one after the other, as CIFAR-10-C is distributed",
+}
+
+
+def places(target, names, severities, layout):
+    """Where arrays lie.
+
+    Args:
+        target (str): folder.
+        names (list of str): corruptions.
+        severities (list of int): 1 to 5.
+        layout (str): a key of `LAYOUTS`.
+
+    Returns:
+        dict: each corruption to a dict from severity to the path of a .npy file; stacked ones have one path.
+
+    Raises:
+        UserError: the severities cannot be stacked, because they are not all five: an array would not say which it has.
+    """
+    if layout == "folders":
+        return {name: {severity: os.path.join(target, str(severity), f"{name}.npy") for severity in severities}
+                for name in names}
+    if set(severities) != {1, 2, 3, 4, 5}:
+        raise UserError(f"--severity {' '.join(map(str, severities))}: --layout stacked has all five severities; leave "
+                        "--severity out, or give --layout folders")
+    return {name: dict.fromkeys((1, 2, 3, 4, 5), os.path.join(target, f"{name}.npy")) for name in names}
+
+
+def read_images(path):
+    """The images in a .npy file, memory-mapped; uint8 (N, H, W) or (N, H, W, C).
+
+    Raises:
+        UserError: it is not there, or has no images that can be corrupted.
+    """
+    try:
+        images = load_array(path, "r")
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path}: missing, truncated or not a numpy array; name a .npy file of images") from error
+    if images.ndim == 2 or (images.ndim == 3 and images.shape[2] in (1, 3)):
+        raise UserError(f"{path}: has shape {images.shape}, as one image x, and must have (N, H, W, C) or (N, H, W); "
+                        f"store x[None], of shape {(1, *images.shape)}")
+    try:
+        check_images(images)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    if len(images) == 0:
+        raise UserError(f"{path}: has no images, its shape is {images.shape}; name an array of one or more")
+    return images
+
+
+def read_labels(path, number):
+    """The labels of images in a .npy file, integers (number,); the file may have them in a column, (number, 1).
+
+    Raises:
+        UserError: it is not there, or has others.
+    """
+    try:
+        labels = load_array(path)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"--labels {path}: missing, truncated or not a numpy array; name a .npy file of integers"
+                        ) from error
+    if labels.shape == (number, 1):
+        labels = labels[:, 0]
+    if labels.shape != (number,) or not np.issubdtype(labels.dtype, np.integer):
+        raise UserError(f"--labels {path}: {labels.dtype} of shape {labels.shape}, but {number} images need integers "
+                        f"of shape {(number,)}; store one for each image")
+    return labels
+
+
+def check_stored_labels(labels, target):
+    """Make sure that the arrays in a folder, of all severities, have no other labels: it has one labelling.
+
+    Args:
+        labels (numpy.ndarray): integers (N,).
+        target (str): folder, as in `places`; it may be missing.
+
+    Raises:
+        UserError: other labels are there, or they cannot be read.
+    """
+    for inner in ("", "[1-5]"):
+        for path in sorted(glob.glob(os.path.join(glob.escape(target), inner, LABELS_FILE))):
+            stored = _read(path)
+            if not np.array_equal(stored, np.tile(labels, max(1, stored.size // len(labels)))):
+                raise UserError(f"{path}: has other labels than --labels; give those, or name a new folder")
+
+
+def store_labels(labels, paths):
+    """Store labels beside corrupted arrays, once for each severity that stands in an array; what is there stays.
+
+    Args:
+        labels (numpy.ndarray): integers (N,).
+        paths (dict): severity to array, as of one corruption in `places`.
+
+    Returns:
+        int: number of files that were not there before.
+    """
+    made = 0
+    for folder, times in collections.Counter(map(os.path.dirname, paths.values())).items():
+        path = os.path.join(folder, LABELS_FILE)
+        if not os.path.exists(path):
+            write_array(path, np.tile(labels, times))
+            made += 1
+    return made
+
+
+def _read(path):
+    try:
+        return load_array(path)
+    except (ValueError, EOFError) as error:
+        raise UserError(f"{path}: truncated or not a numpy array; remove it, and give the same command "
+                        "again") from error

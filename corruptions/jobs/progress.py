@@ -1,0 +1,120 @@
+"""Where a folder job stands: what its shards have begun and finished."""
+import os
+
+from corruptions.jobs.settings import has_settings, write_settings
+from corruptions.jobs.shards import (
+    SINGLE_SHARD,
+    UNFINISHED_FILE,
+    corruption_of,
+    is_finished,
+    read_finished,
+    write_ended,
+)
+from corruptions.jobs.sources import (
+    SOURCES_FILE,
+    read_sources,
+    shards_lists,
+    sources_lists,
+    sources_path,
+    write_sources,
+)
+from utils.errors import UserError
+from utils.files import TMP_MARK
+
+
+def nothing_readable(source, files):
+    """The `UserError` about a folder of which no image can be read."""
+    return UserError(f"{source}: none of its {len(files)} images can be read; name a folder of images")
+
+
+def require_made(target, settings, parts, stored, shard):
+    """Raise a `UserError` unless all images of a shard are in a folder that cannot be written; arguments as in
+    `made_shares` and `begin`."""
+    if not has_settings(target, settings, besides=SOURCES_FILE) or not all(
+            is_finished(target, part) and shard.number in made_shares(target, part, stored, shard) for part in parts):
+        raise UserError(f"{target}: cannot be written, and lacks some of the images; let it be written, or name "
+                        "another folder")
+
+
+def made_shares(target, part, stored, shard):
+    """The numbers of the shards whose images of a part of a job are all there, a set. All shards are looked at where
+    the part is finished and lacks images of this one, and else this one alone.
+
+    Args:
+        target, part (str): the folder, and 'CORRUPTION/SEVERITY'.
+        stored (callable): number of a shard to the names of its corrupted images.
+        shard (Shard): this one.
+    """
+    folder = os.path.join(target, part)
+
+    def is_made(number):
+        return os.path.isdir(folder) and all(os.path.isfile(os.path.join(folder, name)) for name in stored(number))
+    if is_made(shard.number):
+        return {shard.number}
+    return set(filter(is_made, range(1, shard.count + 1))) if is_finished(target, part) else set()
+
+
+def begin(target, parts, settings, size, checksums, shard, made_before):
+    """Write down what is made in a folder, before it is. Other shards wait meanwhile, so that no image is looked at.
+
+    Returns:
+        list of str: those of `parts` that have to be made. A finished one stays finished if all images of the shard
+        are there, as `made_before` (dict from parts to what `made_shares` gives; empty for a whole job) says.
+    """
+    if not has_settings(target, settings, besides=SOURCES_FILE):
+        for path in sources_lists(target):  # of a command that did not come as far as the settings
+            os.remove(path)
+    finished = {part: made_before[part] for part in made_before if is_finished(target, part)}
+    parts = [part for part in parts if shard.number not in finished.get(part, ())]
+    ended = read_finished(target, parts, shard, size)
+    for part in parts:
+        ended[part]["ended"] = sorted({*ended[part]["ended"], *finished.get(part, ())} - {shard.number})
+    write_ended(target, ended)
+    # The settings come after it: a folder that has them has the list, too.
+    write_sources(sources_path(target, shard), checksums)
+    write_settings(target, settings)
+    for name in set(map(corruption_of, parts)):
+        os.makedirs(os.path.join(target, name), exist_ok=True)
+        with open(os.path.join(target, name, UNFINISHED_FILE), "wb"):
+            pass
+    return parts
+
+
+def end(source, target, parts, files, shard):
+    """Write down that a shard has made its images. The last one leaves the folder as a whole job does.
+
+    Returns:
+        tuple: sorted numbers of the shards that have not; sorted names of other parts that have not ended.
+
+    Raises:
+        UserError: it is the last one, and no shard could read an image; all of them have to come again.
+    """
+    ended = read_finished(target, parts, shard, len(files))
+    awaited = set()
+    for part in parts:
+        ended[part]["ended"] = sorted({*ended[part]["ended"], shard.number})
+        awaited.update(set(range(1, shard.count + 1)).difference(ended[part]["ended"]))
+    is_last = shard != SINGLE_SHARD and any(len(ended[part]["ended"]) == shard.count for part in parts)
+    if is_last and not read_sources(target).keys() & files.keys():
+        write_ended(target, {part: {**job, "ended": []} if part in parts else job for part, job in ended.items()})
+        raise nothing_readable(source, files)
+    rest = {part: job for part, job in ended.items() if len(set(job["ended"])) < job["shards"]}
+    if not rest:
+        if shard != SINGLE_SHARD:
+            sources = read_sources(target)
+            sources = {file: sources[file] for file in files if file in sources}
+            write_sources(sources_path(target, SINGLE_SHARD), sources)
+        remove_leftovers(target)
+    for name in set(map(corruption_of, parts)).difference(map(corruption_of, rest)):
+        os.remove(os.path.join(target, name, UNFINISHED_FILE))
+    write_ended(target, rest)
+    return sorted(awaited), sorted(set(rest).difference(parts))
+
+
+def remove_leftovers(target):
+    """Remove from a folder that nobody else is filling what killed processes left, and the lists of shards, which
+    sources.csv has in it."""
+    leftovers = [os.path.join(folder, file) for folder, _, files in os.walk(target) for file in files
+                 if file.startswith(".") and f"{TMP_MARK}." in file]
+    for path in (*leftovers, *shards_lists(target)):
+        os.remove(path)

@@ -1,0 +1,91 @@
+"""What every data set gives: clean images, labels, and the constants that go with them."""
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from dataset.fingerprints import fingerprint
+from dataset.image_files import FileImages
+from utils.errors import UserError
+from utils.fingerprint import WORDS, require_same
+
+
+@dataclass(frozen=True)
+class ImageDataset:
+    """A data set of clean images.
+
+    Attributes:
+        name (str): as on the command line.
+        corrupted_folder (str): folder under the data folder, or an absolute path, that holds the corrupted versions.
+        classes (int): number of classes.
+        images, labels (dict): for 'train' and 'test', uint8 (N, H, W, 3), or `FileImages`, and int32 (N,) in
+            0..classes-1.
+        mean, std (tuple of float): per channel, of values in 0..1; images are normalised with them.
+        num_per_class (int or None): training images of a class where none is asked for; None is 4/5 of each class.
+        class_names (tuple of str): what the labels stand for, where that is known.
+        lists (str or None): folder of file lists that say who is corrupted how much (`dataset/sources/imagenet30.py`).
+    """
+
+    name: str
+    corrupted_folder: str
+    classes: int
+    images: dict[str, np.ndarray | FileImages]
+    labels: dict[str, np.ndarray]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    num_per_class: int | None = None
+    lists: str | None = None
+    class_names: tuple[str, ...] = ()
+
+    @property
+    def in_files(self):
+        """Whether the images lie in files that are read when they are needed."""
+        return isinstance(self.images["train"], FileImages)
+
+    @property
+    def image_size(self):
+        """Height and width of the images."""
+        return self.images["train"].shape[1:3]
+
+    def check_run(self, config, path, **others):
+        """Make sure that the classes and the images are those of an earlier run.
+
+        Args:
+            config (dict): its settings; of one that has no `classes` or `fingerprints` there, they are not known.
+            path (str): the run's folder, for the error.
+            others (Fingerprint): those of further sets than the clean test images, keys as in `require_same`.
+
+        Raises:
+            UserError: they are others.
+        """
+        names = config.get("classes")
+        if names and self.class_names and list(self.class_names) != list(names):
+            changed = sorted(set(names) ^ set(self.class_names)) or ["their order"]
+            raise UserError(f"{path}: was trained on other classes than {self.name} has now (see {changed[0]}); name "
+                            "the images that it was trained on with --data_dir")
+        lists = "" if self.lists is None else " and --filelist_dir"
+        now, advice = {"test": self.test_fingerprint, **others}, f"name those that it had with --data_dir{lists}"
+        require_same(config.get("fingerprints") or {}, now, path, advice)
+        for part, digest in (config.get("images_sha256") or {}).items():  # a run of an earlier version has these
+            if part in now and not self.in_files and digest != self._sha256(part):
+                raise UserError(f"{path}: had other {WORDS[part]} images than there are now; {advice}")
+
+    def _sha256(self, part):
+        content = hashlib.sha256(np.ascontiguousarray(self.images[part]))
+        content.update(self.labels[part].tobytes())
+        return content.hexdigest()
+
+    @cached_property
+    def train_fingerprint(self):
+        """The `Fingerprint` of the clean training images."""
+        return fingerprint(self.images["train"], self.labels["train"])
+
+    @cached_property
+    def test_fingerprint(self):
+        """The `Fingerprint` of the clean test images."""
+        return fingerprint(self.images["test"], self.labels["test"])
+
+    def fingerprint(self, part):
+        """The `Fingerprint` of the clean images of a part, 'train' or 'test'."""
+        return getattr(self, f"{part}_fingerprint")

@@ -1,0 +1,234 @@
+"""CIFAR-10 and CIFAR-100, from the binary or the python archive, downloaded where they are missing."""
+import glob
+import os
+import pickle
+import pickletools
+import shutil
+import tarfile
+from dataclasses import dataclass
+
+import numpy as np
+
+from dataset.sources.base import ImageDataset
+from dataset.sources.download import download
+from utils.errors import UserError
+from utils.files import TMP_MARK, file_hash, file_lock, fsync, with_filename
+
+URL = "https://www.cs.toronto.edu/~kriz/"
+PIXELS = 3 * 32 * 32
+UNPACK_SECONDS = 600  # runs that begin at the same time wait for the one that unpacks
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one of the published archives holds its images: file names, and the MD5 that goes with the archive."""
+
+    archive: str
+    md5: str
+    folder: str
+    files: dict[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Cifar:
+    """What differs between the two data sets."""
+
+    class_names: tuple[str, ...]
+    corrupted_folder: str
+    label_bytes: int  # in a record of the binary layout; the last one is the label that counts
+    label_key: bytes  # in a file of the python layout
+    binary: Layout
+    python: Layout
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @property
+    def classes(self):
+        """Number of classes."""
+        return len(self.class_names)
+
+
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CIFAR100_NAMES = (
+    "apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can "
+    "castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin "
+    "elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard "
+    "lobster man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear "
+    "pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark "
+    "shrew skunk skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone "
+    "television tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm"
+)
+
+CIFAR = {
+    "cifar10": Cifar(
+        class_names=CIFAR10_CLASSES, corrupted_folder="CIFAR-10-C", label_bytes=1, label_key=b"labels",
+        binary=Layout("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530", "cifar-10-batches-bin", {
+            "train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)), "test": ("test_batch.bin",)}),
+        python=Layout("cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a", "cifar-10-batches-py", {
+            "train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("test_batch",)}),
+        mean=(0.4914, 0.4822, 0.4465), std=(0.2471, 0.2435, 0.2616)),
+    "cifar100": Cifar(
+        class_names=tuple(CIFAR100_NAMES.split()), corrupted_folder="CIFAR-100-C", label_bytes=2,
+        label_key=b"fine_labels",
+        binary=Layout("cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8", "cifar-100-binary", {
+            "train": ("train.bin",), "test": ("test.bin",)}),
+        python=Layout("cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85", "cifar-100-python", {
+            "train": ("train",), "test": ("test",)}),
+        mean=(0.5071, 0.4867, 0.4408), std=(0.2675, 0.2565, 0.2761)),
+}
+
+
+class ArrayUnpickler(pickle.Unpickler):
+    """An unpickler that can build plain containers and numpy arrays, and nothing else: a pickle cannot run code."""
+
+    def find_class(self, module, name):
+        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
+            return lambda *_: np.ndarray((0,), "b")  # what numpy's makes; the content comes after it
+        if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype")):
+            return getattr(np, name)
+        if (module, name) == ("_codecs", "encode"):  # how Python 3 writes bytes for Python 2
+            return lambda text, encoding: text.encode("latin1")
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+
+
+def read_binary(path, spec):
+    """Read records of label bytes and planar RGB values.
+
+    Returns:
+        tuple: uint8 (N, 32, 32, 3) and int32 (N,).
+
+    Raises:
+        UserError: the size of the file is not that of whole records, or a label is out of range.
+    """
+    values = np.fromfile(path, np.uint8)
+    record = spec.label_bytes + PIXELS
+    if values.size == 0 or values.size % record:
+        raise UserError(f"{path}: {values.size} bytes is not a whole number of records of {record}; "
+                        "fetch the file again")
+    records = values.reshape(-1, record)
+    return _checked(path, records[:, spec.label_bytes:], records[:, spec.label_bytes - 1], spec)
+
+
+def read_python(path, spec):
+    """Read a pickled dictionary of `data` (N, 3072) and labels; the result is that of `read_binary`.
+
+    Raises:
+        UserError: the file is no such pickle, or holds anything but arrays and plain containers.
+    """
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            for instruction, argument, _ in pickletools.genops(file):  # which finds lengths that the file does not have
+                if instruction.name in ("PUT", "LONG_BINPUT") and argument > size:
+                    raise pickle.UnpicklingError(f"it asks for room for {argument} objects")
+            file.seek(0)
+            content = ArrayUnpickler(file, encoding="bytes").load()
+        images, labels = content[b"data"], content[spec.label_key]
+    except OSError:
+        raise
+    except Exception as error:  # a damaged pickle can raise nearly anything
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path}: not a CIFAR batch in the python layout ({reason}); fetch the file again") from error
+    return _checked(path, images, labels, spec)
+
+
+def _checked(path, images, labels, spec):
+    labels = np.asarray(labels)
+    if (getattr(images, "dtype", None) != np.uint8 or images.shape != (len(labels), PIXELS)
+            or labels.dtype.kind not in "ui" or labels.ndim != 1 or len(labels) == 0
+            or labels.min() < 0 or labels.max() >= spec.classes):
+        raise UserError(f"{path}: not uint8 images of {PIXELS} values, each with a label from 0 to {spec.classes - 1}; "
+                        "fetch the file again")
+    images = images.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(images), labels.astype(np.int32)
+
+
+def extract(archive, layout, data_dir):
+    """Unpack a published archive; its folder appears with all its files or not at all. Of several processes one does
+    it.
+
+    Raises:
+        UserError: the archive is damaged, or is not the published one, or another process does not end unpacking it.
+    """
+    if file_hash(archive, "md5") != layout.md5:
+        raise UserError(f"{archive}: damaged, or not the published archive (its MD5 is not {layout.md5}); delete it "
+                        f"and fetch it again, or unpack other images of this layout into the folder {layout.folder}")
+    folder = os.path.join(data_dir, layout.folder)
+    with with_filename(folder), file_lock(os.path.join(data_dir, f".{layout.folder}.lock"), folder, UNPACK_SECONDS):
+        if not os.path.isdir(folder):  # another process may have unpacked it meanwhile
+            _extract(archive, layout, data_dir)
+
+
+def _extract(archive, layout, data_dir):
+    partial = f"{TMP_MARK}.{layout.folder}"
+    for leftover in glob.glob(os.path.join(glob.escape(data_dir), f".*{partial}")):  # of a process that was killed
+        shutil.rmtree(leftover)
+    temporary = os.path.join(data_dir, f".{os.getpid()}{partial}")
+    try:
+        with tarfile.open(archive) as tar:
+            tar.extractall(temporary, filter="data")
+        unpacked = os.path.join(temporary, layout.folder)
+        for file in (file for files in layout.files.values() for file in files):
+            fsync(os.path.join(unpacked, file))
+        os.rename(unpacked, os.path.join(data_dir, layout.folder))
+    except (tarfile.TarError, EOFError, FileNotFoundError) as error:
+        raise UserError(f"{archive}: damaged, or without all files of the folder {layout.folder}; "
+                        "delete it and fetch it again") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def find_layout(name, data_dir):
+    """The layout whose folder is in `data_dir`, unpacked or downloaded if need be: binary before python.
+
+    Returns:
+        tuple: the layout, and the function that reads its files.
+
+    Raises:
+        UserError: neither is there and the download fails.
+    """
+    spec = CIFAR[name]
+    readers = ((spec.binary, read_binary), (spec.python, read_python))
+    for layout, reader in readers:
+        if os.path.isdir(os.path.join(data_dir, layout.folder)):
+            return layout, reader
+    for layout, reader in readers:
+        archive = os.path.join(data_dir, layout.archive)
+        if os.path.isfile(archive):
+            extract(archive, layout, data_dir)
+            return layout, reader
+    archive = download(URL + spec.binary.archive, spec.binary.md5, data_dir, f"{name} is not in {data_dir}",
+                       f"put {spec.binary.archive} or {spec.python.archive} from {URL} into {data_dir}, or name "
+                       "another folder with --data_dir")
+    extract(archive, spec.binary, data_dir)
+    return spec.binary, read_binary
+
+
+def load_cifar(name, data_dir):
+    """Read CIFAR-10 or CIFAR-100.
+
+    Args:
+        name (str): 'cifar10' or 'cifar100'.
+        data_dir (str): folder with one of the four archives, unpacked or not; the binary one is downloaded into it
+            where all are missing.
+
+    Returns:
+        ImageDataset: images of 32x32; CIFAR-100 with the fine labels.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
+    spec = CIFAR[name]
+    layout, reader = find_layout(name, data_dir)
+    images, labels = {}, {}
+    for part, files in layout.files.items():
+        paths = [os.path.join(data_dir, layout.folder, file) for file in files]
+        missing = [path for path in paths if not os.path.isfile(path)]
+        if missing:
+            raise UserError(f"{missing[0]}: not there; delete the folder {layout.folder} and unpack "
+                            f"{layout.archive} again")
+        batches = [reader(path, spec) for path in paths]
+        images[part] = np.concatenate([batch[0] for batch in batches])
+        labels[part] = np.concatenate([batch[1] for batch in batches])
+    return ImageDataset(name, spec.corrupted_folder, spec.classes, images, labels, spec.mean, spec.std,
+                        class_names=spec.class_names)

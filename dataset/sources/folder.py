@@ -1,0 +1,198 @@
+"""`folder`: a user's own images, in class folders."""
+import collections
+import csv
+import errno
+import hashlib
+import os
+import sys
+from functools import partial
+
+import numpy as np
+
+from corruptions.images import check_header, said_of
+from corruptions.jobs.sources import read_sources, sources_lists
+from dataset.image_files import centre_crop
+from dataset.sources.base import ImageDataset
+from dataset.sources.class_folders import list_classes, list_images, require_all_classes
+from dataset.sources.imagenet import MEAN, STD
+from utils.cli import one_line
+from utils.errors import UserError
+from utils.files import file_lock, write_csv
+
+IMAGE_SIZE = 64
+VALIDATION = ("val", "valid", "validation")  # what people call a folder that is not read here
+TEST_SHARE = 0.2  # of each class, where there are no test images; whatever the seed of a run
+HELD_OUT = "held_out.csv"  # in the folder of such images: the exceptions from the hash
+LOCK_SECONDS = 60  # runs that begin at the same time wait for each other to write that file
+NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def draw(name):
+    """The hash of an image's name, 'class/file', from 0 to below 1; below `TEST_SHARE` the image is for testing."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2 ** 32
+
+
+def split_test(names, labels, exceptions):
+    """Choose test images: about a share of each class, by a hash of their names, so that images that are added later
+    leave all others where they are.
+
+    Where the hash leaves a class without a test image or without a training image, one of its images becomes that, as
+    an exception. It stays an exception, though images that are added later may make it needless.
+
+    Args:
+        names (list of str): 'class/file' of the images.
+        labels (numpy.ndarray): int32 (N,).
+        exceptions (dict): name to part, 'train' or 'test', of the images that became exceptions earlier.
+
+    Returns:
+        tuple: int64 numbers of the training images, and of the test images; `exceptions` with new ones.
+
+    Raises:
+        UserError: a class has one image only.
+    """
+    draws = np.array(list(map(draw, names)))
+    parts = np.where(draws < TEST_SHARE, "test", "train")
+    exceptions = dict(exceptions)
+    for i, name in enumerate(names):
+        parts[i] = exceptions.get(name, parts[i])
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        if len(members) < 2:
+            raise UserError(f"{names[members[0]]}: is the only image of its class, which needs another to test with; "
+                            "add images or remove the class")
+        order = members[np.argsort(draws[members])]
+        free = [i for i in order if names[i] not in exceptions] or order
+        for part, i in (("test", free[0]), ("train", free[-1])):
+            if part not in parts[members]:
+                parts[i] = exceptions[names[i]] = part
+    return np.flatnonzero(parts == "train"), np.flatnonzero(parts == "test"), exceptions
+
+
+def read_exceptions(path):
+    """The exceptions of `split_test`, name to part, from their table; none where there is no table.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = list(csv.reader(file))
+        exceptions = dict(rows[1:])
+    except FileNotFoundError:
+        return {}
+    except (ValueError, csv.Error):
+        rows = []
+    if rows[:1] != [["image", "part"]] or not {"train", "test"}.issuperset(exceptions.values()):
+        raise UserError(f"{path}: not a table of image and part; put the old file back, or remove it to have test "
+                        "images chosen anew")
+    return exceptions
+
+
+def stored_exceptions(folder):
+    """The exceptions of an earlier version, which wrote no table: the corrupted images that it stored lie in another
+    part than the hash says. Name to part.
+
+    Raises:
+        UserError: a list of the stored images is damaged.
+    """
+    exceptions = {}
+    for part in ("train", "test"):
+        stored = os.path.join(f"{os.path.abspath(folder)}-C", part)
+        if sources_lists(stored):
+            exceptions |= {name: part for name in read_sources(stored) if (draw(name) < TEST_SHARE) != (part == "test")}
+    return exceptions
+
+
+def split_test_for_good(folder, names, labels):
+    """Choose test images as `split_test` does, and write the exceptions into the folder, where later calls find them.
+
+    Args:
+        folder (str): of the images; where it cannot be written, there is a warning.
+        names, labels: as in `split_test`.
+
+    Returns:
+        tuple: int64 numbers of the training images, and of the test images.
+
+    Raises:
+        UserError: a class has one image only, the table is damaged, or another process does not stop writing it.
+    """
+    path = os.path.join(folder, HELD_OUT)
+    table = read_exceptions(path)
+    earlier = table or stored_exceptions(folder)
+    train, test, exceptions = split_test(names, labels, earlier)
+    if exceptions != table:
+        try:
+            with file_lock(os.path.join(folder, f".{HELD_OUT}.lock"), path, LOCK_SECONDS):
+                # Another process may have written the table meanwhile.
+                earlier = read_exceptions(path) or earlier
+                train, test, exceptions = split_test(names, labels, earlier)
+                write_csv(path, {"image": list(exceptions), "part": list(exceptions.values())})
+        except OSError as error:
+            if error.errno not in NOT_WRITABLE:
+                raise
+            print(f"warning: {path}: cannot be written ({error.strerror}), so that images that are added later may "
+                  "turn test images into training images; let it be written, or make folders train and test",
+                  file=sys.stderr)
+        warn_of_replaced(path, names, earlier, exceptions)
+    return train, test
+
+
+def warn_of_replaced(path, names, earlier, exceptions):
+    """Warn of images that became exceptions because earlier ones, of the same class and part, are no longer there."""
+    there = set(names)
+    gone = {(os.path.dirname(name), part): name for name, part in earlier.items() if name not in there}
+    for name, part in exceptions.items():
+        lost = gone.get((os.path.dirname(name), part))
+        if lost is not None and name not in earlier:
+            word, before = ("test", "trained on it") if part == "test" else ("training", "tested with it")
+            print(f"warning: {path}: {lost} is gone, so {name} becomes a {word} image; runs before {before}, unless it "
+                  f"is new; put {lost} back and remove the line of {name} there, or train anew", file=sys.stderr)
+
+
+def load_folder(data_dir, image_size=IMAGE_SIZE):
+    """List the images of a folder.
+
+    Args:
+        data_dir (str): holds train/CLASS/* and test/CLASS/*, or CLASS/*, of which about a fifth of each class is held
+            out to test with, by `split_test_for_good`.
+        image_size (int): side of the images, to which the shorter side of a file is scaled; the middle is cut out.
+
+    Returns:
+        ImageDataset: of files; the labels are the places of the class folders in alphabetical order.
+
+    Raises:
+        UserError: something is missing, or a file is no image, as far as its beginning tells.
+    """
+    fit, left_out = partial(centre_crop, side=image_size, shorter=image_size), collections.Counter()
+    train, test = (os.path.join(data_dir, part) for part in ("train", "test"))
+    if os.path.isdir(train) != os.path.isdir(test):
+        there, missing = (train, test) if os.path.isdir(train) else (test, train)
+        raise UserError(f"{missing}: no such folder, though there is {there}; add it, or put the class folders into "
+                        f"{data_dir} itself, where no class can be called train or test")
+    if os.path.isdir(train):
+        unread = [name for name in VALIDATION if os.path.isdir(os.path.join(data_dir, name))]
+        if unread:
+            print(f"warning: {os.path.join(data_dir, unread[0])}: is not read; validation images are taken from "
+                  f"{train}", file=sys.stderr)
+        classes = list_classes(train)
+        images, labels = {}, {}
+        for part, folder in (("train", train), ("test", test)):
+            images[part], labels[part] = list_images(folder, classes, image_size, fit, left_out=left_out)
+            require_all_classes(folder, classes, labels[part])
+    else:
+        classes = list_classes(data_dir)
+        whole, every = list_images(data_dir, classes, image_size, fit, left_out=left_out)
+        images = {"whole": whole}
+    if left_out:
+        print(f"warning: {data_dir}: {one_line(said_of(left_out)).removeprefix('; ')}", file=sys.stderr)
+    if len(classes) < 2:
+        raise UserError(f"{data_dir}: has one class only, {classes[0]}; a classifier needs two or more class folders")
+    for some in images.values():  # people's own folders have all kinds of files
+        for path in some.paths:
+            check_header(os.path.join(some.folder, path))
+    if "whole" in images:
+        chosen = dict(zip(("train", "test"), split_test_for_good(data_dir, whole.names, every), strict=True))
+        images = {part: whole.subset(indices) for part, indices in chosen.items()}
+        labels = {part: every[indices] for part, indices in chosen.items()}
+    return ImageDataset("folder", f"{os.path.abspath(data_dir)}-C", len(classes), images, labels, MEAN, STD,
+                        class_names=tuple(classes))

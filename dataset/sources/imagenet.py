@@ -1,0 +1,38 @@
+"""ImageNet: class folders under `train` and `val`, the validation images being the test set."""
+import os
+from functools import partial
+
+from dataset.image_files import centre_crop
+from dataset.sources.base import ImageDataset
+from dataset.sources.class_folders import list_classes, list_images, require_all_classes
+from utils.errors import UserError
+
+SIDE, SHORTER = 224, 256
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def load_imagenet(data_dir):
+    """List ImageNet's files.
+
+    Args:
+        data_dir (str): folder that holds imagenet/{train,val}/CLASS/*, or train and val themselves.
+
+    Returns:
+        ImageDataset: of files; the shorter side scaled to 256, the middle 224x224 cut out; the labels are the places of
+            the class folders in alphabetical order.
+
+    Raises:
+        UserError: something is missing.
+    """
+    roots = [os.path.join(data_dir, name) for name in ("imagenet", "ImageNet", "")]
+    root = next((root for root in roots if os.path.isdir(os.path.join(root, "train"))), None)
+    if root is None:
+        raise UserError(f"{os.path.join(data_dir, 'imagenet')}: no such folder with train and val in it; name the "
+                        "folder above it, or itself, with --data_dir")
+    images, labels, classes = {}, {}, list_classes(os.path.join(root, "train"))
+    for part, name in (("train", "train"), ("test", "val")):
+        folder = os.path.join(root, name)
+        images[part], labels[part] = list_images(folder, classes, SIDE,
+                                                 partial(centre_crop, side=SIDE, shorter=SHORTER))
+        require_all_classes(folder, classes, labels[part])
+    return ImageDataset("imagenet", "ImageNet-C", len(classes), images, labels, MEAN, STD, class_names=tuple(classes))

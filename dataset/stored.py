@@ -1,0 +1,157 @@
+"""Corrupted versions of a data set on disk: where they lie, and whether they are whole and of these images."""
+import os
+from functools import partial
+
+import numpy as np
+
+from corruptions.generate import SEED
+from corruptions.jobs.arrays import is_partial
+from corruptions.jobs.folders import corrupted_name
+from corruptions.jobs.provenance import read_made, recipe
+from corruptions.jobs.shards import is_unfinished
+from dataset.image_files import FileImages, exact, files_recipe
+from utils.checksums import array_digest
+from utils.errors import UserError
+from utils.files import load_array
+
+SEVERITIES = range(1, 6)
+
+
+def corrupted_folder(data_dir, source, part):
+    """The folder of the corrupted versions of a part, 'train' or 'test'."""
+    return os.path.join(data_dir, source.corrupted_folder, part)
+
+
+def corrupted_path(data_dir, source, part, severity, name):
+    """Where an array lies: `part` is 'train' or 'test', `name` a corruption or 'labels'."""
+    return os.path.join(corrupted_folder(data_dir, source, part), str(severity), f"{name}.npy")
+
+
+def severity_folder(folder, name, severity):
+    """Where the images of a corruption at a severity lie, below the folder of a part of a data set in files."""
+    return os.path.join(folder, name, str(severity))
+
+
+def open_array(path, shape):
+    """Open an array of uint8 without reading it into memory.
+
+    Raises:
+        UserError: the file is truncated, no array, or of another shape or type.
+    """
+    try:
+        array = load_array(path, "r")
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: not there, though other severities are; put it back, or delete the others so that "
+                        "all are made again") from error
+    except (ValueError, EOFError) as error:
+        raise UserError(f"{path}: truncated or not a numpy array; delete it so that it is made again") from error
+    if array.shape != shape or array.dtype != np.uint8:
+        raise UserError(f"{path}: {array.dtype} of shape {array.shape}, but this data set needs uint8 of {shape}; "
+                        "delete it so that it is made again, or name another --data_dir")
+    return array
+
+
+def check_labels(path, labels):
+    """Make sure that a file holds `labels`, in this order.
+
+    Raises:
+        UserError: it does not, or cannot be read.
+    """
+    try:
+        stored = load_array(path)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path}: missing or not a numpy array; delete the folder {os.path.dirname(path)} "
+                        "so that it is made again") from error
+    if not np.array_equal(stored, labels):
+        raise UserError(f"{path}: not the labels of this data set, so the images beside it are others; "
+                        "name another --data_dir, or delete the file's folder")
+
+
+def is_stored(data_dir, source, part, name):
+    """Whether a corruption of a part is on disk; where its making was begun and not ended, it is not.
+
+    Where only some severities are there it counts as stored, so that the others are missed: they may be images of
+    somebody else's, which ours must not be mixed with.
+    """
+    if source.in_files:
+        folder = corrupted_folder(data_dir, source, part)
+        return os.path.isdir(os.path.join(folder, name)) and not is_unfinished(folder, name)
+    paths = [corrupted_path(data_dir, source, part, severity, name) for severity in SEVERITIES]
+    return any(os.path.exists(path) for path in paths) and not any(is_partial(path) for path in paths)
+
+
+def open_stored(data_dir, source, part, severity, name):
+    """Open one severity of a corruption, memory-mapped, uint8 (N, H, W, 3), or as files.
+
+    Raises:
+        UserError: the array or a file is missing, damaged or of other data.
+    """
+    if source.in_files:
+        path = severity_folder(corrupted_folder(data_dir, source, part), name, severity)
+        images = stored_files(path, source.images[part])
+        _, made = images.identity
+        check_made(path, made, files_recipe(source.images[part], name, severity))
+        return images
+    check_labels(corrupted_path(data_dir, source, part, severity, "labels"), source.labels[part])
+    path = corrupted_path(data_dir, source, part, severity, name)
+    array = open_array(path, source.images[part].shape)
+    made = read_made(path, array_digest(array))
+    check_made(path, made, recipe(source.fingerprint(part).pixels, name, severity, SEED))
+    return array
+
+
+def check_made(path, made, expected):
+    """Make sure that a stored set is what it is taken for, where its record says how it was made.
+
+    Args:
+        path (str): the array or folder.
+        made (dict or None): what the record says; None where there is none.
+        expected (dict): what the set must be.
+
+    Raises:
+        UserError: it is another.
+    """
+    changed = [key for key in expected if made is not None and made.get(key) != expected[key]]
+    if changed:
+        other = ", ".join(f"{key.replace('_', ' ')} {made.get(key)}" for key in changed if key != "clean_images")
+        reason = f"with {other}" if other else "from other images than there are now"
+        raise UserError(f"{path}: was made {reason}; delete it so that it is made again, name another --data_dir, or "
+                        "pass --corrupted memory to main.py")
+
+
+def stored_files(folder, clean):
+    """The corrupted versions of images in files.
+
+    Args:
+        folder (str): holds CLASS/FILE, under the names of the clean ones, those that are no JPEG with the suffix .jpg.
+        clean (FileImages): the clean images.
+
+    Returns:
+        FileImages
+
+    Raises:
+        UserError: one is missing.
+    """
+    paths = stored_names(clean)
+    missing = missing_file(folder, paths)
+    if missing is not None:
+        raise UserError(f"{os.path.join(folder, missing)}: not there, though other images of this corruption are; put "
+                        "it back, or pass --corrupted memory to main.py, which reads no corrupted image from disk")
+    return FileImages(folder, paths, clean.names, clean.side, partial(exact, side=clean.side))
+
+
+def stored_names(clean):
+    """What the corrupted versions of images in files are called; a list of 'class/file'."""
+    return [corrupted_name(name, "jpeg") for name in clean.names]
+
+
+def missing_file(folder, paths):
+    """The first of some files, 'class/file', that is not in a folder, or None."""
+    names = files_of_classes(folder)
+    return next((path for path in paths if path not in names), None)
+
+
+def files_of_classes(folder):
+    """The files in the class folders of a folder, a set of 'class/file'; empty where there is no such folder."""
+    return {f"{entry.name}/{file}" for entry in os.scandir(folder) if entry.is_dir()
+            for file in os.listdir(entry.path)} if os.path.isdir(folder) else set()

@@ -1,0 +1,181 @@
+"""From a command line with several values, and variants, to the runs of a comparison."""
+import itertools
+import shlex
+from dataclasses import dataclass
+
+from losses.config.settings import (
+    DEPENDENT_OPTIONS,
+    OPTIONS,
+    RELEASE_ALIASES,
+    TRAINING_PARTS,
+    chosen_name,
+    resolve,
+    takes_effect,
+    used_by,
+)
+from losses.methods import DATA_STRATEGIES, METHOD_OPTIONS, METHODS
+from utils.cli import MultipleValues, parse
+from utils.errors import UserError
+
+BENCHMARK_KEYS = ("dataset", "corruption", "model")  # methods are compared within these
+COMPONENT_OPTIONS = ("method", "objective", "perturbation", "risk")  # they decide which other options are read
+# As they do, without making a row of their own beside variants.
+OUTER_OPTIONS = (*COMPONENT_OPTIONS, *TRAINING_PARTS, "num_sub_batches", "sampling",
+                 *(other for other, *_ in DEPENDENT_OPTIONS.values()))
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """A run of a comparison.
+
+    Attributes:
+        name (str): of its row in the table: the method, with the options that have several values, or the variant's.
+        given (dict): its options, one value each.
+    """
+
+    name: str
+    given: dict
+
+    @property
+    def setting(self):
+        """Values of the options `BENCHMARK_KEYS`, where they are given: the same for all rows of a table."""
+        return tuple(self.given[option] for option in BENCHMARK_KEYS if option in self.given)
+
+
+def uses_option(option, method, given):
+    """Whether a method reads an option, with the objective, the perturbation, the optimizer, the schedule and the
+    sampling that are given, or its own.
+    """
+    row = METHODS[method]
+    if option == "draw":  # with such data or sampling there is no other
+        is_weighted = DATA_STRATEGIES[row.data].repeats or given.get("sampling") == "balanced"
+        return given[option] == "replacement" or not is_weighted
+    if option == "is_adaptive":
+        return given.get("perturbation", row.perturbation) in ("l2", "adaptive")
+    if option in RELEASE_ALIASES:
+        return given.get("objective", row.objective) == "sharpdro"
+    for part, table in TRAINING_PARTS.items():
+        users = used_by(table, option)
+        if users:
+            return chosen_name(part, given, given.get("recipe", row.recipe)) in users
+    if option == "sync_bn":
+        own = {name: given[name] for name in ("perturbation", "recipe", "num_sub_batches") if name in given}
+        return resolve(method, **own).num_sub_batches > 1
+    if option not in ("sampling", *METHOD_OPTIONS):
+        return True
+    # What the variants make of the objective and the perturbation, which other options do not change.
+    own = {name: given[name] for name in ("objective", "perturbation", *RELEASE_ALIASES) if name in given
+           and (name not in RELEASE_ALIASES or uses_option(name, method, given))}
+    settings = resolve(method, **own)
+    if option == "sampling":
+        return settings.objective != "sharpdro_agnostic"  # it does without the severities
+    return option in settings.options and takes_effect(option, {**settings.options, **given})
+
+
+def parse_variants(texts, create_parser):
+    """The variants of a command line.
+
+    Args:
+        texts (list of str): each 'NAME: OPTIONS'.
+        create_parser (callable): gives a parser of the whole command line.
+
+    Returns:
+        dict: name to its options.
+
+    Raises:
+        UserError: a text has another form, or a name comes twice.
+    """
+    variants = {}
+    for text in texts:
+        name, colon, options = text.partition(":")
+        name = name.strip()
+        if not colon or not name or name in variants:
+            raise UserError(f"--variant {text!r}: not of the form 'NAME: OPTIONS' with a name of its own")
+        parser = create_parser()
+        parser.prog += f": --variant {name}"
+        try:
+            variants[name] = parse(parser, shlex.split(options))[1]
+        except ValueError as error:
+            raise UserError(f"--variant {text!r}: {str(error).lower()}; close it") from error
+        foreign = [option for option in variants[name] if option not in ("method", *OPTIONS)]
+        if foreign:
+            raise UserError(f"--variant {name}: --{foreign[0]} is not an option of a method; give it for all runs")
+    return variants
+
+
+def expand_grid(given, variants):
+    """The runs that a command line asks for, those of one data set and corruption one after the other.
+
+    Each row is a method of `--method`, or a variant, which adds its own options to those that are given for all; where
+    there are variants and no method, objective or perturbation is named for all, they are the only rows. For each value
+    of an option with several there is a run. An option that only some of the methods read goes to those.
+    Where no recipe is named, all take that of SharpDRO.
+
+    Args:
+        given (dict): the options that the command line names, to a value or `MultipleValues`.
+        variants (dict): name to such options.
+
+    Returns:
+        list of RunSpec
+
+    Raises:
+        UserError: an option that no row reads, two rows that are the same, or a stage one that is not of all runs.
+    """
+    several = [option for option in (*BENCHMARK_KEYS, "seed") if isinstance(given.get(option), MultipleValues)]
+    if "stage_one" in given and several:
+        raise UserError("--stage_one: is a first model of one seed, data set, corruption and network; give one of each")
+    common = {"recipe": "sharpdro", **given}
+    rows = [(name, {**common, **own}, own) for name, own in variants.items()]
+    if not variants or any(option in COMPONENT_OPTIONS for option in given):
+        rows.insert(0, (None, common, given))
+    runs, read, rows_of = {}, set(), {}
+    for name, options, own in rows:
+        for structure in _product(options, OUTER_OPTIONS):
+            fixed = {**options, **structure}
+            method = fixed.setdefault("method", "sharpdro")
+            mine = {option: value for option, value in fixed.items()
+                    if uses_option(option, method, fixed) or name is not None and option in own}
+            read.update(mine)
+            titled = [option for option in mine if isinstance(options.get(option), MultipleValues)
+                      and option not in ("method", "seed", *BENCHMARK_KEYS)]
+            for values in _product(mine, sorted(mine, key=lambda option: option == "seed")):  # seeds change fastest
+                single = {**mine, **values}
+                title = " ".join([name or method] + [f"{option}={single[option]}" for option in titled])
+                if name is None:
+                    _require_new(rows_of, title, single)
+                found = runs.setdefault((title, *(single.get(option) for option in (*BENCHMARK_KEYS, "seed"))), [])
+                if single not in found:
+                    found.append(single)
+    unread = [option for option in given if option not in read]
+    if unread == ["sync_bn"]:
+        raise UserError("--sync_bn: no run of the comparison has several sub-batches; leave it out, or give "
+                        "--num_sub_batches or --recipe damp")
+    if unread:
+        raise UserError(f"--{unread[0]}: no method of the comparison uses it; leave it out")
+    twice = [key[0] for key, found in runs.items() if len(found) > 1]
+    if twice:
+        raise UserError(f"--variant {twice[0]}: has the name of another row; give it another")
+    planned = [RunSpec(key[0], found[0]) for key, found in runs.items()]
+    order = {key: k for k, key in enumerate(dict.fromkeys(run.setting for run in planned))}
+    return sorted(planned, key=lambda run: order[run.setting])
+
+
+def _require_new(rows, title, given):
+    """Make sure that a row (its title, and the options of a run in it) is not another method's under a second name.
+
+    Args:
+        rows (dict): what the rows before it are, to their titles; it is added.
+    """
+    parts = {option: given[option] for option in ("objective", "perturbation", *RELEASE_ALIASES) if option in given}
+    method = resolve(given["method"], **parts).title
+    options = sorted((option, str(value)) for option, value in given.items() if option not in (*parts, "method"))
+    first = rows.setdefault((method, *options), title)
+    if first != title and method in METHODS:
+        raise UserError(f"--method: {first} and {title} are both {method} with the same options; leave one of them out")
+
+
+def _product(options, names):
+    """Every choice of one value each of the options `names` that have several, as dicts."""
+    several = [option for option in names if isinstance(options.get(option), MultipleValues)]
+    for values in itertools.product(*(options[option] for option in several)):
+        yield dict(zip(several, values, strict=True))

@@ -1,0 +1,62 @@
+"""Cells that look at a network and leave it as it is."""
+import mindspore.nn as nn
+import mindspore.ops as ops
+from mindspore import ParameterTuple
+
+from losses.collectives import AllReduceSum
+from losses.objectives import cross_entropy
+from losses.perturbations import L2Norm
+from utils.runtime import distributed
+
+_add_to_kept = ops.MultitypeFuncGraph("add_to_kept")
+
+
+@_add_to_kept.register("Tensor", "Tensor", "Tensor")
+def _add_to_kept_tensor(keep, total, gradient):
+    # Not keep * total: after a run that diverged the total is not a number.
+    return ops.assign(total, ops.select(keep > 0, total, ops.zeros_like(total)) + gradient)
+
+
+class EvaluationStep(nn.Cell):
+    """Losses and logits of a batch, running statistics in use and left as they are.
+
+    Inputs: images float32 (N, 3, H, W), normalised; labels int32 (N,).
+    Outputs: losses float32 (N,); logits float32 (N, K).
+    """
+
+    def __init__(self, network):
+        super().__init__(auto_prefix=False)
+        self.network = network
+
+    def construct(self, images, labels):
+        logits = self.network(images)
+        return cross_entropy(logits, labels), logits
+
+
+class GradientNorm(nn.Cell):
+    """l2 norm over all weights of the gradient of a weighted sum of losses, which may go over several batches;
+    running statistics are in use and left as they are after `set_train(False)`.
+
+    Inputs: images float32 (N, 3, H, W), normalised; labels int32 (N,); shares float32 (N,), the samples' factors in the
+        sum; keep float32 (), 1 to add to the batches before, 0 to begin anew.
+    Outputs: float32 (), the norm of the sum so far, over the samples of all workers, who have to call it as often.
+    """
+
+    def __init__(self, network):
+        super().__init__(auto_prefix=False)
+        self.network = network
+        self.total = ParameterTuple(network.trainable_params()).clone(prefix="saved.gradient", init="zeros")
+        self.gradient = ops.grad(self.weighted_loss, None, ParameterTuple(network.trainable_params()))
+        self.norm = L2Norm()
+        self.sum_over_workers = AllReduceSum(network.trainable_params()) if distributed.world_size() > 1 else None
+        self.hyper_map = ops.HyperMap()
+
+    def weighted_loss(self, images, labels, shares):
+        return (shares * cross_entropy(self.network(images), labels)).sum()
+
+    def construct(self, images, labels, shares, keep):
+        gradients = self.gradient(images, labels, shares)
+        if self.sum_over_workers is not None:
+            gradients = self.sum_over_workers(gradients)
+        self.hyper_map(ops.partial(_add_to_kept, keep), self.total, gradients)
+        return self.norm(self.total)

@@ -1,0 +1,187 @@
+"""Scores of one network on clean and on corrupted test images."""
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from tqdm import tqdm
+
+from corruptions import COMMON, CORRUPTIONS, SETS
+from dataset.corrupted import open_corrupted
+from dataset.find_published import find_published
+from dataset.fingerprints import joint_fingerprint
+from dataset.pipeline import iterate_arrays
+from dataset.published import CorruptedTestSet
+from dataset.sources.base import ImageDataset
+from losses.evaluation.predict import describe_network, evaluate_arrays
+from models.weights import load_network
+from utils.errors import UserError
+from utils.records.evaluation import (
+    CLEAN,
+    SEVERITIES,
+    as_record,
+    averages,
+    file_tag,
+    heading,
+    row,
+    stored_evaluation,
+    stored_scores,
+    write_evaluation,
+)
+from utils.records.reading import read_results
+from utils.reports.run import run_title, write_run_page
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """What networks are evaluated on, and how.
+
+    Attributes:
+        source (ImageDataset): the data set.
+        images (dict): `CLEAN` to a list of the clean images, each corruption to a list over the severities.
+        batch_size, workers (int): images in a batch, threads that read or make images; do not change the result.
+        show_progress (bool): show the progress bar even where the output is no terminal.
+        severities (list of int): of the corrupted images.
+        published (CorruptedTestSet or None): where they come from, if they were not made here.
+    """
+
+    source: ImageDataset
+    images: dict
+    batch_size: int
+    workers: int
+    show_progress: bool
+    severities: Sequence[int] = SEVERITIES
+    published: CorruptedTestSet | None = None
+
+    @property
+    def names(self):
+        """The corruptions."""
+        return [name for name in self.images if name != CLEAN]
+
+    @cached_property
+    def fingerprints(self):
+        """`CLEAN` and each corruption to the `Fingerprint` of its images."""
+        return {CLEAN: self.source.test_fingerprint,
+                **{name: joint_fingerprint(self.images[name]) for name in self.names}}
+
+    def stored(self, trained, model):
+        """The stored evaluation of a network called `model` on these images, or None."""
+        network = describe_network(model, self.source)
+        return stored_evaluation(trained, network, self.names, self.severities, self.fingerprints)
+
+
+def load_evaluation_set(source, data_dir, corruptions, batch_size, workers, show_progress, corrupted="auto",
+                        test_corrupted=None):
+    """The `EvaluationSet` of an `ImageDataset`; other arguments as in `evaluate_run`. Images are read or made later."""
+    images = {CLEAN: [source.images["test"]]}
+    chosen = [corruptions] if isinstance(corruptions, str) else corruptions
+    if test_corrupted is not None:
+        if corrupted != "auto":
+            raise UserError(f"--corrupted {corrupted}: is about images made here, not --test_corrupted; leave it out")
+        published = find_published(test_corrupted, source)
+        print(published, flush=True)
+        severities = published.severities(chosen or published.places)
+        names = [name for name in published.places if chosen is None or name in chosen]
+        images.update({name: published.images(name, severities) for name in names})
+        left_out = sorted({s for name in names for s in published.places[name]} - set(severities))
+        if left_out:
+            print(f"warning: {test_corrupted}: not all of these corruptions have severity "
+                  f"{', '.join(map(str, left_out))}, which is left out", file=sys.stderr)
+        return EvaluationSet(source, images, batch_size, workers, show_progress, severities, published)
+    for name in CORRUPTIONS:
+        if name in (chosen or COMMON):
+            images[name] = open_corrupted(data_dir, source, "test", name, corrupted)
+    return EvaluationSet(source, images, batch_size, workers, show_progress)
+
+
+def corruption_set_name(names, published=None):
+    """What a set of corruptions is called: in the name of a file, and in a text, 'common (15 corruptions)'.
+
+    Args:
+        names (list of str): the corruptions.
+        published (CorruptedTestSet or None): where their images come from, if they were not made here.
+    """
+    words = next((word for word, members in SETS.items() if set(members) == set(names)), ", ".join(names))
+    if published is not None:
+        words = published.name if set(names) == set(published.places) else f"{words} of {published.name}"
+    title = f"{words} ({len(names)} corruption{'' if len(names) == 1 else 's'})"
+    return file_tag(title), title
+
+
+def evaluate_network(trained, model, test, baseline=None, stored=None, is_shown=True):
+    """Evaluate a network, print its table row by row unless `is_shown` is false, and write its records.
+
+    Args:
+        trained (TrainedNetwork): with a checkpoint.
+        model (str): name of the network, as in `models.find_model`.
+        test (EvaluationSet): on what.
+        baseline (Baseline or None): what corruption errors are relative to.
+        stored (dict or None): an evaluation of the same network on the same images, whose numbers are taken.
+
+    Returns:
+        dict: what the JSON holds.
+
+    Raises:
+        UserError: the checkpoint is damaged, of another network, or gives numbers that are not finite.
+    """
+    network, weights = load_network(model, test.source.classes, trained.checkpoint)
+    epochs = weights.epochs
+    planned = trained.config.get("total_epoch", epochs)
+    if os.path.isdir(trained.path) and epochs < planned:
+        print(f"warning: {trained.path}: the newest checkpoint is of epoch {epochs} of {planned}; --resume it trains "
+              "the others", file=sys.stderr)
+    tag, title = corruption_set_name(test.names, test.published)
+    about = {"set": title, "dataset": test.source.name, "test_images": len(test.source.labels["test"]),
+             "test_corrupted": test.published and test.published.name, "severities": list(test.severities),
+             "fingerprints": {name: found.to_dict() for name, found in test.fingerprints.items()},
+             **describe_network(model, test.source),
+             "checkpoint": os.path.basename(trained.checkpoint), "checkpoint_sha256": trained.sha256, "epochs": epochs}
+    if weights.prefix:
+        print(f"{trained.checkpoint}: {weights.about_prefix}")
+    if stored is not None and is_shown:
+        print("\nevaluated before; delete the evaluation_SET.json files of the run to have it done again")
+
+    def show(text):
+        if is_shown:
+            tqdm.write(text)  # above the bar
+            sys.stdout.flush()
+    show(heading(about, test.names, baseline))
+    found = {}
+    for name, rows in scores_by_corruption(network, test) if stored is None else stored_scores(stored, test.names):
+        if not all(np.isfinite(one.nll) for one in rows):
+            raise UserError(f"{trained.checkpoint}: gives numbers that are not finite; name a checkpoint of before the "
+                            "training went astray")
+        found[name] = rows
+        show(row(name, rows, about, test.names, baseline))
+    record = as_record(about, *found.pop(CLEAN), found, baseline)
+    show(averages(record))
+    if baseline is None and stored is not None and set(stored["corrupted"]) == set(found):
+        record.update({key: stored[key] for key in ("corruption_error",) if key in stored})  # of an earlier baseline
+    write_evaluation(trained.file(f"evaluation_{tag}"), record)
+    results = read_results(trained.path)
+    if results is not None:  # its page shows evaluations, too
+        title = run_title(*(trained.config[option] for option in ("title", "dataset", "corruption")))
+        write_run_page(trained.path, title, results)
+    show(f"\nresults are in {trained.file(f'evaluation_{tag}')}.json and .csv")
+    return record
+
+
+def scores_by_corruption(network, test):
+    """Yield each key of `test.images` with the list of `CalibrationScores` of its arrays, as soon as they are done."""
+    arrays = [images for several in test.images.values() for images in several]
+    labels = test.source.labels["test"]
+    streams = iterate_arrays(arrays, labels, test.source.mean, test.source.std, test.batch_size, test.workers)
+    with tqdm(total=len(arrays) * len(labels), desc="evaluating", unit=" images", leave=False,
+              disable=False if test.show_progress else None) as bar:
+        found = evaluate_arrays(network, (with_progress(stream, bar) for stream in streams))
+        for name, several in test.images.items():
+            yield name, [next(found) for _ in several]
+
+
+def with_progress(batches, bar):
+    """Pass batches on, and move the bar by their images."""
+    for batch in batches:
+        yield batch
+        bar.update(int(batch[2]))

@@ -1,0 +1,195 @@
+"""The epoch loop. It stands beside the step, because it is what the step is called by, and takes batches and records as
+they come, so that it knows neither data sets nor files.
+"""
+import contextlib
+import time
+
+import numpy as np
+from tqdm import tqdm
+
+from utils.runtime.device import max_steps_in_flight, synchronize
+from losses.evaluation.predict import distribution_gradient_norms
+from losses.schedules import set_learning_rate
+from utils.errors import NotFiniteError
+from utils.records.checkpoint import Progress, lasting_parameters
+from utils.records.cost import duration
+from utils.runtime.signals import Interrupted, raise_if_interrupted
+
+PACE_STEPS = 5
+WAY_OUT = "lower --lr, or --rho, --step_size or the weight of a penalty (checkpoints of earlier epochs are kept)"
+
+
+class PendingLosses:
+    """Steps whose losses have not been looked at, so that the device goes on without waiting for the host.
+
+    Args:
+        start (Progress): what is done before, a part of an epoch.
+    """
+
+    def __init__(self, start):
+        self.epoch, self.batch, self.loss, self.steps = start.epochs, start.batches, start.loss, []
+
+    def add(self, outs):
+        """The next step of the epoch (`StepOutputs`)."""
+        self.steps.append((outs.losses, outs.perturbed_losses, outs.gradient_norm))
+
+    def read(self):
+        """Wait for these steps.
+
+        Returns:
+            Progress: with them.
+
+        Raises:
+            NotFiniteError: a loss is not finite.
+        """
+        for outs in self.steps:
+            losses, *others = (out.asnumpy() for out in outs)
+            if not np.isfinite([array.sum() for array in (losses, *others)]).all():
+                raise NotFiniteError(f"the loss is not finite at step {self.batch} of epoch {self.epoch}; {WAY_OUT}")
+            self.loss += losses.mean()
+            self.batch += 1
+        self.steps.clear()
+        return Progress(self.epoch, self.batch, float(self.loss))
+
+
+def train_epoch(step, loader, batches, start, records, schedule, weight_decay, decayed, gradient_norm=None, guide=None,
+                show_progress=False):
+    """Take one epoch's steps, or those that are left of it.
+
+    Args:
+        step (TrainStep): what takes a step.
+        loader (iterator): tuples of tensors: images, labels, groups, severities.
+        batches (int): how many of them are an epoch.
+        start (Progress): what is done before.
+        records (RunRecorder): writes rows of `train.csv`, and checkpoints.
+        schedule (callable): numbers of an epoch and of a batch in it, from 0, to the learning rate of the step.
+        weight_decay (float), decayed (tuple of bool): for these rows; which of the step's weights it is for.
+        gradient_norm (GradientNorm or None): measures gradient norms for these rows.
+        guide (ValidationReweighter or None): moves the weights over distributions.
+        show_progress (bool): show the progress bar even where the output is no terminal.
+
+    Returns:
+        Progress: with all batches of the epoch done, and the sum of their mean losses in the first pass.
+
+    Raises:
+        NotFiniteError: the loss is no longer finite, or a weight where there is to be a checkpoint.
+        Interrupted: a signal has stopped the training; there is a checkpoint.
+    """
+    epoch, rate, unread, ahead = start.epochs, None, PendingLosses(start), max_steps_in_flight()
+    hidden = False if show_progress else None
+    with tqdm(total=batches, initial=start.batches, desc=f"epoch {epoch}", unit=" steps", leave=False,
+              disable=hidden) as bar:
+        for batch in range(start.batches, batches):
+            images, labels, groups, severities = next(loader)
+            if rate != (rate := schedule(epoch, batch)):
+                set_learning_rate(step.optimizer, rate)
+            if guide is not None and guide.is_due(epoch * batches + batch):
+                guide(epoch * batches + batch)
+            norms = {}
+            if gradient_norm is not None and records.is_logged(batch):
+                norms = distribution_gradient_norms(gradient_norm, images, labels, severities.asnumpy())
+            outs = step.train_batch_async(images, labels, groups)
+            unread.add(outs)
+            if records.is_logged(batch) or len(unread.steps) == ahead:
+                bar.set_postfix(loss=f"{unread.read().loss / (batch + 1):.3f}", refresh=False)
+            bar.update()
+            if records.is_logged(batch):
+                hits = outs.logits.asnumpy().argmax(1) == labels.asnumpy()
+                records.train_log.write_batch(epoch, batch, outs.losses.asnumpy(), hits, severities.asnumpy(),
+                                              outs.gradient_norm.asnumpy().mean(), norms, step, weight_decay, decayed)
+            if records.is_saved(batch + 1):
+                done = unread.read()
+                require_finite_parameters(step, done)
+                records.save(done)
+            with checkpoint_on_signal(step, records, unread.read):
+                raise_if_interrupted()
+    return unread.read()
+
+
+def require_finite_parameters(step, done):
+    """Make sure that the steps so far have left finite weights, and whatever else a checkpoint has of a step.
+
+    Args:
+        step (TrainStep): is looked at.
+        done (Progress): the steps that were taken.
+
+    Raises:
+        NotFiniteError: a number is infinite or none.
+    """
+    for parameter in lasting_parameters(step):
+        if not np.isfinite(parameter.asnumpy()).all():
+            raise NotFiniteError(f"{parameter.name} is not finite after {done}; {WAY_OUT}")
+
+
+def require_finite_losses(results, done):
+    """As `require_finite_parameters`, for an evaluation: 'val' and 'test' to a list of `SeverityResult`."""
+    for part, rows in results.items():
+        for severity, row in enumerate(rows):
+            if row.images and not np.isfinite(row.loss):
+                raise NotFiniteError(f"the {part} loss at severity {severity} is not finite after {done}; {WAY_OUT}")
+
+
+@contextlib.contextmanager
+def checkpoint_on_signal(step, records, done):
+    """Write a checkpoint where a signal stops the body, which leaves what is trained as it is; `done` gives the
+    `Progress`, or raises an error where what is trained is not worth saving.
+    """
+    try:
+        yield
+    except Interrupted:
+        progress = done()
+        require_finite_parameters(step, progress)
+        path = records.save(progress)
+        records.folder.log(f"stopped after {progress}, saved in {path}")
+        raise
+
+
+def warn_if_slow(loader, steps, log):
+    """Pass on the batches for so many steps; after the first few say so if all will take more than a day."""
+    for k, batch in enumerate(loader):
+        if k in (1, 1 + PACE_STEPS):
+            synchronize()
+        if k == 1:  # the first also compiled the graph
+            started = time.monotonic()
+        elif k == 1 + PACE_STEPS:
+            seconds = (time.monotonic() - started) / PACE_STEPS * steps
+            if seconds > 24 * 3600:
+                log(f"at the pace of the first steps this run takes {duration(seconds)} and more; a smaller network, "
+                    "fewer epochs, or a faster device make it shorter")
+        yield batch
+
+
+def fit(step, loader, batches, total_epoch, schedule, records, evaluation, sharpness=(None, None), **epoch_options):
+    """Train from the epoch that the records have come to up to the last, and evaluate.
+
+    Args:
+        step, loader, batches, records: as in `train_epoch`; the loader begins with the first batch that is to be taken.
+        total_epoch (int): number of epochs, those done before included.
+        schedule (callable): as in `train_epoch`.
+        evaluation (tuple): callable that gives 'val' and 'test' to a list of `SeverityResult`; after how many epochs it
+            is called again, and after the last.
+        sharpness (tuple): callable that gives what `RunRecorder.end_epoch` takes; when it is called, as above, or None.
+        epoch_options: further arguments of `train_epoch`.
+
+    Returns:
+        dict: the last evaluation.
+    """
+    def due(epoch, every):
+        return epoch + 1 == total_epoch or (epoch + 1) % every == 0
+    evaluate, eval_every = evaluation
+    measure_sharpness, sharpness_every = sharpness
+    start, results = records.start, {}
+    loader = warn_if_slow(loader, batches * (total_epoch - start.epochs) - start.batches, records.folder.log)
+    for epoch in range(start.epochs, total_epoch):
+        done = train_epoch(step, loader, batches, start, records, schedule, **epoch_options)
+        with checkpoint_on_signal(step, records, lambda done=done: done):
+            require_finite_parameters(step, done)
+            results = evaluate() if due(epoch, eval_every) else {}
+            require_finite_losses(results, done)
+            risen = measure_sharpness() if sharpness_every and due(epoch, sharpness_every) else None
+        records.end_epoch(epoch, total_epoch, schedule(epoch, batches - 1), done.loss / batches, results, risen)
+        start = Progress(epoch + 1)
+    if not results:  # all epochs were done when the run was killed
+        results = evaluate()
+        require_finite_losses(results, start)
+    return results

@@ -1,0 +1,142 @@
+"""Find the weights among what a training program has put into a file."""
+import functools
+import os
+from collections import Counter
+from dataclasses import dataclass, field, replace
+
+from models.torch_files import refusal
+from models.torch_names import torch_name
+from models.unpickle import Placeholder, Tensor
+from utils.errors import UserError
+
+# Where training programs put a `state_dict` among other things, and under what DataParallel and torch.compile have the
+# whole network.
+WRAPPERS = ("state_dict", "model_state_dict", "model_dict", "model", "net", "network", "algorithm")
+SHELLS = {"module", "_orig_mod"}
+FLOATS = ("float64", "float32", "float16", "bfloat16")
+DEPTH = 3  # of dicts in dicts so many are looked through for tensors
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a file holds.
+
+    Attributes:
+        path (str): its name.
+        tensors (dict): PyTorch's names to `Tensor`.
+        left_out (list of str): what else is in it, such as the state of an optimiser.
+        prefix (str): what stands before every name there and is taken off here, 'module.' for instance.
+        elsewhere (list of str): names of tensors there that do not begin with it, and are left out, too.
+        keys (tuple of str): those that lead to the `state_dict` from the outermost dict of a file of PyTorch.
+        epochs (int): of a checkpoint of this project, how many it was trained; else 0.
+    """
+
+    path: str
+    tensors: dict
+    left_out: list = field(default_factory=list)
+    prefix: str = ""
+    elsewhere: list = field(default_factory=list)
+    keys: tuple = ()
+    epochs: int = 0
+
+    @property
+    def about_prefix(self):
+        """A line about the prefix."""
+        if not self.elsewhere:
+            return f"taken off, before every name: {self.prefix}"
+        parts = part_names(self.elsewhere, self.prefix)
+        return f"taken are the names that begin with {self.prefix}, without it; left out: {parts}"
+
+
+def part_names(names, *others):
+    """How names begin, up to the first part in which they, or others, differ, and how many begin so."""
+    shared = "".join(os.path.commonprefix([*names, *others]).rpartition(".")[:2])
+    parts = Counter(shared + "".join(name.removeprefix(shared).partition(".")[:2]) for name in names)
+    return ", ".join(f"{part} ({count})" for part, count in parts.items())
+
+
+def find_state_dict(path, content, network):
+    """The weights in what a file of PyTorch holds: a `state_dict`, or a dict that has one. What is no tensor is left
+    out, unless it may be a weight: the network, or where there is none a dot in its name, tells.
+    """
+    if isinstance(content, Placeholder):
+        raise refusal(path, content)
+    outer, keys, tensors, wanted = [], (), {}, weight_names(network)
+
+    def may_be_weight(name, value):
+        if not tensors:
+            return keys or value.is_module or "." in name or name in WRAPPERS
+        if network is not None:
+            return any(name == known or name.endswith(f".{known}") for known in wanted)
+        return value.is_module or value.is_tensor or "." in name
+    if isinstance(content, dict):
+        keys = _place(content)
+        for wrapper in keys:
+            outer += [str(key) for key in content if key != wrapper]
+            content = content[wrapper]
+        tensors = _tensors(content)
+        for name, value in content.items():
+            if isinstance(value, Placeholder) and may_be_weight(str(name), value):
+                raise refusal(path, value, (*keys, str(name)))
+            if isinstance(name, Placeholder):
+                raise refusal(path, name, (*keys, str(name)))
+    if not tensors:
+        raise UserError(f"{path}: holds no state_dict, neither itself nor as {', '.join(WRAPPERS)}; save one with "
+                        "torch.save(module.state_dict(), ...)")
+    return Weights(path, tensors, [*outer, *(str(name) for name in content if name not in tensors)], keys=keys)
+
+
+def _place(content, depth=DEPTH):
+    """Keys that lead to a dict with tensors, the nearest that `WRAPPERS` lead to."""
+    inside = [key for key in WRAPPERS if isinstance(content.get(key), dict)]
+    places = [(key,) for key in inside]
+    if depth > 1 and not _tensors(content) and not any(_tensors(content[key]) for key in inside):
+        places += [(key, *_place(content[key], depth - 1)) for key in inside]
+
+    def has_tensors(keys):
+        return bool(_tensors(functools.reduce(dict.__getitem__, keys, content)))
+    return next(filter(has_tensors, places), places[0] if places else ())
+
+
+def _tensors(content):
+    return {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
+
+
+def weight_names(network):
+    return set() if network is None else {torch_name(parameter.name) for parameter in network.get_parameters()}
+
+
+def fitting_prefixes(names, wanted):
+    """Count the wanted names that follow each prefix; a prefix ends in a dot, or is empty."""
+    found = Counter()
+    for name in names:
+        parts = name.split(".")
+        found.update("".join(f"{part}." for part in parts[:start]) for start in range(len(parts))
+                     if ".".join(parts[start:]) in wanted)
+    return found
+
+
+def without_prefix(weights, network):
+    """`Weights` without a prefix that all names share, as names have of a module within another one. The prefix is the
+    one without which most names are the network's. Where none are, or there is no network, only `SHELLS` are taken off.
+    Where that does not give the whole network, and a prefix of some names alone does, these names are taken.
+    """
+    tensors = weights.tensors
+    is_counter = {name: value.dtype not in FLOATS and value.array.size == 1 for name, value in tensors.items()}
+    *parts, _ = os.path.commonprefix([name for name in tensors if not is_counter[name]]).split(".")
+    wanted = weight_names(network)
+    fitting = fitting_prefixes(tensors, wanted)
+
+    def fit(prefix):
+        return fitting[prefix], len(prefix) if SHELLS.issuperset(prefix.split(".")[:-1]) else 0
+    prefix = max(("".join(f"{part}." for part in parts[:number]) for number in range(len(parts) + 1)), key=fit)
+    whole = [known for known, number in fitting.items() if number == len(wanted)]
+    is_shared = prefix in whole or len(whole) != 1
+    if not is_shared:
+        [prefix] = whole
+    if not prefix:
+        return weights
+    rest = [name for name in tensors if not name.startswith(prefix)]  # if shared, counters, such as SWA's n_averaged
+    kept = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    return replace(weights, tensors=kept, prefix=prefix, left_out=[*weights.left_out, *(rest if is_shared else [])],
+                   elsewhere=[] if is_shared else rest)

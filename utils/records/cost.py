@@ -1,0 +1,64 @@
+"""Time and memory of a run, and numbers as text for its log."""
+import contextlib
+import time
+
+from utils.files import read_json, write_json
+
+
+def reset_peak_memory():
+    """Have `peak_memory` count from now on, where the system can."""
+    with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
+
+
+def peak_memory():
+    """The largest resident memory of this process since `reset_peak_memory`, in GiB."""
+    with open("/proc/self/status", encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) / 2 ** 20
+
+
+class ResourceUsage:
+    """Time and memory of a run, over all the sessions that it takes where it is stopped and resumed, and without what
+    was before it in this process.
+
+    Args:
+        path (str): JSON file in which it outlives a session.
+        resumed (bool): go on from what the file says.
+    """
+
+    def __init__(self, path, resumed):
+        self.path = path
+        self._started = time.monotonic()
+        reset_peak_memory()
+        before = read_json(path) if resumed else None
+        self._before = {name: before[name] if isinstance(before, dict) and type(before.get(name)) in (int, float) else 0
+                        for name in ("seconds", "peak_memory_gib")}
+
+    @property
+    def session_seconds(self):
+        """Duration of this session alone."""
+        return time.monotonic() - self._started
+
+    def so_far(self):
+        """`seconds`, and `peak_memory_gib`, the largest resident memory of this process, without those that read files.
+        """
+        return {"seconds": round(self._before["seconds"] + self.session_seconds, 1),
+                "peak_memory_gib": round(max(self._before["peak_memory_gib"], peak_memory()), 2)}
+
+    def save(self):
+        """Write down what a later session starts from, beside a checkpoint."""
+        write_json(self.path, self.so_far())
+
+
+def duration(seconds):
+    """A time in words, such as '2 h 5 min'."""
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return f"{seconds:.0f} s"
+    days, hours, minutes = minutes // 1440, minutes // 60 % 24, minutes % 60
+    return " ".join(f"{n} {unit}" for n, unit in ((days, "d"), (hours, "h"), (minutes, "min")) if n) or "0 min"
+
+
+def percentages(results):
+    """Accuracies in percent on one line; `results` has a `SeverityResult` for each severity."""
+    return " ".join(f"{100 * result.accuracy:5.1f}" for result in results)

@@ -1,0 +1,131 @@
+"""SIGINT and SIGTERM, which stop a program only where it can be resumed.
+
+Within `defer_signals`, Ctrl-C and SIGTERM wait until `raise_if_interrupted` is called. Within `sigterm_interrupts`,
+SIGTERM does what Ctrl-C does. The system gives a signal to any thread of the process that does not block it. Every new
+thread therefore begins within `block_signals`.
+"""
+import contextlib
+import signal
+import threading
+
+from utils.runtime.distributed import is_main_process
+
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+_pending = None  # numbers of the signals that were held back; None outside `defer_signals`
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal has stopped the program.
+
+    Attributes:
+        signal (signal.Signals): the signal.
+        way_on (str): how the user can continue; empty if only a new start is possible.
+    """
+
+    def __init__(self, number, way_on=""):
+        super().__init__(number)
+        self.signal, self.way_on = signal.Signals(number), way_on
+
+
+@contextlib.contextmanager
+def block_signals():
+    """Hold back Ctrl-C, and a SIGTERM that has a handler, until the end of the body.
+
+    Threads and processes that the body starts inherit the signal mask, so they never get these signals.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python hands signals to its main thread alone
+        return
+    before = {number: handler for number in STOPPING if callable(handler := signal.getsignal(number))}
+    come = []
+    for number in before:
+        signal.signal(number, lambda number, _: come.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, set(before))  # a new thread or process inherits it
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for number in come[:1]:
+        signal.raise_signal(number)
+
+
+@contextlib.contextmanager
+def sigterm_interrupts(way_on):
+    """Let SIGTERM raise in the body as Ctrl-C does, so that the body can end the processes that it has started.
+
+    Outside the main thread, or where SIGTERM has a handler already, this does nothing.
+
+    Args:
+        way_on (str): how the user can continue, see `Interrupted`.
+
+    Raises:
+        Interrupted: SIGTERM has come.
+    """
+    if (threading.current_thread() is not threading.main_thread()
+            or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL):
+        yield
+        return
+
+    def stop(number, _):
+        raise Interrupted(number, way_on)
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def defer_signals():
+    """Hold back SIGINT and SIGTERM while the body runs, until `raise_if_interrupted` or the end of the body.
+
+    Outside the main thread, or within another `defer_signals`, this does nothing. Signals that the program was started
+    to ignore, such as by `nohup`, are still ignored.
+
+    Raises:
+        Interrupted: a signal has come; raised by `raise_if_interrupted` or at the end.
+    """
+    global _pending
+    if _pending is not None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _pending = []
+    handlers = {number: signal.getsignal(number) for number in STOPPING}
+    handlers = {number: handler for number, handler in handlers.items() if handler != signal.SIG_IGN}
+    for number in handlers:
+        signal.signal(number, lambda number, _: _pending.append(number))
+    # While a graph runs, MindSpore turns a SIGINT of one of its threads into a SIGTERM.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT} & set(handlers))
+    try:
+        yield
+        raise_if_interrupted()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        _pending = None
+
+
+def interruptible(batches):
+    """Iterate over batches, with `raise_if_interrupted` before each."""
+    for batch in batches:
+        raise_if_interrupted()
+        yield batch
+
+
+def raise_if_interrupted():
+    """Raise `Interrupted` if a signal is waiting.
+
+    Where several processes train together, only the main process raises. It has what must be saved. It then ends the
+    others, none of which can take another step alone.
+    """
+    if _pending is None or not is_main_process():
+        return
+    # No waiting here: a thread without a mask may take the signal first. Then the handler adds it to the list.
+    while (taken := signal.sigtimedwait({signal.SIGINT}, 0)) is not None:
+        _pending.append(taken.si_signo)
+    if _pending:
+        raise Interrupted(_pending[0])

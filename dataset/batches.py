@@ -252,10 +252,10 @@ class EvaluationBatches(Batches):
         real = self.own[start:start + self.batch_size]
         chosen = real if len(real) else self.indices[:1]
         filled = np.resize(np.arange(len(chosen)), self.batch_size)
-        return fill, (take(self.images, chosen), filled), (self.labels[chosen][filled], np.int32(len(real)))
+        return repeat_to_batch, (take(self.images, chosen), filled), (self.labels[chosen][filled], np.int32(len(real)))
 
 
-def fill(images, places):
+def repeat_to_batch(images, places):
     """Images, each read or made once, at all their places."""
     return images[:][places]
 

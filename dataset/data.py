@@ -9,7 +9,7 @@ from dataset.batches import EvaluationBatches, TrainBatches
 from dataset.corrupted import load_corrupted
 from dataset.find_published import find_published
 from dataset.fingerprints import joint_fingerprint
-from dataset.pipeline import batches, release_pages
+from dataset.pipeline import prefetch, release_pages
 from dataset.poisson import Split
 from dataset.sources.base import ImageDataset
 from dataset.sources.imagenet30 import begin_lists
@@ -64,8 +64,8 @@ class ExperimentData:
         severities), of several workers this one's; `how` goes to `TrainBatches`, as the other arguments.
         """
         source = self.source
-        return batches(TrainBatches(self.images["train"], source.labels["train"], self.split, source.mean, source.std,
-                                    batch_size, steps, seed, share=rank_and_world_size(), **how), workers)
+        return prefetch(TrainBatches(self.images["train"], source.labels["train"], self.split, source.mean, source.std,
+                                     batch_size, steps, seed, share=rank_and_world_size(), **how), workers)
 
     def evaluation_batches(self, part, severity, batch_size, workers):
         """Iterate over the images of a part at one severity, in order, as `EvaluationBatches` gives them: 'val',
@@ -76,7 +76,7 @@ class ExperimentData:
         indices = {"val": self.split.validation, "train": self.split.train[severity], "test": np.arange(len(labels))}
         inputs = EvaluationBatches(images, labels, indices[part], self.source.mean, self.source.std, batch_size,
                                    rank_and_world_size())
-        yield from interruptible(batches(inputs, workers))
+        yield from interruptible(prefetch(inputs, workers))
         release_pages(images)
 
 

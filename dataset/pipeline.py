@@ -54,7 +54,7 @@ def iterate_arrays(arrays, labels, mean, std, batch_size, workers):
     `EvaluationBatches` gives them, to be exhausted before the next is taken.
     """
     sources = [EvaluationBatches(images, labels, np.arange(len(labels)), mean, std, batch_size) for images in arrays]
-    stream = interruptible(batches(ConcatBatches(sources), workers))
+    stream = interruptible(prefetch(ConcatBatches(sources), workers))
     for images, source in zip(arrays, sources, strict=True):
         yield itertools.islice(stream, len(source))
         release_pages(images)
@@ -66,7 +66,7 @@ def release_pages(array):
         array._mmap.madvise(mmap.MADV_DONTNEED)
 
 
-def batches(source, workers):
+def prefetch(source, workers):
     """Iterate over a source's batches as tuples of MindSpore tensors, read ahead by `workers` threads or processes.
 
     Processes are told what to make: they hold no list of files.

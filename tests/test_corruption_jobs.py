@@ -26,7 +26,7 @@ import corruptions.jobs.folders
 from corruptions import Options, corrupt
 from corruptions.__main__ import main
 from corruptions.images import read_image
-from corruptions.jobs.cluster import check_workers, look, packages
+from corruptions.jobs.cluster import check_workers, packages, worker_info
 from corruptions.jobs.folders import _corrupt_files
 from corruptions.jobs.parallel import parallel_map
 from corruptions.jobs.shards import Shard, lock_target, shard_lock
@@ -450,7 +450,7 @@ def test_workers_that_cannot_do_the_job_are_refused():
         with pytest.raises(UserError, match=f"--scheduler a:1: the worker .*{reason}"):
             client = SimpleNamespace(run=Mock(return_value={"w0": ([], there), "w1": answer}))
             check_workers(client, "--scheduler a:1", [])
-    assert look([ROOT, "/nowhere"]) == (["/nowhere"], there)
+    assert worker_info([ROOT, "/nowhere"]) == (["/nowhere"], there)
 
 
 def test_a_worker_with_another_folder_of_the_same_name_writes_nothing(tmp_path):

@@ -13,7 +13,7 @@ from dataset import SOURCES, load_source
 from dataset.batches import EvaluationBatches, TrainBatches, normalise
 from dataset.corrupted import load_corrupted
 from dataset.data import load_data
-from dataset.pipeline import batches
+from dataset.pipeline import prefetch
 from dataset.poisson import Split, poisson_counts, poisson_split
 from dataset.prepare_dataset import main as prepare
 from dataset.sources.cifar import CIFAR, load_cifar
@@ -451,7 +451,7 @@ def test_half_of_a_batch_is_corrupted_at_random_severities(chances):
     expected = 400 * (np.full(5, 0.2) if chances is None else chances)
     assert (np.abs(counts - expected) <= 4 * np.sqrt(expected)).all()
     noisy = TrainBatches(*parts, (0.5,) * 3, (0.25,) * 3, 16, range(50), 3, corruption="gaussian_noise")
-    one, two = ([batch[0].asnumpy() for batch in batches(noisy, workers)] for workers in (1, 2))
+    one, two = ([batch[0].asnumpy() for batch in prefetch(noisy, workers)] for workers in (1, 2))
     np.testing.assert_array_equal(one, two)
     changed = one[0] - plain[0][0]
     assert np.corrcoef(*changed[np.abs(changed).reshape(16, -1).max(1) > 0][:2].reshape(2, -1))[0, 1] < 0.3
@@ -461,8 +461,8 @@ def test_half_of_a_batch_is_corrupted_at_random_severities(chances):
                                         ("zeros", "permutation")])
 def test_batches_do_not_depend_on_workers_or_on_where_the_stream_starts(crop, draw):
     *parts, source = example_batches(crop, draw=draw)
-    one = [[t.asnumpy() for t in batch] for batch in batches(source, 1)]
-    two = [[t.asnumpy() for t in batch] for batch in batches(source, 2)]
+    one = [[t.asnumpy() for t in batch] for batch in prefetch(source, 1)]
+    two = [[t.asnumpy() for t in batch] for batch in prefetch(source, 2)]
     later = TrainBatches(*parts, (0.5,) * 3, (0.25,) * 3, 16, range(30, 50), 3, crop, draw=draw)
     for a, b in zip(one, two, strict=True):
         for x, y in zip(a, b, strict=True):
@@ -540,11 +540,11 @@ def test_a_permutation_passes_over_every_image_once_an_epoch():
 def test_evaluation_batches_cover_every_image_once():
     images = np.arange(7 * 12, dtype=np.uint8).reshape(7, 2, 2, 3)
     source = EvaluationBatches(images, np.arange(7, dtype=np.int32), np.arange(7), (0,) * 3, (1,) * 3, 3)
-    seen = [label for _, labels, count in batches(source, 2) for label in labels.asnumpy()[:int(count)]]
+    seen = [label for _, labels, count in prefetch(source, 2) for label in labels.asnumpy()[:int(count)]]
     assert seen == list(range(7))
     assert len({batch[0].shape for batch in (source[k] for k in range(3))}) == 1
     empty = EvaluationBatches(images, np.arange(7, dtype=np.int32), np.arange(0), (0,) * 3, (1,) * 3, 3)
-    assert list(batches(empty, 2)) == []
+    assert list(prefetch(empty, 2)) == []
 
 
 def test_prepare_dataset_prints_the_counts_and_writes_the_split(tmp_path, capsys):

@@ -24,7 +24,7 @@ from dataset.image_files import (
     read_rgb,
     squash,
 )
-from dataset.pipeline import batches
+from dataset.pipeline import prefetch
 from dataset.poisson import Split, poisson_split
 from dataset.prepare_dataset import main as prepare
 from dataset.sources.base import ImageDataset
@@ -211,7 +211,7 @@ def test_batches_of_files_do_not_depend_on_the_workers(trees):
                                                ("resized", None, clean, images[:1])):
         parts = some, source.labels["train"], severities, source.mean, source.std, 8
         every = TrainBatches(*parts, range(6), 3, crop, corruption=corruption)
-        one, two = ([[t.asnumpy() for t in batch] for batch in batches(every, workers)] for workers in (1, 2))
+        one, two = ([[t.asnumpy() for t in batch] for batch in prefetch(every, workers)] for workers in (1, 2))
         later = TrainBatches(*parts, range(4, 6), 3, crop, corruption=corruption)[0]
         for columns in zip(one, two, strict=True):
             for a, b in zip(*columns, strict=True):
@@ -220,7 +220,7 @@ def test_batches_of_files_do_not_depend_on_the_workers(trees):
             np.testing.assert_array_equal(a, b)
         assert one[0][0].shape == (8, 3, 64, 64) and not np.array_equal(one[0][0], one[1][0])
     test = EvaluationBatches(source.images["test"], source.labels["test"], np.arange(12), (0,) * 3, (1 / 255,) * 3, 5)
-    seen = [batch for batch in batches(test, 2)]
+    seen = [batch for batch in prefetch(test, 2)]
     assert [int(count) for *_, count in seen] == [5, 5, 2]
     np.testing.assert_array_equal(np.concatenate([t[0].asnumpy() for t in seen])[:12].transpose(0, 2, 3, 1),
                                   source.images["test"][:])
@@ -650,9 +650,9 @@ def test_labels_above_a_byte_are_stored(tmp_path):
 def test_arrays_are_corrupted_after_files_were_read(trees, tmp_path):
     source = load("imagenet30", trees["imagenet30"])
     test = EvaluationBatches(source.images["test"], source.labels["test"], np.arange(12), (0,) * 3, (1,) * 3, 5)
-    assert len(list(batches(test, 2))) == 3
+    assert len(list(prefetch(test, 2))) == 3
     np.save(tmp_path / "images.npy", np.zeros((600, 32, 32, 3), np.uint8))
     generator.main(["array", str(tmp_path / "images.npy"), str(tmp_path / "out"), "-c", "contrast", "--severity", "1",
                     "--workers", "2"])
     assert os.path.exists(tmp_path / "out" / "1" / "contrast.npy")
-    assert len(list(batches(test, 2))) == 3
+    assert len(list(prefetch(test, 2))) == 3

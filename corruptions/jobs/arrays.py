@@ -86,13 +86,13 @@ def write_arrays(images, paths, name, seed, options, workers, show_progress, tit
             made = recipe(settings["images"], name, stacked[0] if len(stacked) == 1 else stacked, seed, options)
             arrays.append(PartialArray(file, images, path, settings, stacked, made))
             bar.update(arrays[-1].record["done"])
-        fill(arrays, images, settings, options, workers, bar)
+        fill_arrays(arrays, images, settings, options, workers, bar)
         for array in arrays:
             array.finish()
         return len(arrays)
 
 
-def fill(arrays, images, settings, options, workers, bar):
+def fill_arrays(arrays, images, settings, options, workers, bar):
     """Fill arrays, a list of `PartialArray`, one after the other.
 
     The next is begun before the one before is whole, so that no process waits for the others at the end of each.

@@ -136,7 +136,7 @@ def probe(target):
 
 def check_workers(client, flag, paths):
     """Raise a `UserError` unless all workers that are there now see some paths and have the packages that are here."""
-    answers = client.run(remote_call(ROOT), pickle.dumps((look, (paths,))), on_error="return")
+    answers = client.run(remote_call(ROOT), pickle.dumps((worker_info, (paths,))), on_error="return")
     here = packages()
     for worker, answer in answers.items():
         if isinstance(answer, Exception):
@@ -152,7 +152,7 @@ def check_workers(client, flag, paths):
                                 "install the same everywhere, so that the pixels are the same")
 
 
-def look(paths):
+def worker_info(paths):
     """What a worker answers: the paths that it does not see, and its packages."""
     return [path for path in paths if not os.path.exists(path)], packages()
 

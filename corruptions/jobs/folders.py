@@ -17,7 +17,7 @@ from corruptions.images import (
     write_image,
 )
 from corruptions.jobs.parallel import parallel_map
-from corruptions.jobs.progress import begin, end, made_shares, nothing_readable, require_made
+from corruptions.jobs.progress import made_shares, mark_finished, mark_started, nothing_readable, require_made
 from corruptions.jobs.provenance import options_identity
 from corruptions.jobs.settings import has_settings
 from corruptions.jobs.shards import (
@@ -201,7 +201,7 @@ def corrupt_folder(source, target, names, severities, seed, options, workers, im
             check_sources(source, files, target, checksums, shard)
         made_before = {part: made_shares(target, part, stored, shard) for part in parts if shard != SINGLE_SHARD}
         with lock_briefly(target, shard):
-            parts = begin(target, parts, settings, len(files), checksums, shard, made_before)
+            parts = mark_started(target, parts, settings, len(files), checksums, shard, made_before)
         made = 0
         todo = [(file, os.path.abspath(os.path.join(source, files[file]))) for file in (checksums if parts else ())]
         tasks = ((os.path.abspath(target), group, read, parts, seed, options.for_others(), image_format)
@@ -212,7 +212,7 @@ def corrupt_folder(source, target, names, severities, seed, options, workers, im
                 made += written
                 bar.update(count)
         with lock_briefly(target, shard):
-            return made, *end(source, target, parts, files, shard)
+            return made, *mark_finished(source, target, parts, files, shard)
 
 
 def _corrupt_files(target, files, read, parts, seed, options, image_format):

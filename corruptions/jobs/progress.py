@@ -54,7 +54,7 @@ def made_shares(target, part, stored, shard):
     return set(filter(is_made, range(1, shard.count + 1))) if is_finished(target, part) else set()
 
 
-def begin(target, parts, settings, size, checksums, shard, made_before):
+def mark_started(target, parts, settings, size, checksums, shard, made_before):
     """Write down what is made in a folder, before it is. Other shards wait meanwhile, so that no image is looked at.
 
     Returns:
@@ -80,7 +80,7 @@ def begin(target, parts, settings, size, checksums, shard, made_before):
     return parts
 
 
-def end(source, target, parts, files, shard):
+def mark_finished(source, target, parts, files, shard):
     """Write down that a shard has made its images. The last one leaves the folder as a whole job does.
 
     Returns:

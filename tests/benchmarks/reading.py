@@ -29,7 +29,7 @@ from corruptions.jobs.parallel import single_threaded  # noqa: E402
 from dataset import load_source  # noqa: E402
 from dataset.batches import TrainBatches  # noqa: E402
 from dataset.image_files import LazyCorruptedFiles  # noqa: E402
-from dataset.pipeline import batches, reading_processes  # noqa: E402
+from dataset.pipeline import prefetch, reading_processes  # noqa: E402
 from dataset.poisson import Split, poisson_split  # noqa: E402
 from utils.cli import Parser, positive_int  # noqa: E402
 
@@ -70,7 +70,7 @@ def time_batches(source, name, workers):
     files, count = source.images["train"], len(source.images["train"])
     images = [files, *(LazyCorruptedFiles(files, name, severity) for severity in range(1, 6))]
     split = Split([np.arange(count if severity == SEVERITY else 0) for severity in range(6)], np.arange(0))
-    stream = batches(TrainBatches(images, source.labels["train"], split, source.mean, source.std, BATCH,
+    stream = prefetch(TrainBatches(images, source.labels["train"], split, source.mean, source.std, BATCH,
                                   range(count // BATCH + 2 * workers + 1), 0), workers)
     for _ in range(2 * workers + 1):  # start the processes, and leave as many ahead at the beginning as at the end
         next(stream)
@@ -106,7 +106,7 @@ def print_array_speed(options):
         found = []
         for _ in range(options.runs):
             source = TrainBatches(images, labels, split, (0.5,) * 3, (0.25,) * 3, BATCH, range(1000), 0)
-            stream = batches(source, workers)
+            stream = prefetch(source, workers)
             next(stream)
             start = time.perf_counter()
             found.append(sum(len(batch[0]) for batch in stream) / (time.perf_counter() - start))

@@ -6,11 +6,11 @@ import re
 import sys
 from functools import partial
 
-if not __package__:  # python corruptions, for which this file's folder is where modules are looked for first
+if not __package__:  # python corruptions puts this file's folder first on the module search path
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     from utils.runtime.startup import begin_imports
     begin_imports("python -m corruptions")
-    import utils.runtime.requirements  # noqa: F401, it says what is not installed
+    import utils.runtime.requirements  # noqa: F401, it reports missing packages
 
 from matplotlib.backend_bases import FigureCanvasBase
 
@@ -38,11 +38,11 @@ from utils.figures.pictures import panel, plot_image_grid, plot_image_sheet
 from utils.files import require_writable_file
 from utils.runtime.signals import sigterm_interrupts
 
-PICTURE_TYPES = sorted(set(FigureCanvasBase.get_supported_filetypes()) - {"pgf"})  # that one needs LaTeX
+PICTURE_TYPES = sorted(set(FigureCanvasBase.get_supported_filetypes()) - {"pgf"})  # pgf needs LaTeX
 
 
 def corrupt_dataset(args):
-    """Make a data set's corrupted versions where training looks for them."""
+    """Write the corrupted versions of a data set to the place where training looks for them."""
     if "frost" in args.corruption:
         frost_textures(None, 1)
     options = {option: getattr(args, option) for option in SOURCE_OPTIONS if hasattr(args, option)}
@@ -57,7 +57,7 @@ def corrupt_dataset(args):
             for name, part in args.shard.of(versions):
                 if needs_generation(args.data_dir, source, part, name):
                     made += generate(args.data_dir, source, part, name, workers, args.show_progress)
-                open_corrupted(args.data_dir, source, part, name, "disk")  # which looks whether all are there
+                open_corrupted(args.data_dir, source, part, name, "disk")  # checks that all images exist
     print(f"{written(args, made)} {os.path.join(args.data_dir, source.corrupted_folder)}")
 
 
@@ -66,14 +66,14 @@ def corrupt_images(args):
     options = options_of(args)
     try:
         with workers_of(args, args.target, args.source) as workers:
-            made, awaited, others = corrupt_folder(args.source, args.target, args.corruption, args.severity, args.seed,
-                                                   options, workers, args.format, args.skip_bad, args.show_progress,
-                                                   shard=args.shard)
+            made, awaited, other_parts = corrupt_folder(args.source, args.target, args.corruption, args.severity,
+                                                        args.seed, options, workers, args.format, args.skip_bad,
+                                                        args.show_progress, shard=args.shard)
     except BadImages as error:
         raise UserError(f"{error}; or pass --skip-bad") from error
     print(f"{written(args, made)} {args.target}" + (
         f"; shards that have not ended: {', '.join(map(str, awaited))}" if awaited else "") + (
-        f"; begun by other commands and not ended: {', '.join(others)}" if others else ""))
+        f"; begun by other commands and not ended: {', '.join(other_parts)}" if other_parts else ""))
 
 
 def corrupt_array(args):
@@ -106,16 +106,16 @@ def corrupt_array(args):
 
 
 def written(args, made):
-    """The beginning of what a command says in the end; `made` is what was not there before."""
+    """Return the beginning of a command's last message; `made` is the number of results that were not there before."""
     if args.shard == SINGLE_SHARD:
         return "written to" if made else "was all made before in"
-    # Of a shard that made nothing, all was made before, or it has no share: there are fewer images or arrays.
+    # A shard that made nothing was made before, or its share is empty because there are fewer images or arrays.
     return f"shard {args.shard} {'written to' if made else 'had nothing to make in'}"
 
 
 @contextlib.contextmanager
 def workers_of(args, target, *sources):
-    """Give the body who does the work, a number of processes or a `Cluster` that sees these paths."""
+    """Yield the workers for the body: a number of processes, or a `Cluster` that sees these paths."""
     with sigterm_interrupts(RESUME_HINT):
         if args.scheduler is None:
             yield args.workers or cli.cpu_count()
@@ -125,7 +125,7 @@ def workers_of(args, target, *sources):
 
 
 def preview(args):
-    """Draw one image under every corruption and severity: a row each, or a sheet where there is one severity."""
+    """Draw one image under every corruption and severity: a row for each corruption, or a sheet for one severity."""
     image = read_image(args.image)
     options = options_of(args)
     require_writable_file("--output", args.output)
@@ -142,10 +142,10 @@ def preview(args):
 
 
 def options_of(args):
-    """The `Options`; what they ask for is there, and one of the corruptions uses it.
+    """Return the `Options`, after a check that what they need exists and that one of the corruptions uses it.
 
     Raises:
-        UserError: otherwise.
+        UserError: something that an option needs is missing, or no corruption uses it.
     """
     lacking = [name for name in args.corruption if args.preset and name not in SEVERITIES[args.preset]]
     if lacking:
@@ -162,7 +162,7 @@ def options_of(args):
 
 
 def address(text):
-    """A type for the address of a Dask scheduler."""
+    """Check the address of a Dask scheduler, as an argparse type."""
     parts = re.fullmatch(r"((tcp|tls)://)?(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):(\d{1,5})", text)
     if parts is None or not 0 < int(parts[4]) < 2 ** 16:
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, such as 10.0.0.5:8786")
@@ -170,7 +170,7 @@ def address(text):
 
 
 def shard(text):
-    """A type for `Shard`s, I/N."""
+    """Return the `Shard` of a text I/N, as an argparse type."""
     numbers = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
     if numbers is None or not 1 <= int(numbers[1]) <= int(numbers[2]):
         raise argparse.ArgumentTypeError(f"{text!r} is not I/N, I from 1 to N, such as 1/4")

@@ -1,7 +1,8 @@
 """Severity constants of C-bar: the five levels of each corruption for images of 32 and of 224 pixels, severity 1 first.
 
-Sources: `cifar10_c_bar.csv` for 32 and `imagenet_c_bar.csv` for 224. A corruption that only one of them has takes its
-levels at the other size, too. What a level means, each function says; lengths grow with the image.
+Sources: `cifar10_c_bar.csv` for 32 and `imagenet_c_bar.csv` for 224. A corruption that is in only one of these files
+has the same levels at the other size, too. The docstring of each function says what its level means. Lengths grow with
+the image.
 """
 
 LEVELS = {
@@ -25,6 +26,6 @@ LEVELS = {
 }
 
 BAR = tuple(LEVELS)
-# The usual spelling of names that were published with another one.
+# The usual spelling to the published spelling, where the two differ.
 ALIASES = {"concentric_sine_waves": "cocentric_sine_waves", "single_frequency_grayscale": "single_frequency_greyscale",
            "transverse_chromatic_aberration": "transverse_chromatic_abberation"}

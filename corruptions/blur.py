@@ -12,11 +12,11 @@ from scipy import ndimage
 from corruptions.registry import register, to_uint8
 from utils.errors import UserError
 
-ZOOMED_AT_ONCE = 1 << 16  # zoom_blur works on rows of so many values, few enough for the processor's cache
+ZOOMED_AT_ONCE = 1 << 16  # zoom_blur works on this many values at a time, few enough for the processor's cache
 
 
 def smooth(values, sigma):
-    """Blur float images (N, H, W, C) as scikit-image's `gaussian` does: float64, edges repeated, cut at 4 sigma."""
+    """Blur float images (N, H, W, C) as scikit-image's `gaussian`: float64, edges repeated, truncated at 4 sigma."""
     return ndimage.gaussian_filter(values, (0, sigma, sigma, 0), mode="nearest", truncate=4.0)
 
 
@@ -28,7 +28,7 @@ def gaussian_blur(images, sigma, rngs, options):
 
 @functools.lru_cache
 def disk_kernel(radius, smoothing):
-    """A disk of light, its edge smoothed; float32 (K, K), K = 17 or more."""
+    """Return the kernel of a disk of light with a smoothed edge; float32 (K, K), K = 17 or more."""
     reach = max(8, radius)
     offsets = np.arange(-reach, reach + 1)
     disk = (offsets[:, None] ** 2 + offsets ** 2 <= radius ** 2).astype(np.float32)
@@ -47,32 +47,32 @@ def defocus_blur(images, constants, rngs, options):
 
 
 def displace(images, reach, rngs):
-    """Give pixels the value of a neighbour at most `reach` away, one pixel after the other from the lower right.
+    """Give each pixel the value of a neighbour at most `reach` away, one pixel after the other from the lower right.
 
-    The published loop means to swap two pixels, but its second assignment reads what the first has written, so it
-    copies. A pixel that copies from one that has already been changed gets the changed value: a chain of copies, which
-    is followed here for all pixels at once, by doubling.
+    The published loop is meant to swap two pixels. Its second assignment reads what the first has written, so the loop
+    copies instead. A pixel that copies from an already changed pixel gets the changed value, so copies form chains.
+    Here the chains are followed for all pixels at once, by doubling.
 
     Args:
         images (numpy.ndarray): (N, H, W, C), changed in place.
-        reach (int): displacements are drawn from -reach..reach-1.
-        rngs (list): a source of random numbers for each image.
+        reach (int): bound of the displacements, which are drawn from -reach..reach-1.
+        rngs (list): a random number generator for each image.
     """
     count, height, width, channels = images.shape
     inside = slice(reach + 1, height - reach + 1), slice(reach + 1, width - reach + 1)
     targets = np.arange(height * width).reshape(height, width)[inside].ravel()[::-1]
     if targets.size == 0:
         return
-    order = np.full(height * width, targets.size)  # when a pixel is written; those that never are come last
-    here = order[targets] = np.arange(targets.size)
+    order = np.full(height * width, targets.size)  # step that writes a pixel; pixels never written come last
+    steps = order[targets] = np.arange(targets.size)
     sources = np.empty((count, targets.size), int)
-    for some, rng in zip(sources, rngs, strict=True):
+    for image_sources, rng in zip(sources, rngs, strict=True):
         columns, rows = rng.randint(-reach, reach, size=(targets.size, 2)).T
-        np.multiply(rows, width, out=some)
-        some += columns
-        some += targets
-    # Index of the earlier copy that a copy reads, or its own, over all images.
-    link = np.minimum(order[sources], here)
+        np.multiply(rows, width, out=image_sources)
+        image_sources += columns
+        image_sources += targets
+    # For each copy, the index over all images of the earlier copy that it reads, or else its own index.
+    link = np.minimum(order[sources], steps)
     link += targets.size * np.arange(count)[:, None]
     link = link.ravel()
     while not np.array_equal(link, further := link[link]):
@@ -95,13 +95,15 @@ def glass_blur(images, constants, rngs, options):
 
 @functools.lru_cache
 def interpolation(size, factor):
-    """Zoom of one axis about its centre with linear interpolation: each place is a weighted mean of two neighbours.
+    """Return the linear interpolation that zooms one axis about its centre.
+
+    Each place is a weighted mean of two neighbours.
 
     Returns:
-        tuple: int (size,) index of the first neighbour; float64 (size, 2) weights of it and of the next.
+        tuple: int (size,) index of the first neighbour; float64 (size, 2) weights of the first and the next neighbour.
     """
     crop = math.ceil(size / factor)
-    colours = (np.arange(crop)[:, None] % 3 == np.arange(3)).astype(np.float64)  # no two neighbours share one
+    colours = (np.arange(crop)[:, None] % 3 == np.arange(3)).astype(np.float64)  # neighbours have different colours
     zoomed = ndimage.zoom(colours, (factor, 1), order=1)
     trim = (len(zoomed) - size) // 2
     places = np.arange(trim, trim + size) * ((crop - 1) / (len(zoomed) - 1))
@@ -112,10 +114,10 @@ def interpolation(size, factor):
 
 @functools.lru_cache
 def zoom_operator(size, factor, begin, end):
-    """The places `begin` to `end` of `interpolation` as a sparse matrix.
+    """Return the places `begin` to `end` of `interpolation` as a sparse matrix.
 
     Returns:
-        tuple: float64 (end - begin, K), the slice of the axis that its K columns stand for.
+        tuple: the matrix, float64 (end - begin, K); the slice of the axis that its K columns stand for.
     """
     first, weights = (values[begin:end] for values in interpolation(size, factor))
     low, high = first.min(), first.max() + 2
@@ -128,7 +130,7 @@ def zoom_operator(size, factor, begin, end):
 def zoom_blur(images, constants, rngs, options):
     """Mean of the image and of zoomed copies of it; the factors are 1, 1 + step, ... below an end."""
     count, height, width, channels = images.shape
-    factors = np.arange(1, *constants)[1:]  # the first, 1, is the image itself
+    factors = np.arange(1, *constants)[1:]  # the first factor, 1, gives the image itself
     values = (images.transpose(1, 2, 0, 3) / 255.0).astype(np.float32)
     by_row = values.astype(np.float64).reshape(height, -1)
     rows = max(1, ZOOMED_AT_ONCE // by_row.shape[1])
@@ -136,7 +138,7 @@ def zoom_blur(images, constants, rngs, options):
         strip = values[top:top + rows]
         total = np.array(strip.swapaxes(0, 1), order="C").reshape(width, -1)
         for factor in factors:
-            # Each product acts on the first axis: first the rows, then, with both axes swapped, the columns.
+            # Each product acts on the first axis: first on the rows, then, after a swap of the axes, on the columns.
             operator, near = zoom_operator(height, factor, top, top + len(strip))
             zoomed = (operator @ by_row[near]).reshape(len(strip), width, -1)
             operator, near = zoom_operator(width, factor, 0, width)
@@ -149,20 +151,22 @@ def zoom_blur(images, constants, rngs, options):
 
 @functools.lru_cache
 def half_gaussian(radius, sigma):
-    """The taps of a motion blur, 0, 1, ..., in pixels, and their weights, float64."""
+    """Return the taps of a motion blur, 0, 1, ..., in pixels, and their weights, float64."""
     taps = np.arange(2 * math.ceil(radius) + 1)
     weights = np.exp(-taps ** 2 / (2 * sigma ** 2))
     return taps, weights / weights.sum()
 
 
 def line_blur(image, radius, sigma, angle, backend):
-    """Motion blur as ImageMagick's Q16 build does it: half a Gaussian along a line, its taps rounded to pixels, edges
-    repeated, the sum rounded to 16 bits, then cut to 8.
+    """Apply the motion blur of ImageMagick's Q16 build.
+
+    The kernel is half a Gaussian along a line, with taps rounded to pixels. Edges are repeated. The sum is rounded to
+    16 bits, then truncated to 8.
 
     Args:
         image (numpy.ndarray): uint8 (H, W, C).
-        radius, sigma (float): of the half Gaussian, in pixels.
-        angle (float): in degrees.
+        radius, sigma (float): radius and standard deviation of the half Gaussian, in pixels.
+        angle (float): angle of the line, in degrees.
         backend (str): 'numpy', or 'wand' for ImageMagick itself.
 
     Returns:
@@ -179,16 +183,16 @@ def line_blur(image, radius, sigma, angle, backend):
     top, left = first = places.min(axis=1)
     height, width = places.max(axis=1) + 1 - first
     kernel = np.bincount((places[0] - top) * width + (places[1] - left), weights, height * width)
-    # 8 bits become 16 by the factor 257
+    # The factor 257 converts 8 bits to 16.
     blurred = cv2.filter2D(image * 257.0, -1, kernel.reshape(height, width), anchor=(-left, -top),
                            borderType=cv2.BORDER_REPLICATE)
     blurred += 0.5
-    blurred /= 257  # whoever cuts off the fraction now gets what cutting it off before the division, too, would give
+    blurred /= 257  # truncating now gives the same as truncating before the division, too
     return blurred.astype(np.uint8).reshape(image.shape)
 
 
 def require_wand():
-    """Wand's class of images.
+    """Return Wand's class of images.
 
     Raises:
         UserError: Wand or ImageMagick is not installed.
@@ -201,7 +205,7 @@ def require_wand():
 
 
 def magick_blur(image, radius, sigma, angle):
-    """`line_blur` by ImageMagick, through Wand."""
+    """Apply `line_blur` by ImageMagick, through Wand."""
     MagickImage = require_wand()
     with io.BytesIO() as png:
         to_pil(image).save(png, "PNG")
@@ -212,7 +216,7 @@ def magick_blur(image, radius, sigma, angle):
 
 
 def to_pil(image):
-    """A PIL image of an array uint8 (H, W, 1) or (H, W, 3)."""
+    """Return an array uint8 (H, W, 1) or (H, W, 3) as a PIL image."""
     return Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
 
 

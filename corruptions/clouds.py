@@ -1,21 +1,25 @@
-"""Clouds made by the diamond-square algorithm. Of a large one no more is made than the corner that is needed, and what
-surrounds the smallest and the largest value, to which it is scaled."""
+"""Clouds made by the diamond-square algorithm.
+
+Only parts of a large cloud are computed: the corner that is needed, and the surroundings of the smallest and the
+largest value. The cloud is scaled by these two values.
+"""
 import numpy as np
 
-WHOLE_SIDE = 1024  # of a larger cloud only parts are made
+WHOLE_SIDE = 1024  # only parts of a larger cloud are computed
 DISCARDED_AT_ONCE = 1 << 16
 REFINED_AT_ONCE = 1 << 17  # values: few enough to stay in the processor's cache
-GAP = 512  # to skip fewer numbers takes longer than to draw them
-REACH = 2  # what becomes of a square depends on the corners so many squares away from its own, and on no others
+GAP = 512  # skipping fewer numbers takes longer than drawing them
+REACH = 2  # the values in a square depend only on corners at most this many squares away from its own
 
 
 def clouds(height, width, decay, rngs):
-    """The upper left corners of square clouds, which are scaled to 0..1 over the whole square.
+    """Return the upper left corners of square clouds; each cloud is scaled to 0..1 over the whole square.
 
     Args:
-        height, width (int): of the corners; the clouds' side is the next power of two of the longer one.
+        height, width (int): size of the corners; the side of the clouds is the longer one, rounded up to a power of
+            two.
         decay (float): factor by which the roughness shrinks when the squares are halved.
-        rngs (list): a source of random numbers for each cloud.
+        rngs (list): a random number generator for each cloud.
 
     Returns:
         numpy.ndarray: float64 (N, height, width).
@@ -36,7 +40,7 @@ def clouds(height, width, decay, rngs):
 
 
 def scaled(draws, roughness):
-    """The noise of a cloud that draws from 0..1 stand for; it overwrites them."""
+    """Return the noise of a cloud for draws from 0..1; the noise overwrites the draws."""
     draws *= 2 * roughness
     draws -= roughness
     draws *= roughness
@@ -44,9 +48,10 @@ def scaled(draws, roughness):
 
 
 def refine(corners, noise):
-    """Halve the squares of clouds (N, H, W), which repeat beyond their borders: first come the squares' centres, then
-    the middles of their upper sides, then those of their left sides, each the mean of four neighbours, with `noise`
-    (N, 3, H, W).
+    """Halve the squares of clouds (N, H, W), which repeat beyond their borders.
+
+    First come the centres of the squares, then the middles of their upper sides, then the middles of their left sides.
+    Each new value is the mean of four neighbours plus its `noise` (N, 3, H, W).
     """
     count, height, width = corners.shape
     fine = np.empty((count, 2 * height, 2 * width))
@@ -60,26 +65,26 @@ def refine(corners, noise):
 
 
 def rolled(grids, first, axis):
-    """`numpy.roll` in less time, so that index `first` comes first."""
+    """Roll grids as `numpy.roll` does, in less time, so that index `first` comes first."""
     every = (slice(None),) * axis
     return np.concatenate((grids[(*every, slice(first, None))], grids[(*every, slice(first))]), axis)
 
 
 def corner_in_parts(grid, side, height, width, roughness, decay, rng):
-    """Halve the squares of one cloud, `grid`, until its side is `side`, and scale it; a corner is returned.
+    """Halve the squares of one cloud, `grid`, until its side is `side`, and scale it; return its upper left corner.
 
-    Corners stay when squares are halved, and the noise has bounds. So most squares cannot come to have a value beyond
-    the smallest and the largest that are there already. The rows and columns of the others, and those of the corner,
-    are made, where they cross.
+    Corners keep their values when squares are halved, and the noise is bounded. So most squares can never get a value
+    beyond the present smallest and largest value. Only the other squares and the squares of the corner are needed:
+    their rows and columns are computed where they cross.
     """
-    count, kept = len(grid), [np.arange(len(grid))] * 2  # `kept` has the places of the grid's rows and columns
+    count, grid_places = len(grid), [np.arange(len(grid))] * 2  # the places of the grid's rows and columns
     while count < side:
         halvings = (side // count).bit_length() - 1
         near = near_extremes(grid, most_change(halvings, roughness, decay))
         squares = [needed_squares(lines, near.any(axis=1 - axis), -(-length * count // side), count)
-                   for axis, (lines, length) in enumerate(zip(kept, (height, width), strict=True))]
+                   for axis, (lines, length) in enumerate(zip(grid_places, (height, width), strict=True))]
         finer = [around(2 * lines, -REACH, REACH + 1, 2 * count) for lines in squares]
-        grid, kept = refined_crossing(grid, kept, finer, count, roughness, rng), finer
+        grid, grid_places = refined_crossing(grid, grid_places, finer, count, roughness, rng), finer
         count, roughness = 2 * count, roughness / decay
     smallest, largest = grid.min(), grid.max()
     corner = grid[:height, :width]
@@ -89,17 +94,19 @@ def corner_in_parts(grid, side, height, width, roughness, decay, rng):
 
 
 def refined_crossing(grid, kept, finer, side, roughness, rng):
-    """Some rows and columns of a cloud (side, side) whose squares are halved.
+    """Halve the squares of a cloud (side, side) and return some rows and columns of the finer cloud.
+
+    `rng` is advanced past all numbers of the finer cloud.
 
     Args:
-        grid (numpy.ndarray): (H, W), those rows and columns of the cloud that `kept` has the places of.
-        kept, finer (list): places of rows and of columns, rising, in the cloud and in the finer one.
-        roughness (float): of the noise; `rng` is moved past all numbers for the finer cloud.
+        grid (numpy.ndarray): (H, W), the rows and columns of the cloud at the places `kept`.
+        kept, finer (list): ascending places of rows and of columns, `kept` in the cloud and `finer` in the finer cloud.
+        roughness (float): roughness of the noise.
 
     Returns:
         numpy.ndarray: the finer cloud where the rows and columns `finer` cross.
     """
-    rows, columns = [around(lines // 2, -1, 1, side) for lines in finer]  # what these are made from
+    rows, columns = [around(lines // 2, -1, 1, side) for lines in finer]  # sources of the finer rows and columns
     noise = noise_at(rows, columns, side, roughness, rng)
     result = np.empty([len(lines) for lines in finer])
     at_once = max(16, REFINED_AT_ONCE // len(finer[1]))
@@ -107,67 +114,70 @@ def refined_crossing(grid, kept, finer, side, roughness, rng):
         made = finer[0][first:first + at_once]
         corners = around(made // 2, -1, 1, side), columns
         fine = refine(crossing(grid, kept, corners)[None], noise[None, :, positions(rows, corners[0])])[0]
-        # At the borders of what is left out it is nonsense, which is not asked for.
+        # At the borders of the left-out parts, `fine` is meaningless; these values are not used.
         result[first:first + at_once] = crossing(fine, [around(2 * lines, 0, 1, 2 * side) for lines in corners],
                                                  (made, finer[1]))
     return result
 
 
 def most_change(halvings, roughness, decay):
-    """How far a square's values can come beyond those of the corners around it, when it is halved so often.
+    """Return how far the values of a square can go beyond the corners around it in this many halvings.
 
-    To a mean of corners a centre adds at most its noise, `roughness` squared; to a mean of two corners and two centres
-    the middle of a side adds as much.
+    A centre adds at most its noise, `roughness` squared, to a mean of corners. The middle of a side adds as much to a
+    mean of two corners and two centres.
     """
     return sum(1.5 * (roughness / decay ** halving) ** 2 for halving in range(halvings))
 
 
 def near_extremes(grid, change):
-    """Where a grid's values are so near to the smallest or the largest that `change` could take them beyond it."""
+    """Return where a grid's values are so near to the smallest or largest value that `change` could lead beyond it."""
     smallest, largest = grid.min(), grid.max()
-    change += 1e-9 * (largest - smallest)  # sums are rounded
+    change += 1e-9 * (largest - smallest)  # for the rounding of sums
     return (grid <= smallest + change) | (grid >= largest - change)
 
 
 def needed_squares(lines, near, length, count):
-    """The rows (or columns) of squares that are still needed.
+    """Return the rows (or columns) of squares that are still needed.
 
     Args:
-        lines (numpy.ndarray): the places of the rows that are there, rising.
-        near (numpy.ndarray): for each of them whether it has a value near an extreme.
+        lines (numpy.ndarray): ascending places of the existing rows.
+        near (numpy.ndarray): for each existing row, whether it has a value near an extreme.
         length (int): number of rows at the beginning that the corner needs.
         count (int): number of rows in the whole cloud.
 
     Returns:
-        numpy.ndarray: their places, rising.
+        numpy.ndarray: ascending places of the needed rows.
     """
     candidates = around(lines[near], -REACH, REACH, count)
-    # A candidate whose surroundings are not all there has been ruled out before.
+    # A candidate without all of its surroundings has been ruled out before.
     reached = (candidates[:, None] + np.arange(-REACH, REACH + 1)) % count
     return np.union1d(np.arange(length), candidates[np.isin(reached, lines).all(axis=1)])
 
 
 def around(places, first, last, count):
-    """All places from `first` to `last` beside some, in a circle of `count`; rising."""
+    """Return all places at the offsets `first` to `last` from `places`, modulo `count`; ascending."""
     return np.unique((places[:, None] + np.arange(first, last + 1)) % count)
 
 
 def crossing(grid, lines, wanted):
-    """Some rows and columns of a grid; `lines` and `wanted` have the places of all and of these."""
+    """Return some rows and columns of a grid; `lines` has the places of all of them, `wanted` of the returned ones."""
     rows, columns = map(positions, lines, wanted)
     return grid[rows][:, columns]
 
 
 def positions(places, wanted):
-    """Where some places stand among others, both rising; a slice if they are neighbours, which needs no copy."""
+    """Return the indices in `places` of the places `wanted`, both ascending.
+
+    Consecutive indices are returned as a slice, which needs no copy.
+    """
     indices = np.searchsorted(places, wanted)
     return slice(indices[0], indices[-1] + 1) if indices[-1] - indices[0] + 1 == len(indices) else indices
 
 
 def noise_at(rows, columns, side, roughness, rng):
-    """The noise of `refine` in some rows and columns of a cloud (side, side).
+    """Return the noise of `refine` in some rows and columns of a cloud (side, side).
 
-    `rng` is moved past all numbers of the noise, of which the first third is for the centres.
+    `rng` is advanced past all numbers of the noise. The first third of the numbers is for the centres.
 
     Returns:
         numpy.ndarray: float64 (3, number of rows, number of columns).
@@ -189,7 +199,7 @@ def noise_at(rows, columns, side, roughness, rng):
 
 
 def skip(rng, count):
-    """Move a source of random numbers past `count` of `uniform`'s: at once if it can jump, as PCG64, or by drawing."""
+    """Advance a random generator by `count` draws of `uniform`: by a jump if it can, as PCG64, otherwise by drawing."""
     if hasattr(rng, "bit_generator") and hasattr(rng.bit_generator, "advance"):
         rng.bit_generator.advance(count)
         return

@@ -10,12 +10,12 @@ from utils.errors import UserError
 
 PIXELS_AT_A_TIME = 1 << 14
 
-LONGEST_IN_OPENCV = 32767  # sides from here on are too long for some of its functions
+LONGEST_IN_OPENCV = 32767  # sides of this length or more are too long for some OpenCV functions
 LONGEST_IN_JPEG = 65500
 
 
 def rgb_to_hsv(pixels):
-    """Hue, saturation, value, each float64 (N,) in 0..1, of RGB uint8 (N, 3).
+    """Convert RGB, uint8 (N, 3), to hue, saturation and value, each float64 (N,) in 0..1.
 
     Rounds as scikit-image's `rgb2hsv`, in a fraction of its time.
     """
@@ -39,28 +39,31 @@ def rgb_to_hsv(pixels):
 
 
 def hsv_to_rgb(hue, saturation, value):
-    """RGB, uint8 (N, 3), of hue, saturation, value, each float64 (N,) in 0..1; rounds as scikit-image's `hsv2rgb`."""
+    """Convert hue, saturation and value, each float64 (N,) in 0..1, to RGB, uint8 (N, 3).
+
+    Rounds as scikit-image's `hsv2rgb`.
+    """
     hue = hue * 6
     sector = hue.astype(np.uint8)
     fraction = hue - sector
     fraction = np.where(sector % 2 == 1, fraction, 1 - fraction)
     largest, middle, smallest = (to_uint8(level) for level in
                                  (value.copy(), value * (1 - fraction * saturation), value * (1 - saturation)))
-    first, last = (sector + 1) // 2 % 3, (sector // 2 + 2) % 3  # the largest and the smallest of red, green, blue
+    first, last = (sector + 1) // 2 % 3, (sector // 2 + 2) % 3  # index of the largest and the smallest channel
     channels = [np.where(first == k, largest, np.where(last == k, smallest, middle)) for k in range(3)]
     return cv2.merge(channels).reshape(-1, 3)
 
 
 def through_hsv(images, function):
-    """Apply `function`, from hue, saturation and value to the same, to images uint8 (N, H, W, 3).
+    """Apply `function`, which maps hue, saturation and value to new ones, to images uint8 (N, H, W, 3).
 
-    A few pixels at a time, because it takes many numbers to work on one.
+    The function gets a few pixels at a time, because each pixel needs many intermediate numbers.
     """
     pixels = images.reshape(-1, 3)
     out = np.empty_like(pixels)
     for first in range(0, len(pixels), PIXELS_AT_A_TIME):
-        some = slice(first, first + PIXELS_AT_A_TIME)
-        out[some] = hsv_to_rgb(*function(*rgb_to_hsv(pixels[some])))
+        chunk = slice(first, first + PIXELS_AT_A_TIME)
+        out[chunk] = hsv_to_rgb(*function(*rgb_to_hsv(pixels[chunk])))
     return out.reshape(images.shape)
 
 
@@ -89,11 +92,13 @@ def contrast(images, factor, rngs, options):
 
 
 def rounded_places(affines, height, width):
-    """Where the pixels of warped images come from, to 1/32 of a pixel, as `cv2.warpAffine` rounds up to OpenCV 4.
+    """Return the source places of the pixels of warped images, to 1/32 of a pixel.
+
+    Rounds as `cv2.warpAffine` does in OpenCV 4 and earlier.
 
     Args:
-        affines (numpy.ndarray): float64 (N, 2, 3), maps of (x, y).
-        height, width (int): of the images.
+        affines (numpy.ndarray): float64 (N, 2, 3), affine maps of (x, y).
+        height, width (int): size of the images.
 
     Returns:
         tuple: int16 (N, H, W, 2) whole pixels (x, y), and uint16 (N, H, W) fractions, both as `cv2.remap` takes them.
@@ -111,12 +116,11 @@ def rounded_places(affines, height, width):
 
 
 def warp(images, affines):
-    """Move the pixels of images float32 (N, H, W, C), in place, by an affine map (2, 3) of (x, y) for each, edges
-    mirrored.
+    """Warp images float32 (N, H, W, C) in place, each by an affine map (2, 3) of (x, y), with mirrored edges.
 
-    The published code does that with `cv2.warpAffine`, which OpenCV 5 has changed; `cv2.remap`, told the places, gives
-    in both what that gave before. It takes sides below 32767 alone. Longer images, which the published code cannot do,
-    are interpolated without rounding of places.
+    The published code uses `cv2.warpAffine`, which OpenCV 5 has changed. `cv2.remap` with given places returns the old
+    result of `cv2.warpAffine` in both OpenCV versions. It takes only sides below 32767. Longer images, which the
+    published code cannot process, are interpolated without rounding the places.
     """
     _, height, width, channels = images.shape
     if max(height, width) < LONGEST_IN_OPENCV:
@@ -132,9 +136,9 @@ def warp(images, affines):
 
 
 def beside(places, size):
-    """The pixels before and after places on an axis of `size` pixels, edges mirrored, and the weights of the two.
+    """Return the pixels before and after places on an axis of `size` pixels, with mirrored edges, and their weights.
 
-    All as `ndimage` does it in its mode 'reflect', which brings the places to -1..`size` first.
+    Works as `ndimage` in its mode 'reflect', which first brings the places to -1..`size`.
     """
     outside = np.flatnonzero((places < 0) | (places > size - 1))
     far = places[outside]
@@ -149,9 +153,9 @@ def beside(places, size):
 
 
 def interpolated(images, rows, columns):
-    """The values of images (N, H, W, C) at other places, linear between pixels; edges are mirrored.
+    """Interpolate images (N, H, W, C) linearly at other places, with mirrored edges.
 
-    Rounds as `ndimage.map_coordinates`, in less time; a few pixels at a time, as `through_hsv`.
+    Rounds as `ndimage.map_coordinates`, in less time. It works on a few pixels at a time, as `through_hsv` does.
 
     Args:
         images (numpy.ndarray): float32 (N, H, W, C).
@@ -165,12 +169,12 @@ def interpolated(images, rows, columns):
     planes = [images[..., channel].ravel().astype(np.float64) for channel in range(channels)]
     image_starts = np.repeat(np.arange(0, rows.size, height * width), height * width)
     for first in range(0, rows.size, PIXELS_AT_A_TIME):
-        some = slice(first, first + PIXELS_AT_A_TIME)
-        row_pair, row_weights = beside(rows.ravel()[some], height)
-        column_pair, column_weights = beside(columns.ravel()[some], width)
+        chunk = slice(first, first + PIXELS_AT_A_TIME)
+        row_pair, row_weights = beside(rows.ravel()[chunk], height)
+        column_pair, column_weights = beside(columns.ravel()[chunk], width)
         corners = []
         for row, row_weight in zip(row_pair, row_weights, strict=True):
-            start = image_starts[some] + row * width
+            start = image_starts[chunk] + row * width
             for column, column_weight in zip(column_pair, column_weights, strict=True):
                 corners.append((start + column, row_weight, column_weight))
         for channel, plane in enumerate(planes):
@@ -180,7 +184,7 @@ def interpolated(images, rows, columns):
                 value *= row_weight
                 value *= column_weight
                 total += value
-            out[some, channel] = total
+            out[chunk, channel] = total
     return out.reshape(images.shape)
 
 
@@ -205,9 +209,9 @@ def elastic_transform(images, constants, rngs, options):
 
 
 def through_pil(images, function):
-    """Apply `function`, from PIL image to PIL image of the same size, to each image of a batch uint8 (N, H, W, C).
+    """Apply `function`, which maps a PIL image to one of the same size, to each image of a batch uint8 (N, H, W, C).
 
-    The batch is converted as one tall image, because for small images the conversion would take longer than the work.
+    The batch is converted as one tall image, because converting small images singly would take longer than the work.
     """
     count, height, width, channels = images.shape
     if count == 1:
@@ -228,7 +232,7 @@ def pixelate(images, factor, rngs, options):
 
 
 def swap_red_and_blue(images):
-    """A copy of images uint8 (N, H, W, C) in the order of channels that OpenCV reads and writes, or back."""
+    """Return a copy of images uint8 (N, H, W, C), converted from RGB to the channel order of OpenCV, or back."""
     if images.shape[3] == 1:
         return images.copy()
     rows = images.reshape(-1, *images.shape[2:])

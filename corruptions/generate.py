@@ -8,19 +8,21 @@ from corruptions.bar_levels import ALIASES
 from corruptions.registry import CORRUPTIONS, DEFAULTS, as_array, check_images
 from utils.errors import UserError
 
-SEED = 0  # of a data set's corrupted images; the seed of a run does not change them
-BATCH_PIXELS = 16 * 32 * 32  # a corruption gets so many at once: few enough to stay in the processor's cache
+SEED = 0  # seed of a data set's corrupted images; the seed of a run does not change them
+BATCH_PIXELS = 16 * 32 * 32  # a corruption gets this many at once, few enough to stay in the processor's cache
 
 
 class ImageRng(np.random.Generator):
-    """A numpy generator under the method names of `numpy.random.RandomState` that the corruptions call."""
+    """A numpy generator with the method names of `numpy.random.RandomState` that the corruptions call."""
 
     randint = np.random.Generator.integers
     random_sample = np.random.Generator.random
 
     def seek(self, seed, name, severity, image):
-        """Start the random stream of an image, known by its number in an array or by its relative name in a folder,
-        with '/'; the stream depends on these four values and nothing else."""
+        """Start the random stream of an image; the stream depends on these four values and nothing else.
+
+        `image` is the number of the image in an array, or its relative name in a folder, with '/'.
+        """
         key = hashlib.blake2b(f"{seed} {name} {severity} {image}".encode(), digest_size=16).digest()
         self.bit_generator.state = {
             "bit_generator": "PCG64", "state": {"state": int.from_bytes(key, "little"), "inc": 1},
@@ -28,14 +30,14 @@ class ImageRng(np.random.Generator):
 
 
 def image_stream(seed, name, severity, image):
-    """A new source of random numbers for one image, an `ImageRng` at its start."""
+    """Return a new random number generator for one image, an `ImageRng` at the start of its stream."""
     stream = ImageRng(np.random.PCG64(0))
     stream.seek(seed, name, severity, image)
     return stream
 
 
 def corrupt_range(images, name, severity, seed, start, options=DEFAULTS):
-    """Corrupt images that are numbers `start`, `start + 1`, ... of a data set.
+    """Corrupt the images with the numbers `start`, `start + 1`, ... of a data set.
 
     Args:
         images (numpy.ndarray): uint8 (N, H, W) or (N, H, W, C).
@@ -43,7 +45,7 @@ def corrupt_range(images, name, severity, seed, start, options=DEFAULTS):
         severity (int): 1 to 5.
         seed (int): seed of the data set, at least 0.
         start (int): number of the first image.
-        options (Options): what else can be chosen.
+        options (Options): the other options.
 
     Returns:
         numpy.ndarray: uint8, the shape of `images`.
@@ -57,9 +59,9 @@ def corrupt_images(images, corruption, severity, seed, keys, options=DEFAULTS):
 
     Args:
         images (numpy.ndarray): uint8 (N, H, W) or (N, H, W, C).
-        corruption (Corruption): with what.
+        corruption (Corruption): the corruption to apply.
         severity, seed, options: as in `corrupt_range`.
-        keys (sequence): what the random stream of each image is known by, as in `ImageRng.seek`.
+        keys (sequence): number or name of each image, which its random stream depends on, as in `ImageRng.seek`.
 
     Returns:
         numpy.ndarray: uint8, the shape of `images`.
@@ -68,7 +70,7 @@ def corrupt_images(images, corruption, severity, seed, keys, options=DEFAULTS):
     streams = [ImageRng(np.random.PCG64(0)) for _ in range(min(size, len(images)))]
     out = np.empty(images.shape, np.uint8)
     for first in range(0, len(images), size):
-        batch = np.ascontiguousarray(images[first:first + size])  # a file may have them in Fortran's order
+        batch = np.ascontiguousarray(images[first:first + size])  # a file may store them in Fortran order
         if corruption.draws:
             for k, stream in enumerate(streams[:len(batch)]):
                 stream.seek(seed, corruption.name, severity, keys[first + k])
@@ -82,19 +84,19 @@ def corrupt(images, name, severity, seed=0, options=DEFAULTS):
     Args:
         images (numpy.ndarray or PIL.Image.Image): uint8 (N, H, W, C) for a batch, or a list of colour images of one
             shape; (H, W) or (H, W, C) for one image. C is 1, or 3 for red, green and blue in this order. OpenCV reads
-            BGR, which `image[..., ::-1]` makes RGB. A PIL image is converted to RGB or, where it is grey, to (H, W);
-            what is transparent in it lies on white, and EXIF data do not turn it.
+            BGR; `image[..., ::-1]` converts it to RGB. A PIL image is converted to RGB or, where it is grey, to (H, W).
+            Its transparent parts are composited on white, and its EXIF data do not turn it.
         name (str): a key of `CORRUPTIONS`, or of `ALIASES`.
         severity (int): 1 to 5.
         seed (int): at least 0; image k of a batch draws from the stream of (seed, name, severity, k). One image counts
             as image 0.
-        options (Options): what else can be chosen.
+        options (Options): the other options.
 
     Returns:
         numpy.ndarray: uint8, the shape of `images`, in RGB.
 
     Raises:
-        UserError: one of the arguments is not as above.
+        UserError: an argument is not as above.
     """
     if not isinstance(name, str):
         raise UserError(f"corruption of type {type(name).__name__}: must be one name, such as 'fog'")

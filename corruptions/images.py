@@ -1,4 +1,4 @@
-"""Image files: which there are below a folder, reading, writing."""
+"""Image files: listing the files below a folder, reading and writing."""
 import collections
 import contextlib
 import os
@@ -11,33 +11,34 @@ from corruptions.registry import SMALLEST_SIDE, is_grey, pixels_of
 from utils.errors import ResourceGoneError, UserError
 from utils.files import atomic_write
 
-JPEG_OPTIONS = {"quality": 85, "optimize": True}  # as the published scripts store images
-JPEG_MOST_SIDE = 65500  # of libjpeg
-# Formats that PIL opens and cannot read by itself, or that are no still images.
+JPEG_OPTIONS = {"quality": 85, "optimize": True}  # the published scripts store images in this way
+JPEG_MOST_SIDE = 65500  # the limit of libjpeg
+# Formats that PIL opens but cannot read by itself, or that are not still images.
 NO_IMAGES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 SUFFIXES_SAID = 8
 
 
 class BadImages(UserError):
-    """There are files that cannot be read as images, or folders that cannot be read."""
+    """An error for files that cannot be read as images, or for folders that cannot be read."""
 
 
 def image_suffixes():
-    """The suffixes of the files that can be read, in lower case."""
+    """Return the suffixes of the files that can be read, in lower case."""
     formats = {suffix: name for suffix, name in Image.registered_extensions().items() if name not in NO_IMAGES}
     return {suffix for suffix, name in formats.items() if name in Image.OPEN or name == "MPO"}  # MPO is read as JPEG
 
 
 def is_folder(entry):
-    """Whether an entry of a folder is a folder or leads to one; `is_dir` fails at a link to itself."""
+    """Whether an entry of a folder is a folder or a link to a folder; `is_dir` fails for a link to itself."""
     return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 
 def folders_below(folder, above=(), onerror=None):
-    """A folder and those below it, also where they are symbolic links; yields pairs of a path and the real path.
+    """Yield the path and the real path of a folder and of each folder below it; symbolic links are followed.
 
-    Hidden folders below it are left out, and one that is among those `above` it, as a link may make it. So is one that
-    cannot be read; `onerror` is called with the OSError, as in `os.walk`.
+    Hidden folders below it are left out. A folder with a real path in `above` (the folders above it) is left out, too;
+    a link can cause this. A folder that cannot be read is also left out; `onerror` is called with the OSError, as in
+    `os.walk`.
 
     Raises:
         UserError: there is no such folder.
@@ -60,15 +61,15 @@ def folders_below(folder, above=(), onerror=None):
 
 
 def list_images(folder, skip_bad=False):
-    """The image files below a folder, known by their suffix. Hidden files and folders are left out.
+    """List the image files below a folder, recognized by suffix. Hidden files and folders are left out.
 
-    Symbolic links are followed. One that leads nowhere counts as an image if it has an image's suffix or, because it
-    may stand for a folder, none; reading it will say so. What is no regular file, such as a FIFO, is left out with a
-    warning, and, with `skip_bad`, a folder that cannot be read.
+    Symbolic links are followed. A broken link counts as an image if it has the suffix of an image. A broken link
+    without a suffix counts, too, because it may stand for a folder. Reading a broken link raises an error. A file that
+    is not regular, such as a FIFO, is left out with a warning. With `skip_bad`, a folder that cannot be read is left
+    out with a warning, too.
 
     Returns:
-        tuple: sorted paths of the images, relative to the folder, with '/'; how many other files there are of each
-        suffix, a Counter.
+        tuple: sorted paths of the images, relative to the folder, with '/'; number of other files by suffix, a Counter.
 
     Raises:
         BadImages: a folder cannot be read, and `skip_bad` is false.
@@ -80,7 +81,7 @@ def list_images(folder, skip_bad=False):
             raise BadImages(problem) from error
         print(f"warning: skipped {problem}", file=sys.stderr)
     suffixes = image_suffixes()
-    names, others = [], collections.Counter()
+    names, suffix_counts = [], collections.Counter()
     for path, _ in folders_below(folder, onerror=refuse):
         for entry in os.scandir(path):
             if entry.name.startswith(".") or is_folder(entry):
@@ -88,56 +89,57 @@ def list_images(folder, skip_bad=False):
             suffix = os.path.splitext(entry.name)[1].lower()
             is_there = os.path.exists(entry.path)
             if suffix not in suffixes and (suffix or is_there):
-                others[suffix] += 1
+                suffix_counts[suffix] += 1
             elif is_there and not os.path.isfile(entry.path):
                 print(f"warning: {entry.path}: is not a regular file; it is not read", file=sys.stderr)
             else:
                 names.append(os.path.relpath(entry.path, folder).replace(os.sep, "/"))
     if not names:
-        raise UserError(f"{folder}: has no image in it or its sub-folders{said_of(others)}; name a folder of images")
-    return sorted(names), others
+        raise UserError(f"{folder}: has no image in it or its sub-folders{said_of(suffix_counts)}; name a folder of "
+                        "images")
+    return sorted(names), suffix_counts
 
 
 def said_of(others):
-    """A text about the files that `list_images` leaves out: how many have which suffix, the commonest first."""
+    """Return a text about the files that `list_images` leaves out: the number of each suffix, the commonest first."""
     if not others:
         return ""
     common = sorted(others.items(), key=lambda item: (-item[1], item[0]))
     counts = [f"{number} {suffix or 'without a suffix'}" for suffix, number in common[:SUFFIXES_SAID]]
-    more = ", ..." if len(others) > SUFFIXES_SAID else ""
-    return f"; other files left out: {', '.join(counts)}{more}"
+    ellipsis = ", ..." if len(others) > SUFFIXES_SAID else ""
+    return f"; other files left out: {', '.join(counts)}{ellipsis}"
 
 
 def read_image(path):
-    """Read an image file, turned upright as its EXIF data say; of an animated one its first image.
+    """Read an image file and turn it upright by its EXIF data; an animated file gives its first image.
 
     Returns:
-        numpy.ndarray: uint8 (H, W) for a grey or black and white image, also of a grey palette, (H, W, 3) in RGB else;
-        what is transparent lies on white.
+        numpy.ndarray: uint8 (H, W) for a grey or black and white image, also one with a grey palette; otherwise
+        (H, W, 3) in RGB. Transparent parts are composited on white.
 
     Raises:
-        UserError: the file is missing, no image, damaged, too small, or deeper than 8 bits.
+        UserError: the file is missing, is not an image, is damaged, is too small, or has more than 8 bits a channel.
     """
     with open_image(path) as image:
         return pixels_of(ImageOps.exif_transpose(image))
 
 
 def is_shown_otherwise(path):
-    """Whether versions that knew no transparency and no grey palettes read other pixels from an image file."""
+    """Whether versions without support for transparency and grey palettes read other pixels from an image file."""
     with open_image(path) as image:
         return image.has_transparency_data or image.mode in ("P", "PA") and is_grey(image)
 
 
 def check_header(path):
-    """Raise the error that `read_image` would, as far as the beginning of the file tells, which is quickly read."""
+    """Raise the error of `read_image` as far as the beginning of the file shows it, which takes little time to read."""
     with open_image(path):
         pass
 
 
 @contextlib.contextmanager
 def open_image(path):
-    """Open an image file with PIL; raises a `UserError` as in `read_image`, also for what the body finds."""
-    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would keep its reader waiting for ever
+    """Open an image file with PIL; raise a `UserError` as in `read_image`, also for errors in the body."""
+    if os.path.exists(path) and not os.path.isfile(path):  # reading from a pipe would wait for ever
         raise UserError(f"{path}: is no file; name an image file")
     try:
         with Image.open(path) as image:
@@ -149,18 +151,18 @@ def open_image(path):
             yield image
     except UserError:
         raise
-    except Exception as error:  # PIL's decoders raise errors of many kinds at damaged files
-        missing = getattr(error, "strerror", None)  # what the system says, and not PIL
+    except Exception as error:  # PIL's decoders raise many kinds of errors for damaged files
+        missing = getattr(error, "strerror", None)  # the message of the operating system, not of PIL
         reason = missing or "; ".join(str(error).splitlines()) or type(error).__name__
         kind = ResourceGoneError if missing else UserError
         raise kind(f"{path}: not a readable image ({reason}); repair or remove it") from error
 
 
 def has_deep_channels(image):
-    """Whether a file that PIL has opened has more than 8 bits a channel, also where PIL would cut them off in silence.
+    """Whether a file opened by PIL has more than 8 bits a channel, even where PIL would silently truncate them.
 
-    PIL's way to unpack the file tells, such as 'RGB;16B' for a PNG, or the maximum of a PPM file. Of JPEG 2000 and AVIF
-    it does not: they are decoded to 8 bits.
+    PIL's mode for unpacking the file shows it, such as 'RGB;16B' for a PNG file; so does the maximum of a PPM file.
+    JPEG 2000 and AVIF files do not show it; they are decoded to 8 bits.
     """
     if image.mode[0] in "IF":
         return True
@@ -173,7 +175,7 @@ def has_deep_channels(image):
 
 
 def write_image(path, pixels, image_format):
-    """Store an image as 'jpeg' (quality 85, as the published scripts) or 'png'."""
+    """Write an image as 'jpeg' (quality 85, as in the published scripts) or 'png'."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with atomic_write(path) as temporary:
         options = JPEG_OPTIONS if image_format == "jpeg" else {}

@@ -5,7 +5,7 @@ from corruptions.registry import register, to_uint8
 
 
 def normal(rngs, shape, mean, deviation):
-    """Normal numbers, float64 (N, *shape), each row from its own source."""
+    """Return normal random numbers, float64 (N, *shape), each row from its own generator."""
     return np.stack([rng.normal(size=shape, loc=mean, scale=deviation) for rng in rngs])
 
 
@@ -21,7 +21,7 @@ def gaussian_noise(images, sigma, rngs, options):
 def shot_noise(images, photons, rngs, options):
     """Poisson(c x) / c: the noise of counting photons, c of them at full brightness."""
     means = images / 255.0 * photons
-    brightness = to_uint8(np.arange(photons + 1) / photons)  # that so many photons make; more are white, too
+    brightness = to_uint8(np.arange(photons + 1) / photons)  # by number of photons; larger numbers are white, too
     out = np.empty_like(images)
     for image, rng, mean in zip(out, rngs, means, strict=True):
         brightness.take(rng.poisson(mean), out=image, mode="clip")

@@ -1,8 +1,9 @@
-"""The contract of every corruption: what it takes, what it returns, how it is found.
+"""The contract of every corruption: its arguments, its result, and how it is found.
 
-A corruption is written once, for a small batch: `function(images, constants, rngs, options)` with images uint8
-(N, H, W, C), the constants of the severity (`severities.py`), one source of random numbers for each image, and the
-options. The decorator `register` makes a `Corruption` of it and puts that into `CORRUPTIONS`.
+A corruption is written once, as a function of a small batch: `function(images, constants, rngs, options)`. `images` is
+uint8 (N, H, W, C), and `constants` are the constants of the severity (`severities.py`). `rngs` has one random number
+generator for each image, and `options` is an `Options`. The decorator `register` wraps the function in a `Corruption`
+and adds the `Corruption` to `CORRUPTIONS`.
 """
 import numbers
 import os
@@ -18,16 +19,17 @@ from utils.errors import UserError
 CORRUPTIONS = {}
 SMALLEST_SIDE = 8
 BACKENDS = ("numpy", "wand")
-GREY_MODES = {"1", "L", "LA", "La"}  # of PIL
+GREY_MODES = {"1", "L", "LA", "La"}  # PIL modes without colours
 
 
 @dataclass(frozen=True)
 class Options:
-    """What can be chosen besides name and severity.
+    """The options of a corruption besides its name and severity.
 
     Attributes:
-        preset (int or None): table of severity constants, 32, 64 or 224; None takes the nearest to the image.
-        frost_dir (str or None): folder of frost textures; None takes those of the installed package imagecorruptions.
+        preset (int or None): table of severity constants, 32, 64 or 224; None takes the table nearest to the image.
+        frost_dir (str or None): folder of frost textures; None takes the textures of the installed package
+            imagecorruptions.
         backend (str): 'numpy', or 'wand' to have ImageMagick do the motion blurs.
     """
 
@@ -45,7 +47,7 @@ class Options:
             raise UserError(f"frost_dir {self.frost_dir!r}: must be the path of a folder or None")
 
     def for_others(self):
-        """The same for processes that work in other folders."""
+        """Return the same options for processes that work in other folders: `frost_dir` becomes an absolute path."""
         return replace(self, frost_dir=self.frost_dir and os.path.abspath(self.frost_dir))
 
 
@@ -53,7 +55,7 @@ DEFAULTS = Options()
 
 
 def is_grey(image):
-    """Whether a PIL image has no colours: by its mode, or because its palette has none."""
+    """Whether a PIL image has no colours, either because of its mode or because its palette has none."""
     if image.mode not in ("P", "PA"):
         return image.mode in GREY_MODES
     red, green, blue = np.reshape(image.getpalette(), (-1, 3)).T
@@ -61,16 +63,16 @@ def is_grey(image):
 
 
 def pixels_of(image):
-    """The pixels of a PIL image of 8 bits a channel or fewer; what is transparent in it lies on white.
+    """Return the pixels of a PIL image of at most 8 bits a channel; transparent parts are composited on white.
 
     Returns:
-        numpy.ndarray: uint8 (H, W) for a grey or black and white image, (H, W, 3) in RGB else.
+        numpy.ndarray: uint8 (H, W) for a grey or black and white image, otherwise (H, W, 3) in RGB.
 
     Raises:
-        Exception: PIL cannot read the image, or not convert one of this mode.
+        Exception: PIL cannot read the image, or cannot convert an image of this mode.
     """
     mode = "L" if is_grey(image) else "RGB"
-    if image.mode == "La":  # which PIL turns into nothing else
+    if image.mode == "La":  # PIL converts this mode to LA alone
         image = image.convert("LA")
     if image.has_transparency_data:
         ground = Image.new("RGBA", image.size, "white")
@@ -80,10 +82,10 @@ def pixels_of(image):
 
 
 def as_array(images):
-    """An image or several, such as arrays, PIL images or a list of them, as an array; arrays stay what they are.
+    """Return one image or several (an array, a PIL image, or a list of these) as an array; an array stays as it is.
 
     Raises:
-        UserError: the images have different shapes, or one of PIL has no 8 bits a channel.
+        UserError: the images have different shapes, or a PIL image has more than 8 bits a channel.
     """
     if isinstance(images, Image.Image):
         if images.mode[0] in "IF":
@@ -91,7 +93,7 @@ def as_array(images):
                             "first")
         try:
             return pixels_of(images)
-        except Exception as error:  # PIL's decoders raise errors of many kinds, such as at a file that is cut off
+        except Exception as error:  # PIL's decoders raise many kinds of errors, such as for a truncated file
             raise UserError(f"a PIL image of mode {images.mode} cannot be read ({error}); give one of mode RGB "
                             "or L") from error
     if isinstance(images, (list, tuple)):
@@ -108,7 +110,7 @@ def as_array(images):
 
 
 def check_images(images):
-    """Raise a `UserError` unless `images` is uint8 (N, H, W), (N, H, W, 1) or (N, H, W, 3), sides of 8 or more."""
+    """Raise a `UserError` unless `images` is uint8 (N, H, W), (N, H, W, 1) or (N, H, W, 3), with sides >= 8."""
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
         kind = images.dtype if isinstance(images, np.ndarray) else type(images).__name__
         raise UserError(f"images must be arrays of uint8, 0 to 255, not {kind}; convert them first")
@@ -121,14 +123,14 @@ def check_images(images):
 
 @dataclass(frozen=True)
 class Corruption:
-    """A corruption, callable for one image.
+    """A corruption that can be called for one image.
 
     Attributes:
-        name (str): as on the command line.
+        name (str): name on the command line.
         function (callable): the batch function that was decorated.
-        colour (bool): the function needs three channels; grey images are given to it as three equal ones, and the
-            result is turned back to grey.
-        draws (bool): the function draws random numbers.
+        colour (bool): whether the function needs three channels; it gets a grey image as three equal channels, and its
+            result is converted back to grey.
+        draws (bool): whether the function draws random numbers.
     """
 
     name: str
@@ -136,12 +138,12 @@ class Corruption:
     colour: bool
     draws: bool
 
-    def __reduce__(self):  # by name, because the decorated function cannot be found under its own
+    def __reduce__(self):  # by name, because pickle cannot find the decorated function under its own name
         return registered, (self.name,)
 
     @property
     def summary(self):
-        """What it does, one line."""
+        """The first paragraph of the docstring of the function, as one line."""
         return " ".join(self.function.__doc__.partition("\n\n")[0].split())
 
     def __call__(self, image, severity, rng, options=DEFAULTS):
@@ -150,20 +152,20 @@ class Corruption:
         Args:
             image (numpy.ndarray or PIL.Image.Image): uint8 (H, W), (H, W, 1) or (H, W, 3) in RGB.
             severity (int): 1 to 5.
-            rng (numpy.random.RandomState): freshly seeded with k, it draws what the published code draws after
-                `numpy.random.seed(k)`.
-            options (Options): what else can be chosen.
+            rng (numpy.random.RandomState): random number generator; freshly seeded with k, it draws what the published
+                code draws after `numpy.random.seed(k)`.
+            options (Options): the other options.
 
         Returns:
             numpy.ndarray: uint8, the shape of `image`, a colour image in RGB.
 
         Raises:
-            UserError: the image or the severity is not as above, or something the options ask for is missing.
+            UserError: the image or the severity is not as above, or something that the options need is missing.
         """
         return self.batch(as_array(image)[None], severity, [rng], options)[0]
 
     def batch(self, images, severity, rngs, options=DEFAULTS):
-        """Corrupt a small batch (N, ...) of images of one size, each with its own `rngs[k]`; else as for one image."""
+        """Corrupt a small batch (N, ...) of images of one size, image k with `rngs[k]`; otherwise as for one image."""
         check_images(images)
         if type(severity) is bool or not isinstance(severity, numbers.Integral) or severity not in range(1, 6):
             raise UserError(f"severity {severity}: must be a whole number from 1 to 5")
@@ -184,12 +186,15 @@ class Corruption:
 
 
 def registered(name):
-    """The corruption of a name, for `pickle`."""
+    """Return the corruption with a name, for `pickle`."""
     return CORRUPTIONS[name]
 
 
 def register(colour=False, draws=True):
-    """Put a batch function into `CORRUPTIONS` under its name; the arguments are attributes of `Corruption`."""
+    """Return a decorator that adds a batch function to `CORRUPTIONS` under its name.
+
+    The arguments are attributes of `Corruption`.
+    """
     def decorate(function):
         CORRUPTIONS[function.__name__] = made = Corruption(function.__name__, function, colour, draws)
         return made
@@ -197,11 +202,11 @@ def register(colour=False, draws=True):
 
 
 def to_uint8(values):
-    """Clip values in 0..1 to that range, scale to 0..255 and cut off the fraction, as the published code does.
+    """Clip values to 0..1, scale them to 0..255 and truncate the fractions, as the published code does.
 
-    `values`, a float array that is no longer needed, is overwritten.
+    `values` is a float array that the caller no longer needs; it is overwritten.
     """
-    np.maximum(values, 0, out=values)  # these two take less time than np.clip
+    np.maximum(values, 0, out=values)  # these two calls take less time than np.clip
     np.minimum(values, 1, out=values)
     values *= 255
     return values.astype(np.uint8)

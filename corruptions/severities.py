@@ -1,8 +1,8 @@
-"""Severity constants: for each image size that has published ones, corruption to its five values, severity 1 first.
+"""Severity constants for each published image size: corruption to its five values, severity 1 first.
 
 Sources: hendrycks/robustness, `make_cifar_c.py` for 32 and `make_imagenet_c.py` for 224 (the SharpDRO release has both
-unchanged), `make_tinyimagenet_c.py` for 64. Lengths are in pixels, brightness is in 0..1. Those of C-bar come from
-`corruptions/bar_levels.py`.
+unchanged), `make_tinyimagenet_c.py` for 64. Lengths are in pixels, brightness is in 0..1. The constants of C-bar come
+from `corruptions/bar_levels.py`.
 """
 from corruptions.bar_levels import LEVELS
 
@@ -94,7 +94,7 @@ SEVERITIES = {
         "spatter": ((0.65, 0.3, 4, 0.69, 0.6, 0), (0.65, 0.3, 3, 0.68, 0.6, 0), (0.65, 0.3, 2, 0.68, 0.5, 0),
                     (0.65, 0.3, 1, 0.65, 1.5, 1), (0.67, 0.4, 1, 0.65, 1.5, 1)),
         "contrast": (0.4, 0.3, 0.2, 0.1, 0.05),
-        # the published script has 244 here, not 224, and its images are what counts
+        # the published script has 244 here, not 224, and its images are the reference
         "elastic_transform": ((244 * 2, 244 * 0.7, 244 * 0.1), (244 * 2, 244 * 0.08, 244 * 0.2),
                               (244 * 0.05, 244 * 0.01, 244 * 0.02), (244 * 0.07, 244 * 0.01, 244 * 0.02),
                               (244 * 0.12, 244 * 0.01, 244 * 0.02)),
@@ -109,6 +109,6 @@ for size, other in ((32, 224), (224, 32)):
 
 
 def nearest_preset(name, height, width):
-    """The image size with published constants of a corruption that is nearest to the shorter side."""
+    """Return the image size nearest to the shorter side, among the sizes with published constants of a corruption."""
     return min((size for size, table in SEVERITIES.items() if name in table),
                key=lambda size: abs(size - min(height, width)))

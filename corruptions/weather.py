@@ -54,10 +54,10 @@ def snow(images, constants, rngs, options):
 
 
 def frost_folder(folder):
-    """The folder of frost textures: the one that is named, or that of the installed package imagecorruptions.
+    """Return the folder of frost textures: `folder`, or if None the folder of the installed package imagecorruptions.
 
     Raises:
-        UserError: none is named and the package is not installed.
+        UserError: `folder` is None and the package is not installed.
     """
     if folder is not None:
         return folder
@@ -71,7 +71,7 @@ def frost_folder(folder):
 
 @functools.lru_cache
 def frost_textures(folder, scale):
-    """The frost textures, a list of uint8 (H, W, 3) in RGB, shrunk by `scale`.
+    """Return the frost textures, a list of uint8 (H, W, 3) in RGB, shrunk by the factor `scale`.
 
     Raises:
         UserError: a texture is missing.
@@ -92,10 +92,10 @@ def frost_textures(folder, scale):
 
 
 def neighbours(old, new, begin, end):
-    """What the pixels `begin` to `end` of an axis enlarged from `old` to `new` pixels are made of.
+    """Return the sources of the pixels `begin` to `end` of an axis that is enlarged from `old` to `new` pixels.
 
     Returns:
-        tuple: int (2, N) indices of two neighbours; int32 (2, N) their weights in 2048ths.
+        tuple: int (2, N) indices of the two neighbours; int32 (2, N) weights of the neighbours in 2048ths.
     """
     places = ((np.arange(begin, end) + 0.5) * (old / new) - 0.5).astype(np.float32)
     first = np.floor(places)
@@ -105,12 +105,12 @@ def neighbours(old, new, begin, end):
 
 
 def enlarged_piece(texture, size, top, left, height, width):
-    """A piece of what `cv2.resize` enlarges a texture to, without making the rest; it rounds as OpenCV does.
+    """Return a piece of a texture as `cv2.resize` enlarges it, without computing the rest; rounds as OpenCV does.
 
     Args:
         texture (numpy.ndarray): uint8 (H, W, C).
         size (tuple): height and width of the enlarged texture.
-        top, left, height, width (int): the piece of it.
+        top, left, height, width (int): the piece of the enlarged texture.
 
     Returns:
         numpy.ndarray: uint8 (height, width, C).
@@ -168,7 +168,7 @@ def fog(images, constants, rngs, options):
 
 
 def water_drops(liquid):
-    """Height of drops of water over an image, float32 (H, W) from 0 up, from their thickness, uint8 (H, W)."""
+    """Return the height of water drops over an image, float32 (H, W) from 0 up, from their thickness, uint8 (H, W)."""
     distance = cv2.distanceTransform(255 - cv2.Canny(liquid, 50, 150), cv2.DIST_L2, 5)
     _, distance = cv2.threshold(distance, 20, 20, cv2.THRESH_TRUNC)
     distance = cv2.equalizeHist(cv2.blur(distance, (3, 3)).astype(np.uint8))

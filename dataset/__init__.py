@@ -1,13 +1,13 @@
-"""Where images come from: one file per data set, found by name."""
+"""The data sets, found by name. There is one file per data set in `dataset/sources/`."""
 import sys
 
-if sys.argv[:1] == ["-m"] and f"{__name__}.prepare_dataset" in sys.orig_argv:  # which imports this before the file
+if sys.argv[:1] == ["-m"] and f"{__name__}.prepare_dataset" in sys.orig_argv:  # -m imports this package first
     from utils.runtime.startup import begin_imports
     begin_imports("prepare_dataset.py")
 
 from functools import partial
 
-import utils.runtime.requirements  # noqa: F401, isort: skip, first: it says what is not installed
+import utils.runtime.requirements  # noqa: F401, isort: skip, first: it reports missing packages
 import numpy as np
 
 from dataset.sources.cifar import load_cifar
@@ -42,18 +42,21 @@ SUMMARIES = {
     "tinyimagenet": "64x64, 200 classes in DATA_DIR/tiny-imagenet-200",
 }
 
-# Options that some data sets read and others do not, to those that do.
+# Options that only some data sets read, each with the names of these data sets.
 SOURCE_OPTIONS = {"image_size": ("folder",), "filelist_dir": ("imagenet30",)}
 SOURCE_DEFAULTS = {"image_size": IMAGE_SIZE, "filelist_dir": LISTS}
 
 
 def datasets_list():
-    """The data sets as text, for a terminal."""
+    """Return the data sets and their summaries as text, for a terminal."""
     return two_columns(SUMMARIES)
 
 
 def source_options(values):
-    """The options of `SOURCE_OPTIONS` among the settings of a run (dict), which older runs lack."""
+    """Return the options of `SOURCE_OPTIONS` from the settings of a run (dict).
+
+    An option that an older run lacks is None.
+    """
     return {option: values.get(option) for option in SOURCE_OPTIONS}
 
 
@@ -69,14 +72,14 @@ def load_source(name, data_dir, **options):
     Args:
         name (str): a key of `SOURCES`.
         data_dir (str): folder of the data sets.
-        options: of `SOURCE_OPTIONS`, to their values; None stands for the default.
+        options: values of the options in `SOURCE_OPTIONS`; None stands for the default.
 
     Returns:
         ImageDataset
 
     Raises:
-        UserError: the data set does not read an option, is missing or damaged, or has no image of a class to train on
-            or to test with.
+        UserError: the data set does not read an option, is missing or damaged, or lacks training or test images of a
+            class.
     """
     given = {option: value for option, value in options.items() if value is not None}
     for option in given:

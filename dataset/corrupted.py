@@ -1,7 +1,8 @@
 """Corrupted versions of a data set, on disk or made when they are read.
 
-On disk they lie as the SharpDRO release writes and reads them: DATA/CIFAR-10-C/{train,test}/{1..5}/{corruption}.npy and
-labels.npy beside them; of files, DATA/ImageNet-30-64-C/{train,test}/{corruption}/{1..5}/CLASS/FILE.
+On disk they have the layout that the SharpDRO release writes and reads. Arrays lie in
+DATA/CIFAR-10-C/{train,test}/{1..5}/{corruption}.npy, with labels.npy beside them. Files lie in
+DATA/ImageNet-30-64-C/{train,test}/{corruption}/{1..5}/CLASS/FILE.
 """
 import os
 from functools import partial
@@ -34,7 +35,7 @@ from utils.errors import UserError
 from utils.files import read_json, write_array
 from utils.runtime.signals import sigterm_interrupts
 
-# Where corrupted images come from, for the help.
+# Sources of corrupted images, with their texts for the help.
 STORAGE_MODES = {
     "auto": "arrays from disk, where they are made once if they are missing; files from disk, or else made when they "
             "are read",
@@ -44,14 +45,15 @@ STORAGE_MODES = {
 
 
 def generate(data_dir, source, part, name, workers, show_progress, shard=SINGLE_SHARD):
-    """Write a corruption of one part of a data set at all five severities; what is there stays. A shard, of a data set
-    in files, is every N-th image.
+    """Write a corruption of one part of a data set at all five severities. Images that are there already stay.
+
+    A shard, which only a data set in files can have, is every N-th image.
 
     Returns:
         int: number of images in files, or of arrays, that were not there before.
 
     Raises:
-        UserError: another process is writing the same, or what is there was made from other images.
+        UserError: another process is writing the same images, or those on disk were made from other images.
     """
     if source.in_files:
         images, folder = source.images[part], corrupted_folder(data_dir, source, part)
@@ -62,7 +64,7 @@ def generate(data_dir, source, part, name, workers, show_progress, shard=SINGLE_
                                   images.about, shard)
         for severity in known:
             stored, made_as = there(paths[severity], images), files_recipe(images, name, severity)
-            is_recorded = read_made(paths[severity], stored.pixels) == made_as  # perhaps where nothing can be written
+            is_recorded = read_made(paths[severity], stored.pixels) == made_as  # if so, the folder may be read-only
             if not is_recorded and is_made_of(folder, images, stored.names):
                 write_record(paths[severity], made_as, stored.pixels)
         return made
@@ -78,8 +80,10 @@ def generate(data_dir, source, part, name, workers, show_progress, shard=SINGLE_
 
 
 def there(folder, clean):
-    """The corrupted versions of images in files that are in a folder, which may lack some; arguments as for
-    `stored_files`."""
+    """Return the corrupted versions of images in files that a folder has. The folder may lack some.
+
+    Arguments are as in `stored_files`.
+    """
     stored, names = stored_names(clean), files_of_classes(folder)
     places = [k for k, path in enumerate(stored) if path in names]
     return FileImages(folder, [stored[k] for k in places], [clean.names[k] for k in places], clean.side,
@@ -87,16 +91,19 @@ def there(folder, clean):
 
 
 def is_known(folder, clean):
-    """Whether a record says how all corrupted images that are in a folder were made, or there is none. Only then is
-    there a record after others have been made: what an interrupted command, or somebody else, has left may be anything.
+    """Whether a record says how all corrupted images in a folder were made, or the folder has no images.
+
+    Only in this case is a record written after more images have been made. Without a record the images may be anything:
+    an interrupted command, or somebody else, may have left them.
     """
     images = there(folder, clean)
     return not len(images) or read_made(folder, images.pixels) is not None
 
 
 def is_made_of(folder, images, names):
-    """Whether the corrupted images in a folder that have these names were made of the clean ones as they are now. A
-    shard looks at no others than its own, some of which may have changed since they were used.
+    """Whether the corrupted images with these names in a folder were made from the clean images as they are now.
+
+    A shard checks only its own images. Some of the other images may have changed since they were used.
     """
     paths = images.path_of
     try:
@@ -109,25 +116,26 @@ def is_made_of(folder, images, names):
 @sigterm_interrupts(RESUME_HINT)
 def load_corrupted(data_dir, source, name, num_severity, workers=1, show_progress=False, where="auto",
                    parts=("train", "test")):
-    """A data set's images at every severity.
+    """Load the images of a data set at every severity.
 
     Args:
         data_dir (str): folder of the data sets.
         source (ImageDataset): the clean images.
         name (str): corruption.
-        num_severity (int): number of severities, the clean one included.
-        workers (int or Cluster): processes for the generator, or a cluster.
-        show_progress (bool): show its progress bar even if the output is no terminal.
-        where (str): a key of `STORAGE_MODES`; 'auto' is 'disk' for arrays, and for files whatever is there.
-        parts (tuple of str): which are needed.
+        num_severity (int): number of severities, including the clean one.
+        workers (int or Cluster): number of processes for the generator, or a cluster.
+        show_progress (bool): whether to show the generator's progress bar even if the output is no terminal.
+        where (str): a key of `STORAGE_MODES`. 'auto' means 'disk' for arrays. For files it means the images on disk, or
+            if there are none, 'memory'.
+        parts (tuple of str): parts that are needed.
 
     Returns:
-        dict: for each of the parts a list over severities 0, 1, ... of uint8 (N, H, W, 3), memory-mapped or made when
-        they are read, or of files.
+        dict: for each part a list over severities 0, 1, ... of uint8 (N, H, W, 3), memory-mapped or made when they are
+            read, or of files.
 
     Raises:
-        UserError: what is on disk is damaged or belongs to other data.
-        Interrupted: SIGTERM has come, and images were being made.
+        UserError: the images on disk are damaged or belong to other data.
+        Interrupted: SIGTERM has come while images were being made.
     """
     if where == "auto" and not source.in_files:
         where = "disk"
@@ -141,8 +149,11 @@ def load_corrupted(data_dir, source, name, num_severity, workers=1, show_progres
 
 
 def needs_generation(data_dir, source, part, name):
-    """Whether a corruption of a part is not on disk, or is one of files, stored by this program, that lacks some, such
-    as those of images that were added later."""
+    """Whether a corruption of a part has to be made.
+
+    This holds if the corruption is not on disk. It also holds if the corruption is in files that this program has
+    stored, and some files are missing. They may belong to images that were added later.
+    """
     if not is_stored(data_dir, source, part, name):
         return True
     folder = corrupted_folder(data_dir, source, part)
@@ -153,12 +164,12 @@ def needs_generation(data_dir, source, part, name):
 
 
 class LazyCorruptedArray:
-    """A corruption of an array whose images are made when they are read, with the pixels that `generate` stores.
+    """A corruption of an array. The images are made when they are read, with the pixels that `generate` stores.
 
     Indexed with int (n,), it gives uint8 (n, H, W, 3).
 
     Args:
-        source (ImageDataset): of arrays.
+        source (ImageDataset): data set in arrays.
         part (str): 'train' or 'test'.
         name (str): a key of `corruptions.CORRUPTIONS`.
         severity (int): 1 to 5.
@@ -169,12 +180,12 @@ class LazyCorruptedArray:
 
     @property
     def shape(self):
-        """(N, H, W, 3)."""
+        """The shape (N, H, W, 3)."""
         return self.source.images[self.part].shape
 
     @property
     def identity(self):
-        """How the images are made; they have no pixels until they are read (`utils.fingerprint.Fingerprint`)."""
+        """The pair of None and the recipe: unread images have no pixels (`utils.fingerprint.Fingerprint`)."""
         return None, recipe(self.source.fingerprint(self.part).pixels, self.name, self.severity, SEED)
 
     def __getitem__(self, indices):
@@ -183,19 +194,21 @@ class LazyCorruptedArray:
 
 
 def open_corrupted(data_dir, source, part, name, where="auto", severities=SEVERITIES):
-    """A corruption of a part of a data set; nothing is written.
+    """Open a corruption of a part of a data set. Nothing is written.
 
     Args:
         data_dir, source, name: as in `load_corrupted`.
         part (str): 'train' or 'test'.
-        where (str): 'auto': from disk where it is there, or else made when it is read; or only one of these.
-        severities (sequence of int): which are needed, 1 to 5; others need not be on disk.
+        where (str): 'auto' takes the images from disk if they are there, and otherwise makes them when they are read.
+            'disk' and 'memory' allow only one of these.
+        severities (sequence of int): severities that are needed, 1 to 5; others need not be on disk.
 
     Returns:
-        list: for each severity numpy.memmap or `LazyCorruptedArray`, or of `FileImages` or `LazyCorruptedFiles`.
+        list: for each severity a numpy.memmap or `LazyCorruptedArray`, or for files a `FileImages` or
+            `LazyCorruptedFiles`.
 
     Raises:
-        UserError: an array or a file on disk is missing, damaged or of other data.
+        UserError: an array or a file on disk is missing, damaged or belongs to other data.
     """
     stored = where != "memory" and is_stored(data_dir, source, part, name)
     if where == "disk" and not stored:

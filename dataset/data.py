@@ -1,4 +1,4 @@
-"""All that a run is trained and evaluated on."""
+"""The images, labels and split that a run is trained and evaluated on."""
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -22,12 +22,12 @@ IMAGE_OPTIONS = ("corrupted", "test_corrupted", *SOURCE_OPTIONS)  # of `load_ima
 
 @dataclass(frozen=True)
 class ExperimentData:
-    """Clean images, who is corrupted how much, and the corrupted images.
+    """The clean images, the severity of each training image, and the corrupted images.
 
     Attributes:
         source (ImageDataset): the clean images.
-        split (Split): which training image is used at which severity, and which are for validation.
-        images (dict): for 'train' and 'test' a list over severities of images, as `load_corrupted` returns.
+        split (Split): the training images of each severity, and the validation images.
+        images (dict): for 'train' and 'test' a list of images over severities, as `load_corrupted` returns it.
     """
 
     source: ImageDataset
@@ -36,40 +36,48 @@ class ExperimentData:
 
     @property
     def num_severity(self):
-        """Number of severities, the clean one included."""
+        """The number of severities, including the clean one."""
         return len(self.split.train)
 
     @cached_property
     def fingerprints(self):
-        """The `Fingerprint` of each set of images, keys as in `utils.fingerprint.WORDS`."""
+        """The `Fingerprint` of each set of images, under the keys of `utils.fingerprint.WORDS`."""
         corrupted = {f"{part}_corrupted": joint_fingerprint(images[1:]) for part, images in self.images.items()}
         return {"train": self.source.train_fingerprint, "test": self.source.test_fingerprint, **corrupted}
 
     @property
     def train_labels(self):
-        """Label of each of `split.indices`, int32 (n,)."""
+        """The label of each of `split.indices`, int32 (n,)."""
         return self.source.labels["train"][self.split.indices]
 
     def with_validation(self, indices):
-        """The same data with other validation images (int64, rising)."""
+        """Return the same data with other validation images (int64, ascending)."""
         return replace(self, split=replace(self.split, validation=indices))
 
     def write_split(self, path):
-        """Write down the split, as `write_split` does, and the lists of a data set that has such and has none yet."""
+        """Write the split, as `write_split` does.
+
+        Also write the file lists of a data set that uses lists and has none yet.
+        """
         write_split(path, self.split, self.source.labels["train"])
         begin_lists(self.source, self.split)
 
     def train_batches(self, batch_size, steps, seed, workers, **how):
-        """Iterate over the batches number `steps` (range) of a training, tuples of tensors (images, labels, groups,
-        severities), of several workers this one's; `how` goes to `TrainBatches`, as the other arguments.
+        """Iterate over the batches with the numbers `steps` (range) of a training.
+
+        A batch is a tuple of tensors (images, labels, groups, severities). With several ranks, a rank iterates over its
+        own batches. `workers` is the argument of `prefetch`. The other arguments, including the arguments in `how`, go
+        to `TrainBatches`.
         """
         source = self.source
         return prefetch(TrainBatches(self.images["train"], source.labels["train"], self.split, source.mean, source.std,
                                      batch_size, steps, seed, share=rank_and_world_size(), **how), workers)
 
     def evaluation_batches(self, part, severity, batch_size, workers):
-        """Iterate over the images of a part at one severity, in order, as `EvaluationBatches` gives them: 'val',
-        'test', or 'train', the training images that have this severity; of several workers over this one's.
+        """Iterate over the images of a part at one severity, in order, in the batches that `EvaluationBatches` gives.
+
+        The part is 'val', 'test' or 'train'. 'train' means the training images that have this severity. With several
+        ranks, a rank iterates over its own images.
         """
         kind = "test" if part == "test" else "train"
         images, labels = self.images[kind][severity], self.source.labels[kind]
@@ -88,15 +96,15 @@ def load_images(dataset, data_dir, corruption, num_severity, workers=1, show_pro
         dataset (str): a key of `SOURCES`.
         data_dir (str): folder of the data sets.
         corruption (str): a key of `corruptions.CORRUPTIONS`.
-        num_severity (int): number of severities, the clean one included.
-        workers (int): processes for the generator.
-        show_progress (bool): show its progress bar even if the output is no terminal.
-        corrupted (str): where corrupted images come from, a key of `dataset.corrupted.STORAGE_MODES`.
-        test_corrupted (str or None): folder of published corrupted test images, which are taken in place of such.
-        options: of `dataset.SOURCE_OPTIONS`.
+        num_severity (int): number of severities, including the clean one.
+        workers (int): number of processes for the generator.
+        show_progress (bool): whether to show the generator's progress bar even if the output is no terminal.
+        corrupted (str): source of corrupted images, a key of `dataset.corrupted.STORAGE_MODES`.
+        test_corrupted (str or None): folder of published corrupted test images, which replace the program's own.
+        options: options in `dataset.SOURCE_OPTIONS`.
 
     Returns:
-        tuple: `ImageDataset`, and the images as `load_corrupted` returns them.
+        tuple: `ImageDataset`; the images as `load_corrupted` returns them.
 
     Raises:
         UserError: something is missing or damaged.
@@ -113,13 +121,13 @@ def load_images(dataset, data_dir, corruption, num_severity, workers=1, show_pro
 
 def load_data(dataset, data_dir, corruption, num_severity, seed, num_per_class=None, num_val=None, split=None,
               workers=1, show_progress=False, load=load_images, train_on="poisson", val_share=None, **options):
-    """Load the images, and choose who is corrupted how much.
+    """Load the images, and choose the severity of each training image.
 
     Args:
-        seed, num_per_class, num_val, train_on, val_share: of the split, as `make_split_for` takes them.
-        split (str or None): table of a split to read instead.
-        load (callable): loads the images, in place of `load_images`.
-        options: further ones of `load_images`.
+        seed, num_per_class, num_val, train_on, val_share: arguments of the split, as in `make_split_for`.
+        split (str or None): table of a split to read instead of drawing one.
+        load (callable): function that loads the images, instead of `load_images`.
+        options: further arguments of `load_images`.
         Others as in `load_images`.
 
     Returns:

@@ -1,7 +1,7 @@
 """Find corrupted test sets in the layouts in which others publish them.
 
-A layout is a function from a folder to its `CorruptedTestSet`, or to None if the folder is laid out otherwise.
-`LAYOUTS` has them in the order in which they are tried.
+A layout is a function. It maps a folder to its `CorruptedTestSet`, or to None if the folder has another layout.
+`LAYOUTS` lists the layouts in the order in which they are tried.
 """
 import os
 import re
@@ -15,18 +15,18 @@ from dataset.stored import SEVERITIES
 from utils.errors import UserError
 
 LABELS = "labels"
-GROUPS = ("noise", "blur", "weather", "digital", "extra")  # folders of corruptions, as ImageNet-C has them
+GROUPS = ("noise", "blur", "weather", "digital", "extra")  # the folders of corruptions in ImageNet-C
 READABLE = "name a folder of corrupted test images in one of the layouts that dataset/README.md lists"
 
 
 def check_labels(path, source):
-    """Make sure that a file holds the labels of the test images, (M,) or (M, 1), once or several times in a row.
+    """Check that a file holds the labels of the test images, (M,) or (M, 1), once or several times in a row.
 
     Returns:
-        int: how many times.
+        int: number of times that the file holds the labels.
 
     Raises:
-        UserError: it does not.
+        UserError: the file does not hold the labels.
     """
     stored, labels = map_array(path), source.labels["test"]
     if stored.ndim != 1 and stored.shape[1:] != (1,):
@@ -44,8 +44,10 @@ def check_labels(path, source):
 
 
 def find_stacked(folder, source):
-    """CIFAR-10-C, CIFAR-100-C and CIFAR-10-C-bar as distributed: `CORRUPTION.npy`, the five severities one after the
-    other, and `labels.npy` of as many rows. Fewer rows would not say which severities they are of.
+    """Recognise CIFAR-10-C, CIFAR-100-C and CIFAR-10-C-bar as distributed.
+
+    Each `CORRUPTION.npy` has the five severities one after the other, and `labels.npy` has as many rows. Fewer rows
+    would not show to which severities they belong.
     """
     names = array_names(folder)
     if not names:
@@ -66,8 +68,10 @@ def find_stacked(folder, source):
 
 
 def find_by_severity(folder, source):
-    """This project's and the SharpDRO release's: `test/SEVERITY/CORRUPTION.npy` with `labels.npy` beside it; or the
-    same without `test/`, as `python -m corruptions array` stores it.
+    """Recognise the layout of this project and of the SharpDRO release.
+
+    It is `test/SEVERITY/CORRUPTION.npy` with `labels.npy` beside it. The folder `test/` may be missing, as `python -m
+    corruptions array` stores it.
     """
     inner = os.path.join(folder, "test")
     having = [above for above in (inner, folder)
@@ -82,7 +86,7 @@ def find_by_severity(folder, source):
         below = os.path.join(having[0], str(severity))
         for name in array_names(below):
             places.setdefault(name, {})[severity] = ArrayLocation(_array(below, name), 0, len(source.labels["test"]))
-    for severity in sorted({severity for found in places.values() for severity in found}):
+    for severity in sorted({severity for locations in places.values() for severity in locations}):
         path = os.path.join(having[0], str(severity), f"{LABELS}.npy")
         if check_labels(path, source) != 1:
             raise UserError(f"{path}: more labels than {source.name} has test images; the arrays of a folder of one "
@@ -92,8 +96,10 @@ def find_by_severity(folder, source):
 
 
 def find_class_folders(folder, source):
-    """Class folders, `CORRUPTION/SEVERITY/CLASS/FILE`: Tiny-ImageNet-C, ImageNet-C and ImageNet-C-bar as distributed,
-    the second also in `noise/`, `blur/`, ..., ImageNet-30-64-C in `test/`.
+    """Recognise class folders, `CORRUPTION/SEVERITY/CLASS/FILE`.
+
+    Tiny-ImageNet-C, ImageNet-C and ImageNet-C-bar are distributed so. The corruptions of ImageNet-C may also lie in
+    `noise/`, `blur/`, ..., and ImageNet-30-64-C lies in `test/`.
     """
     inner, beside = _corruptions(os.path.join(folder, "test")), _corruptions(folder)
     if inner and beside:
@@ -103,10 +109,10 @@ def find_class_folders(folder, source):
     if not places:
         places, layout = beside, "CORRUPTION/SEVERITY/CLASS, as ImageNet-C"
         for group in GROUPS:
-            for name, found in _corruptions(os.path.join(folder, group)).items():
+            for name, locations in _corruptions(os.path.join(folder, group)).items():
                 if name in places:
                     raise UserError(f"{os.path.join(folder, group, name)}: {name} is there twice; remove one of them")
-                places[name], layout = found, "GROUP/CORRUPTION/SEVERITY/CLASS, as ImageNet-C"
+                places[name], layout = locations, "GROUP/CORRUPTION/SEVERITY/CLASS, as ImageNet-C"
     if not places:
         return None
     if not source.in_files:
@@ -116,20 +122,21 @@ def find_class_folders(folder, source):
 
 
 def _corruptions(folder):
-    """The corruptions that have severity folders in a folder, to the `ArrayLocation` of each severity."""
+    """Return the corruptions that have severity folders in a folder, each with the `ArrayLocation` of each severity."""
     if not os.path.isdir(folder):
         return {}
-    found = {name: severity_folders(os.path.join(folder, name)) for name in sorted(os.listdir(folder))}
-    return {name: places for name, places in found.items() if places}
+    locations = {name: severity_folders(os.path.join(folder, name)) for name in sorted(os.listdir(folder))}
+    return {name: places for name, places in locations.items() if places}
 
 
 def severity_folders(folder):
-    """The `ArrayLocation` of each severity in the folder of a corruption, of which there may be none.
+    """Return the `ArrayLocation` of each severity in the folder of a corruption. There may be none.
 
-    The folders are named 1 to 5, or, as the authors' code writes ImageNet-C-bar, by strengths such as 2.35, rising.
+    The folders are named 1 to 5. The authors' code for ImageNet-C-bar names them by strengths instead, such as 2.35, in
+    ascending order.
 
     Raises:
-        UserError: there are strengths, and not five.
+        UserError: the folders are named by strengths, and there are not five.
     """
     names = [entry.name for entry in os.scandir(folder) if entry.is_dir()] if os.path.isdir(folder) else []
     numbers = {severity: str(severity) for severity in SEVERITIES if str(severity) in names}
@@ -143,7 +150,7 @@ def severity_folders(folder):
 
 
 def array_names(folder):
-    """The corruptions that a folder has arrays of."""
+    """Return the corruptions that have arrays in a folder."""
     if not os.path.isdir(folder):
         return []
     names = [name.removesuffix(".npy") for name in os.listdir(folder)
@@ -162,23 +169,24 @@ def find_published(folder, source):
     """Recognise a corrupted test set.
 
     Args:
-        folder (str): where it lies.
-        source (ImageDataset): the data set that it must be of.
+        folder (str): folder of the test set.
+        source (ImageDataset): data set that the test set must belong to.
 
     Returns:
-        CorruptedTestSet: its corruptions in the order of the benchmarks, others after them.
+        CorruptedTestSet: the test set, with its corruptions in the order of the benchmarks and others after them.
 
     Raises:
-        UserError: the folder is missing, has none of the layouts, or is of other data.
+        UserError: the folder is missing, has none of the layouts, or belongs to other data.
     """
     if not os.path.isdir(folder):
         raise UserError(f"--test_corrupted {folder}: no such folder; {READABLE}")
     for find in LAYOUTS:
-        found = find(folder, source)
-        if found is not None:
-            names = {name: ALIASES.get(name, name) for name in sorted(found.places)}
-            places = {name if usual in found.places else usual: found.places[name] for name, usual in names.items()}
+        test_set = find(folder, source)
+        if test_set is not None:
+            names = {name: ALIASES.get(name, name) for name in sorted(test_set.places)}
+            places = {name if usual in test_set.places else usual: test_set.places[name]
+                      for name, usual in names.items()}
             order = dict.fromkeys([*CORRUPTIONS, *places])
-            return replace(found, places={name: places[name] for name in order if name in places})
+            return replace(test_set, places={name: places[name] for name in order if name in places})
     raise UserError(f"--test_corrupted {folder}: has neither arrays, CORRUPTION.npy or SEVERITY/CORRUPTION.npy, the "
                     f"latter also in test/, nor class folders, CORRUPTION/SEVERITY/CLASS; {READABLE}")

@@ -1,15 +1,15 @@
-"""The identity of the images of a data set, whatever holds them."""
+"""Fingerprints of the images of a data set, whether in arrays, in files or made when they are read."""
 from corruptions.jobs.provenance import array_identity
 from utils.checksums import new_hash
 from utils.fingerprint import Fingerprint
 
 
 def fingerprint(images, labels=None):
-    """The `Fingerprint` of images of one severity.
+    """Return the `Fingerprint` of images of one severity.
 
     Args:
-        images (numpy.ndarray, FileImages, LazyCorruptedFiles or LazyCorruptedArray): N of them.
-        labels (numpy.ndarray or None): int (N,), of clean images.
+        images (numpy.ndarray, FileImages, LazyCorruptedFiles or LazyCorruptedArray): N images.
+        labels (numpy.ndarray or None): int (N,), labels of clean images.
     """
     pixels, made = images.identity if hasattr(images, "identity") else array_identity(images)
     digest = None if labels is None else new_hash(labels.tobytes()).hexdigest()
@@ -17,10 +17,10 @@ def fingerprint(images, labels=None):
 
 
 def joint_fingerprint(several):
-    """The `Fingerprint` of a corruption at several severities.
+    """Return the `Fingerprint` of a corruption at several severities.
 
     Args:
-        several (list): images as in `fingerprint`, for each severity; at least one.
+        several (list): images as in `fingerprint`, for each severity; at least one item.
     """
     parts = [fingerprint(images) for images in several]
     pixels, recipes, made = [part.pixels for part in parts], [part.made for part in parts], None

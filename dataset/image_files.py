@@ -1,5 +1,6 @@
 """Images in files, read and corrupted when they are needed, so that a large data set needs no second copy on disk.
-This file needs no MindSpore, as `batches.py`.
+
+Like `batches.py`, this file needs no MindSpore.
 """
 import contextlib
 import os
@@ -17,19 +18,22 @@ from corruptions.jobs.provenance import read_made, recipe
 from utils.checksums import file_checksums, new_hash
 from utils.errors import UserError
 
-RESIZED_AREA = (0.08, 1.0)  # of a random resized crop, as a share of the image
-RESIZED_RATIO = (3 / 4, 4 / 3)  # width over height
+RESIZED_AREA = (0.08, 1.0)  # area of a random resized crop, as a fraction of the image
+RESIZED_RATIO = (3 / 4, 4 / 3)  # its aspect ratio, width over height
 RESIZED_TRIES = 10
 
 
 def read_rgb(path):
-    """Read an image file as `corruptions.images.read_image`, grey as three equal channels; uint8 (H, W, 3)."""
+    """Read an image file as `corruptions.images.read_image` does; return uint8 (H, W, 3).
+
+    A grey image has three equal channels.
+    """
     pixels = read_image(path)
     return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
 
 
 def read_fitting(path, fit):
-    """Read an image file and give it the size that `fit` makes, as in `FileImages`; uint8 (side, side, 3)."""
+    """Read an image file and bring it to size with `fit`, as in `FileImages`. Return uint8 (side, side, 3)."""
     pixels = read_rgb(path)
     with prefix_errors(path):
         return fit(pixels)
@@ -37,7 +41,7 @@ def read_fitting(path, fit):
 
 @contextlib.contextmanager
 def prefix_errors(path):
-    """Put the name of a file before what is said to be wrong with it."""
+    """Put the name of a file before the message of a `UserError` that the body raises."""
     try:
         yield
     except UserError as error:
@@ -51,10 +55,10 @@ def _resized(pixels, width, height):
 
 
 def exact(pixels, side):
-    """An image that must have this size; uint8 (side, side, 3).
+    """Return an image that must have this size already; uint8 (side, side, 3).
 
     Raises:
-        UserError: it has another.
+        UserError: the image has another size.
     """
     _check_side(pixels.shape[1], pixels.shape[0], side)
     return pixels
@@ -66,7 +70,7 @@ def _check_side(width, height, side):
 
 
 def require_size(path, side):
-    """Raise a `UserError` unless a file is an image of this size, as its beginning tells."""
+    """Raise a `UserError` unless a file is an image of this size, according to the beginning of the file."""
     with open_image(path) as image:
         size = image.size
     with prefix_errors(path):
@@ -74,8 +78,9 @@ def require_size(path, side):
 
 
 def require_sizes(images):
-    """Raise a `UserError` unless one image of each class has the size that all must have (FileImages); to open them all
-    would take long.
+    """Raise a `UserError` unless one image of each class has the size that all images (FileImages) must have.
+
+    The other images are not opened, because that would take long.
     """
     first = {}
     for name, path in zip(images.names, images.paths, strict=True):
@@ -85,30 +90,34 @@ def require_sizes(images):
 
 
 def squash(pixels, side):
-    """Scale both sides, whatever the shape was (torchvision's `Resize((side, side))`)."""
+    """Scale both sides to `side`, whatever the shape was (torchvision's `Resize((side, side))`)."""
     return _resized(pixels, side, side)
 
 
 def centre_crop(pixels, side, shorter):
-    """Scale the shorter side to `shorter` and cut the square of `side` out of the middle (torchvision's `Resize` and
-    `CenterCrop`)."""
+    """Scale the shorter side to `shorter`, and cut the square of `side` pixels out of the middle.
+
+    This is what torchvision's `Resize` and `CenterCrop` do.
+    """
     height, width = pixels.shape[:2]
     if width <= height:
         width, height = shorter, int(shorter * height / width)
     else:
         width, height = int(shorter * width / height), shorter
-    top, left = round((height - side) / 2), round((width - side) / 2)
-    return _resized(pixels, width, height)[top:top + side, left:left + side]
+    y, x = round((height - side) / 2), round((width - side) / 2)
+    return _resized(pixels, width, height)[y:y + side, x:x + side]
 
 
 def random_resized_crop(pixels, side, rng):
-    """Cut out a piece of random size and shape at a random place and scale it to a square (torchvision's
-    `RandomResizedCrop`); where no such piece is found, the largest in the middle of a shape that is allowed.
+    """Cut out a piece of random size and shape at a random place, and scale it to a square.
+
+    This is torchvision's `RandomResizedCrop`. If no such piece is found, the largest piece in the middle that has an
+    allowed shape is cut out.
 
     Args:
         pixels (numpy.ndarray): uint8 (H, W, 3).
-        side (int): of the result.
-        rng (numpy.random.Generator): what is random.
+        side (int): side of the result.
+        rng (numpy.random.Generator): generator of the random numbers.
 
     Returns:
         numpy.ndarray: uint8 (side, side, 3).
@@ -119,24 +128,25 @@ def random_resized_crop(pixels, side, rng):
         ratio = np.exp(rng.uniform(*np.log(RESIZED_RATIO)))
         w, h = round(np.sqrt(area * ratio)), round(np.sqrt(area / ratio))
         if 0 < w <= width and 0 < h <= height:
-            top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
+            y, x = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
             break
     else:
         w, h = min(width, round(height * RESIZED_RATIO[1])), min(height, round(width / RESIZED_RATIO[0]))
-        top, left = (height - h) // 2, (width - w) // 2
-    return _resized(pixels[top:top + h, left:left + w], side, side)
+        y, x = (height - h) // 2, (width - w) // 2
+    return _resized(pixels[y:y + h, x:x + w], side, side)
 
 
 @dataclass(frozen=True)
 class FileImages:
-    """Images in files. Indexed with int (n,) or a slice, they are read: uint8 (n, side, side, 3).
+    """Images in files. Indexing with int (n,) or a slice reads them: uint8 (n, side, side, 3).
 
     Attributes:
-        folder (str): they lie below it.
-        paths (list of str): relative to it.
-        names (list of str): 'class/file' of each, which its random stream is known by.
-        side (int): of an image, in pixels.
-        fit (functools.partial): of a function above, pixels uint8 (H, W, 3) of any size to those of the image.
+        folder (str): folder above the images.
+        paths (list of str): paths relative to `folder`.
+        names (list of str): 'class/file' of each image, which identifies its random stream.
+        side (int): side of an image, in pixels.
+        fit (functools.partial): a function above with its options. It maps pixels uint8 (H, W, 3) of any size to the
+            pixels of the image.
     """
 
     folder: str
@@ -150,23 +160,23 @@ class FileImages:
 
     @property
     def shape(self):
-        """(N, side, side, 3)."""
+        """The shape (N, side, side, 3)."""
         return len(self), self.side, self.side, 3
 
     @property
     def path_of(self):
-        """Each of `names` to its path."""
+        """The dict from each of `names` to its path."""
         return dict(zip(self.names, self.paths, strict=True))
 
     def subset(self, indices):
-        """Those with these numbers, int (n,), not read yet."""
+        """Return the images with these numbers, int (n,), not read yet."""
         return replace(self, paths=[self.paths[i] for i in indices], names=[self.names[i] for i in indices])
 
     def __getitem__(self, indices):
         return self._read(self.fit, indices)
 
     def resized_crops(self, rng):
-        """Random resized crops of all the images, uint8 (N, side, side, 3), in place of `fit`."""
+        """Return random resized crops of all images, uint8 (N, side, side, 3), instead of the result of `fit`."""
         return self._read(partial(random_resized_crop, side=self.side, rng=rng), slice(None))
 
     def _read(self, fit, indices):
@@ -178,12 +188,12 @@ class FileImages:
 
     @property
     def about(self):
-        """What `fit` does, as text."""
+        """The name and the options of `fit`, as text."""
         return " ".join([self.fit.func.__name__, *(f"{name}={value}" for name, value in self.fit.keywords.items())])
 
     @cached_property
     def pixels(self):
-        """Hash of the files' names and contents and of what `fit` does; 32 hexadecimal digits."""
+        """The hash of the files' names and contents and of `about`; 32 hexadecimal digits."""
         digest = new_hash(self.about.encode())
         checksums = file_checksums([os.path.join(self.folder, path) for path in self.paths])
         for path, checksum in zip(self.paths, checksums, strict=True):
@@ -192,17 +202,18 @@ class FileImages:
 
     @property
     def identity(self):
-        """`pixels`, and how the images were made where a record beside their folder says so (`Fingerprint`)."""
+        """The pair of `pixels` and how the images were made, if a record beside their folder says so: `Fingerprint`."""
         return self.pixels, read_made(self.folder, self.pixels)
 
 
 @dataclass(frozen=True)
 class LazyCorruptedFiles:
-    """A corruption of images in files, made when they are read, with the pixels that `python -m corruptions dataset`
-    stores, as JPEG too; used as `FileImages`.
+    """A corruption of images in files, made when they are read. It is used like `FileImages`.
+
+    The pixels equal the pixels that `python -m corruptions dataset` stores, including the loss of JPEG.
 
     Attributes:
-        clean (FileImages): the images.
+        clean (FileImages): the clean images.
         name (str): a key of `corruptions.CORRUPTIONS`.
         severity (int): 1 to 5.
     """
@@ -216,16 +227,16 @@ class LazyCorruptedFiles:
 
     @property
     def shape(self):
-        """(N, side, side, 3)."""
+        """The shape (N, side, side, 3)."""
         return self.clean.shape
 
     @property
     def identity(self):
-        """How the images are made; they have no pixels until they are read (`Fingerprint`)."""
+        """The pair of None and the recipe: unread images have no pixels (`Fingerprint`)."""
         return None, files_recipe(self.clean, self.name, self.severity)
 
     def subset(self, indices):
-        """Those with these numbers, int (n,), not read yet."""
+        """Return the images with these numbers, int (n,), not read yet."""
         return replace(self, clean=self.clean.subset(indices))
 
     def __getitem__(self, indices):
@@ -236,14 +247,14 @@ class LazyCorruptedFiles:
 
 
 def files_recipe(clean, name, severity):
-    """The `corruptions.jobs.provenance.recipe` of corrupted images in files (`FileImages`), stored or not."""
+    """Return the `corruptions.jobs.provenance.recipe` of corrupted images in files (`FileImages`), stored or not."""
     return recipe(clean.pixels, name, severity, SEED, format="jpeg")
 
 
 def jpeg_roundtrip(pixels):
-    """What is left of an image, uint8 (H, W, 3), once it has been stored as the published corrupted images are."""
-    # OpenCV has the same codec as PIL, libjpeg-turbo, and needs half the time for small images. Stored images are
-    # optimised besides, which makes the file smaller and the pixels no other.
+    """Return an image, uint8 (H, W, 3), after the JPEG compression of the published corrupted images."""
+    # OpenCV has the same codec as PIL, libjpeg-turbo, and needs half the time for small images. Stored images are also
+    # optimised, which makes the file smaller and does not change the pixels.
     _, file = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR),
                            (cv2.IMWRITE_JPEG_QUALITY, JPEG_OPTIONS["quality"]))
     return cv2.cvtColor(cv2.imdecode(file, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)

@@ -1,7 +1,7 @@
-"""From batches to tensors, read ahead: arrays by threads, files, which take longer, by processes.
+"""Prefetch of batches as tensors: threads read arrays; processes read files, which take longer.
 
-MindSpore's own GeneratorDataset is not used: with several threads it has handlers for SIGTERM and SIGCHLD of its own,
-so that a run that is to stop would be killed.
+MindSpore's own GeneratorDataset is not used. With several threads it installs its own handlers for SIGTERM and SIGCHLD,
+so a run that should stop would be killed.
 """
 import collections
 import concurrent.futures
@@ -22,21 +22,22 @@ from utils.errors import ResourceGoneError
 from utils.runtime.distributed import rank_and_world_size
 from utils.runtime.signals import block_signals, interruptible
 
-IDLE_SECONDS = 60  # processes that have nothing to do for so long end, and start again when they have
+IDLE_SECONDS = 60  # idle processes end after this time, and start again when there is work
 
 
 def load_batches(images, source, number, batch_size):
-    """Batches of test images, held in memory to be used several times.
+    """Return batches of test images that are held in memory to be used several times.
 
     Args:
-        images (numpy.ndarray, dataset.corrupted.LazyCorruptedArray or files): the test images at some severity, uint8
+        images (numpy.ndarray, dataset.corrupted.LazyCorruptedArray or files): the test images at one severity, uint8
             (N, H, W, 3).
-        source (ImageDataset): of the images.
-        number (int or None): how many, spread evenly over all N; all of them where that is None or more than N.
-        batch_size (int): images in a batch, as in `EvaluationBatches`.
+        source (ImageDataset): data set of the images.
+        number (int or None): number of images, spread evenly over all N; all of them if it is None or more than N.
+        batch_size (int): number of images in a batch, as in `EvaluationBatches`.
 
     Returns:
-        list: tuples of tensors, as `EvaluationBatches` gives arrays; of several workers this one's.
+        list: tuples of tensors, with the arrays that `EvaluationBatches` gives. With several ranks, the images belong
+            to this rank.
     """
     labels = source.labels["test"]
     chosen = np.linspace(0, len(labels) - 1, min(number or len(labels), len(labels))).round().astype(int)
@@ -45,13 +46,15 @@ def load_batches(images, source, number, batch_size):
 
 
 def materialize(source):
-    """All batches of a source as a list of tuples of tensors."""
+    """Return all batches of a source as a list of tuples of tensors."""
     return [tuple(map(ms.Tensor, source[k])) for k in range(len(source))]
 
 
 def iterate_arrays(arrays, labels, mean, std, batch_size, workers):
-    """Iterate over arrays of images that have the same labels: for each, an iterator over all its batches, as
-    `EvaluationBatches` gives them, to be exhausted before the next is taken.
+    """Iterate over arrays of images that have the same labels.
+
+    Yield for each array an iterator over all its batches, as `EvaluationBatches` gives them. Exhaust each iterator
+    before taking the next one.
     """
     sources = [EvaluationBatches(images, labels, np.arange(len(labels)), mean, std, batch_size) for images in arrays]
     stream = interruptible(prefetch(ConcatBatches(sources), workers))
@@ -61,7 +64,7 @@ def iterate_arrays(arrays, labels, mean, std, batch_size, workers):
 
 
 def release_pages(array):
-    """Let go of the pages of a memory-mapped array that have been read; they stay in the system's file cache."""
+    """Release the pages of a memory-mapped array that have been read. They stay in the system's file cache."""
     if isinstance(array, np.memmap):
         array._mmap.madvise(mmap.MADV_DONTNEED)
 
@@ -69,7 +72,7 @@ def release_pages(array):
 def prefetch(source, workers):
     """Iterate over a source's batches as tuples of MindSpore tensors, read ahead by `workers` threads or processes.
 
-    Processes are told what to make: they hold no list of files.
+    Processes receive the parts of each batch, so they hold no list of files.
 
     Raises:
         ResourceGoneError: an image cannot be read, or a process was killed.
@@ -93,8 +96,9 @@ def prefetch(source, workers):
 
 @functools.lru_cache(maxsize=1)
 def reading_processes(workers):
-    """The processes that read images, the same ones at every call. Those that corrupt arrays are others: they end with
-    a job that is interrupted.
+    """Return the processes that read images, the same ones at every call.
+
+    The processes that corrupt arrays are others, because they end with a job that is interrupted.
     """
     with block_signals():  # they let Ctrl-C through again when they start, as in `ProcessPool`
         resource_tracker.ensure_running()
@@ -104,7 +108,10 @@ def reading_processes(workers):
 
 @contextlib.contextmanager
 def report_killed_workers():
-    """Have the killing of a process that reads images said in one line, and others started for what comes next."""
+    """Raise a `ResourceGoneError` of one line if a process that reads images was killed.
+
+    The next call of `reading_processes` starts new processes.
+    """
     try:
         yield
     except loky.process_executor.TerminatedWorkerError as error:
@@ -114,13 +121,13 @@ def report_killed_workers():
 
 
 def prefetch_futures(begin, number, workers):
-    """Iterate over batches 0, 1, ... as tuples of tensors; of what was made only the next few wait here.
+    """Iterate over batches 0, 1, ... as tuples of tensors. Only the next few batches wait here.
 
     Args:
-        begin (callable): has batch k made; returns a future, which may be cancelled, and a function that waits for the
-            columns.
-        number (int): of batches.
-        workers (int): who make them.
+        begin (callable): function that starts making batch k. It returns a future, which may be cancelled, and a
+            function that waits for the columns.
+        number (int): number of batches.
+        workers (int): number of threads or processes that make them.
     """
     ahead = collections.deque()
 

@@ -1,5 +1,7 @@
-"""Who is trained on at which severity. Photon-limited corruption: each training image gets one severity, drawn from a
-Poisson law with mean 1. Or all are clean.
+"""The severities of training images.
+
+In photon-limited corruption, each training image gets one severity, drawn from a Poisson distribution with mean 1.
+Alternatively, all training images are clean.
 """
 import math
 from dataclasses import dataclass
@@ -9,11 +11,11 @@ import numpy as np
 from utils.errors import UserError
 
 VALIDATION, UNUSED = "validation", "unused"
-MAX_VALIDATION = 1000  # validation images of a class, where no number is asked for
-FEW_VALIDATION = 50  # with -n they are a quarter of the training images, but not fewer than this
-VAL_SHARE = 0.1  # of each class, of the clean images
+MAX_VALIDATION = 1000  # validation images per class, if no number is given
+FEW_VALIDATION = 50  # with -n they are a quarter of the training images, but at least this many
+VAL_SHARE = 0.1  # fraction of each class, if training images are clean
 
-# What training images can be (`--train_on`).
+# Kinds of training images (`--train_on`).
 TRAIN_ON = {
     "poisson": "images at severities that follow a Poisson law",
     "clean": "clean images alone, all but --val_share, the protocol of the DAMP paper",
@@ -22,13 +24,15 @@ TRAIN_ON = {
 
 @dataclass(frozen=True)
 class Split:
-    """Which images of a training set are trained on, and at which severity.
+    """The training images of each severity, and the validation images.
 
     Attributes:
         train (list of numpy.ndarray): for each severity s = 0, 1, ... the int64 indices of its training images.
-        validation (numpy.ndarray): int64 indices of the validation images, rising: what is left over, or some of it.
-        lists (str or None): folder of file lists that the first run with it writes (`dataset/sources/imagenet30.py`).
-        note (str or None): why there are not more validation images, for `counts_table`.
+        validation (numpy.ndarray): int64 indices of the validation images, ascending; all images that are left over, or
+            some of them.
+        lists (str or None): folder of file lists that the first run with this split writes
+            (`dataset/sources/imagenet30.py`).
+        note (str or None): reason why there are not more validation images, for `counts_table`.
     """
 
     train: list[np.ndarray]
@@ -38,22 +42,22 @@ class Split:
 
     @property
     def indices(self):
-        """All training images, severity after severity; int64 (n,)."""
+        """The indices of all training images, severity after severity; int64 (n,)."""
         return np.concatenate(self.train)
 
     @property
     def severities(self):
-        """Severity of each of `indices`, int32 (n,)."""
+        """The severity of each of `indices`, int32 (n,)."""
         return np.repeat(np.arange(len(self.train), dtype=np.int32), self.counts)
 
     @property
     def counts(self):
-        """Training images of each severity."""
+        """The number of training images of each severity."""
         return [len(indices) for indices in self.train]
 
     @property
     def present(self):
-        """The severities that some training image has."""
+        """The severities that have training images."""
         return [s for s, count in enumerate(self.counts) if count]
 
     @property
@@ -63,53 +67,55 @@ class Split:
 
     @property
     def empty(self):
-        """The severities that no training image has."""
+        """The severities that have no training images."""
         return [s for s, count in enumerate(self.counts) if count == 0]
 
 
 def poisson_counts(num_per_class, num_severity):
-    """Images of one class for each severity: floor(K Poisson(s; 1)), s = 0..num_severity-1.
+    """Return the number of images per class for each severity: floor(K Poisson(s; 1)), s = 0..num_severity-1.
 
     Args:
-        num_per_class (int): K, training images of a class.
-        num_severity (int): number of severities, the clean one (0) included.
+        num_per_class (int): K, the number of training images per class.
+        num_severity (int): number of severities, including the clean one (0).
 
     Returns:
-        list of int: for K = 4000 and 6 severities 1471, 1471, 735, 245, 61, 12.
+        list of int: 1471, 1471, 735, 245, 61, 12 for K = 4000 and 6 severities.
     """
     return [math.floor(num_per_class * math.exp(-1) / math.factorial(s)) for s in range(num_severity)]
 
 
 def most_validation(num_per_class):
-    """Validation images of a class at most, where no number is asked for, so that a run on few training images does not
-    evaluate on many more.
+    """Return the maximum number of validation images per class if no number is given.
+
+    The maximum keeps a run on few training images from evaluating on many more.
 
     Args:
-        num_per_class (int or None): training images of a class that were asked for; the default, None, has four of them
-            for each validation image, and so has a larger number.
+        num_per_class (int or None): number of training images per class that was given. With None, the default, there
+            are four training images for each validation image. This also holds for a larger number.
     """
     return MAX_VALIDATION if num_per_class is None else min(MAX_VALIDATION, max(FEW_VALIDATION, num_per_class // 4))
 
 
 def poisson_split(labels, num_per_class, num_severity, seed, num_val=None, most=MAX_VALIDATION):
-    """Draw K images of a class and share them out over the severities; of the rest some are for validation.
+    """Draw K images per class and distribute them over the severities. Some of the rest are for validation.
 
-    The draws are those that the release makes after `numpy.random.seed(seed)`.
+    The draws are the same as in the release after `numpy.random.seed(seed)`.
 
     Args:
         labels (numpy.ndarray): int (N,), classes 0..C-1, each present.
-        num_per_class (int or None): K of every class; None takes 4/5 of its own images for each, as the release has
-            4000 for CIFAR-10 and 400 for CIFAR-100, and at least one clean one.
-        num_severity (int): number of severities, the clean one included.
+        num_per_class (int or None): K for every class. None takes 4/5 of the images of each class, with at least one
+            clean image. The release has 4000 for CIFAR-10 and 400 for CIFAR-100.
+        num_severity (int): number of severities, including the clean one.
         seed (int): seed of the draw.
-        num_val (int or None): validation images of a class, drawn from the rest; None takes the rest, at most `most`.
-        most (int): validation images of a class at most, where no number is asked for.
+        num_val (int or None): number of validation images per class, drawn from the rest; None takes the rest, at most
+            `most`.
+        most (int): maximum number of validation images per class if `num_val` is None.
 
     Returns:
         Split
 
     Raises:
-        UserError: K is larger than the smallest class, or not enough is left over.
+        UserError: K is larger than the smallest class, or too few images are left over.
     """
     if num_per_class is None:
         numbers, fewest = np.maximum(np.bincount(labels) * 4 // 5, 1), 1
@@ -130,22 +136,22 @@ def poisson_split(labels, num_per_class, num_severity, seed, num_val=None, most=
 
 
 def clean_split(labels, num_severity, seed, num_per_class=None, num_val=None, val_share=None):
-    """Train on clean images, all but those for validation.
+    """Choose clean training images: all images but those for validation.
 
     Args:
         labels, num_severity, seed: as in `poisson_split`.
-        num_per_class (int or None): training images of a class, drawn at random; None takes all that are not for
-            validation.
-        num_val (int or None): validation images of a class; None takes, beside `num_per_class`, what is left
-            over, at most `most_validation`, and else a share of each class.
-        val_share (float or None): that share, 0 to below 1, rounded; one image at least is left to train on. None
-            takes `VAL_SHARE`.
+        num_per_class (int or None): number of training images per class, drawn at random; None takes all that are not
+            for validation.
+        num_val (int or None): number of validation images per class. With `num_per_class`, None takes the images that
+            are left over, at most `most_validation`. Without it, None takes a fraction of each class.
+        val_share (float or None): this fraction, 0 to below 1. The number of images is rounded, and at least one image
+            is left to train on. None takes `VAL_SHARE`.
 
     Returns:
-        Split: only severity 0 has training images, in rising order.
+        Split: only severity 0 has training images, in ascending order.
 
     Raises:
-        UserError: a class has not so many images.
+        UserError: a class has too few images.
     """
     rng = np.random.RandomState(seed)
     counts, everything, note = np.bincount(labels), np.ones(len(labels), bool), None
@@ -168,7 +174,7 @@ def clean_split(labels, num_severity, seed, num_per_class=None, num_val=None, va
 
 
 def _require_images(labels, num_per_class):
-    """Make sure that every class has so many images."""
+    """Raise a `UserError` unless every class has at least `num_per_class` images."""
     smallest = int(np.bincount(labels).min())
     if num_per_class > smallest:
         raise UserError(f"-n {num_per_class}: the smallest class has {smallest} training images; "
@@ -176,11 +182,16 @@ def _require_images(labels, num_per_class):
 
 
 def _draw_validation(labels, train, rng, num_val, most, num_per_class):
-    """Validation images from what the training images leave over, rising; and the `note` of a `Split` about them.
-    `num_val`, `most` and `num_per_class` are as in `poisson_split`."""
-    left, note = np.ones(len(labels), bool), None
-    left[train] = False
-    counts = np.bincount(labels[left], minlength=labels.max() + 1)
+    """Draw validation images from the images that the training images leave over.
+
+    `num_val`, `most` and `num_per_class` are as in `poisson_split`.
+
+    Returns:
+        tuple: indices of the validation images, ascending; the `note` of a `Split` about them.
+    """
+    leftover_mask, note = np.ones(len(labels), bool), None
+    leftover_mask[train] = False
+    counts = np.bincount(labels[leftover_mask], minlength=labels.max() + 1)
     if num_val is None:
         numbers = np.minimum(counts, most)
         if most < min(counts.max(), MAX_VALIDATION):
@@ -191,15 +202,18 @@ def _draw_validation(labels, train, rng, num_val, most, num_per_class):
                         f"that; give at most that many, or add images of the class{fewer}")
     else:
         numbers = np.full(len(counts), num_val)
-    return _draw_by_class(labels, left, numbers, rng), note
+    return _draw_by_class(labels, leftover_mask, numbers, rng), note
 
 
 def _draw_by_class(labels, allowed, numbers, rng):
-    """Of each class as many images as `numbers` (int (C,)) says, of those `allowed` (bool (N,)); rising indices."""
+    """Draw `numbers` (int (C,)) images of each class from the images in the mask `allowed` (bool (N,)).
+
+    Return their indices, ascending.
+    """
     indices = np.flatnonzero(allowed)
     indices = indices[np.argsort(labels[indices], kind="stable")]
     classes = np.split(indices, np.cumsum(np.bincount(labels[indices], minlength=len(numbers)))[:-1])
-    return np.sort(np.concatenate([rng.choice(own, number, replace=False)
-                                   for own, number in zip(classes, numbers, strict=True)]))
+    return np.sort(np.concatenate([rng.choice(members, number, replace=False)
+                                   for members, number in zip(classes, numbers, strict=True)]))
 
 

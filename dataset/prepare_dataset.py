@@ -7,7 +7,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-if __name__ == "__main__":  # before anything that takes long
+if __name__ == "__main__":  # before the imports that take long
     from utils.runtime.startup import begin_imports
     begin_imports("prepare_dataset.py")
 
@@ -23,13 +23,13 @@ from dataset.splits import (  # noqa: E402
 )
 from utils.cli import Parser, exit_on_error, listing  # noqa: E402
 from utils.files import require_writable_file  # noqa: E402
-from utils.shared_options import add_data_arguments  # noqa: E402
+from utils.shared_options import data_options  # noqa: E402
 
 
 def create_parser():
     parser = Parser(prog="prepare_dataset.py", description="Draw a severity for every training image, from a Poisson "
                     "law or 0 for all, and write the result down; with -c also make the corrupted images.")
-    add_data_arguments(parser, SOURCES, datasets_list, CORRUPTIONS, aliases=ALIASES)
+    data_options(SOURCES, datasets_list, CORRUPTIONS, aliases=ALIASES).add_to(parser)
     parser.set_defaults(corruption=None)
     parser.add_argument("--train_on", choices=list(TRAIN_ON), default="poisson",
                         help=listing(TRAIN_ON))
@@ -42,7 +42,7 @@ def main(argv=None):
     args = parser.parse_args(argv)
     with exit_on_error(parser.prog):
         require_writable_file("--output", args.output)
-        numbers = {"num_per_class": getattr(args, "num_per_class", None), "num_val": args.num_val,
+        numbers = {"num_per_class": args.num_per_class, "num_val": args.num_val,
                    "train_on": args.train_on, "val_share": args.val_share}
         check_split_options(**numbers)
         source = load_source(args.dataset, args.data_dir, **source_options(vars(args)))

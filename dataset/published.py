@@ -1,8 +1,8 @@
-"""Corrupted test sets as others have published them: which layout a folder has, and the images in it.
+"""Published corrupted test sets: the layout of a folder, and the images in it.
 
-A layout is a function from a folder to its `CorruptedTestSet`, or to None if the folder is laid out otherwise.
-`LAYOUTS` has the layouts in the order in which they are tried. In all layouts an image keeps its place among the test
-images, so that labels need not be read with it.
+A layout is a function. It maps a folder to its `CorruptedTestSet`, or to None if the folder has another layout.
+`LAYOUTS` (`dataset/find_published.py`) lists the layouts in the order in which they are tried. In all layouts an image
+keeps its position among the test images, so labels need not be read with it.
 """
 import os
 import sys
@@ -21,11 +21,12 @@ from utils.files import load_array
 
 @dataclass(frozen=True)
 class ArrayLocation:
-    """Where the images of one corruption and severity lie.
+    """The place of the images of one corruption and severity.
 
     Attributes:
         path (str): a .npy file, or a folder of class folders.
-        start, rows (int): of an array its first image of this severity, and how many it has in all; 0 of a folder.
+        start, rows (int): for an array, the position of its first image of this severity, and its number of images in
+            all; 0 for a folder.
     """
 
     path: str
@@ -35,13 +36,15 @@ class ArrayLocation:
 
 @dataclass(frozen=True)
 class CorruptedTestSet:
-    """A corrupted test set of a data set. That its labels are those of the data set has been checked for arrays, and is
-    checked for class folders when they are opened.
+    """A corrupted test set of a data set.
+
+    Its labels must be the labels of the data set. For arrays this has been checked already. For class folders it is
+    checked when they are opened.
 
     Attributes:
-        folder (str): as it was named.
-        layout (str): what was recognised, in words.
-        places (dict): corruption to a dict from severity, rising, to `ArrayLocation`.
+        folder (str): folder of the test set, as it was named.
+        layout (str): description of the layout that was recognised.
+        places (dict): corruption to a dict from severity, ascending, to `ArrayLocation`.
         source (ImageDataset): the data set.
     """
 
@@ -52,22 +55,25 @@ class CorruptedTestSet:
 
     @property
     def name(self):
-        """Name of the folder."""
+        """The name of the folder."""
         return os.path.basename(os.path.abspath(self.folder))
 
     @cached_property
     def classes(self):
-        """Each class of files to the places of its test images, in the order of their names without suffix."""
-        found = {}
+        """The dict from each class of files to the positions of its test images.
+
+        The positions are in the order of the image names without suffix.
+        """
+        images_by_class = {}
         for place, name in enumerate(self.source.images["test"].names):
-            found.setdefault(os.path.dirname(name), []).append((_stem(name), place))
-        return {name: [place for _, place in sorted(members)] for name, members in found.items()}
+            images_by_class.setdefault(os.path.dirname(name), []).append((_stem(name), place))
+        return {name: [place for _, place in sorted(members)] for name, members in images_by_class.items()}
 
     def __str__(self):
         return f"{self.folder}: {self.layout}; {', '.join(self.places)}"
 
     def severities(self, names):
-        """The severities, rising, that each of some corruptions has.
+        """Return the severities, ascending, that all of the given corruptions have.
 
         Raises:
             UserError: a corruption is not there, or there is no such severity.
@@ -83,45 +89,47 @@ class CorruptedTestSet:
         return shared
 
     def images(self, name, severities):
-        """Open a corruption at some severities.
+        """Open a corruption at the given severities.
 
         Returns:
             list: for each severity uint8 (N, H, W, 3), a memory-mapped part of an array, or files, in the order of the
-            test images.
+                test images.
 
         Raises:
-            UserError: one is not there, damaged, or does not fit the data set.
+            UserError: a severity is not there, is damaged, or does not fit the data set.
         """
-        found = self.severities([name])
-        missing = [str(s) for s in severities if s not in found]
+        stored_severities = self.severities([name])
+        missing = [str(s) for s in severities if s not in stored_severities]
         if missing:
             raise UserError(f"--test_corrupted {self.folder}: has no severity {', '.join(missing)} of {name}, only "
-                            f"{', '.join(map(str, found))}; name another, or give a smaller --num_severity")
+                            f"{', '.join(map(str, stored_severities))}; name another, or give a smaller --num_severity")
         places = [self.places[name][severity] for severity in severities]
         folders = [place.path for place in places if not place.rows]
-        others = {own for folder in folders for own in list_classes(folder) if own not in self.classes}
+        extra_classes = {class_name for folder in folders for class_name in list_classes(folder)
+                         if class_name not in self.classes}
         opened = [open_rows(place, self.source) if place.rows else align_files(place.path, self.source, self.classes)
                   for place in places]
-        if others:  # as in frost of Tiny-ImageNet-C, which was distributed with all classes of ImageNet
-            print(f"warning: {os.path.dirname(folders[0])}: {len(others)} classes, such as {min(others)}, are left "
-                  f"out, because no test image of {self.source.name} is of them", file=sys.stderr)
+        if extra_classes:  # as in frost of Tiny-ImageNet-C, which was distributed with all classes of ImageNet
+            print(f"warning: {os.path.dirname(folders[0])}: {len(extra_classes)} classes, such as "
+                  f"{min(extra_classes)}, are left out, because no test image of {self.source.name} is of them",
+                  file=sys.stderr)
         return opened
 
 
 def align_files(folder, source, classes):
-    """The files of one corruption and severity, in the order of the test images.
+    """Return the files of one corruption and severity, in the order of the test images.
 
-    Those of a class are matched with the data set's in the order of their names without suffix. They need not have the
-    same names: Tiny-ImageNet-C was made from other files than tiny-imagenet-200 has, as many of each class.
-    Classes that the data set lacks are left out.
+    The files of a class and the data set's files of this class are matched in the order of their names without suffix.
+    They need not have the same names: Tiny-ImageNet-C was made from other files than tiny-imagenet-200 has, as many of
+    each class. Classes that the data set lacks are left out.
 
     Args:
-        folder (str): holds CLASS/FILE.
+        folder (str): folder that holds CLASS/FILE.
         source (ImageDataset): the data set.
         classes (dict): as in `CorruptedTestSet.classes`.
 
     Returns:
-        FileImages: of the data set's size; a file of another size is refused when it is read.
+        FileImages: images with the data set's size; a file of another size is an error when it is read.
 
     Raises:
         UserError: a class of the data set is missing, or has another number of images.
@@ -139,8 +147,8 @@ def align_files(folder, source, classes):
                             "class; fetch it again, or name a corrupted test set of this data set")
         for place, file in zip(places, files, strict=True):
             paths[place] = f"{name}/{file}"
-        require_size(os.path.join(below, files[0]), clean.side)  # of one, for all would take long
-    paths = clean.names if paths == clean.names else paths  # so that names are in memory once
+        require_size(os.path.join(below, files[0]), clean.side)  # of one file, because all would take long
+    paths = clean.names if paths == clean.names else paths  # keep the names in memory only once
     return FileImages(folder, paths, clean.names, clean.side, partial(exact, side=clean.side))
 
 
@@ -149,7 +157,7 @@ def _stem(name):
 
 
 def open_rows(place, source):
-    """The rows of an array that an `ArrayLocation` says."""
+    """Return the rows of an array that an `ArrayLocation` describes."""
     shape = (place.rows, *source.images["test"].shape[1:])
     array = map_array(place.path)
     if array.shape != shape or array.dtype != np.uint8:

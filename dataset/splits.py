@@ -1,4 +1,4 @@
-"""Who is trained on at which severity, in any data set."""
+"""The split of any data set: the training images of each severity, and the validation images."""
 import csv
 import os
 
@@ -12,8 +12,10 @@ from utils.files import write_csv
 
 def make_split_for(source, num_severity, seed, num_per_class=None, path=None, num_val=None, train_on="poisson",
                    val_share=None):
-    """The split that a command line asks for: as the data set's own lists say, if it has such and images at all
-    severities are trained on, or else as `make_split` returns.
+    """Return the split that a command line asks for.
+
+    The data set's own lists define the split if it has lists, images at all severities are trained on, and no table is
+    given. Otherwise the split is the result of `make_split`.
 
     Args:
         source (ImageDataset): the data set.
@@ -34,8 +36,10 @@ def make_split_for(source, num_severity, seed, num_per_class=None, path=None, nu
 
 
 def write_split(path, split, labels):
-    """Write a split as CSV: one line per image with its index, its label, and its severity or the word validation, or
-    unused."""
+    """Write a split as CSV, with one line per image.
+
+    A line has the index of the image, its label, and its severity or the word validation, or unused.
+    """
     severities = np.full(len(labels), UNUSED, dtype=object)
     severities[split.validation] = VALIDATION
     severities[split.indices] = split.severities
@@ -44,12 +48,12 @@ def write_split(path, split, labels):
 
 
 def read_split(path, labels, num_severity):
-    """Read what `write_split` wrote.
+    """Read a split that `write_split` wrote.
 
     Args:
         path (str): CSV file.
         labels (numpy.ndarray): labels of the data set that the split is for.
-        num_severity (int): number of severities that the split must have, the clean one included.
+        num_severity (int): number of severities that the split must have, including the clean one.
 
     Returns:
         Split
@@ -57,7 +61,7 @@ def read_split(path, labels, num_severity):
     Raises:
         UserError: the file is missing, damaged, or made for other data.
     """
-    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would keep its reader waiting for ever
+    if os.path.exists(path) and not os.path.isfile(path):  # reading a pipe could wait for ever
         raise UserError(f"--split {path}: is no file; make one with dataset/prepare_dataset.py")
     try:
         with open(path, newline="", encoding="utf-8") as file:
@@ -86,10 +90,10 @@ def _severity(text):
 
 
 def check_split_options(num_per_class=None, path=None, num_val=None, train_on="poisson", val_share=None):
-    """Make sure that numbers of images do not exclude each other; arguments as in `make_split`.
+    """Check that numbers of images do not exclude each other. Arguments are as in `make_split`.
 
     Raises:
-        UserError: they do, or one has no effect.
+        UserError: two numbers exclude each other, or one has no effect.
     """
     numbers = {"-n": num_per_class, "--num_val": num_val, "--val_share": val_share}
     for flag, number in numbers.items():
@@ -106,15 +110,15 @@ def check_split_options(num_per_class=None, path=None, num_val=None, train_on="p
 
 def make_split(labels, num_severity, seed, num_per_class=None, path=None, num_val=None, train_on="poisson",
                val_share=None):
-    """The split that a command line asks for: read from a table, or drawn.
+    """Return the split that a command line asks for, read from a table or drawn.
 
     Args:
-        labels (numpy.ndarray): int32 (N,), of the training set.
-        num_severity (int): number of severities, the clean one included.
+        labels (numpy.ndarray): int32 (N,), labels of the training set.
+        num_severity (int): number of severities, including the clean one.
         seed (int): seed of the draw.
-        num_per_class (int or None): training images of a class; None takes 4/5 of each, or, of clean images, all but
-            those for validation.
-        path (str or None): the table to read instead of drawing.
+        num_per_class (int or None): number of training images per class. None takes 4/5 of each class, or of clean
+            images, all but those for validation.
+        path (str or None): table to read instead of drawing.
         num_val (int or None): as in `poisson_split` or `clean_split`.
         train_on (str): a key of `TRAIN_ON`; a table has its own severities.
         val_share (float or None): as in `clean_split`.
@@ -134,11 +138,13 @@ def make_split(labels, num_severity, seed, num_per_class=None, path=None, num_va
 
 
 def counts_table(split, labels):
-    """The number of training images of each severity as text, one line each, and of a class where classes differ.
+    """Return the number of training images of each severity as text, one line each.
+
+    If the classes have different numbers of training images, another line has their range.
 
     Args:
-        split (Split)
-        labels (numpy.ndarray): int (N,), of the training set.
+        split (Split): the split.
+        labels (numpy.ndarray): int (N,), labels of the training set.
     """
     lines = ["severity  training images"]
     lines += [f"{s:8d}  {count:15d}" for s, count in enumerate(split.counts)]

@@ -1,4 +1,4 @@
-"""Corrupted versions of a data set on disk: where they lie, and whether they are whole and of these images."""
+"""Corrupted versions of a data set on disk: their paths, and checks that they are complete and of these images."""
 import os
 from functools import partial
 
@@ -18,17 +18,17 @@ SEVERITIES = range(1, 6)
 
 
 def corrupted_folder(data_dir, source, part):
-    """The folder of the corrupted versions of a part, 'train' or 'test'."""
+    """Return the folder of the corrupted versions of a part, 'train' or 'test'."""
     return os.path.join(data_dir, source.corrupted_folder, part)
 
 
 def corrupted_path(data_dir, source, part, severity, name):
-    """Where an array lies: `part` is 'train' or 'test', `name` a corruption or 'labels'."""
+    """Return the path of an array. `part` is 'train' or 'test', `name` a corruption or 'labels'."""
     return os.path.join(corrupted_folder(data_dir, source, part), str(severity), f"{name}.npy")
 
 
 def severity_folder(folder, name, severity):
-    """Where the images of a corruption at a severity lie, below the folder of a part of a data set in files."""
+    """Return the folder of a corruption at a severity, below the folder of a part of a data set in files."""
     return os.path.join(folder, name, str(severity))
 
 
@@ -36,7 +36,7 @@ def open_array(path, shape):
     """Open an array of uint8 without reading it into memory.
 
     Raises:
-        UserError: the file is truncated, no array, or of another shape or type.
+        UserError: the file is missing, truncated or no array, or the array has another shape or dtype.
     """
     try:
         array = load_array(path, "r")
@@ -52,10 +52,10 @@ def open_array(path, shape):
 
 
 def check_labels(path, labels):
-    """Make sure that a file holds `labels`, in this order.
+    """Check that a file holds `labels`, in this order.
 
     Raises:
-        UserError: it does not, or cannot be read.
+        UserError: the file does not hold them, or cannot be read.
     """
     try:
         stored = load_array(path)
@@ -68,10 +68,10 @@ def check_labels(path, labels):
 
 
 def is_stored(data_dir, source, part, name):
-    """Whether a corruption of a part is on disk; where its making was begun and not ended, it is not.
+    """Whether a corruption of a part is on disk. A corruption that was begun and not finished is not.
 
-    Where only some severities are there it counts as stored, so that the others are missed: they may be images of
-    somebody else's, which ours must not be mixed with.
+    If only some severities are there, the corruption counts as stored, and the other severities are then missing. The
+    severities that are there may be somebody else's images, and must not be mixed with ours.
     """
     if source.in_files:
         folder = corrupted_folder(data_dir, source, part)
@@ -84,7 +84,7 @@ def open_stored(data_dir, source, part, severity, name):
     """Open one severity of a corruption, memory-mapped, uint8 (N, H, W, 3), or as files.
 
     Raises:
-        UserError: the array or a file is missing, damaged or of other data.
+        UserError: the array or a file is missing, damaged or belongs to other data.
     """
     if source.in_files:
         path = severity_folder(corrupted_folder(data_dir, source, part), name, severity)
@@ -101,36 +101,37 @@ def open_stored(data_dir, source, part, severity, name):
 
 
 def check_made(path, made, expected):
-    """Make sure that a stored set is what it is taken for, where its record says how it was made.
+    """Check that a stored set is the expected one, if its record says how it was made.
 
     Args:
         path (str): the array or folder.
-        made (dict or None): what the record says; None where there is none.
-        expected (dict): what the set must be.
+        made (dict or None): content of the record; None if there is no record.
+        expected (dict): content that the record must have.
 
     Raises:
-        UserError: it is another.
+        UserError: the stored set is another one.
     """
     changed = [key for key in expected if made is not None and made.get(key) != expected[key]]
     if changed:
-        other = ", ".join(f"{key.replace('_', ' ')} {made.get(key)}" for key in changed if key != "clean_images")
-        reason = f"with {other}" if other else "from other images than there are now"
+        differences = ", ".join(f"{key.replace('_', ' ')} {made.get(key)}" for key in changed if key != "clean_images")
+        reason = f"with {differences}" if differences else "from other images than there are now"
         raise UserError(f"{path}: was made {reason}; delete it so that it is made again, name another --data_dir, or "
                         "pass --corrupted memory to main.py")
 
 
 def stored_files(folder, clean):
-    """The corrupted versions of images in files.
+    """Return the corrupted versions of images in files.
 
     Args:
-        folder (str): holds CLASS/FILE, under the names of the clean ones, those that are no JPEG with the suffix .jpg.
+        folder (str): folder that holds CLASS/FILE, named like the clean images. Names without a JPEG suffix get the
+            suffix .jpg.
         clean (FileImages): the clean images.
 
     Returns:
         FileImages
 
     Raises:
-        UserError: one is missing.
+        UserError: a file is missing.
     """
     paths = stored_names(clean)
     missing = missing_file(folder, paths)
@@ -141,17 +142,17 @@ def stored_files(folder, clean):
 
 
 def stored_names(clean):
-    """What the corrupted versions of images in files are called; a list of 'class/file'."""
+    """Return the names of the corrupted versions of images in files, a list of 'class/file'."""
     return [corrupted_name(name, "jpeg") for name in clean.names]
 
 
 def missing_file(folder, paths):
-    """The first of some files, 'class/file', that is not in a folder, or None."""
+    """Return the first of some files, 'class/file', that is not in a folder, or None."""
     names = files_of_classes(folder)
     return next((path for path in paths if path not in names), None)
 
 
 def files_of_classes(folder):
-    """The files in the class folders of a folder, a set of 'class/file'; empty where there is no such folder."""
+    """Return the files in the class folders of a folder, a set of 'class/file'; empty if there is no such folder."""
     return {f"{entry.name}/{file}" for entry in os.scandir(folder) if entry.is_dir()
             for file in os.listdir(entry.path)} if os.path.isdir(folder) else set()

@@ -9,11 +9,11 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-if __name__ == "__main__":  # before anything that takes long
+if __name__ == "__main__":  # before the imports that take long
     from utils.runtime.startup import begin_imports
     begin_imports("split_imagenet30.py")
 
-import utils.runtime.requirements  # noqa: E402, F401, isort: skip, first: it says what is not installed
+import utils.runtime.requirements  # noqa: E402, F401, isort: skip, first: it reports missing packages
 import numpy as np  # noqa: E402
 
 from dataset.poisson import poisson_split  # noqa: E402
@@ -32,10 +32,10 @@ from utils.files import require_writable_folder  # noqa: E402
 
 
 def read_index(path):
-    """The images of an index, as in `parse_lists`.
+    """Read the images of an index, as `parse_lists` does.
 
     Raises:
-        UserError: it is damaged, or a label between others has no image.
+        UserError: the index is damaged, or a label between others has no image.
     """
     names, labels = parse_lists(path)
     if not len(labels) or (np.bincount(labels) == 0).any():
@@ -59,7 +59,7 @@ def main(argv=None):
     parser.add_argument("-o", "--output_dir", default=LISTS, help="folder for the lists")
     args, given = cli.parse(parser, argv)
     with cli.exit_on_error(parser.prog):
-        if "output_dir" not in given and has_lists(args.output_dir):  # which may be the release's
+        if "output_dir" not in given and has_lists(args.output_dir):  # the lists may be the release's
             raise UserError(f"--output_dir: there are lists in {args.output_dir} already; remove them, or name another "
                             "folder")
         require_writable_folder("--output_dir", args.output_dir)
@@ -75,9 +75,9 @@ def main(argv=None):
         print("\n".join(f"severity {s}: {count} images" for s, count in enumerate(split.counts)))
         print(f"validation: {len(split.validation)} images, test: {len(test[0]) if test else 'no list'}"
               f"{' images' if test else ''}")
-        kept = find_test_list(args.output_dir)
-        if test is None and kept is not None:
-            print(f"warning: {kept}: was there before and is kept; remove it to test with all images", file=sys.stderr)
+        path = find_test_list(args.output_dir)
+        if test is None and path is not None:
+            print(f"warning: {path}: was there before and is kept; remove it to test with all images", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ import numpy as np
 
 from utils.runtime.device import collect_graphs
 from losses.collectives import convert_sync_batchnorm
-from losses.config.settings import check_workers, resolve
-from losses.methods import DATA_STRATEGIES, OBJECTIVES, OPTIMIZERS, PERTURBATIONS
-from losses.optimizers import ClipByGlobalNorm, weight_decay_mask
+from losses.components import DATA_STRATEGIES, OBJECTIVES, PERTURBATIONS
+from losses.config.checks import check_workers
+from losses.config.resolve import resolve
+from losses.optimizers import OPTIMIZERS, ClipByGlobalNorm, weight_decay_mask
 from losses.schedules import SCHEDULES
 from losses.step.build import create_train_step
 from losses.step.weights import Stacked

@@ -7,6 +7,7 @@ import mindspore.ops as ops
 import numpy as np
 from mindspore import Parameter
 
+VALIDATION_BATCH = 128  # images of each severity for an update by validation losses; never --eval_batch_size
 LARGEST = 3.4e38  # of float32
 LARGEST_EXPONENT = 88.0  # of which every kernel has the power of e in float32; from 88.4 on some have not
 

@@ -2,6 +2,8 @@
 a Parameter, which `losses.schedules.set_learning_rate` sets; whatever else has to outlast a step is one, too.
 """
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import mindspore as ms
 import mindspore.nn as nn
@@ -143,3 +145,32 @@ class ClipByGlobalNorm(nn.Cell):
     def construct(self, gradients):
         factor = ops.minimum(self.clip_norm / self.norm(gradients), self.one)
         return self.optimizer(self.hyper_map(F.partial(_scale, factor), gradients))
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """What moves the weights along a gradient, found by name.
+
+    Attributes:
+        create (callable): (weights, which of them weight decay is for, **options) to a cell.
+        summary (str): what it is, for the help.
+        defaults (dict): the options that it reads, to their defaults where the recipe has another optimiser.
+    """
+
+    create: Callable
+    summary: str
+    defaults: dict
+
+
+# The betas and eps of adamw are no options: all published experiments have the same.
+OPTIMIZERS = {
+    "sgd": Optimizer(sgd, "gradient descent with --momentum; weight decay is part of the gradient",
+                     {"lr": 0.1, "weight_decay": 5e-4, "decay": "all", "momentum": 0.9, "nesterov": False}),
+    "adamw": Optimizer(AdamW, "Adam with betas 0.9 and 0.999; weight decay times the learning rate is taken "
+                       "off the weights", {"lr": 0.001, "weight_decay": 0.1, "decay": "kernels"}),
+}
+
+WEIGHT_DECAY_FILTERS = {
+    "all": "all weights",
+    "kernels": "weights of convolutions and dense layers, not biases, nor scales and shifts of norms",
+}

@@ -1,8 +1,8 @@
-"""Networks, found by name."""
+"""The networks, found by name."""
 import re
 import sys
 
-if sys.argv[:1] == ["-m"] and f"{__name__}.convert" in sys.orig_argv:  # which imports this before convert.py
+if sys.argv[:1] == ["-m"] and f"{__name__}.convert" in sys.orig_argv:  # -m imports this before convert.py
     from utils.runtime.startup import begin_imports
     begin_imports("python -m models.convert")
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-# First: it says what is not installed, and sets the environment that MindSpore reads.
+# First: it reports missing packages, and sets the environment that MindSpore reads.
 from utils.runtime.device import collect_graphs, pynative_mode  # isort: skip
 import mindspore as ms
 import numpy as np
@@ -26,13 +26,14 @@ from utils.errors import UserError
 
 @dataclass(frozen=True)
 class Network:
-    """A network that can be asked for by name.
+    """A network that is created by name.
 
     Attributes:
-        create (callable): number of classes to nn.Cell.
-        summary (str): what it is, for the help.
-        multiple (int): the sides of its images are multiples of this.
-        checked (bool): that is all there is to say about their size; otherwise one has to try.
+        create (callable): function from the number of classes to an nn.Cell.
+        summary (str): description for the help.
+        multiple (int): number that the sides of the images must be multiples of.
+        checked (bool): whether `multiple` is the only condition on the image size; otherwise the network has to be
+            tried.
     """
 
     create: Callable
@@ -55,17 +56,17 @@ FAMILIES = "wideresnetD-W of any depth D and width W, mindcv:NAME"
 
 
 def models_list():
-    """The networks as text, for a terminal."""
+    """Return the networks as text, for a terminal."""
     return two_columns({**MODELS, "wideresnetD-W": "WRN-D-W, as wideresnet28-10",
                         "mindcv:NAME": "a network of the package mindcv, if it is installed"})
 
 
 def find_model(name, place=""):
-    """The row of `MODELS` for a name, or one made for a name that stands for a family.
+    """Return the row of `MODELS` for a name, or a new row for a name that stands for a family.
 
     Args:
         name (str): a key of `MODELS`, 'wideresnetD-W' or 'mindcv:NAME'.
-        place (str): what the error's text begins with.
+        place (str): beginning of the error's text.
 
     Returns:
         Network
@@ -104,7 +105,7 @@ def create_model(name, num_classes):
         num_classes (int): size of the classifier's output.
 
     Returns:
-        nn.Cell: float32 images (N, 3, H, W) to float32 logits (N, num_classes).
+        nn.Cell: network from float32 images (N, 3, H, W) to float32 logits (N, num_classes).
 
     Raises:
         UserError: the name is unknown.
@@ -114,10 +115,10 @@ def create_model(name, num_classes):
 
 
 def check_image_size(name, height, width):
-    """Make sure that a network takes images of a size.
+    """Check that a network takes images of a size.
 
     Raises:
-        UserError: it does not, or the name is unknown.
+        UserError: the network does not take them, or the name is unknown.
     """
     network = find_model(name)
     reason = None
@@ -127,7 +128,7 @@ def check_image_size(name, height, width):
         try:
             with pynative_mode():
                 network.create(2).set_train(False)(ms.Tensor(np.zeros((2, 3, height, width)), ms.float32))
-        except (RuntimeError, TypeError, ValueError) as error:  # whatever MindSpore's operators raise
+        except (RuntimeError, TypeError, ValueError) as error:  # MindSpore's operators raise any of these
             reason = str(error).strip().partition("\n")[0]
     if reason:
         raise UserError(f"-m {name}: cannot take these images of {width}x{height} pixels ({reason}); choose another "

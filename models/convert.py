@@ -6,7 +6,7 @@ IN the content tells which it is.
 import os
 import sys
 
-if not __package__:  # python models/convert.py, for which this file's folder is where modules are looked for first
+if not __package__:  # `python models/convert.py` looks for modules in this file's folder first
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     from utils.runtime.startup import begin_imports
     begin_imports("python -m models.convert")
@@ -24,33 +24,34 @@ from utils.records.trained import WEIGHT_SUFFIXES
 
 
 def classes_of(weights, name, network):
-    """How many classes weights know, by the classifier of the network called `name`.
+    """Return the number of classes in weights, according to the classifier of the network called `name`.
 
     Raises:
-        UserError: they have no such classifier.
+        UserError: the weights have no such classifier.
     """
     last = classifier_of(network)
-    found = weights.tensors.get(f"{last}.weight")
-    if found is None or found.array.ndim != 2:
+    classifier_weight = weights.tensors.get(f"{last}.weight")
+    if classifier_weight is None or classifier_weight.array.ndim != 2:
         way_out = keep_a_prefix(weights, network) or ("name another network with -m, or give --classes to see what "
                                                       "else differs")
         raise UserError(f"{weights.path}: is not of {name}: has no {last}.weight of two axes, its classifier; "
                         f"{way_out}")
-    return len(found.array)
+    return len(classifier_weight.array)
 
 
 def convert(source, target, model=None, classes=None):
-    """Turn a file of PyTorch, or .safetensors, into a .ckpt, or one of these into one of those.
+    """Convert a file of PyTorch or a .safetensors file to a .ckpt, or a .ckpt to one of these.
 
     Args:
-        source, target (str): the files; their formats follow from the content (`models.weight_files.format_of`) and
-            from the suffix. `target` is replaced whole or left as it was.
-        model (str or None): as in `models.find_model`, which the weights have to fit. None takes that of the run in
-            whose folder a .ckpt lies; where there is none either, names are mapped by rule, and nothing is compared.
-        classes (int or None): logits of this network; None takes the number from the file.
+        source, target (str): the files. Their formats follow from the content (`models.weight_files.format_of`) and
+            from the suffix. `target` is replaced as a whole or left as it was.
+        model (str or None): network that the weights have to fit, as in `models.find_model`. None takes the network of
+            the run if a .ckpt lies in the folder of a run. If there is no run either, names are mapped by rule, and
+            nothing is compared.
+        classes (int or None): number of logits of this network; None takes the number from the file.
 
     Returns:
-        list of str: lines that say what was done.
+        list of str: lines that report what was done.
 
     Raises:
         UserError: `source` is damaged, does not fit the network, or would run code; `target` cannot be written.
@@ -89,7 +90,7 @@ def convert(source, target, model=None, classes=None):
 
 
 def report(weights, target, what):
-    """Lines that say what was converted; `what` is the network's name, or None where nothing was compared."""
+    """Return lines that report what was converted. `what` is the network's name, or None if nothing was compared."""
     tensors = weights.tensors
     counters = [name for name in tensors if name.rpartition(".")[2] == COUNTER]
     fits = f"all of {what}, none missing" if what else "names mapped by rule; -m NAME would compare them with a network"

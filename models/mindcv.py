@@ -1,18 +1,18 @@
-"""Networks of the package mindcv (mindspore-lab/mindcv), an optional extra: they are its authors', and so are their
-initial weights.
+"""Networks of the package mindcv (mindspore-lab/mindcv), an optional extra.
 
-It is not a requirement, because its last release is of January 2024. Its resnet18 and resnet50 have torchvision's
-parameters and not its outputs: their pooling pads an even side by 0 before it and 1 after it.
+The networks and their initial weights come from the package's authors. The package is not a requirement, because its
+last release is from January 2024. Its resnet18 and resnet50 have torchvision's parameters but not its outputs: their
+pooling pads an even side by 0 before it and 1 after it.
 """
 from utils.errors import UserError
 
 
 def mindcv_network(name, place=""):
-    """A function from the number of classes to the network `name` of mindcv, with fresh weights.
+    """Return a function from the number of classes to the network `name` of mindcv, with fresh weights.
 
     Args:
         name (str): one of `mindcv.list_models()`.
-        place (str): what the error's text begins with.
+        place (str): beginning of the error's text.
 
     Raises:
         UserError: the package or the network is not there.

@@ -1,7 +1,7 @@
 """Residual networks with pre-activation blocks (He 2016), as the DAMP authors build them for small images.
 
-The original is in JAX alone. Attributes are named as in kuangliu/pytorch-cifar, where most PyTorch code for this
-network comes from; `bn`, the last norm, is missing there.
+The original exists only in JAX. Attributes are named as in kuangliu/pytorch-cifar, where most PyTorch code for this
+network comes from. The last norm, `bn`, is missing there.
 """
 import mindspore.nn as nn
 import mindspore.ops as ops
@@ -11,10 +11,10 @@ from models.resnet import classifier, stage
 
 
 class PreActBlock(nn.Cell):
-    """a = relu(norm(x)); shortcut(a) + conv(relu(norm(conv(a)))), 3x3 convolutions.
+    """A block of 3x3 convolutions: a = relu(norm(x)); shortcut(a) + conv(relu(norm(conv(a)))).
 
-    Every shortcut starts from the activated input, in the DAMP authors' code also one that does not change the shape,
-    which in pytorch-cifar starts from x. One that does is a 1x1 convolution without norm.
+    In the DAMP authors' code every shortcut starts from the activated input. In pytorch-cifar a shortcut that does not
+    change the shape starts from x. A shortcut that changes the shape is a 1x1 convolution without norm.
     """
 
     expansion = 1
@@ -35,14 +35,14 @@ class PreActBlock(nn.Cell):
 
 
 class PreActResNet(nn.Cell):
-    """A residual network of four stages of pre-activation blocks, with a 3x3 stem without norm or pooling, as in
-    trungtrinh44/DAMP, models/resnet.py.
+    """A residual network of four stages of pre-activation blocks, as in trungtrinh44/DAMP, models/resnet.py.
 
-    Convolutions of stride 2 are padded as JAX does, an even side by 0 before it and 1 after it; the classifier starts
-    uniform in ±1/sqrt(classes) with bias 0; no norm starts with scale 0.
+    The stem is a 3x3 convolution without norm or pooling. Convolutions of stride 2 are padded as in JAX, an even side
+    by 0 before it and 1 after it. The classifier starts uniform in ±1/sqrt(classes) with bias 0. No norm starts with
+    scale 0.
 
     Args:
-        blocks (tuple of int): blocks of each stage.
+        blocks (tuple of int): number of blocks in each stage.
         num_classes (int): number of logits.
 
     Inputs: float32 images (N, 3, H, W), normalised. Outputs: float32 logits (N, num_classes).
@@ -64,5 +64,5 @@ class PreActResNet(nn.Cell):
 
 
 def preactresnet18(num_classes):
-    """PreActResNet-18."""
+    """Return a PreActResNet-18."""
     return PreActResNet((2, 2, 2, 2), num_classes)

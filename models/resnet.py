@@ -1,4 +1,4 @@
-"""Residual networks (He 2015): torchvision's for ImageNet, and those of the DAMP experiments.
+"""Residual networks (He 2015): torchvision's for ImageNet, and the networks of the DAMP experiments.
 
 Attribute names follow torchvision, so that its weights map onto ours by name (`torch_names.py`).
 """
@@ -10,11 +10,12 @@ from models.layers import batch_norm, conv
 
 
 class BasicBlock(nn.Cell):
-    """relu(shortcut(x) + norm(conv(relu(norm(conv(x)))))), 3x3 convolutions.
+    """A block of 3x3 convolutions: relu(shortcut(x) + norm(conv(relu(norm(conv(x)))))).
 
     Args:
-        in_channels, channels (int): of the input; of the convolutions, and of the output over `expansion`.
-        stride (int): of the first convolution and the shortcut.
+        in_channels, channels (int): channels of the input; channels of the convolutions. The output has `expansion`
+            times the channels of the convolutions.
+        stride (int): stride of the first convolution and the shortcut.
         damp (bool): as in `ResNet`.
     """
 
@@ -34,7 +35,7 @@ class BasicBlock(nn.Cell):
 
 
 class Bottleneck(nn.Cell):
-    """As `BasicBlock`, with convolutions of 1x1, 3x3 and 1x1; the 3x3 has the stride, as in torchvision."""
+    """A block like `BasicBlock`, with convolutions of 1x1, 3x3 and 1x1. The 3x3 has the stride, as in torchvision."""
 
     expansion = 4
 
@@ -55,7 +56,7 @@ class Bottleneck(nn.Cell):
 
 
 def shortcut(in_channels, out_channels, stride, damp):
-    """1x1 convolution and norm where a block changes the shape."""
+    """Return a 1x1 convolution and a norm if a block changes the shape, and otherwise an identity."""
     if stride == 1 and in_channels == out_channels:
         return nn.Identity()
     return nn.SequentialCell([conv(in_channels, out_channels, 1, stride, same=damp), batch_norm(out_channels)])
@@ -64,21 +65,21 @@ def shortcut(in_channels, out_channels, stride, damp):
 class ResNet(nn.Cell):
     """A residual network of four stages.
 
-    As torchvision, and the SharpDRO release, build it: convolutions padded alike at both ends; classifier uniform in
-    ±1/sqrt(inputs), as PyTorch's layers start.
+    By default it is built as in torchvision and in the SharpDRO release. Convolutions are padded alike at both ends.
+    The classifier starts uniform in ±1/sqrt(inputs), as PyTorch's layers do.
 
-    With `damp` as the DAMP authors build it (trungtrinh44/DAMP, models/resnet.py): convolutions and pooling of stride 2
-    padded as JAX does, an even side by 0 before it and 1 after it; the last norm of every block starts with scale 0,
-    the classifier uniform in ±1/sqrt(classes) with bias 0. What differs: their running variance is that of the batch
-    divided by N H W, here and in PyTorch by N H W - 1.
+    With `damp` it is built as by the DAMP authors (trungtrinh44/DAMP, models/resnet.py). Convolutions and pooling of
+    stride 2 are padded as in JAX, an even side by 0 before it and 1 after it. The last norm of every block starts with
+    scale 0. The classifier starts uniform in ±1/sqrt(classes) with bias 0. One difference remains in the running
+    variance of a batch: the authors divide by N H W; this network, like PyTorch, divides by N H W - 1.
 
     Args:
         block (type): `BasicBlock` or `Bottleneck`.
-        blocks (tuple of int): blocks of each stage.
+        blocks (tuple of int): number of blocks in each stage.
         num_classes (int): number of logits.
-        damp (bool): see above.
-        small (bool): begin with a 3x3 convolution, for images of 32 and 64 pixels, instead of a 7x7 convolution of
-            stride 2 and max-pooling, each of which halves the side.
+        damp (bool): whether to build it as the DAMP authors do, see above.
+        small (bool): whether to begin with a 3x3 convolution, for images of 32 and 64 pixels. Otherwise it begins with
+            a 7x7 convolution of stride 2 and max-pooling, and each of these halves the side.
 
     Inputs: float32 images (N, 3, H, W), normalised. Outputs: float32 logits (N, num_classes).
     """
@@ -103,30 +104,30 @@ class ResNet(nn.Cell):
 
 
 def pooling(damp):
-    """Max-pooling of 3x3 and stride 2, padded as `ResNet` says."""
+    """Return max-pooling of 3x3 and stride 2, padded as `ResNet` says."""
     if damp:
         return nn.MaxPool2d(3, 2, pad_mode="same")
-    # Padding with zeros is padding with minus infinity here: what is pooled comes out of a ReLU.
+    # Padding with zeros equals padding with minus infinity here, because the input of the pooling comes out of a ReLU.
     return nn.SequentialCell([nn.Pad(((0, 0), (0, 0), (1, 1), (1, 1))), nn.MaxPool2d(3, 2)])
 
 
 def stage(block, in_channels, channels, stride, number, *options):
-    """So many blocks, one after the other, the first with the stride; `options` go to each."""
+    """Return `number` blocks, one after the other. The first has the stride; `options` go to each block."""
     first = block(in_channels, channels, stride, *options)
     return nn.SequentialCell([first] + [block(channels * block.expansion, channels, 1, *options)
                                         for _ in range(number - 1)])
 
 
 def classifier(features, num_classes):
-    """The DAMP authors' last layer: weights uniform in ±1/sqrt(classes), biases 0."""
+    """Return the last layer as the DAMP authors build it: weights uniform in ±1/sqrt(classes), biases 0."""
     return nn.Dense(features, num_classes, weight_init=Uniform(num_classes ** -0.5), bias_init="zeros")
 
 
 def resnet18(num_classes, **options):
-    """ResNet-18, `options` as in `ResNet`."""
+    """Return a ResNet-18. `options` are as in `ResNet`."""
     return ResNet(BasicBlock, (2, 2, 2, 2), num_classes, **options)
 
 
 def resnet50(num_classes, **options):
-    """ResNet-50, `options` as in `ResNet`."""
+    """Return a ResNet-50. `options` are as in `ResNet`."""
     return ResNet(Bottleneck, (3, 4, 6, 3), num_classes, **options)

@@ -1,10 +1,11 @@
-"""Copies of a network side by side in one graph, each with weights of its own and its own part of the batch, and
-BatchNorm over all of them together.
+"""Copies of a network side by side in one graph.
+
+Each copy has its own weights and its own part of the batch. BatchNorm is computed over all copies together.
 
 The DAMP authors map their network over the sub-batches of a batch (trungtrinh44/DAMP, optimizers/optims.py,
-`jax.vmap`), with BatchNorm's statistics averaged over them (`sync_batch_norm`). Here M copies of a network are one
-network of M times the channels, and its convolutions have M times the groups: what treats every channel alike, such as
-an activation or a pooling, stays as it is.
+`jax.vmap`). They average BatchNorm's statistics over the sub-batches (`sync_batch_norm`). Here M copies of a network
+are one network with M times the channels, and its convolutions have M times the groups. An operation that treats every
+channel alike, such as an activation or a pooling, stays as it is.
 """
 import contextlib
 import copy
@@ -25,7 +26,7 @@ HINT = "give --no-sync_bn (create_step: sync_bn=False), or another network"
 
 
 def _stacked(parameter, copies):
-    """A Parameter (copies, ...) with the values of `parameter` in each."""
+    """Return a Parameter (copies, ...) with the values of `parameter` in each copy."""
     values = np.repeat(parameter.asnumpy()[None], copies, 0)
     return Parameter(ms.Tensor(values), name=f"saved.copies.{parameter.name}")
 
@@ -41,7 +42,7 @@ class StackedConv2d(nn.Cell):
         self.weight = _stacked(layer.weight, copies)
         self.bias = _stacked(layer.bias, copies) if layer.has_bias else None
         self.kernels = (-1, *layer.weight.shape[1:])
-        self.reshape = ops.Reshape()  # an operator, because a method would be compiled anew in each of the layers
+        self.reshape = ops.Reshape()  # an operator, because a method would be compiled anew in each layer
 
     def construct(self, x):
         y = self.convolve(x, self.reshape(self.weight, self.kernels))
@@ -49,8 +50,10 @@ class StackedConv2d(nn.Cell):
 
 
 class StackedBatchNorm2d(nn.Cell):
-    """M copies of an `nn.BatchNorm2d`, (n, M C, H, W) to the same: one mean and variance of a channel for all copies,
-    scales and shifts of each copy's own, and the running statistics of the layer itself.
+    """M copies of an `nn.BatchNorm2d`: (n, M C, H, W) to the same shape.
+
+    A channel has one mean and variance for all copies, and a scale and shift of its own in each copy. The running
+    statistics are the parameters of the layer itself.
     """
 
     def __init__(self, layer, copies):
@@ -66,8 +69,8 @@ class StackedBatchNorm2d(nn.Cell):
         normalise = self.normalise_batch if self.training else self.normalise
         y = normalise(self.reshape(x, (-1, self.channels, x.shape[2], x.shape[3])), self.ones, self.zeros,
                       self.moving_mean, self.moving_variance)[0]
-        own = (1, -1, 1, 1)
-        return self.reshape(y, x.shape) * self.reshape(self.gamma, own) + self.reshape(self.beta, own)
+        param_shape = (1, -1, 1, 1)
+        return self.reshape(y, x.shape) * self.reshape(self.gamma, param_shape) + self.reshape(self.beta, param_shape)
 
 
 class StackedDense(nn.Cell):
@@ -91,7 +94,7 @@ STACKED_LAYERS = {nn.Conv2d: StackedConv2d, nn.BatchNorm2d: StackedBatchNorm2d, 
 
 
 def has_batch_norm(network):
-    """Whether a network has statistics of batches."""
+    """Whether a network has layers with batch statistics."""
     return any(isinstance(cell, BATCH_NORMS) for _, cell in network.cells_and_names())
 
 
@@ -102,21 +105,21 @@ def model_has_batch_norm(model):
 
 
 def running_statistics(network):
-    """The running statistics of a network's BatchNorm, a list of Parameter."""
+    """Return the running statistics of a network's BatchNorm, a list of Parameter."""
     return [statistic for _, cell in network.cells_and_names() if isinstance(cell, BATCH_NORMS)
             for statistic in (cell.moving_mean, cell.moving_variance)]
 
 
 class StackedNetwork(nn.Cell):
-    """M copies of a network, the first for the first N/M images of a batch, and so on.
+    """M copies of a network. The first copy is for the first N/M images of a batch, and so on.
 
-    Its parameters are `weights`, a ParameterTuple of the network's trainable ones in their order, each (M, ...) and at
-    the start M times what the network has; and the network's own running statistics. Weights that are not trained are
-    copied as they are now.
+    Its parameters are `weights` and the network's own running statistics. `weights` is a ParameterTuple of the
+    network's trainable parameters in their order. Each has the shape (M, ...) and starts as M copies of the network's
+    values. Weights that are not trained are copied as they are now.
 
     Args:
-        network (nn.Cell): float32 images (n, C, H, W) to logits (n, K), with all its weights in `nn.Conv2d`,
-            `nn.BatchNorm2d` and `nn.Dense`, and nothing else that mixes channels (see `check_stackable`).
+        network (nn.Cell): network from float32 images (n, C, H, W) to logits (n, K). All its weights are in
+            `nn.Conv2d`, `nn.BatchNorm2d` and `nn.Dense`, and nothing else mixes channels (see `check_stackable`).
         copies (int): M.
 
     Inputs: float32 images (N, C, H, W), N a multiple of M. Outputs: float32 logits (N, K).
@@ -136,7 +139,7 @@ class StackedNetwork(nn.Cell):
             elif list(cell.parameters_and_names(expand=False)):
                 raise UserError(f"sync_bn: {name or 'the network'} has weights and is a {type(cell).__name__}, of "
                                 f"which no copies can be laid side by side; {HINT}")
-        # Wherever the network refers to a layer, its deep copy refers to what takes the layer's place.
+        # Wherever the network refers to a layer, its deep copy refers to the layer's replacement.
         self.network = copy.deepcopy(network, replaced)
         stacked = {parameter.name: parameter for parameter in self.get_parameters()}
         self.weights = ParameterTuple(stacked[f"saved.copies.{weight.name}"] for weight in network.trainable_params())
@@ -150,7 +153,7 @@ class StackedNetwork(nn.Cell):
 
 @contextlib.contextmanager
 def _silence_compiler_reports():
-    """Within this, what MindSpore writes about a graph that it cannot compile does not go to the current folder."""
+    """Keep MindSpore's reports on graphs that it cannot compile out of the current folder while the body runs."""
     before = os.environ.get("MS_OM_PATH")
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MS_OM_PATH"] = folder
@@ -161,22 +164,22 @@ def _silence_compiler_reports():
 
 
 def check_stackable(network, height, width, channels=3):
-    """Make sure that copies of a network can be laid side by side for images of a size, by trying.
+    """Check by trying that copies of a network can be laid side by side for images of a size.
 
     Raises:
-        UserError: they cannot: `StackedNetwork` refuses it, or the copies do not do what the network does.
+        UserError: `StackedNetwork` raises it, or the copies do not do what the network does.
     """
     copies = StackedNetwork(network, 2)
     images = ms.Tensor(np.random.RandomState(0).standard_normal((4, channels, height, width)), ms.float32)
     was_training = network.training
-    # Compiled, because after MindSpore 2.8 has run small copies operator by operator, the process ends in a crash.
-    wanted = network.set_train(False)(images).asnumpy()
+    # Compiled, because the process crashes at its end after MindSpore 2.8 has run small copies operator by operator.
+    expected_logits = network.set_train(False)(images).asnumpy()
     network.set_train(was_training)
     try:
         with _silence_compiler_reports():
-            found = copies.set_train(False)(images).asnumpy()
-        same = np.allclose(found, wanted, rtol=1e-3, atol=1e-3 * np.abs(wanted).max())
-    except (RuntimeError, TypeError, ValueError):  # shapes that do not go together, of which MindSpore leaves a report
+            logits = copies.set_train(False)(images).asnumpy()
+        same = np.allclose(logits, expected_logits, rtol=1e-3, atol=1e-3 * np.abs(expected_logits).max())
+    except (RuntimeError, TypeError, ValueError):  # shapes that do not fit together, which MindSpore reports
         same = False
     if not same:
         raise UserError(f"sync_bn: the network mixes channels in other places than convolutions and dense layers, so "

@@ -1,4 +1,4 @@
-"""Find the weights among what a training program has put into a file."""
+"""Find the weights among everything that a training program has put into a file."""
 import functools
 import os
 from collections import Counter
@@ -9,26 +9,27 @@ from models.torch_names import torch_name
 from models.unpickle import Placeholder, Tensor
 from utils.errors import UserError
 
-# Where training programs put a `state_dict` among other things, and under what DataParallel and torch.compile have the
-# whole network.
+# Keys under which training programs put a `state_dict` among other things, and names under which DataParallel and
+# torch.compile have the whole network.
 WRAPPERS = ("state_dict", "model_state_dict", "model_dict", "model", "net", "network", "algorithm")
 SHELLS = {"module", "_orig_mod"}
 FLOATS = ("float64", "float32", "float16", "bfloat16")
-DEPTH = 3  # of dicts in dicts so many are looked through for tensors
+DEPTH = 3  # levels of nested dicts that are searched for tensors
 
 
 @dataclass(frozen=True)
 class Weights:
-    """What a file holds.
+    """The content of a file.
 
     Attributes:
-        path (str): its name.
+        path (str): name of the file.
         tensors (dict): PyTorch's names to `Tensor`.
-        left_out (list of str): what else is in it, such as the state of an optimiser.
-        prefix (str): what stands before every name there and is taken off here, 'module.' for instance.
-        elsewhere (list of str): names of tensors there that do not begin with it, and are left out, too.
-        keys (tuple of str): those that lead to the `state_dict` from the outermost dict of a file of PyTorch.
-        epochs (int): of a checkpoint of this project, how many it was trained; else 0.
+        left_out (list of str): other content of the file, such as the state of an optimiser.
+        prefix (str): prefix that every name has in the file and that is taken off here, such as 'module.'.
+        elsewhere (list of str): names of tensors in the file that do not begin with the prefix. These are left out,
+            too.
+        keys (tuple of str): keys that lead to the `state_dict` from the outermost dict of a file of PyTorch.
+        epochs (int): number of epochs that a checkpoint of this project was trained; 0 for other files.
     """
 
     path: str
@@ -41,7 +42,7 @@ class Weights:
 
     @property
     def about_prefix(self):
-        """A line about the prefix."""
+        """A line of text about the prefix."""
         if not self.elsewhere:
             return f"taken off, before every name: {self.prefix}"
         parts = part_names(self.elsewhere, self.prefix)
@@ -49,25 +50,30 @@ class Weights:
 
 
 def part_names(names, *others):
-    """How names begin, up to the first part in which they, or others, differ, and how many begin so."""
+    """Return how names begin, and how many begin so, as text.
+
+    A beginning ends with the first part in which the names, or `others`, differ.
+    """
     shared = "".join(os.path.commonprefix([*names, *others]).rpartition(".")[:2])
     parts = Counter(shared + "".join(name.removeprefix(shared).partition(".")[:2]) for name in names)
     return ", ".join(f"{part} ({count})" for part, count in parts.items())
 
 
 def find_state_dict(path, content, network):
-    """The weights in what a file of PyTorch holds: a `state_dict`, or a dict that has one. What is no tensor is left
-    out, unless it may be a weight: the network, or where there is none a dot in its name, tells.
+    """Return the weights in the content of a file of PyTorch: a `state_dict`, or a dict that has one.
+
+    An entry that is no tensor is left out, unless it may be a weight. The network tells whether it may be. Without a
+    network, a dot in its name tells.
     """
     if isinstance(content, Placeholder):
         raise refusal(path, content)
-    outer, keys, tensors, wanted = [], (), {}, weight_names(network)
+    outer, keys, tensors, network_names = [], (), {}, weight_names(network)
 
     def may_be_weight(name, value):
         if not tensors:
             return keys or value.is_module or "." in name or name in WRAPPERS
         if network is not None:
-            return any(name == known or name.endswith(f".{known}") for known in wanted)
+            return any(name == known or name.endswith(f".{known}") for known in network_names)
         return value.is_module or value.is_tensor or "." in name
     if isinstance(content, dict):
         keys = _place(content)
@@ -87,7 +93,7 @@ def find_state_dict(path, content, network):
 
 
 def _place(content, depth=DEPTH):
-    """Keys that lead to a dict with tensors, the nearest that `WRAPPERS` lead to."""
+    """Return the keys, among `WRAPPERS`, that lead to the nearest dict with tensors."""
     inside = [key for key in WRAPPERS if isinstance(content.get(key), dict)]
     places = [(key,) for key in inside]
     if depth > 1 and not _tensors(content) and not any(_tensors(content[key]) for key in inside):
@@ -107,36 +113,38 @@ def weight_names(network):
 
 
 def fitting_prefixes(names, wanted):
-    """Count the wanted names that follow each prefix; a prefix ends in a dot, or is empty."""
-    found = Counter()
+    """Count for each prefix the wanted names that follow it. A prefix ends in a dot, or is empty."""
+    prefix_counts = Counter()
     for name in names:
         parts = name.split(".")
-        found.update("".join(f"{part}." for part in parts[:start]) for start in range(len(parts))
-                     if ".".join(parts[start:]) in wanted)
-    return found
+        prefix_counts.update("".join(f"{part}." for part in parts[:start]) for start in range(len(parts))
+                             if ".".join(parts[start:]) in wanted)
+    return prefix_counts
 
 
 def without_prefix(weights, network):
-    """`Weights` without a prefix that all names share, as names have of a module within another one. The prefix is the
-    one without which most names are the network's. Where none are, or there is no network, only `SHELLS` are taken off.
-    Where that does not give the whole network, and a prefix of some names alone does, these names are taken.
+    """Return `Weights` without a prefix that all names share, as the names of a module within another module do.
+
+    The prefix is chosen so that as many names as possible are the network's without it. If no names are, or there is no
+    network, only `SHELLS` are taken off. The result may not be the whole network, while a prefix that only some names
+    have gives the whole network. Then these names are taken.
     """
     tensors = weights.tensors
     is_counter = {name: value.dtype not in FLOATS and value.array.size == 1 for name, value in tensors.items()}
     *parts, _ = os.path.commonprefix([name for name in tensors if not is_counter[name]]).split(".")
-    wanted = weight_names(network)
-    fitting = fitting_prefixes(tensors, wanted)
+    network_names = weight_names(network)
+    fitting = fitting_prefixes(tensors, network_names)
 
     def fit(prefix):
         return fitting[prefix], len(prefix) if SHELLS.issuperset(prefix.split(".")[:-1]) else 0
     prefix = max(("".join(f"{part}." for part in parts[:number]) for number in range(len(parts) + 1)), key=fit)
-    whole = [known for known, number in fitting.items() if number == len(wanted)]
+    whole = [known for known, number in fitting.items() if number == len(network_names)]
     is_shared = prefix in whole or len(whole) != 1
     if not is_shared:
         [prefix] = whole
     if not prefix:
         return weights
-    rest = [name for name in tensors if not name.startswith(prefix)]  # if shared, counters, such as SWA's n_averaged
-    kept = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-    return replace(weights, tensors=kept, prefix=prefix, left_out=[*weights.left_out, *(rest if is_shared else [])],
-                   elsewhere=[] if is_shared else rest)
+    rest = [name for name in tensors if not name.startswith(prefix)]  # if shared: counters, such as SWA's n_averaged
+    network_tensors = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    return replace(weights, tensors=network_tensors, prefix=prefix,
+                   left_out=[*weights.left_out, *(rest if is_shared else [])], elsewhere=[] if is_shared else rest)

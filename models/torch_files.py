@@ -1,10 +1,10 @@
-"""Files of PyTorch (1.6 and later), read and written without PyTorch and without running anything that a file says.
+"""Files of PyTorch (1.6 and later), read and written without PyTorch and without running anything in a file.
 
-Such a file is a zip archive without compression: FOLDER/data.pkl, a pickle, has the names and shapes, FOLDER/data/0 and
-so on the numbers. A pickle is a little program, which may call any function by name, and Python's `pickle` would do so.
-Here its instructions are carried out one by one, and of all functions only those that a `state_dict` needs are known,
-as words. Whatever else a file names becomes a `Placeholder`, which is carried and never called: settings or NumPy's
-numbers beside the weights do not keep these from being read.
+A file is a zip archive without compression. FOLDER/data.pkl, a pickle, has the names and shapes; FOLDER/data/0 and so
+on have the numbers. A pickle is a little program that may call any function by name, and Python's `pickle` would do so.
+Here its instructions are carried out one by one. Only the functions that a `state_dict` needs are known, and only as
+words. Anything else that a file names becomes a `Placeholder`, which is carried and never called. Settings or NumPy's
+numbers beside the weights therefore do not keep the weights from being read.
 """
 import math
 import os
@@ -18,23 +18,23 @@ from models.unpickle import ORDERED_DICT, REBUILD_TENSOR, STORAGES, GlobalName, 
 from utils.errors import UserError
 from utils.files import atomic_write
 
-MOST_SHARED = 4  # times a file's size all its tensors may take; tied weights, which share their numbers, take less
+MOST_SHARED = 4  # most memory of all tensors, in sizes of the file; tied weights, which share their numbers, take less
 
 
 class ExpandedTensor(Exception):
-    """Tensors would take more room than the numbers they are made of; the text says which, and the way out."""
+    """The error for tensors that would take more memory than their numbers. Its text says which, and the way out."""
 
 
 def tensor(numbers, dtype, byte_order="<"):
-    """Numbers from bytes.
+    """Return a `Tensor` with the numbers in bytes.
 
     Args:
-        numbers (bytes): of the file.
-        dtype (str): name of their type.
+        numbers (bytes): bytes of the file.
+        dtype (str): name of the type of the numbers.
         byte_order (str): '<' or '>'.
 
     Returns:
-        Tensor: of one axis.
+        Tensor: tensor with one axis.
     """
     if dtype == "bfloat16":
         upper = np.frombuffer(numbers, f"{byte_order}u2").astype(np.uint32)
@@ -44,18 +44,18 @@ def tensor(numbers, dtype, byte_order="<"):
 
 
 def read_pth(path):
-    """What a file of `torch.save` holds: dicts, lists, tuples, numbers and texts, and `Tensor`s.
+    """Read the content of a file of `torch.save`: dicts, lists, tuples, numbers and texts, and `Tensor`s.
 
     Args:
         path (str): file name.
 
     Returns:
-        object: most often a dict; an `OrderedDict` is a dict, its attributes are left out. What is of another class, or
-            made by a function that is not known here, is a `Placeholder`.
+        object: most often a dict. An `OrderedDict` becomes a dict, and its attributes are left out. An object of
+            another class, or one made by an unknown function, becomes a `Placeholder`.
 
     Raises:
-        UserError: the file is damaged, of another or of the old format.
-        OSError: it cannot be read.
+        UserError: the file is damaged, or has another format or the old one.
+        OSError: the file cannot be read.
     """
     with open(path, "rb") as file:
         start = file.read(2)
@@ -64,8 +64,8 @@ def read_pth(path):
                         f"file: torch.save(torch.load({path!r}), 'new.pth')")
     try:
         with zipfile.ZipFile(path) as archive:
-            if sum(one.file_size for one in archive.infolist()) > os.path.getsize(path):
-                raise ValueError("compressed")  # PyTorch's are not; a small one could unpack to all memory
+            if sum(entry.file_size for entry in archive.infolist()) > os.path.getsize(path):
+                raise ValueError("compressed")  # PyTorch's are not; a small one could fill all memory
             [index] = [name for name in archive.namelist() if name.endswith("/data.pkl")]
             storages = _Storages(archive, index.removesuffix("data.pkl"), MOST_SHARED * os.path.getsize(path))
             return interpret(archive.read(index), storages)
@@ -73,17 +73,17 @@ def read_pth(path):
         raise UserError(f"{path}: {error}") from error
     except OSError:
         raise
-    except Exception as error:  # whatever the bytes of a damaged file lead to
+    except Exception as error:  # damaged bytes can lead to nearly any error
         raise UserError(f"{path}: damaged or not a file of PyTorch; make it anew or name another") from error
 
 
 def refusal(path, placeholder, keys=()):
-    """Why a file is refused that has a `Placeholder` where its weights are looked for, and the way out.
+    """Return the error for a file that has a `Placeholder` where its weights are looked for. Its text has the way out.
 
     Args:
         path (str): the file.
-        placeholder (Placeholder): it.
-        keys (tuple): those that lead to it from the outermost dict.
+        placeholder (Placeholder): the placeholder.
+        keys (tuple): keys that lead to the placeholder from the outermost dict.
 
     Returns:
         UserError
@@ -107,7 +107,10 @@ def refusal(path, placeholder, keys=()):
 
 
 class _Storages:
-    """The numbers in an archive, read when they are asked for; tensors may share them, and all have `room` bytes."""
+    """The numbers in an archive, read when they are asked for.
+
+    Tensors may share numbers. All tensors together have `room` bytes.
+    """
 
     def __init__(self, archive, folder, room):
         self.archive, self.folder, self.read, self.room = archive, folder, {}, room
@@ -115,8 +118,10 @@ class _Storages:
         self.byte_order = ">" if order in archive.namelist() and archive.read(order) == b"big" else "<"
 
     def get(self, identity):
-        """The storage that a pickle names ('storage', TYPE, KEY, DEVICE, NUMBERS), as a `Tensor` of one axis; of a type
-        that is not known, a `Placeholder`."""
+        """Return the storage that a pickle names ('storage', TYPE, KEY, DEVICE, NUMBERS), as a `Tensor` of one axis.
+
+        If the type is unknown, return a `Placeholder`.
+        """
         kind, name, key, _, count = identity
         if isinstance(name, Placeholder):
             return name
@@ -130,7 +135,7 @@ class _Storages:
         return self.read[name, key]
 
     def rebuild(self, storage, offset, size, stride, *_):
-        """The tensor that looks at a storage (`Tensor`) from a number on, with a size and a stride for every axis."""
+        """Return the tensor that views a storage (`Tensor`) from an offset, with a size and a stride for every axis."""
         steps = [(n - 1) * step for n, step in zip(size, stride, strict=True)]
         if offset < 0 or any(n < 0 for n in size) or any(step < 0 for step in stride):
             raise ValueError(size)
@@ -154,16 +159,16 @@ def write_pth(path, arrays):
     """Write a file that `torch.load(path, weights_only=True)` reads as a `state_dict`; tried with PyTorch 2.13.
 
     Args:
-        path (str): file name; replaced whole or left as it was.
-        arrays (dict): names to numpy.ndarray, of a dtype in `STORAGES`.
+        path (str): file name; the file is replaced as a whole or left as it was.
+        arrays (dict): names to numpy.ndarray, with a dtype in `STORAGES`.
 
     Raises:
-        UserError: another dtype.
+        UserError: an array has another dtype.
         OSError: the file cannot be written.
     """
     records = {"data.pkl": _pickled(arrays), "byteorder": b"little", "version": b"3\n"}
     with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-        def write(name, content):  # with one date for all, so that the same weights make the same file
+        def write(name, content):  # one date for all, so that the same weights make the same file
             archive.writestr(zipfile.ZipInfo(f"archive/{name}", (1980, 1, 1, 0, 0, 0)), content)
         for name, content in records.items():
             write(name, content)
@@ -172,7 +177,7 @@ def write_pth(path, arrays):
 
 
 def _pickled(arrays):
-    """The pickle of a `state_dict` whose k-th array lies in data/k, in the form that PyTorch writes."""
+    """Return the pickle of a `state_dict`, in PyTorch's form, with the k-th array in data/k."""
     storages = {dtype: name for name, dtype in STORAGES.items()}
 
     def word(name):

@@ -1,4 +1,4 @@
-"""A restricted unpickler: it builds dictionaries of tensors, and calls nothing that a file names."""
+"""A restricted unpickler that builds dictionaries of tensors and calls nothing that a file names."""
 import pickletools
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import numpy as np
 
 ORDERED_DICT, REBUILD_TENSOR = "collections OrderedDict", "torch._utils _rebuild_tensor_v2"
 REBUILD_PARAMETER = "torch._utils _rebuild_parameter"
-# Names of PyTorch's storages, to the numbers in them; numpy has no bfloat16, which is the upper half of a float32.
+# Names of PyTorch's storages to the dtypes in them. NumPy has no bfloat16, which is the upper half of a float32.
 STORAGES = {"torch FloatStorage": "float32", "torch DoubleStorage": "float64", "torch HalfStorage": "float16",
             "torch BFloat16Storage": "bfloat16", "torch LongStorage": "int64", "torch IntStorage": "int32",
             "torch ShortStorage": "int16", "torch CharStorage": "int8", "torch ByteStorage": "uint8",
@@ -23,13 +23,13 @@ SINCE_MARK = {"TUPLE": tuple, "LIST": list, "FROZENSET": frozenset,
               "DICT": lambda items: dict(zip(items[::2], items[1::2], strict=True))}
 
 
-@dataclass(frozen=True, eq=False)  # as in PyTorch, a key of a dict by what it is
+@dataclass(frozen=True, eq=False)  # compared and hashed by identity, as in PyTorch
 class Tensor:
     """Numbers in a file.
 
     Attributes:
-        array (numpy.ndarray): in C order and of the file's dtype, but for bfloat16, which is float32 here, exactly.
-        dtype (str): the file's, 'float32' or 'bfloat16' for instance.
+        array (numpy.ndarray): array in C order, with the file's dtype; bfloat16 is float32 here, exactly.
+        dtype (str): the file's dtype, such as 'float32' or 'bfloat16'.
     """
 
     array: np.ndarray
@@ -37,16 +37,16 @@ class Tensor:
 
 
 class GlobalName(str):
-    """The name of a function or class, 'MODULE NAME', in a pickle; it stands for nothing that could be called."""
+    """The name of a function or class, 'MODULE NAME', in a pickle. It stands for nothing that could be called."""
 
 
 @dataclass(eq=False)
 class Placeholder:
-    """Something that a `state_dict` has no need of, or what a call of it would make. What it holds is left out.
+    """An object that a `state_dict` does not need, or the result of a call of one. Its content is left out.
 
     Attributes:
-        name (str): of the class or function, such as 'argparse.Namespace'.
-        is_module (bool): whether it would be a module of PyTorch.
+        name (str): name of the class or function, such as 'argparse.Namespace'.
+        is_module (bool): whether the object would be a module of PyTorch.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Placeholder:
 
     @property
     def is_tensor(self):
-        """Whether it would be a tensor of PyTorch, of another kind than the usual."""
+        """Whether the object would be a tensor of PyTorch, of an unusual kind."""
         return self.name.startswith("torch.") and ("._rebuild_" in self.name or self.name.endswith("Storage"))
 
     def __str__(self):
@@ -62,8 +62,7 @@ class Placeholder:
 
 
 def _called(function, arguments, storages):
-    """The result of one of the known functions; a call of or with a `Placeholder` makes another `Placeholder`.
-    """
+    """Return the result of a known function. A call of or with a `Placeholder` gives another `Placeholder`."""
     unknown = next((part for part in (function, *arguments) if isinstance(part, Placeholder)), None)
     if unknown is not None:
         return Placeholder(unknown.name)
@@ -83,11 +82,11 @@ def _named(name):
 
 
 def interpret(pickled, storages):
-    """Carry out the instructions of a pickle that a `state_dict` consists of.
+    """Carry out the instructions of a pickle that make up a `state_dict`.
 
     Raises:
-        ExpandedTensor: it has a tensor that takes more memory than its numbers.
-        Exception: it is damaged, or has other instructions.
+        ExpandedTensor: a tensor takes more memory than its numbers.
+        Exception: the pickle is damaged, or has other instructions.
     """
     stack, marks, memo = [], [], {}
 
@@ -152,7 +151,7 @@ def interpret(pickled, storages):
                 raise ValueError(stack[-1])
             stack.append(_called(stack.pop(), arguments, storages))
         elif name == "BUILD":
-            attributes = stack.pop()  # of an OrderedDict they are PyTorch's notes on versions
+            attributes = stack.pop()  # for an OrderedDict, PyTorch's notes on versions
             if isinstance(stack[-1], Placeholder):
                 stack[-1].is_module = isinstance(attributes, dict) and "_modules" in attributes
             elif type(stack[-1]) is not dict:

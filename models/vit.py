@@ -1,8 +1,8 @@
 """Vision transformers (Dosovitskiy 2021), as the DAMP authors train them.
 
-The original is in JAX alone (trungtrinh44/DAMP, models/vit, `ViT_S1k16`, which is Google's with two options; Beyer 2022
-calls it the better plain baseline). Attributes are named as in timm's `VisionTransformer`, in which queries, keys and
-values are one layer, `qkv`.
+The original exists only in JAX (trungtrinh44/DAMP, models/vit, `ViT_S1k16`). It is Google's network with two options;
+Beyer 2022 calls it the better plain baseline. Attributes are named as in timm's `VisionTransformer`, where queries,
+keys and values are one layer, `qkv`.
 """
 import mindspore as ms
 import mindspore.nn as nn
@@ -10,16 +10,17 @@ import mindspore.ops as ops
 import numpy as np
 from mindspore.common.initializer import Normal, TruncatedNormal, Uniform, XavierUniform
 
-PATCH = 16  # pixels a side
+PATCH = 16  # side of a patch, in pixels
 
 
 def sincos_positions(height, width, channels):
-    """Fixed positions of a grid of patches, row by row: [sin x, cos x, sin y, cos y], each at the frequencies
-    10000^(-i / (channels/4 - 1)) for i = 0..channels/4 - 1 (Chen 2021, MoCo v3).
+    """Return fixed positions of a grid of patches, row by row: [sin x, cos x, sin y, cos y].
+
+    Each of the four has the frequencies 10000^(-i / (channels/4 - 1)) for i = 0..channels/4 - 1 (Chen 2021, MoCo v3).
 
     Args:
-        height, width (int): patches on the sides of the grid.
-        channels (int): a multiple of 4.
+        height, width (int): number of patches on the sides of the grid.
+        channels (int): number of channels, a multiple of 4.
 
     Returns:
         numpy.ndarray: float32 (1, height * width, channels).
@@ -43,11 +44,14 @@ def dense(inputs, outputs, weights, biases="zeros"):
 
 
 class PatchEmbed(nn.Cell):
-    """Cut images (N, 3, H, W) into T patches, and map each to a vector: (N, T, C); adds the positions."""
+    """The embedding of patches with their positions: images (N, 3, H, W) to (N, T, C).
+
+    It cuts images into T patches, maps each patch to a vector, and adds the positions.
+    """
 
     def __init__(self, channels):
         super().__init__()
-        # LeCun's normal, cut at two standard deviations and scaled to make up for that, as JAX draws it.
+        # LeCun's normal, truncated at two standard deviations and rescaled to make up for that, as in JAX.
         sigma = (3 * PATCH ** 2) ** -0.5 / 0.87962566103423978
         self.proj = nn.Conv2d(3, channels, PATCH, PATCH, pad_mode="valid", has_bias=True,
                               weight_init=TruncatedNormal(sigma, a=-2 * sigma, b=2 * sigma), bias_init="zeros")
@@ -59,7 +63,7 @@ class PatchEmbed(nn.Cell):
 
 
 class Attention(nn.Cell):
-    """Self-attention of so many tokens with several heads: (N T, C) to (N T, C)."""
+    """Self-attention of a given number of tokens with several heads: (N T, C) to (N T, C)."""
 
     def __init__(self, channels, heads):
         super().__init__()
@@ -68,7 +72,7 @@ class Attention(nn.Cell):
         # Queries, keys and values are drawn as three layers, each Xavier-uniform on its own.
         self.qkv = dense(channels, 3 * channels, Uniform((3 / channels) ** 0.5))
         self.proj = dense(channels, channels, XavierUniform())
-        # Operators instead of methods and functions, because these are compiled anew in each of the blocks.
+        # Operators, because methods and functions would be compiled anew in each block.
         self.reshape, self.transpose, self.unstack = ops.Reshape(), ops.Transpose(), ops.Unstack(axis=0)
         self.matmul, self.matmul_transposed = ops.BatchMatMul(), ops.BatchMatMul(transpose_b=True)
         self.softmax = ops.Softmax(axis=-1)
@@ -83,7 +87,7 @@ class Attention(nn.Cell):
 
 
 class Mlp(nn.Cell):
-    """Two layers with a GELU in its tanh form between them, which is what JAX's `gelu` is."""
+    """Two layers with a GELU between them. The GELU has its tanh form, like JAX's `gelu`."""
 
     def __init__(self, channels, hidden):
         super().__init__()
@@ -95,7 +99,7 @@ class Mlp(nn.Cell):
 
 
 class Block(nn.Cell):
-    """Pre-norm block: attention, then a perceptron, each added to its input; (N T, C) to (N T, C)."""
+    """A pre-norm block: attention, then a perceptron, each added to its input; (N T, C) to (N T, C)."""
 
     def __init__(self, channels, heads, hidden):
         super().__init__()
@@ -110,14 +114,16 @@ class Block(nn.Cell):
 
 
 class VisionTransformer(nn.Cell):
-    """A vision transformer for images whose sides are multiples of 16.
+    """A vision transformer for images with sides that are multiples of 16.
 
-    As in the DAMP experiments: fixed positions, which are no parameters and fit every size; no class token; LayerNorm
-    with eps 1e-6, the last one before the mean over the tokens; GELU in its tanh form; no dropout; Xavier-uniform
-    layers, biases of the perceptrons normal with 1e-6; the classifier starts at 0.
+    It is built as in the DAMP experiments. Positions are fixed: they are no parameters and fit every size. There is no
+    class token. LayerNorm has eps 1e-6, and the last LayerNorm comes before the mean over the tokens. GELU has its tanh
+    form, and there is no dropout. Layers start Xavier-uniform, and biases of the perceptrons start normal with 1e-6.
+    The classifier starts at 0.
 
     Args:
-        channels, depth, heads, hidden (int): of a token; blocks; heads of an attention; width of a perceptron.
+        channels, depth, heads, hidden (int): channels of a token; number of blocks; heads of an attention; width of a
+            perceptron.
         num_classes (int): number of logits.
 
     Inputs: float32 images (N, 3, H, W), normalised. Outputs: float32 logits (N, num_classes).
@@ -133,12 +139,12 @@ class VisionTransformer(nn.Cell):
     def construct(self, x):
         x = self.patch_embed(x)
         n, tokens, channels = x.shape
-        x = x.reshape((n * tokens, channels))  # every layer would do so on its own, and that much longer to compile
+        x = x.reshape((n * tokens, channels))  # every layer would do so itself, and take much longer to compile
         for block in self.blocks:
             x = block(x, tokens)
         return self.head(self.norm(x).reshape((n, tokens, channels)).mean(1))
 
 
 def vit_s16(num_classes):
-    """ViT-S/16."""
+    """Return a ViT-S/16."""
     return VisionTransformer(384, 12, 6, 1536, num_classes)

@@ -1,4 +1,4 @@
-"""Weights in files: .ckpt, .safetensors, .pth and .npz, read without running anything that they hold."""
+"""Weights in files: .ckpt, .safetensors and .pth, read without running anything in the files."""
 import os
 
 import mindspore as ms
@@ -15,8 +15,8 @@ from utils.files import atomic_write
 from utils.records.checkpoint import progress_of, read_checkpoint, write_checkpoint
 from utils.records.trained import WEIGHT_SUFFIXES
 
-# What checkpoints of a train step have beside weights, optimiser's copies of these, and single numbers; and what they
-# are known by, the count of steps that every optimiser of MindSpore keeps.
+# The entries of a train step's checkpoint beside weights, the optimiser's copies of weights, and single numbers. These
+# checkpoints are known by the count of steps that every optimiser of MindSpore keeps.
 STEP_PARTS = ("group_weights", "numbers")
 STEPS_DONE = "global_step"
 SAFETENSORS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
@@ -32,11 +32,13 @@ def _suffix(path):
 
 
 def format_of(path):
-    """The format of a file with weights, as the suffix that goes with it: '.pth', '.safetensors' or '.ckpt'. Content
-    tells the first two, whatever the file is called; the suffix tells of any other file, and of one that is missing.
+    """Return the format of a file with weights, as its suffix: '.pth', '.safetensors' or '.ckpt'.
+
+    The content shows the first two formats, whatever the file is called. The suffix shows the format of any other file,
+    and of a missing file.
 
     Raises:
-        UserError: another suffix.
+        UserError: the file has another suffix.
         OSError: the file cannot be read.
     """
     suffix, start = _suffix(path), b""
@@ -51,43 +53,44 @@ def format_of(path):
 
 
 def read_weights(path, network=None):
-    """Read weights in any of the formats, as `format_of` finds it; nothing in the file is run.
+    """Read weights in any of the formats, as `format_of` finds it. Nothing in the file is run.
 
     Args:
-        path (str): MindSpore's .ckpt, a file of PyTorch with a `state_dict`, .safetensors.
-        network (nn.Cell or None): what has its names in a .ckpt is a weight in any case; of the rest names tell. Its
-            names tell, too, whether a prefix that all names in the file share is taken off.
+        path (str): MindSpore's .ckpt, a file of PyTorch with a `state_dict`, or .safetensors.
+        network (nn.Cell or None): network that the weights may be for. An entry of a .ckpt that has one of its names is
+            a weight in any case; for other entries the name tells. The names of the network also tell whether a prefix
+            that all names in the file share is taken off.
 
     Returns:
         Weights
 
     Raises:
-        UserError: the file is damaged, of another format, or holds something else.
-        OSError: it cannot be read.
+        UserError: the file is damaged, has another format, or holds something else.
+        OSError: the file cannot be read.
     """
     kind = format_of(path)
     if kind == ".ckpt":
-        found = _read_ckpt(path, network)
+        weights = _read_ckpt(path, network)
     elif kind == ".safetensors":
-        found = Weights(path, _read_safetensors(path))
+        weights = Weights(path, _read_safetensors(path))
     else:
-        found = find_state_dict(path, read_pth(path), network)
-    return without_prefix(found, network)
+        weights = find_state_dict(path, read_pth(path), network)
+    return without_prefix(weights, network)
 
 
 def _read_ckpt(path, network):
     stored = read_checkpoint(path)
-    own = set() if network is None else {one.name for one in network.get_parameters()}
+    network_names = set() if network is None else {parameter.name for parameter in network.get_parameters()}
 
     def is_weight(name):
         value = stored[name]
-        if name in own or not isinstance(value, ms.Tensor):  # it may hold texts, too
-            return name in own
+        if name in network_names or not isinstance(value, ms.Tensor):  # a checkpoint may hold texts, too
+            return name in network_names
         root, _, rest = name.partition(".")
         is_number = not rest and value.size == 1
-        if STEPS_DONE not in stored:  # weights alone, to which a program may have added the number of epochs
+        if STEPS_DONE not in stored:  # only weights; a program may have added the number of epochs
             return not is_number or value.is_floating_point()
-        is_copy = rest in stored and stored[rest].shape == value.shape  # accum.fc.weight, of an optimiser
+        is_copy = rest in stored and stored[rest].shape == value.shape  # such as accum.fc.weight of an optimiser
         return not (is_copy or is_number or root in STEP_PARTS)
     tensors = {}
     for name in filter(is_weight, stored):
@@ -103,7 +106,7 @@ def _read_ckpt(path, network):
 def _read_safetensors(path):
     with open(path, "rb") as file:
         content = file.read()
-    try:  # `safetensors.numpy.load` does no more, and stops at bfloat16
+    try:  # `safetensors.numpy.load` does the same, but fails at bfloat16
         tensors = {name: (tensor(bytes(entry["data"]), SAFETENSORS[entry["dtype"]]), entry["shape"])
                    for name, entry in safetensors.deserialize(content)}
         return {name: Tensor(flat.array.reshape(shape), flat.dtype) for name, (flat, shape) in tensors.items()}
@@ -114,13 +117,15 @@ def _read_safetensors(path):
 
 
 def keep_a_prefix(weights, network):
-    """The way out where a file has more than one network, or a network and other parts: with which prefixes its names
-    begin, and how to keep those of one. Empty where no prefix leads to names of the network.
+    """Return the way out for a file that has more than one network, or a network and other parts.
+
+    The text says with which prefixes the names in the file begin, and how to keep the names of one prefix. It is empty
+    if no prefix leads to names of the network.
     """
-    wanted, path = weight_names(network), weights.path
-    fitting = fitting_prefixes(weights.tensors, wanted)
+    network_names, path = weight_names(network), weights.path
+    fitting = fitting_prefixes(weights.tensors, network_names)
     prefix = max(fitting, key=fitting.get, default="")
-    if fitting[prefix] <= max(fitting[""], len(wanted) // 2):
+    if fitting[prefix] <= max(fitting[""], len(network_names) // 2):
         return ""
     parts = part_names([weights.prefix + name for name in weights.tensors])
     text = f"its names begin with {parts}; keep those of one prefix"
@@ -138,18 +143,19 @@ def keep_a_prefix(weights, network):
 
 
 def write_weights(path, weights, network=None):
-    """Write `Weights` in any of the formats, by the suffix; the file is replaced whole or left as it was.
+    """Write `Weights` in any of the formats, by the suffix. The file is replaced as a whole or left as it was.
 
-    A .ckpt gets float32 where the weights have 16 bits, which is exact; with a network it gets float32 throughout. All
-    else stays as it is, counters of batches, too.
+    A .ckpt gets float32 where the weights have 16 bits, which is exact. With a network it gets float32 throughout.
+    Everything else stays as it is, including counters of batches.
 
     Args:
         path (str): file name.
-        weights (Weights): they.
-        network (nn.Cell or None): tells names in a .ckpt; without one a rule does (`mindspore_names`).
+        weights (Weights): the weights.
+        network (nn.Cell or None): network that gives the names in a .ckpt; without a network a rule does
+            (`mindspore_names`).
 
     Raises:
-        UserError: a dtype that the format does not have, another suffix, or a name that would come back as another.
+        UserError: the format does not have a dtype, the suffix is another, or a name would come back as another.
         OSError: the file cannot be written.
     """
     suffix, arrays = _suffix(path), {name: value.array for name, value in weights.tensors.items()}

@@ -1,4 +1,4 @@
-"""Weights in files of MindSpore and PyTorch, and a network that takes them."""
+"""Load weights from files of MindSpore and PyTorch into a network."""
 from dataclasses import dataclass
 
 import mindspore as ms
@@ -11,18 +11,18 @@ from models.torch_names import COUNTER, torch_name
 from models.weight_files import keep_a_prefix, read_weights
 from utils.errors import UserError
 
-MAX_LISTED = 3  # of several names at fault so many are shown
+MAX_LISTED = 3  # most names at fault that an error shows
 
 
 @dataclass(frozen=True)
 class Mismatch:
-    """Where weights and a network differ. Names are PyTorch's.
+    """The differences between weights and a network. Names are PyTorch's.
 
     Attributes:
-        missing (list of str): what the network has and the file has not.
-        foreign (list of str): the other way round, counters of batches aside.
-        unlike (dict): name to what the file has and what the network has, as text.
-        classifier (list of str): those of the classifier, which differ in the number of classes alone.
+        missing (list of str): names that the network has and the file lacks.
+        foreign (list of str): names that the file has and the network lacks, without counters of batches.
+        unlike (dict): name to a pair of what the file has and what the network has: shapes, or names of dtypes.
+        classifier (list of str): names of the classifier's parameters that differ only in the number of classes.
     """
 
     missing: list
@@ -33,78 +33,78 @@ class Mismatch:
     def __str__(self):
         parts = [self.missing and f"has no {_some(self.missing)}",
                  self.foreign and f"has {_some(self.foreign)}, unknown there",
-                 self.unlike and _some([f"{name} is {found}, there {wanted}"
-                                       for name, (found, wanted) in self.unlike.items()])]
+                 self.unlike and _some([f"{name} is {stored}, there {expected}"
+                                       for name, (stored, expected) in self.unlike.items()])]
         return "; ".join(part for part in parts if part)
 
 
 def _some(names):
-    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
-    return ", ".join(list(names)[:MAX_LISTED]) + more
+    ending = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return ", ".join(list(names)[:MAX_LISTED]) + ending
 
 
 def classifier_of(network):
-    """Name of the last layer of a network, to which its last parameter belongs: 'fc'."""
+    """Return the name of the last layer of a network, such as 'fc'. The network's last parameter belongs to it."""
     return network.trainable_params()[-1].name.rpartition(".")[0]
 
 
 def find_mismatch(network, weights):
-    """Where a network and `Weights` differ.
+    """Return the differences between a network and `Weights`.
 
     Returns:
         Mismatch
     """
-    wanted = {torch_name(parameter.name): tuple(parameter.shape) for parameter in network.get_parameters()}
-    found = weights.tensors
+    expected_shapes = {torch_name(parameter.name): tuple(parameter.shape) for parameter in network.get_parameters()}
+    tensors = weights.tensors
     unlike = {}
-    for name in filter(found.__contains__, wanted):
-        shape, dtype = found[name].array.shape, found[name].dtype
-        if shape != wanted[name]:
-            unlike[name] = shape, wanted[name]
+    for name in filter(tensors.__contains__, expected_shapes):
+        shape, dtype = tensors[name].array.shape, tensors[name].dtype
+        if shape != expected_shapes[name]:
+            unlike[name] = shape, expected_shapes[name]
         elif dtype not in FLOATS:
             unlike[name] = dtype, "float32"
     last = [f"{classifier_of(network)}.{name}" for name in ("weight", "bias")]
-    classifier = [name for name in last if name in unlike and unlike[name][0][1:] == wanted[name][1:]]
-    return Mismatch([name for name in wanted if name not in found],
-                    [name for name in found if name not in wanted and name.rpartition(".")[2] != COUNTER],
+    classifier = [name for name in last if name in unlike and unlike[name][0][1:] == expected_shapes[name][1:]]
+    return Mismatch([name for name in expected_shapes if name not in tensors],
+                    [name for name in tensors if name not in expected_shapes and name.rpartition(".")[2] != COUNTER],
                     unlike, classifier)
 
 
 def check_compatible(network, weights, what="this one", fresh_classifier=False):
-    """Make sure that a network can take `Weights`.
+    """Check that a network can take `Weights`.
 
     Args:
-        network (nn.Cell): it.
-        weights (Weights): they.
-        what (str): the network's name, for the error.
-        fresh_classifier (bool): a classifier of another number of classes may be left as it is.
+        network (nn.Cell): the network.
+        weights (Weights): the weights.
+        what (str): name of the network, for the error.
+        fresh_classifier (bool): whether a classifier with another number of classes may be left as it is.
 
     Returns:
         list of str: names of the parameters that are left as they are.
 
     Raises:
-        UserError: they differ; the text says in what.
+        UserError: the network and the weights differ; the text says in what.
     """
-    found = find_mismatch(network, weights)
-    is_only_classifier = not (found.missing or found.foreign) and found.classifier == list(found.unlike)
-    if str(found) and not (fresh_classifier and is_only_classifier):
-        raise UserError(f"{weights.path}: is of another network than {what}: {found}; "
+    mismatch = find_mismatch(network, weights)
+    is_only_classifier = not (mismatch.missing or mismatch.foreign) and mismatch.classifier == list(mismatch.unlike)
+    if str(mismatch) and not (fresh_classifier and is_only_classifier):
+        raise UserError(f"{weights.path}: is of another network than {what}: {mismatch}; "
                         f"{keep_a_prefix(weights, network) or 'name weights of the same'}")
-    return found.classifier
+    return mismatch.classifier
 
 
 def load_weights(network, path, what="this one", fresh_classifier=False):
-    """Give a network the weights in a file; all or none.
+    """Load the weights in a file into a network, all or none.
 
     Args:
-        network (nn.Cell): with float32 parameters.
+        network (nn.Cell): network with float32 parameters.
         path, what, fresh_classifier: as in `read_weights` and `check_compatible`.
 
     Returns:
-        tuple: Weights; list of str, names of parameters that are left as they are.
+        tuple: Weights; list of str, names of the parameters that are left as they are.
 
     Raises:
-        UserError: as `read_weights` and `check_compatible`.
+        UserError: as in `read_weights` and `check_compatible`, or a value is not finite.
         OSError: the file cannot be read.
     """
     weights = read_weights(path, network)
@@ -120,18 +120,18 @@ def load_weights(network, path, what="this one", fresh_classifier=False):
 
 
 def load_network(model, classes, path):
-    """A network with the weights in a file.
+    """Return a network with the weights in a file.
 
     Args:
         model (str): as in `models.find_model`.
-        classes (int): logits.
+        classes (int): number of logits.
         path (str): as in `read_weights`.
 
     Returns:
         tuple: nn.Cell; Weights.
 
     Raises:
-        UserError: as `load_weights`.
+        UserError: as in `load_weights`.
     """
     network = create_model(model, classes)
     weights, _ = load_weights(network, path, f"{model} with {classes} classes")

@@ -1,7 +1,6 @@
 """Wide residual networks with pre-activation blocks, as the SharpDRO release builds them.
 
-Attribute names follow the release, so that its weights map onto ours by name
-(`models/torch_names.py`).
+Attribute names follow the release, so that its weights map onto ours by name (`models/torch_names.py`).
 """
 import mindspore.nn as nn
 import mindspore.ops as ops
@@ -14,15 +13,15 @@ NEGATIVE_SLOPE = 0.1
 
 
 class LeakyReLU(nn.Cell):
-    """max(x, 0.1 x), written as 0.1 x + 0.9 relu(x).
+    """The activation max(x, 0.1 x), written as 0.1 x + 0.9 relu(x).
 
     The two are equal, but on the CPU backend the gradient of `nn.LeakyReLU` takes seven times as long. The sign of the
-    result says all that the gradient needs, so that relu(x) is not kept for it: an eighth of the memory of a step.
+    result is all that the gradient needs, so relu(x) is not kept for it. This saves an eighth of the memory of a step.
     """
 
     def __init__(self):
         super().__init__()
-        self.relu_gradient = ReluGrad()  # of what is above it, where the result is positive
+        self.relu_gradient = ReluGrad()  # passes the gradient on where the result is positive
 
     def construct(self, x):
         return NEGATIVE_SLOPE * x + (1 - NEGATIVE_SLOPE) * ops.relu(x)
@@ -32,7 +31,7 @@ class LeakyReLU(nn.Cell):
 
 
 class Residual(nn.Cell):
-    """Pre-activation block: x + conv(act(conv(act(x)))), act = BatchNorm and LeakyReLU.
+    """A pre-activation block: x + conv(act(conv(act(x)))), act = BatchNorm and LeakyReLU.
 
     With `activate_before_residual` the shortcut, too, starts from the activated input.
     """
@@ -57,7 +56,7 @@ class Residual(nn.Cell):
 
 
 class WideResNet(nn.Cell):
-    """WRN-depth-width (Zagoruyko 2016) for small images; the release's is WRN-28-2.
+    """The network WRN-depth-width (Zagoruyko 2016) for small images. The release uses WRN-28-2.
 
     Args:
         depth (int): number of layers, 6 k + 4 for k >= 1 blocks in each of the three stages.

@@ -28,6 +28,7 @@ from dataset.fingerprints import joint_fingerprint
 from dataset.poisson import poisson_split
 from dataset.sources.imagenet30 import begin_lists, listed_split
 from dataset.splits import write_split
+from losses.config.options import create_parser
 from losses.evaluation.predict import describe_network
 from models import create_model
 from models.state_dict import Weights
@@ -117,7 +118,7 @@ def programs():
     good = {"dataset": ["cifar10", "--data_dir", "data", *quiet], "folder": ["flat", "target", *quiet],
             "array": ["array.npy", "target", *quiet], "preview": ["flat/one.jpeg", "-c", "contrast"]}
     return {
-        "main.py": Program(main.main, main.create_parser(), train(), []),
+        "main.py": Program(main.main, create_parser(), train(), []),
         "prepare_dataset.py": Program(prepare_dataset.main, prepare_dataset.create_parser(), prepare("cifar10"), []),
         **{name: Program(corrupting.main, parser, good[name], [name]) for name, parser in commands.items()}}
 

@@ -14,7 +14,7 @@ import pytest
 import main
 from corruptions import CORRUPTIONS
 from dataset import SOURCES, SUMMARIES
-from losses.config.options import OF_THE_RELEASE
+from losses.config.options import OF_THE_RELEASE, apply_recipe, create_parser
 from losses.config.recipes import RECIPES
 from losses.methods import METHODS
 from utils import cli
@@ -51,7 +51,7 @@ def test_parse_tells_given_options_from_defaults():
 
 def test_help_fits_a_terminal_and_has_every_option_in_a_group(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    parser = main.create_parser()
+    parser = create_parser()
     text = parser.format_help()
     assert max(map(len, text.splitlines())) <= 80 and "-d, --dataset NAME ...\n" in text
     groups = {action.dest: group.title for group in parser._action_groups for action in group._group_actions}
@@ -83,8 +83,8 @@ def test_a_list_ends_where_nobody_reads_on():
 
 def test_a_recipe_names_data_set_and_network_where_the_command_line_does_not():
     def applied(line):
-        args, given = cli.parse(main.create_parser(), line.split())
-        main.apply_recipe(args, given)
+        args, given = cli.parse(create_parser(), line.split())
+        apply_recipe(args, given)
         return args.dataset, args.model, {option: given.get(option) for option in ("dataset", "model")}
     assert applied("--recipe sharpdro/cifar100") == ("cifar100", "wideresnet", {"dataset": "cifar100",
                                                                                "model": "wideresnet"})
@@ -301,11 +301,11 @@ def test_an_option_that_only_the_release_has_says_what_to_give_instead(words, fl
             main.main([*before.split(), *words.split()])
         [line] = capsys.readouterr().err.splitlines()
         assert line.startswith(f"main.py: error: {flag}: the release ") and instead in line and stop.value.code == 2
-    assert flag not in main.create_parser()._option_string_actions  # nor makes an abbreviation mean two things
+    assert flag not in create_parser()._option_string_actions  # nor makes an abbreviation mean two things
 
 
 def test_what_is_given_instead_of_options_of_the_release_is_there():
-    flags = set(main.create_parser()._option_string_actions)
+    flags = set(create_parser()._option_string_actions)
     for sentence in OF_THE_RELEASE.values():
         assert set(re.findall(r"--\w+", sentence)) <= flags and not OF_THE_RELEASE.keys() & flags
 

@@ -16,11 +16,10 @@ import main
 from dataset import prepare_dataset
 from dataset.splits import make_split
 from losses.comparison.plan import expand_grid, parse_variants
-from losses.config.options import resolve_arguments
+from losses.config.options import create_parser
 from losses.config.recipes import to_argv
-from losses.config.settings import resolve
+from losses.config.resolve import resolve, resolve_config
 from losses.evaluation.corruptions import evaluate_runs
-from losses.training.run import RunConfig
 from tests.image_trees import make_classes
 from tests.published_files import stored_fingerprints
 from tests.test_figures import make_run
@@ -36,8 +35,8 @@ from utils.reports.comparison import ComparisonRow, write_comparison, write_comp
 
 
 def planned(line, *variants):
-    parser = main.create_parser()
-    return expand_grid(cli.parse(parser, line.split())[1], parse_variants(variants, main.create_parser))
+    parser = create_parser()
+    return expand_grid(cli.parse(parser, line.split())[1], parse_variants(variants, create_parser))
 
 
 def rows(line, *variants):
@@ -139,15 +138,15 @@ def test_all_take_one_recipe_unless_one_is_named():
 
 
 def test_distribution_agnostic_training_has_one_title_and_folder():
-    values = [vars(cli.parse(main.create_parser(), line.split())[0]) for line in (
+    values = [vars(cli.parse(create_parser(), line.split())[0]) for line in (
         "--distribution_agnostic", "--method sharpdro_agnostic", "--method sharpdro_agnostic --distribution_agnostic",
         "--objective sharpdro_agnostic")]
     names = []
     for one in values:
-        args = argparse.Namespace(**one)
-        resolve_arguments(args, {option: value for option, value in one.items() if value and option in (
-            "method", "objective", "distribution_agnostic")})
-        names.append((RunConfig.of(vars(args)).method.title, RunConfig.of(vars(args)).folder_name("none", 6)))
+        config = resolve_config(argparse.Namespace(**one), {option: value for option, value in one.items() if value
+                                                            and option in ("method", "objective",
+                                                                           "distribution_agnostic")})
+        names.append((config.method.title, config.folder_name()))
     assert set(names) == {("sharpdro_agnostic",
                            "none_dsetcifar10_sever6_corrgaussian_noise_sharpdro_agnostic_wideresnet_seed0")}
     assert resolve(distribution_agnostic=True, perturbation="sign").title == "sharpdro_agnostic x sign"
@@ -227,9 +226,9 @@ def test_a_failed_run_is_named_and_does_not_stop_the_others(comparison):
 def test_the_page_has_the_options_as_they_are_typed(comparison):
     page = html.unescape(files(comparison[0], "report.html")["report.html"].decode())
     typed = re.findall(r'<td data-title="options of its runs">(.*?)</td>', page)
-    asked = [cli.parse(main.create_parser(), line.split())[1] for line in typed]
+    asked = [cli.parse(create_parser(), line.split())[1] for line in typed]
     assert [one.get("lr") for one in asked] == [None, 1e30]
-    argv = cli.parse(main.create_parser(), [word for word in comparison[1] if word != "--variant"][:-1])[1]
+    argv = cli.parse(create_parser(), [word for word in comparison[1] if word != "--variant"][:-1])[1]
     for option in ("seed", "dataset", "model", "corruption", "log_dir"):
         argv.pop(option, None)
     assert asked[0] == {**argv, "recipe": "sharpdro"}

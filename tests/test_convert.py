@@ -25,9 +25,9 @@ import safetensors.numpy
 import losses.training.run
 import main
 from losses import create_step
-from losses.methods import OBJECTIVES, PERTURBATIONS
-from losses.training.run import load_initial_weights
+from losses.components import OBJECTIVES, PERTURBATIONS
 from models import convert, create_model, torch_files
+from models.initial_weights import load_initial_weights
 from models.state_dict import WRAPPERS
 from models.torch_names import mindspore_names, torch_name
 from models.unpickle import Placeholder

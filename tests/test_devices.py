@@ -19,7 +19,8 @@ import pytest
 from utils.runtime.device import max_steps_in_flight, set_up_device, synchronize
 from dataset.batches import EvaluationBatches, TrainBatches
 from dataset.poisson import Split
-from losses.config.settings import check_workers, resolve
+from losses.config.checks import check_workers
+from losses.config.resolve import resolve
 from losses.perturbations import CounterBasedNormal
 from tests.together import APART, EQUAL, OUTPUTS, SYNCHRONISED, train
 from utils.errors import UserError

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 
 import mindspore as ms
 import numpy as np
@@ -15,13 +16,15 @@ from dataset import SOURCES
 from dataset.batches import normalise
 from dataset.corrupted import load_corrupted
 from dataset.stored import corrupted_path
-from losses.evaluation import network
+from losses.evaluation.corruptions import evaluate_runs
+from losses.evaluation.network import corruption_set_name
 from models import create_model
 from tests.test_main import arguments, only_run
 from utils.figures.__main__ import main as draw
 from utils.files import read_json
 from utils.metrics import CalibrationScores, scores
 from utils.records.evaluation import as_record, summary
+from utils.runtime.signals import Interrupted, raise_if_interrupted
 
 
 @pytest.fixture(scope="module")
@@ -336,12 +339,26 @@ def test_a_network_that_gives_no_numbers_is_named(run, cifar_dir, capsys):
 
 
 def test_names_of_sets():
-    assert network.corruption_set_name(SETS["all"]) == ("all", "all (19 corruptions)")
-    assert network.corruption_set_name(list(reversed(COMMON))) == ("common", "common (15 corruptions)")
-    assert network.corruption_set_name(["fog"]) == ("fog", "fog (1 corruption)")
-    assert network.corruption_set_name(["snow", "fog"]) == ("snow+fog", "snow, fog (2 corruptions)")
+    assert corruption_set_name(SETS["all"]) == ("all", "all (19 corruptions)")
+    assert corruption_set_name(list(reversed(COMMON))) == ("common", "common (15 corruptions)")
+    assert corruption_set_name(["fog"]) == ("fog", "fog (1 corruption)")
+    assert corruption_set_name(["snow", "fog"]) == ("snow+fog", "snow, fog (2 corruptions)")
 
 
 def test_a_record_has_the_corruption_error_only_with_a_baseline():
     record = as_record({}, CalibrationScores(1, 0, 0), {"fog": [CalibrationScores(0.5, 1, 0)] * 5})
     assert "corruption_error" not in record and record["corrupted"]["fog"]["accuracy"] == (0.5,) * 5
+
+
+def test_a_signal_stops_an_evaluation_where_it_looks_for_one(monkeypatch):
+    """And nowhere else: the signal comes before, and the evaluation goes on to the next look."""
+    reached = []
+
+    def evaluate(path, **options):
+        os.kill(os.getpid(), signal.SIGTERM)
+        reached.append(path)
+        raise_if_interrupted()
+    monkeypatch.setattr("losses.evaluation.corruptions.evaluate_run", evaluate)
+    with pytest.raises(Interrupted):
+        evaluate_runs("weights.ckpt")
+    assert reached == ["weights.ckpt"]

@@ -11,9 +11,10 @@ import pytest
 
 import losses.training.run
 import main
-from losses.config.settings import resolve
+from losses.config.resolve import resolve
+from losses.config.settings import RunConfig
 from losses.step.train_step import TrainStep
-from losses.training.run import RunConfig, StepCache
+from losses.training.run import StepCache
 from tests.test_cli import ROOT
 from tests.test_main import arguments
 from utils.files import TMP_MARK

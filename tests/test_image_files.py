@@ -30,7 +30,7 @@ from dataset.prepare_dataset import main as prepare
 from dataset.sources.base import ImageDataset
 from dataset.sources.folder import draw, split_test, split_test_for_good
 from dataset.sources.imagenet30 import NUM_PER_CLASS
-from losses.config.settings import resolve
+from losses.config.resolve import resolve
 from losses.evaluation.corruptions import run_options
 from tests.image_trees import CLASSES, TREES, make_classes, make_folder, make_imagenet30, picture, save
 from tests.test_main import only_run, read_csv

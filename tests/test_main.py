@@ -21,7 +21,7 @@ from dataset.corrupted import load_corrupted
 from dataset.poisson import Split
 from dataset.splits import write_split
 from dataset.stored import corrupted_path
-from losses.config.settings import resolve
+from losses.config.resolve import resolve
 from losses.schedules import SCHEDULES, Schedule, create_schedule
 from losses.training.data_strategy import apply_data_strategy
 from losses.training.loop import require_finite_losses

@@ -14,26 +14,22 @@ from scipy.special import log_softmax, softmax
 from dataset import batches
 from dataset.data import ExperimentData
 from dataset.poisson import Split
+from dataset.sampling import CROP_MODES
 from dataset.sources.base import ImageDataset
 from losses import create_step
+from losses.components import DATA_STRATEGIES, OBJECTIVES, PERTURBATIONS
+from losses.config.checks import check_reweighter
 from losses.config.recipes import PUBLISHED, RECIPES, recipes_list, recipes_table
-from losses.config.settings import TRAINING_OPTIONS, MethodConfig, resolve
+from losses.config.resolve import resolve
+from losses.config.settings import MethodConfig
+from losses.config.table import TRAINING_OPTIONS
 from losses.evaluation.cells import EvaluationStep
 from losses.group_weights import GroupWeights
-from losses.methods import (
-    CROPS,
-    DATA_STRATEGIES,
-    METHOD_OPTIONS,
-    METHODS,
-    OBJECTIVES,
-    PERTURBATIONS,
-    default_options,
-    methods_table,
-)
+from losses.methods import METHOD_OPTIONS, METHODS, default_options, methods_table
 from losses.objectives import IRM, GroupDRO, REx, WorstGroupSharpness, ood_weights
 from losses.perturbations import CounterBasedNormal
 from losses.step.algorithms import TwoPassStep
-from losses.training.validation_weights import UpdateGroupWeights, check_reweighter, create_reweighter
+from losses.training.validation_weights import UpdateGroupWeights, create_reweighter
 from tests import crosscheck
 from utils.errors import UserError
 
@@ -589,7 +585,7 @@ def test_recipes_say_what_is_trained_on_and_how_it_is_drawn():
     assert chosen("erm", draw="permutation", crop="mirror") == ("poisson", "permutation", "mirror")
     # What draws some images more often has no permutation, unless it is asked for, which is refused.
     assert chosen("damp", sampling="balanced") == chosen("jtt", recipe="damp") == ("clean", "replacement", "zeros")
-    assert set(CROPS) == {"none", "resized", *batches.CROPS}
+    assert set(CROP_MODES) == {"none", "resized", *batches.CROPS}
 
 
 def test_settings_survive_a_file():

@@ -12,12 +12,12 @@ from mindspore import Parameter
 
 from losses import create_step
 from losses.config.recipes import RECIPES
-from losses.config.settings import resolve
+from losses.config.resolve import resolve
+from losses.config.settings import RunConfig
 from losses.create import create_optimizer
-from losses.methods import OPTIMIZERS
-from losses.optimizers import weight_decay_mask
+from losses.optimizers import OPTIMIZERS, weight_decay_mask
 from losses.schedules import create_schedule, set_learning_rate, warmup_epochs
-from losses.training.run import RunConfig, StepCache
+from losses.training.run import StepCache
 from models import create_model
 from tests import crosscheck
 from tests.golden import record_optimizers as recorded

@@ -4,11 +4,16 @@ import os
 import pytest
 
 import main
+from losses.config.options import create_parser
+from losses.config.resolve import resolve_config
+from losses.config.settings import RunConfig
+from losses.config.table import OPTIONS
 from losses.training.run import write_config
 from tests.test_main import arguments
 from utils import cli
 from utils.errors import UserError
 from utils.files import read_json, write_json
+from utils.options import require_accepted
 from utils.records.logs import RunFolder
 from utils.records.reading import is_finished, read_record
 from utils.records.settings import newest_run, path_independent, resumed_settings
@@ -17,9 +22,8 @@ from utils.runtime import distributed
 
 def values_of(*words):
     """All options to their values, and those that the words name."""
-    args, given = cli.parse(main.create_parser(), list(words))
-    main.resolve_arguments(args, given)
-    return vars(args), given
+    args, given = cli.parse(create_parser(), list(words))
+    return resolve_config(args, given).to_dict(), given
 
 
 def make_run(folder, age, *words):
@@ -51,11 +55,10 @@ def test_a_run_of_fewer_epochs_is_not_taken_unless_more_are_asked_for(tmp_path):
 
 
 def test_any_text_is_accepted_of_an_earlier_run_where_the_option_takes_any(tmp_path):
-    parser = main.create_parser()
-    cli.validate_values(parser, {"desc": "list", "log_dir": ""}, "config.json")
+    require_accepted(OPTIONS.values(), {"desc": "list", "log_dir": ""}, "config.json")
     for option in ("dataset", "method", "model", "recipe"):
         with pytest.raises(UserError, match=f"config.json: has {option} 'list'"):
-            cli.validate_values(parser, {option: "list"}, "config.json")
+            require_accepted(OPTIONS.values(), {option: "list"}, "config.json")
 
 
 def test_a_run_that_was_made_longer_has_not_ended(tmp_path):
@@ -73,7 +76,7 @@ def test_a_run_that_was_made_longer_has_not_ended(tmp_path):
 def logged(folder, values, device="CPU"):
     """What is said where a run of these settings goes on."""
     with RunFolder(str(folder)) as opened:
-        write_config(opened, None, values, {}, device)
+        write_config(opened, None, RunConfig.of(values), {}, device)
     return (folder / "log.txt").read_text()
 
 

@@ -10,9 +10,9 @@ import pytest
 
 import losses.perturbations
 from losses import create_step
-from losses.config.options import resolve_arguments
-from losses.config.settings import resolve
-from main import create_parser, main
+from losses.config.options import create_parser
+from losses.config.resolve import resolve, resolve_config
+from main import main
 from models import MODELS, Network, create_model
 from models.layers import batch_norm, conv
 from models.stacked import StackedNetwork, check_stackable
@@ -191,7 +191,7 @@ def test_shapes_that_do_not_go_together_are_refused_and_nothing_is_written(tmp_p
 
 def resolve_run(argv):
     """The settings of a command line."""
-    return resolve_arguments(*parse(create_parser(), argv))
+    return resolve_config(*parse(create_parser(), argv)).method
 
 
 def test_sync_bn_is_the_damp_recipes_and_about_several_sub_batches():

@@ -1,7 +1,7 @@
-"""Checksums of the content of files. They are kept between runs, so that a large tree is read once.
+"""Checksums of the content of files, cached between runs, so that a large tree is read once.
 
-The user's cache folder keeps them, each with the size, the times and the inode that its file had. A file is read again
-when one of these has changed.
+The cache is in the user's cache folder. It stores each checksum with the size, the times and the inode of the file. A
+file is read again when one of these has changed.
 """
 import concurrent.futures
 import contextlib
@@ -20,34 +20,34 @@ from tqdm import tqdm
 from utils.runtime.signals import raise_if_interrupted
 
 BLOCK_BYTES = 1 << 24
-THREADS = 8  # reading and summing release Python's lock
-FRESH_SECONDS = 2  # a file that has just changed may change again without another time stamp
+THREADS = 8  # reading and computing checksums release the GIL
+FRESH_SECONDS = 2  # a file that has just changed may change again without a new time stamp
 KEYS_AT_ONCE = 500  # SQLite's oldest limit on the parameters of a query is 999
-FILES_AT_ONCE = 256  # are kept before a signal can stop the work
-# SQLite's words where nothing is damaged.
+FILES_AT_ONCE = 256  # number of checksums that are stored before a signal can stop the work
+# Starts of SQLite's error messages that do not mean a damaged file.
 LOCKED = ("database is locked", "unable to open", "attempt to write a readonly")
 
-_computed = {}  # key to state and checksum, of this process
+_computed = {}  # key to state and checksum, computed by this process
 
 
 def cache_path():
-    """Path of the file that keeps checksums, below `$XDG_CACHE_HOME` or `~/.cache`."""
+    """Return the path of the cache file, below `$XDG_CACHE_HOME` or `~/.cache`."""
     root = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return os.path.join(root, "sharpdro-mindspore", "checksums.sqlite")
 
 
 def new_hash(content=b""):
-    """A hash object that has `content` (bytes) and takes more; its `hexdigest` has 32 hexadecimal digits."""
+    """Return a hash object that has been updated with `content` (bytes). Its `hexdigest` has 32 hexadecimal digits."""
     return hashlib.blake2b(content, digest_size=16)
 
 
 def array_digest(images):
-    """Hash of the shape of an array and of its bytes in C order; 32 hexadecimal digits.
+    """Return the hash of an array's shape and of its bytes in C order, 32 hexadecimal digits.
 
-    A memory-mapped array is read a part at a time, and its hash is kept between runs.
+    A memory-mapped array is read in parts, and its hash is cached between runs.
 
     Args:
-        images (numpy.ndarray): of any shape and type.
+        images (numpy.ndarray): an array of any shape and dtype.
     """
     if not (isinstance(images, np.memmap) and isinstance(images._mmap, mmap.mmap) and images.filename):
         return _digest(images)
@@ -63,24 +63,24 @@ def _digest(images):
     rows = max(1, BLOCK_BYTES // max(1, images[:1].nbytes))
     for first in range(0, len(images), rows):
         digest.update(np.ascontiguousarray(images[first:first + rows]))
-    if isinstance(images, np.memmap):  # its pages stay in the system's file cache
+    if isinstance(images, np.memmap):  # the pages stay in the system's file cache
         images._mmap.madvise(mmap.MADV_DONTNEED)
     return digest.hexdigest()
 
 
 def file_checksums(paths):
-    """CRC-32 and size of the content of files, in the order of `paths`; list of pairs of int.
+    """Return a list with the CRC-32 and the size (int, int) of each file, in the order of `paths`.
 
     Raises:
         OSError: a file cannot be read.
     """
     paths = [os.path.abspath(path) for path in paths]
-    kept = _kept(paths, paths, lambda k: "{} {}".format(*file_checksum(paths[k])))
-    return [tuple(map(int, text.split())) for text in kept]
+    texts = _kept(paths, paths, lambda k: "{} {}".format(*file_checksum(paths[k])))
+    return [tuple(map(int, text.split())) for text in texts]
 
 
 def file_checksum(path):
-    """CRC-32 and size of the content of a file, a pair of int, read now.
+    """Read a file and return the CRC-32 and the size of its content, a pair of int.
 
     Raises:
         OSError: the file cannot be read.
@@ -93,38 +93,43 @@ def file_checksum(path):
 
 
 def _kept(paths, keys, compute):
-    """Checksums that this process or the cache has, or else `compute` (number of a path to str) gives; list of str.
+    """Return a list of checksums (str), from this process, from the cache, or else from `compute`.
+
+    `compute` maps the number of a path to a str.
 
     Raises:
-        Interrupted: a signal has come; what was computed until then is kept.
+        Interrupted: a signal was received; the checksums computed until then are kept.
     """
     states = [_state(path) for path in paths]
-    found = {key: _computed[key][1] for key, (state, _) in zip(keys, states, strict=True)
-             if key in _computed and _computed[key][0] == state}
+    checksums = {key: _computed[key][1] for key, (state, _) in zip(keys, states, strict=True)
+                 if key in _computed and _computed[key][0] == state}
     with _open_cache() as cache:
-        known = _read(cache, [key for key in keys if key not in found])
-        found.update({key: known[key][1] for key, (state, _) in zip(keys, states, strict=True)
-                      if key in known and known[key][0] == state})
-        missing = [k for k, key in enumerate(keys) if key not in found]
+        known = _read(cache, [key for key in keys if key not in checksums])
+        checksums.update({key: known[key][1] for key, (state, _) in zip(keys, states, strict=True)
+                          if key in known and known[key][0] == state})
+        missing = [k for k, key in enumerate(keys) if key not in checksums]
         with tqdm(total=len(missing), desc="checksums", delay=2, unit=" files", leave=False, disable=None) as bar, \
                 concurrent.futures.ThreadPoolExecutor(THREADS) as threads:
             for first in range(0, len(missing), FILES_AT_ONCE):
-                some = missing[first:first + FILES_AT_ONCE]
+                batch = missing[first:first + FILES_AT_ONCE]
                 begun = time.time()
                 rows = [(keys[k], states[k][0], checksum)
-                        for k, checksum in zip(some, threads.map(compute, some), strict=True)]
-                found.update({key: checksum for key, _, checksum in rows})
-                settled = [row for row, k in zip(rows, some, strict=True) if states[k][1] < begun - FRESH_SECONDS
+                        for k, checksum in zip(batch, threads.map(compute, batch), strict=True)]
+                checksums.update({key: checksum for key, _, checksum in rows})
+                settled = [row for row, k in zip(rows, batch, strict=True) if states[k][1] < begun - FRESH_SECONDS
                            and _state(paths[k]) == states[k]]
                 _computed.update({key: (state, checksum) for key, state, checksum in settled})
                 _write(cache, settled)
-                bar.update(len(some))
+                bar.update(len(batch))
                 raise_if_interrupted()
-    return [found[key] for key in keys]
+    return [checksums[key] for key in keys]
 
 
 def _state(path):
-    """Size, times and inode of a file as text, which change with the file; and the time of the last change."""
+    """Return the size, times and inode of a file as text, and the time of its last change.
+
+    The text changes when the file does.
+    """
     status = os.stat(path)
     return (f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}",
             max(status.st_mtime, status.st_ctime))
@@ -132,8 +137,9 @@ def _state(path):
 
 @contextlib.contextmanager
 def _open_cache():
-    """The cache, or None where it cannot be opened: files are read in every run then, which is said once. A damaged one
-    is made anew.
+    """Yield a connection to the cache, or None if the cache cannot be opened.
+
+    Without a cache, files are read in every run, and one warning says so. A damaged cache is deleted and made again.
     """
     connection = None
     for _ in range(2):
@@ -169,13 +175,13 @@ def _warn(reason):
 
 
 def _read(cache, keys):
-    """The rows of the cache for some keys, dict of key to state and checksum."""
+    """Return the rows of the cache for some keys: a dict of key to state and checksum."""
     rows = {}
     with contextlib.suppress(sqlite3.Error, UnicodeEncodeError):
         for first in range(0, len(keys) if cache is not None else 0, KEYS_AT_ONCE):
-            some = keys[first:first + KEYS_AT_ONCE]
-            query = f"SELECT file, state, checksum FROM checksums WHERE file IN ({', '.join('?' * len(some))})"
-            rows.update({key: (state, checksum) for key, state, checksum in cache.execute(query, some)})
+            batch = keys[first:first + KEYS_AT_ONCE]
+            query = f"SELECT file, state, checksum FROM checksums WHERE file IN ({', '.join('?' * len(batch))})"
+            rows.update({key: (state, checksum) for key, state, checksum in cache.execute(query, batch)})
     return rows
 
 

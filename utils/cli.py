@@ -246,53 +246,6 @@ odd = _number(int, lambda v: v > 1 and v % 2 == 1, "an odd number above 1")
 seed = _number(int, lambda v: 0 <= v < 2 ** 32, "a whole number from 0 to 4294967295")
 
 
-def validate_values(parser, values, place):
-    """Check the values of options that were read from a file, as the command line checks them.
-
-    Args:
-        parser (argparse.ArgumentParser): has the options.
-        values (dict): names of options to values. Other names are ignored. None passes where it is the default.
-        place (str): the file, for the error.
-
-    Raises:
-        UserError: an option does not take its value.
-    """
-    for action in parser._actions:
-        if action.dest not in values or values[action.dest] is None is action.default:
-            continue
-        value = values[action.dest]
-        if not _is_accepted(parser, action, value):
-            raise UserError(f"{place}: has {action.dest} {value!r}, which {action.option_strings[-1]} does not take; "
-                            "put back the file that it was, or begin another run")
-
-
-def _is_accepted(parser, action, value):
-    if action.nargs == 0:
-        return isinstance(value, bool)
-    if isinstance(action.default, list):
-        return isinstance(value, list) and all(_is_parsable(parser, action, one) for one in value)
-    return _is_parsable(parser, action, value)
-
-
-def _is_parsable(parser, action, value):
-    """Whether a command line can give this value to an option: a text, or a number within the range."""
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        return False
-    if action.type is None and action.choices is None:  # any text
-        return isinstance(value, str)
-    if value == "list" and getattr(action.type, "prints_list", False):
-        return False
-    if action.type is existing_file or action.type is workers:  # the machine may have changed since
-        return isinstance(value, str if action.type is existing_file else int) and value != 0
-    try:
-        read = parser._get_value(action, str(value))
-        parser._check_value(action, read)
-    except (argparse.ArgumentError, UserError):
-        return False
-    is_text = isinstance(value, str)
-    return is_text == isinstance(read, (str, MultipleValues)) and (is_text or read == value)
-
-
 def reject_unused(flag, given, effective, several=()):
     """Check that every given option has an effect together with `flag`.
 

@@ -1,8 +1,8 @@
-"""Errors that a user can cause and put right."""
+"""Errors that a user can cause and correct."""
 
 
 class UserError(ValueError):
-    """Something that a user can put right. The message is one line: the flag or file at fault, and the way out."""
+    """An error that a user can correct. The message is one line: the flag or file at fault, and the way out."""
 
     status = 2  # exit status of the program
 
@@ -12,7 +12,7 @@ class ResourceGoneError(UserError):
 
 
 class NotFiniteError(UserError):
-    """A loss or a weight is infinite or not a number."""
+    """A loss or a weight is infinite or NaN."""
 
 
 class RunInterruptedError(UserError):

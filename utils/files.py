@@ -27,7 +27,7 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def file_hash(path, algorithm="sha256"):
-    """Hexadecimal hash of a file. `algorithm` is a name that `hashlib.new` knows."""
+    """Return the hexadecimal hash of a file. `algorithm` is a name that `hashlib.new` takes."""
     content = hashlib.new(algorithm)
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
@@ -37,7 +37,7 @@ def file_hash(path, algorithm="sha256"):
 
 @contextlib.contextmanager
 def with_filename(path):
-    """Set the file name of an `OSError` to `path` if it has none. The error of a full disk is one such."""
+    """Set the file name of an `OSError` to `path` if it has none. The error of a full disk has none."""
     try:
         yield
     except OSError as error:
@@ -55,7 +55,7 @@ def atomic_write(path):
     gets the name `path`.
     """
     folder, name = os.path.split(os.fspath(path))
-    temporary = os.path.join(folder, f".{secrets.token_hex(4)}{shortened(name)}")  # differs between machines, too
+    temporary = os.path.join(folder, f".{secrets.token_hex(4)}{shortened(name)}")  # also differs between machines
     try:
         with with_filename(path):
             yield temporary
@@ -70,7 +70,7 @@ def atomic_write(path):
 
 
 def shortened(name):
-    """The end of the temporary names of a file. A name that is too long loses its first letters, never its suffix."""
+    """Return the end of a file's temporary names. A name that is too long loses its first letters, never its suffix."""
     while len(os.fsencode(name)) > LONGEST_NAME - len(f".{'0' * 8}{TMP_MARK}."):
         name = name[1:]
     return f"{TMP_MARK}.{name}"
@@ -84,7 +84,7 @@ def remove_temporary(path):
 
 
 def is_writable(folder):
-    """Whether files can be made in a folder, as far as its permissions tell."""
+    """Whether files can be made in a folder, judged by its permissions."""
     return os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
@@ -102,13 +102,13 @@ def file_lock(path, guarded, seconds=0):
     """Hold the lock file `path` while the body runs, so that no other process writes the same files.
 
     The lock file names the process that holds it, and is removed at the end. A lock file that a killed process has left
-    does not block, even if it belongs to another user, as long as it can be read. On a file system without locks there
+    does not block, even if it belongs to another user, as long as it can be read. On a file system without locks, there
     is a warning and no lock.
 
     Args:
-        path (str): the lock file, in a folder that is there.
+        path (str): the lock file, in an existing folder.
         guarded (str): the file or folder that is written. The error names it.
-        seconds (float): how long to wait for another process that holds the lock.
+        seconds (float): time to wait for another process that holds the lock.
 
     Raises:
         UserError: another process holds the lock, or the file belongs to another user and cannot be read.
@@ -118,7 +118,7 @@ def file_lock(path, guarded, seconds=0):
         file = _open_lock(path)  # closed below in every case
         try:
             is_free = _lock(file, guarded, wait=time.monotonic() < deadline)
-            # The process that held the lock has removed its file. Open again if this was that file.
+            # The process that held the lock has removed its lock file. Open the path again if this was that file.
             if is_free and _is_same(file, path):
                 break
         except BaseException:
@@ -134,7 +134,7 @@ def file_lock(path, guarded, seconds=0):
             file.flush()
         yield
     finally:
-        with contextlib.suppress(FileNotFoundError, PermissionError):  # in a sticky folder only its owner can remove it
+        with contextlib.suppress(FileNotFoundError, PermissionError):  # in a sticky folder only the owner can remove it
             os.remove(path)
         file.close()
 
@@ -186,12 +186,12 @@ def _is_same(file, path):
 
 
 def safe_filename(text):
-    """`text` with a hyphen for every character that is not safe in a file name."""
+    """Return `text` with a hyphen for every character that is not safe in a file name."""
     return "".join(c if c.isalnum() or c in "._=+-" else "-" for c in text)
 
 
 def load_array(path, mmap_mode=None):
-    """The array in a .npy file, as `numpy.load` gives it; pickled objects are never loaded.
+    """Return the array in a .npy file, as `numpy.load` does. Pickled objects are never loaded.
 
     Raises:
         ValueError or EOFError: the file is truncated or holds no array.
@@ -201,7 +201,7 @@ def load_array(path, mmap_mode=None):
         raise ValueError("no file")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about headers that other versions of NumPy wrote
+            warnings.simplefilter("ignore")  # warnings about headers that other versions of NumPy wrote
             array = np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
     except (OSError, ValueError, EOFError):
         raise
@@ -214,14 +214,14 @@ def load_array(path, mmap_mode=None):
 
 
 def write_array(path, array):
-    """Write a .npy file, atomically. Its folder is made if it is missing."""
+    """Write a .npy file atomically. Its folder is made if it is missing."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with atomic_write(path) as temporary:
         np.save(temporary, array)
 
 
 def read_json(path):
-    """The content of a JSON file, or None if it is missing or damaged."""
+    """Return the content of a JSON file, or None if it is missing or damaged."""
     try:
         with open(path, encoding="utf-8") as file:
             return json.load(file)
@@ -230,18 +230,18 @@ def read_json(path):
 
 
 def write_json(path, value):
-    """Write `value` as indented JSON, atomically."""
+    """Write `value` atomically as indented JSON."""
     with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         json.dump(value, file, indent=2)
         file.write("\n")
 
 
 def write_csv(path, columns):
-    """Write a table as CSV, atomically.
+    """Write a table atomically as CSV.
 
     Args:
         path (str): file name.
-        columns (dict): name to a sequence of values; all sequences have one length.
+        columns (dict): name to a sequence of values; all sequences have the same length.
     """
     with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -250,7 +250,7 @@ def write_csv(path, columns):
 
 
 def require_writable_file(flag, path):
-    """Make the folder of the file `path` if it is missing, and check that it can be written.
+    """Make the folder of the file `path` if it is missing, and check that the folder can be written.
 
     Raises:
         UserError: `path` is a folder, or its folder cannot be written. The error names `flag`.

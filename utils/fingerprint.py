@@ -1,4 +1,4 @@
-"""The identity of a set of images. Whatever is reused or resumed compares fingerprints, and never names."""
+"""The identity of a set of images. Code that reuses or resumes something compares fingerprints, never names."""
 from dataclasses import asdict, dataclass, fields
 
 from utils.errors import UserError
@@ -10,10 +10,10 @@ class Fingerprint:
 
     Attributes:
         images (int): number of images.
-        labels (str or None): hash of their labels; None for corrupted images, which have the labels of the clean ones.
+        labels (str or None): hash of the labels; None for corrupted images, which have the labels of the clean images.
         pixels (str or None): hash of the content; None for images that are made when they are read.
-        made (dict or None): how the images were made, or will be when they are read, the same on disk and in memory
-            (`corruptions.jobs.provenance.recipe`). None where nobody knows.
+        made (dict or None): how the images were made, or how they will be made when they are read; the same on disk
+            and in memory (`corruptions.jobs.provenance.recipe`). None if this is not known.
     """
 
     images: int
@@ -23,20 +23,20 @@ class Fingerprint:
 
     @classmethod
     def from_dict(cls, values):
-        """The fingerprint in a JSON file, or None where `values` is none."""
+        """Return the fingerprint in a JSON file, or None if `values` is not a fingerprint."""
         if not isinstance(values, dict) or values.keys() != {field.name for field in fields(cls)}:
             return None
         return cls(**values) if values["made"] is None or isinstance(values["made"], dict) else None
 
     def to_dict(self):
-        """Plain values for a JSON file."""
+        """Return plain values for a JSON file."""
         return asdict(self)
 
 
 def difference(before, now):
-    """Say in a few words how two sets of images differ; None if they are the same.
+    """Return a few words on how two sets of images differ, or None if they are the same.
 
-    How they were made decides where that is known of both, and otherwise their pixels.
+    If it is known for both sets how they were made, that decides. Otherwise their pixels decide.
     """
     if before.images != now.images:
         return f"{before.images} images before, {now.images} now"
@@ -46,20 +46,20 @@ def difference(before, now):
         changed = [key for key in {**before.made, **now.made} if before.made.get(key) != now.made.get(key)]
         return f"another {', '.join(changed).replace('_', ' ')}" if changed else None
     if None in (before.pixels, now.pixels):
-        origins = ["made by this program" if one.made else "of unknown origin" for one in (before, now)]
+        origins = ["made by this program" if fingerprint.made else "of unknown origin" for fingerprint in (before, now)]
         return f"{origins[0]} before, {origins[1]} now"
     return None if before.pixels == now.pixels else "other pixels"
 
 
 def first_difference(stored, fingerprints):
-    """Compare the fingerprints in a file with those of the images that are there.
+    """Compare the fingerprints in a file with the fingerprints of the present images.
 
     Args:
-        stored: what the file has, which is a dict of names to the dicts of fingerprints if it is not damaged.
+        stored: content of the file: a dict of names to the dicts of fingerprints, unless the file is damaged.
         fingerprints (dict): names to `Fingerprint`.
 
     Returns:
-        tuple or None: the first name whose images are others, and a few words about it; None if there is none.
+        tuple or None: the first name with different images, and a few words on the difference; None if all are equal.
     """
     for name, now in fingerprints.items():
         before = Fingerprint.from_dict(stored.get(name)) if isinstance(stored, dict) else None
@@ -69,23 +69,23 @@ def first_difference(stored, fingerprints):
     return None
 
 
-# The sets of images of a run, as its settings name them and as errors do.
+# Names of the sets of images of a run: in its settings, and in error messages.
 WORDS = {"train": "training", "test": "test", "train_corrupted": "corrupted training",
          "test_corrupted": "corrupted test"}
 
 
 def require_same(before, now, path, advice):
-    """Make sure that sets of images are those of an earlier run.
+    """Check that sets of images are the same as in an earlier run.
 
     Args:
-        before (dict or None): keys of `WORDS` to the fingerprints in the settings of the run, dicts; where a set is
-            missing, nothing is known of it.
+        before (dict or None): keys of `WORDS` to the fingerprints in the settings of the run, as dicts. A set that is
+            missing here is not compared.
         now (dict): keys of `WORDS` to `Fingerprint`.
         path (str): the run's folder, for the error.
         advice (str): the way out, for the error.
 
     Raises:
-        UserError: a set is another.
+        UserError: a set of images has changed, or its stored fingerprint cannot be read.
     """
     for name, word in WORDS.items():
         stored = (before or {}).get(name)

@@ -1,17 +1,17 @@
-"""Numbers that describe a mini-batch or an evaluation."""
+"""Metrics of a mini-batch or an evaluation."""
 from typing import NamedTuple
 
 import numpy as np
 
 
 class SeverityResult(NamedTuple):
-    """What an evaluation finds at one severity.
+    """The result of an evaluation at one severity.
 
     Attributes:
-        accuracy (float): share of images that are classified right, 0..1; nan where there is no image.
-        loss (float): mean cross-entropy; nan where there is no image.
+        accuracy (float): share of images that are classified correctly, 0..1; nan if there is no image.
+        loss (float): mean cross-entropy; nan if there is no image.
         images (int): number of images.
-        gradient_norm (float or None): l2 norm of the mean loss's gradient; None where it was not asked for.
+        gradient_norm (float or None): l2 norm of the gradient of the mean loss; None if it was not measured.
     """
 
     accuracy: float
@@ -21,7 +21,9 @@ class SeverityResult(NamedTuple):
 
 
 def group_means(values, groups, num_groups):
-    """Mean of `values` (N,) for each distribution index in `groups` (N,), and the counts; 0 where the count is 0.
+    """Return the mean of `values` (N,) for each distribution index in `groups` (N,), and the counts.
+
+    A mean is 0 where the count is 0.
 
     Returns:
         tuple: float64 (num_groups,) means, int64 (num_groups,) counts.
@@ -31,15 +33,15 @@ def group_means(values, groups, num_groups):
     return sums / np.maximum(counts, 1), counts
 
 
-BINS = 15  # of the calibration error
+BINS = 15  # number of bins of the calibration error
 SEVERITY_LEVELS = {"none": (0,), "mild": (1, 2, 3), "severe": (4, 5)}  # as DAMP groups them (Trinh 2024, Fig. 2)
 
 
 class CalibrationScores(NamedTuple):
-    """What an evaluation finds on one array of images.
+    """The result of an evaluation on one array of images.
 
     Attributes:
-        accuracy (float): share of images that are classified right, 0..1.
+        accuracy (float): share of images that are classified correctly, 0..1.
         nll (float): mean negative log-likelihood of the labels, in nats.
         ece (float): expected calibration error, 0..1.
     """
@@ -50,7 +52,10 @@ class CalibrationScores(NamedTuple):
 
 
 def scores(logits, labels):
-    """The `CalibrationScores` of logits (N, K) and labels int (N,), N at least 1; not finite where logits are not."""
+    """Return the `CalibrationScores` of logits (N, K) and labels int (N,), N at least 1.
+
+    Scores are not finite if logits are not.
+    """
     log_probabilities = log_softmax(logits)
     return CalibrationScores(float((np.argmax(logits, axis=1) == labels).mean()),
                              negative_log_likelihood(log_probabilities, labels),
@@ -58,14 +63,14 @@ def scores(logits, labels):
 
 
 def log_softmax(logits):
-    """Logarithms of the softmax of logits (N, K), in float64; no logit is too large for it."""
-    with np.errstate(invalid="ignore"):  # of an infinite logit; the result says nan
+    """Return the logarithm of the softmax of logits (N, K), in float64. Large logits do not overflow."""
+    with np.errstate(invalid="ignore"):  # an infinite logit needs no warning, because the result is nan
         shifted = logits - np.max(logits, axis=1, keepdims=True).astype(np.float64)
         return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
 def negative_log_likelihood(log_probabilities, labels):
-    """Mean over samples of -log p(label).
+    """Return the mean over samples of -log p(label).
 
     Args:
         log_probabilities (numpy.ndarray): (N, K), N at least 1.
@@ -78,10 +83,10 @@ def negative_log_likelihood(log_probabilities, labels):
 
 
 def expected_calibration_error(probabilities, labels, bins=BINS):
-    """How far confidence is from accuracy: sum over bins b of n_b / N |accuracy_b - confidence_b| (Guo 2017, Eq. 3).
+    """Return the expected calibration error: sum over bins b of n_b / N |accuracy_b - confidence_b| (Guo 2017, Eq. 3).
 
-    A sample's confidence is its largest probability. The bins are equally wide, and bin m = 1..M holds confidences in
-    ((m - 1) / M, m / M], as Guo's; one without samples adds nothing.
+    It measures how far confidence is from accuracy. The confidence of a sample is its largest probability. The bins are
+    equally wide, and bin m = 1..M holds confidences in ((m - 1) / M, m / M], as in Guo 2017. An empty bin adds nothing.
 
     Args:
         probabilities (numpy.ndarray): (N, K), N at least 1.
@@ -96,10 +101,10 @@ def expected_calibration_error(probabilities, labels, bins=BINS):
 
 
 def calibration_bins(probabilities, labels, bins=BINS):
-    """Contents of each bin of confidence; arguments as in `expected_calibration_error`.
+    """Return the contents of each confidence bin. Arguments are as in `expected_calibration_error`.
 
     Returns:
-        tuple of numpy.ndarray: (M,) number of samples, number of those that are classified right, sum of confidences.
+        tuple of numpy.ndarray: (M,) number of samples, number of correctly classified samples, sum of confidences.
     """
     confidences = probabilities.max(axis=1)
     hits = probabilities.argmax(axis=1) == labels
@@ -108,7 +113,9 @@ def calibration_bins(probabilities, labels, bins=BINS):
 
 
 def corruption_error(errors, baseline_errors):
-    """Sum over severities of a network's errors under one corruption over that of a baseline (Hendrycks 2019; DAMP,
-    Eq. 27): below 1 where the network is better. The baseline makes at least one error.
+    """Return the corruption error of a network relative to a baseline (Hendrycks 2019; DAMP, Eq. 27).
+
+    It is the sum of the network's errors over the severities of one corruption, divided by the same sum for the
+    baseline. It is below 1 if the network is better. The baseline makes at least one error.
     """
     return float(np.sum(errors, dtype=np.float64) / np.sum(baseline_errors, dtype=np.float64))

@@ -18,7 +18,7 @@ def checkerboard_cutout(image, level, rng):
     size = min(image.shape[:2])
     angle = rng.uniform(0, 2 * np.pi)
     field = max(rng.uniform(0.1, 0.25) * size, 1)
-    count = int(4 * size // field)  # of fields along both sides; on long images they repeat
+    count = int(4 * size // field)  # number of fields along each side; on long images they repeat
     grey = inner_random(rng).uniform(size=(count, count)) < level / 10
 
     def covered(strip, rows, columns):
@@ -54,19 +54,19 @@ def lines(image, level, rng):
 
 
 def light(rows, columns, centres, rays, exponent):
-    """How much of a place is light, 0 to 1, where rays of different lengths go out from the centres of stars.
+    """Return the share of light at places, 0 to 1, where rays of different lengths start from the centres of stars.
 
     Args:
         rows, columns (numpy.ndarray): the places, (R, 1) and (S,).
         centres (numpy.ndarray): row and column of each star's centre, (K, 2).
         rays (list of numpy.ndarray): the lengths of each star's rays, in pixels.
-        exponent (float): how fast a ray fades, 1 with the square of the distance.
+        exponent (float): speed at which a ray fades; 1 means with the square of the distance.
 
     Returns:
         numpy.ndarray: float64 (K, R, S).
     """
     counts = np.array([len(lengths) for lengths in rays])
-    around = np.concatenate([np.append(lengths, lengths[:2]) for lengths in rays])  # the last angle is the first one
+    around = np.concatenate([np.append(lengths, lengths[:2]) for lengths in rays])  # the last angle is the first angle
     starts = np.cumsum(counts + 2) - counts - 2
     rows, columns = rows - centres[:, 0, None, None], columns - centres[:, 1, None, None]
     share = np.arctan2(columns, rows)
@@ -105,7 +105,7 @@ def sparkles(image, level, rng):
 
     def lit(strip, rows, columns):
         for share in light(rows, columns, centres, rays, 1):
-            strip = strip.astype(np.float32).astype(np.float64)  # the published class rounds between two stars
+            strip = strip.astype(np.float32).astype(np.float64)  # the published class rounds between stars
             strip += share[..., None] * (255 - strip)
         return strip
     return by_strips(image, lit)
@@ -123,7 +123,7 @@ def inverse_sparkles(image, level, rng):
     centre = rng.uniform(0.25, 0.75, 2) * (height, width)
     random = inner_random(rng)
     lengths = radius + 25 / 100 * radius * random.randn(rng.randint(50, 200))
-    exponent = (100 - (100 - level * 65 / 10)) / 50  # rounded as in the published class
+    exponent = (100 - (100 - level * 65 / 10)) / 50  # rounds as the published class
 
     def faded(strip, rows, columns):
         [share] = light(rows, columns, centre[None], [lengths], exponent)

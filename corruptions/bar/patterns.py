@@ -1,23 +1,25 @@
-"""C-bar's patterns that are added to an image, mixed with it, or taken as a mask."""
+"""C-bar's patterns, which are added to an image, mixed with it, or used as a mask."""
 import numpy as np
 import scipy.fft
 
 from corruptions.bar.places import by_strips, cut, inner_random, one_by_one
 from corruptions.registry import register
 
-LATTICE = 256  # Perlin noise repeats after so many cells
+LATTICE = 256  # Perlin noise repeats after this many cells
 OCTAVES = (1, 2, 4, 8, 16)
 
 
 def spectral_noise(height, width, power, random):
-    """Noise with a given power at each frequency and random phases; float64 (height, width), standard deviation 1.
+    """Return noise with a given power at each frequency and random phases.
+
+    The noise is float64 (height, width) with standard deviation 1.
 
     Args:
-        height, width (int): of the noise.
-        power (callable): from the squared distances of frequencies from the lowest one, in cycles over the shorter
+        height, width (int): size of the noise.
+        power (callable): map from the squared distances of frequencies from the lowest one, in cycles over the shorter
             side, to their amplitudes.
-        random (numpy.random.RandomState): draws the phases of one half of the spectrum; the other half has the same,
-            turned by 180 degrees.
+        random (numpy.random.RandomState): generator that draws the phases of one half of the spectrum; the other half
+            has the same phases, turned by 180 degrees.
     """
     size, half = min(height, width), width // 2
     phases = random.uniform(0, 2 * np.pi, (height, half))
@@ -72,8 +74,8 @@ def single_frequency_greyscale(image, level, rng):
     Its amplitude is 19.6 `level` grey levels.
     """
     frequency = rng.uniform(-np.pi, np.pi)
-    other = rng.uniform(-abs(frequency), abs(frequency))
-    across, down = np.array((frequency, other))[rng.permutation(2)]
+    second_frequency = rng.uniform(-abs(frequency), abs(frequency))
+    across, down = np.array((frequency, second_frequency))[rng.permutation(2)]
     phase = rng.uniform(0, 2 * np.pi)
     intensity = level * 196 / 10
     return by_strips(image, lambda strip, rows, columns:
@@ -134,10 +136,10 @@ def plasma_noise(image, level, rng):
 
 
 class PerlinNoise:
-    """Perlin's gradient noise on a lattice of cells that repeats after `LATTICE` of them.
+    """Perlin's gradient noise on a lattice of cells that repeats after `LATTICE` cells.
 
     Args:
-        random (numpy.random.RandomState): draws the gradients and their order.
+        random (numpy.random.RandomState): generator that draws the gradients and their order.
     """
 
     def __init__(self, random):
@@ -146,18 +148,19 @@ class PerlinNoise:
         # The published code divides by zero where both numbers are 0, for one gradient in 2^18.
         self.gradients = gradients / np.maximum(np.sqrt((gradients ** 2).sum(axis=1, keepdims=True)), 1)
         self.order = np.arange(count)
-        for last, other in zip(range(LATTICE - 1, -1, -1), random.randint(0, 2 ** 31, LATTICE) % LATTICE, strict=True):
-            self.order[[last, other]] = self.order[[other, last]]
+        for last, partner in zip(range(LATTICE - 1, -1, -1), random.randint(0, 2 ** 31, LATTICE) % LATTICE,
+                                 strict=True):
+            self.order[[last, partner]] = self.order[[partner, last]]
         self.order[LATTICE:] = self.order[:LATTICE + 2]
         self.gradients[LATTICE:] = self.gradients[:LATTICE + 2]
 
     def __call__(self, x, y):
-        """The noise at x (R,) and y (S,), in cells; float64 (R, S)."""
+        """Return the noise at x (R,) and y (S,), in cells; float64 (R, S)."""
         (x, near_x, step_x), (y, near_y, step_y) = self.cells(x), self.cells(y)
         x, step_x = x[:, None], step_x[:, None]
 
         def edge(row, y):
-            """Between both ends of an edge of the cells in the direction of x."""
+            """Interpolate between both ends of a cell edge in the direction of x."""
             near, far = self.order[near_x], self.order[(near_x + 1) % LATTICE]
             start, end = (self.gradients[self.order[node[:, None] + row]] for node in (near, far))
             start = x * start[..., 0] + y * start[..., 1]
@@ -175,7 +178,7 @@ class PerlinNoise:
 
     @staticmethod
     def cells(places):
-        """Where in its cell a place is, 0..1; the number of the cell; the smooth step between its ends."""
+        """Return the position of places in their cells, 0..1; the cell numbers; the smooth step between cell ends."""
         places = places + 16 * LATTICE
         inside = places % 1
         return inside, places.astype(np.int64) % LATTICE, inside ** 2 * (3 - 2 * inside)

@@ -1,4 +1,4 @@
-"""What the corruptions of C-bar share: images one by one, strip by strip, and pixels between pixels."""
+"""Helpers of the C-bar corruptions: images one by one, strip by strip, and values between pixels."""
 import functools
 import threading
 
@@ -8,9 +8,10 @@ PIXELS_AT_ONCE = 1 << 13  # few enough for the processor's cache, and for the me
 
 
 def one_by_one(function):
-    """Make a batch function, as in `corruptions.registry`, of `function(image, level, rng)`.
+    """Return a batch function, as in `corruptions.registry`, that calls `function(image, level, rng)` for each image.
 
-    `image` is uint8 (H, W, C), `level` the severity's constant, `rng` the image's source of random numbers.
+    `image` is uint8 (H, W, C), `level` is the constant of the severity, and `rng` is the random number generator of the
+    image.
     """
     @functools.wraps(function)
     def batch(images, level, rngs, options):
@@ -19,7 +20,7 @@ def one_by_one(function):
 
 
 class Inner(threading.local):
-    """A source of random numbers for each thread: to seed one anew takes a fiftieth of the time of a new one."""
+    """A random number generator for each thread; reseeding takes a fiftieth of the time of creating a new generator."""
 
     def __init__(self):
         self.random = np.random.RandomState(0)
@@ -29,14 +30,20 @@ INNER = Inner()
 
 
 def inner_random(rng):
-    """The source that the published classes go on from: they draw a seed and keep it among an image's parameters. It
-    is good until the next one is asked for."""
+    """Return the generator for the further random numbers of an image, with a seed drawn from `rng`.
+
+    The published classes draw this seed and keep it among the parameters of an image. The generator is valid until the
+    next call.
+    """
     INNER.random.seed(rng.randint(0, 2 ** 32))
     return INNER.random
 
 
 def strips(height, width):
-    """Divide the rows of an image; yields for each strip its slice, its rows float64 (R, 1), the columns float64 (W,).
+    """Divide the rows of an image into strips.
+
+    Yields:
+        tuple: slice of a strip; its rows, float64 (R, 1); the columns, float64 (W,).
     """
     rows, columns = np.arange(height, dtype=np.float64)[:, None], np.arange(width, dtype=np.float64)
     step = max(1, PIXELS_AT_ONCE // width)
@@ -46,15 +53,15 @@ def strips(height, width):
 
 
 def by_strips(image, function):
-    """Make an image from strips of its rows.
+    """Compute an image from strips of its rows.
 
     Args:
         image (numpy.ndarray): uint8 (H, W, C).
-        function (callable): from a strip uint8 (R, W, C), its rows and the columns, as in `strips`, to values
-            (R, W, C), of which those outside of 0..255 are clipped.
+        function (callable): map from a strip uint8 (R, W, C), its rows and the columns, as in `strips`, to values
+            (R, W, C); values outside of 0..255 are clipped.
 
     Returns:
-        numpy.ndarray: uint8 (H, W, C), fractions cut off.
+        numpy.ndarray: uint8 (H, W, C), with fractions truncated.
     """
     out = np.empty_like(image)
     for strip, rows, columns in strips(*image.shape[:2]):
@@ -63,12 +70,12 @@ def by_strips(image, function):
 
 
 def cut(values):
-    """Clip values to 0..255 and cut off the fraction; uint8."""
+    """Clip values to 0..255 and truncate the fractions; the result is uint8."""
     return np.clip(values, 0, 255).astype(np.uint8)
 
 
 def framed(image):
-    """An image (H, W, C) with one pixel of zeros around it, for `between`; (H + 2, W + 2, C)."""
+    """Return an image (H, W, C) with one pixel of zeros around it, for `between`; (H + 2, W + 2, C)."""
     height, width, channels = image.shape
     frame = np.zeros((height + 2, width + 2, channels), image.dtype)
     frame[1:-1, 1:-1] = image
@@ -76,15 +83,16 @@ def framed(image):
 
 
 def between(frame, rows, columns):
-    """The values of an image at places between its pixels, by bilinear interpolation; outside it is black.
+    """Return the values of an image at places between its pixels, by bilinear interpolation; outside it is black.
 
     Args:
-        frame (numpy.ndarray): the image (H, W, C), as in `framed`. In float32, the weights and sums are, too, as those
-            of the published function are with numpy 1: whatever is cut off later shows the last bit.
+        frame (numpy.ndarray): the image (H, W, C), as `framed` returns it. With a float32 frame, the weights and sums
+            are float32, too, as in the published function with numpy 1. The last bit matters, because later truncation
+            shows it.
         rows, columns (numpy.ndarray): the places, float64 (R, S).
 
     Returns:
-        numpy.ndarray: float32 of float32, else float64 (R, S, C).
+        numpy.ndarray: (R, S, C), float32 for a float32 frame, otherwise float64.
     """
     height, width, channels = frame.shape
     pixels = frame.reshape(-1, channels)

@@ -8,9 +8,9 @@ from scipy import ndimage, special
 from corruptions.bar.places import between, by_strips, cut, framed, one_by_one, strips
 from corruptions.registry import register
 
-TURNS = 21  # of circular_motion_blur
+TURNS = 21  # number of angles in circular_motion_blur
 TURNED_AT_ONCE = 1 << 12  # pixels
-REFRACTION = 4  # index of the water of caustic_refraction
+REFRACTION = 4  # refractive index of the water in caustic_refraction
 
 
 @register()
@@ -49,7 +49,7 @@ def pinch_and_twirl(image, constants, rng):
     frame = framed(image.astype(np.float32))
 
     def turned(strip, rows, columns):
-        """Each pixel belongs to the square cell of one disk, or to none."""
+        """Turn the pixels of a strip; each pixel belongs to the square cell of one disk, or to none."""
         (row_cells, y), (column_cells, x) = (np.divmod(places, side) for places in (rows, columns))
         y, x = y - radius, x - radius
         distance = np.sqrt(y ** 2 + x ** 2)
@@ -68,12 +68,13 @@ def pinch_and_twirl(image, constants, rng):
 
 
 def caustics(rows, columns, time):
-    """Light that a moving surface of water throws on the ground (the shader by Joltz0r and Dave Hoskins that the
-    published code follows), 0 to 1.
+    """Return the light that a moving surface of water throws on the ground, 0 to 1.
+
+    The published code follows the shader by Joltz0r and Dave Hoskins.
 
     Args:
-        rows, columns (numpy.ndarray): places, (R, 1) and (S,); the pattern repeats where they grow by 1.
-        time (float): of the moving surface.
+        rows, columns (numpy.ndarray): places, (R, 1) and (S,); the pattern repeats after 1 in each direction.
+        time (float): time of the moving surface.
 
     Returns:
         numpy.ndarray: float64 (R, S).
@@ -109,20 +110,20 @@ def caustic_refraction(image, level, rng):
     frame = framed(image.astype(np.float32) / 255)
 
     def refracted(strip, rows, columns):
-        near = water[int(rows[0, 0]):int(rows[-1, 0]) + 3]  # one row more on both sides
+        near = water[int(rows[0, 0]):int(rows[-1, 0]) + 3]  # one more row on both sides
         down, right = near[2:, 1:-1] - near[:-2, 1:-1], near[1:-1, 2:] - near[1:-1, :-2]
         slope = down ** 2 + right ** 2
         upright, slope = 1 / np.sqrt(slope + 1), np.sqrt(slope)
         bent = np.arcsin(np.sin(np.arccos(upright)) / REFRACTION)
-        # cos(bent) n + sin(bent) m of the normal n and the direction m that is at right angles to it and coplanar with
-        # n and the ray, which comes from above; where the water is nearly flat, the ray goes straight on.
+        # The ray comes from above and becomes cos(bent) n + sin(bent) m. n is the normal; m is at right angles to n and
+        # coplanar with n and the ray. Where the water is nearly flat, the ray goes straight on.
         with np.errstate(invalid="ignore"):
             shift = np.cos(bent) * upright - np.sin(bent) * upright / slope
         shift = np.where(upright >= 1 - 1e-3, 0, shift)
         rows, columns = (places + np.round(shift * tilt * depth, 3)
                          for places, tilt in ((rows, down), (columns, right)))
         values = between(frame, rows, columns)
-        for lit in (-right * lighting, down * lighting):  # one after the other, as the published class rounds
+        for lit in (-right * lighting, down * lighting):  # one after the other, to round as the published class
             values += lit[..., None].astype(np.float32)
         return np.clip(values, 0, 1).astype(np.float64) * 255
     return by_strips(image, refracted)
@@ -146,8 +147,10 @@ def transverse_chromatic_abberation(image, level, rng):
 
 
 def spline_weights(share):
-    """The weights (K, 4) of the four pixels around a place, which is `share` (K,) of the way from the second to the
-    third, by cubic splines."""
+    """Return the cubic spline weights (K, 4) of the four pixels around a place.
+
+    The place is `share` (K,) of the way from the second pixel to the third.
+    """
     rest = 1 - share
     first, second, third = (rest * rest * rest / 6, (share * share * (share - 2) * 3 + 4) / 6,
                             (rest * rest * (rest - 2) * 3 + 4) / 6)
@@ -156,10 +159,12 @@ def spline_weights(share):
     return weights
 
 
-@functools.lru_cache(maxsize=80)  # what an image of 224x224 takes, 60 MB
+@functools.lru_cache(maxsize=80)  # enough for an image of 224x224, 60 MB
 def rotation(height, width, angle, begin, end):
-    """The rows `begin` to `end` of an image (height, width) turned by `angle` degrees about its centre, as a sparse
-    matrix that acts on the image's spline coefficients; black where there is no image, as `scipy.ndimage.rotate` does.
+    """Return a sparse matrix for the rows `begin` to `end` of an image (height, width) that is turned about its centre.
+
+    `angle` is in degrees. The matrix acts on the spline coefficients of the image. Places outside of the image become
+    black, as in `scipy.ndimage.rotate`.
     """
     cosine, sine = special.cosdg(angle), special.sindg(angle)
     y, x = (np.arange(begin, end)[:, None] - (height - 1) / 2), np.arange(width) - (width - 1) / 2
@@ -167,7 +172,7 @@ def rotation(height, width, angle, begin, end):
     inside = (y >= 0) & (y <= height - 1) & (x >= 0) & (x <= width - 1)
 
     def along(places, size):
-        """Four neighbours of a place, mirrored at the edges, and their weights."""
+        """Return the four neighbours of each place, mirrored at the edges, and their weights."""
         first = np.floor(places)
         neighbours = np.abs(first.astype(np.int32)[:, None] + np.arange(-1, 3, dtype=np.int32))
         return np.minimum(neighbours, 2 * (size - 1) - neighbours), spline_weights(places - first)
@@ -190,8 +195,8 @@ def circular_motion_blur(images, level, rngs, options):
     splines = (images.transpose(1, 2, 0, 3).astype(np.float32) / 255).astype(np.float64)
     for axis in (0, 1):
         splines = ndimage.spline_filter1d(splines, 3, axis, mode="constant")
-    # What an angle does to the image, its negative does to the mirror image; and the lower half of the image is the
-    # upper half of the image upside down.
+    # A negative angle does to the mirror image what the positive angle does to the image. The lower half of the image
+    # is the upper half of the image upside down.
     splines = np.stack((splines, splines[:, ::-1], splines[::-1], splines[::-1, ::-1]), axis=2)
     splines = splines.reshape(height * width, -1)
     steps = 2 * np.arange(TURNS) / (TURNS - 1) - 1

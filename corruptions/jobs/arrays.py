@@ -1,7 +1,7 @@
-"""Corrupted arrays on disk, made by several processes, resumed after a stop; and the settings beside what was made.
+"""Corrupted arrays on disk, made by several processes and resumed after a stop; and the settings beside the arrays.
 
-No half-written file has a final name. An array is filled under a temporary name, with a journal of how far it is, and a
-later run goes on from there.
+No half-written file has a final name. An array is filled under a temporary name, and a journal records the progress. A
+later run resumes from the journal.
 """
 import contextlib
 import io
@@ -28,40 +28,40 @@ from utils.files import (
     write_json,
 )
 
-CHUNK_PIXELS = 512 * 32 * 32  # a worker takes images of about so many pixels out of an array at a time
+CHUNK_PIXELS = 512 * 32 * 32  # a worker takes images of about this many pixels from an array at a time
 JOURNAL_SECONDS = 2  # a journal entry waits for the disk; a kill loses the work since the last one
 
 
 def partial_path(path):
-    """Temporary name of an array that is being made."""
+    """Return the temporary name of an array that is being made."""
     folder, name = os.path.split(path)
     return os.path.join(folder, f".{name}{TMP_MARK}")
 
 
 def journal_path(path):
-    """The journal of an array that is being made."""
+    """Return the path of the journal of an array that is being made."""
     return partial_path(path) + ".json"
 
 
 def is_partial(path):
-    """Whether an earlier run has begun the array `path` and not ended it."""
+    """Whether an earlier run has begun the array `path` and not finished it."""
     return os.path.exists(partial_path(path)) and not os.path.exists(path)
 
 
 def write_arrays(images, paths, name, seed, options, workers, show_progress, title, images_digest=None):
-    """Corrupt an array and store it at each severity; the files get their names when all are whole.
+    """Corrupt an array and write it at each severity; the files get their final names when all are complete.
 
     Args:
         images (numpy.ndarray): uint8 (N, H, W) or (N, H, W, C); may be memory-mapped.
-        paths (dict): severity to the .npy file to write; files that are there are skipped. In a file of several
-            severities they stand one after the other, in the order of `paths`.
-        name (str): corruption.
+        paths (dict): severity to the .npy file to write; existing files are skipped. A file of several severities has
+            them one after the other, in the order of `paths`.
+        name (str): name of the corruption.
         seed (int): seed of the images' random streams.
-        options (Options): what else can be chosen.
-        workers (int or Cluster): processes, or a cluster.
+        options (Options): the other options.
+        workers (int or Cluster): number of processes, or a cluster.
         show_progress (bool): show the progress bar even where the output is no terminal.
-        title (str): stands before the bar.
-        images_digest (str): `utils.checksums.array_digest(images)`, where it is known already.
+        title (str): text before the bar.
+        images_digest (str): `utils.checksums.array_digest(images)`, if it is known already.
 
     Returns:
         int: number of arrays that were not there before.
@@ -95,10 +95,11 @@ def write_arrays(images, paths, name, seed, options, workers, show_progress, tit
 def fill_arrays(arrays, images, settings, options, workers, bar):
     """Fill arrays, a list of `PartialArray`, one after the other.
 
-    The next is begun before the one before is whole, so that no process waits for the others at the end of each.
+    The next array is begun before the previous one is complete, so that no process waits for the others at the end of
+    each array.
     """
     size = max(1, CHUNK_PIXELS // (images.shape[1] * images.shape[2]))
-    # The bytes in the cache of another machine are not on disk when this one's are.
+    # Bytes in the cache of another machine are not on disk when the bytes of this machine are.
     sync = isinstance(workers, Cluster)
     tasks = ((*chunk_of(images, first, size), first, settings["name"], severity, settings["seed"],
               options.for_others(), os.path.abspath(partial_path(array.path)), begin, sync)
@@ -112,16 +113,16 @@ def fill_arrays(arrays, images, settings, options, workers, bar):
                 if unfinished[0].record["done"] == unfinished[0].length:
                     unfinished.pop(0).save()
     finally:
-        for array in unfinished[:1]:  # of later ones nothing is known to be done
+        for array in unfinished[:1]:  # later arrays have nothing that is known to be done
             array.save()
 
 
 def lock_unfinished(paths, stack):
-    """Lock those of the arrays `paths` that are not there yet, severity to path, until `stack` is closed; return them.
+    """Lock the arrays in `paths`, severity to path, that do not exist yet, until `stack` is closed; return them.
 
-    Whoever held a lock before may have ended the array since; what it left beside the array is removed.
+    The process that held a lock before may have finished the array since. Its leftovers beside the array are removed.
     """
-    for path in sorted(set(paths.values())):  # in one order, so that of two commands one gets them all
+    for path in sorted(set(paths.values())):  # in a fixed order, so that one of two commands gets all locks
         folder, name = os.path.split(path)
         lock = os.path.join(folder, f".{name}.lock")
         if not os.path.exists(path) or os.path.exists(journal_path(path)):
@@ -132,28 +133,30 @@ def lock_unfinished(paths, stack):
                 for leftover in (partial_path(path), journal_path(path)):
                     with contextlib.suppress(FileNotFoundError):
                         os.remove(leftover)
-        elif os.path.exists(lock):  # of a process that was killed, or that is about to remove it
+        elif os.path.exists(lock):  # from a process that was killed, or that is about to remove it
             with contextlib.suppress(UserError, OSError), file_lock(lock, path):
                 pass
     return {severity: path for severity, path in paths.items() if not os.path.exists(path)}
 
 
 class PartialArray:
-    """An array that is being made, under its temporary name, from where its journal says that an earlier run came to
-    with the same settings; what the journal calls done is on disk.
+    """An array that is being made, under its temporary name.
+
+    The array is resumed from the place in its journal, which an earlier run with the same settings has written. The
+    images that the journal counts as done are on disk.
 
     Args:
-        file (file): its file under that name, open for appending.
-        images (numpy.ndarray): what is corrupted.
-        path (str): name of the whole array.
-        settings (dict): that of a journal.
-        severities (list of int): those that stand in it one after the other.
-        made (dict): how its images are made, as in `recipe`.
+        file (file): file under the temporary name, open for appending.
+        images (numpy.ndarray): images to corrupt.
+        path (str): final name of the array.
+        settings (dict): settings for the journal.
+        severities (list of int): severities in the array, one after the other.
+        made (dict): description of how the images are made, as in `recipe`.
 
     Attributes:
-        length (int): number of corrupted images in the whole array.
-        parts (list): for each severity a tuple of it, the place of its first byte in the file, and how many of its
-            images are done at the beginning.
+        length (int): number of corrupted images in the complete array.
+        parts (list): for each severity, a tuple: the severity, the offset of its first byte in the file, and the
+            number of its images that are done at the beginning.
     """
 
     def __init__(self, file, images, path, settings, severities, made):
@@ -168,10 +171,10 @@ class PartialArray:
         self.record = read_json(journal_path(path))
         bytes_there = os.fstat(file.fileno()).st_size - len(header)
         is_continued = is_resumable(self.record, settings, bytes_there, self.length, images[:1].nbytes)
-        # Of a journal that calls nothing done, nobody knows whether what follows here came to its end.
+        # A journal with nothing done does not show whether the steps that follow here were completed.
         if not is_continued or self.record["done"] == 0:
             self.record = {**settings, "done": 0}
-            write_json(journal_path(path), self.record)  # before the bytes that an older journal counts on go
+            write_json(journal_path(path), self.record)  # before the bytes that an older journal counts on vanish
             file.truncate(0)
             file.write(header)
             file.flush()
@@ -180,51 +183,51 @@ class PartialArray:
         self.saved = time.monotonic()
 
     def add(self, count):
-        """Count so many more images as done; the journal learns it now and then."""
+        """Count `count` more images as done; the journal is saved from time to time."""
         self.record["done"] += count
         if time.monotonic() > self.saved + JOURNAL_SECONDS:
             self.save()
 
     def save(self):
-        """Put the journal on disk, after what it calls done."""
+        """Write the journal to disk, after the images that it counts as done."""
         with with_filename(self.path):
             os.fsync(self.file.fileno())
         write_json(journal_path(self.path), self.record)
         self.saved = time.monotonic()
 
     def finish(self):
-        """Give the array, which is whole, its name. Its record comes first, so that no array of ours is without one."""
+        """Give the complete array its final name. Its record is written first, so that no array of ours lacks one."""
         write_record(self.path, self.made, array_digest(load_array(partial_path(self.path), "r")))
         os.replace(partial_path(self.path), self.path)
         os.remove(journal_path(self.path))
 
 
 def is_resumable(record, settings, size, length, image_bytes):
-    """Whether a journal is of the same work, and the bytes that it calls done are there."""
+    """Whether a journal belongs to the same work, and the bytes that it counts as done exist."""
     return (isinstance(record, dict) and record == {**settings, "done": record.get("done")}
             and type(record["done"]) is int and 0 <= record["done"] <= length
             and size >= record["done"] * image_bytes)
 
 
 def chunk_of(images, first, size):
-    """What another process is told of a part of an array: where it lies, or else its pixels.
+    """Return a part of an array in a form for another process: its place in a file, or else its pixels.
 
     Returns:
-        tuple: the arguments of `numpy.memmap` for the array in a file, or uint8 (n, H, W) or (n, H, W, C); the slice of
-        that which is meant.
+        tuple: the arguments of `numpy.memmap` for the array in a file, or uint8 (n, H, W) or (n, H, W, C); the slice
+        that selects the part.
     """
     part = slice(first, first + size)
-    if isinstance(images, np.memmap) and isinstance(images.base, mmap.mmap):  # that of a view is another array
+    if isinstance(images, np.memmap) and isinstance(images.base, mmap.mmap):  # the base of a view is another array
         order = "C" if images.flags.c_contiguous else "F"
         return (images.filename, images.dtype, "r", images.offset, images.shape, order), part
     return images[part], slice(None)
 
 
 def reopen_memmap(filename, *arguments):
-    """The `numpy.memmap` of these arguments, of an array whose file has been opened before.
+    """Return the `numpy.memmap` with these arguments, for an array in a file that has been opened before.
 
     Raises:
-        UserError: the file is shorter than it was. One that is cut off later, while its pixels are read, ends the
+        UserError: the file is shorter than it was. A file that is truncated later, while its pixels are read, ends the
             process.
     """
     try:
@@ -235,11 +238,13 @@ def reopen_memmap(filename, *arguments):
 
 
 def _corrupt_into(images, part, start, name, severity, seed, options, path, begin, sync):
-    """Corrupt a part of an array and store it at its place in a .npy file that has image 0 at byte `begin`, with `sync`
-    so that it is on disk; return the number of images."""
+    """Corrupt a part of an array and write it to its place in a .npy file; return the number of images.
+
+    Image 0 is at byte `begin` of the file. With `sync`, the part is on disk afterwards.
+    """
     pixels = (reopen_memmap(*images) if isinstance(images, tuple) else images)[part]
     corrupted = corrupt_range(pixels, name, severity, seed, start, options)
-    # For writing alone: of a file that is open for reading, too, NFS writes whole pages, over what others wrote.
+    # Open for writing only: if it were open for reading, too, NFS would write whole pages over the data of others.
     with with_filename(path), open(os.open(path, os.O_WRONLY), "wb") as file:
         file.seek(begin + start * corrupted[:1].nbytes)
         file.write(corrupted.data)

@@ -1,6 +1,6 @@
 """The workers of a Dask cluster, on machines that see the same file system. Dask itself is an optional package.
 
-Joblib's own way to Dask is not used: it waits for ever for a piece of work that has ended several workers.
+Joblib's own Dask backend is not used, because it waits for ever for a task that has ended several workers.
 """
 import asyncio
 import contextlib
@@ -18,16 +18,16 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 INSTALL = "pip install dask distributed"
 CONNECT_SECONDS = 5
 WORKERS_SECONDS = 20  # a job script may start workers and this program at the same time
-COUNT_SECONDS = 10  # workers come and go; they are counted so often
-PIXEL_MODULES = ("numpy", "scipy", "cv2", "skimage", "PIL")  # their versions decide about pixels
+COUNT_SECONDS = 10  # workers come and go, so they are counted again after this time
+PIXEL_MODULES = ("numpy", "scipy", "cv2", "skimage", "PIL")  # their versions affect the pixels
 
 
 class Cluster:
-    """The workers of a Dask cluster, as `connect` gives them.
+    """The workers of a Dask cluster, as `connect` yields them.
 
     Args:
-        client (distributed.Client): connected with the scheduler.
-        address (str): of the scheduler, for errors.
+        client (distributed.Client): client that is connected to the scheduler.
+        address (str): address of the scheduler, for error messages.
     """
 
     def __init__(self, client, address):
@@ -37,7 +37,7 @@ class Cluster:
 
     @property
     def most_under_way(self):
-        """Pieces of work to hand out: enough for every core to have a next one, few enough for any memory."""
+        """The number of tasks to submit ahead: enough for every core to have a next task, few enough for any memory."""
         if time.monotonic() > self.counted + COUNT_SECONDS:
             self.cores, self.counted = max(1, sum(self.client.nthreads().values())), time.monotonic()
         return 3 * self.cores
@@ -46,10 +46,10 @@ class Cluster:
         return self.client.submit(self.call, pickle.dumps((function, arguments)), pure=False)
 
     def result(self, future):
-        """What `submit` has promised; Dask has done it again where a worker died.
+        """Return the result of a future from `submit`; Dask repeats the task if a worker dies.
 
         Raises:
-            UserError: it ended one worker after the other, or the scheduler has gone.
+            UserError: the task ended one worker after the other, or the scheduler has gone.
         """
         from distributed import CancelledError, KilledWorker
         try:
@@ -62,13 +62,15 @@ class Cluster:
                             "the same command, and it goes on where it was") from error
 
     def stop(self, futures):
-        """Tell the workers to leave out what they have not begun; the cluster stays."""
+        """Cancel the tasks that the workers have not begun; the cluster keeps running."""
         self.client.cancel(list(futures))
 
 
 def remote_call(root):
-    """A function for workers, which have this program in the folder `root`: it unpickles a function and arguments, and
-    calls it. Because it stands inside another, it is sent as code: scheduler and workers need not find it in a module.
+    """Return a function for workers that unpickles a function and its arguments, and calls it.
+
+    The workers have this program in the folder `root`. The returned function is nested, so it is sent as code: the
+    scheduler and the workers need not find it in a module.
     """
     def call(pickled):
         import pickle
@@ -82,23 +84,23 @@ def remote_call(root):
 
 @contextlib.contextmanager
 def connect(address, target, sources=()):
-    """Give the body the `Cluster` of the Dask scheduler at HOST:PORT, after a look at whether it can do the work.
+    """Yield the `Cluster` of the Dask scheduler at HOST:PORT, after a check that it can do the work.
 
     Args:
-        address (str): of the scheduler.
-        target (str): the folder that is written, there or not.
-        sources (iterable of str): what is read.
+        address (str): address of the scheduler.
+        target (str): folder that is written; it may be missing.
+        sources (iterable of str): paths that are read.
 
     Raises:
-        UserError: Dask is missing, no scheduler answers, it has no workers, or one of these does not see the files or
-            has other packages.
+        UserError: Dask is missing, no scheduler answers, the scheduler has no workers, or a worker does not see the
+            files or has other packages.
     """
     flag = f"--scheduler {address}"
     try:
         from distributed import Client
     except ImportError as error:
         raise UserError(f"{flag}: needs the package distributed; {INSTALL}, or leave the option out") from error
-    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what ends the job is said in one line
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # one line reports what ends the job
     if not asyncio.run(is_scheduler(address)):
         raise UserError(f"{flag}: no Dask scheduler answers there; start one, as corruptions/README.md says, or leave "
                         "the option out")
@@ -114,19 +116,19 @@ def connect(address, target, sources=()):
 
 
 async def is_scheduler(address):
-    """Whether a scheduler answers at once; a `Client` would wait for ever for what is none, such as a web server."""
+    """Whether a scheduler answers at once; a `Client` would wait for ever for another server, such as a web server."""
     from distributed import Security
     from distributed.core import rpc
     try:
         async with rpc(address, connection_args=Security().get_connection_args("client")) as there:
             return (await asyncio.wait_for(there.identity(), CONNECT_SECONDS))["type"] == "Scheduler"
-    except (OSError, TypeError):  # the latter of a tls:// address without certificates
+    except (OSError, TypeError):  # TypeError: a tls:// address without certificates
         return False
 
 
 @contextlib.contextmanager
 def probe(target):
-    """A new file in the folder `target`, or the nearest above that is there, while the body runs; gives its path."""
+    """Yield the path of a new file in `target`, or in the nearest existing folder above, while the body runs."""
     folder = os.path.abspath(target)
     while not os.path.isdir(folder):
         folder = os.path.dirname(folder)
@@ -135,9 +137,9 @@ def probe(target):
 
 
 def check_workers(client, flag, paths):
-    """Raise a `UserError` unless all workers that are there now see some paths and have the packages that are here."""
+    """Raise a `UserError` unless all present workers see some paths and have the same packages as this process."""
     answers = client.run(remote_call(ROOT), pickle.dumps((worker_info, (paths,))), on_error="return")
-    here = packages()
+    local_versions = packages()
     for worker, answer in answers.items():
         if isinstance(answer, Exception):
             raise UserError(f"{flag}: the worker {worker} cannot run this program ({answer!r}); start it in the same "
@@ -146,18 +148,18 @@ def check_workers(client, flag, paths):
         if missing:
             raise UserError(f"{flag}: the worker {worker} does not see {missing[0]}; name folders that all machines "
                             "share")
-        for name, version in here.items():
+        for name, version in local_versions.items():
             if there[name] != version:
                 raise UserError(f"{flag}: the worker {worker} has {name} {there[name]}, and here it is {version}; "
                                 "install the same everywhere, so that the pixels are the same")
 
 
 def worker_info(paths):
-    """What a worker answers: the paths that it does not see, and its packages."""
+    """Return the answer of a worker: the paths that it does not see, and its packages."""
     return [path for path in paths if not os.path.exists(path)], packages()
 
 
 def packages():
-    """The versions that decide about pixels, a dict."""
+    """Return the versions that affect the pixels, a dict."""
     return {"Python": f"{sys.version_info.major}.{sys.version_info.minor}",
             **{name: importlib.import_module(name).__version__ for name in PIXEL_MODULES}}

@@ -1,4 +1,4 @@
-"""Corrupted folders of images, made by several processes, resumed after a stop: images that are there stay."""
+"""Corrupted folders of images, made by several processes and resumed after a stop; existing images stay."""
 import contextlib
 import os
 import socket
@@ -43,7 +43,7 @@ FILES_AT_A_TIME = 16
 
 
 def corrupted_name(name, image_format):
-    """The name of a corrupted image: that of the original, with the suffix of the format where it has another."""
+    """Return the name of a corrupted image: the original name, with the suffix of the format if it has another."""
     stem, suffix = os.path.splitext(name)
     if image_format == "png":
         return stem + ".png"
@@ -51,15 +51,15 @@ def corrupted_name(name, image_format):
 
 
 def check_images(paths, read, image_format):
-    """As `check_image`, of several files."""
+    """Call `check_image` for several files."""
     return [check_image(path, read, image_format) for path in paths]
 
 
 def check_image(path, read, image_format):
-    """Read an image file with `read`, and see whether its pixels can be stored as 'jpeg' or 'png'.
+    """Read an image file with `read`, and check that its pixels can be stored as 'jpeg' or 'png'.
 
     Returns:
-        tuple: what is wrong with it, or None; the CRC-32 and the number of its bytes, None where there are none.
+        tuple: the problem with the file, or None; the CRC-32 and the number of its bytes, or None if not computed.
     """
     problem = checksum = None
     try:
@@ -82,13 +82,13 @@ def check_image(path, read, image_format):
 
 
 def checksums_of(source, files, read, workers, image_format, skip_bad, hidden):
-    """Read images in a folder; `files` (dict), `read` and `image_format` are as in `corrupt_folder`.
+    """Read the images in a folder; `files` (dict), `read` and `image_format` are as in `corrupt_folder`.
 
     Returns:
-        dict: relative name to CRC-32 and size in bytes of the files that can be read and stored.
+        dict: relative name to CRC-32 and size in bytes, for the files that can be read and stored.
 
     Raises:
-        BadImages: there are others, and `skip_bad` is false; a warning tells of them if it is true.
+        BadImages: some files cannot be read or stored, and `skip_bad` is false. If it is true, a warning names them.
     """
     groups = batched([os.path.join(os.path.abspath(source), path) for path in files.values()])
     results = []
@@ -107,12 +107,12 @@ def checksums_of(source, files, read, workers, image_format, skip_bad, hidden):
 
 
 def batched(files):
-    """Parts of a list, each enough work for one call of another process."""
+    """Return parts of a list, each enough work for one call in a worker process."""
     return [files[k:k + FILES_AT_A_TIME] for k in range(0, len(files), FILES_AT_A_TIME)]
 
 
 def require_outside(target, source):
-    """Raise a `UserError` if the target lies in a folder whose images are read, also by way of links."""
+    """Raise a `UserError` if the target lies in a folder that is read for images, also through links."""
     real_target = os.path.realpath(target)
     for folder, real in folders_below(source):
         if os.path.commonpath([real, real_target]) == real:
@@ -120,14 +120,17 @@ def require_outside(target, source):
 
 
 def reject_name_clashes(source, files, image_format):
-    """Raise a `UserError` if the corrupted images of two files would have one name, or the corrupted image of one would
-    have the name of a folder that another needs."""
+    """Raise a `UserError` if the names of corrupted images clash.
+
+    The names clash if the corrupted images of two files would have the same name. They also clash if the corrupted
+    image of one file would have the name of a folder that another file needs.
+    """
     origins = {}
     for file in files:
-        other = origins.setdefault(corrupted_name(file, image_format), file)
-        if other != file:
+        first_file = origins.setdefault(corrupted_name(file, image_format), file)
+        if first_file != file:
             raise UserError(f"{os.path.join(source, file)}: its corrupted image would have the same name as that of "
-                            f"{other}; rename one of them")
+                            f"{first_file}; rename one of them")
     for file in files:
         folder = file
         while folder := os.path.dirname(folder):
@@ -140,34 +143,35 @@ def corrupt_folder(source, target, names, severities, seed, options, workers, im
                    files=None, read=read_image, about=None, shard=SINGLE_SHARD):
     """Corrupt the images of a folder: SOURCE/CLASS/FILE becomes TARGET/CORRUPTION/SEVERITY/CLASS/FILE.
 
-    All images are read once before anything is written. An image draws from the stream of (seed, corruption, severity,
-    'CLASS/FILE'), so that other images do not change it; TARGET/sources.csv records the images. Of a shard, all this is
-    about every N-th image; shards may be made at the same time.
+    All images are read once before anything is written. An image draws from the random stream of (seed, corruption,
+    severity, 'CLASS/FILE'), so other images do not change it. TARGET/sources.csv records the images. A shard does all
+    this for every N-th image only. Shards may be made at the same time.
 
     Args:
         source, target (str): folders.
-        names (list of str): corruptions.
-        severities (list of int): each 1 to 5.
+        names (list of str): names of the corruptions.
+        severities (list of int): severities, each 1 to 5.
         seed (int): seed of the random streams.
-        options (Options): what else can be chosen.
-        workers (int or Cluster): processes, or a cluster.
+        options (Options): the other options.
+        workers (int or Cluster): number of processes, or a cluster.
         image_format (str): 'jpeg' or 'png'.
         skip_bad (bool): leave out files and folders that cannot be read, with a warning.
         show_progress (bool): show progress bars even where the output is no terminal.
-        files (dict or None): 'CLASS/FILE' of an image to its path below `source`; None takes all images as they lie.
-        read (callable): path to the pixels that are corrupted, uint8; for other processes, too.
-        about (str or None): what `read` does besides reading, for the settings in the target.
-        shard (Shard): which share of the images.
+        files (dict or None): 'CLASS/FILE' of an image to its path below `source`; None takes all images under their own
+            paths.
+        read (callable): map from a path to the pixels that are corrupted, uint8; other processes call it, too.
+        about (str or None): description of what `read` does besides reading, for the settings in the target.
+        shard (Shard): share of the images.
 
     Returns:
         tuple: number of corrupted images that were not there before; sorted numbers of the shards that have not made
-        the same corruptions at the same severities; what else was begun in the target and has not ended, a sorted list
-        of 'CORRUPTION/SEVERITY'.
+        the same corruptions at the same severities; sorted list of the other parts, 'CORRUPTION/SEVERITY', that were
+        begun in the target and have not ended.
 
     Raises:
-        BadImages: images cannot be read, or not be stored in this format.
-        UserError: none can be read, though `skip_bad` is true, which of several shards the last one says; the target
-            was made with other settings or from other images, or another process is making it.
+        BadImages: images cannot be read, or cannot be stored in this format.
+        UserError: no image can be read, though `skip_bad` is true (of several shards, the last one raises this); the
+            target was made with other settings or from other images, or another process is making it.
     """
     require_outside(target, source)
     hidden = False if show_progress else None
@@ -216,18 +220,18 @@ def corrupt_folder(source, target, names, severities, seed, options, workers, im
 
 
 def _corrupt_files(target, files, read, parts, seed, options, image_format):
-    """Corrupt some images; return their number, and that of the corrupted ones that were not there before."""
+    """Corrupt some images; return their number, and the number of corrupted images that were not there before."""
     if not is_unfinished(target, corruption_of(parts[0])):
         raise UserError(f"{target}: is another folder on {socket.gethostname()}; name one that all machines share")
     made = 0
     for file, path in files:
         stored = corrupted_name(file, image_format)
-        left = [part for part in parts if not os.path.isfile(os.path.join(target, part, stored))]
-        if left:
+        missing_parts = [part for part in parts if not os.path.isfile(os.path.join(target, part, stored))]
+        if missing_parts:
             image = read(path)
-        for part in left:
+        for part in missing_parts:
             name, severity = corruption_of(part), int(part.partition("/")[2])
             corrupted = CORRUPTIONS[name](image, severity, image_stream(seed, name, severity, file), options)
             write_image(os.path.join(target, part, stored), corrupted, image_format)
-        made += len(left)
+        made += len(missing_parts)
     return len(files), made

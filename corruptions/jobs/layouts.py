@@ -1,4 +1,4 @@
-"""Arrays of images in .npy files: what is read, and how what is made of them lies."""
+"""Arrays of images in .npy files: reading the arrays, and the layout of the corrupted arrays."""
 import collections
 import glob
 import os
@@ -17,19 +17,20 @@ LAYOUTS = {
 
 
 def places(target, names, severities, layout):
-    """Where arrays lie.
+    """Return the paths of the corrupted arrays.
 
     Args:
-        target (str): folder.
-        names (list of str): corruptions.
-        severities (list of int): 1 to 5.
+        target (str): target folder.
+        names (list of str): names of the corruptions.
+        severities (list of int): severities, each 1 to 5.
         layout (str): a key of `LAYOUTS`.
 
     Returns:
-        dict: each corruption to a dict from severity to the path of a .npy file; stacked ones have one path.
+        dict: corruption to a dict from severity to the path of a .npy file; stacked severities have the same path.
 
     Raises:
-        UserError: the severities cannot be stacked, because they are not all five: an array would not say which it has.
+        UserError: the severities cannot be stacked, because not all five are given; the array would not show which ones
+            it has.
     """
     if layout == "folders":
         return {name: {severity: os.path.join(target, str(severity), f"{name}.npy") for severity in severities}
@@ -41,10 +42,10 @@ def places(target, names, severities, layout):
 
 
 def read_images(path):
-    """The images in a .npy file, memory-mapped; uint8 (N, H, W) or (N, H, W, C).
+    """Return the images in a .npy file, memory-mapped; uint8 (N, H, W) or (N, H, W, C).
 
     Raises:
-        UserError: it is not there, or has no images that can be corrupted.
+        UserError: the file is missing, or has no images that can be corrupted.
     """
     try:
         images = load_array(path, "r")
@@ -63,10 +64,10 @@ def read_images(path):
 
 
 def read_labels(path, number):
-    """The labels of images in a .npy file, integers (number,); the file may have them in a column, (number, 1).
+    """Return the labels in a .npy file, integers (number,); the file may have them in a column, (number, 1).
 
     Raises:
-        UserError: it is not there, or has others.
+        UserError: the file is missing, or has values of another shape or type.
     """
     try:
         labels = load_array(path)
@@ -82,14 +83,14 @@ def read_labels(path, number):
 
 
 def check_stored_labels(labels, target):
-    """Make sure that the arrays in a folder, of all severities, have no other labels: it has one labelling.
+    """Check that the arrays in a folder, of all severities, have no other labels; a folder has one labelling.
 
     Args:
         labels (numpy.ndarray): integers (N,).
-        target (str): folder, as in `places`; it may be missing.
+        target (str): target folder, as in `places`; it may be missing.
 
     Raises:
-        UserError: other labels are there, or they cannot be read.
+        UserError: the folder has other labels, or its labels cannot be read.
     """
     for inner in ("", "[1-5]"):
         for path in sorted(glob.glob(os.path.join(glob.escape(target), inner, LABELS_FILE))):
@@ -99,11 +100,11 @@ def check_stored_labels(labels, target):
 
 
 def store_labels(labels, paths):
-    """Store labels beside corrupted arrays, once for each severity that stands in an array; what is there stays.
+    """Write labels beside corrupted arrays, repeated for each severity in an array; existing files stay.
 
     Args:
         labels (numpy.ndarray): integers (N,).
-        paths (dict): severity to array, as of one corruption in `places`.
+        paths (dict): severity to the path of its array, as for one corruption in `places`.
 
     Returns:
         int: number of files that were not there before.

@@ -1,4 +1,4 @@
-"""Who does the work: this process, several on this machine, or the workers of a Dask cluster; one loop for all."""
+"""One loop for all kinds of workers: this process, several on this machine, or the workers of a Dask cluster."""
 import collections
 import os
 import signal
@@ -14,19 +14,19 @@ from corruptions.jobs.cluster import Cluster
 from utils.errors import UserError
 from utils.runtime.signals import STOPPING, block_signals
 
-tqdm.monitor_interval = 0  # the thread with which it would watch its bars gets Ctrl-C in place of the main one
+tqdm.monitor_interval = 0  # its thread that watches bars would get Ctrl-C in place of the main thread
 
 RESUME_HINT = "the same command goes on where it was"
-PARENT_SECONDS = 0.5  # so often a process looks whether the one that it works for is there
-IDLE_SECONDS = 300  # processes that have nothing to do for so long end, and start again when they have
+PARENT_SECONDS = 0.5  # interval at which a worker process checks that its parent exists
+IDLE_SECONDS = 300  # processes that are idle for this time end, and start again for new work
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
 
 
 def start_worker(parent):
-    """Begin a process that works for the process with the number `parent`, and ends when that does.
+    """Initialize a worker process of the process with the number `parent`; the worker ends when the parent ends.
 
-    Ctrl-C, which reaches all processes of a terminal, and SIGTERM, which Slurm sends to all of a job, are left to the
-    parent.
+    The worker leaves two signals to the parent: Ctrl-C, which reaches all processes of a terminal, and SIGTERM, which
+    Slurm sends to all processes of a job.
     """
     for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
@@ -35,7 +35,7 @@ def start_worker(parent):
 
 def end_with(parent):
     """End this process at once when its parent has ended, such as by SIGKILL."""
-    # PR_SET_PDEATHSIG would not do: it waits for the end of the thread that has started this process.
+    # PR_SET_PDEATHSIG would not do, because it waits for the end of the thread that has started this process.
     while os.getppid() == parent:
         time.sleep(PARENT_SECONDS)
     os._exit(1)
@@ -48,15 +48,15 @@ def single_threaded(function, *arguments):
 
 
 class ProcessPool:
-    """Several processes on this machine; they stay for the next job.
+    """Several worker processes on this machine; they stay for the next job.
 
     Args:
-        number (int): how many.
+        number (int): number of processes.
     """
 
     def __init__(self, number):
-        self.most_under_way = 2 * number  # so many fit into the executor's queue, which `stop` counts on
-        resource_tracker.ensure_running()  # it lets Ctrl-C through again when it starts: not when the others do
+        self.most_under_way = 2 * number  # this many fit into the executor's queue; `stop` relies on it
+        resource_tracker.ensure_running()  # starts before the workers, because its start unblocks Ctrl-C
         self.executor = loky.get_reusable_executor(number, timeout=IDLE_SECONDS, initializer=start_worker,
                                                    initargs=(os.getpid(),), env=ONE_THREAD)
 
@@ -64,7 +64,7 @@ class ProcessPool:
         return self.executor.submit(function, *arguments)
 
     def result(self, future):
-        """What `submit` has promised.
+        """Return the result of a future from `submit`.
 
         Raises:
             UserError: a process was killed.
@@ -76,29 +76,29 @@ class ProcessPool:
                             "command with fewer --workers, and it goes on where it was") from error
 
     def stop(self, futures):
-        """End the processes at once. What they were at is lost."""
+        """End the processes at once. Their work in progress is lost."""
         while any(not future.running() and not future.done() for future in futures):
-            time.sleep(0.01)  # loky's thread fails at one that it has not queued yet
+            time.sleep(0.01)  # loky's thread fails for a future that it has not queued yet
         self.executor.shutdown(kill_workers=True)
 
 
 def parallel_map(workers, function, arguments):
-    """Call `function(*a)` for each tuple `a` of `arguments`; yield the results in their order.
+    """Call `function(*a)` for each tuple `a` of `arguments`; yield the results in the order of the tuples.
 
-    The tuples are taken as they are needed, so that memory does not grow with their number. A generator that is closed
-    before its end, such as by an error, Ctrl-C, or SIGTERM within `sigterm_interrupts`, leaves no process.
+    The tuples are taken as they are needed, so that memory does not grow with their number. No process remains if the
+    generator is closed before its end, such as by an error, Ctrl-C, or SIGTERM within `sigterm_interrupts`.
 
     Args:
-        workers (int or Cluster): processes, 1 for this one alone, or those of a cluster.
-        function (callable): can be found by its name in a module, for other processes.
-        arguments (iterable of tuple): small ones; they are copied.
+        workers (int or Cluster): number of processes, 1 for this process alone, or a cluster.
+        function (callable): function that other processes can find by its name in a module.
+        arguments (iterable of tuple): small tuples; they are copied.
 
     Raises:
-        UserError: a process was killed, or the cluster is gone; and what the function raises.
+        UserError: a process was killed, or the cluster is gone. Errors of the function are raised, too.
     """
     if workers == 1:
-        for some in arguments:
-            yield single_threaded(function, *some)
+        for call_arguments in arguments:
+            yield single_threaded(function, *call_arguments)
         return
     with block_signals():
         pool = workers if isinstance(workers, Cluster) else ProcessPool(workers)
@@ -109,9 +109,9 @@ def parallel_map(workers, function, arguments):
         ahead.popleft()
         return result
     try:
-        for some in arguments:
+        for call_arguments in arguments:
             with block_signals():
-                ahead.append(pool.submit(single_threaded, function, *some))
+                ahead.append(pool.submit(single_threaded, function, *call_arguments))
             if len(ahead) >= pool.most_under_way:
                 yield next_result()
         while ahead:

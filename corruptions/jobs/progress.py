@@ -1,4 +1,4 @@
-"""Where a folder job stands: what its shards have begun and finished."""
+"""The progress of a folder job: what its shards have begun and finished."""
 import os
 
 from corruptions.jobs.settings import has_settings, write_settings
@@ -23,13 +23,15 @@ from utils.files import TMP_MARK
 
 
 def nothing_readable(source, files):
-    """The `UserError` about a folder of which no image can be read."""
+    """Return the `UserError` for a folder without any readable image."""
     return UserError(f"{source}: none of its {len(files)} images can be read; name a folder of images")
 
 
 def require_made(target, settings, parts, stored, shard):
-    """Raise a `UserError` unless all images of a shard are in a folder that cannot be written; arguments as in
-    `made_shares` and `begin`."""
+    """Raise a `UserError` unless a folder that cannot be written has all images of a shard.
+
+    The arguments are as in `made_shares` and `mark_started`.
+    """
     if not has_settings(target, settings, besides=SOURCES_FILE) or not all(
             is_finished(target, part) and shard.number in made_shares(target, part, stored, shard) for part in parts):
         raise UserError(f"{target}: cannot be written, and lacks some of the images; let it be written, or name "
@@ -37,13 +39,14 @@ def require_made(target, settings, parts, stored, shard):
 
 
 def made_shares(target, part, stored, shard):
-    """The numbers of the shards whose images of a part of a job are all there, a set. All shards are looked at where
-    the part is finished and lacks images of this one, and else this one alone.
+    """Return the numbers of the shards that have all their images of a part of a job, a set.
+
+    If the part is finished and lacks images of this shard, all shards are checked. Otherwise only this one is checked.
 
     Args:
         target, part (str): the folder, and 'CORRUPTION/SEVERITY'.
-        stored (callable): number of a shard to the names of its corrupted images.
-        shard (Shard): this one.
+        stored (callable): map from the number of a shard to the names of its corrupted images.
+        shard (Shard): this shard.
     """
     folder = os.path.join(target, part)
 
@@ -55,14 +58,14 @@ def made_shares(target, part, stored, shard):
 
 
 def mark_started(target, parts, settings, size, checksums, shard, made_before):
-    """Write down what is made in a folder, before it is. Other shards wait meanwhile, so that no image is looked at.
+    """Record what will be made in a folder. No image is examined here, because other shards wait meanwhile.
 
     Returns:
-        list of str: those of `parts` that have to be made. A finished one stays finished if all images of the shard
-        are there, as `made_before` (dict from parts to what `made_shares` gives; empty for a whole job) says.
+        list of str: the parts that have to be made. A finished part stays finished if `made_before` says that it has
+        all images of the shard. `made_before` is a dict from parts to results of `made_shares`, empty for a whole job.
     """
     if not has_settings(target, settings, besides=SOURCES_FILE):
-        for path in sources_lists(target):  # of a command that did not come as far as the settings
+        for path in sources_lists(target):  # from a command that stopped before it wrote the settings
             os.remove(path)
     finished = {part: made_before[part] for part in made_before if is_finished(target, part)}
     parts = [part for part in parts if shard.number not in finished.get(part, ())]
@@ -70,7 +73,7 @@ def mark_started(target, parts, settings, size, checksums, shard, made_before):
     for part in parts:
         ended[part]["ended"] = sorted({*ended[part]["ended"], *finished.get(part, ())} - {shard.number})
     write_ended(target, ended)
-    # The settings come after it: a folder that has them has the list, too.
+    # The settings are written after the list, so that a folder with settings has the list, too.
     write_sources(sources_path(target, shard), checksums)
     write_settings(target, settings)
     for name in set(map(corruption_of, parts)):
@@ -81,13 +84,14 @@ def mark_started(target, parts, settings, size, checksums, shard, made_before):
 
 
 def mark_finished(source, target, parts, files, shard):
-    """Write down that a shard has made its images. The last one leaves the folder as a whole job does.
+    """Record that a shard has made its images. The last shard leaves the folder as a whole job does.
 
     Returns:
-        tuple: sorted numbers of the shards that have not; sorted names of other parts that have not ended.
+        tuple: sorted numbers of the shards that have not made their images; sorted names of other parts that have not
+        ended.
 
     Raises:
-        UserError: it is the last one, and no shard could read an image; all of them have to come again.
+        UserError: this is the last shard, and no shard could read an image; all shards have to run again.
     """
     ended = read_finished(target, parts, shard, len(files))
     awaited = set()
@@ -112,8 +116,10 @@ def mark_finished(source, target, parts, files, shard):
 
 
 def remove_leftovers(target):
-    """Remove from a folder that nobody else is filling what killed processes left, and the lists of shards, which
-    sources.csv has in it."""
+    """Remove the temporary files of killed processes and the lists of shards from a folder.
+
+    No other process may be filling the folder. `sources.csv` contains the lists of shards.
+    """
     leftovers = [os.path.join(folder, file) for folder, _, files in os.walk(target) for file in files
                  if file.startswith(".") and f"{TMP_MARK}." in file]
     for path in (*leftovers, *shards_lists(target)):

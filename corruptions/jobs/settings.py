@@ -10,11 +10,11 @@ SETTINGS_SECONDS = 60  # jobs that begin at the same time wait for each other to
 
 
 def has_settings(folder, settings, besides=None):
-    """Whether the folder has been written with these settings before; False if nothing is in it, or only the file
-    `besides`.
+    """Whether a folder has been written with these settings before; False if it is empty or has only `besides`.
 
     Raises:
-        UserError: it was made with other settings or from other images, or has files that were made without any.
+        UserError: the folder was made with other settings or from other images, or has files that were made without
+            settings.
     """
     stored = read_json(os.path.join(folder, SETTINGS_FILE))
     if not isinstance(stored, dict):
@@ -25,11 +25,11 @@ def has_settings(folder, settings, besides=None):
     stored = with_textures(stored)
     if "images" in stored and "images" in settings and stored["images"] != settings["images"]:
         raise UserError(f"{folder}: was made from other images; name a new folder")
-    either = {**settings, **stored}
-    for key in ("frost_textures", "transparency"):  # a command without frost, or an earlier version, has none
+    merged = {**settings, **stored}
+    for key in ("frost_textures", "transparency"):  # a command without frost, or an earlier version, lacks these
         if key not in stored or key not in settings:
-            either.pop(key, None)
-    changed = [key for key in either if stored.get(key) != settings.get(key)]
+            merged.pop(key, None)
+    changed = [key for key in merged if stored.get(key) != settings.get(key)]
     if changed:
         raise UserError(f"{folder}: was made with other settings ({', '.join(changed)}; see {SETTINGS_FILE} there); "
                         "name a new folder, or use the old settings")
@@ -37,7 +37,10 @@ def has_settings(folder, settings, besides=None):
 
 
 def with_textures(stored):
-    """Settings that were read. Those of an earlier version have the folder of the frost textures, not their hash."""
+    """Return stored settings with the hash of the frost textures.
+
+    The settings of an earlier version have the folder of the frost textures instead of the hash.
+    """
     folder = stored.get("frost_dir")
     stored = {key: value for key, value in stored.items() if key != "frost_dir"}
     if folder is not None:
@@ -49,7 +52,7 @@ def with_textures(stored):
 
 
 def write_settings(folder, settings):
-    """Record settings in a folder, beside what earlier commands have recorded there, such as their frost textures."""
+    """Write settings to a folder, merged with what earlier commands have recorded there, such as frost textures."""
     stored = read_json(os.path.join(folder, SETTINGS_FILE))
     both = {**settings, **(with_textures(stored) if isinstance(stored, dict) else {})}
     if both != stored:
@@ -57,13 +60,13 @@ def write_settings(folder, settings):
 
 
 def use_settings(folder, settings):
-    """Record settings in a folder, made where missing.
+    """Write settings to a folder, which is made if it is missing.
 
     Raises:
-        UserError: as `has_settings`; or it has none and cannot be written.
+        UserError: as in `has_settings`; or the folder has no settings and cannot be written.
     """
     os.makedirs(folder, exist_ok=True)
-    if not is_writable(folder):  # all may be there nevertheless
+    if not is_writable(folder):  # everything may exist nevertheless
         if not has_settings(folder, settings):
             raise UserError(f"{folder}: cannot be written; let it be written, or name another folder")
         return

@@ -1,6 +1,7 @@
-"""A job cut into shards, each a command of its own, such as the tasks of a Slurm job array.
+"""A job divided into shards, each a command of its own, such as the tasks of a Slurm job array.
 
-What belongs to a shard, and how those that fill one folder at the same time keep out of each other's way.
+This module says what belongs to a shard. It also keeps shards that fill one folder at the same time from interfering
+with each other.
 """
 import contextlib
 import glob
@@ -11,8 +12,8 @@ from typing import NamedTuple
 from utils.files import file_lock, read_json, write_json
 
 LOCK_FILE = ".lock"
-ENDED_FILE = ".shards.json"  # which shards of a corruption at a severity have ended, while there are others
-UNFINISHED_FILE = ".unfinished"  # is in a corruption's folder while its images are being made, and after a stop
+ENDED_FILE = ".shards.json"  # the ended shards of a corruption at a severity, while others have not ended
+UNFINISHED_FILE = ".unfinished"  # in a corruption's folder while its images are being made, and after a stop
 LOCK_SECONDS = 120  # shards that begin at the same time wait for each other
 
 
@@ -23,7 +24,7 @@ class Shard(NamedTuple):
     count: int = 1
 
     def of(self, items):
-        """Its share of a list that all shards have: every `count`-th item."""
+        """Return the share of the shard of a list that all shards have: every `count`-th item."""
         return items[self.number - 1::self.count]
 
     def __str__(self):
@@ -35,11 +36,12 @@ SINGLE_SHARD = Shard()
 
 @contextlib.contextmanager
 def lock_target(target, shard):
-    """Keep others from filling a folder while the body does: of a whole job all others, of a shard those that are not
-    another shard of the same count.
+    """Keep other processes from filling a folder while the body fills it.
+
+    A whole job keeps out all other processes. A shard keeps out all but the other shards of the same count.
 
     Raises:
-        UserError: such a process is at work.
+        UserError: one of these processes is running.
     """
     with contextlib.ExitStack() as stack:
         main = file_lock(os.path.join(target, LOCK_FILE), target, 0 if shard == SINGLE_SHARD else LOCK_SECONDS)
@@ -54,7 +56,7 @@ def lock_target(target, shard):
 
 
 def lock_briefly(target, shard):
-    """For a moment in a folder that is held by `lock_target`, keep all others from changing what shards share."""
+    """Lock what shards share for a short time, in a folder that `lock_target` holds."""
     if shard == SINGLE_SHARD:
         return contextlib.nullcontext()
     return file_lock(os.path.join(target, LOCK_FILE), target, LOCK_SECONDS)
@@ -65,7 +67,7 @@ def shard_lock(target, shard):
 
 
 def refuse_others(target, shard):
-    """Raise a `UserError` if a shard of another count is at work."""
+    """Raise a `UserError` if a shard of another count is running."""
     for path in glob.glob(os.path.join(glob.escape(target), ".shard-*.lock")):
         if shard == SINGLE_SHARD or not path.endswith(f"-of-{shard.count}.lock"):
             with file_lock(path, target):
@@ -73,13 +75,14 @@ def refuse_others(target, shard):
 
 
 def is_unfinished(target, name):
-    """Whether the making of a corruption in a folder was begun and not ended."""
+    """Whether a corruption in a folder was begun and not finished."""
     return os.path.exists(os.path.join(target, name, UNFINISHED_FILE))
 
 
 def is_finished(target, part):
-    """Whether a part of a job, 'CORRUPTION/SEVERITY', was made to its end, from the images that there were then. While
-    other severities of the corruption are made, the record has those alone.
+    """Whether a part of a job, 'CORRUPTION/SEVERITY', was finished, from the images that existed then.
+
+    While other severities of the corruption are being made, the record has only these severities.
     """
     if not os.path.isdir(os.path.join(target, part)):
         return False
@@ -90,22 +93,23 @@ def is_finished(target, part):
 
 
 def corruption_of(part):
-    """The corruption of a part of a job, which is 'CORRUPTION/SEVERITY'."""
+    """Return the corruption of a part of a job, which is 'CORRUPTION/SEVERITY'."""
     return part.partition("/")[0]
 
 
 def read_finished(target, parts, shard, size):
-    """Which shards have ended in a folder, for every part of a job, 'CORRUPTION/SEVERITY', that is not at its end. A
-    damaged record counts as none: the shards that it was of are given again, and find their images made.
+    """Return the ended shards in a folder, for every part of a job, 'CORRUPTION/SEVERITY', that is not finished.
+
+    A damaged record counts as none. Its shards are run again, and find their images made.
 
     Args:
         target (str): the folder.
-        parts (list of str): what is made now.
-        shard (Shard): of which it is made.
-        size (int): number of images of all shards; what was written of another number of them or of shards is void.
+        parts (list of str): parts that are made now.
+        shard (Shard): shard that makes the parts.
+        size (int): number of images of all shards; a record for another number of images or of shards is void.
 
     Returns:
-        dict: part to dict of `shards`, `images` and `ended`, a sorted list of numbers; it has all of `parts`.
+        dict: part to dict of `shards`, `images` and `ended`, a sorted list of numbers; the dict has all of `parts`.
     """
     ended = read_records(target)
     for part in parts:
@@ -115,21 +119,21 @@ def read_finished(target, parts, shard, size):
 
 
 def read_records(target):
-    """Records of the parts that are not at their end, a dict as in `read_finished`."""
+    """Return the records of the parts that are not finished, a dict as in `read_finished`."""
     stored = read_json(os.path.join(target, ENDED_FILE))
     return {part: job for part, job in (stored.items() if isinstance(stored, dict) else ())
             if re.fullmatch("[^/]+/[1-5]", part) and is_unfinished(target, corruption_of(part)) and is_record(job)}
 
 
 def is_record(job):
-    """Whether this is what `read_finished` gives for a part of a job."""
+    """Whether `job` has the form that `read_finished` returns for a part of a job."""
     return (isinstance(job, dict) and job.keys() == {"shards", "images", "ended"}
             and type(job["shards"]) is type(job["images"]) is int and isinstance(job["ended"], list)
             and all(type(number) is int and 1 <= number <= job["shards"] for number in job["ended"]))
 
 
 def write_ended(target, ended):
-    """Write what `read_finished` gave down again; if nothing is left of it, there is no file."""
+    """Write back the records of `read_finished`; if there are no records, remove the file."""
     path = os.path.join(target, ENDED_FILE)
     if ended:
         write_json(path, ended)

@@ -1,4 +1,4 @@
-"""`sources.csv`: which file each corrupted image of a folder job was made from."""
+"""`sources.csv`: the file that each corrupted image of a folder job was made from."""
 import csv
 import glob
 import os
@@ -14,28 +14,29 @@ SOURCES_FILE = "sources.csv"
 
 
 def sources_path(target, shard):
-    """The list of the images that a shard has made a folder from; in the end one list has those of all shards."""
+    """Return the path of the list of a shard's source images; in the end one list has the images of all shards."""
     name = SOURCES_FILE if shard == SINGLE_SHARD else f".sources-{shard.number}-of-{shard.count}.csv"
     return os.path.join(target, name)
 
 
 def shards_lists(target):
-    """The lists of shards that have not become one yet, a list of paths."""
+    """Return the paths of the lists of shards that have not been merged into one list yet."""
     return glob.glob(os.path.join(glob.escape(target), ".sources-*-of-*.csv"))
 
 
 def sources_lists(target):
-    """All lists of images that are in a folder, a list of paths."""
-    whole, others = sources_path(target, SINGLE_SHARD), shards_lists(target)  # others go only when that one is there
-    return ([whole] if os.path.exists(whole) else []) + others
+    """Return the paths of all lists of images in a folder."""
+    whole, shard_paths = sources_path(target, SINGLE_SHARD), shards_lists(target)  # these go after the whole exists
+    return ([whole] if os.path.exists(whole) else []) + shard_paths
 
 
 def read_sources(target):
-    """The images that a folder was made from so far, relative name to CRC-32 and size in bytes, None where an earlier
-    version has not recorded it.
+    """Return the images that a folder was made from so far, relative name to CRC-32 and size in bytes.
+
+    The size is None where an earlier version has not recorded it.
 
     Raises:
-        UserError: the list is not there, or damaged.
+        UserError: the list is missing or damaged.
     """
     paths = sources_lists(target)
     if not paths:
@@ -47,7 +48,7 @@ def read_sources(target):
             with open(path, newline="", encoding="utf-8") as file:
                 sources.update({row["file"]: (int(row["crc32"]), int(row["bytes"]) if "bytes" in row else None)
                                 for row in csv.DictReader(file)})
-        except FileNotFoundError:  # the last shard of another job has put all lists into one meanwhile
+        except FileNotFoundError:  # the last shard of another job has merged all lists meanwhile
             return read_sources(target)
         except (ValueError, KeyError, TypeError, csv.Error) as error:
             raise UserError(f"{path}: damaged; name a new folder") from error
@@ -55,21 +56,22 @@ def read_sources(target):
 
 
 def write_sources(path, sources):
-    """Write a list that `read_sources` reads; `sources` (dict) is what that returns."""
+    """Write a list for `read_sources`; `sources` is a dict as `read_sources` returns it."""
     checksums, sizes = zip(*sources.values(), strict=True) if sources else ((), ())
     write_csv(path, {"file": list(sources), "crc32": checksums, "bytes": sizes})
 
 
 def check_stored(target, source, files, about):
-    """Make sure that corrupted images in a folder were made from certain images. For a folder that this program has not
-    made, nothing is known.
+    """Check that the corrupted images in a folder were made from certain images.
+
+    A folder that this program has not made is not checked, because nothing is known about it.
 
     Args:
         target (str): the folder of corrupted images.
-        source, files, about: as in `corrupt_folder`, of images that it may have been made from.
+        source, files, about: as in `corrupt_folder`, for the images that the folder may have been made from.
 
     Raises:
-        UserError: it was made from others.
+        UserError: the folder was made from other images.
     """
     settings = read_json(os.path.join(target, SETTINGS_FILE))
     if not isinstance(settings, dict):
@@ -90,15 +92,17 @@ def check_stored(target, source, files, about):
 
 
 def check_decoding(source, files, target):
-    """Make sure that no earlier version made a folder of images that it showed otherwise: until settings named the
-    colour behind transparency, transparent pixels kept their hidden colours, and grey palettes had three channels.
+    """Check that no earlier version made a folder from images that it decoded in another way.
+
+    In versions before the settings named the colour behind transparency, transparent pixels kept their hidden colours,
+    and grey palettes had three channels.
 
     Args:
-        source, files: as in `corrupt_folder`, of the images that the folder may have been made from.
+        source, files: as in `corrupt_folder`, for the images that the folder may have been made from.
         target (str): the folder.
 
     Raises:
-        UserError: one was made of such an image.
+        UserError: the folder was made from such an image.
     """
     settings = read_json(os.path.join(target, SETTINGS_FILE))
     if not isinstance(settings, dict) or "transparency" in settings:
@@ -111,15 +115,16 @@ def check_decoding(source, files, target):
 
 
 def check_sources(source, files, target, checksums, shard):
-    """Make sure that a folder was made from no other images than those of `source`, as `checksums_of` gives them; of
-    images of another shard, only that they are there.
+    """Check that a folder was made only from the images of `source`, with the checksums of `checksums_of`.
+
+    For images of other shards, check only that they exist.
 
     Raises:
-        UserError: one has changed or is gone.
+        UserError: an image has changed or is gone.
     """
-    others = set(files).difference(shard.of(list(files)))
+    other_shard_files = set(files).difference(shard.of(list(files)))
     for name, (checksum, _) in read_sources(target).items():
-        if name not in others and checksums.get(name, (None,))[0] != checksum:
+        if name not in other_shard_files and checksums.get(name, (None,))[0] != checksum:
             path = os.path.join(source, files.get(name, name))
             if name not in files and os.path.exists(path):  # hidden, as earlier versions read it
                 raise UserError(f"{path}: is not read, and {target} was made from it, too; name a new folder")

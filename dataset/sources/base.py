@@ -1,4 +1,4 @@
-"""What every data set gives: clean images, labels, and the constants that go with them."""
+"""The common form of all data sets: clean images, labels, and the constants that go with them."""
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,15 +16,17 @@ class ImageDataset:
     """A data set of clean images.
 
     Attributes:
-        name (str): as on the command line.
+        name (str): name on the command line.
         corrupted_folder (str): folder under the data folder, or an absolute path, that holds the corrupted versions.
         classes (int): number of classes.
         images, labels (dict): for 'train' and 'test', uint8 (N, H, W, 3), or `FileImages`, and int32 (N,) in
             0..classes-1.
-        mean, std (tuple of float): per channel, of values in 0..1; images are normalised with them.
-        num_per_class (int or None): training images of a class where none is asked for; None is 4/5 of each class.
-        class_names (tuple of str): what the labels stand for, where that is known.
-        lists (str or None): folder of file lists that say who is corrupted how much (`dataset/sources/imagenet30.py`).
+        mean, std (tuple of float): mean and standard deviation per channel, for values in 0..1; images are normalised
+            with them.
+        num_per_class (int or None): number of training images per class if none is given; None means 4/5 of each class.
+        class_names (tuple of str): names of the labels, if they are known.
+        lists (str or None): folder of file lists that give the severity of each training image
+            (`dataset/sources/imagenet30.py`).
     """
 
     name: str
@@ -45,19 +47,20 @@ class ImageDataset:
 
     @property
     def image_size(self):
-        """Height and width of the images."""
+        """The height and width of the images."""
         return self.images["train"].shape[1:3]
 
     def check_run(self, config, path, **others):
-        """Make sure that the classes and the images are those of an earlier run.
+        """Check that the classes and the images are the same as in an earlier run.
 
         Args:
-            config (dict): its settings; of one that has no `classes` or `fingerprints` there, they are not known.
-            path (str): the run's folder, for the error.
-            others (Fingerprint): those of further sets than the clean test images, keys as in `require_same`.
+            config (dict): settings of the run. Settings without `classes` or `fingerprints` do not show these, so they
+                are not compared.
+            path (str): folder of the run, for the error.
+            others (Fingerprint): fingerprints of other sets than the clean test images, with keys as in `require_same`.
 
         Raises:
-            UserError: they are others.
+            UserError: the classes or the images differ.
         """
         names = config.get("classes")
         if names and self.class_names and list(self.class_names) != list(names):
@@ -67,7 +70,7 @@ class ImageDataset:
         lists = "" if self.lists is None else " and --filelist_dir"
         now, advice = {"test": self.test_fingerprint, **others}, f"name those that it had with --data_dir{lists}"
         require_same(config.get("fingerprints") or {}, now, path, advice)
-        for part, digest in (config.get("images_sha256") or {}).items():  # a run of an earlier version has these
+        for part, digest in (config.get("images_sha256") or {}).items():  # runs of an earlier version have these
             if part in now and not self.in_files and digest != self._sha256(part):
                 raise UserError(f"{path}: had other {WORDS[part]} images than there are now; {advice}")
 
@@ -87,5 +90,5 @@ class ImageDataset:
         return fingerprint(self.images["test"], self.labels["test"])
 
     def fingerprint(self, part):
-        """The `Fingerprint` of the clean images of a part, 'train' or 'test'."""
+        """Return the `Fingerprint` of the clean images of a part, 'train' or 'test'."""
         return getattr(self, f"{part}_fingerprint")

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100, from the binary or the python archive, downloaded where they are missing."""
+"""CIFAR-10 and CIFAR-100, read from the binary or the python archive, and downloaded if they are missing."""
 import glob
 import os
 import pickle
@@ -16,12 +16,12 @@ from utils.files import TMP_MARK, file_hash, file_lock, fsync, with_filename
 
 URL = "https://www.cs.toronto.edu/~kriz/"
 PIXELS = 3 * 32 * 32
-UNPACK_SECONDS = 600  # runs that begin at the same time wait for the one that unpacks
+UNPACK_SECONDS = 600  # runs that start at the same time wait up to this long for the run that unpacks
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How one of the published archives holds its images: file names, and the MD5 that goes with the archive."""
+    """The layout of a published archive: its file names, and the MD5 that goes with it."""
 
     archive: str
     md5: str
@@ -31,11 +31,11 @@ class Layout:
 
 @dataclass(frozen=True)
 class Cifar:
-    """What differs between the two data sets."""
+    """The constants in which the two data sets differ."""
 
     class_names: tuple[str, ...]
     corrupted_folder: str
-    label_bytes: int  # in a record of the binary layout; the last one is the label that counts
+    label_bytes: int  # per record of the binary layout; only the last byte is used as the label
     label_key: bytes  # in a file of the python layout
     binary: Layout
     python: Layout
@@ -44,7 +44,7 @@ class Cifar:
 
     @property
     def classes(self):
-        """Number of classes."""
+        """The number of classes."""
         return len(self.class_names)
 
 
@@ -79,11 +79,11 @@ CIFAR = {
 
 
 class ArrayUnpickler(pickle.Unpickler):
-    """An unpickler that can build plain containers and numpy arrays, and nothing else: a pickle cannot run code."""
+    """An unpickler that builds only plain containers and NumPy arrays, so that a pickle cannot run code."""
 
     def find_class(self, module, name):
         if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
-            return lambda *_: np.ndarray((0,), "b")  # what numpy's makes; the content comes after it
+            return lambda *_: np.ndarray((0,), "b")  # like NumPy's function; the content follows
         if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype")):
             return getattr(np, name)
         if (module, name) == ("_codecs", "encode"):  # how Python 3 writes bytes for Python 2
@@ -95,10 +95,10 @@ def read_binary(path, spec):
     """Read records of label bytes and planar RGB values.
 
     Returns:
-        tuple: uint8 (N, 32, 32, 3) and int32 (N,).
+        tuple: images, uint8 (N, 32, 32, 3); labels, int32 (N,).
 
     Raises:
-        UserError: the size of the file is not that of whole records, or a label is out of range.
+        UserError: the file does not have a whole number of records, or a label is out of range.
     """
     values = np.fromfile(path, np.uint8)
     record = spec.label_bytes + PIXELS
@@ -110,15 +110,15 @@ def read_binary(path, spec):
 
 
 def read_python(path, spec):
-    """Read a pickled dictionary of `data` (N, 3072) and labels; the result is that of `read_binary`.
+    """Read a pickled dictionary of `data` (N, 3072) and labels. The result is as in `read_binary`.
 
     Raises:
-        UserError: the file is no such pickle, or holds anything but arrays and plain containers.
+        UserError: the file is no pickle of this form, or holds anything but arrays and plain containers.
     """
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
-            for instruction, argument, _ in pickletools.genops(file):  # which finds lengths that the file does not have
+            for instruction, argument, _ in pickletools.genops(file):  # finds lengths beyond the end of the file
                 if instruction.name in ("PUT", "LONG_BINPUT") and argument > size:
                     raise pickle.UnpicklingError(f"it asks for room for {argument} objects")
             file.seek(0)
@@ -144,11 +144,12 @@ def _checked(path, images, labels, spec):
 
 
 def extract(archive, layout, data_dir):
-    """Unpack a published archive; its folder appears with all its files or not at all. Of several processes one does
-    it.
+    """Unpack a published archive. Its folder appears with all its files, or not at all.
+
+    If several processes call this, only one unpacks.
 
     Raises:
-        UserError: the archive is damaged, or is not the published one, or another process does not end unpacking it.
+        UserError: the archive is damaged, or is not the published one, or another process does not finish unpacking it.
     """
     if file_hash(archive, "md5") != layout.md5:
         raise UserError(f"{archive}: damaged, or not the published archive (its MD5 is not {layout.md5}); delete it "
@@ -161,7 +162,7 @@ def extract(archive, layout, data_dir):
 
 def _extract(archive, layout, data_dir):
     partial = f"{TMP_MARK}.{layout.folder}"
-    for leftover in glob.glob(os.path.join(glob.escape(data_dir), f".*{partial}")):  # of a process that was killed
+    for leftover in glob.glob(os.path.join(glob.escape(data_dir), f".*{partial}")):  # of a killed process
         shutil.rmtree(leftover)
     temporary = os.path.join(data_dir, f".{os.getpid()}{partial}")
     try:
@@ -179,13 +180,13 @@ def _extract(archive, layout, data_dir):
 
 
 def find_layout(name, data_dir):
-    """The layout whose folder is in `data_dir`, unpacked or downloaded if need be: binary before python.
+    """Find the layout that has its folder in `data_dir`, unpacked or downloaded if needed. Binary comes before python.
 
     Returns:
-        tuple: the layout, and the function that reads its files.
+        tuple: the layout; the function that reads its files.
 
     Raises:
-        UserError: neither is there and the download fails.
+        UserError: neither layout is there, and the download fails.
     """
     spec = CIFAR[name]
     readers = ((spec.binary, read_binary), (spec.python, read_python))
@@ -209,11 +210,11 @@ def load_cifar(name, data_dir):
 
     Args:
         name (str): 'cifar10' or 'cifar100'.
-        data_dir (str): folder with one of the four archives, unpacked or not; the binary one is downloaded into it
-            where all are missing.
+        data_dir (str): folder with one of the four archives, unpacked or not. If all are missing, the binary archive is
+            downloaded into it.
 
     Returns:
-        ImageDataset: images of 32x32; CIFAR-100 with the fine labels.
+        ImageDataset: images of 32x32; CIFAR-100 has the fine labels.
 
     Raises:
         UserError: a file is missing or damaged.

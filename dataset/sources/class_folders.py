@@ -1,4 +1,4 @@
-"""Folders of class folders: which images there are, and what class each one is."""
+"""Folders of class folders: their images, and the class of each image."""
 import collections
 import os
 import stat
@@ -10,14 +10,14 @@ from corruptions.images import image_suffixes, said_of
 from dataset.image_files import FileImages
 from utils.errors import UserError
 
-NOT_REGULAR = "not a regular file"  # such as a FIFO, which would keep its reader waiting for ever
+NOT_REGULAR = "not a regular file"  # such as a FIFO: reading it could wait for ever
 
 
 def list_classes(folder):
-    """The class folders of a folder in alphabetical order; the label of each is its place in this list.
+    """Return the class folders of a folder in alphabetical order. The label of a class is its position in this list.
 
     Raises:
-        UserError: there is no such folder, or no class folder in it, or a link there leads nowhere.
+        UserError: there is no such folder, it has no class folder, or a link in it leads nowhere.
     """
     try:
         entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
@@ -33,7 +33,7 @@ def list_classes(folder):
 
 
 def _check_entry(entry):
-    """Raise a `UserError` if an entry of a folder leads nowhere, or its name cannot be written down."""
+    """Raise a `UserError` if an entry of a folder is a link that leads nowhere, or its name cannot be encoded."""
     if entry.is_symlink() and not os.path.exists(entry.path):
         raise UserError(f"{entry.path}: a link that leads nowhere; repair or remove it")
     try:
@@ -43,16 +43,19 @@ def _check_entry(entry):
 
 
 def list_files(folder, left_out=None):
-    """Sorted names of the image files in a folder, known by their suffix; of a folder in it there is a warning.
+    """Return the sorted names of the image files in a folder, which are known by their suffix.
+
+    A folder inside it causes a warning.
 
     Args:
-        folder (str): where they lie.
-        left_out (Counter or None): counts the other files by their suffix, those that are no regular files by that.
+        folder (str): folder of the files.
+        left_out (Counter or None): counter of the other files by their suffix. Files that are no regular files are
+            counted as such.
 
     Raises:
-        UserError: there are none, or one is empty, or a link leads nowhere.
+        UserError: there are no images, one is empty, or a link leads nowhere.
     """
-    suffixes, names, others = image_suffixes(), [], collections.Counter()
+    suffixes, names, suffix_counts = image_suffixes(), [], collections.Counter()
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
@@ -68,29 +71,29 @@ def list_files(folder, left_out=None):
                     raise UserError(f"{entry.path}: is empty; fetch it again, or remove it")
                 names.append(entry.name)
             else:
-                others[suffix] += 1
+                suffix_counts[suffix] += 1
     if not names:
-        raise UserError(f"{folder}: has no image{said_of(others)}; fill the folder or remove it")
+        raise UserError(f"{folder}: has no image{said_of(suffix_counts)}; fill the folder or remove it")
     if left_out is not None:
-        left_out.update(others)
+        left_out.update(suffix_counts)
     return sorted(names)
 
 
 def list_images(folder, classes, side, fit, inner="", left_out=None):
-    """The images of a folder of class folders, class after class, sorted by name.
+    """Return the images of a folder of class folders, class after class, sorted by name.
 
     Args:
-        folder (str): holds CLASS/FILE.
-        classes (list of str): each one's place is its label.
+        folder (str): folder that holds CLASS/FILE.
+        classes (list of str): class names; the position of a class is its label.
         side, fit: as in `FileImages`.
-        inner (str): folder within a class folder in which the images lie, such as 'images'; it is no part of a name.
+        inner (str): folder within a class folder that holds the images, such as 'images'; it is no part of a name.
         left_out (Counter or None): as in `list_files`.
 
     Returns:
-        tuple: `FileImages`, int32 (N,) labels.
+        tuple: `FileImages`; labels, int32 (N,).
 
     Raises:
-        UserError: there is a class that `classes` does not have, or one without images, or an empty file.
+        UserError: a class is missing in `classes` or has no images, or a file is empty.
     """
     paths, names, counts = [], [], np.zeros(len(classes), int)
     places = {name: place for place, name in enumerate(classes)}
@@ -106,10 +109,10 @@ def list_images(folder, classes, side, fit, inner="", left_out=None):
 
 
 def require_all_classes(folder, classes, labels):
-    """Make sure that each class has an image among those with `labels`, which come from `folder`.
+    """Check that each class has an image among the images with `labels`, which come from `folder`.
 
     Raises:
-        UserError: one has none.
+        UserError: a class has no image.
     """
     missing = np.setdiff1d(np.arange(len(classes)), labels)
     if len(missing):

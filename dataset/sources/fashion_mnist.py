@@ -1,4 +1,4 @@
-"""Fashion-MNIST, from its four idx files, downloaded where they are missing."""
+"""Fashion-MNIST, read from its four idx files, which are downloaded if they are missing."""
 import gzip
 import math
 import os
@@ -12,8 +12,8 @@ from dataset.sources.download import download
 from utils.errors import UserError
 
 URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
-# MD5s of the published .gz files. Debian's have the same content behind a gzip header without name and time, so theirs
-# are others.
+# MD5s of the published .gz files. Debian's files have the same content and other MD5s, because their gzip header has no
+# name and time.
 FILES = {
     "train": {"train-images-idx3-ubyte": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
               "train-labels-idx1-ubyte": "25c81989df183df01b3e8a0aad5dffbe"},
@@ -26,21 +26,21 @@ DEBIAN_FOLDER = "/usr/share/datasets/fashion-mnist"  # of the package dataset-fa
 
 CLASS_NAMES = ("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 CLASSES, SIDE, PADDED = len(CLASS_NAMES), 28, 32
-UNSIGNED_BYTES = 8  # the type of the values, in the third byte of an idx file; the fourth is the number of axes
+UNSIGNED_BYTES = 8  # the type of the values, in the third byte of an idx file; the fourth byte is the number of axes
 
 
 def read_idx(path, axes):
-    """Read an idx file of unsigned bytes, packed with gzip where its name ends so.
+    """Read an idx file of unsigned bytes, compressed with gzip if its name ends in .gz.
 
     Args:
         path (str): the file.
-        axes (int): how many the array must have.
+        axes (int): number of axes that the array must have.
 
     Returns:
         numpy.ndarray: uint8.
 
     Raises:
-        UserError: the file is damaged, of another type, or its size is not what its header says.
+        UserError: the file is damaged, has another type, or has another size than its header says.
     """
     try:
         with (gzip.open if path.endswith(".gz") else open)(path, "rb") as file:
@@ -62,10 +62,11 @@ def read_part(images_path, labels_path):
     """Read the images and labels of one part.
 
     Returns:
-        tuple: uint8 (N, 32, 32, 3), the grey image in the middle and thrice, zeros around it; int32 (N,).
+        tuple: images, uint8 (N, 32, 32, 3), each channel with the grey image in the middle and zeros around it; labels,
+            int32 (N,).
 
     Raises:
-        UserError: a file is damaged, or they do not fit together.
+        UserError: a file is damaged, or the two files do not fit together.
     """
     grey, labels = read_idx(images_path, 3), read_idx(labels_path, 1)
     if grey.shape[1:] != (SIDE, SIDE) or len(grey) == 0:
@@ -87,48 +88,50 @@ def read_part(images_path, labels_path):
 
 
 def files_in(folder):
-    """Those of the four files that are in a folder, packed or not: name to path."""
+    """Return which of the four files are in a folder, compressed or not, as a dict from name to path."""
     names = (name for files in FILES.values() for name in files)
     paths = {name: [os.path.join(folder, name + suffix) for suffix in (".gz", "")] for name in names}
     return {name: next(filter(os.path.isfile, both)) for name, both in paths.items() if any(map(os.path.isfile, both))}
 
 
 def find_files(data_dir):
-    """The four files, name to path, of the first place that has them all; downloaded if there is none.
+    """Find the four files, name to path, in the first place that has them all. If there is none, download them.
 
     Raises:
-        UserError: the download fails, or a place has some of the files and others are not there.
+        UserError: the download fails, or a place has only some of the files.
     """
-    own = os.path.join(data_dir, OWN_FOLDER)
+    own_folder = os.path.join(data_dir, OWN_FOLDER)
     places = {place: files_in(place)
-              for place in (data_dir, own, os.path.join(data_dir, TORCHVISION_FOLDER), DEBIAN_FOLDER)}
-    wanted = {name: md5 for files in FILES.values() for name, md5 in files.items()}
+              for place in (data_dir, own_folder, os.path.join(data_dir, TORCHVISION_FOLDER), DEBIAN_FOLDER)}
+    checksums = {name: md5 for files in FILES.values() for name, md5 in files.items()}
     for files in places.values():
-        if len(files) == len(wanted):
+        if len(files) == len(checksums):
             return files
     for place, files in places.items():
-        missing = [name for name in wanted if name not in files]
-        if files and place != own:  # where a download may have been broken off
+        missing = [name for name in checksums if name not in files]
+        if files and place != own_folder:  # there a download may have been interrupted
             raise UserError(f"{os.path.join(place, missing[0])}.gz: not there, though others of the four files are; "
                             "put it there, or take the others away")
-    for name in wanted:
-        if name not in places[own]:
-            places[own][name] = download(
-                f"{URL}{name}.gz", wanted[name], own, f"fashion_mnist: {name}.gz is not in {data_dir} or {own}",
-                f"put {', '.join(f'{one}.gz' for one in wanted)} from {URL} into {own}, install Debian's package "
-                "dataset-fashion-mnist, or name another folder with --data_dir")
-    return places[own]
+    for name in checksums:
+        if name not in places[own_folder]:
+            places[own_folder][name] = download(
+                f"{URL}{name}.gz", checksums[name], own_folder,
+                f"fashion_mnist: {name}.gz is not in {data_dir} or {own_folder}",
+                f"put {', '.join(f'{file}.gz' for file in checksums)} from {URL} into {own_folder}, install Debian's "
+                "package dataset-fashion-mnist, or name another folder with --data_dir")
+    return places[own_folder]
 
 
 def load_fashion_mnist(data_dir):
     """Read Fashion-MNIST.
 
     Args:
-        data_dir (str): folder with the four files, packed or not, or with a folder fashion-mnist or FashionMNIST/raw
-            that has them; if Debian's package is not installed either, they are downloaded into fashion-mnist.
+        data_dir (str): folder with the four files, compressed or not, or with a folder fashion-mnist or
+            FashionMNIST/raw that has them. If Debian's package is not installed either, they are downloaded into
+            fashion-mnist.
 
     Returns:
-        ImageDataset: images of 28x28 in grey, padded with zeros to 32x32, as three equal channels.
+        ImageDataset: grey images of 28x28, padded with zeros to 32x32, as three equal channels.
 
     Raises:
         UserError: a file is missing or damaged.

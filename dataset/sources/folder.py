@@ -1,4 +1,4 @@
-"""`folder`: a user's own images, in class folders."""
+"""The data set `folder`: a user's own images, in class folders."""
 import collections
 import csv
 import errno
@@ -20,24 +20,27 @@ from utils.errors import UserError
 from utils.files import file_lock, write_csv
 
 IMAGE_SIZE = 64
-VALIDATION = ("val", "valid", "validation")  # what people call a folder that is not read here
-TEST_SHARE = 0.2  # of each class, where there are no test images; whatever the seed of a run
-HELD_OUT = "held_out.csv"  # in the folder of such images: the exceptions from the hash
-LOCK_SECONDS = 60  # runs that begin at the same time wait for each other to write that file
+VALIDATION = ("val", "valid", "validation")  # usual names of a folder that is not read here
+TEST_SHARE = 0.2  # fraction of each class, if there are no test images; the same for every seed of a run
+HELD_OUT = "held_out.csv"  # table of exceptions from the hash, in the folder of the images
+LOCK_SECONDS = 60  # runs that start at the same time wait up to this long for each other to write that file
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def draw(name):
-    """The hash of an image's name, 'class/file', from 0 to below 1; below `TEST_SHARE` the image is for testing."""
+    """Return the hash of an image's name, 'class/file', from 0 to below 1.
+
+    Below `TEST_SHARE` the image is for testing.
+    """
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2 ** 32
 
 
 def split_test(names, labels, exceptions):
-    """Choose test images: about a share of each class, by a hash of their names, so that images that are added later
-    leave all others where they are.
+    """Choose test images: about a fixed fraction of each class, by a hash of their names.
 
-    Where the hash leaves a class without a test image or without a training image, one of its images becomes that, as
-    an exception. It stays an exception, though images that are added later may make it needless.
+    Images that are added later therefore leave all others where they are. The hash may leave a class without a test
+    image or without a training image. Then one image of the class becomes that, as an exception. It stays an exception
+    even if images that are added later make it needless.
 
     Args:
         names (list of str): 'class/file' of the images.
@@ -45,10 +48,10 @@ def split_test(names, labels, exceptions):
         exceptions (dict): name to part, 'train' or 'test', of the images that became exceptions earlier.
 
     Returns:
-        tuple: int64 numbers of the training images, and of the test images; `exceptions` with new ones.
+        tuple: int64 numbers of the training images; int64 numbers of the test images; `exceptions` with the new ones.
 
     Raises:
-        UserError: a class has one image only.
+        UserError: a class has only one image.
     """
     draws = np.array(list(map(draw, names)))
     parts = np.where(draws < TEST_SHARE, "test", "train")
@@ -69,7 +72,7 @@ def split_test(names, labels, exceptions):
 
 
 def read_exceptions(path):
-    """The exceptions of `split_test`, name to part, from their table; none where there is no table.
+    """Read the exceptions of `split_test`, name to part, from their table. Without a table there are none.
 
     Raises:
         UserError: the file is damaged.
@@ -89,8 +92,10 @@ def read_exceptions(path):
 
 
 def stored_exceptions(folder):
-    """The exceptions of an earlier version, which wrote no table: the corrupted images that it stored lie in another
-    part than the hash says. Name to part.
+    """Return the exceptions of an earlier version, name to part.
+
+    The earlier version wrote no table. The corrupted images that it stored for an exception lie in another part than
+    the hash says.
 
     Raises:
         UserError: a list of the stored images is damaged.
@@ -107,14 +112,14 @@ def split_test_for_good(folder, names, labels):
     """Choose test images as `split_test` does, and write the exceptions into the folder, where later calls find them.
 
     Args:
-        folder (str): of the images; where it cannot be written, there is a warning.
+        folder (str): folder of the images; if it is not writable, there is a warning.
         names, labels: as in `split_test`.
 
     Returns:
-        tuple: int64 numbers of the training images, and of the test images.
+        tuple: int64 numbers of the training images; int64 numbers of the test images.
 
     Raises:
-        UserError: a class has one image only, the table is damaged, or another process does not stop writing it.
+        UserError: a class has only one image, the table is damaged, or another process does not finish writing it.
     """
     path = os.path.join(folder, HELD_OUT)
     table = read_exceptions(path)
@@ -138,7 +143,7 @@ def split_test_for_good(folder, names, labels):
 
 
 def warn_of_replaced(path, names, earlier, exceptions):
-    """Warn of images that became exceptions because earlier ones, of the same class and part, are no longer there."""
+    """Warn of images that became exceptions because earlier ones, of the same class and part, are gone."""
     there = set(names)
     gone = {(os.path.dirname(name), part): name for name, part in earlier.items() if name not in there}
     for name, part in exceptions.items():
@@ -153,15 +158,15 @@ def load_folder(data_dir, image_size=IMAGE_SIZE):
     """List the images of a folder.
 
     Args:
-        data_dir (str): holds train/CLASS/* and test/CLASS/*, or CLASS/*, of which about a fifth of each class is held
-            out to test with, by `split_test_for_good`.
-        image_size (int): side of the images, to which the shorter side of a file is scaled; the middle is cut out.
+        data_dir (str): folder that holds train/CLASS/* and test/CLASS/*, or CLASS/*. From CLASS/*,
+            `split_test_for_good` holds out about a fifth of each class for testing.
+        image_size (int): side of the images. The shorter side of a file is scaled to it, and the middle is cut out.
 
     Returns:
-        ImageDataset: of files; the labels are the places of the class folders in alphabetical order.
+        ImageDataset: data set in files; the labels are the positions of the class folders in alphabetical order.
 
     Raises:
-        UserError: something is missing, or a file is no image, as far as its beginning tells.
+        UserError: something is missing, or a file is no image, according to its beginning.
     """
     fit, left_out = partial(centre_crop, side=image_size, shorter=image_size), collections.Counter()
     train, test = (os.path.join(data_dir, part) for part in ("train", "test"))
@@ -187,9 +192,9 @@ def load_folder(data_dir, image_size=IMAGE_SIZE):
         print(f"warning: {data_dir}: {one_line(said_of(left_out)).removeprefix('; ')}", file=sys.stderr)
     if len(classes) < 2:
         raise UserError(f"{data_dir}: has one class only, {classes[0]}; a classifier needs two or more class folders")
-    for some in images.values():  # people's own folders have all kinds of files
-        for path in some.paths:
-            check_header(os.path.join(some.folder, path))
+    for subset in images.values():  # a user's own folder may have files of any kind
+        for path in subset.paths:
+            check_header(os.path.join(subset.folder, path))
     if "whole" in images:
         chosen = dict(zip(("train", "test"), split_test_for_good(data_dir, whole.names, every), strict=True))
         images = {part: whole.subset(indices) for part, indices in chosen.items()}

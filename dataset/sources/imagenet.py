@@ -1,4 +1,4 @@
-"""ImageNet: class folders under `train` and `val`, the validation images being the test set."""
+"""ImageNet: class folders under `train` and `val`. The validation images are the test set."""
 import os
 from functools import partial
 
@@ -12,14 +12,14 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def load_imagenet(data_dir):
-    """List ImageNet's files.
+    """List the files of ImageNet.
 
     Args:
         data_dir (str): folder that holds imagenet/{train,val}/CLASS/*, or train and val themselves.
 
     Returns:
-        ImageDataset: of files; the shorter side scaled to 256, the middle 224x224 cut out; the labels are the places of
-            the class folders in alphabetical order.
+        ImageDataset: data set in files. The shorter side is scaled to 256, and the middle 224x224 is cut out. The
+            labels are the positions of the class folders in alphabetical order.
 
     Raises:
         UserError: something is missing.

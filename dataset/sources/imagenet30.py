@@ -1,4 +1,4 @@
-"""ImageNet-30 at 64x64, and the file lists that say which of its images are trained on at which severity."""
+"""ImageNet-30 at 64x64, and the file lists that give the training images of each severity."""
 import os
 import re
 import sys
@@ -20,19 +20,19 @@ NUM_PER_CLASS = 1000
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 LISTS = os.path.join(ROOT, "imagenet30_filelist")
 VALIDATION = "imagenet30_val.txt"
-TESTS = ("imagenet30_test.txt", "Imagenet30_test.txt")  # the release asks for the one and has the other
+TESTS = ("imagenet30_test.txt", "Imagenet30_test.txt")  # the release asks for the first and has the second
 
 
 def load_imagenet30(data_dir, filelist_dir=LISTS):
-    """List ImageNet-30's files.
+    """List the files of ImageNet-30.
 
     Args:
-        data_dir (str): holds ImageNet-30-64/{train,test}/CLASS/*, images of 64x64, or else ImageNet-30/{train,test},
-            images of any size, which are scaled to 64x64 when they are read.
-        filelist_dir (str): folder of the file lists; where it has one of the test images, those are the test set.
+        data_dir (str): folder that holds ImageNet-30-64/{train,test}/CLASS/*, images of 64x64. Without it,
+            ImageNet-30/{train,test} is used: images of any size, which are scaled to 64x64 when they are read.
+        filelist_dir (str): folder of the file lists. If it has a list of test images, these are the test set.
 
     Returns:
-        ImageDataset: of files; the labels are the places of the training classes in alphabetical order.
+        ImageDataset: data set in files; the labels are the positions of the training classes in alphabetical order.
 
     Raises:
         UserError: something is missing, or the list of test images does not fit.
@@ -58,23 +58,23 @@ def load_imagenet30(data_dir, filelist_dir=LISTS):
 
 
 def find_test_list(folder):
-    """Path of the list of test images in a folder, or None."""
+    """Return the path of the list of test images in a folder, or None."""
     return next((path for path in (os.path.join(folder, name) for name in TESTS) if os.path.exists(path)), None)
 
 
 def distribution_path(folder, severity):
-    """The list of the training images of one severity."""
+    """Return the path of the list of training images of one severity."""
     return os.path.join(folder, f"imagenet30_distribution_{severity}.txt")
 
 
 def parse_lists(path):
-    """What a list or an index of images says: lines of a path that ends in CLASS/FILE, a blank, and a label.
+    """Read a list or an index of images. A line has a path that ends in CLASS/FILE, a blank, and a label.
 
     Returns:
-        tuple: list of 'class/file', int32 (N,) labels.
+        tuple: list of 'class/file'; labels, int32 (N,).
 
     Raises:
-        UserError: the file is missing, or a line is not of this form.
+        UserError: the file is missing, or a line does not have this form.
     """
     names, labels = [], []
     try:
@@ -95,18 +95,18 @@ def parse_lists(path):
 
 
 def read_list(path, names, labels):
-    """Where the images of a list stand among those of a data set.
+    """Return the positions of the images of a list among the images of a data set.
 
     Args:
         path (str): the list.
         names (list of str): 'class/file' of the data set's images.
-        labels (numpy.ndarray): int32 (N,), theirs.
+        labels (numpy.ndarray): int32 (N,), labels of the data set's images.
 
     Returns:
         numpy.ndarray: int64 (n,), in the list's order.
 
     Raises:
-        UserError: the list names an image that is not there, or names one twice, or with another label.
+        UserError: the list names an image that is not there, names an image twice, or gives it another label.
     """
     places = {name: place for place, name in enumerate(names)}
     listed, stored = parse_lists(path)
@@ -126,23 +126,23 @@ def read_list(path, names, labels):
 
 
 def has_lists(folder):
-    """Whether there is a list of training images."""
+    """Whether a folder has a list of training or validation images."""
     return os.path.isdir(folder) and any(re.fullmatch(r"imagenet30_(distribution_\d+|val)\.txt", name)
                                          for name in os.listdir(folder))
 
 
 def listed_split(source, num_severity, seed, num_per_class=None, num_val=None):
-    """The split that the lists say, or, where there are none, one that is drawn, of which `begin_lists` makes lists.
+    """Return the split that the lists define. Without lists, draw a split, from which `begin_lists` makes lists.
 
     Args:
-        source (ImageDataset): of `load_imagenet30`.
+        source (ImageDataset): data set that `load_imagenet30` returns.
         num_severity, seed, num_per_class, num_val: as in `dataset.poisson.poisson_split`, for the draw.
 
     Returns:
         Split
 
     Raises:
-        UserError: a list does not fit, or the numbers that are asked for are not what the lists have.
+        UserError: a list does not fit, or the lists do not have the numbers of images that are asked for.
     """
     names, labels = source.images["train"].names, source.labels["train"]
     if not has_lists(source.lists):
@@ -150,13 +150,14 @@ def listed_split(source, num_severity, seed, num_per_class=None, num_val=None):
                               most_validation(num_per_class))
         return replace(split, lists=source.lists)
     split = read_lists(source.lists, names, labels, num_severity)
-    wanted = [source.classes * count for count in poisson_counts(num_per_class or source.num_per_class, num_severity)]
-    if split.counts != wanted:
-        found = f"the lists in {source.lists} have {', '.join(map(str, split.counts))} images of the severities"
+    expected_counts = [source.classes * count
+                       for count in poisson_counts(num_per_class or source.num_per_class, num_severity)]
+    if split.counts != expected_counts:
+        summary = f"the lists in {source.lists} have {', '.join(map(str, split.counts))} images of the severities"
         if num_per_class:
-            raise UserError(f"-n {num_per_class}: {found}; leave -n out, or remove the lists to have new ones drawn")
-        print(f"warning: {found}, where {source.num_per_class} images a class make {', '.join(map(str, wanted))}; "
-              "remove the lists to have new ones drawn", file=sys.stderr)
+            raise UserError(f"-n {num_per_class}: {summary}; leave -n out, or remove the lists to have new ones drawn")
+        print(f"warning: {summary}, where {source.num_per_class} images a class make "
+              f"{', '.join(map(str, expected_counts))}; remove the lists to have new ones drawn", file=sys.stderr)
     if num_val and len(split.validation) != num_val * source.classes:
         raise UserError(f"--num_val {num_val}: the lists in {source.lists} have {len(split.validation)} validation "
                         "images; leave --num_val out, or remove the lists to have new ones drawn")
@@ -165,7 +166,7 @@ def listed_split(source, num_severity, seed, num_per_class=None, num_val=None):
 
 
 def begin_lists(source, split):
-    """Write the lists of a split that was drawn because there were none; others that are there by now stay."""
+    """Write the lists of a split that was drawn because there were none. Lists that are there by now stay."""
     if split.lists is not None and not has_lists(split.lists):
         write_lists(split.lists, split, source.images["train"].names, source.labels["train"],
                     (source.images["test"].names, source.labels["test"]))
@@ -173,18 +174,18 @@ def begin_lists(source, split):
 
 
 def read_lists(folder, names, labels, num_severity):
-    """The split that lists of training and validation images say.
+    """Read the split from the lists of training and validation images.
 
     Args:
-        folder (str): of the lists.
-        names, labels: of the training images, as in `read_list`.
-        num_severity (int): number of severities, the clean one included.
+        folder (str): folder of the lists.
+        names, labels: names and labels of the training images, as in `read_list`.
+        num_severity (int): number of severities, including the clean one.
 
     Returns:
         Split
 
     Raises:
-        UserError: a list is missing or does not fit, or two have the same image.
+        UserError: a list is missing or does not fit, or two lists have the same image.
     """
     paths = [distribution_path(folder, severity) for severity in range(num_severity)]
     train = [read_list(path, names, labels) for path in paths]
@@ -197,14 +198,15 @@ def read_lists(folder, names, labels, num_severity):
 
 
 def write_lists(folder, split, names, labels, test=None):
-    """Write a list for each severity, one for validation, one for the test, and remove those of higher severities that
-    are there.
+    """Write a list for each severity, one for validation and one for the test.
+
+    Lists of higher severities that are there are removed.
 
     Args:
-        folder (str): of the lists.
-        split (Split): who is corrupted how much.
-        names, labels: of the training images, as in `read_list`.
-        test (tuple or None): names and labels of the test images, of which there is a list to be.
+        folder (str): folder of the lists.
+        split (Split): the training images of each severity, and the validation images.
+        names, labels: names and labels of the training images, as in `read_list`.
+        test (tuple or None): names and labels of the test images; None for no list of them.
     """
     os.makedirs(folder, exist_ok=True)
     for name in os.listdir(folder):

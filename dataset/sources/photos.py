@@ -1,7 +1,7 @@
-"""`photos`: crops of ten photographs that come with scikit-image; a data set without a download.
+"""The data set `photos`: crops of ten photographs that come with scikit-image. It needs no download.
 
-The class is the photograph. Training crops come from the left 70 % of the width, test crops from the right 30 %, so no
-pixel is in both.
+The class of a crop is its photograph. Training crops come from the left 70 % of the width and test crops from the right
+30 %, so no pixel is in both.
 """
 from importlib import resources
 
@@ -13,7 +13,7 @@ from dataset.sources.base import ImageDataset
 FILES = ("astronaut.png", "brick.png", "chelsea.png", "coffee.png", "grass.png", "gravel.png", "hubble_deep_field.jpg",
          "ihc.png", "motorcycle_left.png", "retina.jpg")
 SIZE = 32
-CROPS = {"train": 500, "test": 100}  # of each photograph
+CROPS = {"train": 500, "test": 100}  # per photograph
 LEFT_SHARE = 0.7
 
 
@@ -21,7 +21,7 @@ def load_photos(data_dir=None):
     """Cut the crops, the same ones at every call.
 
     Args:
-        data_dir: not needed here; every data set's loader takes it.
+        data_dir: not needed here; the loader of every data set takes it.
 
     Returns:
         ImageDataset: 5000 training and 1000 test images of 32x32.
@@ -35,7 +35,7 @@ def load_photos(data_dir=None):
         for part, area in (("train", photo[:, :border]), ("test", photo[:, border:])):
             tops = rng.randint(0, area.shape[0] - SIZE + 1, CROPS[part])
             lefts = rng.randint(0, area.shape[1] - SIZE + 1, CROPS[part])
-            images[part] += [area[top:top + SIZE, left:left + SIZE] for top, left in zip(tops, lefts, strict=True)]
+            images[part] += [area[y:y + SIZE, x:x + SIZE] for y, x in zip(tops, lefts, strict=True)]
     labels = {part: np.repeat(np.arange(len(FILES), dtype=np.int32), count) for part, count in CROPS.items()}
     images = {part: np.stack(crops) for part, crops in images.items()}
     return ImageDataset("photos", "photos-C", len(FILES), images, labels, mean=(0.514, 0.390, 0.342),

@@ -1,4 +1,4 @@
-"""TinyImageNet, in the layout of the distributed tiny-imagenet-200.zip; its validation images are the test set."""
+"""TinyImageNet, in the layout of the distributed tiny-imagenet-200.zip. Its validation images are the test set."""
 import os
 from functools import partial
 
@@ -11,23 +11,23 @@ from utils.errors import UserError
 
 FOLDER = "tiny-imagenet-200"
 SIDE = 64
-# The DAMP authors' statistics, of values in 0..255.
+# Statistics of the DAMP authors, for values in 0..255.
 MEAN, STD = (122.48, 114.28, 101.40), (70.49, 68.57, 71.81)
 
 
 def read_annotations(path, folder, classes):
-    """The images that val_annotations.txt names, class after class, sorted by name.
+    """Return the images that val_annotations.txt names, class after class, sorted by name.
 
     Args:
-        path (str): lines of file, class and box, separated by tabs.
-        folder (str): holds the files.
-        classes (list of str): each one's place is its label.
+        path (str): table with lines of file, class and box, separated by tabs.
+        folder (str): folder that holds the files.
+        classes (list of str): class names; the position of a class is its label.
 
     Returns:
-        tuple: list of files; list of 'class/file'; int32 (N,) labels.
+        tuple: list of files; list of 'class/file'; labels, int32 (N,).
 
     Raises:
-        UserError: the table is missing or damaged, names a class or a file that is not there, or one file twice, or
+        UserError: the table is missing or damaged, names a class or a file that is not there, names a file twice, or
             lacks a class or a file.
     """
     try:
@@ -57,14 +57,14 @@ def read_annotations(path, folder, classes):
 
 
 def load_tinyimagenet(data_dir):
-    """List TinyImageNet's files.
+    """List the files of TinyImageNet.
 
     Args:
-        data_dir (str): folder that holds tiny-imagenet-200/{train/CLASS/images/*.JPEG,val/images/*.JPEG,
-            val/val_annotations.txt}.
+        data_dir (str): folder that holds
+            tiny-imagenet-200/{train/CLASS/images/*.JPEG,val/images/*.JPEG,val/val_annotations.txt}.
 
     Returns:
-        ImageDataset: of files, 64x64; the labels are the places of the class folders in alphabetical order.
+        ImageDataset: data set in files, 64x64; the labels are the positions of the class folders in alphabetical order.
 
     Raises:
         UserError: something is missing.

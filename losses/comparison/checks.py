@@ -1,8 +1,8 @@
-"""Whether a stored comparison is of the runs and the images that the command asks for."""
+"""Checks that a stored comparison has the runs and the images that the command asks for."""
 import os
 
 from dataset import SOURCE_OPTIONS
-from losses.training.run import RunConfig
+from losses.config.resolve import resume_config
 from utils.errors import UserError
 from utils.files import file_hash, read_json
 from utils.records.reading import PLAN_FILE
@@ -11,20 +11,19 @@ from utils.records.settings import (
     OVERRIDABLE_ON_RESUME,
     path_independent,
     read_settings,
-    resumed_settings,
 )
 
 
-def _check_plan(folder, planned, paths):
-    """What the comparison consists of, made sure that it is what was written down, or more: a comparison may grow."""
-    plan = [{"name": one.name, "folder": os.path.basename(path),
-             "given": path_independent(one.given)}
-            for one, path in zip(planned, paths, strict=True)]
+def check_plan(folder, planned, paths):
+    """Return the plan of the comparison, after a check that it contains the stored plan. A comparison may grow."""
+    plan = [{"name": entry.name, "folder": os.path.basename(path),
+             "given": path_independent(entry.given)}
+            for entry, path in zip(planned, paths, strict=True)]
     stored = read_json(os.path.join(folder, PLAN_FILE)) or []
-    # Those of before lack the folder's name.
-    earlier = [{**one, "given": {option: value for option, value in one["given"].items() if option != "data_dir"}}
-               for one in plan]
-    if any(one not in plan and one not in earlier for one in stored):
+    # Plans of earlier versions lack the name of the data folder.
+    earlier = [{**entry, "given": {option: value for option, value in entry["given"].items() if option != "data_dir"}}
+               for entry in plan]
+    if any(entry not in plan and entry not in earlier for entry in stored):
         raise UserError(f"{folder}: holds a comparison of other runs or images (see {PLAN_FILE} there); repeat its "
                         "command, to which methods, seeds and variants may be added if it names --method and --seed, "
                         "or name another with --desc")
@@ -34,63 +33,62 @@ def _check_plan(folder, planned, paths):
     return plan
 
 
-def _check_rows(folder, planned, values):
-    """Make sure that the runs of a row, begun or not, differ in nothing but the seed."""
+def check_rows(folder, planned, configs):
+    """Check that the runs of a row, begun or not, differ only in the seed."""
     first = {}
-    for one, settings in zip(planned, values, strict=True):
-        found = RunConfig.of(settings).method.flat()
-        del found["train_on"]  # begun runs have that of their split, which a table decides
-        wanted = first.setdefault((one.setting, one.name), found)
-        for option, value in wanted.items():
-            if found[option] != value:
-                raise UserError(f"{folder}: of the runs of {one.name} some have {option} {value}, others "
-                                f"{found[option]}, because another version began them; name another comparison with "
-                                "--desc")
+    for spec, config in zip(planned, configs, strict=True):
+        method_options = config.method.flat()
+        del method_options["train_on"]  # begun runs have the value of their split, which a table decides
+        row_options = first.setdefault((spec.setting, spec.name), method_options)
+        for option, value in row_options.items():
+            if method_options[option] != value:
+                raise UserError(f"{folder}: of the runs of {spec.name} some have {option} {value}, others "
+                                f"{method_options[option]}, because another version began them; name another "
+                                "comparison with --desc")
 
 
-def _check_files(folder, planned, values):
-    """Make sure that files which runs read when they began have not changed for those that begin now."""
+def check_files(folder, planned, configs):
+    """Check that the files which begun runs have read are unchanged for the runs that begin now."""
     for option, sha256 in (("init_checkpoint", "init_sha256"), ("stage_one", "stage_one_sha256"),
                            ("split", "split_sha256")):
-        now = {path: file_hash(path) for path in {one.given.get(option) for one in planned}
+        now = {path: file_hash(path) for path in {spec.given.get(option) for spec in planned}
                if path is not None and os.path.isfile(path)}
-        for one, settings in zip(planned, values, strict=True):
-            path = one.given.get(option)
-            if settings[sha256] not in (None, now.setdefault(path, settings[sha256])):
+        for spec, config in zip(planned, configs, strict=True):
+            path, stored = spec.given.get(option), getattr(config, sha256)
+            if stored not in (None, now.setdefault(path, stored)):
                 raise UserError(f"--{option}: the file has changed since runs in {folder} began from it; put back what "
                                 "it was, or name another comparison with --desc")
 
 
-def _check_images(planned, paths, k, data, settings):
-    """Make sure that the runs that have begun have the images that run number `k` would have, where their options name
-    the same ones."""
-    def named(one):
-        return [one.given.get(option) for option in ("dataset", "data_dir", *SOURCE_OPTIONS)]
-    for one, path in zip(planned, paths, strict=True):
-        config = read_settings(path)
-        if config is None or named(one) != named(planned[k]):
+def check_images(planned, paths, k, data, config):
+    """Check that begun runs have the same images as run number `k`, if their options name the same images."""
+    def named(spec):
+        return [spec.given.get(option) for option in ("dataset", "data_dir", *SOURCE_OPTIONS)]
+    for spec, path in zip(planned, paths, strict=True):
+        stored = read_settings(path)
+        if stored is None or named(spec) != named(planned[k]):
             continue
         names = ["train", "test"]
-        if all(config[option] == settings[option] for option in ("corruption", "num_severity")):
+        if (stored["corruption"], stored["num_severity"]) == (config.corruption, config.num_severity):
             names = list(data.fingerprints)
         try:
-            data.source.check_run(config, path, **{name: data.fingerprints[name] for name in names})
+            data.source.check_run(stored, path, **{name: data.fingerprints[name] for name in names})
         except UserError as error:
             raise UserError(f"{error}, or another comparison with --desc") from error
 
 
-def _stored_settings(one, settings, path, check):
-    """The settings of a run: those that it began with, if it has begun, and its own split."""
+def stored_config(spec, config, path):
+    """Return the settings of a run: if it has begun, its stored settings and its own split; otherwise `config`."""
     if not os.path.exists(os.path.join(path, "config.json")):
-        return settings
-    own = resumed_settings(path, settings, _resumable_options(one), check)
-    if own["total_epoch"] != settings["total_epoch"]:
-        raise UserError(f"{path}: has been made longer, {own['total_epoch']} epochs where the comparison has "
-                        f"{settings['total_epoch']}; name another comparison with --desc, or give --total_epoch "
-                        f"{own['total_epoch']} there")
-    return own
+        return config
+    stored = resume_config(path, config.to_dict(), resumable_options(spec))
+    epochs, asked = stored.method.total_epoch, config.method.total_epoch
+    if epochs != asked:
+        raise UserError(f"{path}: has been made longer, {epochs} epochs where the comparison has {asked}; name another "
+                        f"comparison with --desc, or give --total_epoch {epochs} there")
+    return stored
 
 
-def _resumable_options(one):
-    """Of the options of a planned run those that may be others when it is resumed."""
-    return {option: one.given[option] for option in (*OVERRIDABLE_ON_RESUME, *FOLDER_OPTIONS) if option in one.given}
+def resumable_options(spec):
+    """Return the options of a planned run that may change when the run is resumed."""
+    return {option: spec.given[option] for option in (*OVERRIDABLE_ON_RESUME, *FOLDER_OPTIONS) if option in spec.given}

@@ -3,17 +3,18 @@ import itertools
 import shlex
 from dataclasses import dataclass
 
-from losses.config.settings import (
+from losses.components import DATA_STRATEGIES
+from losses.config.resolve import resolve
+from losses.config.table import (
     DEPENDENT_OPTIONS,
-    OPTIONS,
+    METHOD_ARGUMENTS,
     RELEASE_ALIASES,
     TRAINING_PARTS,
     chosen_name,
-    resolve,
     takes_effect,
     used_by,
 )
-from losses.methods import DATA_STRATEGIES, METHOD_OPTIONS, METHODS
+from losses.methods import METHOD_OPTIONS, METHODS
 from utils.cli import MultipleValues, parse
 from utils.errors import UserError
 
@@ -97,7 +98,7 @@ def parse_variants(texts, create_parser):
             variants[name] = parse(parser, shlex.split(options))[1]
         except ValueError as error:
             raise UserError(f"--variant {text!r}: {str(error).lower()}; close it") from error
-        foreign = [option for option in variants[name] if option not in ("method", *OPTIONS)]
+        foreign = [option for option in variants[name] if option not in ("method", *METHOD_ARGUMENTS)]
         if foreign:
             raise UserError(f"--variant {name}: --{foreign[0]} is not an option of a method; give it for all runs")
     return variants

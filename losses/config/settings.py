@@ -1,27 +1,16 @@
-"""From what a user asks for to settings that leave nothing open."""
-import numbers
+"""The settings of a run, made once from a command line, a `config.json` or keyword arguments (`resolve.py`)."""
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-from dataset.poisson import TRAIN_ON
-from losses.config.recipes import RECIPES
-from losses.methods import (
-    CROPS,
-    DATA_STRATEGIES,
-    METHOD_OPTIONS,
-    METHODS,
-    OBJECTIVES,
-    OPTIMIZERS,
-    PERTURBATIONS,
-    SAMPLERS,
-    SAMPLINGS,
-    WEIGHT_DECAY_FILTERS,
-    default_for_dataset,
-    default_options,
-)
-from losses.schedules import SCHEDULES, warmup_epochs
-from utils.cli import FLOAT32_MAX
-from utils.errors import UserError
-from utils.runtime import distributed
+from losses.components import OBJECTIVES, PERTURBATIONS
+from losses.config.table import TRAINING_OPTIONS
+from losses.methods import METHOD_OPTIONS, METHODS, default_for_dataset, default_options
+from losses.optimizers import OPTIMIZERS
+from losses.schedules import SCHEDULES
+from utils.files import safe_filename
+
+# What tells a run that has begun from a new one, and its classes and images from others.
+STORED = ("classes", "fingerprints", "images_sha256")
 
 
 @dataclass(frozen=True)
@@ -64,19 +53,19 @@ class MethodConfig:
 
     @classmethod
     def of(cls, values):
-        """Settings from the values of all options (dict), as `flat` gives them."""
+        """The settings among the values of all options (dict), such as `flat` returns."""
         defaults = default_options(values["method"], values["objective"], values["perturbation"])
-        own = {field.name: values[field.name] for field in fields(cls) if field.name != "options"}
+        chosen = {field.name: values[field.name] for field in fields(cls) if field.name != "options"}
         options = {option: values[option] for option in defaults}
         # An option is None, too, where the run was begun before there was such an option.
         options.update({option: default_for_dataset(defaults[option], values.get("dataset", "cifar10"))
                         for option, value in options.items() if value is None})
-        return cls(**own, options=options)
+        return cls(**chosen, options=options)
 
     def flat(self):
         """All options to their values, None for those that the method does not read."""
-        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "options"}
-        return {**own, **dict.fromkeys(METHOD_OPTIONS), **self.options}
+        chosen = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "options"}
+        return {**chosen, **dict.fromkeys(METHOD_OPTIONS), **self.options}
 
     @property
     def data(self):
@@ -124,223 +113,94 @@ class MethodConfig:
         return pair if self.data == "plain" else f"{self.method} {pair}"
 
 
-CHOICES = {"method": METHODS, "objective": OBJECTIVES, "perturbation": PERTURBATIONS, "recipe": RECIPES,
-           "sampling": SAMPLINGS, "schedule": SCHEDULES, "optimizer": OPTIMIZERS, "decay": WEIGHT_DECAY_FILTERS,
-           "train_on": TRAIN_ON, "draw": SAMPLERS, "crop": CROPS,
-           "risk": ("mean", "worst_case"), "group_loss": ("batch", "last_seen", "validation"),
-           "worst_case": ("weights", "argmax"), "ood_weights": ("scaled", "plain"), "aug_severity": ("uniform", "rare")}
-RELEASE_ALIASES = ("is_adaptive", "distribution_agnostic", "risk")
-LEAST = 1.2e-38  # positive number of float32 that is not rounded to 0 on some devices
-# What has options of its own, to its table.
-TRAINING_PARTS = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES}
-TRAINING_OPTIONS = tuple(dict.fromkeys([*RECIPES["sharpdro"].training, *(
-    option for table in TRAINING_PARTS.values() for row in table.values() for option in row.defaults)]))
-OPTIONS = ("objective", "perturbation", "recipe", "sampling", *RELEASE_ALIASES, *TRAINING_OPTIONS, *METHOD_OPTIONS)
-# An option that acts where another has one value alone: the other, the value, and what is said where it has not.
-DEPENDENT_OPTIONS = {
-    "step_size": ("worst_case", "weights", "moves weights over distributions, and --worst_case argmax chooses one; "
-                  "leave one of them out"),
-    "group_every": ("group_loss", "validation", "is about --group_loss validation; leave it out, or give that, too"),
-}
+@dataclass(frozen=True)
+class RunConfig:
+    """A run. Fields are named as the options of `main.py`, whose help explains them (`losses/config/table.py`).
 
-
-def resolve(method="sharpdro", dataset="cifar10", sync_perturbation=None, **given):
-    """Fill in what is not given from the tables.
-
-    Args:
-        method (str): a key of `METHODS`.
-        dataset (str): some defaults depend on it.
-        sync_perturbation (bool or None): of several workers, whether their ascents are one; where it is false, each has
-            sub-batches of its own.
-        given: options of `OPTIONS`, to their values.
-
-    Returns:
-        MethodConfig
-
-    Raises:
-        UserError: an unknown option or name, options that exclude each other, or one that has no effect.
+    Attributes:
+        method (MethodConfig): the method and how it is trained.
+        dataset, corruption (str): names of the data set and of the corruption; `corrupt_aug` and `rare_aug` take the
+            corruption, too, unless they have one of their own.
+        model (str): name of the network, as in `models.find_model`.
+        seed (int): of the split, the initial weights, the batches and a noise.
+        init_sha256, stage_one_sha256, split_sha256 (str or None): hashes of the files of these options when the run
+            began; None is not checked.
+        risk, is_adaptive, distribution_agnostic, augment_data, sync_perturbation: as the command line had them;
+            `method` has what they stand for.
+        num_workers (int): threads or processes that read images; without effect on the result.
+        stored (dict or None): of a run that has begun, its classes and fingerprints in `config.json`.
     """
-    for option, value in {"method": method, **given}.items():
-        if option != "method" and option not in OPTIONS:
-            raise UserError(f"{option}: unknown; there are method, {', '.join(OPTIONS)}")
-        if option in CHOICES and value not in CHOICES[option]:
-            raise UserError(f"--{option} {value}: unknown; there are {', '.join(CHOICES[option])}")
-    row = METHODS[method]
-    objective, perturbation = _resolve_components(given.get("objective", row.objective),
-                                                  given.get("perturbation", row.perturbation), given)
-    recipe = given.get("recipe", row.recipe)
-    own = RECIPES[recipe].methods.get(method, {})
-    values = _resolve_training(recipe, own, dataset, given)
-    if perturbation == "none" and "num_sub_batches" not in given:
-        values["num_sub_batches"] = 1
-    if values["num_sub_batches"] == 1 and distributed.world_size() == 1 and "sync_bn" not in given:
-        values["sync_bn"] = False
-    if sync_perturbation is not None:
-        _check_ascents(sync_perturbation, perturbation, values["num_sub_batches"])
-        if not sync_perturbation:
-            values["num_sub_batches"] = distributed.world_size()
-    if values["nesterov"] and values["momentum"] == 0:
-        if "nesterov" in given:
-            raise UserError("--nesterov: is a form of momentum, and --momentum is 0; leave one of them out")
-        values["nesterov"] = False
-    if "crop" not in given and values["crop"] == "resized" and values["train_on"] != "clean":
-        values["crop"] = "none"  # corrupted images are cropped before they are corrupted
-    if "draw" not in given and (values["sampling"] == "balanced" or DATA_STRATEGIES[row.data].repeats):
-        values["draw"] = "replacement"
-    defaults = default_options(method, objective, perturbation)
-    if perturbation == row.perturbation:
-        defaults.update({option: value for option, value in own.items() if option in defaults})
-    options = {option: given.get(option, default_for_dataset(value, dataset)) for option, value in defaults.items()}
-    settings = MethodConfig(method, objective, perturbation, recipe, options=options, **values)
-    _check(settings, given)
-    if DATA_STRATEGIES[row.data].stage_one and options["stage_one"] is None and options["stage_one_epochs"] is None:
-        options["stage_one_epochs"] = max(1, values["total_epoch"] // 10)
-    return settings
 
+    method: MethodConfig
+    dataset: str = "cifar10"
+    data_dir: str = "./data"
+    corruption: str = "gaussian_noise"
+    num_severity: int = 6
+    num_per_class: int | None = None
+    num_val: int | None = None
+    val_share: float | None = None
+    split: str | None = None
+    image_size: int | None = None
+    filelist_dir: str | None = None
+    corrupted: str = "auto"
+    test_corrupted: str | None = None
+    seed: int = 0
+    model: str = "wideresnet"
+    device_target: str | None = None
+    device_id: int | None = None
+    fast_math: bool | None = None
+    risk: str = "mean"
+    is_adaptive: bool = False
+    distribution_agnostic: bool = False
+    augment_data: bool = False
+    sync_perturbation: bool | None = None
+    init_checkpoint: str | None = None
+    init_sha256: str | None = None
+    stage_one_sha256: str | None = None
+    split_sha256: str | None = None
+    eval_batch_size: int = 128
+    eval_every: int = 1
+    log_train: int = 100
+    save_every_steps: int | None = None
+    keep: int = 2
+    save_step: int = 50
+    save_last: bool = False
+    save_best: bool = False
+    keep_epochs: Sequence[int] = ()
+    log_sharpness: int | None = None
+    tensorboard: bool = False
+    record_norm: bool = False
+    num_workers: int = 1
+    show_progress: bool = False
+    compile_cache: str | None = None
+    log_dir: str = "./logs"
+    desc: str = "none"
+    resume: str | None = None
+    stored: dict | None = None
 
-def _check_ascents(sync_perturbation, perturbation, sub_batches):
-    """Refuse a word about the ascents of several workers where it has no effect."""
-    flag = "--sync_perturbation" if sync_perturbation else "--no-sync_perturbation"
-    if distributed.world_size() == 1:
-        raise UserError(f"{flag}: is about the ascents of several workers, and there is one; leave it out")
-    if "rho" not in PERTURBATIONS[perturbation].defaults:
-        raise UserError(f"{flag}: is about ascents, and --perturbation {perturbation} is none; leave it out")
-    if sub_batches > 1:
-        raise UserError(f"{flag}: each of {sub_batches} sub-batches has an ascent of its own; leave it out, or give "
-                        "--num_sub_batches 1")
+    @classmethod
+    def of(cls, values):
+        """The settings among the values of all options (dict), those of a run that has begun with what it has stored.
+        """
+        names = {field.name for field in fields(cls)} & values.keys() - {"method"}
+        stored = {name: values.get(name) for name in STORED} if values.get("classes") is not None else None
+        return cls(method=MethodConfig.of(values), stored=stored, **{name: values[name] for name in names})
 
+    def to_dict(self):
+        """All options of the run to their values, None for those that its method does not read."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)
+                  if field.name not in ("method", "stored")}
+        if self.num_per_class is None:
+            del values["num_per_class"]
+        return {**values, **self.method.flat()}
 
-def check_workers(settings, batch_size=None):
-    """Make sure that the workers that train together can share a batch.
+    @property
+    def has_begun(self):
+        """Whether the run goes on from an earlier session."""
+        return self.stored is not None
 
-    Args:
-        settings (MethodConfig): of the training.
-        batch_size (int or None): images in a batch, if that is known.
-
-    Raises:
-        UserError: they cannot.
-    """
-    count, parts = distributed.world_size(), settings.num_sub_batches
-    if count == 1:
-        return
-    if (batch_size or count) % count:
-        raise UserError(f"-b {batch_size}: is the batch of all {count} workers, who do not divide it; give a multiple "
-                        "of their number")
-    if parts == 1 and "sigma" in PERTURBATIONS[settings.perturbation].defaults:
-        raise UserError(f"--num_sub_batches 1: {count} workers have a noise each; give --num_sub_batches {count}, or "
-                        "a multiple of that")
-    if parts > 1 and parts % count:
-        raise UserError(f"--num_sub_batches {parts}: cannot be shared by {count} workers; give a multiple of their "
-                        "number, or train with as many workers as divide it")
-
-
-def used_by(table, option):
-    """Names of the rows of a table whose `defaults` have an option."""
-    return [name for name, row in table.items() if option in row.defaults]
-
-
-def chosen_name(part, given, recipe):
-    """Name of the optimizer or the schedule (`part`, a key of `TRAINING_PARTS`) that is given, or is the recipe's."""
-    return given.get(part, RECIPES[recipe].training[part])
-
-
-def _resolve_training(recipe, own, dataset, given):
-    """The training settings: those that are given, or else the recipe's for the method (`own`), or for all; of an
-    optimizer or a schedule that takes the place of the recipe's, its own defaults; None for options that these two do
-    not read.
-    """
-    training = RECIPES[recipe].training
-    values = {option: default_for_dataset(value, dataset) for option, value in training.items()}
-    values.update({option: value for option, value in own.items() if option in values})
-    for part, table in TRAINING_PARTS.items():
-        name = chosen_name(part, given, recipe)
-        defaults = table[name].defaults
-        values = {**defaults, **values} if name == training[part] else {**values, **defaults}
-        values.update({option: None for row in table.values() for option in row.defaults if option not in defaults})
-    values.update({option: value for option, value in given.items() if option in values}, sampling=given.get(
-        "sampling", "uniform"))
-    return values
-
-
-def _resolve_components(objective, perturbation, given):
-    """Replace an objective and a perturbation by the variants that are asked for."""
-    agnostic, risk = given.get("distribution_agnostic", False), given.get("risk", "mean")
-    if given.get("is_adaptive", False):
-        if perturbation not in ("l2", "adaptive"):
-            raise UserError(f"--is_adaptive: scales an l2 ascent, not {perturbation}; use --perturbation l2")
-        perturbation = "adaptive"
-    if agnostic and risk == "worst_case":
-        raise UserError("--risk worst_case: needs known distributions; leave out --distribution_agnostic")
-    is_agnostic = agnostic and objective == "sharpdro_agnostic" and "risk" not in given  # said twice
-    if (agnostic or "risk" in given) and objective != "sharpdro" and not is_agnostic:
-        flag = "--distribution_agnostic" if agnostic else f"--risk {risk}"
-        raise UserError(f"{flag}: is a variant of sharpdro, not of {objective}; use --method sharpdro")
-    if agnostic:
-        objective = "sharpdro_agnostic"
-    elif risk == "worst_case":
-        # With both terms over Q (Eq. 10, 12), their sum is the Q-weighted loss at the perturbed weights.
-        objective = "group_dro"
-    return objective, perturbation
-
-
-def takes_effect(option, options):
-    """Whether an option of a method does anything beside the values of all its options (dict)."""
-    if option not in DEPENDENT_OPTIONS:
-        return True
-    other, value, _ = DEPENDENT_OPTIONS[option]
-    return options[other] == value
-
-
-def _check(settings, given):
-    """Refuse an option that is given and not read, and parts of which one makes another useless."""
-    unused = [option for option in given if option in METHOD_OPTIONS and option not in settings.options]
-    if unused:
-        users = ", ".join(name for name in METHODS if unused[0] in default_options(name))
-        raise UserError(f"--{unused[0]}: {settings.title} does not use it, of the methods only {users}; leave it out")
-    for part, table in TRAINING_PARTS.items():
-        name = getattr(settings, part)
-        for option in given:
-            users = used_by(table, option)
-            if users and name not in users:
-                raise UserError(f"--{option}: --{part} {name} does not use it, only {', '.join(users)}; leave it out")
-    for option, value in {**vars(settings), **settings.options}.items():
-        is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        if is_number and not (value == 0 or LEAST <= value <= FLOAT32_MAX):
-            raise UserError(f"--{option} {value}: is no number of float32, in which networks are trained; give one "
-                            f"from {LEAST} to {FLOAT32_MAX}")
-    if not settings.lr:
-        raise UserError("--lr 0: trains nothing; give a number above 0")
-    if "irm_anneal" in given and settings.options["irm_lambda"] == 1:
-        raise UserError(f"--irm_anneal {given['irm_anneal']}: lambda is 1 before and after; leave it out, or give "
-                        "--irm_lambda, too")
-    if settings.warmup is not None:
-        warmup_epochs(settings.warmup, 1)  # refuses what is no length
-    if settings.final_lr is not None and settings.final_lr > settings.lr:
-        raise UserError(f"--final_lr {settings.final_lr}: is above --lr {settings.lr}, from which it falls; give less")
-    if "decay" in given and settings.weight_decay == 0:
-        raise UserError(f"--decay {settings.decay}: there is no weight decay; leave it out, or give --weight_decay")
-    if "sync_bn" in given and settings.num_sub_batches == distributed.world_size() == 1:
-        flag = "--sync_bn" if settings.sync_bn else "--no-sync_bn"
-        raise UserError(f"{flag}: is about several sub-batches, and there is one; leave it out, or give "
-                        "--num_sub_batches")
-    if "stage_one" in given and "stage_one_epochs" in given:
-        raise UserError("--stage_one_epochs: no first model is trained where --stage_one names one; leave one out")
-    for option, (_, _, reason) in DEPENDENT_OPTIONS.items():
-        if option in given and not takes_effect(option, settings.options):
-            raise UserError(f"--{option}: {reason}")
-    if settings.options.get("group_loss") == "validation" and DATA_STRATEGIES[settings.data].sets_groups:
-        raise UserError(f"--group_loss validation: validation images have severities, not the environments of "
-                        f"{settings.method}; leave it out")
-    if DATA_STRATEGIES[settings.data].sets_groups and not OBJECTIVES[settings.objective].reads_groups:
-        readers = ", ".join(name for name, part in OBJECTIVES.items() if part.reads_groups)
-        raise UserError(f"--objective {settings.objective}: does not look at the environments that {settings.method} "
-                        f"finds; use one of {readers}")
-    if settings.draw == "permutation" and settings.sampling == "balanced":
-        raise UserError("--draw permutation: passes over every image once, and --sampling balanced draws those of rare "
-                        "severities more often; leave out one of them")
-    if settings.draw == "permutation" and DATA_STRATEGIES[settings.data].repeats:
-        raise UserError(f"--draw permutation: passes over every image once, and {settings.method} draws some images "
-                        "more often; leave it out")
-    if settings.objective == "sharpdro_agnostic" and settings.sampling == "balanced":
-        raise UserError("--sampling balanced: uses the severities that distribution-agnostic training does without; "
-                        "leave it out")
+    def folder_name(self):
+        """Name of the run's folder, which begins as the release's files do."""
+        method = self.method.title.replace(" x ", "-").replace(" ", "-")
+        return (f"{self.desc}_dset{self.dataset}_sever{self.num_severity}_corr{self.corruption}_{method}_"
+                f"{safe_filename(self.model)}_seed{self.seed}")

@@ -1,4 +1,4 @@
-"""Cells that look at a network and leave it as it is."""
+"""Cells that evaluate a network and leave it unchanged."""
 import mindspore.nn as nn
 import mindspore.ops as ops
 from mindspore import ParameterTuple
@@ -13,12 +13,12 @@ _add_to_kept = ops.MultitypeFuncGraph("add_to_kept")
 
 @_add_to_kept.register("Tensor", "Tensor", "Tensor")
 def _add_to_kept_tensor(keep, total, gradient):
-    # Not keep * total: after a run that diverged the total is not a number.
+    # keep * total would not do: if the network has diverged, the total may be NaN, and 0 * NaN is NaN.
     return ops.assign(total, ops.select(keep > 0, total, ops.zeros_like(total)) + gradient)
 
 
 class EvaluationStep(nn.Cell):
-    """Losses and logits of a batch, running statistics in use and left as they are.
+    """The losses and logits of a batch. Running statistics are used and not updated.
 
     Inputs: images float32 (N, 3, H, W), normalised; labels int32 (N,).
     Outputs: losses float32 (N,); logits float32 (N, K).
@@ -34,12 +34,14 @@ class EvaluationStep(nn.Cell):
 
 
 class GradientNorm(nn.Cell):
-    """l2 norm over all weights of the gradient of a weighted sum of losses, which may go over several batches;
-    running statistics are in use and left as they are after `set_train(False)`.
+    """The l2 norm, over all weights, of the gradient of a weighted sum of losses.
 
-    Inputs: images float32 (N, 3, H, W), normalised; labels int32 (N,); shares float32 (N,), the samples' factors in the
-        sum; keep float32 (), 1 to add to the batches before, 0 to begin anew.
-    Outputs: float32 (), the norm of the sum so far, over the samples of all workers, who have to call it as often.
+    The sum may span several batches. After `set_train(False)`, running statistics are used and not updated.
+
+    Inputs: images float32 (N, 3, H, W), normalised; labels int32 (N,); shares float32 (N,), the factors of the samples
+        in the sum; keep float32 (), 1 to add to the previous batches, 0 to start a new sum.
+    Outputs: float32 (), the norm of the sum so far, over the samples of all ranks. All ranks must make the same number
+        of calls.
     """
 
     def __init__(self, network):

@@ -1,10 +1,11 @@
-"""What figures need that the records of a run do not hold: its network is looked at again. It stands beside the run,
-whose settings say which network and data they were.
+"""Measurements for figures that the records of a run do not hold: its network is evaluated again.
 
-`MEASUREMENTS` is the table of them: the name of a figure to a function from records (`utils/records/reading.py`) to
-what the figure draws, one for each record. Test images of the run's corruption are used, as many as asked for, spread
-evenly over the test set. What was measured is kept in the run's folder, and measured again for other checkpoints, test
-images or settings.
+They are separate from the run. The settings of the run name the network and the data.
+
+`MEASUREMENTS` is the table of measurements: the name of a figure to a function. The function maps records
+(`utils/records/reading.py`) to the data that the figure draws, one item for each record. The requested number of test
+images of the run's corruption is used, spread evenly over the test set. Results are stored in the run's folder. Other
+checkpoints, test images or settings are measured again.
 """
 import contextlib
 import functools
@@ -35,14 +36,14 @@ from utils.records.reading import first_of_each_name
 
 
 class TrainedRun:
-    """A run whose network is looked at.
+    """A run with its network and test images, for measurements.
 
     Args:
-        record (FinishedRun): of the run.
-        data_dir (str or None): folder of the data sets; None takes the run's.
+        record (FinishedRun): record of the run.
+        data_dir (str or None): folder of the data sets; None takes the run's folder.
 
     Raises:
-        UserError: its data set or network is not known.
+        UserError: the data set or the network of the run is unknown.
     """
 
     def __init__(self, record, data_dir):
@@ -58,8 +59,10 @@ class TrainedRun:
         self.step, self.gradient_norm = _evaluation_cells(config["model"], self.source.classes)
 
     def batches(self, number):
-        """Yield for each severity a list of batches of so many test images, or, where `number` is None, an iterator
-        over those of all."""
+        """Yield for each severity a list of batches of `number` test images.
+
+        If `number` is None, yield an iterator over batches of all test images instead.
+        """
         for images in self.images:
             if number is None:
                 yield from iterate_arrays([images], self.source.labels["test"], self.source.mean, self.source.std,
@@ -68,35 +71,36 @@ class TrainedRun:
                 yield load_batches(images, self.source, number, self.config["eval_batch_size"])
 
     def load(self, checkpoint):
-        """Give the network the weights in a checkpoint."""
+        """Load the weights in a checkpoint into the network."""
         load_checkpoint(self.step.network, checkpoint)
 
     def checkpoints(self):
-        """Number of epochs that were done to a checkpoint, rising; at least one."""
-        found = {epochs: path for path, epochs in find_checkpoints(self.path).items()}
-        if not found:
+        """Return a dict of number of finished epochs to checkpoint, in ascending order, with at least one entry."""
+        paths = {epochs: path for path, epochs in find_checkpoints(self.path).items()}
+        if not paths:
             raise UserError(f"{self.path}: has no checkpoint; --resume it, which leaves one after every epoch")
-        return dict(sorted(found.items()))
+        return dict(sorted(paths.items()))
 
     def checkpoint(self, epoch=None):
-        """The checkpoint of after an epoch, or the newest: number of epochs done, path.
+        """Return the checkpoint after an epoch, or the newest: number of finished epochs, and path.
 
         Raises:
-            UserError: none of after that epoch was kept.
+            UserError: the checkpoint after that epoch was not kept.
         """
-        found = self.checkpoints()
-        epochs = max(found) if epoch is None else epoch + 1
-        if epochs not in found:
+        checkpoints = self.checkpoints()
+        epochs = max(checkpoints) if epoch is None else epoch + 1
+        if epochs not in checkpoints:
             raise UserError(f"--epoch {epoch}: {self.path} has kept checkpoints of epochs "
-                            f"{', '.join(str(epochs - 1) for epochs in found)}; train with --keep_epochs {epoch}")
-        return epochs, found[epochs]
+                            f"{', '.join(str(epochs - 1) for epochs in checkpoints)}; train with --keep_epochs {epoch}")
+        return epochs, checkpoints[epochs]
 
     def measured(self, name, measure, epoch=None, **about):
-        """What `measure` finds at the checkpoint of after an epoch, or at the newest; see `kept`.
+        """Return the result of `measure` at the checkpoint after an epoch, or at the newest checkpoint; see `kept`.
 
         Args:
-            name (str): of the figure.
-            measure (callable): this run, with the checkpoint's weights, and the epoch to plain values.
+            name (str): name of the figure.
+            measure (callable): a function of this run, with the weights of the checkpoint, and of the epoch; returns
+                plain values.
             epoch (int or None): as in `checkpoint`.
             about: settings of the measurement.
         """
@@ -108,18 +112,18 @@ class TrainedRun:
         return self.kept(name, {epochs: path}, compute, **about)
 
     def kept(self, name, checkpoints, compute, **about):
-        """What `compute` returns, plain values, or did return for the same checkpoints, images and other settings."""
+        """Return the plain values of `compute`, or its stored result for the same checkpoints, images and settings."""
         about = {"checkpoints": {str(epochs): file_hash(path) for epochs, path in checkpoints.items()},
-                 "fingerprints": {name: found.to_dict() for name, found in self.fingerprints.items()},
+                 "fingerprints": {name: value.to_dict() for name, value in self.fingerprints.items()},
                  **describe_network(self.config["model"], self.source), **about}
         path = os.path.join(self.path, f"{name}.json")
         stored = read_json(path)
         if isinstance(stored, dict) and stored.get("about") == about and "found" in stored:
             return stored["found"]
-        found = compute()
-        with contextlib.suppress(OSError):  # a folder that is only there to be read
-            write_json(path, {"about": about, "found": found})
-        return found
+        value = compute()
+        with contextlib.suppress(OSError):  # the folder may be read-only
+            write_json(path, {"about": about, "found": value})
+        return value
 
 
 @functools.lru_cache(maxsize=2)
@@ -139,19 +143,20 @@ def _evaluation_cells(model, classes):
 
 
 def sharpness(records, data_dir=None, images=IMAGES, rho=RHO):
-    """Sharpness at every severity over the epochs: of `sharpness.csv` where the run has measured the same, or else of
-    its checkpoints.
+    """Return the sharpness at every severity over the epochs.
+
+    It comes from `sharpness.csv` if the run has made the same measurement, and otherwise from the run's checkpoints.
 
     Returns:
-        list of dict: `epochs` (list of int), from 0 as in the run's tables, and `sharpness`, for each of them a list
-        over severities.
+        list of dict: `epochs` (list of int), from 0 as in the run's tables, and `sharpness`, for each epoch a list over
+        severities.
     """
-    found = []
+    curves = []
     for record in records:
         logged = _logged_sharpness(record, images, rho)
-        run = None if logged and data_dir is None else TrainedRun(record, data_dir)  # which compares images
-        found.append(logged or _sharpness(run, images, rho))
-    return found
+        run = None if logged and data_dir is None else TrainedRun(record, data_dir)  # also compares images
+        curves.append(logged or _sharpness(run, images, rho))
+    return curves
 
 
 def _logged_sharpness(record, images, rho):
@@ -169,19 +174,22 @@ def _sharpness(run, images, rho):
     checkpoints = run.checkpoints()
 
     def compute():
-        batches, found = list(run.batches(images)), []
+        batches, values = list(run.batches(images)), []
         for path in tqdm(checkpoints.values(), desc="sharpness", unit=" checkpoints", leave=False, disable=None):
             run.load(path)
-            found.append([sharpness_of(run.step, run.gradient_norm, some, rho) for some in batches])
-        return {"epochs": [epochs - 1 for epochs in checkpoints], "sharpness": found}
+            values.append([sharpness_of(run.step, run.gradient_norm, severity_batches, rho)
+                           for severity_batches in batches])
+        return {"epochs": [epochs - 1 for epochs in checkpoints], "sharpness": values}
     return run.kept("sharpness", checkpoints, compute, images=images, rho=rho)
 
 
 def surface(records, data_dir=None, images=IMAGES // 2, points=11, span=1.0):
-    """Loss on two filter-normalised random directions, the same for all runs, around the newest checkpoint.
+    """Return the loss along two filter-normalised random directions around the newest checkpoint.
+
+    The directions start from the same random numbers for all runs.
 
     Args:
-        points (int): odd, places on each axis.
+        points (int): number of points on each axis, odd.
         span (float): the axes go from -span to span.
 
     Returns:
@@ -201,13 +209,13 @@ def surface(records, data_dir=None, images=IMAGES // 2, points=11, span=1.0):
 
 
 def ood(records, data_dir=None, images=IMAGES, rho=RHO, epoch=None):
-    """Normalised OOD scores of images of every severity: the confidence that they lose when the weights climb.
+    """Return normalised OOD scores of images of every severity: the confidence that they lose in a SAM ascent step.
 
-    The weights climb along the gradient of the mean loss of all these images, which are scaled as one batch: see
+    The step follows the gradient of the mean loss over all of these images. The scores are scaled as in one batch, see
     `losses.objectives.ood_weights`.
 
     Args:
-        epoch (int or None): take the checkpoint of after this epoch, from 0; None for the newest.
+        epoch (int or None): epoch, from 0, after which the checkpoint is taken; None takes the newest checkpoint.
 
     Returns:
         list of dict: `epoch` (int), and `scores`, for each severity a list with a number for each image, mean 1.
@@ -219,20 +227,20 @@ def ood(records, data_dir=None, images=IMAGES, rho=RHO, epoch=None):
         with at_sam_perturbation(run.step, run.gradient_norm, everything, rho):
             after = ms.Tensor(predict(run.step, everything)[1])
         scores = ood_weights(before, after).asnumpy()
-        scores[~np.isfinite((before + after).asnumpy()).all(axis=1)] = np.nan  # which it makes 1
+        scores[~np.isfinite((before + after).asnumpy()).all(axis=1)] = np.nan  # `ood_weights` makes them 1
         return {"epoch": epoch, "scores": scores.reshape(len(severities), -1).tolist()}
     return [TrainedRun(record, data_dir).measured("ood", measure, epoch, images=images, rho=rho) for record in records]
 
 
 def calibration(records, data_dir=None, images=None):
-    """Confidence and accuracy at every severity, at the newest checkpoint.
+    """Return confidence and accuracy at every severity, at the newest checkpoint.
 
     Args:
-        images (int or None): of each severity; None for all test images.
+        images (int or None): number of images of each severity; None takes all test images.
 
     Returns:
         list of dict: `images`, `hits` and `confidence`, for each severity a list over `utils.metrics.BINS` bins of
-        confidence: how many images are in it, how many of them are classified right, the sum of their confidences.
+        confidence: number of images in the bin, number of correctly classified images, sum of their confidences.
     """
     def measure(run, _):
         bins = []
@@ -245,28 +253,30 @@ def calibration(records, data_dir=None, images=None):
 
 
 def samples(records, data_dir=None, image=0):
-    """A test image at every severity as a network sees it, out of a batch: of the first run, as all have the same.
+    """Return a test image at every severity as a network sees it, taken from a batch.
+
+    The image comes from the first run, because all runs have the same images.
 
     Args:
-        image (int): its number in the test set.
+        image (int): number of the image in the test set.
 
     Returns:
         list of numpy.ndarray: uint8 (H, W, 3), for each severity.
 
     Raises:
-        UserError: there is no such image.
+        UserError: the test set has no image with this number.
     """
     run = TrainedRun(records[0], data_dir)
     number = len(run.source.labels["test"])
     if image >= number:
         raise UserError(f"--image {image}: the test set has {number} images; give a number below that")
     mean, std = np.reshape(run.source.mean, (3, 1, 1)), np.reshape(run.source.std, (3, 1, 1))
-    found = []
+    pictures = []
     for images in run.images:
         [batch, _, _] = EvaluationBatches(images, run.source.labels["test"], np.array([image]), run.source.mean,
                                           run.source.std, 1)[0]
-        found.append(np.rint(255 * (batch[0] * std + mean)).astype(np.uint8).transpose(1, 2, 0))
-    return found
+        pictures.append(np.rint(255 * (batch[0] * std + mean)).astype(np.uint8).transpose(1, 2, 0))
+    return pictures
 
 
 MEASUREMENTS = {"sharpness": sharpness, "surface": surface, "ood": ood, "calibration": calibration, "samples": samples}

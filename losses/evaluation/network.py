@@ -36,15 +36,15 @@ from utils.reports.run import run_title, write_run_page
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """What networks are evaluated on, and how.
+    """The images that networks are evaluated on, and settings of the evaluation.
 
     Attributes:
         source (ImageDataset): the data set.
         images (dict): `CLEAN` to a list of the clean images, each corruption to a list over the severities.
         batch_size, workers (int): images in a batch, threads that read or make images; do not change the result.
-        show_progress (bool): show the progress bar even where the output is no terminal.
-        severities (list of int): of the corrupted images.
-        published (CorruptedTestSet or None): where they come from, if they were not made here.
+        show_progress (bool): whether to show the progress bar even if the output is not a terminal.
+        severities (list of int): severities of the corrupted images.
+        published (CorruptedTestSet or None): source of the corrupted images if they were not made here.
     """
 
     source: ImageDataset
@@ -67,14 +67,17 @@ class EvaluationSet:
                 **{name: joint_fingerprint(self.images[name]) for name in self.names}}
 
     def stored(self, trained, model):
-        """The stored evaluation of a network called `model` on these images, or None."""
+        """Return the stored evaluation of the trained network on these images, or None. `model` is its architecture."""
         network = describe_network(model, self.source)
         return stored_evaluation(trained, network, self.names, self.severities, self.fingerprints)
 
 
 def load_evaluation_set(source, data_dir, corruptions, batch_size, workers, show_progress, corrupted="auto",
                         test_corrupted=None):
-    """The `EvaluationSet` of an `ImageDataset`; other arguments as in `evaluate_run`. Images are read or made later."""
+    """Return the `EvaluationSet` of an `ImageDataset`. Images are read or made later.
+
+    Other arguments are as in `evaluate_run`.
+    """
     images = {CLEAN: [source.images["test"]]}
     chosen = [corruptions] if isinstance(corruptions, str) else corruptions
     if test_corrupted is not None:
@@ -97,11 +100,11 @@ def load_evaluation_set(source, data_dir, corruptions, batch_size, workers, show
 
 
 def corruption_set_name(names, published=None):
-    """What a set of corruptions is called: in the name of a file, and in a text, 'common (15 corruptions)'.
+    """Return the name of a set of corruptions in file names, and its title in texts, 'common (15 corruptions)'.
 
     Args:
         names (list of str): the corruptions.
-        published (CorruptedTestSet or None): where their images come from, if they were not made here.
+        published (CorruptedTestSet or None): source of the images if they were not made here.
     """
     words = next((word for word, members in SETS.items() if set(members) == set(names)), ", ".join(names))
     if published is not None:
@@ -114,17 +117,17 @@ def evaluate_network(trained, model, test, baseline=None, stored=None, is_shown=
     """Evaluate a network, print its table row by row unless `is_shown` is false, and write its records.
 
     Args:
-        trained (TrainedNetwork): with a checkpoint.
+        trained (TrainedNetwork): a trained network with a checkpoint.
         model (str): name of the network, as in `models.find_model`.
-        test (EvaluationSet): on what.
-        baseline (Baseline or None): what corruption errors are relative to.
-        stored (dict or None): an evaluation of the same network on the same images, whose numbers are taken.
+        test (EvaluationSet): images of the evaluation.
+        baseline (Baseline or None): baseline of the corruption errors.
+        stored (dict or None): an evaluation of the same network on the same images; its numbers are used.
 
     Returns:
-        dict: what the JSON holds.
+        dict: content of the JSON file.
 
     Raises:
-        UserError: the checkpoint is damaged, of another network, or gives numbers that are not finite.
+        UserError: the checkpoint is damaged, belongs to another network, or gives numbers that are not finite.
     """
     network, weights = load_network(model, test.source.classes, trained.checkpoint)
     epochs = weights.epochs
@@ -133,11 +136,12 @@ def evaluate_network(trained, model, test, baseline=None, stored=None, is_shown=
         print(f"warning: {trained.path}: the newest checkpoint is of epoch {epochs} of {planned}; --resume it trains "
               "the others", file=sys.stderr)
     tag, title = corruption_set_name(test.names, test.published)
-    about = {"set": title, "dataset": test.source.name, "test_images": len(test.source.labels["test"]),
-             "test_corrupted": test.published and test.published.name, "severities": list(test.severities),
-             "fingerprints": {name: found.to_dict() for name, found in test.fingerprints.items()},
-             **describe_network(model, test.source),
-             "checkpoint": os.path.basename(trained.checkpoint), "checkpoint_sha256": trained.sha256, "epochs": epochs}
+    description = {"set": title, "dataset": test.source.name, "test_images": len(test.source.labels["test"]),
+                   "test_corrupted": test.published and test.published.name, "severities": list(test.severities),
+                   "fingerprints": {name: values.to_dict() for name, values in test.fingerprints.items()},
+                   **describe_network(model, test.source),
+                   "checkpoint": os.path.basename(trained.checkpoint), "checkpoint_sha256": trained.sha256,
+                   "epochs": epochs}
     if weights.prefix:
         print(f"{trained.checkpoint}: {weights.about_prefix}")
     if stored is not None and is_shown:
@@ -145,23 +149,23 @@ def evaluate_network(trained, model, test, baseline=None, stored=None, is_shown=
 
     def show(text):
         if is_shown:
-            tqdm.write(text)  # above the bar
+            tqdm.write(text)  # above the progress bar
             sys.stdout.flush()
-    show(heading(about, test.names, baseline))
-    found = {}
+    show(heading(description, test.names, baseline))
+    values = {}
     for name, rows in scores_by_corruption(network, test) if stored is None else stored_scores(stored, test.names):
-        if not all(np.isfinite(one.nll) for one in rows):
+        if not all(np.isfinite(score.nll) for score in rows):
             raise UserError(f"{trained.checkpoint}: gives numbers that are not finite; name a checkpoint of before the "
                             "training went astray")
-        found[name] = rows
-        show(row(name, rows, about, test.names, baseline))
-    record = as_record(about, *found.pop(CLEAN), found, baseline)
+        values[name] = rows
+        show(row(name, rows, description, test.names, baseline))
+    record = as_record(description, *values.pop(CLEAN), values, baseline)
     show(averages(record))
-    if baseline is None and stored is not None and set(stored["corrupted"]) == set(found):
+    if baseline is None and stored is not None and set(stored["corrupted"]) == set(values):
         record.update({key: stored[key] for key in ("corruption_error",) if key in stored})  # of an earlier baseline
     write_evaluation(trained.file(f"evaluation_{tag}"), record)
     results = read_results(trained.path)
-    if results is not None:  # its page shows evaluations, too
+    if results is not None:  # the page of a run shows its evaluations, too
         title = run_title(*(trained.config[option] for option in ("title", "dataset", "corruption")))
         write_run_page(trained.path, title, results)
     show(f"\nresults are in {trained.file(f'evaluation_{tag}')}.json and .csv")
@@ -169,19 +173,19 @@ def evaluate_network(trained, model, test, baseline=None, stored=None, is_shown=
 
 
 def scores_by_corruption(network, test):
-    """Yield each key of `test.images` with the list of `CalibrationScores` of its arrays, as soon as they are done."""
-    arrays = [images for several in test.images.values() for images in several]
+    """Yield each key of `test.images` with the list of `CalibrationScores` of its arrays, as soon as it is complete."""
+    arrays = [images for image_arrays in test.images.values() for images in image_arrays]
     labels = test.source.labels["test"]
     streams = iterate_arrays(arrays, labels, test.source.mean, test.source.std, test.batch_size, test.workers)
     with tqdm(total=len(arrays) * len(labels), desc="evaluating", unit=" images", leave=False,
               disable=False if test.show_progress else None) as bar:
-        found = evaluate_arrays(network, (with_progress(stream, bar) for stream in streams))
-        for name, several in test.images.items():
-            yield name, [next(found) for _ in several]
+        results = evaluate_arrays(network, (with_progress(stream, bar) for stream in streams))
+        for name, image_arrays in test.images.items():
+            yield name, [next(results) for _ in image_arrays]
 
 
 def with_progress(batches, bar):
-    """Pass batches on, and move the bar by their images."""
+    """Yield batches, and advance the progress bar by their images."""
     for batch in batches:
         yield batch
         bar.update(int(batch[2]))

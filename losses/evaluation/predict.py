@@ -1,7 +1,7 @@
-"""From a network and data to numbers: cells (`cells.py`) over the images of a `dataset.data.ExperimentData`.
+"""The evaluation of a network on data: cells (`cells.py`) over the images of a `dataset.data.ExperimentData`.
 
-Where several workers train together, each goes through batches of its own share of the images, all through as many
-(`dataset.batches.EvaluationBatches`), and the numbers are of the images of all.
+If several processes train together, each rank goes through batches of its own shard of the images. All ranks have the
+same number of batches (`dataset.batches.EvaluationBatches`). The results cover the images of all ranks.
 """
 import mindspore as ms
 import numpy as np
@@ -12,7 +12,7 @@ from utils.runtime import distributed
 
 
 def describe_network(model, source):
-    """Whatever changes the logits of a network besides its weights and the images; plain values.
+    """Return everything that changes the logits of a network besides its weights and the images, as plain values.
 
     Args:
         model (str): name of the network, as in `models.find_model`.
@@ -23,31 +23,31 @@ def describe_network(model, source):
 
 
 def predict(step, batches):
-    """Evaluate batches, in their order, those of the first worker before those of the next.
+    """Evaluate batches in their order. The results of a rank come before the results of the next rank.
 
     Args:
-        step (EvaluationStep): is put into evaluation mode.
+        step (EvaluationStep): the cell; set to evaluation mode.
         batches (iterable): tuples of tensors: images, labels, number of images that count.
 
     Returns:
-        tuple of numpy.ndarray: losses float32 (N,), logits float32 (N, K), labels int32 (N,); K is 0 where N is 0.
+        tuple of numpy.ndarray: losses float32 (N,), logits float32 (N, K), labels int32 (N,); K is 0 if N is 0.
     """
     step.set_train(False)
-    found = [[np.empty(0, np.float32)], [], [np.empty(0, np.int32)]]
+    outputs = [[np.empty(0, np.float32)], [], [np.empty(0, np.int32)]]
     for images, labels, count in batches:
-        for parts, tensor in zip(found, (*step(images, labels), labels), strict=True):
+        for parts, tensor in zip(outputs, (*step(images, labels), labels), strict=True):
             parts.append(tensor.asnumpy()[:int(count)])
-    losses, logits, labels = found
+    losses, logits, labels = outputs
     return tuple(all_gather_arrays(np.concatenate(parts))
                  for parts in (losses, logits or [np.empty((0, 0), np.float32)], labels))
 
 
 def mean_gradient_norm(gradient_norm, batches):
-    """The norm of the gradient of the mean loss over all images of `batches`, which are as for `predict`.
+    """Return the norm of the gradient of the mean loss over all images of `batches`.
 
     Args:
-        gradient_norm (GradientNorm): is put into evaluation mode.
-        batches (iterable): at least one.
+        gradient_norm (GradientNorm): the cell; set to evaluation mode.
+        batches (iterable): at least one batch, as in `predict`.
 
     Returns:
         float
@@ -62,35 +62,35 @@ def mean_gradient_norm(gradient_norm, batches):
 
 
 def distribution_gradient_norms(gradient_norm, images, labels, groups):
-    """For each distribution in a batch the norm of the gradient of its mean loss.
+    """Return for each distribution in a batch the norm of the gradient of its mean loss.
 
     Args:
-        gradient_norm (GradientNorm): is put into evaluation mode.
-        images (Tensor): the batch, or this worker's share of it.
-        labels (Tensor), groups (numpy.ndarray): int32 (N,), of the whole batch; label and distribution of each sample.
+        gradient_norm (GradientNorm): the cell; set to evaluation mode.
+        images (Tensor): images of the batch, or this rank's shard of them.
+        labels (Tensor), groups (numpy.ndarray): int32 (N,), label and distribution of each sample of the whole batch.
 
     Returns:
         dict: distribution to float.
     """
     gradient_norm.set_train(False)
-    norms, own = {}, distributed.rank_slice(len(groups), distributed.rank_and_world_size())
+    norms, local_rows = {}, distributed.rank_slice(len(groups), distributed.rank_and_world_size())
     for s in np.unique(groups):
         members = (groups == s).astype(np.float32)
-        norms[int(s)] = float(gradient_norm(images, labels[own], ms.Tensor((members / members.sum())[own]),
-                                            ms.Tensor(0, ms.float32)))
+        norms[int(s)] = float(gradient_norm(images, labels[local_rows],
+                                            ms.Tensor((members / members.sum())[local_rows]), ms.Tensor(0, ms.float32)))
     return norms
 
 
 def evaluate(step, data, part, batch_size, workers, gradient_norm=None):
-    """Accuracy and loss at every severity.
+    """Return accuracy and loss at every severity.
 
     Args:
-        step (EvaluationStep): of the network.
-        data (dataset.data.ExperimentData): what it is evaluated on.
+        step (EvaluationStep): evaluation step of the network.
+        data (dataset.data.ExperimentData): data to evaluate on.
         part (str): 'val' or 'test'.
         batch_size (int): images in a batch; does not change the result.
-        workers (int): threads that read ahead.
-        gradient_norm (GradientNorm or None): to measure gradient norms, too.
+        workers (int): number of threads that prefetch.
+        gradient_norm (GradientNorm or None): cell to measure gradient norms, too.
 
     Returns:
         list of SeverityResult: one for each severity.
@@ -110,18 +110,18 @@ def evaluate(step, data, part, batch_size, workers, gradient_norm=None):
 
 
 def evaluate_arrays(network, streams):
-    """Scores of each of several arrays of images.
+    """Yield the scores of each of several arrays of images.
 
     Args:
-        network (nn.Cell): images to logits; is put into evaluation mode.
-        streams (iterable): for each array its batches, as for `predict`; `dataset.pipeline.iterate_arrays` gives them.
+        network (nn.Cell): images to logits; set to evaluation mode.
+        streams (iterable): for each array its batches, as in `predict`; `dataset.pipeline.iterate_arrays` yields them.
 
     Yields:
-        CalibrationScores: of one array, as soon as its batches are done.
+        CalibrationScores: scores of one array, as soon as its batches are done.
     """
     network.set_train(False)
     for batches in streams:
-        found = [(network(images).asnumpy()[:int(count)], labels.asnumpy()[:int(count)])
-                 for images, labels, count in batches]
-        logits, labels = map(np.concatenate, zip(*found, strict=True))
+        outputs = [(network(images).asnumpy()[:int(count)], labels.asnumpy()[:int(count)])
+                   for images, labels, count in batches]
+        logits, labels = map(np.concatenate, zip(*outputs, strict=True))
         yield scores(logits, labels)

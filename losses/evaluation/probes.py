@@ -1,7 +1,7 @@
-"""How the loss of a network changes around its weights.
+"""Measurements of how the loss of a network changes around its weights.
 
-Cells come from `losses/evaluation/cells.py`, batches as tuples of tensors: images, labels, number of images that count.
-Running statistics are in use and left as they are, and the weights are put back bit for bit.
+Cells come from `losses/evaluation/cells.py`. Batches are tuples of tensors: images, labels, number of images that
+count. Running statistics are used and not updated, and the weights are restored bit for bit.
 """
 import contextlib
 import zlib
@@ -12,24 +12,24 @@ import numpy as np
 
 from losses.evaluation.predict import mean_gradient_norm, predict
 
-IMAGES = 512  # of each severity; a surface, which takes many more passes, has half of them
-RHO = 0.05  # the papers'
+IMAGES = 512  # images of each severity; a surface needs many more passes and uses half of them
+RHO = 0.05  # the value in the papers
 
 
 def mean_loss(step, batches):
-    """Mean loss over all images of `batches`; `step` is an `EvaluationStep`. Returns a float."""
+    """Return the mean loss, a float, over all images of `batches`; `step` is an `EvaluationStep`."""
     return float(predict(step, batches)[0].mean(dtype=np.float64))
 
 
 @contextlib.contextmanager
 def temporary_weights(weights):
-    """Give the body a function that moves weights to values; they are where they were when the body ends.
+    """Yield a function that sets weights to other values, and restore the weights when the body ends.
 
     Args:
-        weights (list of Parameter): what is moved.
+        weights (list of Parameter): the weights.
 
     Yields:
-        tuple: the values before, list of numpy.ndarray, and the function, which takes such a list.
+        tuple: the original values, list of numpy.ndarray, and the function, which takes a list of new values.
     """
     before = [weight.asnumpy().copy() for weight in weights]
 
@@ -44,16 +44,17 @@ def temporary_weights(weights):
 
 @contextlib.contextmanager
 def at_sam_perturbation(step, gradient_norm, batches, rho):
-    """Have the body see the network at theta + rho g / |g|, g the gradient of the mean loss over `batches`: where, to
-    first order, the loss is highest within a distance rho (Foret 2020, Eq. 2).
+    """Move the network's weights to theta + rho g / |g| in the body (Foret 2020, Eq. 2).
+
+    g is the gradient of the mean loss over `batches`. To first order, the loss is highest there within a distance rho.
 
     Args:
-        step (EvaluationStep): of the network.
-        gradient_norm (GradientNorm): of the same network.
-        batches (list): at least one.
+        step (EvaluationStep): evaluation step of the network.
+        gradient_norm (GradientNorm): gradient norm of the same network.
+        batches (list): at least one batch.
         rho (float): l2 length of the step, above 0.
     """
-    mean_gradient_norm(gradient_norm, batches)  # which leaves the gradient
+    mean_gradient_norm(gradient_norm, batches)  # leaves the gradient in `gradient_norm.total`
     gradient = [part.asnumpy().astype(np.float64) for part in gradient_norm.total]
     scale = rho / (np.sqrt(sum(np.square(part).sum() for part in gradient)) + 1e-12)
     with temporary_weights(step.network.trainable_params()) as (before, move):
@@ -62,9 +63,10 @@ def at_sam_perturbation(step, gradient_norm, batches, rho):
 
 
 def sharpness(step, gradient_norm, batches, rho):
-    """How much the mean loss rises within a distance rho of the weights, to first order: L(theta + rho g / |g|) -
-    L(theta), the sharpness of Foret 2020 and of the SharpDRO paper, Eq. 7. Arguments as in `at_sam_perturbation`; a
-    float.
+    """Return the sharpness L(theta + rho g / |g|) - L(theta), a float (Foret 2020; SharpDRO paper, Eq. 7).
+
+    To first order, this is how much the mean loss rises within a distance rho of the weights. Arguments are as in
+    `at_sam_perturbation`.
     """
     before = mean_loss(step, batches)
     with at_sam_perturbation(step, gradient_norm, batches, rho):
@@ -72,18 +74,19 @@ def sharpness(step, gradient_norm, batches, rho):
 
 
 def random_direction(weights, seed):
-    """A direction in which to look at the loss, filter-normalised (Li 2018, section 4).
+    """Return a random, filter-normalised direction in weight space (Li 2018, section 4).
 
-    Normal numbers, drawn for each weight from the seed and its name, so that they are the same for all networks of one
-    kind. Each filter of a convolution, and each row of a matrix, is scaled to the length of the one in `weights`;
-    biases and the scales and shifts of norms stay, as in the authors' code.
+    The numbers are normally distributed. The generator of a weight is seeded with `seed` and the name of the weight, so
+    all networks of the same architecture have the same numbers. Each filter of a convolution, and each row of a matrix,
+    is scaled to the length of the corresponding filter or row in `weights`. The direction is zero for biases and for
+    the scales and shifts of normalisation layers, as in the authors' code.
 
     Args:
-        weights (list of Parameter): at the place from where the direction starts.
+        weights (list of Parameter): the weights at the origin of the direction.
         seed (int): 0 or more.
 
     Returns:
-        list of numpy.ndarray: float32, of the weights' shapes.
+        list of numpy.ndarray: float32, with the shapes of the weights.
     """
     direction = []
     for weight in weights:
@@ -94,21 +97,21 @@ def random_direction(weights, seed):
 
 
 def filter_normalised(direction, weight):
-    """`direction` (K, ...), each of its K filters scaled to the l2 norm of the same filter of `weight`."""
+    """Return `direction` (K, ...) with each of its K filters scaled to the l2 norm of the same filter of `weight`."""
     axes = tuple(range(1, weight.ndim))
     lengths = [np.sqrt(np.square(x, dtype=np.float64).sum(axes, keepdims=True)) for x in (weight, direction)]
     return (direction * (lengths[0] / (lengths[1] + 1e-10))).astype(np.float32)
 
 
 def loss_surface(step, directions, severities, coefficients, note=lambda: None):
-    """Mean loss at theta + a d1 + b d2 (Li 2018; SharpDRO, Fig. 2).
+    """Return the mean loss at theta + a d1 + b d2 (Li 2018; SharpDRO, Fig. 2).
 
     Args:
-        step (EvaluationStep): of the network.
-        directions (tuple): d1 and d2, as `random_direction` gives them.
+        step (EvaluationStep): evaluation step of the network.
+        directions (tuple): d1 and d2, as `random_direction` returns them.
         severities (list): for each severity a list of batches.
-        coefficients (list of float): the values of a, and of b; at 0 the loss is that of the network as it is.
-        note (callable): is called after every place.
+        coefficients (list of float): the values of a, and of b; a = b = 0 is the unchanged network.
+        note (callable): a function that is called after every point.
 
     Returns:
         numpy.ndarray: float64 (S, P, P), indexed by severity, b and a.
@@ -117,8 +120,8 @@ def loss_surface(step, directions, severities, coefficients, note=lambda: None):
     with temporary_weights(step.network.trainable_params()) as (before, move):
         for row, b in enumerate(coefficients):
             for column, a in enumerate(coefficients):
-                move([(weight + a * one + b * other).astype(weight.dtype)
-                      for weight, one, other in zip(before, *directions, strict=True)])
+                move([(weight + a * d1 + b * d2).astype(weight.dtype)
+                      for weight, d1, d2 in zip(before, *directions, strict=True)])
                 surface[:, row, column] = [mean_loss(step, batches) for batches in severities]
                 note()
     return surface

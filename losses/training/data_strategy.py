@@ -3,7 +3,7 @@ import sys
 
 import numpy as np
 
-from losses.methods import OBJECTIVES
+from losses.components import OBJECTIVES
 from losses.training.stage_one import error_set, infer_environments
 from utils.reports.run import report_stage_one
 

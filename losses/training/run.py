@@ -3,8 +3,7 @@ has one.
 """
 import contextlib
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import replace
 
 import mindspore.ops as ops
 import numpy as np
@@ -18,14 +17,16 @@ from utils.runtime.device import (
     device,
     set_seed,
 )
+from dataset.data import IMAGE_OPTIONS, load_data, load_images
 from dataset.pipeline import load_batches
+from losses.components import DATA_STRATEGIES, OBJECTIVES
+from losses.config.checks import check_fits_data
 from losses.config.recipes import to_argv
-from losses.config.settings import MethodConfig, resolve
+from losses.config.table import GRAPH_OPTIONS
 from losses.create import build_step
 from losses.evaluation.cells import EvaluationStep, GradientNorm
 from losses.evaluation.predict import evaluate, predict
 from losses.evaluation.probes import IMAGES, RHO, sharpness
-from losses.methods import DATA_STRATEGIES, OBJECTIVES
 from losses.optimizers import weight_decay_mask
 from losses.schedules import create_schedule
 from losses.training.data_strategy import apply_data_strategy
@@ -33,10 +34,11 @@ from losses.training.loop import fit
 from losses.training.stage_one import ENVIRONMENTS
 from losses.training.validation_weights import create_reweighter
 from models import create_model
+from models.initial_weights import check_sha256, load_initial_weights
 from models.stacked import model_has_batch_norm
-from models.weights import load_network, load_weights
+from models.weights import load_network
 from utils.errors import NotFiniteError, ResourceGoneError, RunInterruptedError, UserError
-from utils.files import file_hash, read_json, safe_filename, write_json
+from utils.files import read_json, write_json
 from utils.records.checkpoint import LAST, Progress, newest_checkpoint
 from utils.records.logs import open_run_folder
 from utils.records.reading import is_finished
@@ -46,70 +48,6 @@ from utils.reports.run import report_results, run_title
 from utils.runtime import distributed
 from utils.runtime.compile_cache import compile_cached
 from utils.runtime.signals import Interrupted, defer_signals, interruptible
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """One run, but for its data and its folder. Fields are named as the options of `main.py`.
-
-    Attributes:
-        method (MethodConfig): the method and how it is trained.
-        dataset, corruption (str): names, for the report; `corruption` is also what `corrupt_aug` and
-            `rare_aug` take by default.
-        model (str): name of the network, as in `models.find_model`.
-        seed (int): of the initial weights, the batches and a noise.
-        init_checkpoint (str or None): file with weights to start from in place of random ones, as in
-            `models.weight_files.read_weights`; a first model (jtt, eiil) starts from it, too, as in JTT's paper.
-        init_sha256, stage_one_sha256 (str or None): hashes of this file and of `method`'s `stage_one`, if they are to
-            be checked.
-        eval_batch_size, eval_every (int): images in a batch of an evaluation; epochs from one to the next.
-        log_train, save_every_steps, keep, save_step, save_last, save_best, keep_epochs: as in `RunRecorder` and
-            `Checkpoints`.
-        log_sharpness (int or None): measure sharpness after every so many epochs.
-        tensorboard (bool): write TensorBoard's format, too.
-        record_norm (bool): measure gradient norms.
-        num_workers (int): threads or processes that read images; does not change the result.
-        show_progress (bool): show progress bars even where the output is no terminal.
-        compile_cache (str or None): folder of compiled steps.
-        fast_math (bool or None): how the device was set up, by which compiled steps are told apart.
-    """
-
-    method: MethodConfig = field(default_factory=resolve)
-    dataset: str = "cifar10"
-    corruption: str = "gaussian_noise"
-    model: str = "wideresnet"
-    seed: int = 0
-    init_checkpoint: str | None = None
-    init_sha256: str | None = None
-    stage_one_sha256: str | None = None
-    eval_batch_size: int = 128
-    eval_every: int = 1
-    log_train: int = 100
-    save_every_steps: int | None = None
-    keep: int = 2
-    save_step: int = 50
-    save_last: bool = False
-    save_best: bool = False
-    keep_epochs: Sequence[int] = ()
-    log_sharpness: int | None = None
-    tensorboard: bool = False
-    record_norm: bool = False
-    num_workers: int = 1
-    show_progress: bool = False
-    compile_cache: str | None = None
-    fast_math: bool | None = None
-
-    @classmethod
-    def of(cls, values):
-        """The settings among the values of all options (dict)."""
-        own = {field.name: values[field.name] for field in fields(cls) if field.name != "method"}
-        return cls(method=MethodConfig.of(values), **own)
-
-    def folder_name(self, description, num_severity):
-        """Name of the run's folder, which begins as the release's files do."""
-        method = self.method.title.replace(" x ", "-").replace(" ", "-")
-        return (f"{description}_dset{self.dataset}_sever{num_severity}_corr{self.corruption}_{method}_"
-                f"{safe_filename(self.model)}_seed{self.seed}")
 
 
 class StepCache:
@@ -133,9 +71,8 @@ class StepCache:
         network = create_model(settings.model, classes)
         step = build_step(network, method, num_groups, settings.seed, group_sizes)
         is_noisy = not (step.perturbation is None or step.perturbation.needs_gradient)
-        key = (settings.model, classes, num_groups, method.objective, method.perturbation, method.step_options,
-               method.optimizer, method.momentum, method.nesterov, method.clip_norm, method.weight_decay, method.decay,
-               method.num_sub_batches, method.sync_bn, method.batch_size, settings.seed if is_noisy else None)
+        key = (settings.model, classes, num_groups, *(getattr(method, option) for option in GRAPH_OPTIONS),
+               method.step_options, settings.seed if is_noisy else None)
         if key != self._key:
             self._key, self._kept = key, None
             collect_graphs()
@@ -154,6 +91,29 @@ class StepCache:
             inputs = step.example_inputs(settings.method.batch_size, shape)
             compile_cached(step.graph, inputs, settings.compile_cache,
                            (self._key, step.accumulation_steps, bool(settings.fast_math)), log)
+
+
+def load_experiment(config, load_images=load_images):
+    """The data of a run.
+
+    Args:
+        config (RunConfig): of the run.
+        load_images (callable): loads the images, in place of `dataset.data.load_images`.
+
+    Returns:
+        dataset.data.ExperimentData
+
+    Raises:
+        UserError: something is missing or damaged, or the options do not go with the data.
+    """
+    if config.split is not None and not config.has_begun:  # a run that has begun has a copy of its own
+        check_sha256("--split", config.split, config.split_sha256)
+    data = load_data(config.dataset, config.data_dir, config.corruption, config.num_severity, config.seed,
+                     config.num_per_class, config.num_val, config.split, config.num_workers,
+                     config.show_progress and distributed.is_main_process(), load_images, config.method.train_on,
+                     config.val_share, **{option: getattr(config, option) for option in IMAGE_OPTIONS})
+    check_fits_data(config, data)
+    return data
 
 
 def run(settings, data, folder, cells=None):
@@ -212,100 +172,39 @@ def marking_failure(folder):
         raise
 
 
-def write_config(folder, data, values, given, device):
-    """Write down what a run is; if that was done before, whether it has more epochs now.
+def write_config(folder, data, config, given, device):
+    """Write down what a run is; of a run that has begun, whether it has more epochs now.
 
     Args:
         folder (RunFolder): of the run.
         data (dataset.data.ExperimentData): it has the split.
-        values (dict): all options to their values.
-        given (dict): those that were asked for.
-        device (str): on which it begins or goes on.
+        config (RunConfig): the settings.
+        given (dict): the options that were asked for.
+        device (str): on which the run begins or resumes.
     """
-    config = read_json(folder.file("config.json"))
-    before = distributed.world_size() if config is None else config.get("workers", 1)
-    if before != distributed.world_size() and not values["sync_bn"] and model_has_batch_norm(values["model"]):
-        folder.log(f"warning: the number of workers was {before} and is {distributed.world_size()} now: BatchNorm "
-                   "takes the statistics of each one's part of a batch, so that from here on the run is another than "
-                   "it would have been")
-    if config is not None:
-        first, now = (f"{name}{' with --fast_math' if fast else ''}" for name, fast in (
-            (config.get("device", device), config.get("fast_math")), (device, values["fast_math"])))
-        if first != now:
-            folder.log(f"warning: the run began on {first} and goes on on {now}, which rounds otherwise, so that from "
-                       "here on the run is another than it would have been")
-        if config["total_epoch"] < values["total_epoch"]:
-            folder.log(f"{values['total_epoch']} epochs in place of {config['total_epoch']}, with the learning rates "
-                       "of so many from here on")
-            longer = {"total_epoch": values["total_epoch"]}
-            write_json(folder.file("config.json"), {**config, **longer, "given": {**config.get("given", {}), **longer}})
-    else:
+    stored, method = read_json(folder.file("config.json")), config.method
+    workers, before = distributed.world_size(), distributed.world_size() if stored is None else stored.get("workers", 1)
+    if before != workers and not method.sync_bn and model_has_batch_norm(config.model):
+        folder.log(f"warning: the number of workers was {before} and is {workers} now: BatchNorm takes the statistics "
+                   "of each one's part of a batch, so that from here on the run is another than it would have been")
+    if stored is None:
         data.write_split(folder.file("split.csv"))
-        source = data.source
-        values = {**values, "classes": list(source.class_names),
-                  "fingerprints": {name: found.to_dict() for name, found in data.fingerprints.items()},
+        values = {**config.to_dict(), "classes": list(data.source.class_names),
+                  "fingerprints": {name: identity.to_dict() for name, identity in data.fingerprints.items()},
                   "train_on": "clean" if data.split.is_clean else "poisson"}  # a table has its own
-        write_settings(folder.file("config.json"), values, MethodConfig.of(values).title, given,
-                       device=device, mindspore=MINDSPORE_VERSION)
-
-
-def load_initial_weights(network, path, what, sha256=None):
-    """Give a network the weights in a file, but for a classifier of another number of classes.
-
-    Args:
-        network (nn.Cell): as it is initialised.
-        path (str): the file, as in `models.weight_files.read_weights`.
-        what (str): the network's name, for errors.
-        sha256 (str or None): the hash that it must have.
-
-    Returns:
-        str: a line about it.
-
-    Raises:
-        UserError: it is missing, damaged, of another network, or has changed.
-    """
-    check_sha256("--init_checkpoint", path, sha256)
-    weights, fresh = load_weights(network, path, what, fresh_classifier=True)
-    line = f"starts from the weights in {path}"
-    if weights.elsewhere:
-        line += f"; {weights.about_prefix}"
-    elif weights.prefix:
-        line += f", without the {weights.prefix} before every name"
-    if fresh:
-        shapes = {parameter.name: parameter.shape for parameter in network.get_parameters()}
-        line += (f"; its classifier has {len(weights.tensors[fresh[0]].array)} classes and here are "
-                 f"{shapes[fresh[0]][0]}: {', '.join(fresh)} start afresh")
-    return line
-
-
-def check_sha256(flag, path, sha256):
-    """Make sure that a file is there, with this hash unless that is None.
-
-    Raises:
-        UserError: it is not; the text names `flag`.
-    """
-    if not os.path.isfile(path):
-        raise UserError(f"{flag} {path}: no such file; put it back")
-    if sha256 not in (None, file_hash(path)):
-        raise UserError(f"{flag} {path}: has changed since this run was begun; put the file back that it was, or begin "
-                        "another run")
-
-
-def check_weights(model, classes, init_checkpoint=None, stage_one=None):
-    """Make sure that the files from which a run takes weights are of its network, before it begins.
-
-    Args:
-        model (str): as in `models.find_model`.
-        classes (int): logits.
-        init_checkpoint, stage_one (str or None): the files.
-
-    Raises:
-        UserError: one is missing, damaged, or of another network.
-    """
-    if init_checkpoint is not None:
-        load_initial_weights(create_model(model, classes), init_checkpoint, f"{model} with {classes} classes")
-    if stage_one is not None:
-        load_network(model, classes, stage_one)
+        write_settings(folder.file("config.json"), values, method.title, given, device=device,
+                       mindspore=MINDSPORE_VERSION)
+        return
+    first, now = (f"{name}{' with --fast_math' if fast else ''}" for name, fast in (
+        (stored.get("device", device), stored.get("fast_math")), (device, config.fast_math)))
+    if first != now:
+        folder.log(f"warning: the run began on {first} and goes on on {now}, which rounds otherwise, so that from "
+                   "here on the run is another than it would have been")
+    if stored["total_epoch"] < method.total_epoch:
+        folder.log(f"{method.total_epoch} epochs in place of {stored['total_epoch']}, with the learning rates "
+                   "of so many from here on")
+        longer = {"total_epoch": method.total_epoch}
+        write_json(folder.file("config.json"), {**stored, **longer, "given": {**stored.get("given", {}), **longer}})
 
 
 def stage_one_logits(settings, data, folder):

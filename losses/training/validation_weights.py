@@ -11,10 +11,8 @@ import numpy as np
 from dataset.batches import EvaluationBatches
 from dataset.pipeline import materialize
 from losses.evaluation.probes import mean_loss
-from utils.errors import UserError
+from losses.group_weights import VALIDATION_BATCH
 from utils.runtime.distributed import rank_and_world_size
-
-VALIDATION_BATCH = 128  # images of each severity for an update; --eval_batch_size must not change a training
 
 
 class UpdateGroupWeights(nn.Cell):
@@ -67,26 +65,6 @@ class ValidationReweighter:
     def __call__(self, number):
         """Move the weights; the network is in evaluation mode afterwards."""
         self.move(ms.Tensor(self.losses(number)))
-
-
-def check_reweighter(every, batches, validation, split=None):
-    """Make sure that a `ValidationReweighter` has images, and moves the weights at least once, before the run begins.
-
-    Args:
-        every (int): batches from one move to the next.
-        batches (int): of the whole run.
-        validation (int): number of validation images.
-        split (str or None): file that names them.
-
-    Raises:
-        UserError: it has not, or does not.
-    """
-    if validation < 3:
-        raise UserError(f"--group_loss validation: {validation} images are left for validation, and it takes 3 at "
-                        f"least; give {'a --split that has more' if split else 'a smaller -n, or a --split'}")
-    if every >= batches:
-        raise UserError(f"--group_every {every}: the run has {batches} batches, so that the weights would never move; "
-                        "give less, or more epochs")
 
 
 def create_reweighter(step, evaluation, data, every, seed):

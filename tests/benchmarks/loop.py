@@ -18,8 +18,9 @@ import time  # noqa: E402
 from dataset.data import load_data  # noqa: E402
 from losses.methods import METHODS  # noqa: E402
 from losses.optimizers import weight_decay_mask  # noqa: E402
-from losses.config.settings import resolve  # noqa: E402
-from losses.training.run import RunConfig, StepCache  # noqa: E402
+from losses.config.resolve import resolve  # noqa: E402
+from losses.config.settings import RunConfig  # noqa: E402
+from losses.training.run import StepCache  # noqa: E402
 from losses.training.loop import train_epoch  # noqa: E402
 from models import find_model  # noqa: E402
 from tests.cifar_files import make_cifar  # noqa: E402

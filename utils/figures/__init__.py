@@ -1,6 +1,6 @@
 """Figures from the records of runs: python -m utils.figures NAME RUN ...
 
-`FIGURES` is the table of them. `style.py` has what they share.
+`FIGURES` is the table of figures. `style.py` has the code that they share.
 """
 import sys
 
@@ -11,7 +11,7 @@ if sys.argv[:1] == ["-m"] and __name__ in sys.orig_argv:  # python -m utils.figu
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import utils.runtime.requirements  # noqa: F401, first: it says what is not installed
+import utils.runtime.requirements  # noqa: F401, imported first because it reports missing packages
 from utils.figures.evaluations import ce
 from utils.figures.probes import calibration, ood, samples, sharpness, surface
 from utils.figures.severity import accuracy, gradnorm
@@ -25,12 +25,13 @@ class Figure:
     """A row of the table.
 
     Attributes:
-        draw (callable): takes records (`utils/records/reading.py`) of the same data, and what was measured for them
-            where it is measured; yields pairs of a file's name and a matplotlib figure. Its docstring is the help.
-        measured (bool): `losses.evaluation.measure.MEASUREMENTS` has what measures for it.
+        draw (callable): a function of records (`utils/records/reading.py`) of the same data and, if `measured` is true,
+            of their measurements; yields pairs of a file name and a matplotlib figure. Its docstring is the help.
+        measured (bool): whether `losses.evaluation.measure.MEASUREMENTS` has a measurement for this figure.
         options (tuple of str): options of the measurement.
-        shared (tuple of str): settings that its runs must have in common; a comparison of more has a figure for each.
-        told (tuple of str): settings that it shows otherwise than in the names of runs.
+        shared (tuple of str): settings that the runs of a figure must have in common; a comparison with several values
+            of them has a figure for each value.
+        told (tuple of str): settings that the figure shows in another way than in the names of runs.
     """
 
     draw: Callable

@@ -5,19 +5,20 @@ It alone looks from here to `losses/`, for the figures that need a network, and 
 import os
 import sys
 
-if not __package__:  # python utils/figures, for which this file's folder is where modules are looked for first
+if not __package__:  # for `python utils/figures`, Python searches this file's folder first for modules
     sys.path[0] = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
     from utils.runtime.startup import begin_imports
     begin_imports("python -m utils.figures")
-    import utils.runtime.requirements  # noqa: F401, it says what is not installed
+    import utils.runtime.requirements  # noqa: F401, it reports missing packages
 
 from utils import cli
 from utils.errors import UserError
 from utils.figures import FIGURES
 from utils.figures.style import save
 from utils.files import require_writable_folder, safe_filename
+from utils.options import OptionGroup
 from utils.records.reading import by_setting, read_records
-from utils.shared_options import DEVICE_OPTIONS, add_device_arguments, device_options
+from utils.shared_options import DEVICE, DEVICE_OPTIONS, device_options
 
 
 def create_parser():
@@ -45,7 +46,7 @@ def create_parser():
             ("image", cli.non_negative_int, "K", "number of the test image (default: 0)")):
         parser.add_argument(f"--{option}", type=kind, default=None, metavar=metavar,
                             help=f"{_figures(option)}: {text}")
-    add_device_arguments(parser.add_argument_group(f"device of {_figures('images')}"))
+    OptionGroup(f"device of {_figures('images')}", DEVICE).add_to(parser)
     return parser
 
 
@@ -54,7 +55,7 @@ def _figures(*options):
 
 
 def measure(name, records, **options):
-    """What the figure draws besides the records; a tuple, empty where it draws these alone."""
+    """Return the measurements that the figure draws besides the records; a tuple, empty if it draws only records."""
     if not FIGURES[name].measured:
         return ()
     from losses.evaluation.measure import MEASUREMENTS
@@ -76,24 +77,24 @@ def main(argv=None):
         require_writable_folder("--output", folder)
         if figure.measured:
             from utils.runtime.device import set_up_device
-            set_up_device(**device_options(args))
-        own = {option: value for option, value in given.items() if option not in DEVICE_OPTIONS}
+            set_up_device(**device_options(vars(args)))
+        measurement_options = {option: value for option, value in given.items() if option not in DEVICE_OPTIONS}
         written = set()
-        for suffix, some in by_setting(records, figure.shared).items():
-            for name, drawn in figure.draw(some, *measure(args.name, some, **own)):
+        for suffix, group in by_setting(records, figure.shared).items():
+            for name, drawn in figure.draw(group, *measure(args.name, group, **measurement_options)):
                 path = unused(os.path.join(folder, safe_filename(name) + suffix), written)
                 save(drawn, path)
                 print(f"written to {path}.png and .svg")
 
 
 def unused(path, written):
-    """`path`, or with a number behind it where it is in the set `written`, to which it is added."""
-    number, own = 1, path
-    while own in written:
+    """Return `path`, with a number appended if it is in the set `written`, and add the result to `written`."""
+    number, candidate = 1, path
+    while candidate in written:
         number += 1
-        own = f"{path}_{number}"
-    written.add(own)
-    return own
+        candidate = f"{path}_{number}"
+    written.add(candidate)
+    return candidate
 
 
 if __name__ == "__main__":

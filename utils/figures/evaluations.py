@@ -1,11 +1,11 @@
-"""Figures of evaluations under many corruptions, as main.py --evaluate leaves them."""
+"""Figures of evaluations under many corruptions, from the records that main.py --evaluate writes."""
 import numpy as np
 
 from utils.errors import UserError
 from utils.figures.style import WIDTH, subplots, wrapped
 from utils.records.evaluation import CLEAN, common_evaluations, run_evaluations
 
-BEST = 5  # training corruptions, of a method that was trained with more
+BEST = 5  # training corruptions shown of a method that was trained with more
 
 
 def ce(records):
@@ -13,12 +13,12 @@ def ce(records):
     method and training corruption x test corruption (DAMP, Fig. 1), none being clean images and Avg the mean of all
     these columns; of a method with several training corruptions the five best, which come last.
     """
-    several = [run_evaluations(record.path) for record in records]
-    for record, found in zip(records, several, strict=True):
-        if not found:
+    candidates = [run_evaluations(record.path) for record in records]
+    for record, run_candidates in zip(records, candidates, strict=True):
+        if not run_candidates:
             raise UserError(f"{record.path}: has no evaluation of its newest checkpoint; make one with main.py "
                             f"--evaluate {record.path}")
-    evaluations = common_evaluations(several)
+    evaluations = common_evaluations(candidates)
     if evaluations is None:
         raise UserError(f"{records[0].path} and the others were not evaluated on one set of corruptions and the same "
                         "test images; evaluate all with the same -c")
@@ -34,7 +34,7 @@ def ce(records):
     if not baseline.all():
         raise UserError(f"{records[0].path}: makes no error on some corruption, so nothing is relative to it; name "
                         "another run first")
-    ratios = {row: some / baseline for row, some in errors.items()}
+    ratios = {row: row_errors / baseline for row, row_errors in errors.items()}
     first, runs = next(iter(rows.items()))
     reference = title(first) + (f", mean over {len(runs)} runs" if len(runs) > 1 else "")
     yield "ce", heat_map({title(row): np.append(ratios[row], ratios[row].mean()) for row in best_last(ratios)},
@@ -42,54 +42,55 @@ def ce(records):
 
 
 def title(row):
-    """A method and what it was trained with as text."""
+    """Return a method and its training corruption as text."""
     return ", ".join(row).replace("_", " ")
 
 
 def name_of(record, records):
-    """The name of a record, with its network where there are several."""
-    models = {other.config["model"] for other in records}
+    """Return the name of a record, followed by its network if the records have several networks."""
+    models = {run.config["model"] for run in records}
     return record.name if len(models) == 1 else f"{record.name} {record.config['model']}"
 
 
 def trained_with(record):
-    """The corruptions that a run was trained with, of its data and of its augmentation, or that it was none."""
+    """Return the training corruptions of a run, from its data and its augmentation, or `CLEAN` if there are none."""
     config = record.config
-    found = [] if config.get("train_on") == "clean" else [config["corruption"]]
+    corruptions = [] if config.get("train_on") == "clean" else [config["corruption"]]
     if config.get("aug_corruption") or config.get("aug_severity"):
-        found.append(config.get("aug_corruption") or config["corruption"])
-    return " and ".join(dict.fromkeys(found)) or CLEAN
+        corruptions.append(config.get("aug_corruption") or config["corruption"])
+    return " and ".join(dict.fromkeys(corruptions)) or CLEAN
 
 
 def best_last(ratios):
-    """The rows to be shown, in their order: those of methods with one training corruption, then of all others the
-    `BEST` with the smallest mean, rising.
+    """Return the rows to show, in order: methods with one training corruption first, then the best of all other rows.
+
+    The best are the `BEST` rows with the smallest means, in ascending order.
 
     Args:
-        ratios (dict): (name, training corruption) to numbers.
+        ratios (dict): (name, training corruption) to an array of ratios.
 
     Returns:
         list: keys of `ratios`.
     """
     names = [name for name, _ in ratios]
-    several = [row for row in ratios if names.count(row[0]) > 1]
-    ranked = sorted(several, key=lambda row: np.mean(ratios[row]))
-    return [row for row in ratios if row not in several] + ranked[:BEST]
+    candidates = [row for row in ratios if names.count(row[0]) > 1]
+    ranked = sorted(candidates, key=lambda row: np.mean(ratios[row]))
+    return [row for row in ratios if row not in candidates] + ranked[:BEST]
 
 
 def heat_map(rows, columns, reference):
-    """Numbers around 1 in a grid, each written into its cell.
+    """Draw numbers around 1 as a heat map, with each number written into its cell.
 
     Args:
         rows (dict): title of a row to its numbers.
-        columns (list of str): titles.
-        reference (str): what the numbers are relative to.
+        columns (list of str): titles of the columns.
+        reference (str): name of the baseline of the numbers.
 
     Returns:
         matplotlib.figure.Figure
     """
     values = np.array(list(rows.values()))
-    shades = np.log(np.clip(values, 0.05, 20))  # so that no error at all, or very many, leave the others their colours
+    shades = np.log(np.clip(values, 0.05, 20))  # clipped, because an extreme ratio would make all other colours pale
     spread = max(np.abs(shades).max(), 0.05)
     titles = [wrapped(title, 34) for title in rows]
     figure, axes = subplots(height=1.1 + 0.19 * sum(1 + title.count("\n") for title in titles), width=2 * WIDTH)

@@ -1,4 +1,4 @@
-"""Pictures of images."""
+"""Pictures that show images."""
 import textwrap
 
 import numpy as np
@@ -8,11 +8,13 @@ from utils.figures.style import plt
 from utils.files import atomic_write
 
 SHEET = 7  # images in a row of a sheet
-PANEL = 180  # pixels of a side of an image in a picture; more would not be seen, and be kept for each of many
+# The largest side of an image in a picture, in pixels. More would not be visible, but would be kept for each of many
+# images.
+PANEL = 180
 
 
 def panel(image):
-    """An image uint8 (H, W) or (H, W, 3) as a picture shows it, its longer side of at most `PANEL` pixels."""
+    """Return an image uint8 (H, W) or (H, W, 3) for a picture, with a longer side of at most `PANEL` pixels."""
     height, width = image.shape[:2]
     factor = PANEL / max(height, width, PANEL)
     size = max(1, round(width * factor)), max(1, round(height * factor))
@@ -23,7 +25,7 @@ def plot_image_sheet(path, images):
     """Draw images one after the other, each with its title.
 
     Args:
-        path (str): picture to write.
+        path (str): picture file to write.
         images (dict): title to image, uint8 (H, W) or (H, W, 3).
     """
     lines = -(-len(images) // SHEET)
@@ -52,7 +54,7 @@ def plot_image_grid(path, rows, columns):
 
     Args:
         path (str): PNG file to write.
-        rows (dict): title of a row to its images, uint8 (H, W) or (H, W, 3).
+        rows (dict): title of a row to the images of the row, uint8 (H, W) or (H, W, 3).
         columns (list of str): titles of the columns.
     """
     figure, axes = plt.subplots(len(rows), len(columns), figsize=(1.4 * len(columns) + 1, 1.4 * len(rows) + 0.3),

@@ -1,4 +1,4 @@
-"""Figures of a network whose weights move, and of its confidence; `losses/evaluation/measure.py` measures both."""
+"""Figures of a network under perturbed weights, and of its confidence. `losses/evaluation/measure.py` measures both."""
 import numpy as np
 from matplotlib.colors import LogNorm
 
@@ -10,7 +10,7 @@ from utils.records.reading import first_of_each_name
 
 
 def panels(num_severity, xlabel, ylabel):
-    """A figure of a page's width with a panel for each severity; returns it and the list of axes."""
+    """Return a figure of page width with a panel for each severity, and the list of axes."""
     columns = min(3, num_severity)
     rows = -(-num_severity // columns)
     figure, axes = subplots(rows, columns, height=0.3 + 1.5 * rows, width=2 * WIDTH, sharex=True, sharey=True,
@@ -26,13 +26,13 @@ def panels(num_severity, xlabel, ylabel):
 
 
 def require_finite(records, measured, key, way_out="leave it out"):
-    """Make sure that what was measured for each of the records under `key`, nested lists, are numbers to be drawn.
+    """Check that the measurements of all records under `key`, nested lists of numbers, are finite and can be drawn.
 
     Raises:
-        UserError: some are not finite; it names the run and the `way_out`.
+        UserError: some are not finite. The error names the run and the `way_out`.
     """
-    for record, one in zip(records, measured, strict=True):
-        if not np.isfinite(np.asarray(one[key], float)).all():
+    for record, measurement in zip(records, measured, strict=True):
+        if not np.isfinite(np.asarray(measurement[key], float)).all():
             raise UserError(f"{record.path}: its network gives numbers that are not finite ({key}); {way_out}")
 
 
@@ -42,16 +42,16 @@ def sharpness(records, measured):
     """
     require_finite(records, measured, "sharpness")
     num_severity = records[0].config["num_severity"]
-    found = {record.path: dict(zip(one["epochs"], one["sharpness"], strict=True))
-             for record, one in zip(records, measured, strict=True)}
+    curves = {record.path: dict(zip(measurement["epochs"], measurement["sharpness"], strict=True))
+              for record, measurement in zip(records, measured, strict=True)}
     figure, axes = panels(num_severity, "epoch", "sharpness (test)")
     for name, look in line_styles(dict.fromkeys(record.name for record in records)).items():
         runs = [record for record in records if record.name == name]
-        epochs = sorted(set.intersection(*(set(found[run.path]) for run in runs)))  # those that all of its runs have
+        epochs = sorted(set.intersection(*(set(curves[run.path]) for run in runs)))  # only these can be averaged
         if not epochs:
             raise UserError(f"{name}: no epoch was measured in all of its runs; draw {runs[0].path} apart")
         by_name = mean_and_std_by_name(
-            runs, lambda run, epochs=epochs: np.array([found[run.path][e] for e in epochs]))
+            runs, lambda run, epochs=epochs: np.array([curves[run.path][e] for e in epochs]))
         [(mean, deviation)] = by_name.values()
         for s, panel in enumerate(axes):
             panel.plot(epochs, mean[:, s], label=name, **{**look, "marker": look["marker"] if len(epochs) < 9 else ""})
@@ -70,7 +70,7 @@ def surface(records, measured):
     require_finite(first, measured, "loss", "give a smaller --span, or leave it out")
     num_severity = records[0].config["num_severity"]
     names = [record.name for record in first]
-    loss = np.array([one["loss"] for one in measured])
+    loss = np.array([measurement["loss"] for measurement in measured])
     norm = LogNorm(max(loss.min(), 1e-3), max(loss.max(), 2e-3))
     levels = np.geomspace(norm.vmin, norm.vmax, 16)
     figure, axes = subplots(len(names), num_severity, height=0.6 + 0.98 * len(names), width=2 * WIDTH, sharex=True,
@@ -98,18 +98,18 @@ def ood(records, measured):
     of after --epoch, or the newest; a figure for each run.
     """
     require_finite(records, measured, "scores")
-    for record, one in zip(records, measured, strict=True):
-        scores = [np.array(some) for some in one["scores"]]
-        edges = np.linspace(0, max(some.max() for some in scores), 21)
+    for record, measurement in zip(records, measured, strict=True):
+        scores = [np.array(severity_scores) for severity_scores in measurement["scores"]]
+        edges = np.linspace(0, max(severity_scores.max() for severity_scores in scores), 21)
         figure, axes = subplots(height=2.3)
         for s, look in line_styles(range(len(scores))).items():
             density, _ = np.histogram(scores[s], edges, density=True)
             axes.plot((edges[1:] + edges[:-1]) / 2, density, label=f"severity {s}", **{**look, "marker": ""})
             axes.axvline(scores[s].mean(), ymax=0.04, color=look["color"])
         axes.set(xlabel="normalised OOD score (mean of each severity marked)", ylabel="density",
-                 title=f"{record.name}, seed {record.config['seed']}, after epoch {one['epoch']}")
+                 title=f"{record.name}, seed {record.config['seed']}, after epoch {measurement['epoch']}")
         legend_below(figure, axes)
-        yield f"ood_{record.name}_seed{record.config['seed']}_epoch{one['epoch']}", figure
+        yield f"ood_{record.name}_seed{record.config['seed']}_epoch{measurement['epoch']}", figure
 
 
 def calibration(records, measured):
@@ -120,15 +120,16 @@ def calibration(records, measured):
     figure, axes = panels(records[0].config["num_severity"], f"confidence ({BINS} bins)", "accuracy (test)")
     names = list(dict.fromkeys(record.name for record in records))
     for name, look in line_styles(names).items():
-        images, hits, confidence = (sum(np.array(one[key]) for record, one in zip(records, measured, strict=True)
+        images, hits, confidence = (sum(np.array(measurement[key])
+                                        for record, measurement in zip(records, measured, strict=True)
                                         if record.name == name) for key in ("images", "hits", "confidence"))
         for s, panel in enumerate(axes):
             there = images[s] > 0
             panel.plot(confidence[s][there] / images[s][there], hits[s][there] / images[s][there], label=name,
                        **{**look, "markersize": 2})
             if len(names) == 1:
-                errors = [np.abs(np.subtract(one["hits"][s], one["confidence"][s])).sum() / np.sum(one["images"][s])
-                          for one in measured]
+                errors = [np.abs(np.subtract(measurement["hits"][s], measurement["confidence"][s])).sum()
+                          / np.sum(measurement["images"][s]) for measurement in measured]
                 panel.set_title(f"severity {s}, ECE {np.mean(errors):.3f}")
     for panel in axes:
         panel.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, zorder=0)

@@ -1,4 +1,4 @@
-"""Figures over the severity."""
+"""Figures with the severity as the horizontal axis."""
 import numpy as np
 
 from utils.errors import UserError
@@ -6,24 +6,24 @@ from utils.figures.style import legend_below, line_styles, subplots
 
 
 def mean_and_std_by_name(records, values):
-    """Mean and standard deviation (n - 1; 0 for one run) over the runs of each name.
+    """Return the mean and the standard deviation (n - 1; 0 for one run) over the runs of each name.
 
     Args:
         records (list of FinishedRun): the runs.
-        values (callable): record to numbers.
+        values (callable): record to its numbers.
 
     Returns:
         dict: name to a pair of float64 arrays.
     """
-    found = {}
+    runs_by_name = {}
     for record in records:
-        found.setdefault(record.name, []).append(values(record))
+        runs_by_name.setdefault(record.name, []).append(values(record))
     return {name: (np.mean(runs, axis=0), np.std(runs, axis=0, ddof=1) if len(runs) > 1 else 0 * np.array(runs[0]))
-            for name, runs in found.items()}
+            for name, runs in runs_by_name.items()}
 
 
 def lines_over_severity(records, values, label):
-    """A line for each name, with a band of one standard deviation where there are several runs."""
+    """Draw a line for each name, with a band of one standard deviation if a name has several runs."""
     statistics = mean_and_std_by_name(records, values)
     figure, axes = subplots(height=2.2)
     for name, look in line_styles(statistics).items():
@@ -60,12 +60,12 @@ def gradnorm(records):
 
 
 def accuracy_and_images(accuracy, train_images, title):
-    """Test accuracy of one run over severity, above the number of training images of each severity.
+    """Draw the test accuracy of one run over severity, above the number of training images of each severity.
 
     Args:
         accuracy (list of float): test accuracy in 0..1 at severity 0, 1, ...
-        train_images (list of int): training images of each severity.
-        title (str): printed above.
+        train_images (list of int): number of training images of each severity.
+        title (str): title of the figure.
 
     Returns:
         matplotlib.figure.Figure

@@ -1,4 +1,4 @@
-"""What all figures share: size, colours, files."""
+"""The code that all figures share: size, colours, files."""
 import importlib.metadata
 import itertools
 import math
@@ -13,10 +13,10 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 from utils.files import atomic_write  # noqa: E402
 
-# Okabe and Ito's colours, which people with any kind of colour vision can tell apart; black comes last.
+# Okabe and Ito's colours, which people with any kind of colour vision can tell apart. Black is the last one.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-WIDTH = 3.5  # inches, of a column of text
+WIDTH = 3.5  # inches, the width of a column of text
 plt.rcParams.update({
     "font.size": 8, "axes.titlesize": 8, "legend.fontsize": 7, "legend.handlelength": 3, "axes.grid": True,
     "grid.alpha": 0.3, "lines.linewidth": 1.2, "lines.markersize": 3.5, "axes.spines.top": False,
@@ -25,19 +25,19 @@ plt.rcParams.update({
 
 
 def line_styles(names):
-    """For each name a look of its own: colour, marker and, from the eighth on, a broken line."""
+    """Return a different style for each name: colour, marker and, from the eighth name on, a broken line."""
     kinds = itertools.product(("-", "--", ":", "-."), zip(COLOURS, MARKERS, strict=True))
     return {name: {"linestyle": line, "color": colour, "marker": marker}
             for name, (line, (colour, marker)) in zip(names, itertools.cycle(kinds))}
 
 
 def subplots(rows=1, columns=1, height=2.4, width=WIDTH, **options):
-    """A figure with axes; `height` and `width` in inches, further options as in `plt.subplots`."""
+    """Return a figure with axes. `height` and `width` are in inches; further options are as in `plt.subplots`."""
     return plt.subplots(rows, columns, figsize=(width, height), layout="constrained", **options)
 
 
 def legend_below(figure, axes):
-    """One legend for the figure, below it, in as many columns as fit, so that it covers nothing; the figure grows."""
+    """Add one legend below the figure, in as many columns as fit. The figure grows, so the legend covers nothing."""
     handles, labels = axes.get_legend_handles_labels()
     labels = [wrapped(label, 46) for label in labels]
     longest = max((len(line) for label in labels for line in label.splitlines()), default=1)
@@ -48,12 +48,15 @@ def legend_below(figure, axes):
 
 
 def wrapped(text, width):
-    """`text` on lines of at most `width` letters."""
+    """Return `text` wrapped into lines of at most `width` letters."""
     return "\n".join(textwrap.wrap(text, width)) or text
 
 
 def command():
-    """The command line of this process as it was typed; of `python -m NAME`, `sys.argv` has the path of the file."""
+    """Return the command line of this process as it was typed.
+
+    For `python -m NAME`, `sys.argv` has the path of the file instead.
+    """
     spec = sys.modules["__main__"].__spec__
     program = sys.argv[:1] if spec is None else ["python", "-m", spec.parent or spec.name]
     return shlex.join([*program, *sys.argv[1:]])
@@ -63,8 +66,8 @@ def save(figure, path):
     """Write a figure as PNG and SVG, with the command and the versions in their metadata.
 
     Args:
-        figure (matplotlib.figure.Figure): is closed.
-        path (str): without a suffix.
+        figure (matplotlib.figure.Figure): the figure; closed afterwards.
+        path (str): path without a suffix.
     """
     versions = f"matplotlib {matplotlib.__version__}, mindspore {importlib.metadata.version('mindspore')}"
     for suffix, metadata in (("png", {"Description": command(), "Software": versions}),

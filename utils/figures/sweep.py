@@ -1,4 +1,4 @@
-"""Figures over the values of an option."""
+"""Figures with the values of an option as the horizontal axis."""
 import itertools
 
 import numpy as np
@@ -10,15 +10,15 @@ from utils.records.evaluation import common_evaluations, run_evaluations
 
 
 def sweep(records, option, values, labels, ylabel, has_references=False):
-    """A line for each of `labels` over the values of an option, a panel for each row that has several of them.
+    """Draw a line for each of `labels` over the values of an option, in a panel for each row that has several values.
 
     Args:
-        records (list of FinishedRun): runs; those of one row and one value are averaged.
-        option (str): its name, which `read_records` was told.
+        records (list of FinishedRun): runs; the runs of one row and one value are averaged.
+        option (str): name of the option, which `read_records` was given in `told`.
         values (callable): record to its numbers, one for each of `labels`.
-        labels (list of str): of the lines.
-        ylabel (str): of the axes.
-        has_references (bool): runs without the option are levels, broken lines in each panel.
+        labels (list of str): labels of the lines.
+        ylabel (str): label of the vertical axes.
+        has_references (bool): whether runs without the option are drawn as levels, broken lines in each panel.
 
     Returns:
         matplotlib.figure.Figure
@@ -29,18 +29,20 @@ def sweep(records, option, values, labels, ylabel, has_references=False):
     rows = {}
     for record in records:
         rows.setdefault(record.name, {}).setdefault(record.config.get(option), []).append(values(record))
-    levels = {name: np.mean(found[None], axis=0) for name, found in rows.items() if has_references and None in found}
-    rows = {name: {value: found[value] for value in sorted(set(found) - {None})} for name, found in rows.items()}
-    rows = {name: found for name, found in rows.items() if len(found) > 1}
+    levels = {name: np.mean(by_value[None], axis=0) for name, by_value in rows.items()
+              if has_references and None in by_value}
+    rows = {name: {value: by_value[value] for value in sorted(set(by_value) - {None})}
+            for name, by_value in rows.items()}
+    rows = {name: by_value for name, by_value in rows.items() if len(by_value) > 1}
     if not rows:
         raise UserError(f"{option}: needs runs of one method, or variant, with two values of --{option} at least")
     broken = dict(zip(levels, itertools.cycle(("--", ":", "-.")), strict=False))
     figure, axes = subplots(1, len(rows), height=2.3, width=WIDTH * min(len(rows), 3), sharey=True, squeeze=False)
-    for panel, (name, found) in zip(axes[0], rows.items(), strict=True):
-        places = list(found)
-        means = np.array([np.mean(runs, axis=0) for runs in found.values()])
+    for panel, (name, by_value) in zip(axes[0], rows.items(), strict=True):
+        places = list(by_value)
+        means = np.array([np.mean(runs, axis=0) for runs in by_value.values()])
         deviations = np.array([np.std(runs, axis=0, ddof=1) if len(runs) > 1 else np.zeros(len(labels))
-                               for runs in found.values()])
+                               for runs in by_value.values()])
         for k, (label, look) in enumerate(line_styles(labels).items()):
             panel.plot(places, means[:, k], label=label, **look)
             if deviations.any():
@@ -73,17 +75,17 @@ def sigma(records):
     """
     evaluations = common_evaluations([run_evaluations(record.path) for record in records])
     if evaluations and set(evaluations[0]["by_level"]) != set(SEVERITY_LEVELS):
-        evaluations = None  # of images that have not all severities
-    found = {}
+        evaluations = None  # these images do not have all severities
+    errors_by_run = {}
     for record, evaluation in zip(records, evaluations or [None] * len(records), strict=True):
         error = 1 - np.array(record.results["test"]["accuracy"])
-        found[record.path] = 100 * np.array(
+        errors_by_run[record.path] = 100 * np.array(
             [level["error"] for level in evaluation["by_level"].values()] if evaluation
             else [error[0], error[1:4].mean(), error[4:6].mean()])
     if records[0].config["num_severity"] < 6 and not evaluations:
         raise UserError("sigma: needs runs with all severities, --num_severity 6, or an evaluation of each")
     title = evaluations[0]["set"] if evaluations else records[0].config["corruption"].replace("_", " ")
-    figure = sweep(records, "sigma", lambda record: found[record.path], ["none", "mild (1-3)", "severe (4-5)"],
+    figure = sweep(records, "sigma", lambda record: errors_by_run[record.path], ["none", "mild (1-3)", "severe (4-5)"],
                    "test error (%)", has_references=True)
     figure.suptitle(wrapped(title, round(17 * figure.get_figwidth())), fontsize="medium")
     yield "sigma", figure

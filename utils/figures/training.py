@@ -1,9 +1,9 @@
-"""Figures over the time of a training."""
+"""Figures of a training over time."""
 import numpy as np
 
 from utils.figures.style import legend_below, line_styles, subplots
 
-FEW = 20  # rows, which are marked
+FEW = 20  # with fewer rows than this, each row has a marker
 
 
 def training(records):
@@ -22,11 +22,11 @@ def training(records):
         for panel, (label, columns) in zip(axes[:, 0], panels.items(), strict=True):
             for k, column in enumerate(columns):
                 there = ~np.isnan(table[column])
-                if label != "weight q":  # a batch without the distribution says nothing of it
+                if label != "weight q":  # a batch without the distribution has no value for it
                     there &= table[f"processed_distribution_counts_{k}"] > 0
                 environment = column.partition("environment_")[2]
                 look = styles[num_severity + k if environment else k]
-                is_marked = len(time) < FEW or there.sum() == 1  # of which there is no line
+                is_marked = len(time) < FEW or there.sum() == 1  # a single point has no line
                 panel.plot(time[there], table[column][there],
                            label=f"environment {environment}" if environment else f"severity {k}",
                            **{**look, "marker": look["marker"] if is_marked else ""})
@@ -40,7 +40,9 @@ def training(records):
 
 
 def batches_of(record, table):
-    """How many batches an epoch of a run has: its evaluations note it, as `train.csv` of an old run may lack the last.
+    """Return the number of batches in an epoch of a run.
+
+    The evaluations record it, because `train.csv` of an old run may lack the last batch.
     """
     counts = record.table("test_clean.csv").get("batch", [])
     return max([*counts, table["batch"].max(initial=0) + 1])

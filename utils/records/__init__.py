@@ -1,1 +1,1 @@
-"""What a run leaves behind: its folder, logs, checkpoints, settings and report."""
+"""The records of a run: its folder, logs, checkpoints, settings and report."""

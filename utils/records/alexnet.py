@@ -1,13 +1,13 @@
-"""AlexNet's errors on ImageNet-C, which published mean corruption errors (mCE) are relative to.
+"""AlexNet's errors on ImageNet-C, the baseline of published mean corruption errors (mCE).
 
-The shares of test images that torchvision's AlexNet classifies wrong at severities 1 to 5, as the authors of ImageNet-C
-published them: the table "AlexNet ImageNet-C Error" in README.md of github.com/hendrycks/robustness, commit 76d9393
-(10 October 2019; a later README links to a spreadsheet instead). It has the four corruptions that are meant for
-validation, too.
+An error is the share of test images that torchvision's AlexNet classifies incorrectly at severities 1 to 5. The authors
+of ImageNet-C published the errors: the table "AlexNet ImageNet-C Error" in README.md of
+github.com/hendrycks/robustness, commit 76d9393 (10 October 2019; a later README links to a spreadsheet instead). The
+table also has the four corruptions that are meant for validation.
 """
 NAME = "AlexNet"
 SOURCE = "README.md of github.com/hendrycks/robustness, commit 76d9393"
-DATASET, CLASSES = "imagenet", 1000  # of the images that it was tested on
+DATASET, CLASSES = "imagenet", 1000  # data set and number of classes of the test images
 ERRORS = {
     "gaussian_noise": (0.69528, 0.82542, 0.93554, 0.98138, 0.99452),
     "shot_noise": (0.71224, 0.85108, 0.93574, 0.98182, 0.99146),

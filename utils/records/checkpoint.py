@@ -1,4 +1,4 @@
-"""Checkpoints: MindSpore's own format, parameters only."""
+"""Checkpoints in MindSpore's own format, with parameters only."""
 import contextlib
 import glob
 import logging
@@ -16,7 +16,7 @@ import numpy as np
 from utils.errors import UserError
 from utils.files import atomic_write
 
-# Names of what is there beside the parameters: the numbers of a `Progress`, the last two only within an epoch.
+# Names of the entries beside the parameters: the numbers of a `Progress`. The last two are only there within an epoch.
 EPOCHS, BATCHES, LOSS = "epochs", "epoch_batches", "epoch_loss"
 LAST = "last_model.ckpt"
 NUMBERED = re.compile(r"(\d+)(?:_(\d+))?_model\.ckpt")
@@ -24,12 +24,12 @@ NUMBERED = re.compile(r"(\d+)(?:_(\d+))?_model\.ckpt")
 
 @dataclass(frozen=True, order=True)
 class Progress:
-    """How far a training has come.
+    """The progress of a training.
 
     Attributes:
-        epochs (int): whole epochs done, with their evaluation.
-        batches (int): batches done of the next one.
-        loss (float): sum of their mean losses.
+        epochs (int): number of finished epochs, including their evaluation.
+        batches (int): number of finished batches of the next epoch.
+        loss (float): sum of the mean losses of these batches.
     """
 
     epochs: int = 0
@@ -41,12 +41,15 @@ class Progress:
 
     @property
     def name(self):
-        """Name of the checkpoint at this point: that of the epoch, counted from 0, and of the batches of a part."""
+        """Name of the checkpoint at this point.
+
+        It has the number of the epoch, from 0, and within an epoch the number of finished batches.
+        """
         return f"{self.epochs}_{self.batches}_model.ckpt" if self.batches else f"{self.epochs - 1}_model.ckpt"
 
     @classmethod
     def named(cls, path):
-        """The `Progress` that the name of a checkpoint tells, or None."""
+        """Return the `Progress` in the name of a checkpoint, or None if the name has none."""
         match = NUMBERED.fullmatch(os.path.basename(path))
         if match is None:
             return None
@@ -54,20 +57,20 @@ class Progress:
 
 
 def save_checkpoint(step, path, progress):
-    """Write a train step's parameters: weights, running statistics, group weights, the optimiser's state.
+    """Write the parameters of a train step: weights, running statistics, group weights, optimizer state.
 
-    The network's weights have the names they have in the network, so `mindspore.load_param_into_net(network,
-    mindspore.load_checkpoint(path))` reads them without this project.
+    The network's weights have the same names as in the network. `mindspore.load_param_into_net(network,
+    mindspore.load_checkpoint(path))` therefore reads them without this project.
 
     Args:
         step (nn.Cell): a train step (`losses/step/`).
-        path (str): file name that ends in .ckpt; replaced whole or left as it was.
-        progress (Progress): of the training.
+        path (str): file name that ends in .ckpt; replaced atomically.
+        progress (Progress): progress of the training.
     """
     values, numbers = {p.name: p for p in lasting_parameters(step)}, {EPOCHS: progress.epochs}
     if progress.batches:
         numbers[BATCHES] = progress.batches
-        values[LOSS] = ms.Tensor(np.float64(progress.loss))  # as a number it would be rounded to float32
+        values[LOSS] = ms.Tensor(np.float64(progress.loss))  # in `append_dict` it would be rounded to float32
     write_checkpoint(path, values, numbers)
 
 
@@ -75,7 +78,7 @@ def write_checkpoint(path, values, numbers=None):
     """Write a checkpoint that `load_checkpoint` reads, with a checksum.
 
     Args:
-        path (str): file name that ends in .ckpt; replaced whole or left as it was.
+        path (str): file name that ends in .ckpt; replaced atomically.
         values (dict): names to Tensor or Parameter.
         numbers (dict or None): further names to int.
     """
@@ -85,22 +88,23 @@ def write_checkpoint(path, values, numbers=None):
             ms.save_checkpoint(parameters, temporary, append_dict=numbers, crc_check=True)
         except BaseException:
             with contextlib.suppress(FileNotFoundError):
-                os.remove(f"{os.path.splitext(temporary)[0]}.tmp")  # where MindSpore writes before it renames, too
+                os.remove(f"{os.path.splitext(temporary)[0]}.tmp")  # MindSpore itself writes this file and renames it
             raise
         os.chmod(temporary, stat.S_IRUSR | stat.S_IWUSR | stat.S_IRGRP | stat.S_IROTH)
 
 
 class Checkpoints:
-    """The checkpoints of a run: `{epoch}_model.ckpt` after every epoch, or `{epoch}_{batches}_model.ckpt` within it, of
-    which the newest are kept. Others are copies of these, so that a run that is killed in between can make them when it
-    goes on.
+    """The checkpoints of a run: `{epoch}_model.ckpt` after an epoch, `{epoch}_{batches}_model.ckpt` within an epoch.
+
+    The newest of these are kept. All other checkpoints are copies of these. If the run is killed before a copy is made,
+    it makes the copy when it resumes.
 
     Args:
         folder (str): the run's folder.
-        keep (int): how many of the newest stay.
-        save_step (int): those after epoch 0 and every `save_step`-th after it stay, too.
-        keep_epochs (list of int): and those after these.
-        save_last (bool): have a copy of the one after the last epoch done, `last_model.ckpt`.
+        keep (int): number of newest checkpoints that are kept.
+        save_step (int): checkpoints after epoch 0 and after every `save_step`-th epoch from there are kept, too.
+        keep_epochs (list of int): epochs after which the checkpoints are kept, too.
+        save_last (bool): whether to keep `last_model.ckpt`, a copy of the checkpoint after the last finished epoch.
     """
 
     def __init__(self, folder, keep, save_step, keep_epochs=(), save_last=False):
@@ -108,7 +112,9 @@ class Checkpoints:
         self.keep_epochs, self.save_last = keep_epochs, save_last
 
     def save(self, step, progress, is_best=False):
-        """Write what is due at a point of the training of a step; `is_best` adds `best_model.ckpt`. Returns its path.
+        """Write the checkpoints that are due at this progress of a step, and return the path of the numbered one.
+
+        `is_best` adds `best_model.ckpt`.
         """
         path = os.path.join(self.folder, progress.name)
         save_checkpoint(step, path, progress)
@@ -116,22 +122,24 @@ class Checkpoints:
         return path
 
     def complete(self, path, progress, is_best=False):
-        """Make what is due from a checkpoint `path`, and remove what is no longer kept; other arguments as in `save`.
+        """Make the copies that are due from a checkpoint `path`, and remove checkpoints that are no longer kept.
+
+        Other arguments are as in `save`.
         """
         names = {LAST: self.save_last and not progress.batches, "best_model.ckpt": is_best, progress.name: True}
-        for name, wanted in names.items():
+        for name, is_due in names.items():
             copy = os.path.join(self.folder, name)
-            if wanted and copy != path:
+            if is_due and copy != path:
                 with atomic_write(copy) as temporary:
                     shutil.copy(path, temporary)
-        before = {other: found for other in _checkpoints(self.folder)
-                  if (found := Progress.named(other)) and found < progress}
-        # An epoch that has ended takes the place of its parts.
-        newest = [other for other in before if progress.batches or not before[other].batches]
+        before = {old_path: old_progress for old_path in _checkpoints(self.folder)
+                  if (old_progress := Progress.named(old_path)) and old_progress < progress}
+        # The checkpoint after an epoch replaces the checkpoints within the epoch.
+        newest = [old_path for old_path in before if progress.batches or not before[old_path].batches]
         newest = sorted(newest, key=before.get, reverse=True)[:self.keep - 1]
-        for other, found in before.items():
-            if other not in newest and not self._stays(found):
-                os.remove(other)
+        for old_path, old_progress in before.items():
+            if old_path not in newest and not self._stays(old_progress):
+                os.remove(old_path)
 
     def _stays(self, progress):
         epoch = progress.epochs - 1
@@ -139,17 +147,17 @@ class Checkpoints:
 
 
 def load_checkpoint(cell, path):
-    """Give the parameters of a network or a train step the values in a checkpoint.
+    """Load a checkpoint into the parameters of a network or a train step.
 
     Args:
-        cell (nn.Cell): network or train step; the checkpoint may hold more than it has.
+        cell (nn.Cell): network or train step; the checkpoint may hold more parameters than the cell has.
         path (str): file name.
 
     Returns:
-        Progress: at its start where the checkpoint does not say.
+        Progress: progress in the checkpoint; zero if the checkpoint has none.
 
     Raises:
-        UserError: the file is missing or damaged, or is of another network or method.
+        UserError: the file is missing or damaged, or belongs to another network or method.
     """
     stored = read_checkpoint(path)
     for parameter in lasting_parameters(cell):
@@ -162,15 +170,17 @@ def load_checkpoint(cell, path):
 
 
 def newest_checkpoint(folder):
-    """The checkpoint in a run's folder that has come furthest, or None; damaged ones are passed over with a warning.
-    No more are read than that takes, which are large and may be many.
+    """Return the checkpoint in a run's folder with the most progress, or None.
+
+    Damaged checkpoints are skipped with a warning. Checkpoints are large and may be many, so only the necessary ones
+    are read.
     """
     paths = _checkpoints(folder)
     numbered = sorted(filter(Progress.named, paths), key=Progress.named, reverse=True)
-    others = [path for path in paths if path not in numbered]
-    last = [path for path in others if os.path.basename(path) == LAST]
+    unnumbered = [path for path in paths if path not in numbered]
+    last = [path for path in unnumbered if os.path.basename(path) == LAST]
     newest = furthest = None
-    for path in dict.fromkeys([*last, *numbered, *others]):
+    for path in dict.fromkeys([*last, *numbered, *unnumbered]):
         named = Progress.named(path)
         if None not in (named, furthest) and named <= furthest:
             continue
@@ -181,11 +191,13 @@ def newest_checkpoint(folder):
 
 
 def find_checkpoints(folder):
-    """The checkpoints after epochs in a run's folder, path to number of epochs done; damaged ones are passed over with
-    a warning.
+    """Return the checkpoints after epochs in a run's folder: a dict of path to number of finished epochs.
+
+    Damaged checkpoints are skipped with a warning.
     """
-    found = {path: _progress(path) for path in _checkpoints(folder)}
-    return {path: progress.epochs for path, progress in found.items() if progress is not None and not progress.batches}
+    progress_by_path = {path: _progress(path) for path in _checkpoints(folder)}
+    return {path: progress.epochs for path, progress in progress_by_path.items()
+            if progress is not None and not progress.batches}
 
 
 def _checkpoints(folder):
@@ -193,7 +205,7 @@ def _checkpoints(folder):
 
 
 def _progress(path):
-    """The `Progress` of a checkpoint; None, and a warning, where it is damaged."""
+    """Return the `Progress` of a checkpoint. If it is damaged, print a warning and return None."""
     try:
         return progress_of(read_checkpoint(path))
     except UserError:
@@ -202,13 +214,13 @@ def _progress(path):
 
 
 def lasting_parameters(cell):
-    """The parameters of a cell that a checkpoint has: all but those that only serve within a step; list."""
+    """Return a list of the parameters of a cell that a checkpoint holds: all except parameters local to a step."""
     return [parameter for parameter in cell.get_parameters() if not parameter.name.startswith("saved.")]
 
 
 @contextlib.contextmanager
 def _silent():
-    """Keep MindSpore from logging what its error says, too."""
+    """Keep MindSpore from logging the text that its exception also has."""
     logging.disable()
     try:
         yield
@@ -217,7 +229,7 @@ def _silent():
 
 
 def read_checkpoint(path):
-    """What a checkpoint holds, names to Parameter.
+    """Return the content of a checkpoint, a dict of names to Parameter.
 
     Raises:
         UserError: the file is missing or damaged.
@@ -227,11 +239,11 @@ def read_checkpoint(path):
     try:
         with _silent():
             return ms.load_checkpoint(path, crc_check=True)
-    except Exception as error:  # MindSpore has no type of its own for a damaged file
+    except Exception as error:  # MindSpore has no exception type of its own for a damaged file
         raise UserError(f"{path}: damaged or not a checkpoint; delete it or name another") from error
 
 
 def progress_of(stored):
-    """`Progress` of what a checkpoint holds; its start where it does not say."""
+    """Return the `Progress` in the content of a checkpoint; zero if the content has none."""
     kinds = {EPOCHS: int, BATCHES: int, LOSS: float}
     return Progress(*(kind(stored[name].asnumpy()) if name in stored else kind(0) for name, kind in kinds.items()))

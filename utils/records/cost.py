@@ -1,4 +1,4 @@
-"""Time and memory of a run, and numbers as text for its log."""
+"""Time and memory of a run, and the text of numbers in its log."""
 import contextlib
 import time
 
@@ -6,24 +6,26 @@ from utils.files import read_json, write_json
 
 
 def reset_peak_memory():
-    """Have `peak_memory` count from now on, where the system can."""
+    """Make `peak_memory` count from now on, if the system supports it."""
     with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
         file.write("5")
 
 
 def peak_memory():
-    """The largest resident memory of this process since `reset_peak_memory`, in GiB."""
+    """Return the largest resident memory of this process since `reset_peak_memory`, in GiB."""
     with open("/proc/self/status", encoding="ascii") as file:
         return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) / 2 ** 20
 
 
 class ResourceUsage:
-    """Time and memory of a run, over all the sessions that it takes where it is stopped and resumed, and without what
-    was before it in this process.
+    """Time and memory of a run, over all its sessions.
+
+    A run that is stopped and resumed has several sessions. Time and memory that this process used before the run are
+    not counted.
 
     Args:
-        path (str): JSON file in which it outlives a session.
-        resumed (bool): go on from what the file says.
+        path (str): JSON file that keeps the numbers between sessions.
+        resumed (bool): whether to continue from the numbers in the file.
     """
 
     def __init__(self, path, resumed):
@@ -36,22 +38,24 @@ class ResourceUsage:
 
     @property
     def session_seconds(self):
-        """Duration of this session alone."""
+        """Duration of this session alone, in seconds."""
         return time.monotonic() - self._started
 
     def so_far(self):
-        """`seconds`, and `peak_memory_gib`, the largest resident memory of this process, without those that read files.
+        """Return a dict of `seconds` and `peak_memory_gib`.
+
+        The latter is the largest resident memory of this process, without the processes that read files.
         """
         return {"seconds": round(self._before["seconds"] + self.session_seconds, 1),
                 "peak_memory_gib": round(max(self._before["peak_memory_gib"], peak_memory()), 2)}
 
     def save(self):
-        """Write down what a later session starts from, beside a checkpoint."""
+        """Write the numbers that a later session starts from. This is called with each checkpoint."""
         write_json(self.path, self.so_far())
 
 
 def duration(seconds):
-    """A time in words, such as '2 h 5 min'."""
+    """Return a time as text, such as '2 h 5 min'."""
     minutes = round(seconds / 60)
     if minutes < 1:
         return f"{seconds:.0f} s"
@@ -60,5 +64,5 @@ def duration(seconds):
 
 
 def percentages(results):
-    """Accuracies in percent on one line; `results` has a `SeverityResult` for each severity."""
+    """Return accuracies in percent on one line. `results` has a `SeverityResult` for each severity."""
     return " ".join(f"{100 * result.accuracy:5.1f}" for result in results)

@@ -1,4 +1,4 @@
-"""The records of an evaluation at many corruptions: JSON, CSV and a table to read."""
+"""The records of an evaluation under many corruptions: JSON, CSV and a text table."""
 import glob
 import os
 from dataclasses import dataclass
@@ -11,31 +11,33 @@ from utils.fingerprint import Fingerprint, first_difference
 from utils.metrics import BINS, SEVERITY_LEVELS, CalibrationScores, corruption_error
 from utils.records import alexnet
 
-CLEAN = "none"  # stands for no corruption, as in the papers' tables
+CLEAN = "none"  # the name for no corruption, as in the papers' tables
 SEVERITIES = (1, 2, 3, 4, 5)
-LONGEST_TAG = 210  # signs, which leaves room for the rest of a file's name
+LONGEST_TAG = 210  # characters, which leaves room for the rest of a file name
 
 
 def severities_of(record):
-    """The severities of an evaluation, list of int; other people's corrupted images need not have all five."""
+    """Return the severities of an evaluation, list of int. Published corrupted images need not have all five."""
     return list(record.get("severities", SEVERITIES))
 
 
 def file_tag(title):
-    """The part of a file's name that stands for a set of corruptions, of its `title`, such as 'fog, snow (2
-    corruptions)'."""
+    """Return the part of a file name that stands for a set of corruptions.
+
+    It is made from the `title` of the set, such as 'fog, snow (2 corruptions)'.
+    """
     names, _, number = title.rpartition(" (")
     tag = "+".join(map(safe_filename, names.split(", ")))
     return tag if len(tag) <= LONGEST_TAG else safe_filename(number.rstrip(")"))
 
 
 def same_images(record, names, severities, fingerprints):
-    """Whether an evaluation was of certain images.
+    """Whether an evaluation used certain images.
 
     Args:
-        record (dict): the evaluation, as it was read; one of an earlier version does not say which images it was of.
-        names (list of str): corruptions that are asked for.
-        severities (list of int): and their severities.
+        record (dict): the evaluation, as read from its file. An evaluation by an earlier version has no fingerprints.
+        names (list of str): requested corruptions.
+        severities (list of int): requested severities.
         fingerprints (dict): `CLEAN` and each of these corruptions to its `Fingerprint`.
     """
     if not set(names) <= set(record["corrupted"]) or severities_of(record) != list(severities):
@@ -44,23 +46,25 @@ def same_images(record, names, severities, fingerprints):
 
 
 def same_network(record, network):
-    """Whether an evaluation was of a network with the same logits, weights aside; `network` is as in
-    `losses.evaluation.predict.describe_network`.
+    """Whether an evaluation used a network that gives the same logits, apart from its weights.
+
+    `network` is a dict as `losses.evaluation.predict.describe_network` returns it.
     """
     return all(record.get(key) == value for key, value in network.items())
 
 
 def summary(clean, corrupted, severities=SEVERITIES):
-    """Error, likelihood and calibration, averaged over corruptions.
+    """Return error, likelihood and calibration, averaged over corruptions.
 
     Args:
-        clean (CalibrationScores): of the clean images.
-        corrupted (dict): corruption to a list of `CalibrationScores` at each of the severities.
-        severities (list of int): some of 1 to 5.
+        clean (CalibrationScores): scores on the clean images.
+        corrupted (dict): corruption to a list of `CalibrationScores`, one for each severity.
+        severities (list of int): a subset of 1 to 5.
 
     Returns:
-        dict: `by_severity`, for each metric a list over severity 0 (clean) and these, and `by_level`, for each of
-        `metrics.SEVERITY_LEVELS` whose severities are all among them the mean of every metric over its severities.
+        dict: `by_severity` has for each metric a list over severity 0 (clean) and the given severities. `by_level` has
+        for each level of `metrics.SEVERITY_LEVELS` the mean of every metric over the severities of the level. A level
+        is left out unless all of its severities are given.
     """
     means = np.concatenate([[clean], np.mean(list(corrupted.values()), axis=0)])  # severity x metric
     means[:, 0] = 1 - means[:, 0]
@@ -69,17 +73,17 @@ def summary(clean, corrupted, severities=SEVERITIES):
     rows = {level: [places[s] for s in members] for level, members in SEVERITY_LEVELS.items()
             if set(members) <= set(places)}
     return {"by_severity": dict(zip(metrics, means.T.tolist(), strict=True)),
-            "by_level": {level: dict(zip(metrics, means[some].mean(0).tolist(), strict=True))
-                         for level, some in rows.items()}}
+            "by_level": {level: dict(zip(metrics, means[indices].mean(0).tolist(), strict=True))
+                         for level, indices in rows.items()}}
 
 
 def as_record(about, clean, corrupted, baseline=None):
-    """An evaluation as it is stored.
+    """Return an evaluation in the form in which it is stored.
 
     Args:
-        about (dict): what was evaluated on what; `severities` are 1 to 5 where it has none.
+        about (dict): description of the network and the images; `severities` are 1 to 5 if it has none.
         clean, corrupted: as in `summary`.
-        baseline (Baseline or None): to compare with.
+        baseline (Baseline or None): the baseline to compare with.
 
     Returns:
         dict: plain values.
@@ -107,11 +111,11 @@ def write_evaluation(path, record):
 
 @dataclass(frozen=True)
 class Baseline:
-    """What corruption errors are relative to.
+    """The baseline of corruption errors.
 
     Attributes:
-        about (dict): what it is; `name` is how it is called.
-        errors (dict): corruption to a list of its errors, 0..1, at the severities that are needed.
+        about (dict): description of the baseline; `name` is its name.
+        errors (dict): corruption to a list of the baseline's errors, 0..1, at the needed severities.
     """
 
     about: dict
@@ -119,49 +123,49 @@ class Baseline:
 
     @classmethod
     def of_record(cls, path, record, names, severities=SEVERITIES):
-        """The baseline that an evaluation makes.
+        """Make a baseline from an evaluation.
 
         Args:
-            path (str): as it was named, for errors.
-            record (dict): the evaluation, as `as_record` gives it, or as it was read.
-            names (list of str): the corruptions that are needed.
-            severities (list of int): the severities that are needed.
+            path (str): path as the user named it, for errors.
+            record (dict): the evaluation, as `as_record` returns it or as read from its file.
+            names (list of str): the needed corruptions.
+            severities (list of int): the needed severities.
 
         Raises:
-            UserError: the record is no evaluation, lacks a corruption or a severity, or has a corruption without an
+            UserError: the record is not an evaluation, lacks a corruption or a severity, or has a corruption without an
                 error.
         """
         try:
-            about = {"name": os.path.basename(os.path.abspath(path)),
-                     **{key: record[key] for key in ("model", "checkpoint", "epochs")}}
+            description = {"name": os.path.basename(os.path.abspath(path)),
+                           **{key: record[key] for key in ("model", "checkpoint", "epochs")}}
             places = {severity: k for k, severity in enumerate(severities_of(record))}
             lacking = [str(severity) for severity in severities if severity not in places]
-            found = {name: [1 - metrics["accuracy"][places[s]] for s in severities if s in places]
-                     for name, metrics in record["corrupted"].items()}
-            if not all(0 <= error <= 1 for errors in found.values() for error in errors):
+            errors_by_corruption = {name: [1 - metrics["accuracy"][places[s]] for s in severities if s in places]
+                                    for name, metrics in record["corrupted"].items()}
+            if not all(0 <= error <= 1 for errors in errors_by_corruption.values() for error in errors):
                 raise TypeError
         except (LookupError, TypeError, AttributeError) as error:
             raise UserError(f"--baseline {path}: not an evaluation; name a run's folder, a checkpoint, or an "
                             "evaluation_SET.json of one") from error
-        missing = [name for name in names if name not in found]
+        missing = [name for name in names if name not in errors_by_corruption]
         if lacking:
             raise UserError(f"--baseline {path}: lacks severity {', '.join(lacking)}; name the run that it is of, "
                             "which is then evaluated again")
         if missing:
             raise UserError(f"--baseline {path}: lacks {', '.join(missing)}; name the run that it is of, which is "
                             "then evaluated again, or leave these out of -c")
-        perfect = [name for name in names if sum(found[name]) == 0]
+        perfect = [name for name in names if sum(errors_by_corruption[name]) == 0]
         if perfect:
             raise UserError(f"--baseline {path}: makes no error under {', '.join(perfect)}, so that nothing can be "
                             "relative to it; name another, or leave these out of -c")
-        return cls(about, found)
+        return cls(description, errors_by_corruption)
 
     @classmethod
     def of_alexnet(cls, names, severities=SEVERITIES):
-        """AlexNet by its published errors; arguments as in `of_record`.
+        """Make a baseline from AlexNet's published errors. Arguments are as in `of_record`.
 
         Raises:
-            UserError: none are published of a corruption.
+            UserError: no errors are published for a corruption.
         """
         missing = [name for name in names if name not in alexnet.ERRORS]
         if missing:
@@ -171,26 +175,27 @@ class Baseline:
                    {name: [alexnet.ERRORS[name][severity - 1] for severity in severities] for name in names})
 
     def corruption_error(self, name, rows):
-        """Corruption error of the `CalibrationScores` at the severities of one corruption."""
+        """Return the corruption error for `rows`, the `CalibrationScores` at the severities of the corruption `name`.
+        """
         return corruption_error([1 - row.accuracy for row in rows], self.errors[name])
 
 
 def read_evaluations(trained):
-    """The evaluations of a trained network that are stored, widest first.
+    """Return the stored evaluations of a trained network, the one with the most corruptions first.
 
-    One of an earlier checkpoint does not count. Where no checkpoint is left, the evaluation speaks for itself.
+    Evaluations of an earlier checkpoint are left out. If no checkpoint remains, all evaluations count.
 
     Args:
         trained (TrainedNetwork): the network.
     """
-    found = []
+    evaluations = []
     for path in _evaluation_files(trained.file("")):
         record = read_json(path)
         if not isinstance(record, dict) or not record.get("corrupted") or not isinstance(record.get("clean"), dict):
             continue
         if trained.checkpoint is None or record.get("checkpoint_sha256") == trained.sha256:
-            found.append(record)
-    return sorted(found, key=lambda record: -len(record["corrupted"]))
+            evaluations.append(record)
+    return sorted(evaluations, key=lambda record: -len(record["corrupted"]))
 
 
 def _evaluation_files(prefix):
@@ -198,15 +203,17 @@ def _evaluation_files(prefix):
 
 
 def run_evaluations(folder):
-    """The evaluations in a run's folder, as `read_evaluations` gives them."""
+    """Return the evaluations in a run's folder, as `read_evaluations` does."""
     if not _evaluation_files(os.path.join(folder, "")):
         return []
-    from utils.records.trained import find_trained  # it imports MindSpore and reads checkpoints, which most runs spare
+    from utils.records.trained import find_trained  # imports MindSpore and reads checkpoints, which most runs need not
     return read_evaluations(find_trained("run", folder))
 
 
 def stored_evaluation(trained, network, names, severities, fingerprints):
-    """An evaluation of a trained network that is stored and has at least some corruptions of the same images, or None.
+    """Return a stored evaluation of a trained network on the same images, with at least the corruptions `names`.
+
+    Return None if there is none.
 
     Args:
         trained (TrainedNetwork): the network.
@@ -218,7 +225,10 @@ def stored_evaluation(trained, network, names, severities, fingerprints):
 
 
 def stored_scores(record, names):
-    """Yield `CLEAN` and each of the corruptions `names` with the list of `CalibrationScores` of a stored evaluation."""
+    """Yield pairs of a name and its list of `CalibrationScores` from a stored evaluation.
+
+    The names are `CLEAN` and the corruptions `names`.
+    """
     yield CLEAN, [CalibrationScores(*(record["clean"][metric] for metric in CalibrationScores._fields))]
     for name in names:
         columns = (record["corrupted"][name][metric] for metric in CalibrationScores._fields)
@@ -226,31 +236,33 @@ def stored_scores(record, names):
 
 
 def common_evaluations(several):
-    """For each of several networks its evaluation on the widest set that all have, of the same images; or None.
+    """Return for each network its evaluation on the largest common set of corruptions, or None without a common set.
+
+    All of these evaluations used the same images.
 
     Args:
-        several (list): for each network the list of its evaluations, widest first.
+        several (list): for each network the list of its evaluations, the one with the most corruptions first.
     """
     for record in several[0] if several else []:
         names, severities = list(record["corrupted"]), severities_of(record)
         stored = record.get("fingerprints") or {}
         fingerprints = {name: Fingerprint.from_dict(value) for name, value in stored.items()}
         if {CLEAN, *names} <= {name for name, value in fingerprints.items() if value}:
-            found = [next((other for other in records if set(other["corrupted"]) == set(names)
-                           and same_images(other, names, severities, fingerprints)), None) for records in several]
-            if None not in found:
-                return found
+            matches = [next((candidate for candidate in records if set(candidate["corrupted"]) == set(names)
+                             and same_images(candidate, names, severities, fingerprints)), None) for records in several]
+            if None not in matches:
+                return matches
     return None
 
 
 def _trained(about):
-    """Which weights, and of after how many epochs where that is known."""
+    """Return as text which weights were evaluated, with the number of epochs if it is known."""
     epochs = f" after {about['epochs']} epoch{'' if about['epochs'] == 1 else 's'}" if about["epochs"] else ""
     return f"{about['checkpoint']}{epochs}"
 
 
 def heading(about, names, baseline=None):
-    """What stands above the rows of a table."""
+    """Return the lines above the rows of the table."""
     title = (f"{about['set']} on {about['dataset']}, {about['test_images']} test images: {about['model']}, "
              f"{_trained(about)}")
     columns = "".join(f"{severity:7d}" for severity in severities_of(about)) + "   mean     NLL    ECE"
@@ -258,25 +270,27 @@ def heading(about, names, baseline=None):
 
 
 def row(name, rows, about, names, baseline=None):
-    """A row of the table: accuracy at every severity, the means of accuracy, likelihood and calibration, and the
-    corruption error where there is a baseline; arguments as in `Baseline.corruption_error` and `heading`.
+    """Return a row of the table. Arguments are as in `Baseline.corruption_error` and `heading`.
+
+    The row has the accuracy at every severity, and the means of accuracy, likelihood and calibration. With a baseline
+    it also has the corruption error.
     """
     accuracy, nll, ece = np.mean(rows, axis=0)
     numbers = rows if name != CLEAN else []
-    cells = "".join(f"{100 * one.accuracy:7.2f}" for one in numbers).rjust(7 * len(severities_of(about)))
+    cells = "".join(f"{100 * score.accuracy:7.2f}" for score in numbers).rjust(7 * len(severities_of(about)))
     error = "" if baseline is None or name == CLEAN else f"{baseline.corruption_error(name, rows):7.3f}"
     return f"{name:{_width(names)}}{cells}{100 * accuracy:7.2f}{nll:8.3f}{ece:7.3f}{error}"
 
 
 def averaged_over(record):
-    """What averages are over, and what the words for severities mean."""
+    """Return a line that says what the averages are over, and which severities belong to each level."""
     words = [f"{level}: severities {severities[0]} to {severities[-1]}" for level, severities in SEVERITY_LEVELS.items()
              if len(severities) > 1 and level in record["by_level"]]
     return "; ".join([f"averaged over {record['set']}", *words])
 
 
 def averages(record):
-    """The lines below the table: averages over corruptions, by severity and grouped."""
+    """Return the lines below the table: averages over corruptions, by severity and by level."""
     lines = ["", averaged_over(record),
              "severity     " + "".join(f"{severity:7d}" for severity in (0, *severities_of(record))) +
              "".join(f"{level:>8}" for level in record["by_level"])]
@@ -285,10 +299,10 @@ def averages(record):
         lines.append(f"{title:13}" + "".join(f"{factor * v:7.{digits}f}" for v in record["by_severity"][metric]) +
                      "".join(f"{factor * level[metric]:8.{digits}f}" for level in record["by_level"].values()))
     if "corruption_error" in record:
-        found, some = record["corruption_error"], severities_of(record)
-        only = "" if some == list(SEVERITIES) else f", severity {', '.join(map(str, some))} alone"
-        lines.append(f"mean corruption error over {record['set']}{only}: {found['mean']:.3f}, relative to "
-                     f"{found['baseline']['name']}")
+        corruption_errors, severities = record["corruption_error"], severities_of(record)
+        only = "" if severities == list(SEVERITIES) else f", severity {', '.join(map(str, severities))} alone"
+        lines.append(f"mean corruption error over {record['set']}{only}: {corruption_errors['mean']:.3f}, relative to "
+                     f"{corruption_errors['baseline']['name']}")
     return "\n".join(lines)
 
 

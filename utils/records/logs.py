@@ -15,7 +15,7 @@ from utils.runtime.distributed import is_main_process
 
 
 def new_folder(log_dir, name):
-    """Make the folder `LOG_DIR/NAME`, or `LOG_DIR/NAME_2`, `_3`, ... where earlier runs have taken the name.
+    """Make the folder `LOG_DIR/NAME`, or `LOG_DIR/NAME_2`, `_3`, ... if earlier runs have taken the name.
 
     Args:
         log_dir (str): an existing folder.
@@ -35,21 +35,21 @@ def new_folder(log_dir, name):
 
 
 def close(file):
-    """Close a file. What could not be written there, because the disk was full, has been said when it was tried."""
+    """Close a file. A failed write, for example to a full disk, has already been reported when it was tried."""
     with contextlib.suppress(OSError):
         file.close()
 
 
 class RunFolder(contextlib.AbstractContextManager):
-    """The folder of one run, or of a stage of it, with its `log.txt`, which grows when the run is resumed.
+    """The folder of one run, or of a stage of a run, with its `log.txt`. A resumed run appends to `log.txt`.
 
-    No other process can open it in the meantime. What an interrupted write has left there is removed.
+    The folder is locked against other processes while it is open. Temporary files of interrupted writes are removed.
 
     Args:
         path (str): the folder; made if it is missing.
 
     Raises:
-        UserError: another process has opened it.
+        UserError: another process has opened the folder.
     """
 
     writes = True
@@ -69,22 +69,22 @@ class RunFolder(contextlib.AbstractContextManager):
         self._closing.close()
 
     def file(self, name):
-        """Path of a file in the folder."""
+        """Return the path of a file in the folder."""
         return os.path.join(self.path, name)
 
     def log(self, message):
-        """Print a message and keep it in `log.txt`."""
+        """Print a message and append it to `log.txt`."""
         print(message, flush=True)
         self.note(message)
 
     def note(self, message):
-        """Keep a message in `log.txt`, without printing it."""
+        """Append a message to `log.txt` without printing it."""
         with with_filename(self.file("log.txt")):
             print(message, file=self._log, flush=True)
 
 
 class ReadOnlyRunFolder(RunFolder):
-    """The folder of a run for workers other than the first: they read there, and write nothing."""
+    """The folder of a run for ranks other than 0, which only read there."""
 
     writes = False
 
@@ -95,27 +95,27 @@ class ReadOnlyRunFolder(RunFolder):
         pass
 
     def log(self, message):
-        """The first worker does."""
+        """Do nothing, because rank 0 logs."""
 
 
 def open_run_folder(path):
-    """The `RunFolder`, or what it is to workers other than the first."""
+    """Return the `RunFolder` on rank 0, and a `ReadOnlyRunFolder` on other ranks."""
     return RunFolder(path) if is_main_process() else ReadOnlyRunFolder(path)
 
 
 def create_run_folder(log_dir, name):
-    """As `open_run_folder`, of a new folder as `new_folder` makes it; all workers have to call this."""
+    """Make a new folder with `new_folder`, and return it as `open_run_folder` does. Collective."""
     return open_run_folder(broadcast_text(new_folder(log_dir, name) if is_main_process() else ""))
 
 
 class CSVLog:
-    """A CSV file that is written row by row, each row at once on disk.
+    """A CSV file that is written row by row. Each row is flushed at once.
 
     Args:
         path (str): file name.
-        columns (list of str): the header; one is 'epoch', and one may be 'batch', with numbers from 0.
-        progress (Progress): rows of what is done are kept if the file is there, later ones dropped.
-        mirror (callable or None): is given every row, too.
+        columns (list of str): the header; one column is 'epoch', and one may be 'batch', with numbers from 0.
+        progress (Progress): progress of the run; rows of an existing file up to it are kept, later rows are dropped.
+        mirror (callable or None): a function that also takes every row.
     """
 
     def __init__(self, path, columns, progress, mirror=None):
@@ -126,18 +126,18 @@ class CSVLog:
                     reader = csv.DictReader(file)
                     if reader.fieldnames != list(columns):
                         raise ValueError
-                    # The last row may be cut short where the run was killed.
+                    # The last row may be truncated if the run was killed.
                     self.rows = [row for row in reader if None not in row.values() and
                                  (int(row["epoch"]), float(row.get("batch", math.inf))) <
                                  (progress.epochs, progress.batches)]
             except (OSError, ValueError):
                 print(f"warning: {path}: missing or damaged; its rows of earlier epochs are lost", file=sys.stderr)
         write_csv(path, {column: [row[column] for row in self.rows] for column in columns})
-        self._file = open(path, "a", newline="", encoding="utf-8")  # noqa: SIM115, open as long as the run
+        self._file = open(path, "a", newline="", encoding="utf-8")  # noqa: SIM115, stays open during the run
         self._writer = csv.DictWriter(self._file, columns)
 
     def write(self, row):
-        """Write one row, a dict of columns; a column that it lacks stays empty."""
+        """Write one row, a dict of column to value. A missing column stays empty."""
         with with_filename(self.path):
             self._writer.writerow(row)
             self._file.flush()
@@ -145,25 +145,24 @@ class CSVLog:
             self._mirror(row)
 
     def sync(self):
-        """Wait until the rows are on disk; a checkpoint that is written after this never knows more epochs than they.
-        """
+        """Wait until the rows are on disk. A checkpoint that is written after this is never ahead of the rows."""
         with with_filename(self.path):
             os.fsync(self._file.fileno())
 
     def close(self):
-        """No row follows."""
+        """Close the file."""
         close(self._file)
 
 
 class TrainLog(CSVLog):
-    """`train.csv`: what a batch looked like, overall and for each distribution, under the release's column names.
+    """`train.csv`: statistics of batches, overall and for each distribution, under the release's column names.
 
     Args:
         path (str): file name.
-        num_groups (int): number of distributions, the clean one included.
-        progress (Progress): of the rows that are kept, as in `CSVLog`.
-        environments (int): number of environments that the objective weighs in place of the distributions; 0 where it
-            weighs distributions.
+        num_groups (int): number of distributions, including the clean one.
+        progress (Progress): progress up to which rows are kept, as in `CSVLog`.
+        environments (int): number of environments that the objective weights instead of the distributions; 0 if it
+            weights distributions.
         mirror (callable or None): as in `CSVLog`.
     """
 
@@ -184,19 +183,20 @@ class TrainLog(CSVLog):
         """Write a row.
 
         Args:
-            epoch, batch (int): numbers from 0; the batch's within the epoch.
+            epoch, batch (int): number of the epoch, and number of the batch within the epoch, both from 0.
             losses, hits, groups (numpy.ndarray): (N,) loss, correctness and distribution index of each sample.
-            norm (float): l2 norm of the first pass's gradient.
+            norm (float): l2 norm of the gradient of the first pass.
             gradient_norms (dict): distribution index to the norm of the gradient of its mean loss; may be empty.
-            step (TrainStep): for its weights and, where the objective has them, the weights over distributions.
-            weight_decay (float): the release's `reg_loss` is half of it times the squared norm of the weights that it
-                is for.
-            decayed (tuple of bool): which of the step's weights these are.
+            step (TrainStep): the train step, for its weights and, if the objective has them, its group weights.
+            weight_decay (float): weight decay; the release's `reg_loss` is half of it times the squared norm of the
+                decayed weights.
+            decayed (tuple of bool): for each weight of the step, whether it is decayed.
         """
         group_loss, counts = group_means(losses, groups, self.num_groups)
         group_hits, _ = group_means(hits, groups, self.num_groups)
         squares = [float(np.square(p.asnumpy(), dtype=np.float64).sum()) for p in step.weights]
-        reg_loss = weight_decay / 2 * sum(square for square, own in zip(squares, decayed, strict=True) if own)
+        reg_loss = weight_decay / 2 * sum(square for square, is_decayed in zip(squares, decayed, strict=True)
+                                          if is_decayed)
         row = {"epoch": epoch, "batch": batch, "avg_acc": hits.mean(), "avg_loss": losses.mean(), "grad_norm": norm,
                "model_norm_sq": sum(squares), "reg_loss": reg_loss}
         for s in range(self.num_groups):
@@ -210,14 +210,15 @@ class TrainLog(CSVLog):
 
 
 class EvaluationLog:
-    """`PART_clean.csv` and `PART_robust_1.csv`, ...: accuracy and loss over all images of one severity, a row an
-    evaluation.
+    """`PART_clean.csv` and `PART_robust_1.csv`, ...: accuracy and loss over all images of one severity.
+
+    Each evaluation is a row.
 
     Args:
-        folder (RunFolder): where the files go.
+        folder (RunFolder): folder of the files.
         part (str): 'val' or 'test'.
-        num_groups (int): number of severities, the clean one included.
-        progress (Progress): of the rows that are kept, as in `CSVLog`.
+        num_groups (int): number of severities, including the clean one.
+        progress (Progress): progress up to which rows are kept, as in `CSVLog`.
     """
 
     COLUMNS = ("epoch", "batch", "avg_acc", "avg_loss", "processed_distribution_counts_0", "distribution_loss_0",
@@ -240,33 +241,35 @@ class EvaluationLog:
             log.sync()
 
     def close(self):
-        """No row follows."""
+        """Close the files."""
         for log in self._logs:
             log.close()
 
     def best(self):
-        """The best mean accuracy over the severities among the rows that were kept, and its epoch; -1 and None if there
-        are none.
+        """Return the best mean accuracy over the severities among the rows that were kept, and its epoch.
+
+        Without such rows, return -1 and None.
         """
-        found = [{int(row["epoch"]): float(row["avg_acc"]) for row in log.rows} for log in self._logs]
-        means = [(np.mean([accuracies[epoch] for accuracies in found]), epoch) for epoch in found[0]
-                 if all(epoch in accuracies for accuracies in found)]
+        accuracies_by_severity = [{int(row["epoch"]): float(row["avg_acc"]) for row in log.rows} for log in self._logs]
+        means = [(np.mean([accuracies[epoch] for accuracies in accuracies_by_severity]), epoch)
+                 for epoch in accuracies_by_severity[0]
+                 if all(epoch in accuracies for accuracies in accuracies_by_severity)]
         return max(means, key=lambda mean: mean[0], default=(-1.0, None))
 
 
 class SharpnessLog(CSVLog):
-    """`sharpness.csv`: sharpness at every severity (`losses.evaluation.probes.sharpness`), a row a measurement.
+    """`sharpness.csv`: sharpness at every severity (`losses.evaluation.probes.sharpness`). Each measurement is a row.
 
     Args:
         path (str): file name.
-        num_groups (int): number of severities, the clean one included.
-        progress (Progress): of the rows that are kept, as in `CSVLog`.
+        num_groups (int): number of severities, including the clean one.
+        progress (Progress): progress up to which rows are kept, as in `CSVLog`.
     """
 
     def __init__(self, path, num_groups, progress):
         super().__init__(path, ["epoch", "images", "rho", *(f"sharpness_{s}" for s in range(num_groups))], progress)
 
     def write_epoch(self, epoch, images, rho, values):
-        """Write a row: `values` of the sharpness at each severity, each of so many images and within `rho`."""
+        """Write a row: the sharpness `values` at each severity, each over `images` images and within distance `rho`."""
         self.write({"epoch": epoch, "images": images, "rho": rho,
                     **{f"sharpness_{s}": value for s, value in enumerate(values)}})

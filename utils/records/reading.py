@@ -1,4 +1,4 @@
-"""Reading what runs have left."""
+"""Readers of the records that runs have written."""
 import csv
 import hashlib
 import json
@@ -15,8 +15,8 @@ from utils.records.settings import FAILED, FOLDER_OPTIONS, LEGACY_DEFAULTS, OVER
 PLAN_FILE = "comparison.json"  # the runs of a comparison, in its folder
 SETTING_KEYS = ("dataset", "corruption", "model", "num_severity")
 
-# Runs that are averaged may differ in these, and in OVERRIDABLE_ON_RESUME: the seed, how a run is named, evaluated and
-# stored, and what follows from other settings.
+# Settings in which averaged runs may differ, besides OVERRIDABLE_ON_RESUME: the seed, settings of how a run is named,
+# evaluated and stored, and settings that follow from other settings.
 AVERAGED_OVER = ("seed", "log_dir", "desc", "variant", "jobs", "evaluate", "baseline", "eval_every", "eval_batch_size",
                  "log_train", "log_sharpness", "record_norm", "tensorboard", "save_step", "keep_epochs", "save_last",
                  "save_best", "device", "mindspore", "given", "title", "classes", "is_adaptive",
@@ -26,12 +26,12 @@ AVERAGED_OVER = ("seed", "log_dir", "desc", "variant", "jobs", "evaluate", "base
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """What a run that has ended has left.
+    """The records of a run that has ended.
 
     Attributes:
-        path (str): its folder.
-        name (str): its row in a comparison, or its method; of runs that were read together, with what else they differ
-            in than the seed.
+        path (str): folder of the run.
+        name (str): its row in a comparison, or its method. If several runs are read together, the name also has the
+            settings, other than the seed, in which they differ.
         config, results (dict): content of `config.json` and `results.json`.
     """
 
@@ -42,14 +42,14 @@ class FinishedRun:
 
     @property
     def setting(self):
-        """Data set, corruption, network and number of severities; runs of one setting are compared with each other."""
+        """Data set, corruption, network and number of severities. Runs of the same setting are compared."""
         return tuple(self.config[option] for option in SETTING_KEYS)
 
     def table(self, name):
-        """The columns of a CSV file of the run, float64 arrays, nan where a cell is empty.
+        """Return the columns of a CSV file of the run: a dict of float64 arrays, nan where a cell is empty.
 
         Raises:
-            UserError: it is not there, or is no table of numbers.
+            UserError: the file is missing, or is not a table of numbers.
         """
         path = os.path.join(self.path, name)
         try:
@@ -62,10 +62,12 @@ class FinishedRun:
 
 
 def read_record(path, name=None):
-    """Read a run's folder; `name` as in `FinishedRun`, by default the one in the comparison that the run is of.
+    """Read a run's folder and return a `FinishedRun`.
+
+    `name` is as in `FinishedRun`. By default it is the name that the run has in its comparison.
 
     Raises:
-        UserError: it is no folder of a run that has ended.
+        UserError: the folder does not belong to a run that has ended.
     """
     config, results = read_settings(path), read_results(path)
     if config is None or not {*SETTING_KEYS, "method", "seed"} <= set(config):
@@ -73,13 +75,13 @@ def read_record(path, name=None):
     require_not_failed(path)
     if results is None:
         raise UserError(f"{path}: this run has not ended; go on with main.py --resume {path}")
-    folder, own = os.path.split(os.path.abspath(path))
+    folder, run_folder = os.path.split(os.path.abspath(path))
     names = {run["folder"]: run["name"] for run in _plan(folder)}
-    return FinishedRun(path, name or names.get(own) or config.get("title", config["method"]), config, results)
+    return FinishedRun(path, name or names.get(run_folder) or config.get("title", config["method"]), config, results)
 
 
 def failure(folder):
-    """Why the run in a folder has failed, a text; None where it has not."""
+    """Return as text why the run in a folder has failed, or None if it has not failed."""
     stored = read_json(os.path.join(folder, FAILED))
     return str(stored.get("reason")) if isinstance(stored, dict) else None
 
@@ -92,28 +94,33 @@ def require_not_failed(folder):
 
 
 def read_results(folder):
-    """The results in a run's folder, a dict; None where they are missing or damaged, or of fewer epochs than the run
-    has by now, and are to be written again."""
+    """Return the results in a run's folder, a dict, or None if they must be written again.
+
+    This is so if they are missing or damaged, or if they cover fewer epochs than the run now has.
+    """
     results, config = read_json(os.path.join(folder, "results.json")), read_settings(folder) or {}
     try:
         severities = len(results["train_images"])
         columns = [results[part][what] for part in ("val", "test") for what in ("accuracy", "loss", "images")]
-        numbers = [results["epochs"], *results["train_images"], *(one for column in columns for one in column
-                                                                  if one is not None)]
-        is_whole = {*map(len, columns)} == {severities} and all(type(one) in (int, float) for one in numbers)
+        numbers = [results["epochs"], *results["train_images"], *(value for column in columns for value in column
+                                                                  if value is not None)]
+        is_whole = {*map(len, columns)} == {severities} and all(type(value) in (int, float) for value in numbers)
     except (LookupError, TypeError):
         return None
     return results if is_whole and results["epochs"] >= config.get("total_epoch", 0) else None
 
 
 def is_finished(path, total_epoch=None):
-    """Whether the run in a folder has ended, after so many epochs if that is given: its results are written last."""
+    """Whether the run in a folder has ended, after at least `total_epoch` epochs if that is given.
+
+    The results are written last, so they show that the run has ended.
+    """
     results = read_results(path)
     return results is not None and (total_epoch is None or results["epochs"] >= total_epoch)
 
 
 def _plan(folder):
-    """The runs of the comparison in a folder, dicts; empty where there is none."""
+    """Return the runs of the comparison in a folder, a list of dicts; empty if there is no comparison."""
     path = os.path.join(folder, PLAN_FILE)
     plan = read_json(path) if os.path.exists(path) else []
     if not isinstance(plan, list) or not all(isinstance(run, dict) and isinstance(run.get("name"), str)
@@ -123,30 +130,30 @@ def _plan(folder):
 
 
 def _is_name(folder):
-    """Whether a value is the name of a folder, and of none elsewhere."""
+    """Whether a value is a plain folder name, and not a path to another place."""
     return isinstance(folder, str) and folder not in ("", ".", "..") and "/" not in folder and "\0" not in folder
 
 
 def planned_runs(path):
-    """The folders of the runs of a comparison; of any other folder itself."""
+    """Return the folders of the runs of a comparison. For any other folder, return the folder itself in a list."""
     return [os.path.join(path, run["folder"]) for run in _plan(path)] or [path]
 
 
 def read_records(paths, shared=SETTING_KEYS, told=()):
-    """Read runs, and those of comparisons that have ended.
+    """Read runs, and the finished runs of comparisons.
 
     Args:
         paths (list of str): folders of runs or comparisons.
-        shared (tuple of str): settings that must be the same for all of them, but for those of one comparison.
-        told (tuple of str): settings that need not be in their names.
+        shared (tuple of str): settings that must be the same for all runs, unless `paths` is a single comparison.
+        told (tuple of str): settings that need not be in the names of the runs.
 
     Returns:
-        list of FinishedRun: two with the same `shared` settings and one name differ in the seed and in `told` at most.
-        A warning names two that do not even differ in these.
+        list of FinishedRun: two runs with the same `shared` settings and the same name differ at most in the seed and
+        in `told`. A warning names two runs that do not even differ in these.
 
     Raises:
-        UserError: a folder is neither, none of a comparison's runs has ended, a run is named twice, or the runs are of
-            different data or were tested on different images.
+        UserError: a folder is neither a run nor a comparison, no run of a comparison has ended, a run is named twice,
+            or the runs have different data or were tested on different images.
     """
     records = []
     for path in paths:
@@ -165,8 +172,8 @@ def read_records(paths, shared=SETTING_KEYS, told=()):
             raise UserError(f"{record.path}: is named twice; name each run once")
         seen.add(place)
     if len(paths) > 1:
-        first, *others = [[str(record.config[option]) for option in shared] for record in records]
-        for record, setting in zip(records[1:], others, strict=True):
+        first, *other_settings = [[str(record.config[option]) for option in shared] for record in records]
+        for record, setting in zip(records[1:], other_settings, strict=True):
             if setting != first:
                 raise UserError(f"{record.path}: its data ({', '.join(setting)}) are not those of "
                                 f"{records[0].path} ({', '.join(first)}); draw them apart")
@@ -180,7 +187,10 @@ def read_records(paths, shared=SETTING_KEYS, told=()):
 
 
 def _named_apart(records, shared, told):
-    """The records with names that say what else than the seed they differ in, as `read_records` returns them."""
+    """Return the records with names that show the settings, other than the seed, in which they differ.
+
+    The names are as in the result of `read_records`.
+    """
     groups = {}
     for record in records:
         words = {f"{option}={record.config.get(option)}" for option in told}
@@ -200,19 +210,20 @@ def _named_apart(records, shared, told):
 
 
 def _differences(records, told):
-    """For each record a list of texts, such as 'lr 0.1', that tell it from those of other settings; the options that
-    were asked for, if these are enough.
+    """Return for each record a list of texts, such as 'lr 0.1', that distinguish it from records with other settings.
+
+    The texts show only options that were given on the command line, if these are enough.
     """
     runs = [_compared(record.config, told) for record in records]
 
     def several(options):
         return len({json.dumps([settings.get(option) for option in options]) for settings in runs})
 
-    def differs(option):  # what a run did not know of yet says nothing
+    def differs(option):  # a run of an earlier version may lack the option, which is no difference
         return len({json.dumps(settings[option]) for settings in runs if option in settings}) > 1
     different = [option for option in dict.fromkeys(option for settings in runs for option in settings)
                  if differs(option)]
-    if not set(different) - {"recipe"}:  # it sets other options
+    if not set(different) - {"recipe"}:  # a recipe only sets other options
         return [[] for _ in records]
     given = {option for record in records for option in record.config.get("given", {})}
     named = [option for option in different if option in given]
@@ -223,8 +234,9 @@ def _differences(records, told):
 
 
 def _compared(config, told):
-    """The settings of a run (dict) that results depend on, but for the seed and those in `told`; of files their hashes,
-    of folders their names.
+    """Return the settings of a run (dict) that results depend on, without the seed and the settings in `told`.
+
+    Files are represented by their hashes, folders by their names.
     """
     config = {**LEGACY_DEFAULTS, **config}
     left_out = {*AVERAGED_OVER, *OVERRIDABLE_ON_RESUME, *told}
@@ -241,7 +253,7 @@ def _compared(config, told):
 
 
 def _digest(fingerprint):
-    """Hash of what tells a set of images from others: how it was made, or else what it shows."""
+    """Return the hash of the identity of a set of images: how it was made if that is known, else its pixels."""
     identity = {**fingerprint, "pixels": None} if fingerprint.get("made") else fingerprint
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
@@ -253,17 +265,17 @@ def _text(option, value):
 
 
 def by_setting(records, shared=SETTING_KEYS):
-    """The records of each setting, by what tells it from the others in the name of a file: nothing if there is one."""
+    """Return a dict of file name suffix to the records of one setting. A single setting has an empty suffix."""
     groups = {}
     for record in records:
         groups.setdefault(tuple(str(record.config[option]) for option in shared), []).append(record)
     if len(groups) == 1:
         return {"": records}
-    return {"_" + safe_filename("_".join(setting)): some for setting, some in groups.items()}
+    return {"_" + safe_filename("_".join(setting)): group for setting, group in groups.items()}
 
 
 def first_of_each_name(records):
-    """The first record of each name."""
+    """Return the first record of each name."""
     first = {}
     for record in records:
         first.setdefault(record.name, record)

@@ -1,4 +1,4 @@
-"""The records of a run that is under way, written in an order that lets a run that is killed go on."""
+"""The records of a run in progress, written in an order that allows a killed run to resume."""
 import numpy as np
 
 from utils.records.checkpoint import Checkpoints, Progress, load_checkpoint, newest_checkpoint
@@ -8,23 +8,24 @@ from utils.records.tensorboard import TensorBoard
 
 
 class RunRecorder:
-    """CSV files, checkpoints and the text log of one training, whose newest checkpoint, if there is one, is loaded.
+    """CSV files, checkpoints and the text log of one training. The newest checkpoint, if there is one, is loaded.
 
     Args:
-        folder (RunFolder): where all of it goes.
-        step (TrainStep): what is trained.
-        num_severity (int): number of distributions, the clean one included.
-        batches (int): batches in an epoch.
+        folder (RunFolder): folder of the run, for all of these files.
+        step (TrainStep): the train step.
+        num_severity (int): number of distributions, including the clean one.
+        batches (int): number of batches in an epoch.
         environments (int): as in `TrainLog`.
-        log_train (int): a row of `train.csv` at every so many batches of an epoch, and at its last.
-        save_every_steps (int or None): a checkpoint at every so many batches of an epoch, besides that at its end.
-        save_best (bool): renew `best_model.ckpt` when the mean validation accuracy over the severities rises.
-        measures_sharpness (bool): there will be a `sharpness.csv`.
-        tensorboard (bool): write TensorBoard's format, too.
-        kept: what else `Checkpoints` takes.
+        log_train (int): interval in batches of the rows of `train.csv`; the last batch of an epoch has a row, too.
+        save_every_steps (int or None): interval in batches of checkpoints within an epoch, besides the one at its end.
+        save_best (bool): whether to replace `best_model.ckpt` when the mean validation accuracy over the severities
+            rises.
+        measures_sharpness (bool): whether to write `sharpness.csv`.
+        tensorboard (bool): whether to write TensorBoard's format, too.
+        kept: further arguments of `Checkpoints`.
 
     Attributes:
-        start (Progress): what was done when these records were opened.
+        start (Progress): the progress when these records were opened.
     """
 
     def __init__(self, folder, step, num_severity, batches, environments=0, log_train=100, save_every_steps=None,
@@ -48,7 +49,7 @@ class RunRecorder:
             folder.log(f"resumed after {start}, from {checkpoint}")
 
     def close(self):
-        """Nothing follows."""
+        """Close all logs."""
         for log in (*self.logs, self.tensorboard):
             if log:
                 log.close()
@@ -58,26 +59,26 @@ class RunRecorder:
         return batch % self.log_train == 0 or batch == self.batches - 1
 
     def is_saved(self, done):
-        """Whether there is a checkpoint once so many batches of an epoch are done, all its batches aside."""
+        """Whether to write a checkpoint after `done` batches of an epoch. The end of the epoch does not count here."""
         return self.save_every_steps is not None and done % self.save_every_steps == 0 and done < self.batches
 
     def save(self, progress, is_best=False):
-        """Write a checkpoint at a point of the training, and those that are copies of it; returns its path."""
-        for log in self.logs:  # first, so that a checkpoint never knows more than they
+        """Write a checkpoint and the copies of it that are due. Return its path."""
+        for log in self.logs:  # synced first, so that a checkpoint is never ahead of the logs
             log.sync()
         path = self.checkpoints.save(self.step, progress, is_best)
         self.cost.save()
         return path
 
     def end_epoch(self, epoch, total_epoch, rate, loss, results, sharpness=None):
-        """Write down an epoch.
+        """Write the records of an epoch, and a checkpoint.
 
         Args:
-            epoch (int): its number, from 0.
-            total_epoch (int): how many there are.
-            rate, loss (float): its learning rate and mean loss.
-            results (dict): 'val' and 'test' to a list of `SeverityResult`; empty where the epoch was not evaluated.
-            sharpness (tuple or None): of after this epoch, as `SharpnessLog.write_epoch` takes it.
+            epoch (int): number of the epoch, from 0.
+            total_epoch (int): number of epochs of the run.
+            rate, loss (float): learning rate and mean loss of the epoch.
+            results (dict): 'val' and 'test' to a list of `SeverityResult`; empty if the epoch was not evaluated.
+            sharpness (tuple or None): sharpness after this epoch, as arguments of `SharpnessLog.write_epoch`.
         """
         message = f"epoch {epoch}  lr {rate:.4g}  loss {loss:.4f}"
         for part, log in self.evaluation_logs.items():
@@ -98,17 +99,17 @@ class RunRecorder:
                                                                for s, row in enumerate(rows)})
             self.tensorboard.write_epoch("sharpness", epoch, dict(enumerate(sharpness[-1])) if sharpness else {})
         done = epoch + 1 - self.start.epochs - self.start.batches / self.batches
-        left = self.cost.session_seconds / max(done, 1 / self.batches) * (total_epoch - epoch - 1)
+        seconds_left = self.cost.session_seconds / max(done, 1 / self.batches) * (total_epoch - epoch - 1)
         message += f"  {self.cost.so_far()['seconds']:.0f} s"
-        self.folder.log(f"{message}, {duration(left)} left" if left else message)
+        self.folder.log(f"{message}, {duration(seconds_left)} left" if seconds_left else message)
         self.save(Progress(epoch + 1), is_best)
 
 
 class NullRecorder(RunRecorder):
-    """A `RunRecorder` of processes other than the first: it begins where the first does, and writes nothing.
+    """A `RunRecorder` for ranks other than 0: it starts from the same progress as rank 0, and writes nothing.
 
     Args:
-        folder (ReadOnlyRunFolder): where the first worker writes.
+        folder (ReadOnlyRunFolder): folder into which rank 0 writes.
         step, batches, log_train, save_every_steps: as in `RunRecorder`.
     """
 
@@ -121,13 +122,13 @@ class NullRecorder(RunRecorder):
         self.start = load_checkpoint(step, checkpoint) if checkpoint else Progress()
 
     def save(self, *_):
-        """The first worker does."""
+        """Do nothing, because rank 0 saves."""
 
     def write_batch(self, *_):
-        """The first worker does."""
+        """Do nothing, because rank 0 writes."""
 
     def end_epoch(self, *_):
-        """The first worker does."""
+        """Do nothing, because rank 0 writes."""
 
     def close(self):
-        """Nothing was open."""
+        """Do nothing, because no file is open."""

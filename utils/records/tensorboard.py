@@ -1,7 +1,7 @@
-"""The tables of a run in TensorBoard's format, which shows them in a browser while the run goes on.
+"""The tables of a run in TensorBoard's format. TensorBoard shows them in a browser during the run.
 
-tensorboardX writes it: it is kept up and needs neither PyTorch nor TensorFlow. MindInsight, MindSpore's own viewer, had
-its last release with MindSpore 2.3.
+tensorboardX writes the format. It is maintained and needs neither PyTorch nor TensorFlow. MindInsight, MindSpore's own
+viewer, had its last release with MindSpore 2.3.
 """
 import math
 
@@ -9,12 +9,15 @@ from tensorboardX import SummaryWriter
 
 
 class TensorBoard:
-    """Event files, next to each other where a run was resumed: what an earlier one has of later epochs is not shown.
+    """The event files of a run.
+
+    A resumed run has several files in one folder. TensorBoard does not show the rows of an earlier file that are beyond
+    the progress at which the run resumed.
 
     Args:
-        folder (str): for the files.
-        batches (int): batches in an epoch; the axis counts them over the whole run.
-        progress (Progress): what is done.
+        folder (str): folder for the files.
+        batches (int): number of batches in an epoch; the horizontal axis counts batches over the whole run.
+        progress (Progress): progress of the run.
     """
 
     def __init__(self, folder, batches, progress):
@@ -22,14 +25,14 @@ class TensorBoard:
         self.writer = SummaryWriter(folder, purge_step=progress.epochs * batches + progress.batches or None)
 
     def write_batch(self, row):
-        """Write the numbers in a row of `train.csv` (dict), but for those of distributions that the batch lacks."""
+        """Write the numbers in a row of `train.csv` (dict), except for distributions that the batch lacks."""
         lacking = [s for s in range(len(row)) if row.get(f"processed_distribution_counts_{s}") == 0]
         without = {"epoch", "batch", *(f"distribution_{what}_{s}" for what in ("acc", "loss") for s in lacking)}
         self._write("train", row["epoch"] * self.batches + row["batch"],
                     {column: value for column, value in row.items() if column not in without})
 
     def write_epoch(self, title, epoch, values):
-        """Write numbers (dict, by name) that were measured after an epoch; `title` stands before their names."""
+        """Write numbers (dict of name to number) that were measured after an epoch. `title` is put before the names."""
         self._write(title, (epoch + 1) * self.batches - 1, values)
 
     def _write(self, title, step, values):
@@ -39,5 +42,5 @@ class TensorBoard:
         self.writer.flush()
 
     def close(self):
-        """No row follows."""
+        """Close the event file."""
         self.writer.close()

@@ -1,4 +1,4 @@
-"""A trained network on disk, found by the folder of its run or by a checkpoint."""
+"""A trained network on disk, identified by the folder of its run or by a checkpoint."""
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,19 +8,19 @@ from utils.files import file_hash
 from utils.records.checkpoint import newest_checkpoint
 from utils.records.settings import read_settings
 
-WEIGHT_SUFFIXES = (".ckpt", ".pth", ".pt", ".safetensors")  # of files with weights: MindSpore's, PyTorch's, anybody's
+WEIGHT_SUFFIXES = (".ckpt", ".pth", ".pt", ".safetensors")  # files with weights of MindSpore, PyTorch, or any library
 
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A checkpoint and what is known of it.
+    """A checkpoint with its folder and its settings.
 
     Attributes:
-        path (str): as it was named, for errors.
-        folder (str): where its records lie.
-        checkpoint (str or None): path of the weights; None where a run has kept none.
-        prefix (str): first part of the names of files about it, so that those of several checkpoints differ.
-        config (dict): settings of its run; empty where there is no config.json.
+        path (str): path as the user named it, for errors.
+        folder (str): folder of its records.
+        checkpoint (str or None): path of the weights; None if the run has no checkpoint.
+        prefix (str): prefix of the names of its record files, so that the files of several checkpoints differ.
+        config (dict): settings of its run; empty if there is no config.json.
     """
 
     path: str
@@ -30,24 +30,24 @@ class TrainedNetwork:
     config: dict
 
     def file(self, name):
-        """Path of a file about it."""
+        """Return the path of a record file of this network."""
         return os.path.join(self.folder, self.prefix + name)
 
     @cached_property
     def sha256(self):
-        """Hash of the checkpoint."""
+        """SHA-256 hash of the checkpoint."""
         return file_hash(self.checkpoint)
 
     def setting(self, option, given, known=None):
-        """The value of an option of `main.py`, from the settings of the run, or else from the command line.
+        """Return the value of an option of `main.py`, from the settings of the run, or else from the command line.
 
         Args:
-            option (str): its name.
-            given (str or None): its value on the command line.
-            known (collection of str or None): values that there are, if that is to be checked.
+            option (str): name of the option.
+            given (str or None): value on the command line.
+            known (collection of str or None): allowed values; None allows all.
 
         Raises:
-            UserError: the two differ, there is neither, or the value is not known.
+            UserError: the two values differ, both are missing, or the value is not allowed.
         """
         value = self.config.get(option, given)
         if value is None:
@@ -60,17 +60,19 @@ class TrainedNetwork:
 
 
 def find_trained(flag, path):
-    """Find a network by the folder of its run, which means the newest checkpoint there, or by a checkpoint.
+    """Find a trained network by a checkpoint or by the folder of its run.
+
+    A folder stands for the newest checkpoint in it.
 
     Args:
-        flag (str): the option that names it, for errors.
+        flag (str): the option that names the network, for errors.
         path (str): the folder or the checkpoint.
 
     Returns:
         TrainedNetwork
 
     Raises:
-        UserError: there is neither.
+        UserError: `path` is neither a run nor a checkpoint.
     """
     if os.path.isdir(path):
         config = _config(path)
@@ -83,7 +85,7 @@ def find_trained(flag, path):
                         f"ends in {', '.join(WEIGHT_SUFFIXES)}")
     folder, name = os.path.dirname(path) or ".", os.path.basename(path)
     stem, suffix = os.path.splitext(name)
-    kind = "" if suffix == ".ckpt" else f"_{suffix[1:]}"  # a .ckpt and what it was made from may lie side by side
+    kind = "" if suffix == ".ckpt" else f"_{suffix[1:]}"  # a .ckpt may lie beside the file it was made from
     return TrainedNetwork(path, folder, path, f"{stem}{kind}_", _config(folder))
 
 

@@ -1,10 +1,10 @@
-"""Compiled graphs that are kept in a folder (`--compile_cache`), so that the next process with the same settings and
-code starts sooner.
+"""A cache of compiled graphs in a folder (`--compile_cache`).
 
-MindSpore keeps them, but knows them by their number within the process alone, and stays with the first folder that it
-was given. So here each has a folder of its own, which is named by all that goes into the graph, and only the first
-graph that a process asks for is kept. Where the folder gives trouble the step is compiled without it: it is but a
-cache, which may be removed at any time.
+The next process with the same settings and code starts sooner. MindSpore can store compiled graphs, but it identifies
+them only by their number within the process, and it keeps using the first folder that it was given. Each graph
+therefore has a folder of its own here, named by a hash of everything that goes into the graph. Only the first graph
+that a process asks for is stored. If the folder cannot be read or written, the step is compiled without it. The folder
+is only a cache and may be removed at any time.
 """
 import contextlib
 import functools
@@ -24,44 +24,44 @@ from utils.files import TMP_MARK, file_hash, read_json, write_json
 from utils.runtime import distributed
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-# All code that `main.py` imports, because MindSpore, too, compiles anew where any of that has changed.
+# All code that `main.py` imports, because MindSpore also compiles again when any of it has changed.
 CODE_FOLDERS = ("corruptions", "dataset", "losses", "models", "utils")
 CODE = ("main.py", *(os.path.join(room, "**", "*.py") for room in CODE_FOLDERS))
-CHECKSUMS = "sha256.json"  # of a graph's files
-HOUR = 3600  # of seconds; no compilation takes so long
-is_used = False  # whether this process has had its graph
+CHECKSUMS = "sha256.json"  # file with the hashes of a graph's files
+HOUR = 3600  # seconds; no compilation takes so long
+is_used = False  # whether this process has already asked for its graph
 
 
 @functools.cache
 def code():
-    """Hash of all code that graphs are compiled from."""
-    found = hashlib.sha256()
+    """Return the hash of all code that graphs are compiled from."""
+    digest = hashlib.sha256()
     for path in sorted(path for name in CODE for path in glob.glob(name, root_dir=ROOT, recursive=True)):
-        found.update(f"{path} {file_hash(os.path.join(ROOT, path))}\n".encode())
+        digest.update(f"{path} {file_hash(os.path.join(ROOT, path))}\n".encode())
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        found.update(importlib.metadata.version("mindcv").encode())
-    return found.hexdigest()
+        digest.update(importlib.metadata.version("mindcv").encode())
+    return digest.hexdigest()
 
 
 def compile_cached(cell, inputs, folder, key, log):
-    """Compile a cell, or take what another process has compiled of it.
+    """Compile a cell, or load the graph that another process has compiled.
 
-    A graph that was damaged, or left half-written, is compiled anew.
+    A stored graph that is damaged or incomplete is compiled again.
 
     Args:
-        cell (nn.Cell): in the mode in which it will be called.
-        inputs (tuple of Tensor): of the shapes and types with which it will be called.
-        folder (str): of all graphs; made if it is missing.
-        key (object): all that goes into the graph besides the code and the machine; its `repr` counts.
-        log (callable): is told where the folder cannot be read or written.
+        cell (nn.Cell): the cell, in the mode in which it will be called.
+        inputs (tuple of Tensor): tensors with the shapes and dtypes of the later calls.
+        folder (str): the folder of all graphs; made if it is missing.
+        key (object): everything that goes into the graph besides the code and the machine; compared by its `repr`.
+        log (callable): a function that takes a warning if the folder cannot be read or written.
     """
     global is_used
     if is_used:
         return
     is_used = True
-    about = (key, [(tensor.shape, str(tensor.dtype)) for tensor in inputs], code(), MINDSPORE_VERSION,
-             platform.python_version(), platform.machine(), device(), distributed.rank_and_world_size())
-    path = os.path.join(folder, hashlib.sha256(repr(about).encode()).hexdigest()[:32])
+    identity = (key, [(tensor.shape, str(tensor.dtype)) for tensor in inputs], code(), MINDSPORE_VERSION,
+                platform.python_version(), platform.machine(), device(), distributed.rank_and_world_size())
+    path = os.path.join(folder, hashlib.sha256(repr(identity).encode()).hexdigest()[:32])
     try:
         _remove_leftovers(path)
         if _is_whole(path):
@@ -79,7 +79,7 @@ def _compile_and_keep(cell, inputs, path):
     try:
         _compile(cell, inputs, temporary)
         write_json(os.path.join(temporary, CHECKSUMS), _sums(temporary))
-        if not _is_whole(path):  # which it is where another process was faster
+        if not _is_whole(path):  # another process may have stored the same graph in the meantime
             shutil.rmtree(path, ignore_errors=True)
             os.rename(temporary, path)
     finally:
@@ -95,18 +95,18 @@ def _compile(cell, inputs, path):
 
 
 def _remove_leftovers(path):
-    """Remove what killed processes have left of the same graph."""
+    """Remove incomplete copies of the same graph that killed processes have left."""
     folder, name = os.path.split(path)
     for leftover in glob.glob(os.path.join(glob.escape(folder), f".*{TMP_MARK}.{name}")):
-        with contextlib.suppress(FileNotFoundError):  # another process may have removed it
+        with contextlib.suppress(FileNotFoundError):  # another process may have removed the folder
             if time.time() - os.stat(leftover).st_mtime > HOUR:
                 shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _sums(path):
-    """Hashes of the files that MindSpore has written to a folder, by their paths within it."""
-    found = (os.path.join(folder, file) for folder, _, files in os.walk(path) for file in files if file != CHECKSUMS)
-    return {os.path.relpath(file, path): file_hash(file) for file in sorted(found)}
+    """Return the hashes of the files that MindSpore has written to a folder: relative path to hash."""
+    paths = (os.path.join(folder, file) for folder, _, files in os.walk(path) for file in files if file != CHECKSUMS)
+    return {os.path.relpath(file, path): file_hash(file) for file in sorted(paths)}
 
 
 def _is_whole(path):

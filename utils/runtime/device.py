@@ -1,5 +1,6 @@
-"""Device set-up: graph mode, the environment that MindSpore reads when it is imported, and the workers that train
-together under `msrun`. Import this module first.
+"""Device set-up: graph mode, MindSpore's environment variables, and the worker processes of `msrun`.
+
+MindSpore reads these variables when it is imported. Import this module first.
 """
 import contextlib
 import gc
@@ -12,13 +13,13 @@ import sys
 
 from utils.runtime.requirements import require
 
-os.environ.setdefault("GLOG_v", "3")  # errors only; MindSpore's warnings would drown a run's own output
+os.environ.setdefault("GLOG_v", "3")  # errors only, because MindSpore's warnings would drown the output of a run
 
 require("mindspore", "safetensors", "tensorboardX")
 MINDSPORE_VERSION = importlib.metadata.version("mindspore")
 
 if tuple(int(part) for part in MINDSPORE_VERSION.split(".")[:2]) >= (2, 9):
-    # From 2.9 on the bundled oneDNN has no fast convolution for plain layouts on AVX-512 CPUs, 100 times slower.
+    # From 2.9 on, the bundled oneDNN has no fast convolution for plain layouts on AVX-512 CPUs and is 100 times slower.
     os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
 
 from utils.errors import UserError  # noqa: E402
@@ -26,11 +27,11 @@ from utils.runtime import distributed, plugins  # noqa: E402
 from utils.runtime.signals import block_signals  # noqa: E402
 from utils.shared_options import TARGETS  # noqa: E402
 
-if distributed.world_size() > 1 and os.environ.get("MS_SCHED_HOST") in ("127.0.0.1", "::1"):  # all are on this machine
-    # Each would start as many threads as there are processors, which then wait for each other.
+if distributed.world_size() > 1 and os.environ.get("MS_SCHED_HOST") in ("127.0.0.1", "::1"):  # all on this machine
+    # Otherwise each process starts as many threads as there are processors, and the threads wait for each other.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // distributed.world_size())))
 
-with block_signals(), plugins.cuda_on_path():  # the threads that start now leave Ctrl-C to the main one
+with block_signals(), plugins.cuda_on_path():  # the threads that start now leave Ctrl-C to the main thread
     import mindspore as ms
     import mindspore.nn as nn
     import mindspore.ops as ops
@@ -38,66 +39,69 @@ with block_signals(), plugins.cuda_on_path():  # the threads that start now leav
 
 import numpy as np  # noqa: E402
 
-ms.set_context(mode=ms.GRAPH_MODE)  # MindSpore's default is to run a step operator by operator
+ms.set_context(mode=ms.GRAPH_MODE)  # MindSpore's default runs a step operator by operator
 
-# What else than the switch for all devices makes the same run give the same bytes: of cuDNN's gradients of convolutions
-# the algorithms that are documented as deterministic; its own choice may be one that is not.
+# Settings that a repeated run needs to give the same bytes, besides the switch for all devices. cuDNN may choose a
+# nondeterministic algorithm for the gradients of convolutions; these algorithms are documented as deterministic.
 DETERMINISTIC = {"GPU": {"op_tuning.conv_dgrad_algo": "algo_1", "op_tuning.conv_wgrad_algo": "algo_1"}}
-# What keeps convolutions and products of matrices from less than float32. Left alone, Ascend takes HF32 for
-# convolutions, its older products half precision for whatever can be had in that, and GPUs TF32 for convolutions.
+# Settings that keep convolutions and matrix products in full float32. By default Ascend computes convolutions in HF32,
+# older Ascend devices compute everything that they can in half precision, and GPUs compute convolutions in TF32.
 FULL_PRECISION = {"Ascend": {"op_precision.conv_allow_hf32": False, "op_precision.matmul_allow_hf32": False,
                              "op_precision.precision_mode": "must_keep_origin_dtype"},
                   "GPU": {"op_precision.conv_allow_tf32": False, "op_precision.matmul_allow_tf32": False}}
 
-# Where a hash needs longer integers than the 32 bits that it is of: CANN's products and bitwise operations (aclnnMul,
-# aclnnBitwiseXorTensor) are documented for int64 and not for uint32. MindSpore's library for GPUs has them for both.
+# Devices that need 64-bit integers to compute a 32-bit hash. CANN documents its multiplication and bitwise operations
+# (aclnnMul, aclnnBitwiseXorTensor) for int64, not for uint32. MindSpore's library for GPUs has them for both.
 NO_UINT32 = ("Ascend",)
 
 
 def available_targets():
-    """The devices of this machine that the installed MindSpore can use, best first."""
+    """Return the devices of this machine that the installed MindSpore can use, best first."""
     return [target for target in TARGETS if ms.hal.is_available(target)]
 
 
 def unavailable_reason(target):
-    """Why the installed MindSpore cannot use such a device, and the way out, in one line."""
-    from mindspore._c_expression import MSContext  # not public, so asked for where there is need of them alone
+    """Return one line that says why the installed MindSpore cannot use a device, and the way out."""
+    from mindspore._c_expression import MSContext  # not public, so imported only where they are needed
     from mindspore.run_check._check_version import AscendEnvChecker
     reason = plugins.why_no_gpu() if target == "GPU" else plugins.why_no_ascend(AscendEnvChecker(None).version)
-    said = MSContext.get_instance().load_plugin_error().splitlines()  # of all plugins
+    said = MSContext.get_instance().load_plugin_error().splitlines()  # the errors of all plugins
     return reason or next((line for line in said if f"libmindspore_{target.lower()}.so" in line),
                           "MindSpore has not loaded its plugin, and does not say why; GLOG_v=1 shows more")
 
 
 def device():
-    """The device that is used, 'CPU', 'GPU' or 'Ascend'."""
+    """Return the device in use: 'CPU', 'GPU' or 'Ascend'."""
     return ms.get_context("device_target")
 
 
 def arithmetic():
-    """Device and `fast_math` as given to `set_up_device`, on which the last bits of a result depend; a dict."""
+    """Return a dict of the device and of `fast_math` as given to `set_up_device`. The last bits of a result depend on
+    both.
+    """
     return {"device": device(), "fast_math": is_fast}
 
 
 def hash_dtype():
-    """The type of integers, ms.uint32 or ms.int64, of which the device can make a hash of 32 bits."""
+    """Return the integer dtype, ms.uint32 or ms.int64, with which the device can compute a 32-bit hash."""
     return ms.int64 if device() in NO_UINT32 else ms.uint32
 
 
 def is_synchronous():
-    """Whether the device has computed when a step returns; others are still at it."""
+    """Whether the device has finished computing when a step returns. Other devices compute asynchronously."""
     return device() == "CPU"
 
 
 def synchronize():
-    """Wait until the device has computed all that it was told to."""
-    if not is_synchronous():  # or else MindSpore would call it an error
+    """Wait until the device has finished all its work."""
+    if not is_synchronous():  # MindSpore raises an error on a synchronous device
         ms.runtime.synchronize()
 
 
 def max_steps_in_flight():
-    """After how many steps at the latest their losses are looked at, so that a device that computes meanwhile need not
-    wait; 1 or more.
+    """Return after how many steps, 1 or more, the losses are read at the latest.
+
+    A larger number keeps an asynchronous device from waiting for the host.
     """
     return 1 if is_synchronous() else 50
 
@@ -113,22 +117,22 @@ class AllGatherInts(nn.Cell):
         return self.gather(numbers)
 
 
-CHUNK = 1 << 14  # numbers at a time, so that one graph does for all sizes
-all_gather_cell = None  # of a world size above 1
-is_fast = False  # whether `set_up_device` was given `fast_math`
+CHUNK = 1 << 14  # numbers in one all-gather, so that one graph serves all sizes
+all_gather_cell = None  # the `AllGatherInts` of this process if the world size is above 1
+is_fast = False  # `fast_math` as given to `set_up_device`
 
 
 def all_gather_bytes(data):
-    """All-gather bytes of any length; a list over ranks. Collective."""
+    """All-gather bytes of any length. Return a list over ranks. Collective."""
     if distributed.world_size() == 1:
         return [data]
     head = np.frombuffer(np.int64(len(data)).tobytes(), np.int32)
-    own = np.concatenate([head, np.frombuffer(data + bytes(-len(data) % 4), np.int32)])
+    numbers = np.concatenate([head, np.frombuffer(data + bytes(-len(data) % 4), np.int32)])
     parts, at, longest = [], 0, 1
     while at < longest:
         part = np.zeros(CHUNK, np.int32)
-        some = own[at:at + CHUNK]
-        part[:len(some)] = some
+        chunk = numbers[at:at + CHUNK]
+        part[:len(chunk)] = chunk
         parts.append(all_gather_cell(ms.Tensor(part)).asnumpy().reshape(distributed.world_size(), -1))
         at += CHUNK
         longest = 2 + -(-int(parts[0][:, :2].copy().view(np.int64).max()) // 4)
@@ -146,7 +150,7 @@ def all_gather_arrays(array):
     """All-gather arrays and concatenate them in the order of the ranks. Collective.
 
     Args:
-        array (numpy.ndarray): (n, ...), of the same shape and type on all ranks but for n.
+        array (numpy.ndarray): (n, ...); all ranks have the same dtype and the same shape except for n.
 
     Returns:
         numpy.ndarray: (N, ...).
@@ -158,21 +162,21 @@ def all_gather_arrays(array):
 
 
 def barrier():
-    """Block until all ranks have come here. A collective on CPU would give up after 30 seconds."""
+    """Block until all ranks have called this. A collective on CPU would give up after 30 seconds."""
     if distributed.monitor is not None:
         distributed.monitor.barrier()
 
 
 def shutdown():
-    """Let other ranks end before this one does: nothing is left to do together. Collective."""
+    """Let the other ranks end before this rank does. No collective may follow. Collective."""
     if distributed.monitor is not None:
         distributed.monitor.shutdown()
 
 
 def main_process_first(make):
-    """Call `make` on rank 0 first, then on one rank of each other machine, then on the rest, and return its result.
+    """Call `make` on rank 0 first, then on one rank of each other machine, then on the rest. Return its result.
 
-    The ranks that come later find the files that the first have written. Collective.
+    Later ranks find the files that the first ranks have written. Collective.
     """
     machines = all_gather_bytes(socket.gethostname().encode())
     turn = min(2, distributed.rank() and 1 + machines[:distributed.rank()].count(machines[distributed.rank()]))
@@ -184,40 +188,40 @@ def main_process_first(make):
 
 
 def per_process(number):
-    """Share of a number of threads or processes on this machine for this rank, at least 1. Collective."""
+    """Return this rank's share, at least 1, of a number of threads or processes on this machine. Collective."""
     machines = all_gather_bytes(socket.gethostname().encode())
     return max(1, number // machines.count(machines[distributed.rank()]))
 
 
 def collect_graphs():
-    """Let go of the compiled graphs of cells that are no longer used, before others are built.
+    """Free the compiled graphs of unused cells before new cells are built.
 
-    Left to itself, MindSpore 2.8 does so in the midst of the next compilation, because cells refer to each other in
-    circles and Python has not removed them. It then knows the shapes of the inputs by another key at the second call
-    of the new cell, and compiles it once more.
+    Otherwise MindSpore 2.8 frees them in the middle of the next compilation: cells refer to each other in cycles, so
+    Python has not yet removed them. MindSpore then looks up the input shapes by another key at the second call of the
+    new cell, and compiles the cell a second time.
     """
     gc.collect()
 
 
 def set_up_device(device_target="auto", device_id=None, fast_math=False):
-    """Choose the device, and have it compute in full float32 and the same bytes every time.
+    """Choose the device, and make it compute in full float32 and deterministically.
 
     Args:
-        device_target (str): 'auto' (the best that is there), 'CPU', 'GPU' or 'Ascend'.
-        device_id (int or None): which of several; None takes the first, or, of the workers of `msrun`, one each.
-        fast_math (bool): leave it to the device how exactly it computes with float32.
+        device_target (str): 'auto' (the best device of this machine), 'CPU', 'GPU' or 'Ascend'.
+        device_id (int or None): number of the device; None takes the first, or one for each worker of `msrun`.
+        fast_math (bool): let the device choose the precision of float32 arithmetic.
 
     Returns:
-        str: the device that is used.
+        str: the device in use.
 
     Raises:
-        UserError: it is not on this machine, or the options are none of it.
+        UserError: the device is not on this machine, or an option does not apply to it.
     """
     global is_fast
     if distributed.is_scheduler() and distributed.world_size() == 1:
-        sys.exit(0)  # one worker has nobody to meet
+        sys.exit(0)  # a single worker needs no scheduler
     target, targets = device_target, available_targets()
-    if target == "auto":  # a plugin may be loaded where there is no device
+    if target == "auto":  # a plugin may be loaded on a machine without such a device
         target = next(kind for kind in targets if kind == "CPU" or ms.hal.device_count(kind))
     if target not in targets:
         raise UserError(f"--device_target {target}: {unavailable_reason(target)}; or else choose "
@@ -226,10 +230,10 @@ def set_up_device(device_target="auto", device_id=None, fast_math=False):
     is_fast = bool(fast_math)
     ms.set_context(deterministic="ON")
     if distributed.world_size() > 1 and target != "CPU" and not distributed.is_scheduler():
-        ms.set_device(target, int(os.environ["DEVICE_ID"]))  # of the workers on this machine each has its own
+        ms.set_device(target, int(os.environ["DEVICE_ID"]))  # each worker on this machine has its own device
     elif device_id is not None:
         ms.set_device(target, device_id)
-    elif device() != target:  # once a graph has run, even the same device is refused
+    elif device() != target:  # once a graph has run, setting even the same device is an error
         ms.set_device(target)
     for name, value in {**DETERMINISTIC.get(target, {}),
                         **({} if fast_math else FULL_PRECISION.get(target, {}))}.items():
@@ -240,7 +244,7 @@ def set_up_device(device_target="auto", device_id=None, fast_math=False):
 
 
 def check_device_options(target, device_id, fast_math):
-    """Raise a `UserError` unless a device has that number, and another precision where `fast_math` asks for it."""
+    """Raise a `UserError` unless the target has a device `device_id` and, if `fast_math` is set, a faster precision."""
     if fast_math and target not in FULL_PRECISION:
         raise UserError(f"--fast_math: {target} computes in full float32 anyway; leave it out, or name the folder of a "
                         "run that began with it, and give --no-fast_math")
@@ -255,26 +259,26 @@ def check_device_options(target, device_id, fast_math):
 
 
 def init_process_group():
-    """Join the other processes of `msrun`. Its scheduler stays here until they have ended, and then ends, too."""
+    """Join the other processes of `msrun`. The scheduler waits here until they have ended, and then exits."""
     global all_gather_cell
     try:
         init()
     except RuntimeError:
         if not distributed.is_scheduler():
             raise
-        sys.exit(1)  # a worker has died; those that are left say so
+        sys.exit(1)  # a worker has died, and the remaining workers report it
     if distributed.is_scheduler():
         sys.exit(0)
-    os.environ["RANK_ID"] = str(get_rank())  # which msrun leaves open where it is not told the number of the node
+    os.environ["RANK_ID"] = str(get_rank())  # msrun leaves it unset if it is not given the number of the node
     if not distributed.is_main_process():
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, until this process ends
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, stays open until this process ends
     all_gather_cell = AllGatherInts()
     distributed.monitor = distributed.PeerMonitor(all_gather_bytes, os.environ["MS_SCHED_HOST"])
 
 
 @contextlib.contextmanager
 def pynative_mode():
-    """Within this, cells run operator by operator: what runs once is done before it would be compiled."""
+    """Run cells operator by operator in the body. Code that runs once is done before it would be compiled."""
     ms.set_context(mode=ms.PYNATIVE_MODE)
     try:
         yield
@@ -283,5 +287,5 @@ def pynative_mode():
 
 
 def set_seed(seed):
-    """Seed what draws initial weights, `seed` at least 0."""
+    """Seed the generator of initial weights; `seed` is at least 0."""
     ms.set_seed(seed)

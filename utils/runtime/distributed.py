@@ -1,4 +1,4 @@
-"""Rank and number of the processes that `msrun` starts, and a monitor of whether all are alive; without MindSpore.
+"""Rank and world size of the processes that `msrun` starts, and a monitor that detects their death, without MindSpore.
 
 A process that was started alone has rank 0 and world size 1.
 """
@@ -13,8 +13,8 @@ import time
 
 from utils.errors import UserError
 
-GRACE_SECONDS = 3  # in which rank 0 can report an error before another rank does
-# Messages between ranks, a byte each.
+GRACE_SECONDS = 3  # time for rank 0 to report an error before another rank does
+# Messages between ranks, one byte each.
 ARRIVED, RELEASED, FINISHED, REPORTED = b"h", b"g", b"d", b"s"
 
 
@@ -24,30 +24,30 @@ def is_scheduler():
 
 
 def world_size():
-    """Number of processes that train together."""
+    """Return the number of processes that train together."""
     return int(os.environ.get("MS_WORKER_NUM", 1)) if "MS_ROLE" in os.environ else 1
 
 
 def rank():
-    """Rank of this process, from 0."""
+    """Return the rank of this process, from 0."""
     return int(os.environ.get("RANK_ID", 0)) if world_size() > 1 else 0
 
 
 def is_main_process():
-    """Whether this is rank 0, which alone writes files and reports."""
+    """Whether this is rank 0, the only rank that writes files and reports."""
     return rank() == 0 and not is_scheduler()
 
 
 def rank_and_world_size():
-    """The tuple (rank, world size) that `rank_slice` takes."""
+    """Return the tuple (rank, world size) that `rank_slice` takes."""
     return rank(), world_size()
 
 
 def rank_slice(number, share):
-    """The slice of `number` items that belongs to a rank. All slices are equally long; the last may be shorter.
+    """Return the slice of `number` items that belongs to a rank. All slices are equally long; the last may be shorter.
 
     Args:
-        number (int): of items.
+        number (int): number of items.
         share (tuple): rank and world size.
     """
     rank, world_size = share
@@ -56,9 +56,9 @@ def rank_slice(number, share):
 
 
 class PeerMonitor:
-    """Failure detector: a connection between rank 0 and every other rank breaks when one of them dies.
+    """A failure detector: the connection between rank 0 and another rank breaks when one of the two dies.
 
-    The processes that are left then end with a line that says so. Otherwise they would wait in a collective for ever.
+    The remaining processes then print one line and exit. Otherwise they would wait in a collective for ever.
 
     Args:
         all_gather_bytes (callable): bytes of this rank to the list of the bytes of all ranks.
@@ -69,14 +69,14 @@ class PeerMonitor:
         self.way_on = "--resume goes on from the newest checkpoint, with any number of workers"
         self._condition, self._arrived, self._released, self._is_reported = threading.Condition(), 0, 0, False
         family = socket.AF_INET6 if ":" in scheduler else socket.AF_INET
-        listener, own = None, ""
+        listener, endpoint = None, ""
         if is_main_process():
             with socket.socket(family, socket.SOCK_DGRAM) as probe:
-                probe.connect((scheduler, 1))  # which sends nothing, and shows the address that others can reach
+                probe.connect((scheduler, 1))  # sends nothing, and reveals the address that other machines can reach
                 address = probe.getsockname()[0]
             listener = socket.create_server((address, 0), family=family)
-            own = f"{address} {listener.getsockname()[1]} {secrets.token_hex(16)}"
-        host, port, token = all_gather_bytes(own.encode())[0].decode().split()
+            endpoint = f"{address} {listener.getsockname()[1]} {secrets.token_hex(16)}"
+        host, port, token = all_gather_bytes(endpoint.encode())[0].decode().split()
         if is_main_process():
             self.peers = self._accept_peers(listener, token)
         else:
@@ -86,7 +86,7 @@ class PeerMonitor:
         for number, connection in self.peers.items():
             connection.settimeout(None)
             for option, value in ((socket.TCP_KEEPIDLE, 10), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 4)):
-                connection.setsockopt(socket.IPPROTO_TCP, option, value)  # for machines that fall silent
+                connection.setsockopt(socket.IPPROTO_TCP, option, value)  # detects machines that stop responding
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             threading.Thread(target=self._listen, args=(number, connection), daemon=True).start()
 
@@ -101,13 +101,13 @@ class PeerMonitor:
                 greeting = connection.recv(len(token) + 4, socket.MSG_WAITALL)
                 if greeting[:-4] == token.encode():
                     peers[struct.unpack("!I", greeting[-4:])[0]] = connection
-                else:  # nobody of ours
+                else:  # a process of somebody else
                     connection.close()
         return peers
 
     def _send(self, message):
         for connection in self.peers.values():
-            with contextlib.suppress(OSError):  # it has ended, which its own thread finds
+            with contextlib.suppress(OSError):  # the peer has ended, and its listener thread notices that
                 connection.sendall(message)
 
     def _listen(self, number, connection):
@@ -126,19 +126,19 @@ class PeerMonitor:
                 self._condition.notify_all()
 
     def _end(self, number, is_reported):
-        """End this process at once, because a worker has."""
+        """Exit at once, because a worker has ended."""
         if not is_reported:
             print(f"{os.path.basename(sys.argv[0])}: error: worker {number} of {world_size()} has died, and so all end"
                   f"; {self.way_on}", file=sys.stderr, flush=True)
         if is_main_process():
             self._send(REPORTED)
         if is_reported:
-            time.sleep(GRACE_SECONDS)  # msrun shows nothing more once a worker has ended
+            time.sleep(GRACE_SECONDS)  # msrun shows no more output once a worker has ended
         sys.stdout.flush()
         os._exit(1)  # the main thread may wait in a collective
 
     def barrier(self):
-        """Block until all ranks have come here, without a time-out."""
+        """Block until all ranks have called this, without a time-out."""
         if is_main_process():
             with self._condition:
                 self._condition.wait_for(lambda: self._arrived >= len(self.peers))
@@ -151,12 +151,12 @@ class PeerMonitor:
                 self._released -= 1
 
     def shutdown(self):
-        """Let the other ranks end: nothing is left to do together. Collective."""
+        """Let the other ranks end. No collective may follow. Collective."""
         self.barrier()
         self._send(FINISHED)
 
     def announce_error(self):
-        """Tell the other ranks that rank 0 has reported why all end."""
+        """Tell the other ranks that rank 0 has reported why all processes end."""
         self._is_reported = True
         self._send(REPORTED)
 
@@ -165,13 +165,13 @@ monitor = None  # the `PeerMonitor` of this process, if the world size is above 
 
 
 def require_single_process(what):
-    """Raise a `UserError` that names `what` unless the world size is 1."""
+    """Raise a `UserError` that names `what`, unless the world size is 1."""
     if world_size() > 1:
         raise UserError(f"{what}: is for one process; start it without msrun")
 
 
 def set_resume_hint(way):
-    """Set how the run can be resumed, for the line that is printed when another rank dies."""
+    """Set the text on how to resume the run. It is printed when another rank dies."""
     if monitor is not None:
         monitor.way_on = way
 
@@ -179,7 +179,7 @@ def set_resume_hint(way):
 def print_error(message):
     """Print to stderr why this process is about to end.
 
-    Rank 0 does so for all ranks. Another rank waits for that, and prints only what is wrong with itself.
+    Rank 0 prints for all ranks. Another rank first waits for rank 0, and then prints its own error.
     """
     if is_scheduler():
         return
@@ -189,4 +189,4 @@ def print_error(message):
     print(message, file=sys.stderr, flush=True)
     if is_main_process() and monitor is not None:
         monitor.announce_error()
-        time.sleep(1)  # in which msrun shows it
+        time.sleep(1)  # msrun needs this time to show the message

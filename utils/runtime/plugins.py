@@ -1,10 +1,11 @@
-"""What MindSpore's plugins for GPUs and for Ascend's NPUs need of a machine: CUDA's libraries out of packages are made
-known to it before it is imported, and what is missing is named. This does not import MindSpore itself.
+"""The requirements of MindSpore's plugins for GPUs and for Ascend's NPUs. This module does not import MindSpore.
 
-MindSpore 2.8 looks for a plugin when it is imported, and for that of GPUs only where `CUDA_HOME/bin/nvcc` says which
-version of CUDA is there. PyPI's CUDA 11 packages have no nvcc, and their libraries lie where the dynamic linker does
-not look, whose paths a running process cannot change for itself. So `cuda_on_path` loads the libraries, after which the
-linker finds them by name, and has MindSpore ask the `nvcc` beside this file.
+It loads the CUDA libraries of packages before MindSpore is imported, and names missing requirements.
+
+MindSpore 2.8 looks for a plugin when it is imported. It looks for the GPU plugin only if `CUDA_HOME/bin/nvcc` prints
+the CUDA version. PyPI's CUDA 11 packages have no nvcc. Their libraries lie in folders that the dynamic linker does not
+search, and a running process cannot change its own search paths. `cuda_on_path` therefore loads the libraries, after
+which the linker finds them by name. It also makes MindSpore run the `nvcc` beside this file.
 """
 import contextlib
 import ctypes
@@ -16,10 +17,10 @@ import platform
 import subprocess
 import sys
 
-CUDA = "11.6"  # of the two plugins for GPUs the one that goes with the packages, as cuda/bin/nvcc says, too
+CUDA = "11.6"  # of the two GPU plugins, this one fits the packages; cuda/bin/nvcc prints the same version
 GPU_PLUGIN, ASCEND_PLUGIN = f"libmindspore_gpu.so.{CUDA}", "libmindspore_ascend.so.2"
 REQUIREMENTS = "utils/requirements_gpu.txt"
-# What the plugin for GPUs needs, by package, each library after those that it needs itself.
+# The libraries that the GPU plugin needs, by package. A library comes after the libraries that it depends on.
 PACKAGES = {
     "nvidia-cuda-runtime-cu11": ("libcudart.so.11.0",),
     "nvidia-cublas-cu11": ("libcublasLt.so.11", "libcublas.so.11"),
@@ -32,7 +33,8 @@ PACKAGES = {
 }
 NVCC = os.path.join(os.path.dirname(os.path.abspath(__file__)), "cuda", "bin", "nvcc")
 DRIVER, CANN, ASCEND_DRIVER = "libcuda.so.1", "libascendcl.so", "libascend_hal.so"
-# Prints the driver's status, 0 if it has a GPU; in a process of its own, so that this one may still fork as it likes.
+# A program that prints the driver's status, 0 if it has a GPU. It runs in a separate process, so that this process may
+# still fork.
 ASK_DRIVER = """
 import ctypes, sys
 driver, count = ctypes.CDLL(sys.argv[1]), ctypes.c_int(0)
@@ -41,30 +43,34 @@ print(driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or (0 if 
 
 
 def folders(package):
-    """Where an import package is, which may be in several places or in none; it is not imported."""
+    """Return the folders of an import package, several or none, without importing it."""
     spec = importlib.util.find_spec(package)
     return [] if spec is None else list(spec.submodule_search_locations)
 
 
 def find_in_package(package, pattern):
-    """The first file of an import package that goes with a pattern, or None."""
+    """Return the first file of an import package that matches a glob pattern, or None."""
     return next((os.path.join(folder, path) for folder in folders(package)
                  for path in glob.glob(pattern, root_dir=folder)), None)
 
 
 def cuda_libraries():
-    """The libraries of `PACKAGES`: a dict from (package, name) to their paths, None for what is not installed."""
+    """Return the libraries of `PACKAGES`: a dict of (package, name) to path, None for a library that is not installed.
+    """
     return {(package, name): find_in_package("nvidia", os.path.join("*", "lib", name))
             for package, names in PACKAGES.items() for name in names}
 
 
 def without_nvcc():
-    """Why MindSpore cannot ask the `nvcc` here, or None where it can; it would wait for the answer for ever."""
+    """Return why MindSpore cannot run the `nvcc` beside this file, or None if it can.
+
+    MindSpore would wait for the output for ever.
+    """
     return None if os.access(NVCC, os.X_OK) else f"{NVCC} cannot be executed: chmod +x {NVCC}"
 
 
 def driver_problem():
-    """Why NVIDIA's driver gives no GPU, or None where it gives one."""
+    """Return why NVIDIA's driver provides no GPU, or None if it provides one."""
     try:
         ctypes.CDLL(DRIVER)
     except OSError:
@@ -78,8 +84,10 @@ def driver_problem():
 
 @contextlib.contextmanager
 def cuda_on_path():
-    """Within this, MindSpore's import finds the CUDA 11 packages. It does nothing unless there are all of them, the
-    plugin and a GPU. A `CUDA_HOME` of another version does not matter then.
+    """Let an import of MindSpore in the body find the CUDA 11 packages.
+
+    This does nothing unless all of the packages, the plugin and a GPU are there. If they are, a `CUDA_HOME` of another
+    version does not matter.
     """
     libraries, plugin = cuda_libraries(), find_in_package("mindspore", os.path.join("lib", "plugin", GPU_PLUGIN))
     if plugin is None or None in libraries.values() or without_nvcc() or driver_problem():
@@ -88,11 +96,12 @@ def cuda_on_path():
     try:
         for path in libraries.values():
             ctypes.CDLL(path)
-    except OSError:  # `why_no_gpu` says so to whoever wants a GPU
+    except OSError:  # `why_no_gpu` reports this if a GPU is asked for
         yield
         return
-    # For processes that MindSpore starts: ldd, which it asks where CUDA is, and the compiler of fused operators, whose
-    # folder it names after the version in names such as libcudart.so.11.6.55; those of the packages lack it.
+    # These paths are for two processes that MindSpore starts: ldd, which reports where CUDA is, and the compiler of
+    # fused operators. MindSpore names the compiler's folder after the version in file names such as
+    # libcudart.so.11.6.55, and the files of the packages lack that version.
     places = [os.path.join(os.path.dirname(plugin), f"gpu{CUDA}"), *map(os.path.dirname, libraries.values()),
               *os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)]
     os.environ["LD_LIBRARY_PATH"] = os.pathsep.join(dict.fromkeys(filter(None, places)))
@@ -107,7 +116,7 @@ def cuda_on_path():
 
 
 def without_plugin(name, devices):
-    """Why the installed MindSpore has no plugin of that name, or None where it has one."""
+    """Return why the installed MindSpore has no plugin `name`, or None if it has one."""
     if find_in_package("mindspore", os.path.join("lib", "plugin", name)) is not None:
         return None
     return (f"MindSpore {importlib.metadata.version('mindspore')} for {platform.machine()} has no plugin for {devices} "
@@ -115,7 +124,7 @@ def without_plugin(name, devices):
 
 
 def why_no_gpu():
-    """What keeps the plugin for GPUs from being loaded, and the way out, in one line; None if there is all it needs."""
+    """Return one line that says why the GPU plugin cannot be loaded, and the way out; None if it has all it needs."""
     libraries = cuda_libraries()
     missing = list(dict.fromkeys(package for (package, _), path in libraries.items() if path is None))
     if reason := without_plugin(GPU_PLUGIN, "GPUs"):
@@ -131,10 +140,10 @@ def why_no_gpu():
 
 
 def why_no_ascend(versions):
-    """What keeps the plugin for Ascend from being loaded, and the way out, in one line; None if CANN is there.
+    """Return one line that says why the Ascend plugin cannot be loaded, and the way out; None if CANN is there.
 
     Args:
-        versions (list of str): of CANN, that go with the installed MindSpore.
+        versions (list of str): CANN versions that fit the installed MindSpore.
     """
     if reason := without_plugin(ASCEND_PLUGIN, "Ascend"):
         return reason

@@ -1,5 +1,7 @@
-"""Whether the packages are installed that a program of this project needs, said in one line where they are not. This
-imports none of them; a program imports this before all that does.
+"""A check that the packages which a program of this project needs are installed.
+
+Missing packages are reported in one line. This module imports none of these packages. A program imports this module
+before any module that does.
 """
 import importlib.util
 import os
@@ -8,22 +10,23 @@ import sys
 from utils.runtime.distributed import print_error, world_size
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-# Names under which packages are imported, to those that pip knows: of what every program needs, and of all. What is not
-# here is asked for where it is needed.
+# Import names of packages to their names for pip: the packages that every program needs, and all packages. Other
+# packages are checked where they are needed.
 BASICS = {"numpy": "numpy", "scipy": "scipy", "cv2": "opencv-python", "PIL": "pillow", "skimage": "scikit-image",
           "joblib": "joblib", "tqdm": "tqdm", "matplotlib": "matplotlib"}
 PACKAGES = {"mindspore": "MindSpore", **BASICS, "safetensors": "safetensors",
-            "tensorboardX": "tensorboardX"}
-# Rooms whose programs need no more than `BASICS` until they ask for more, and the one that has its own requirements.
+            "tensorboardX": "tensorboardX", "yaml": "PyYAML"}
+# Folders with programs that need only `BASICS` unless they ask for more, and the folder with its own requirements.txt.
 LIGHT, GENERATORS = ("corruptions", "dataset", "imagenet30_filelist", "utils"), "corruptions"
 
 
 def require(*packages):
-    """End a program of this project, exit status 2, where a package is not installed. A program of somebody else's gets
-    Python's own error when it imports the package.
+    """Exit with status 2 if a program of this project lacks a package.
+
+    Any other program gets Python's own error when it imports the package.
 
     Args:
-        packages (str): names out of `PACKAGES`, of those that it is about to import.
+        packages (str): keys of `PACKAGES` that the program is about to import.
     """
     command = _command()
     if command is None:
@@ -45,16 +48,19 @@ def _is_missing(package):
 
 
 def _command():
-    """The program of this project that runs, as words after python: 'main.py' or '-m models.convert'; or None."""
+    """Return the running program of this project as the words after `python`, or None.
+
+    Examples are 'main.py' and '-m models.convert'.
+    """
     path, words = os.path.realpath(sys.argv[0]), sys.orig_argv
-    if sys.argv[0] == "-m" or os.path.basename(path) == "__main__.py":  # the package is being imported, or runs
+    if sys.argv[0] == "-m" or os.path.basename(path) == "__main__.py":  # the package is being imported, or is running
         module = words[words.index("-m") + 1] if "-m" in words[:-1] else ""
         return f"-m {module}" if os.path.exists(os.path.join(ROOT, module.partition(".")[0], "__init__.py")) else None
     return sys.argv[0] if sys.argv[0] and os.path.exists(path) and path.startswith(ROOT + os.sep) else None
 
 
 def _room(command):
-    """The folder in this project where a program lies, 'models'; of main.py its own name."""
+    """Return the top folder of a program in this project, such as 'models'. For main.py, return 'main.py'."""
     place = os.path.relpath(os.path.realpath(command), ROOT)
     return command[3:].partition(".")[0] if command.startswith("-m ") else place.partition(os.sep)[0]
 

@@ -1,8 +1,8 @@
 """SIGINT and SIGTERM, which stop a program only where it can be resumed.
 
 Within `defer_signals`, Ctrl-C and SIGTERM wait until `raise_if_interrupted` is called. Within `sigterm_interrupts`,
-SIGTERM does what Ctrl-C does. The system gives a signal to any thread of the process that does not block it. Every new
-thread therefore begins within `block_signals`.
+SIGTERM has the same effect as Ctrl-C. The system delivers a signal to any thread of the process that does not block it.
+Every new thread is therefore started within `block_signals`.
 """
 import contextlib
 import signal
@@ -35,7 +35,7 @@ def block_signals():
     Threads and processes that the body starts inherit the signal mask, so they never get these signals.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield  # Python hands signals to its main thread alone
+        yield  # Python runs signal handlers only in its main thread
         return
     before = {number: handler for number in STOPPING if callable(handler := signal.getsignal(number))}
     come = []
@@ -54,15 +54,15 @@ def block_signals():
 
 @contextlib.contextmanager
 def sigterm_interrupts(way_on):
-    """Let SIGTERM raise in the body as Ctrl-C does, so that the body can end the processes that it has started.
+    """Make SIGTERM raise an exception in the body as Ctrl-C does. The body can then end the processes it has started.
 
-    Outside the main thread, or where SIGTERM has a handler already, this does nothing.
+    Outside the main thread, or if SIGTERM already has a handler, this does nothing.
 
     Args:
         way_on (str): how the user can continue, see `Interrupted`.
 
     Raises:
-        Interrupted: SIGTERM has come.
+        Interrupted: SIGTERM was received.
     """
     if (threading.current_thread() is not threading.main_thread()
             or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL):
@@ -82,11 +82,11 @@ def sigterm_interrupts(way_on):
 def defer_signals():
     """Hold back SIGINT and SIGTERM while the body runs, until `raise_if_interrupted` or the end of the body.
 
-    Outside the main thread, or within another `defer_signals`, this does nothing. Signals that the program was started
-    to ignore, such as by `nohup`, are still ignored.
+    Outside the main thread, or within another `defer_signals`, this does nothing. A signal that the program ignores
+    from its start, for example because of `nohup`, is still ignored.
 
     Raises:
-        Interrupted: a signal has come; raised by `raise_if_interrupted` or at the end.
+        Interrupted: a signal was received; raised by `raise_if_interrupted` or at the end.
     """
     global _pending
     if _pending is not None or threading.current_thread() is not threading.main_thread():
@@ -97,7 +97,7 @@ def defer_signals():
     handlers = {number: handler for number, handler in handlers.items() if handler != signal.SIG_IGN}
     for number in handlers:
         signal.signal(number, lambda number, _: _pending.append(number))
-    # While a graph runs, MindSpore turns a SIGINT of one of its threads into a SIGTERM.
+    # While a graph runs, MindSpore turns a SIGINT that one of its threads receives into a SIGTERM.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT} & set(handlers))
     try:
         yield
@@ -110,7 +110,7 @@ def defer_signals():
 
 
 def interruptible(batches):
-    """Iterate over batches, with `raise_if_interrupted` before each."""
+    """Iterate over batches, and call `raise_if_interrupted` before each batch."""
     for batch in batches:
         raise_if_interrupted()
         yield batch
@@ -119,12 +119,12 @@ def interruptible(batches):
 def raise_if_interrupted():
     """Raise `Interrupted` if a signal is waiting.
 
-    Where several processes train together, only the main process raises. It has what must be saved. It then ends the
-    others, none of which can take another step alone.
+    If several processes train together, only the main process raises. It holds what must be saved. It then ends the
+    other processes, which cannot take another step alone.
     """
     if _pending is None or not is_main_process():
         return
-    # No waiting here: a thread without a mask may take the signal first. Then the handler adds it to the list.
+    # The time-out is 0: a thread without a mask may take the signal first, and then the handler adds it to the list.
     while (taken := signal.sigtimedwait({signal.SIGINT}, 0)) is not None:
         _pending.append(taken.si_signo)
     if _pending:

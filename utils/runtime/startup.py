@@ -1,4 +1,4 @@
-"""The first steps of a program, before it imports anything that takes long. This file imports almost nothing."""
+"""The first steps of a program, before slow imports. This file imports almost nothing."""
 import os
 import signal
 import sys
@@ -7,20 +7,22 @@ _program = ""
 
 
 def begin_imports(program):
-    """Have Ctrl-C end the program in one line while it imports its modules, some of which swallow a KeyboardInterrupt.
-    Streams that it was started without, such as by `2>&-`, are opened, and lead nowhere.
+    """Make Ctrl-C end the program with one line while it imports its modules.
+
+    Some of these modules swallow a KeyboardInterrupt. Standard streams that are closed at the start, for example by
+    `2>&-`, are opened to the null device.
 
     Args:
-        program (str): its name, for the line.
+        program (str): name of the program, for the line.
     """
     global _program
     _program = program
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            null = os.open(os.devnull, os.O_RDWR)  # takes the stream's number, or else the next file would
+            null = os.open(os.devnull, os.O_RDWR)  # takes the stream's descriptor, which the next file would get
             os.set_inheritable(null, True)
             setattr(sys, name, os.fdopen(null, mode, encoding="utf-8", errors="backslashreplace"))
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # it may be ignored, as by `nohup`
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # SIGINT may be ignored, for example by `nohup`
         signal.signal(signal.SIGINT, _end)
 
 
@@ -30,6 +32,6 @@ def _end(number, _):
 
 
 def end_imports():
-    """From now on Ctrl-C is a KeyboardInterrupt again; without `begin_imports` it is one anyway."""
+    """Make Ctrl-C raise a KeyboardInterrupt again. Without `begin_imports` this changes nothing."""
     if signal.getsignal(signal.SIGINT) is _end:
         signal.signal(signal.SIGINT, signal.default_int_handler)

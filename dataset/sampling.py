@@ -1,0 +1,19 @@
+"""Names of the ways in which training images are drawn and cropped (`dataset/batches.py`), with what they are."""
+
+SAMPLINGS = {
+    "uniform": "training images are drawn with equal chance",
+    "balanced": "every distribution is drawn with equal chance",
+}
+
+SAMPLERS = {
+    "replacement": "every batch is drawn anew from all training images",
+    "permutation": "an epoch passes over every training image once, in a random order, and leaves out the last "
+                   "incomplete batch",
+}
+
+CROP_MODES = {
+    "none": "images as they are",
+    "mirror": "at random after mirrored padding by 1/8",
+    "zeros": "at random after padding by 4 with zeros",
+    "resized": "a random part of the image, resized, for images in files",
+}

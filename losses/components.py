@@ -1,0 +1,157 @@
+"""The parts of methods, one row each: objectives, perturbations of the weights, and what is done to the data.
+
+A row has the defaults of the options that it reads, and the rows of those options for the command line.
+"""
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from utils.runtime.device import hash_dtype
+from corruptions import ALIASES, CORRUPTIONS, SETS
+from losses import objectives, perturbations
+from losses.group_weights import VALIDATION_BATCH
+from utils import cli
+from utils.options import Option, choice
+from utils.runtime.distributed import rank_and_world_size
+
+
+@dataclass(frozen=True)
+class Component:
+    """An objective or a perturbation that can be asked for by name.
+
+    Attributes:
+        create (callable): of an objective, (num_groups, **options) to a cell; of a perturbation, (weights, seed, number
+            of sub-batches, **options) to a cell or None.
+        summary (str): what it is, for the help.
+        defaults (dict): the options that it reads, to their defaults; a default that depends on the data set is a dict,
+            in which 'cifar10' stands for all that are not named.
+        second_pass (bool): it needs a pass at the weights before the one that it is about.
+        reads_groups (bool): of an objective, whether it looks at the samples' distributions.
+        options (tuple of Option): the command line's rows of these options; a row that several components read may
+            stand in any of them.
+    """
+
+    create: Callable
+    summary: str
+    defaults: dict = field(default_factory=dict)
+    second_pass: bool = False
+    reads_groups: bool = False
+    options: tuple = ()
+
+
+def _ascent(scaled):
+    return lambda weights, seed, parts, rho: perturbations.GradientAscent(rho, tuple(scaled(w.name) for w in weights))
+
+
+def _noise(multiplicative):
+    return lambda weights, seed, parts, sigma: perturbations.GaussianNoise(sigma, multiplicative, weights, seed, parts,
+                                                                           rank_and_world_size(), hash_dtype())
+
+
+GROUP_WEIGHT_OPTIONS = (
+    choice("worst_case", ("weights", "argmax"), "the worst distribution: weights that move toward large losses (the "
+           "release), or the one with the largest loss (the paper's Algorithm 1)"),
+    Option("step_size", "step of the weights over distributions toward large losses", cli.non_negative_float,
+           requires=("worst_case", "weights", "moves weights over distributions, and --worst_case argmax chooses one; "
+                     "leave one of them out")),
+    choice("group_loss", ("batch", "last_seen", "validation"), "loss that moves the weight of a distribution: that of "
+           "the batch, 0 where it is absent (the release); or what it was when last seen; or that of validation "
+           "images, a third of which is kept for choosing models"),
+    Option("group_every", f"--group_loss validation: batches from one look at {VALIDATION_BATCH} images of each "
+           "severity to the next", cli.positive_int, metavar="N",
+           requires=("group_loss", "validation", "is about --group_loss validation; leave it out, or give that, too")),
+    Option("group_adjustment", "add C over the square root of its number of training images to the loss of a "
+           "distribution, for its weight", cli.non_negative_float, metavar="C"))
+GROUP_WEIGHT_DEFAULTS = {"worst_case": "weights", "step_size": 0.01, "group_loss": "batch", "group_every": 50,
+                         "group_adjustment": 0.0}
+
+OBJECTIVES = {
+    "mean": Component(lambda num_groups: objectives.Mean(), "mean loss"),
+    "group_dro": Component(objectives.GroupDRO, "losses of the distributions, weighted toward the worst",
+                           GROUP_WEIGHT_DEFAULTS, reads_groups=True, options=GROUP_WEIGHT_OPTIONS),
+    "irm": Component(objectives.IRM, "losses of the distributions + squared derivative by a factor on the logits",
+                     {"irm_lambda": 1.0, "irm_anneal": 500}, reads_groups=True, options=(
+                         Option("irm_lambda", "weight of irm's penalty; above 1 all is divided by it",
+                                cli.non_negative_float),
+                         Option("irm_anneal", "batches in which irm's penalty has weight 1 before --irm_lambda",
+                                cli.non_negative_int, metavar="N"))),
+    "rex": Component(objectives.REx, "losses of the distributions + their variance", {"rex_beta": 1.0},
+                     reads_groups=True, options=(
+                         Option("rex_beta", "weight of rex's variance; above 1 all is divided by it",
+                                cli.non_negative_float),)),
+    "sharpdro": Component(objectives.WorstGroupSharpness,
+                          "mean loss + sharpness, weighted toward the worst distribution",
+                          GROUP_WEIGHT_DEFAULTS, second_pass=True, reads_groups=True),
+    "sharpdro_agnostic": Component(lambda num_groups, ood_weights: objectives.AgnosticSharpness(ood_weights),
+                                   "mean loss + sharpness, weighted toward samples that lose confidence",
+                                   {"ood_weights": "scaled"}, second_pass=True, options=(
+                                       choice("ood_weights", ("scaled", "plain"), "sharpdro_agnostic: lost confidence "
+                                              "scaled to 0..1 in every batch, then divided by its mean, or only "
+                                              "divided (the paper's Eq. 12)"),)),
+}
+
+RHO = {"rho": 0.05}
+RHO_OPTIONS = (Option("rho", "length of an ascent", cli.non_negative_float),)
+SIGMA_OPTIONS = (Option("sigma", "standard deviation of a noise", cli.non_negative_float),)
+
+PERTURBATIONS = {
+    "none": Component(lambda weights, seed, parts: None, "gradient at the weights"),
+    "l2": Component(_ascent(lambda name: False), "ascent of length --rho along the gradient", RHO, second_pass=True,
+                    options=RHO_OPTIONS),
+    "sign": Component(lambda weights, seed, parts, rho: perturbations.SignAscent(rho),
+                      "ascent by --rho along the gradient's sign", RHO, second_pass=True),
+    "adaptive": Component(_ascent(lambda name: True), "l2 ascent scaled by the weights", RHO, second_pass=True),
+    "asam": Component(_ascent(perturbations.is_weight_or_gamma), "l2 ascent scaled by the weights, biases not scaled",
+                      {"rho": {"cifar10": 1.0, "cifar100": 2.0}}, second_pass=True),
+    "multiplicative": Component(_noise(True), "weights times normal noise of --sigma around 1",
+                                {"sigma": {"cifar10": 0.2, "cifar100": 0.1}}, options=SIGMA_OPTIONS),
+    "additive": Component(_noise(False), "weights plus normal noise of --sigma", {"sigma": 0.01}),
+}
+
+
+@dataclass(frozen=True)
+class DataStrategy:
+    """What is done to the training data before they reach a step.
+
+    Attributes:
+        summary (str): for the help.
+        defaults (dict): the options that it reads, to their defaults; None is explained in the option's help.
+        stage_one (bool): it asks another model, which is trained first.
+        sets_groups (bool): it gives the samples other groups than the distributions.
+        repeats (bool): it draws some images more often than others.
+        options (tuple of Option): as in `Component`.
+    """
+
+    summary: str
+    defaults: dict = field(default_factory=dict)
+    stage_one: bool = False
+    sets_groups: bool = False
+    repeats: bool = False
+    options: tuple = ()
+
+
+STAGE_ONE_DEFAULTS = {"stage_one": None, "stage_one_epochs": None}
+STAGE_ONE_OPTIONS = (
+    Option("stage_one_epochs", "jtt, eiil: epochs of the first model (default: a tenth of --total_epoch, so that it "
+           "still makes errors)", cli.positive_int, metavar="T"),
+    Option("stage_one", "jtt, eiil: checkpoint to use as the first model, of the same network, data and seed; an "
+           "earlier run has it in stage_one/last_model.ckpt", cli.existing_file, metavar="FILE"))
+
+DATA_STRATEGIES = {
+    "plain": DataStrategy("images as they were drawn"),
+    "error_set": DataStrategy("images that a first model (stage one) gets wrong are drawn --jtt_lambda times as often",
+                              {**STAGE_ONE_DEFAULTS, "jtt_lambda": 10}, stage_one=True, repeats=True, options=(
+                                  *STAGE_ONE_OPTIONS,
+                                  Option("jtt_lambda", "jtt: how many times as often an image of the error set is "
+                                         "drawn", cli.positive_int, metavar="N"))),
+    "environments": DataStrategy("two environments, inferred with a first model (stage one), take the place of the "
+                                 "distributions", STAGE_ONE_DEFAULTS, stage_one=True, sets_groups=True),
+    "half_corrupted": DataStrategy("half of every batch is corrupted with --aug_corruption at severities drawn as "
+                                   "--aug_severity says, which with --train_on poisson comes on top of the severities "
+                                   "that images have",
+                                   {"aug_corruption": None, "aug_severity": "uniform"}, options=(
+                                       Option("aug_corruption", "corrupt_aug, rare_aug: corruption of half of a batch "
+                                              "(default: that of -c)", cli.names(CORRUPTIONS, SETS, aliases=ALIASES),
+                                              metavar="NAME"),
+                                       choice("aug_severity", ("uniform", "rare"), "severities of corrupt_aug: "
+                                              "equally often, or the rarer in training, the more often"))),
+}

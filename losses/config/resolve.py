@@ -1,0 +1,176 @@
+"""From a command line, a `config.json` or keyword arguments to a `RunConfig` that leaves nothing open."""
+import os
+from dataclasses import fields, replace
+
+from losses.components import DATA_STRATEGIES
+from losses.config.checks import check_ascents, check_method, check_options, check_saved, check_workers
+from losses.config.recipes import RECIPES
+from losses.config.settings import MethodConfig, RunConfig
+from losses.config.table import METHOD_ARGUMENTS, OPTIONS, TRAINING_PARTS, chosen_name
+from losses.methods import METHODS, default_for_dataset, default_options
+from models.stacked import model_has_batch_norm
+from utils.errors import UserError
+from utils.files import file_hash, require_writable_folder
+from utils.records.settings import NEWEST, newest_run, resumed_settings
+from utils.runtime import distributed
+
+
+def resolve(method="sharpdro", dataset="cifar10", sync_perturbation=None, **given):
+    """Fill in what is not given from the tables.
+
+    Args:
+        method (str): a key of `METHODS`.
+        dataset (str): some defaults depend on it.
+        sync_perturbation (bool or None): of several workers, whether their ascents are one; where it is false, each has
+            sub-batches of its own.
+        given: options of `METHOD_ARGUMENTS`, to their values.
+
+    Returns:
+        MethodConfig
+
+    Raises:
+        UserError: an unknown option or name, options that exclude each other, or one that has no effect.
+    """
+    for option, value in {"method": method, **given}.items():
+        if option != "method" and option not in METHOD_ARGUMENTS:
+            raise UserError(f"{option}: unknown; there are method, {', '.join(METHOD_ARGUMENTS)}")
+        choices = OPTIONS[option].choices
+        if choices is not None and value not in choices:
+            raise UserError(f"--{option} {value}: unknown; there are {', '.join(choices)}")
+    row = METHODS[method]
+    objective, perturbation = _resolve_components(given.get("objective", row.objective),
+                                                  given.get("perturbation", row.perturbation), given)
+    recipe = given.get("recipe", row.recipe)
+    method_defaults = RECIPES[recipe].methods.get(method, {})
+    values = _resolve_training(recipe, method_defaults, dataset, given)
+    if perturbation == "none" and "num_sub_batches" not in given:
+        values["num_sub_batches"] = 1
+    if values["num_sub_batches"] == 1 and distributed.world_size() == 1 and "sync_bn" not in given:
+        values["sync_bn"] = False
+    if sync_perturbation is not None:
+        check_ascents(sync_perturbation, perturbation, values["num_sub_batches"])
+        if not sync_perturbation:
+            values["num_sub_batches"] = distributed.world_size()
+    if values["nesterov"] and values["momentum"] == 0:
+        if "nesterov" in given:
+            raise UserError("--nesterov: is a form of momentum, and --momentum is 0; leave one of them out")
+        values["nesterov"] = False
+    if "crop" not in given and values["crop"] == "resized" and values["train_on"] != "clean":
+        values["crop"] = "none"  # corrupted images are cropped before they are corrupted
+    if "draw" not in given and (values["sampling"] == "balanced" or DATA_STRATEGIES[row.data].repeats):
+        values["draw"] = "replacement"
+    defaults = default_options(method, objective, perturbation)
+    if perturbation == row.perturbation:
+        defaults.update({option: value for option, value in method_defaults.items()
+                         if option in defaults})
+    options = {option: given.get(option, default_for_dataset(value, dataset)) for option, value in defaults.items()}
+    settings = MethodConfig(method, objective, perturbation, recipe, options=options, **values)
+    check_method(settings, given)
+    if DATA_STRATEGIES[row.data].stage_one and options["stage_one"] is None and options["stage_one_epochs"] is None:
+        options["stage_one_epochs"] = max(1, values["total_epoch"] // 10)
+    return settings
+
+
+def _resolve_training(recipe, method_defaults, dataset, given):
+    """The training settings: those that are given, else the recipe's for the method (`method_defaults`), else the
+    recipe's for all. An optimizer or a schedule that takes the place of the recipe's has its own defaults. Options that
+    these two do not read are None.
+    """
+    training = RECIPES[recipe].training
+    values = {option: default_for_dataset(value, dataset) for option, value in training.items()}
+    values.update({option: value for option, value in method_defaults.items() if option in values})
+    for part, table in TRAINING_PARTS.items():
+        name = chosen_name(part, given, recipe)
+        defaults = table[name].defaults
+        values = {**defaults, **values} if name == training[part] else {**values, **defaults}
+        values.update({option: None for row in table.values() for option in row.defaults if option not in defaults})
+    values.update({option: value for option, value in given.items() if option in values}, sampling=given.get(
+        "sampling", "uniform"))
+    return values
+
+
+def _resolve_components(objective, perturbation, given):
+    """Replace an objective and a perturbation by the variants that are asked for."""
+    agnostic, risk = given.get("distribution_agnostic", False), given.get("risk", "mean")
+    if given.get("is_adaptive", False):
+        if perturbation not in ("l2", "adaptive"):
+            raise UserError(f"--is_adaptive: scales an l2 ascent, not {perturbation}; use --perturbation l2")
+        perturbation = "adaptive"
+    if agnostic and risk == "worst_case":
+        raise UserError("--risk worst_case: needs known distributions; leave out --distribution_agnostic")
+    is_agnostic = agnostic and objective == "sharpdro_agnostic" and "risk" not in given  # said twice
+    if (agnostic or "risk" in given) and objective != "sharpdro" and not is_agnostic:
+        flag = "--distribution_agnostic" if agnostic else f"--risk {risk}"
+        raise UserError(f"{flag}: is a variant of sharpdro, not of {objective}; use --method sharpdro")
+    if agnostic:
+        objective = "sharpdro_agnostic"
+    elif risk == "worst_case":
+        # With both terms over Q (Eq. 10, 12), their sum is the Q-weighted loss at the perturbed weights.
+        objective = "group_dro"
+    return objective, perturbation
+
+
+def resolve_config(args, given):
+    """The settings that a command line asks for.
+
+    Args:
+        args (argparse.Namespace): all options.
+        given (dict): the options that the command line names, to their values.
+
+    Returns:
+        RunConfig
+
+    Raises:
+        UserError: as `resolve`, or options exclude each other.
+    """
+    chosen = {name: given[name] for name in given if name in METHOD_ARGUMENTS}
+    if "augment_data" in given and chosen.setdefault("crop", "mirror") != "mirror":
+        raise UserError(f"--augment_data: means --crop mirror, and --crop is {chosen['crop']}; leave out one of them")
+    if args.split is not None and "train_on" in given:
+        raise UserError(f"--train_on {given['train_on']}: the table {args.split} says which images are trained on at "
+                        "which severity; leave out --train_on, or --split")
+    method = resolve(args.method, args.dataset, args.sync_perturbation, **chosen)
+    if args.split is not None and "crop" not in given and method.crop == "resized":
+        method = replace(method, crop="none")  # the table may have corrupted images, which are cropped before
+    check_options(method, args, given)
+    if method.sync_bn and not model_has_batch_norm(args.model):
+        method = replace(method, sync_bn=False)
+    paths = {"init_sha256": args.init_checkpoint, "stage_one_sha256": args.stage_one, "split_sha256": args.split}
+    # A file that is missing is named where it is read.
+    hashes = {name: file_hash(path) if path is not None and os.path.isfile(path) else None
+              for name, path in paths.items()}
+    names = {field.name for field in fields(RunConfig)} & vars(args).keys() - {"method"}
+    return RunConfig(method, **hashes, **{name: getattr(args, name) for name in names})
+
+
+def require_folders(args):
+    """Make sure that what runs leave can be written, as `utils.files.require_writable_folder` does."""
+    require_writable_folder("--log_dir", args.log_dir)
+    if args.compile_cache is not None:
+        require_writable_folder("--compile_cache", args.compile_cache)
+
+
+def load_or_resolve_config(args, given):
+    """The settings of a run, which is new or resumed; arguments and errors as in `resolve_config`.
+
+    Raises:
+        UserError: in addition, there is no such run, or it has other settings; or the workers that train together
+            cannot share its batches.
+    """
+    if args.resume in (None, NEWEST):
+        config = resolve_config(args, given)
+        require_folders(args)
+    defaults, folder = vars(args), args.resume
+    if folder == NEWEST:
+        defaults = {**defaults, **config.to_dict()}
+        folder = newest_run(args.log_dir, defaults, given)
+        given["resume"] = folder
+    if folder is not None:
+        config = resume_config(folder, defaults, given)
+    check_workers(config.method, config.method.batch_size)
+    return config
+
+
+def resume_config(folder, defaults, given):
+    """The settings of a run that has begun; arguments and errors as in `resumed_settings`."""
+    return RunConfig.of(resumed_settings(folder, defaults, given, check_saved))

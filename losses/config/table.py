@@ -1,0 +1,223 @@
+"""The options of main.py, one row each. Their choices and defaults come from the tables of methods and recipes.
+
+The parser, the settings of a method, the check of a saved `config.json` and the key of compiled steps follow from these
+rows. The options of objectives, perturbations and data strategies stand in their rows (`losses/components.py`).
+"""
+import os
+from dataclasses import replace
+
+from corruptions import ALIASES, CORRUPTIONS, SETS
+from dataset import SOURCES, datasets_list
+from dataset.corrupted import STORAGE_MODES
+from dataset.poisson import TRAIN_ON
+from dataset.sampling import CROP_MODES, SAMPLERS, SAMPLINGS
+from losses.components import DATA_STRATEGIES, OBJECTIVES, PERTURBATIONS
+from losses.config.recipes import RECIPES, format_value, recipes_list
+from losses.evaluation.probes import IMAGES, RHO
+from losses.methods import METHOD_OPTIONS, METHODS, methods_list
+from losses.optimizers import OPTIMIZERS, WEIGHT_DECAY_FILTERS
+from losses.schedules import SCHEDULES
+from models import FAMILIES, MODELS, find_model, models_list
+from utils import cli
+from utils.options import Option, OptionGroup, choice
+from utils.records.settings import NEWEST
+from utils.shared_options import DEVICE, data_options
+
+# Parts of a training that have options of their own, to their tables.
+TRAINING_PARTS = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES}
+
+
+def _component_default(option):
+    """The default of an option of methods, as text, with where it applies if there are several."""
+    defaults = {name: part.defaults[option] for table in (OBJECTIVES, PERTURBATIONS)
+                for name, part in table.items() if option in part.defaults}
+    # No option chooses the data strategy, so the methods that have it are named.
+    defaults.update({name: DATA_STRATEGIES[row.data].defaults[option] for name, row in METHODS.items()
+                     if option in DATA_STRATEGIES[row.data].defaults})
+    defaults.update({name: row.own_defaults[option] for name, row in METHODS.items() if option in row.own_defaults})
+    if not any(value is not None for value in defaults.values()):  # the help explains it
+        return ""
+    if len(set(map(str, defaults.values()))) == 1:
+        return f" (default: {next(iter(defaults.values()))})"
+    texts = []
+    for name, value in defaults.items():
+        values = value if isinstance(value, dict) else {"": value}
+        texts += [f"{number} for {name}{dataset and ' on ' + dataset}" for dataset, number in values.items()]
+    return f" (default: {', '.join(texts)})"
+
+
+def _recipe_default(option):
+    """The default of an option of the training, as text: in the two general recipes, and with an optimizer or a
+    schedule that takes the place of the recipe's.
+    """
+    values = {name: format_value(recipe.training[option]) for name, recipe in RECIPES.items()
+              if not recipe.setting and option in recipe.training}
+    texts = [f"{value} of recipe {name}" for name, value in values.items()]
+    if len(set(values.values())) == 1:
+        texts = [next(iter(values.values()))]
+    for part, table in TRAINING_PARTS.items():
+        rows = {name: format_value(row.defaults[option]) for name, row in table.items() if option in row.defaults}
+        if len(rows) == 1 and not values:  # the option's help says of which row it is
+            return f" (default: {next(iter(rows.values()))})"
+        texts += [f"{value} with --{part} {name}" for name, value in rows.items() if value not in values.values()]
+    return f" (default: {', '.join(texts)})"
+
+
+def _training_option(name, help, kind=str, **more):
+    """An option whose default the recipe gives."""
+    return Option(name, help + _recipe_default(name), kind, is_grid=True, **more)
+
+
+def _training_choice(name, table, about="", **more):
+    """The same for names out of a table, with what each of them is."""
+    return _training_option(name, about + cli.listing(table), choices=table, metavar="NAME", **more)
+
+
+DATA = data_options(SOURCES, datasets_list, CORRUPTIONS, STORAGE_MODES, SETS, ALIASES)
+DATA.options.append(Option("split", "table of severities to use instead of drawing one: split.csv of an earlier run or "
+                           "of dataset/prepare_dataset.py", metavar="FILE"))
+
+NETWORK = OptionGroup("network and device", [
+    Option("model", f"network: {', '.join(MODELS)}, {FAMILIES}; list says what they are",
+           cli.or_list(models_list, cli.validated_by(find_model)), "wideresnet", metavar="NAME", short="-m",
+           is_grid=True),
+    *DEVICE])
+
+METHOD = OptionGroup("method", [
+    Option("method", f"{', '.join(METHODS)}; list explains them and their parts", cli.or_list(methods_list), "sharpdro",
+           METHODS, "NAME", is_grid=True),
+    choice("objective", OBJECTIVES, "what is minimised, instead of the method's", is_grid=True, in_graph=True),
+    choice("perturbation", PERTURBATIONS, "where the gradient is taken, instead of the method's", is_grid=True,
+           in_graph=True),
+    Option("sampling", cli.listing(SAMPLINGS), default="uniform", choices=SAMPLINGS, metavar="NAME", is_grid=True),
+    Option("distribution_agnostic", "the release's name for --method sharpdro_agnostic", bool, False),
+    Option("is_adaptive", "scale the l2 ascent by the weights, as the release", bool, False),
+], "A method is an objective x a perturbation of the weights, some on data that are treated first. An option that it "
+   "does not read is refused.")
+
+# Every option of a component once, with its default in the help.
+_ROWS = {option.name: option for table in (PERTURBATIONS, OBJECTIVES, DATA_STRATEGIES)
+         for component in table.values() for option in component.options}
+COMPONENTS = OptionGroup("options of some methods", [
+    *(replace(option, help=option.help + _component_default(option.name), is_grid=True) for option in _ROWS.values()),
+    choice("risk", ("mean", "worst_case"), "sharpdro: first term, the mean loss (the release), or weighted like the "
+           "second (the paper)", default="mean", is_grid=True)])
+
+_USERS = {recipe: [name for name, method in METHODS.items() if method.recipe == recipe] for recipe in RECIPES}
+
+TRAINING = OptionGroup("training", [
+    Option("recipe", "settings of a published experiment, which any option overrides; those with a / set data set and "
+           f"network, too (in a --variant they do not): {', '.join(RECIPES)}; list shows what they set and the "
+           "published numbers (default: " + "; ".join(f"{recipe} for {', '.join(users)}"
+                                                      for recipe, users in _USERS.items() if users) +
+           "; a comparison takes sharpdro for all)", cli.or_list(recipes_list), choices=RECIPES, metavar="NAME"),
+    _training_option("total_epoch", "epochs", cli.positive_int, metavar="N"),
+    _training_option("batch_size", "training images in a batch, of all workers together", cli.positive_int, metavar="N",
+                     short="-b", in_graph=True),
+    _training_option("lr", "learning rate, the highest of the schedule", cli.positive_float),
+    _training_choice("schedule", SCHEDULES),
+    _training_option("warmup", "cosine: epochs or steps in which the learning rate first rises from a thousandth of "
+                     "--lr, such as 5epochs or 10000steps", metavar="LENGTH"),
+    _training_option("final_lr", "cosine: learning rate at the end", cli.non_negative_float),
+    _training_choice("optimizer", OPTIMIZERS, in_graph=True),
+    _training_option("momentum", "of sgd", cli.fraction, in_graph=True),
+    Option("nesterov", "Nesterov's momentum, of sgd" + _recipe_default("nesterov"), bool, in_graph=True),
+    _training_option("clip_norm", "scale the gradient of a batch, before weight decay, down to this norm where it is "
+                     "longer; 0 leaves it", cli.non_negative_float, metavar="C", in_graph=True),
+    _training_option("weight_decay", "l2 penalty on weights", cli.non_negative_float, in_graph=True),
+    _training_choice("decay", WEIGHT_DECAY_FILTERS, "what weight decay is for. ", in_graph=True),
+    _training_option("num_sub_batches", "parts of a batch, each with its own perturbation; 1 where there is none",
+                     cli.positive_int, metavar="M", in_graph=True),
+    Option("sync_perturbation", "several workers of msrun climb along the gradient of the whole batch (default), or "
+           "each along that of its own part, as with as many --num_sub_batches", bool),
+    Option("sync_bn", "BatchNorm's statistics are those of all sub-batches together, each seen through its own "
+           "weights, and of all workers" + _recipe_default("sync_bn"), bool, in_graph=True),
+    _training_choice("train_on", TRAIN_ON),
+    _training_choice("draw", SAMPLERS),
+    _training_choice("crop", CROP_MODES, "training images are flipped, and cropped. "),
+    Option("augment_data", "the release's name for --crop mirror", bool, False),
+], "Defaults are those of the recipe.")
+
+RUN = OptionGroup("run and records", [
+    Option("config", "JSON or YAML file of options, such as a config.json", metavar="FILE"),
+    Option("log_dir", "folder for the folders of runs", default="./logs", metavar="DIR"),
+    Option("desc", "first part of the name of the run's folder", default="none"),
+    Option("resume", "go on with the run in FOLDER from its newest checkpoint, with its own settings, or, without "
+           "FOLDER, with the newest run of these settings in --log_dir; a larger --total_epoch makes it longer",
+           metavar="FOLDER", nargs="?", const=NEWEST),
+    Option("init_checkpoint", "start from the weights in FILE: a .ckpt, or of PyTorch a state_dict in a .pth or "
+           ".safetensors; a classifier for other classes starts afresh. The first model of jtt and eiil starts from "
+           "them, too", cli.existing_file, metavar="FILE"),
+    Option("eval_every", "evaluate after every N-th epoch, and after the last", cli.positive_int, 1, metavar="N"),
+    Option("eval_batch_size", "images in a batch of an evaluation", cli.positive_int, 128, metavar="N"),
+    Option("log_train", "write a row of train.csv at every N-th batch of an epoch, and at its last", cli.positive_int,
+           100, metavar="N"),
+    Option("log_sharpness", f"after every N-th epoch and the last, measure how much the loss of {IMAGES} test images "
+           f"of each severity rises within {RHO} of the weights", cli.positive_int, metavar="N"),
+    Option("record_norm", "measure the norm of the loss's gradient at each severity (gradnorm_k), which makes "
+           "evaluations take four times as long", bool, False),
+    Option("tensorboard", "write TensorBoard's format, too, into the run's folder tensorboard", bool, False),
+    Option("keep", "there is a checkpoint after every epoch; keep the N newest, from which --resume goes on",
+           cli.positive_int, 2, metavar="N"),
+    Option("save_every_steps", "a checkpoint at every N-th batch of an epoch, too", cli.positive_int, metavar="N"),
+    Option("save_step", "keep the checkpoints of after the first epoch and every N-th after it, too", cli.positive_int,
+           50, metavar="N"),
+    Option("keep_epochs", "keep those of after these epochs, too, counted from 0", cli.non_negative_int, [],
+           metavar="N", nargs="+"),
+    Option("save_last", "keep the newest one as last_model.ckpt, too", bool, False),
+    Option("save_best", "keep the one with the best mean validation accuracy over severities as best_model.ckpt, too",
+           bool, False),
+    Option("compile_cache", "keep the compiled step in DIR, so that the next run with the same settings starts sooner",
+           os.path.abspath, metavar="DIR"),
+], "utils/README.md lists the files that a run leaves.")
+
+COMPARISON = OptionGroup("comparison", [
+    Option("variant", "a row beside those of --method, with options of its own; repeat it for more", default=[],
+           metavar="'NAME: OPTIONS'", is_repeatable=True),
+    Option("jobs", "runs at a time, each in a process of its own; does not change results", cli.workers, 1,
+           metavar="J"),
+], "Of all values of options that have several, and of variants. Given again, the same command goes on.")
+
+EVALUATION = OptionGroup("evaluation of trained networks", [
+    Option("evaluate", "instead of training, evaluate the run in the folder RUN, a file RUN with weights (as of "
+           "--init_checkpoint; -m and -d say what one without a config.json is), or every run of the comparison in the "
+           "folder RUN, on clean test images and those of -c (here by default common) at severities 1 to 5; "
+           "evaluation_SET.json and .csv are written beside it", metavar="RUN"),
+    Option("baseline", "--evaluate: what corruption errors are relative to, such as a run of erm: a run, a checkpoint, "
+           "the evaluation_SET.json of one, or, on imagenet, the word alexnet for AlexNet's published errors, which "
+           "with -c common gives the mCE of the papers (a folder of that name is ./alexnet)", metavar="RUN"),
+    Option("test_corrupted", "test on published corrupted images, such as CIFAR-10-C or ImageNet-C, in place of those "
+           "made here; with --evaluate, -c takes the names that are in DIR, by default all. dataset/README.md lists "
+           "the layouts", os.path.abspath, metavar="DIR"),
+])
+
+GROUPS = (DATA, NETWORK, METHOD, COMPONENTS, TRAINING, RUN, COMPARISON, EVALUATION)
+OPTIONS = {option.name: option for group in GROUPS for option in group.options}
+# An option that acts where another has one value alone: the other, the value, and the text of the error.
+DEPENDENT_OPTIONS = {option.name: option.requires for option in OPTIONS.values() if option.requires}
+# Settings of a training that are part of its compiled step.
+GRAPH_OPTIONS = tuple(option.name for option in OPTIONS.values() if option.in_graph)
+RELEASE_ALIASES = ("is_adaptive", "distribution_agnostic", "risk")
+TRAINING_OPTIONS = tuple(dict.fromkeys([*RECIPES["sharpdro"].training, *(
+    option for table in TRAINING_PARTS.values() for row in table.values() for option in row.defaults)]))
+# What a method is made of, besides its name: what `resolve` takes.
+METHOD_ARGUMENTS = ("objective", "perturbation", "recipe", "sampling", *RELEASE_ALIASES, *TRAINING_OPTIONS,
+                    *METHOD_OPTIONS)
+
+
+def used_by(table, option):
+    """Names of the rows of a table whose `defaults` have an option."""
+    return [name for name, row in table.items() if option in row.defaults]
+
+
+def chosen_name(part, given, recipe):
+    """Name of the optimizer or the schedule (`part`, a key of `TRAINING_PARTS`) that is given, or is the recipe's."""
+    return given.get(part, RECIPES[recipe].training[part])
+
+
+def takes_effect(option, options):
+    """Whether an option of a method does anything beside the values of all its options (dict)."""
+    if option not in DEPENDENT_OPTIONS:
+        return True
+    other, value, _ = DEPENDENT_OPTIONS[option]
+    return options[other] == value

@@ -1,0 +1,66 @@
+"""Weights that a run starts from, in files that it has not written itself."""
+import os
+
+from models import create_model
+from models.weights import load_network, load_weights
+from utils.errors import UserError
+from utils.files import file_hash
+
+
+def load_initial_weights(network, path, what, sha256=None):
+    """Give a network the weights in a file, but for a classifier of another number of classes.
+
+    Args:
+        network (nn.Cell): as it is initialised.
+        path (str): the file, as in `models.weight_files.read_weights`.
+        what (str): the network's name, for errors.
+        sha256 (str or None): the hash that it must have.
+
+    Returns:
+        str: a line about it.
+
+    Raises:
+        UserError: it is missing, damaged, of another network, or has changed.
+    """
+    check_sha256("--init_checkpoint", path, sha256)
+    weights, fresh = load_weights(network, path, what, fresh_classifier=True)
+    line = f"starts from the weights in {path}"
+    if weights.elsewhere:
+        line += f"; {weights.about_prefix}"
+    elif weights.prefix:
+        line += f", without the {weights.prefix} before every name"
+    if fresh:
+        shapes = {parameter.name: parameter.shape for parameter in network.get_parameters()}
+        line += (f"; its classifier has {len(weights.tensors[fresh[0]].array)} classes and here are "
+                 f"{shapes[fresh[0]][0]}: {', '.join(fresh)} start afresh")
+    return line
+
+
+def check_sha256(flag, path, sha256):
+    """Make sure that a file is there, with this hash unless that is None.
+
+    Raises:
+        UserError: it is not; the text names `flag`.
+    """
+    if not os.path.isfile(path):
+        raise UserError(f"{flag} {path}: no such file; put it back")
+    if sha256 not in (None, file_hash(path)):
+        raise UserError(f"{flag} {path}: has changed since this run was begun; put the file back that it was, or begin "
+                        "another run")
+
+
+def check_weights(model, classes, init_checkpoint=None, stage_one=None):
+    """Make sure that the files from which a run takes weights are of its network, before it begins.
+
+    Args:
+        model (str): as in `models.find_model`.
+        classes (int): logits.
+        init_checkpoint, stage_one (str or None): the files.
+
+    Raises:
+        UserError: one is missing, damaged, or of another network.
+    """
+    if init_checkpoint is not None:
+        load_initial_weights(create_model(model, classes), init_checkpoint, f"{model} with {classes} classes")
+    if stage_one is not None:
+        load_network(model, classes, stage_one)

@@ -1,0 +1,104 @@
+"""Option files: `main.py --config FILE`."""
+import json
+
+import pytest
+
+from losses.config.options import parse_command_line, read_option_file
+from main import main
+from utils.cli import MultipleValues
+from utils.errors import UserError
+
+WORDS = ["-d", "photos", "--lr", "0.05", "--method", "sam", "sharpdro", "--seed", "0", "1", "--no-nesterov",
+         "--keep_epochs", "0", "3", "--save_last", "--variant", "a: --rho 0.1", "--variant", "b: --rho 0.2"]
+OPTIONS = {"dataset": "photos", "lr": 0.05, "method": ["sam", "sharpdro"], "seed": [0, 1], "nesterov": False,
+           "keep_epochs": [0, 3], "save_last": True, "save_best": False, "split": None,
+           "variant": ["a: --rho 0.1", "b: --rho 0.2"]}
+YAML = """
+dataset: photos          # a comment
+lr: 5e-2
+method: [sam, sharpdro]
+seed: [0, 1]
+nesterov: false
+keep_epochs: [0, 3]
+save_last: true
+variant:
+  - "a: --rho 0.1"
+  - "b: --rho 0.2"
+"""
+
+
+def parsed(*words):
+    args, given = parse_command_line(list(words))
+    return vars(args), given
+
+
+@pytest.mark.parametrize("name, content", [("o.json", json.dumps(OPTIONS)), ("o.yaml", YAML), ("o.YML", YAML)])
+def test_a_file_is_the_command_line_that_it_stands_for(name, content, tmp_path):
+    path = tmp_path / name
+    path.write_text(content)
+    assert parsed("--config", str(path)) == parsed(*WORDS)
+    assert parsed(f"--config={path}") == parsed(*WORDS)
+    assert isinstance(parsed("--config", str(path))[1]["seed"], MultipleValues)
+
+
+def test_the_command_line_goes_before_the_file(tmp_path):
+    (tmp_path / "o.json").write_text(json.dumps({"lr": 0.05, "seed": [0, 1], "nesterov": False}))
+    args, given = parsed("--lr", "0.2", "--config", str(tmp_path / "o.json"), "--seed", "7", "--nesterov")
+    assert (args["lr"], args["seed"], args["nesterov"]) == (0.2, 7, True)
+    assert given == {"lr": 0.2, "seed": 7, "nesterov": True}
+
+
+def test_the_settings_of_a_run_stand_for_what_it_was_asked_for(tmp_path):
+    given = {"dataset": "photos", "method": "damp", "rho": None, "resume": "elsewhere", "keep_epochs": [1]}
+    (tmp_path / "config.json").write_text(json.dumps({"dataset": "photos", "lr": 0.1, "title": "damp", "given": given}))
+    args, named = parsed("--config", str(tmp_path / "config.json"))
+    assert named == {"dataset": "photos", "method": "damp", "keep_epochs": [1]}
+    assert args["lr"] is None and args["resume"] is None
+
+
+@pytest.mark.parametrize("name, content, message", [
+    ("o.json", '{"batchsize": 4}', "unknown option batchsize; did you mean batch_size?"),
+    ("o.json", '{"qqq": 4}', "unknown option qqq; main.py --help lists the options"),
+    ("o.json", '{"config": "x.json"}', "unknown option config"),
+    ("o.json", '{"lr": [0.1, {}]}', "lr has [0.1, {}]; give it as on the command line"),
+    ("o.json", '{"lr": true}', "lr has True; give it as on the command line"),
+    ("o.json", '{"save_last": "yes"}', "save_last has 'yes'; give true or false"),
+    ("o.json", '{"num_severity": [3, 4]}', "num_severity takes one value, not 2"),
+    ("o.json", '{"lr": ', "cannot be read: Expecting value"),
+    ("o.yaml", "lr: [", "cannot be read: while parsing"),
+    ("o.json", "[1, 2]", "holds no options"),
+    ("o.yaml", "", "holds no options"),
+    ("o.txt", "lr: 1", "is no .json, .yaml or .yml file"),
+    ("none.json", None, "no such file")])
+def test_bad_files_are_one_line(name, content, message, tmp_path, capsys):
+    path = tmp_path / name
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(SystemExit) as stop:
+        main(["--config", str(path)])
+    [line] = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 2 and line.startswith(f"main.py: error: --config {path}: {message}")
+
+
+@pytest.mark.parametrize("options, message", [
+    ({"lr": -1}, "argument --lr: '-1' is not a finite number above 0, of float32"),
+    ({"method": "sammy"}, "argument --method: invalid choice: 'sammy'"),
+    ({"dataset": ""}, "argument -d/--dataset: '' is empty; give a value")])
+def test_a_value_that_an_option_does_not_take_is_an_error_that_names_the_file(options, message, tmp_path, capsys):
+    path = tmp_path / "o.json"
+    path.write_text(json.dumps(options))
+    with pytest.raises(SystemExit) as stop:
+        main(["--config", str(path)])
+    [line] = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 2 and line.startswith(f"main.py: --config {path}: error: {message}")
+
+
+def test_two_files_are_an_error(tmp_path):
+    with pytest.raises(UserError, match="one file sets options"):
+        parsed("--config", "a.json", "--config", "b.json")
+
+
+def test_a_deeply_nested_file_is_an_error_and_no_crash(tmp_path):
+    (tmp_path / "o.json").write_text("[" * 100_000)
+    with pytest.raises(UserError, match="cannot be read"):
+        read_option_file(str(tmp_path / "o.json"))

@@ -1,0 +1,129 @@
+"""One row an option: `argparse` and the check of saved settings are made from the same rows."""
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from utils.cli import MultipleValues, StoreOneOrMany, existing_file, workers
+from utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of a command line.
+
+    Attributes:
+        name (str): the long flag without its dashes, the attribute of the parsed arguments, the key in `config.json`.
+        help (str): for `--help`, without the default that argparse adds.
+        kind (callable): text to value; `bool` for a flag that takes no value.
+        default (object): the value if the option is not given. A `bool` option with the default None has --no-NAME,
+            too.
+        choices (sequence of str or None): the accepted values.
+        metavar (str or None): placeholder of the value in the help.
+        short (str or None): one-letter flag.
+        is_grid (bool): several values make a comparison with a run for each of them.
+        is_repeatable (bool): each occurrence adds a value to a list.
+        nargs, const: as in `argparse.ArgumentParser.add_argument`.
+        requires (tuple or None): another option, the only value of it beside which this one has an effect, and the
+            text of the error.
+        in_graph (bool): the value is part of a compiled step; steps with other values are compiled anew.
+    """
+
+    name: str
+    help: str
+    kind: Callable = str
+    default: object = None
+    choices: Sequence[str] | None = None
+    metavar: str | None = None
+    short: str | None = None
+    is_grid: bool = False
+    is_repeatable: bool = False
+    nargs: str | None = None
+    const: object = None
+    requires: tuple | None = None
+    in_graph: bool = False
+
+    @property
+    def flags(self):
+        return (*([self.short] if self.short else []), f"--{self.name}")
+
+    def add_to(self, group):
+        """Add the option to a parser or an argument group."""
+        named = {"metavar": self.metavar, "choices": self.choices and list(self.choices)}
+        named = {name: value for name, value in named.items() if value is not None}
+        if self.kind is bool and self.default is None:
+            arguments = {"action": argparse.BooleanOptionalAction}
+        elif self.kind is bool:
+            arguments = {"action": "store_true"}
+        elif self.is_repeatable:
+            arguments = {"action": "append", **named}
+        elif self.is_grid:
+            arguments = {"action": StoreOneOrMany, "type": self.kind, **named}
+        else:
+            arguments = {"type": self.kind, "nargs": self.nargs, "const": self.const, **named}
+        group.add_argument(*self.flags, default=self.default, help=self.help, **arguments)
+
+    def accepts(self, value):
+        """Whether the command line could have given this value, read from a file, to the option."""
+        if value is None:
+            return self.default is None
+        if self.kind is bool:
+            return isinstance(value, bool)
+        if isinstance(self.default, list):
+            return isinstance(value, list) and all(map(self._is_parsable, value))
+        return self._is_parsable(value)
+
+    def _is_parsable(self, value):
+        if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+            return False
+        if self.kind is str and self.choices is None:  # any text
+            return isinstance(value, str)
+        if value == "list" and getattr(self.kind, "prints_list", False):
+            return False
+        if self.kind is existing_file or self.kind is workers:  # the machine may have changed since
+            return isinstance(value, str if self.kind is existing_file else int) and value != 0
+        if not str(value).strip():
+            return False
+        try:
+            read = self.kind(str(value))
+        except (argparse.ArgumentTypeError, TypeError, ValueError, UserError):
+            return False
+        if self.choices is not None and read not in self.choices:
+            return False
+        is_text = isinstance(value, str)
+        return is_text == isinstance(read, (str, MultipleValues)) and (is_text or read == value)
+
+
+def choice(name, table, about, **more):
+    """An `Option` that takes names out of a table (dict or sequence); `about` says what they are."""
+    return Option(name, f"{', '.join(table)}: {about}", choices=table, metavar="NAME", **more)
+
+
+@dataclass(frozen=True)
+class OptionGroup:
+    """Options under one heading of the help."""
+
+    title: str
+    options: list = field(default_factory=list)
+    description: str | None = None
+
+    def add_to(self, parser):
+        group = parser.add_argument_group(self.title, self.description)
+        for option in self.options:
+            option.add_to(group)
+
+
+def require_accepted(options, values, place):
+    """Check the values of options that were read from a file, as the command line checks them.
+
+    Args:
+        options (list of Option): the options.
+        values (dict): names of options to values. Other names are ignored.
+        place (str): the file, for the error.
+
+    Raises:
+        UserError: an option does not take its value.
+    """
+    for option in options:
+        if option.name in values and not option.accepts(values[option.name]):
+            raise UserError(f"{place}: has {option.name} {values[option.name]!r}, which --{option.name} does not take; "
+                            "put back the file that it was, or begin another run")

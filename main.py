@@ -10,26 +10,24 @@ if __name__ == "__main__":  # before anything that takes long
     from utils.runtime.startup import begin_imports
     begin_imports("main.py")
 
-from utils.runtime.device import main_process_first, per_process, set_up_device, shutdown
 from corruptions import CORRUPTIONS, SETS
 from dataset import source_options
-from dataset.data import load_images
-from dataset.splits import counts_table
-from losses.comparison.plan import expand_grid, parse_variants
-from losses.comparison.runs import compare
 from losses.config.options import apply_recipe, create_parser, parse_command_line
-from losses.config.resolve import load_or_resolve_config, require_folders, resolve_config
-from losses.evaluation.corruptions import EVALUATION_OPTIONS, evaluate_runs
-from losses.training.run import load_experiment, run, write_config
 from utils import cli
 from utils.errors import UserError
-from utils.records.logs import create_run_folder, open_run_folder
 from utils.runtime.distributed import require_single_process, set_resume_hint
 from utils.shared_options import device_options
 
+# The other imports stand in the functions, because they bring MindSpore: the help and a mistyped option need none.
+
 
 def train(args, given):
-    """Train in a new folder, or resume in an old one; `given` are the options that the command line names."""
+    """Train in a new folder, or resume in an old one. `given` has the options that the command line names."""
+    from utils.runtime.device import main_process_first, per_process, set_up_device, shutdown
+    from dataset.splits import counts_table
+    from losses.config.resolve import load_or_resolve_config
+    from losses.training.run import load_experiment, run, write_config
+    from utils.records.logs import create_run_folder, open_run_folder
     with contextlib.ExitStack() as stack:
         config = load_or_resolve_config(args, given)
         device = set_up_device(**device_options(vars(config)))
@@ -49,11 +47,17 @@ def train(args, given):
 
 
 def compare_runs(args, given):
-    """Carry out a comparison: the runs for all values of the options, and the variants; exit status 1 if some fail."""
+    """Carry out a comparison: the runs for all values of the options, and the variants. Exit with 1 if some fail."""
     if args.resume is not None:
         raise UserError("--resume: is of one run; a comparison goes on when its command is given again")
     if args.show_progress and args.jobs > 1:
         raise UserError("--show_progress: bars of several runs would mix; leave it out, or --jobs")
+    from utils.runtime.device import set_up_device
+    from dataset.data import load_images
+    from losses.comparison.plan import expand_grid, parse_variants
+    from losses.comparison.runs import compare
+    from losses.config.resolve import require_folders, resolve_config
+    from losses.training.run import load_experiment
     outer = ("variant", "jobs", "resume", "desc", "log_dir")
     shared = {option: value for option, value in given.items() if option not in outer}
     planned = expand_grid({**shared, "save_last": True}, parse_variants(args.variant, create_parser))
@@ -69,9 +73,12 @@ def compare_runs(args, given):
 
 
 def evaluate(args, given):
-    """Evaluate a trained network, or all of a comparison, under many corruptions; `given` are the options that the
-    command line names.
+    """Evaluate a trained network, or all networks of a comparison, under many corruptions.
+
+    `given` has the options that the command line names.
     """
+    from utils.runtime.device import set_up_device
+    from losses.evaluation.corruptions import EVALUATION_OPTIONS, evaluate_runs
     cli.reject_unused("--evaluate", given, EVALUATION_OPTIONS, several=("corruption",))
     set_up_device(**device_options(vars(args)))
     if not evaluate_runs(args.evaluate, corruptions=given.get("corruption"), baseline=args.baseline,
@@ -85,7 +92,7 @@ def evaluate(args, given):
 def main(argv=None):
     with cli.exit_on_error("main.py"):
         args, given = parse_command_line(argv)
-        if args.evaluate is None or args.test_corrupted is None:  # else other names may be there
+        if args.evaluate is None or args.test_corrupted is None:  # else the folder may have other names
             cli.require_known("--corruption", args.corruption, CORRUPTIONS, SETS)
         if args.evaluate is not None:
             require_single_process("--evaluate")

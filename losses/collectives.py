@@ -1,7 +1,7 @@
-"""Cells that gather and reduce over ranks, so that several processes compute what one would compute.
+"""Cells that gather and reduce over ranks, so that several processes compute the same results as one process.
 
-No graph has them if the world size is 1. The collectives of a graph must come in the same order on all ranks, so each
-depends on the one before. Each takes half a millisecond, however small it is, so there are few.
+No graph has these cells if the world size is 1. The collectives of a graph must run in the same order on all ranks, so
+each collective depends on the one before. A collective takes half a millisecond, however small it is, so there are few.
 """
 import mindspore.nn as nn
 import mindspore.ops as ops
@@ -33,8 +33,8 @@ def _assign_scaled_tensor(scale, target, total):
 class AllGatherRows(nn.Cell):
     """All-gather rows (n, ...) to (N, ...), with the same n on all ranks.
 
-    The backward pass keeps the gradient of this rank's rows. So the sum over ranks of the gradients by the weights is
-    the gradient of the whole batch.
+    The backward pass keeps the gradient of this rank's rows. So the gradients with respect to the weights, summed over
+    ranks, are the gradient of the whole batch.
     """
 
     def __init__(self):
@@ -71,7 +71,7 @@ class AllReduceSum(nn.Cell):
     """All-reduce several float32 tensors to their sums over ranks, in one collective.
 
     Args:
-        like (sequence of Parameter): of the tensors' shapes.
+        like (sequence of Parameter): parameters with the shapes of the tensors.
     """
 
     def __init__(self, like):
@@ -92,11 +92,13 @@ class AllReduceSum(nn.Cell):
 
 
 class AllReduceGradients(nn.Cell):
-    """All-reduce a tuple of gradients to their sums over ranks. Running statistics become means over ranks in the same
-    collective.
+    """All-reduce a tuple of gradients to their sums over ranks.
+
+    The same collective turns the running statistics into means over ranks.
 
     Args:
-        weights, statistics (sequence of Parameter): those of the gradients; those that become means, may be empty.
+        weights (sequence of Parameter): the weights that the gradients belong to.
+        statistics (sequence of Parameter): the running statistics that become means; may be empty.
     """
 
     def __init__(self, weights, statistics):
@@ -132,8 +134,8 @@ class AllGatherMoments(nn.Cell):
 class SyncBatchNorm(nn.Cell):
     """`ops.BatchNorm` in training, with mean and variance over the images of all ranks.
 
-    It takes the place of `bn_train` in an `nn.BatchNorm2d`, with the same inputs; its result, too, is the first of a
-    tuple.
+    The cell replaces `bn_train` in an `nn.BatchNorm2d` and takes the same inputs. Like `bn_train` it returns a tuple
+    with the result as first element.
     """
 
     def __init__(self, layer):
@@ -143,10 +145,10 @@ class SyncBatchNorm(nn.Cell):
         self.world_size = distributed.world_size()
 
     def construct(self, x, gamma, beta, moving_mean, moving_variance):
-        own = (1, -1, 1, 1)
+        channel_shape = (1, -1, 1, 1)
         channels = x.shape[1]
         mean = x.mean((0, 2, 3))
-        off = x - mean.reshape(own)
+        off = x - mean.reshape(channel_shape)
         variance = (off * off).mean((0, 2, 3))
         every = self.moments(ops.concat((mean, variance)))
         means, variances = every[:, :channels], every[:, channels:]
@@ -158,19 +160,19 @@ class SyncBatchNorm(nn.Cell):
         moved = (ops.assign(moving_mean, moving_mean + self.momentum * (ops.stop_gradient(mean) - moving_mean)),
                  ops.assign(moving_variance, moving_variance + self.momentum * (unbiased - moving_variance)))
         scale = gamma / ops.sqrt(variance + self.eps)
-        y = (x - mean.reshape(own)) * scale.reshape(own) + beta.reshape(own)
+        y = (x - mean.reshape(channel_shape)) * scale.reshape(channel_shape) + beta.reshape(channel_shape)
         return (ops.depend(y, moved),)
 
 
 def convert_sync_batchnorm(network, norms):
-    """Have every BatchNorm of a network take its statistics over all ranks in training.
+    """Make every BatchNorm of a network take its training statistics over all ranks.
 
     Args:
-        network (nn.Cell): is changed.
-        norms (tuple): the classes of layers with statistics of batches.
+        network (nn.Cell): the network, changed in place.
+        norms (tuple): the classes of layers with batch statistics.
 
     Raises:
-        UserError: one of them is no `nn.BatchNorm2d`.
+        UserError: a layer of these classes is no `nn.BatchNorm2d`.
     """
     for name, cell in network.cells_and_names():
         if isinstance(cell, norms):

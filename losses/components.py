@@ -1,32 +1,32 @@
-"""The parts of methods, one row each: objectives, perturbations of the weights, and what is done to the data.
+"""The parts of methods, one row each: objectives, perturbations of the weights, and data strategies.
 
-A row has the defaults of the options that it reads, and the rows of those options for the command line.
+A row has the defaults of the options that it reads, and the command line's rows of these options.
 """
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from utils.runtime.device import hash_dtype
 from corruptions import ALIASES, CORRUPTIONS, SETS
-from losses import objectives, perturbations
-from losses.group_weights import VALIDATION_BATCH
 from utils import cli
+from utils.lazy import import_on_call
 from utils.options import Option, choice
 from utils.runtime.distributed import rank_and_world_size
+
+VALIDATION_BATCH = 128  # images of each severity for an update by validation losses; never --eval_batch_size
 
 
 @dataclass(frozen=True)
 class Component:
-    """An objective or a perturbation that can be asked for by name.
+    """An objective or a perturbation that can be chosen by name.
 
     Attributes:
-        create (callable): of an objective, (num_groups, **options) to a cell; of a perturbation, (weights, seed, number
-            of sub-batches, **options) to a cell or None.
-        summary (str): what it is, for the help.
-        defaults (dict): the options that it reads, to their defaults; a default that depends on the data set is a dict,
-            in which 'cifar10' stands for all that are not named.
-        second_pass (bool): it needs a pass at the weights before the one that it is about.
-        reads_groups (bool): of an objective, whether it looks at the samples' distributions.
-        options (tuple of Option): the command line's rows of these options; a row that several components read may
+        create (callable): for an objective, (num_groups, **options) to a cell; for a perturbation, (weights, seed,
+            number of sub-batches, **options) to a cell or None.
+        summary (str): description for the help.
+        defaults (dict): options that the component reads, to their defaults. A default that depends on the data set is
+            a dict. Its key 'cifar10' stands for all data sets that the dict does not name.
+        second_pass (bool): whether the component needs a pass at the weights before its own pass.
+        reads_groups (bool): for an objective, whether it reads the samples' distributions.
+        options (tuple of Option): the command line's rows of these options. A row that several components read may
             stand in any of them.
     """
 
@@ -38,13 +38,28 @@ class Component:
     options: tuple = ()
 
 
-def _ascent(scaled):
-    return lambda weights, seed, parts, rho: perturbations.GradientAscent(rho, tuple(scaled(w.name) for w in weights))
+def _ascent(scales):
+    """Return a function that creates an ascent. Its ball scales with a weight if `scales(name)` is true."""
+    def create(weights, seed, parts, rho):
+        from losses.perturbations import GradientAscent
+        return GradientAscent(rho, tuple(scales(weight.name) for weight in weights))
+    return create
 
 
-def _noise(multiplicative):
-    return lambda weights, seed, parts, sigma: perturbations.GaussianNoise(sigma, multiplicative, weights, seed, parts,
-                                                                           rank_and_world_size(), hash_dtype())
+def _noise(is_multiplicative):
+    def create(weights, seed, parts, sigma):
+        from utils.runtime.device import hash_dtype
+        from losses.perturbations import GaussianNoise
+        return GaussianNoise(sigma, is_multiplicative, weights, seed, parts, rank_and_world_size(), hash_dtype())
+    return create
+
+
+def _objective(name):
+    return import_on_call("losses.objectives", name)
+
+
+def _perturbation(name):
+    return import_on_call("losses.perturbations", name)
 
 
 GROUP_WEIGHT_OPTIONS = (
@@ -65,23 +80,23 @@ GROUP_WEIGHT_DEFAULTS = {"worst_case": "weights", "step_size": 0.01, "group_loss
                          "group_adjustment": 0.0}
 
 OBJECTIVES = {
-    "mean": Component(lambda num_groups: objectives.Mean(), "mean loss"),
-    "group_dro": Component(objectives.GroupDRO, "losses of the distributions, weighted toward the worst",
+    "mean": Component(lambda num_groups: _objective("Mean")(), "mean loss"),
+    "group_dro": Component(_objective("GroupDRO"), "losses of the distributions, weighted toward the worst",
                            GROUP_WEIGHT_DEFAULTS, reads_groups=True, options=GROUP_WEIGHT_OPTIONS),
-    "irm": Component(objectives.IRM, "losses of the distributions + squared derivative by a factor on the logits",
+    "irm": Component(_objective("IRM"), "losses of the distributions + squared derivative by a factor on the logits",
                      {"irm_lambda": 1.0, "irm_anneal": 500}, reads_groups=True, options=(
                          Option("irm_lambda", "weight of irm's penalty; above 1 all is divided by it",
                                 cli.non_negative_float),
                          Option("irm_anneal", "batches in which irm's penalty has weight 1 before --irm_lambda",
                                 cli.non_negative_int, metavar="N"))),
-    "rex": Component(objectives.REx, "losses of the distributions + their variance", {"rex_beta": 1.0},
+    "rex": Component(_objective("REx"), "losses of the distributions + their variance", {"rex_beta": 1.0},
                      reads_groups=True, options=(
                          Option("rex_beta", "weight of rex's variance; above 1 all is divided by it",
                                 cli.non_negative_float),)),
-    "sharpdro": Component(objectives.WorstGroupSharpness,
+    "sharpdro": Component(_objective("WorstGroupSharpness"),
                           "mean loss + sharpness, weighted toward the worst distribution",
                           GROUP_WEIGHT_DEFAULTS, second_pass=True, reads_groups=True),
-    "sharpdro_agnostic": Component(lambda num_groups, ood_weights: objectives.AgnosticSharpness(ood_weights),
+    "sharpdro_agnostic": Component(lambda num_groups, ood_weights: _objective("AgnosticSharpness")(ood_weights),
                                    "mean loss + sharpness, weighted toward samples that lose confidence",
                                    {"ood_weights": "scaled"}, second_pass=True, options=(
                                        choice("ood_weights", ("scaled", "plain"), "sharpdro_agnostic: lost confidence "
@@ -97,10 +112,11 @@ PERTURBATIONS = {
     "none": Component(lambda weights, seed, parts: None, "gradient at the weights"),
     "l2": Component(_ascent(lambda name: False), "ascent of length --rho along the gradient", RHO, second_pass=True,
                     options=RHO_OPTIONS),
-    "sign": Component(lambda weights, seed, parts, rho: perturbations.SignAscent(rho),
+    "sign": Component(lambda weights, seed, parts, rho: _perturbation("SignAscent")(rho),
                       "ascent by --rho along the gradient's sign", RHO, second_pass=True),
     "adaptive": Component(_ascent(lambda name: True), "l2 ascent scaled by the weights", RHO, second_pass=True),
-    "asam": Component(_ascent(perturbations.is_weight_or_gamma), "l2 ascent scaled by the weights, biases not scaled",
+    "asam": Component(_ascent(_perturbation("is_weight_or_gamma")),
+                      "l2 ascent scaled by the weights, biases not scaled",
                       {"rho": {"cifar10": 1.0, "cifar100": 2.0}}, second_pass=True),
     "multiplicative": Component(_noise(True), "weights times normal noise of --sigma around 1",
                                 {"sigma": {"cifar10": 0.2, "cifar100": 0.1}}, options=SIGMA_OPTIONS),
@@ -110,14 +126,14 @@ PERTURBATIONS = {
 
 @dataclass(frozen=True)
 class DataStrategy:
-    """What is done to the training data before they reach a step.
+    """A treatment of the training data before they reach a step.
 
     Attributes:
-        summary (str): for the help.
-        defaults (dict): the options that it reads, to their defaults; None is explained in the option's help.
-        stage_one (bool): it asks another model, which is trained first.
-        sets_groups (bool): it gives the samples other groups than the distributions.
-        repeats (bool): it draws some images more often than others.
+        summary (str): description for the help.
+        defaults (dict): options that the strategy reads, to their defaults; the option's help explains None.
+        stage_one (bool): whether the strategy uses another model, which is trained first.
+        sets_groups (bool): whether the strategy gives the samples groups other than the distributions.
+        repeats (bool): whether the strategy draws some images more often than others.
         options (tuple of Option): as in `Component`.
     """
 
@@ -154,4 +170,35 @@ DATA_STRATEGIES = {
                                               metavar="NAME"),
                                        choice("aug_severity", ("uniform", "rare"), "severities of corrupt_aug: "
                                               "equally often, or the rarer in training, the more often"))),
+}
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """An optimizer that can be chosen by name.
+
+    Attributes:
+        create (callable): (weights, mask of the weights that weight decay applies to, **options) to a cell.
+        summary (str): description for the help.
+        defaults (dict): options that the optimizer reads, to their defaults if the recipe has another optimizer.
+    """
+
+    create: Callable
+    summary: str
+    defaults: dict
+
+
+# The betas and eps of adamw are no options, because all published experiments have the same values.
+OPTIMIZERS = {
+    "sgd": Optimizer(import_on_call("losses.optimizers", "sgd"),
+                     "gradient descent with --momentum; weight decay is part of the gradient",
+                     {"lr": 0.1, "weight_decay": 5e-4, "decay": "all", "momentum": 0.9, "nesterov": False}),
+    "adamw": Optimizer(import_on_call("losses.optimizers", "AdamW"),
+                       "Adam with betas 0.9 and 0.999; weight decay times the learning rate is taken off the weights",
+                       {"lr": 0.001, "weight_decay": 0.1, "decay": "kernels"}),
+}
+
+WEIGHT_DECAY_FILTERS = {
+    "all": "all weights",
+    "kernels": "weights of convolutions and dense layers, not biases, nor scales and shifts of norms",
 }

@@ -1,14 +1,14 @@
-"""A train step for anybody's network and loop."""
+"""The train step of a method, for a user's own network and training loop."""
 import numbers
 
 import numpy as np
 
 from utils.runtime.device import collect_graphs
 from losses.collectives import convert_sync_batchnorm
-from losses.components import DATA_STRATEGIES, OBJECTIVES, PERTURBATIONS
+from losses.components import DATA_STRATEGIES, OBJECTIVES, OPTIMIZERS, PERTURBATIONS
 from losses.config.checks import check_workers
 from losses.config.resolve import resolve
-from losses.optimizers import OPTIMIZERS, ClipByGlobalNorm, weight_decay_mask
+from losses.optimizers import ClipByGlobalNorm, weight_decay_mask
 from losses.schedules import SCHEDULES
 from losses.step.build import create_train_step
 from losses.step.weights import Stacked
@@ -16,7 +16,7 @@ from models.stacked import BATCH_NORMS, has_batch_norm
 from utils.errors import UserError
 from utils.runtime import distributed
 
-# Options that are about the loop around a step, or the data before it.
+# These options concern the loop around a step or the data before it, so `create_step` does not take them.
 RUN_OPTIONS = ("total_epoch", "batch_size", "schedule", "train_on", "draw", "crop", "sampling", "group_every", *(
     option for table in (DATA_STRATEGIES, SCHEDULES) for row in table.values() for option in row.defaults))
 
@@ -24,28 +24,28 @@ RUN_OPTIONS = ("total_epoch", "batch_size", "schedule", "train_on", "draw", "cro
 def create_step(network, method="sharpdro", num_groups=6, dataset="cifar10", seed=0, group_sizes=None, **options):
     """Build the train step of a method: `step.train_batch(images, labels, groups)` takes one step.
 
-    The step is the method's objective and perturbation, joined in one graph. What `jtt`, `eiil`, `corrupt_aug` and
-    `rare_aug` do to the data is not part of it. Options that are not given have the defaults of the method and
-    of its paper's recipe; `damp` therefore cuts a batch into 8 sub-batches, and its size must be a multiple of that.
+    The step joins the method's objective and perturbation in one graph. The data strategies of `jtt`, `eiil`,
+    `corrupt_aug` and `rare_aug` are not part of it. Options that are not given have the defaults of the method and of
+    its paper's recipe. So `damp` cuts a batch into 8 sub-batches, and the batch size must be a multiple of 8.
 
     Args:
         network (nn.Cell): float32 images (N, C, H, W) to float32 logits (N, K).
         method (str): a key of `losses.methods.METHODS`.
-        num_groups (int): number of distributions, the clean one included.
-        dataset (str): the one whose published defaults are taken, 'cifar10' or 'cifar100'.
+        num_groups (int): number of distributions, including the clean one.
+        dataset (str): the data set that selects the published defaults, 'cifar10' or 'cifar100'.
         seed (int): seed of a noise, 0 to 2^32 - 1.
-        group_sizes (list of int): training images of each distribution, which group_adjustment needs; where one alone
-            has some, the weights over distributions lie on it from the start.
+        group_sizes (list of int): numbers of training images of each distribution, which group_adjustment needs. If
+            only one distribution has training images, it has all weight over distributions from the start.
         options: lr, optimizer, momentum, nesterov, clip_norm, weight_decay, decay, num_sub_batches, sync_bn, recipe,
-            objective, perturbation, and what these read, such as rho, sigma, step_size; named as the options of
-            `main.py`, which explains them.
+            objective, perturbation, and the options that these read, such as rho, sigma, step_size. The names are the
+            names of the options of `main.py`, and its help explains them.
 
     Returns:
-        losses.step.train_step.TrainStep: its `train_batch` says what it takes and returns;
+        losses.step.train_step.TrainStep: the step. Its `train_batch` documents inputs and outputs.
             `losses.schedules.set_learning_rate` sets the learning rate of its `optimizer`.
 
     Raises:
-        UserError: an unknown method or option, or one that has no effect.
+        UserError: a method or an option is unknown, or an option has no effect.
     """
     useless = [option for option in options if option in RUN_OPTIONS]
     if useless:
@@ -65,25 +65,30 @@ def create_step(network, method="sharpdro", num_groups=6, dataset="cifar10", see
         raise UserError(f"group_sizes {group_sizes}: must have the number of training images of each of the "
                         f"{num_groups} distributions (num_groups)")
     step = build_step(network, settings, num_groups, seed, group_sizes)
-    step.must_check_stacking = isinstance(step.graph.model, Stacked)  # the network is anybody's
+    step.must_check_stacking = isinstance(step.graph.model, Stacked)  # a user's network may not be stackable
     return step
 
 
 def are_sizes(values, number):
-    """Whether `values` are so many whole numbers of 0 or more, not all 0."""
+    """Whether `values` are `number` whole numbers of 0 or more, not all 0."""
     values = np.asarray(values)
     return values.shape == (number,) and values.dtype.kind in "iu" and values.min() >= 0 and values.any()
 
 
 def create_optimizer(weights, settings):
-    """The optimiser of `MethodConfig` for some weights (list of Parameter): a cell that takes their gradients."""
+    """Return the optimizer that `settings` (MethodConfig) describe: a cell that takes the gradients of the weights.
+
+    Args:
+        weights (list of Parameter): the weights to move.
+        settings (MethodConfig): the settings of the training.
+    """
     optimizer = OPTIMIZERS[settings.optimizer].create(weights, weight_decay_mask(weights, settings.decay),
                                                       **settings.optimizer_options)
     return ClipByGlobalNorm(optimizer, settings.clip_norm) if settings.clip_norm else optimizer
 
 
 def build_step(network, settings, num_groups, seed, group_sizes=None):
-    """The train step of `MethodConfig`; other arguments, result and errors as in `create_step`."""
+    """Return the train step of a `MethodConfig`. Other arguments, result and errors are as in `create_step`."""
     check_workers(settings)
     optimizer = create_optimizer(network.trainable_params(), settings)
 

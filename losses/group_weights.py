@@ -7,13 +7,12 @@ import mindspore.ops as ops
 import numpy as np
 from mindspore import Parameter
 
-VALIDATION_BATCH = 128  # images of each severity for an update by validation losses; never --eval_batch_size
-LARGEST = 3.4e38  # of float32
-LARGEST_EXPONENT = 88.0  # of which every kernel has the power of e in float32; from 88.4 on some have not
+LARGEST = 3.4e38  # the largest float32, rounded down
+LARGEST_EXPONENT = 88.0  # every kernel computes e to this power in float32; from 88.4 on some kernels do not
 
 
 class GroupMeans(nn.Cell):
-    """Mean of values (N,) in each of `num_groups` distributions.
+    """The mean of values (N,) in each of `num_groups` distributions.
 
     Outputs: float32 (S,) means, 0 for a distribution that the batch lacks; float32 (S,) counts.
     """
@@ -23,16 +22,16 @@ class GroupMeans(nn.Cell):
         self.indices = ms.Tensor([[s] for s in range(num_groups)], ms.int32)
 
     def membership(self, groups):
-        """float32 (S, N), 1 where sample n is of distribution s."""
+        """Return float32 (S, N), 1 where sample n is in distribution s, else 0."""
         return (self.indices == groups.reshape((1, -1))).astype(ms.float32)
 
     def average(self, values, membership):
-        """The outputs, with the samples of each distribution marked in `membership` float32 (S, N)."""
+        """Return means and counts; `membership` float32 (S, N) marks the samples of each distribution."""
         counts = membership.sum(1)
         return (membership * values.reshape((1, -1))).sum(1) / ops.maximum(counts, 1), counts
 
     def mean_over_present(self, means, counts):
-        """Mean of `means` (S,) over the distributions whose count is not 0, float32 ()."""
+        """Return the mean of `means` (S,) over the distributions with a count above 0, float32 ()."""
         present = (counts > 0).astype(ms.float32)
         return (present * means).sum() / ops.maximum(present.sum(), 1)
 
@@ -47,26 +46,27 @@ class GroupWeights(nn.Cell):
     the batch's mean loss of distribution s. There is one update a batch, whether or not the batch is cut into
     sub-batches (see `Objective`). The weights live in a Parameter, so they outlast the graph and are in a checkpoint.
 
-    A distribution that the batch lacks has l_s = 0, as in the release, which lets its weight sink. With 'last_seen' it
-    has its mean loss when it was last in a batch. With 'validation' the losses of a batch do not change q: the loop
-    calls `ascend` with losses of validation images (`losses/training/validation_weights.py`).
+    A distribution that the batch lacks has l_s = 0, as in the release, so its weight sinks. With 'last_seen' an absent
+    distribution has its mean loss in the last batch that contained it. With 'validation' the losses of a batch do not
+    change q: the loop calls `ascend` with losses of validation images (`losses/training/validation_weights.py`).
 
-    An adjustment adds C / sqrt(n_s) to every l_s, where n_s is the number of training images of distribution s; it adds
-    0 where there is none. It stands for the gap between the loss of new and of learned images (Sagawa 2020, Eq. 5).
+    An adjustment adds C / sqrt(n_s) to every l_s, where n_s is the number of training images of distribution s. If n_s
+    is 0, it adds 0. The adjustment stands for the gap between the losses of new images and of learned images (Sagawa
+    2020, Eq. 5).
 
     With 'argmax' q jumps: it is 1 for the distribution of the largest l_s and 0 for all others (SharpDRO paper,
     Algorithm 1, line 8).
 
     Args:
-        num_groups (int): number of distributions S, the clean one included.
+        num_groups (int): number of distributions S, including the clean one.
         step_size (float): step of the adversary, >= 0.
         worst_case (str): 'weights', or 'argmax'.
         group_loss (str): loss of an absent distribution, 'batch' for 0 or 'last_seen'; or 'validation'.
         group_adjustment (float): C, >= 0.
-        group_sizes (list of int or None): n_s of each distribution; None, if C is 0, where they are not known. The
-            weights begin equal, or, where one distribution alone has training images, all on that: averages that they
-            weigh are then the mean from the first batch on. With 'validation' those without training images begin at 0,
-            where they stay; the losses of training images let their weights sink.
+        group_sizes (list of int or None): n_s of each distribution; None if they are not known, which requires C = 0.
+            The weights begin equal. If only one distribution has training images, it begins with all weight, so that
+            weighted averages are the mean from the first batch on. With 'validation' the weights of distributions
+            without training images begin at 0 and stay there. Otherwise losses of training images let them sink.
     """
 
     def __init__(self, num_groups, step_size, worst_case="weights", group_loss="batch", group_adjustment=0.0,
@@ -98,14 +98,15 @@ class GroupWeights(nn.Cell):
         return self.ascend(means)
 
     def ascend(self, means, times=1):
-        """Move q by losses l_s, float32 (S,), as far as so many batches with these losses would."""
+        """Move q by losses l_s, float32 (S,), as far as `times` batches with these losses would."""
         if self.is_adjusted:
             means = means + self.adjustment
         if self.is_argmax:
             worst = (self.means.indices.reshape((-1,)) == ops.argmax(means)).astype(ms.float32)
             return ops.assign(self.adv_probs, worst)
-        # A common shift of the exponents leaves q as it is. Without it the largest would overflow; where none would, it
-        # is 0, so that q has the same bytes as without. A weight that has come to 0 stays there, whatever its loss.
+        # A common shift of the exponents does not change q, and keeps the largest exponent from overflowing. If none
+        # would overflow, the shift is 0, so that q has the same bytes as without a shift. A weight that has reached 0
+        # stays there, whatever its loss.
         scale = min(self.step_size * times, LARGEST)
         is_there = self.adv_probs > 0
         highest = ops.amax(ops.select(is_there, means, ops.zeros_like(means)))
@@ -115,6 +116,6 @@ class GroupWeights(nn.Cell):
         return ops.assign(self.adv_probs, grown / grown.sum())
 
     def construct(self, values, groups):
-        """sum_s q_s mean_s(values), float32 ()."""
+        """Return sum_s q_s mean_s(values), float32 ()."""
         means, _ = self.means(values, groups)
         return (self.adv_probs * means).sum()

@@ -1,4 +1,4 @@
-"""The methods, one row each: a method is an objective x a perturbation of the weights, some on data that are treated.
+"""The methods, one row each: an objective x a perturbation of the weights, for some methods on treated data.
 
 The command line's help, the defaults and the README's tables are made from these rows.
 """
@@ -16,8 +16,8 @@ class Method:
         objective (str): a key of `OBJECTIVES`.
         perturbation (str): a key of `PERTURBATIONS`.
         source (str): where the method comes from.
-        own_defaults (dict): where the method's default differs from those of its parts, as in `Component`; what its
-            perturbation reads counts for this one alone.
+        own_defaults (dict): defaults that differ from the defaults of the method's parts, as in `Component`. Defaults
+            of the perturbation's options hold only with this perturbation.
         data (str): a key of `DATA_STRATEGIES`.
         recipe (str): a key of `losses.config.recipes.RECIPES`.
     """
@@ -31,12 +31,12 @@ class Method:
 
     @property
     def passes(self):
-        """Forward and backward passes of a step."""
+        """The number of forward and backward passes of a step."""
         return 2 if OBJECTIVES[self.objective].second_pass or PERTURBATIONS[self.perturbation].second_pass else 1
 
     @property
     def cost(self):
-        """Passes per step, and whether a stage one comes first, as text."""
+        """The passes per step, and whether a stage one comes first, as text."""
         return f"{self.passes} + stage one" if DATA_STRATEGIES[self.data].stage_one else str(self.passes)
 
 
@@ -64,24 +64,25 @@ METHOD_OPTIONS = tuple(dict.fromkeys(option for table in (OBJECTIVES, PERTURBATI
 
 
 def default_options(method, objective=None, perturbation=None):
-    """The options that a method's parts read, to their defaults as in `Component`, with its own objective and
-    perturbation or others (keys of the tables).
+    """Return the options that a method's parts read, to their defaults as in `Component`.
+
+    `objective` and `perturbation` (keys of the tables) replace the method's own parts.
     """
     row = METHODS[method]
     objective, perturbation = objective or row.objective, perturbation or row.perturbation
     data = DATA_STRATEGIES[row.data].defaults
-    own = {option: value for option, value in row.own_defaults.items()
-           if perturbation == row.perturbation or option in data}
-    return {**OBJECTIVES[objective].defaults, **PERTURBATIONS[perturbation].defaults, **data, **own}
+    overrides = {option: value for option, value in row.own_defaults.items()
+                 if perturbation == row.perturbation or option in data}
+    return {**OBJECTIVES[objective].defaults, **PERTURBATIONS[perturbation].defaults, **data, **overrides}
 
 
 def default_for_dataset(value, dataset):
-    """A default as it is for one data set."""
+    """Return a default as it is for one data set."""
     return value.get(dataset, value["cifar10"]) if isinstance(value, dict) else value
 
 
 def methods_list():
-    """The methods and their parts as text, for a terminal."""
+    """Return the methods and their parts as text, for a terminal."""
     rows = {name: f"{row.objective} x {row.perturbation}{'' if row.data == 'plain' else ' on ' + row.data}, "
                   f"passes: {row.cost}; {row.source}" for name, row in METHODS.items()}
     tables = {"methods (--method): objective x perturbation (on data), passes a step; source": rows,
@@ -91,7 +92,7 @@ def methods_list():
 
 
 def methods_table():
-    """The methods as a Markdown table, the one in the README."""
+    """Return the methods as a Markdown table, for the README."""
     lines = ["| `--method` | objective | perturbation | data | passes | defaults on CIFAR-10 / CIFAR-100 | `--recipe` "
              "| source |",
              "| --- | --- | --- | --- | --- | --- | --- | --- |"]

@@ -1,8 +1,8 @@
 """Objectives: how the losses of a mini-batch become the scalar that is minimised.
 
-Every objective is a cell that follows one contract; a train step (`losses/step/`) calls it and knows nothing else of
-it. Shapes: `losses` float32 (N,), per-sample cross-entropies; `logits` float32 (N, K); `labels` int32 (N,); `groups`
-int32 (N,), each sample's distribution index in 0..S-1, 0 being the clean one.
+Every objective is a cell that follows one contract. A train step (`losses/step/`) uses nothing but this contract.
+Shapes: `losses` float32 (N,), per-sample cross-entropies; `logits` float32 (N, K); `labels` int32 (N,); `groups` int32
+(N,), each sample's distribution index in 0..S-1, where 0 is the clean distribution.
 """
 
 import mindspore as ms
@@ -14,30 +14,31 @@ from losses.group_weights import GroupMeans, GroupWeights
 
 
 def label_logits(logits, labels):
-    """Each sample's logit of its label, float32 (N,)."""
+    """Return the logit of each sample's label, float32 (N,)."""
     return ops.gather_elements(logits, 1, labels.reshape((-1, 1))).reshape((-1,))
 
 
 def cross_entropy(logits, labels):
-    """Cross-entropy of each sample, float32 (N,), of `logits` float32 (N, K) and `labels` int32 (N,).
+    """Return the cross-entropy of each sample, float32 (N,), from `logits` float32 (N, K) and `labels` int32 (N,).
 
-    Neither `ops.cross_entropy`, which takes `ops.log`, whose last bit on CPU depends on how the work was shared out
-    among threads, and so on timing; nor `ops.log_softmax`, which on CPU is off by 4e-6.
+    `ops.cross_entropy` is not used because it calls `ops.log`. On CPU the last bit of `ops.log` depends on how the work
+    was shared out among threads, and so on timing. `ops.log_softmax` is not used because on CPU it is off by 4e-6.
     """
     highest = ops.stop_gradient(ops.amax(logits, 1))
-    others = ops.exp(logits - highest.reshape((-1, 1))).sum(1) - 1
-    return ops.log1p(others) + highest - label_logits(logits, labels)
+    remainder = ops.exp(logits - highest.reshape((-1, 1))).sum(1) - 1
+    return ops.log1p(remainder) + highest - label_logits(logits, labels)
 
 
 class Objective(nn.Cell):
-    """Contract of an objective.
+    """The contract of an objective.
 
-    A step calls `first_risk` in its first pass, and `second_risk` in a second one. Both are made of the methods that an
-    objective defines: `update` once a batch, then `risk`; where `is_sharpness` is true the second pass takes
-    `sharpness` in place of `risk`, and the step follows the sum of both gradients. A batch that is cut into sub-batches
-    is different (`MeanOverChunks`): `update` gets the losses of all of them after the last one, so the state moves once
-    a batch, and sub-batches use what the batches before have left. An objective that weighs distributions has its
-    `GroupWeights` as attribute `group_weights`.
+    A step calls `first_risk` in its first pass, and `second_risk` in a second pass. Both call methods that an objective
+    defines: `update` once a batch, then `risk`. If `is_sharpness` is true, the second pass takes `sharpness` in place
+    of `risk`, and the step follows the sum of both gradients.
+
+    A batch that is cut into sub-batches is different (`MeanOverChunks`). There `update` gets the losses of all
+    sub-batches after the last sub-batch, so the state moves once a batch. The sub-batches use the state that earlier
+    batches have left. An objective that weighs distributions has its `GroupWeights` as attribute `group_weights`.
     """
 
     is_sharpness = False
@@ -47,33 +48,35 @@ class Objective(nn.Cell):
         return losses
 
     def first_risk(self, losses, logits, labels, groups):
-        """The scalar of the first pass, with the state that this batch leaves; float32 ()."""
+        """Return the scalar of the first pass, float32 (), with the state that this batch leaves."""
         self.update(ops.stop_gradient(losses), groups)
         return self.risk(losses, logits, labels, groups)
 
     def second_risk(self, losses, logits, labels, groups, first_losses, first_logits):
-        """The scalar of the second pass; arguments as in `risk` and `sharpness`."""
+        """Return the scalar of the second pass; arguments as in `risk` and `sharpness`."""
         if self.is_sharpness:
             return self.sharpness(losses, logits, first_losses, first_logits, groups)
         return self.risk(losses, logits, labels, groups)
 
     def risk(self, losses, logits, labels, groups):
-        """The scalar to minimise, float32 ()."""
+        """Return the scalar to minimise, float32 ()."""
         raise NotImplementedError
 
     def sharpness(self, losses, logits, first_losses, first_logits, groups):
-        """The scalar for the second pass, from losses and logits at the perturbed weights and those of the first pass,
-        which carry no gradient; float32 ().
+        """Return the scalar of the second pass, float32 ().
+
+        `losses` and `logits` are taken at the perturbed weights. `first_losses` and `first_logits` are the losses and
+        logits of the first pass and carry no gradient.
         """
         raise NotImplementedError
 
 
 class MeanOverChunks(Objective):
-    """The mean of what an objective makes of each of M equal chunks of the batch, without `update`.
+    """The mean of an objective over M equal chunks of the batch, without `update`.
 
     Args:
-        objective (Objective): of a chunk.
-        num_chunks (int): M.
+        objective (Objective): the objective of a chunk.
+        num_chunks (int): number of chunks M.
     """
 
     def __init__(self, objective, num_chunks):
@@ -100,14 +103,14 @@ class MeanOverChunks(Objective):
 
 
 class Mean(Objective):
-    """Empirical risk: the mean loss of the mini-batch."""
+    """The empirical risk: the mean loss of the mini-batch."""
 
     def risk(self, losses, logits, labels, groups):
         return losses.mean()
 
 
 class GroupWeightedObjective(Objective):
-    """What objectives with weights over distributions share; the arguments are those of `GroupWeights`."""
+    """The base class of objectives with weights over distributions; the arguments are as in `GroupWeights`."""
 
     def __init__(self, num_groups, **options):
         super().__init__()
@@ -125,10 +128,10 @@ class GroupDRO(GroupWeightedObjective):
 
 
 class REx(Objective):
-    """Mean over distributions of their loss + beta times its variance over distributions (Krueger 2021).
+    """The mean of the distributions' losses + beta times the variance of these losses (Krueger 2021).
 
     Only distributions that are in the batch count. The paper's Eq. 3 has the sum of losses; the mean keeps one learning
-    rate for all methods. Where beta is above 1 all is divided by it, as in the authors' code.
+    rate for all methods. If beta is above 1, the result is divided by beta, as in the authors' code.
 
     Args:
         num_groups (int): number of distributions S.
@@ -149,18 +152,20 @@ class REx(Objective):
 
 
 class IRM(Objective):
-    """Mean over distributions of their loss + lambda times the squared derivative of the loss by a factor w on the
-    logits at w = 1 (Arjovsky 2019), the square taken as the product of the derivatives on two halves of the
-    distribution's samples.
+    """The mean over distributions of the loss + lambda times a penalty (Arjovsky 2019).
 
-    The derivative of a sample's loss has the closed form sum_k softmax_k z_k - z_y. Only distributions that are in the
-    batch count; one with a single sample has no second half and no penalty. For the first batches lambda is 1. Where it
-    is above 1 all is divided by it, as in the code of the authors of IRM and of EIIL, so that steps keep their size.
+    The penalty is the squared derivative of the distribution's loss with respect to a factor w on the logits, at w = 1.
+    The square is the product of the derivatives on two halves of the distribution's samples. The derivative of a
+    sample's loss has the closed form sum_k softmax_k z_k - z_y.
+
+    Only distributions that are in the batch count. A distribution with a single sample has no second half and no
+    penalty. For the first batches lambda is 1. If lambda is above 1, the result is divided by lambda, so that steps
+    keep their size. The code of the authors of IRM and of EIIL does the same.
 
     Args:
         num_groups (int): number of distributions S.
         irm_lambda (float): lambda, >= 0.
-        irm_anneal (int): batches with lambda = 1 before that.
+        irm_anneal (int): number of first batches with lambda = 1.
     """
 
     def __init__(self, num_groups, irm_lambda, irm_anneal):
@@ -188,7 +193,7 @@ class IRM(Objective):
         derivatives = (ops.softmax(logits, 1) * logits).sum(1) - label_logits(logits, labels)
         membership = self.means.membership(groups)
         means, counts = self.means.average(losses, membership)
-        rank = (ops.cumsum(membership, 1) * membership).sum(0) - 1  # of a sample among those of its distribution
+        rank = (ops.cumsum(membership, 1) * membership).sum(0) - 1  # position of a sample within its distribution
         odd = rank - 2 * ops.floor(rank / 2)
         even_half, _ = self.means.average(derivatives, membership * (1 - odd).reshape((1, -1)))
         odd_half, _ = self.means.average(derivatives, membership * odd.reshape((1, -1)))
@@ -201,7 +206,7 @@ class WorstGroupSharpness(GroupWeightedObjective):
     """SharpDRO (Huang 2023) with known distributions, as the release computes it.
 
     First pass: L = mean loss at the weights. Second pass: R = sum_s q_s mean_s(loss at the perturbed weights - loss at
-    the weights), with q moved by the first pass's losses. The step follows the gradient of L plus that of R.
+    the weights), with q moved by the first pass's losses. The step follows the gradient of L + R.
     """
 
     is_sharpness = True
@@ -214,15 +219,15 @@ class WorstGroupSharpness(GroupWeightedObjective):
 
 
 def ood_weights(first_logits, logits, scaled=True):
-    """Weights of samples by how much confidence they lose at the perturbed weights (SharpDRO paper, Eq. 11).
+    """Return weights of samples that grow with the confidence lost at the perturbed weights (SharpDRO paper, Eq. 11).
 
-    The score is the largest softmax value at the weights minus that at the perturbed weights, scaled per batch to 0..1
-    and then to mean 1; equal scores give weight 1.
+    The score is the largest softmax value at the weights minus the largest softmax value at the perturbed weights.
+    Scores are scaled per batch to 0..1 and then to mean 1. Equal scores give weight 1.
 
     Args:
         first_logits, logits (Tensor): float32 (N, K), at the weights and at the perturbed weights.
-        scaled (bool): where it is false, scores are only divided by their mean, to the letter of Eq. 11 and 12. A
-            sample that gains confidence has a score below 0 then, and a mean that is 0 gives weight 1.
+        scaled (bool): whether scores are scaled to 0..1. If false, scores are only divided by their mean, to the letter
+            of Eq. 11 and 12. Then a sample that gains confidence has a score below 0, and a mean of 0 gives weight 1.
 
     Returns:
         Tensor: float32 (N,).
@@ -239,8 +244,10 @@ def ood_weights(first_logits, logits, scaled=True):
 
 
 class AgnosticSharpness(Mean):
-    """SharpDRO without known distributions: R = mean of w_i (loss at the perturbed weights - loss at the weights), with
-    the samples' `ood_weights` w_i as constants. It does not read the distribution indices.
+    """SharpDRO without known distributions; does not read the distribution indices.
+
+    R = mean of w_i (loss at the perturbed weights - loss at the weights), with the samples' `ood_weights` w_i as
+    constants.
 
     Args:
         ood_weights (str): 'scaled' or 'plain', as in `ood_weights`.

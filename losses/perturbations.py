@@ -1,8 +1,8 @@
-"""Perturbations: where, near the weights, a gradient is taken.
+"""Perturbations: the points near the weights at which a gradient is taken.
 
-A perturbation is a cell that maps weights and their gradients to perturbed weights; a step (`losses/step/`) moves the
-network there and back. An *ascent* (`needs_gradient`) climbs along the gradients, a *noise* ignores them. From the
-gradients of M copies of the network, (M, ...), an ascent makes M perturbed weights, (M, ...), each as if it were alone.
+A perturbation is a cell that maps weights and their gradients to perturbed weights. A step (`losses/step/`) moves the
+network there and back. An *ascent* (`needs_gradient`) climbs along the gradients; a *noise* ignores the gradients. From
+the gradients of M copies of the network, (M, ...), an ascent makes M perturbed weights, (M, ...), each independently.
 """
 import math
 
@@ -53,15 +53,17 @@ def _add_noise_tensor(noise, sigma, noisy, start, stop, weight):
 
 
 def is_weight_or_gamma(name):
-    """Whether a parameter is a weight or a norm's scale, by its name: biases and a norm's shifts are not, nor are the
-    token and the positions that some transformers learn.
+    """Whether a parameter is a weight or a norm's scale, judged by its name.
+
+    Biases and a norm's shifts are neither, nor are the token and the positions that some transformers learn.
     """
     return name.rpartition(".")[2] not in ("bias", "beta", "cls_token", "pos_embed")
 
 
 class L2Norm(nn.Cell):
-    """l2 norm over a tuple of tensors taken as one vector, float32 (); over stacked ones (M, ...) taken as M vectors,
-    float32 (M,).
+    """The l2 norm of a tuple of tensors, taken as one vector, float32 ().
+
+    Stacked tensors (M, ...) are taken as M vectors, and the norms are float32 (M,).
     """
 
     def __init__(self):
@@ -76,7 +78,7 @@ class GradientAscent(nn.Cell):
     """Climb to w + rho g / ||g||, the highest point of a linear loss in a ball of radius rho (SAM, Foret 2021).
 
     Adaptive (ASAM, Kwon 2021): w + rho w^2 g / || |w| g ||, so that the ball scales with the weights. The SharpDRO
-    release scales every weight; the DAMP authors' ASAM leaves biases and a norm's shifts as they are.
+    release scales for every weight; the DAMP authors' ASAM does not scale for biases and a norm's shifts.
 
     Args:
         rho (float): radius, >= 0.
@@ -104,7 +106,7 @@ class GradientAscent(nn.Cell):
 
 
 class SignAscent(nn.Cell):
-    """Climb to w + rho sign(g), as the SharpDRO paper has it (Eq. 9).
+    """Climb to w + rho sign(g), as in the SharpDRO paper (Eq. 9).
 
     Args:
         rho (float): step of every weight, >= 0.
@@ -122,21 +124,21 @@ class SignAscent(nn.Cell):
 
 
 class CounterBasedNormal(nn.Cell):
-    """A vector of standard normal numbers that depends on a seed and on how often it was called, and on nothing else.
+    """A vector of standard normal numbers that depends only on a seed and on the number of earlier calls.
 
-    A hash of the position, the call and the seed gives uniform numbers, Box and Muller's formula makes them normal. The
-    count of calls is a Parameter, so a resumed run draws what an uninterrupted one would; MindSpore's own generators
-    keep their state where no checkpoint reaches it.
+    A hash of the position, the call and the seed gives uniform numbers. Box and Muller's formula makes them normal. The
+    count of calls is a Parameter, so a resumed run draws the same numbers as an uninterrupted run. MindSpore's own
+    generators keep their state where no checkpoint reaches it.
 
-    Of several workers, each of which is called for its own sub-batches of a batch, every one counts the calls of all,
-    and makes those that are its own: a sub-batch has the same numbers whichever worker has it.
+    With several ranks, each rank is called for its own sub-batches of a batch. Every rank counts the calls of all
+    ranks, so a sub-batch has the same numbers on any rank.
 
     Args:
-        size (int): least length of the vector; an odd one is rounded up.
+        size (int): least length of the vector; an odd length is rounded up.
         seed (int): 0 to 2^32 - 1.
-        sub_batches (int): calls for a batch, of all workers together; a multiple of their number.
-        share (tuple): number of this worker, and how many there are.
-        integers (ms.dtype): in which the hash is computed, ms.uint32 or ms.int64; both give the same numbers.
+        sub_batches (int): calls for a batch, of all ranks together; a multiple of the world size.
+        share (tuple): rank and world size.
+        integers (ms.dtype): the dtype of the hash, ms.uint32 or ms.int64; both give the same numbers.
     """
 
     def __init__(self, size, seed, sub_batches=1, share=(0, 1), integers=ms.uint32):
@@ -146,18 +148,18 @@ class CounterBasedNormal(nn.Cell):
         self.seed = ms.Tensor(seed, integers)
         rank, workers = share
         self.own, self.sub_batches = sub_batches // workers, sub_batches
-        self.before = ms.Tensor(rank * self.own, ms.int32)  # calls of the workers before this one
+        self.before = ms.Tensor(rank * self.own, ms.int32)  # calls of the lower ranks in a batch
         self.calls = Parameter(ms.Tensor(0, ms.int32), name="noise_calls", requires_grad=False)
-        # A Tensor, because a plain number in a graph is rounded to 2^-32, with which `uniform` would reach 1.
+        # A Tensor, because a plain number in a graph is rounded to 2^-32, and `uniform` would reach 1.
         self.scale = ms.Tensor((1 - 2 ** -24) / 2 ** 32, ms.float32)
         self.shifts = (ms.Tensor(16, integers), ms.Tensor(15, integers))
-        # Of int64, what has the same lowest 32 bits and keeps products within 63.
+        # For int64 a factor with the same lowest 32 bits that keeps products within 63 bits.
         second = 0x846CA68B if integers == ms.uint32 else 0x846CA68B - 2 ** 32
         self.factors = (ms.Tensor(0x7FEB352D, integers), ms.Tensor(second, integers))
         self.lowest = None if integers == ms.uint32 else ms.Tensor(2 ** 32 - 1, integers)
 
     def cut(self, x):
-        """The lowest 32 bits, which is all that uint32 have."""
+        """Return the lowest 32 bits, which are all bits of a uint32."""
         return x if self.lowest is None else ops.bitwise_and(x, self.lowest)
 
     def mix(self, x):
@@ -167,7 +169,7 @@ class CounterBasedNormal(nn.Cell):
         return ops.bitwise_xor(x, ops.bitwise_right_shift(x, self.shifts[0]))
 
     def uniform(self, key):
-        """float32 in [0, 1) for every position."""
+        """Return float32 in [0, 1) for every position."""
         return self.mix(self.cut(self.positions + key)).astype(ms.float32) * self.scale
 
     def construct(self):
@@ -175,26 +177,25 @@ class CounterBasedNormal(nn.Cell):
         number = (call + self.before).astype(self.seed.dtype)
         key = self.mix(self.cut(self.mix(self.mix(self.seed)) + number))
         if self.own < self.sub_batches:
-            # Of this worker's in this batch.
+            # After the last call of this rank in a batch, the calls of the other ranks are counted, too.
             is_last = (ops.floor_mod(call, self.sub_batches) == self.own).astype(ms.int32)
-            others = ops.depend(is_last * (self.sub_batches - self.own), key)  # `call` is the Parameter that moves
-            key = ops.depend(key, ops.assign_add(self.calls, others))
+            skipped_calls = ops.depend(is_last * (self.sub_batches - self.own), key)  # `call` is the moving Parameter
+            key = ops.depend(key, ops.assign_add(self.calls, skipped_calls))
         # log1p, because on CPU the last bit of `ops.log` depends on how the work was shared out among threads.
         radius = ops.sqrt(-2 * ops.log1p(-self.uniform(key)))
         angle = 2 * math.pi * self.uniform(self.mix(self.cut(key + self.factors[0])))
-        # Not cut to an odd length: on CPU, a slice that keeps the whole vector takes longer than all of the above.
+        # Not cut to an odd length, because on CPU a slice of the whole vector takes longer than all of the above.
         return ops.concat((radius * ops.cos(angle), radius * ops.sin(angle)))
 
 
 class GaussianNoise(nn.Cell):
-    """Random perturbation of weights and norm scales: w (1 + sigma n), or w + sigma n; n ~ N(0, 1) (DAMP, Algorithms 1,
-    3).
+    """A random perturbation of weights and norm scales: w (1 + sigma n) or w + sigma n (DAMP, Algorithms 1, 3).
 
-    Biases and a norm's shifts stay as they are.
+    Here n ~ N(0, 1). Biases and a norm's shifts stay unchanged.
 
     Args:
         sigma (float): standard deviation, >= 0.
-        multiplicative (bool): multiply the weights, or else add to them.
+        multiplicative (bool): whether the noise multiplies the weights; otherwise it is added to them.
         weights (ParameterTuple): the network's weights.
         seed, sub_batches, share, integers: as in `CounterBasedNormal`.
     """
@@ -206,12 +207,12 @@ class GaussianNoise(nn.Cell):
         self.sigma = sigma
         self.noisy = tuple(is_weight_or_gamma(weight.name) for weight in weights)
         stops = np.cumsum([weight.size for weight in weights]).tolist()
-        self.starts, self.stops = (0, *stops[:-1]), tuple(stops)  # of each weight's part of one long vector
+        self.starts, self.stops = (0, *stops[:-1]), tuple(stops)  # ends of each weight's part of one long vector
         self.numbers = CounterBasedNormal(stops[-1], seed, *numbers)
         self.apply_noise = _multiply if multiplicative else _add_noise
         self.hyper_map = ops.HyperMap()
 
     def construct(self, weights, gradients=None):
-        # Slices, because the compiler takes ten seconds over `ops.split`.
+        # Slices, because the compiler takes ten seconds for `ops.split`.
         noisy = F.partial(self.apply_noise, self.numbers(), self.sigma)
         return self.hyper_map(noisy, self.noisy, self.starts, self.stops, weights)

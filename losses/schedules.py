@@ -4,20 +4,17 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import mindspore as ms
-import mindspore.ops as ops
-
 from utils.errors import UserError
 
 WARMUP_START = 1000  # a warm-up begins with the learning rate divided by this
 
 
 def step_schedule(base, epoch, total_epochs):
-    """The SharpDRO release's learning rate: `base`, times 0.2 from 30 %, 60 % and 80 % of the epochs on.
+    """Return the SharpDRO release's learning rate: `base`, times 0.2 from 30 %, 60 % and 80 % of the epochs on.
 
     Args:
         base (float): initial learning rate.
-        epoch (int): the epoch that starts, from 0.
+        epoch (int): number of the epoch that starts, from 0.
         total_epochs (int): length of the run.
 
     Returns:
@@ -28,23 +25,26 @@ def step_schedule(base, epoch, total_epochs):
 
 
 def linear_schedule(base, epoch, total_epochs):
-    """The learning rate of the DAMP authors' CIFAR experiments: `base` up to 50 % of the epochs, then falling linearly
-    to a hundredth of it at 90 %, where it stays; arguments and result as above.
+    """Return the learning rate of the DAMP authors' CIFAR experiments; arguments and result as in `step_schedule`.
+
+    The rate is `base` up to 50 % of the epochs. It falls linearly to a hundredth of `base` at 90 %, and stays there.
     """
     progress = min(max(epoch / total_epochs - 0.5, 0) / 0.4, 1)
     return base * (1 - 0.99 * progress)
 
 
 def cosine_schedule(base, epoch, total_epochs, warmup, final_lr):
-    """The learning rate of the DAMP authors' ImageNet experiments: rising linearly from a thousandth of `base` to
-    `base`, then falling along half a cosine, which ends with the run (Loshchilov 2017).
+    """Return the learning rate of the DAMP authors' ImageNet experiments.
+
+    The rate rises linearly from a thousandth of `base` to `base`. It then falls along half a cosine, which ends with
+    the run (Loshchilov 2017).
 
     Args:
         base (float): the highest learning rate.
-        epoch (float): epochs that are done, those in part included: batches over batches in an epoch.
-        total_epochs (int): length of the run, the warm-up included.
+        epoch (float): epochs done, including a fraction of an epoch: batches done over batches in an epoch.
+        total_epochs (int): length of the run, including the warm-up.
         warmup (float): length of the warm-up in epochs; 0 for none.
-        final_lr (float): where the cosine ends, which is after the last step.
+        final_lr (float): learning rate at the end of the cosine, which is after the last step.
 
     Returns:
         float: the learning rate of the next step.
@@ -58,13 +58,13 @@ def cosine_schedule(base, epoch, total_epochs, warmup, final_lr):
 
 @dataclass(frozen=True)
 class Schedule:
-    """A learning rate over a run that can be asked for by name.
+    """A learning-rate schedule that can be chosen by name.
 
     Attributes:
         rate (callable): (base, epoch, total_epochs, **options) to a learning rate.
-        summary (str): what it is, for the help.
-        defaults (dict): the options that it reads, to their defaults.
-        by_step (bool): it changes with every step: the epoch that it takes has a fraction.
+        summary (str): description for the help.
+        defaults (dict): options that the schedule reads, to their defaults.
+        by_step (bool): whether the rate changes with every step; then `epoch` has a fraction.
     """
 
     rate: Callable
@@ -82,7 +82,7 @@ SCHEDULES = {
 
 
 def warmup_epochs(text, batches):
-    """The length of a warm-up in epochs.
+    """Return the length of a warm-up in epochs.
 
     Args:
         text (str): a whole number of epochs or steps, such as '5epochs' or '10000steps'.
@@ -101,17 +101,17 @@ def warmup_epochs(text, batches):
 
 
 def create_schedule(name, base, total_epochs, batches, **options):
-    """The learning rate of every step of a run.
+    """Return a function that gives the learning rate of every step of a run.
 
     Args:
         name (str): a key of `SCHEDULES`.
-        base (float): the learning rate that is asked for.
+        base (float): the learning rate of the settings, as in the functions of `SCHEDULES`.
         total_epochs (int): length of the run.
         batches (int): steps in an epoch.
-        options: what the schedule reads; `warmup` as in `warmup_epochs`.
+        options: options that the schedule reads; `warmup` as in `warmup_epochs`.
 
     Returns:
-        callable: number of an epoch and of a batch in it (int, from 0) to the learning rate (float) of that step.
+        callable: numbers of an epoch and of a batch in it (int, from 0) to the learning rate (float) of that step.
     """
     schedule = SCHEDULES[name]
     if "warmup" in options:
@@ -124,5 +124,6 @@ def create_schedule(name, base, total_epochs, batches, **options):
 
 
 def set_learning_rate(optimizer, rate):
-    """Give an optimiser that was built with a plain number another learning rate; its graph stays compiled."""
-    ops.assign(optimizer.learning_rate, ms.Tensor(rate, ms.float32))
+    """Set the learning rate of an optimizer that was built with a plain number; its graph stays compiled."""
+    import mindspore as ms  # here, because the command line reads the table of schedules without MindSpore
+    ms.ops.assign(optimizer.learning_rate, ms.Tensor(rate, ms.float32))

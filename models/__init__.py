@@ -5,23 +5,21 @@ import sys
 if sys.argv[:1] == ["-m"] and f"{__name__}.convert" in sys.orig_argv:  # -m imports this before convert.py
     from utils.runtime.startup import begin_imports
     begin_imports("python -m models.convert")
+    import utils.runtime.device  # noqa: F401, it reports missing packages by this name of the program
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-# First: it reports missing packages, and sets the environment that MindSpore reads.
-from utils.runtime.device import collect_graphs, pynative_mode  # isort: skip
-import mindspore as ms
-import numpy as np
-
 from models.mindcv import mindcv_network
-from models.preactresnet import preactresnet18
-from models.resnet import resnet18, resnet50
-from models.vit import PATCH, vit_s16
-from models.wideresnet import WideResNet
 from utils.cli import two_columns
 from utils.errors import UserError
+from utils.lazy import import_on_call
+
+# MindSpore is imported with the first network, not with the table: the command line needs the names alone.
+resnet18, resnet50 = (import_on_call("models.resnet", name) for name in ("resnet18", "resnet50"))
+wide_resnet = import_on_call("models.wideresnet", "WideResNet")
+PATCH = 16  # side of the patches of vit_s16
 
 
 @dataclass(frozen=True)
@@ -43,14 +41,15 @@ class Network:
 
 
 MODELS = {
-    "wideresnet": Network(partial(WideResNet, 28, 2), "WRN-28-2 of the SharpDRO release"),
-    "wideresnet10": Network(partial(WideResNet, 10, 1), "WRN-10-1, for CPUs"),
+    "wideresnet": Network(partial(wide_resnet, 28, 2), "WRN-28-2 of the SharpDRO release"),
+    "wideresnet10": Network(partial(wide_resnet, 10, 1), "WRN-10-1, for CPUs"),
     "resnet18": Network(resnet18, "torchvision's and the release's, for large images"),
     "resnet50": Network(resnet50, "torchvision's and the release's, for large images"),
     "resnet50_damp": Network(partial(resnet50, damp=True), "the DAMP authors', for large images"),
     "resnet18_cifar": Network(partial(resnet18, damp=True, small=True), "the DAMP authors', for 32x32"),
-    "preactresnet18": Network(preactresnet18, "the DAMP authors', for 64x64"),
-    "vit_s16": Network(vit_s16, "ViT-S/16 of the DAMP authors, sides a multiple of 16", PATCH),
+    "preactresnet18": Network(import_on_call("models.preactresnet", "preactresnet18"), "the DAMP authors', for 64x64"),
+    "vit_s16": Network(import_on_call("models.vit", "vit_s16"),
+                       "ViT-S/16 of the DAMP authors, sides a multiple of 16", PATCH),
 }
 FAMILIES = "wideresnetD-W of any depth D and width W, mindcv:NAME"
 
@@ -82,7 +81,7 @@ def find_model(name, place=""):
         if depth < 10 or (depth - 4) % 6 or not width:
             raise UserError(f"{place}{name}: the depth of a wide ResNet is 10, 16, 22, 28 and so on, its width 1 or "
                             "more")
-        return Network(partial(WideResNet, depth, width), f"WRN-{depth}-{width}")
+        return Network(partial(wide_resnet, depth, width), f"WRN-{depth}-{width}")
     if name.startswith("mindcv:"):
         return Network(mindcv_network(name.removeprefix("mindcv:"), place), "of the package mindcv", checked=False)
     raise UserError(f"{place}{name}: unknown network; there are {', '.join(MODELS)}, {FAMILIES}")
@@ -110,6 +109,7 @@ def create_model(name, num_classes):
     Raises:
         UserError: the name is unknown.
     """
+    from utils.runtime.device import collect_graphs
     collect_graphs()
     return find_model(name).create(num_classes)
 
@@ -125,9 +125,11 @@ def check_image_size(name, height, width):
     if height % network.multiple or width % network.multiple:
         reason = f"it takes sides that are multiples of {network.multiple} pixels"
     elif not network.checked:
+        from utils.runtime.device import pynative_mode  # isort: skip, before MindSpore
+        import mindspore as ms  # isort: skip
         try:
             with pynative_mode():
-                network.create(2).set_train(False)(ms.Tensor(np.zeros((2, 3, height, width)), ms.float32))
+                network.create(2).set_train(False)(ms.ops.zeros((2, 3, height, width), ms.float32))
         except (RuntimeError, TypeError, ValueError) as error:  # MindSpore's operators raise any of these
             reason = str(error).strip().partition("\n")[0]
     if reason:

@@ -13,6 +13,7 @@ if not __package__:  # `python models/convert.py` looks for modules in this file
 
 from collections import Counter
 
+import utils.runtime.device  # noqa: F401, first: it reports missing packages
 from models import FAMILIES, MODELS, create_model, find_model, is_model, models_list
 from models.torch_names import COUNTER
 from models.weight_files import format_of, keep_a_prefix, read_weights, write_weights

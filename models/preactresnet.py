@@ -6,6 +6,7 @@ network comes from. The last norm, `bn`, is missing there.
 import mindspore.nn as nn
 import mindspore.ops as ops
 
+import utils.runtime.device  # noqa: F401, first: it sets the environment that MindSpore reads
 from models.layers import batch_norm, conv
 from models.resnet import classifier, stage
 

@@ -6,6 +6,7 @@ import mindspore.nn as nn
 import mindspore.ops as ops
 from mindspore.common.initializer import Uniform
 
+import utils.runtime.device  # noqa: F401, first: it sets the environment that MindSpore reads
 from models.layers import batch_norm, conv
 
 

@@ -10,7 +10,8 @@ import mindspore.ops as ops
 import numpy as np
 from mindspore.common.initializer import Normal, TruncatedNormal, Uniform, XavierUniform
 
-PATCH = 16  # side of a patch, in pixels
+import utils.runtime.device  # noqa: F401, first: it sets the environment that MindSpore reads
+from models import PATCH
 
 
 def sincos_positions(height, width, channels):

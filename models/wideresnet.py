@@ -7,6 +7,7 @@ import mindspore.ops as ops
 from mindspore.common.initializer import XavierNormal
 from mindspore.ops.auto_generate import ReluGrad
 
+import utils.runtime.device  # noqa: F401, first: it sets the environment that MindSpore reads
 from models.layers import batch_norm, conv
 
 NEGATIVE_SLOPE = 0.1

@@ -86,7 +86,7 @@ def without_work(monkeypatch):
         monkeypatch.setattr(target, accept)
     for name in ("corrupt_folder", "write_arrays"):
         monkeypatch.setattr(corrupting, name, in_begun(getattr(corrupting, name)))
-    monkeypatch.setattr(main, "run", go_on)
+    monkeypatch.setattr("losses.training.run.run", go_on)
     for module in ("cifar", "fashion_mnist"):
         monkeypatch.setattr(f"dataset.sources.{module}.URL", "http://127.0.0.1:9/")  # nothing listens there
 

@@ -17,7 +17,8 @@ from tests.test_evaluate import fails
 from utils.files import read_json
 from utils.metrics import CalibrationScores
 from utils.records import alexnet
-from utils.records.evaluation import Baseline, as_record, averages
+from utils.records.baseline import Baseline
+from utils.records.evaluation import as_record, averages
 from utils.reports.summary import evaluation_table
 
 # Means over severities, as they were published beside the errors; AugMix's imagenet.py has the first fifteen, too.

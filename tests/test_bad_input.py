@@ -45,7 +45,7 @@ def place(tmp_path_factory):
     tally, patch = collections.Counter(), pytest.MonkeyPatch()
     os.mkdir(here)
     os.chdir(here)
-    patch.setattr("main.run", lambda *_: None)
+    patch.setattr("losses.training.run.run", lambda *_: None)
     make_place()
     without_work(patch)
     shutil.copytree(here, kept)

@@ -31,7 +31,7 @@ from utils.files import read_json, write_json
 from utils.metrics import CalibrationScores
 from utils.records.cost import duration
 from utils.records.evaluation import as_record, write_evaluation
-from utils.reports.comparison import ComparisonRow, write_comparison, write_comparison_page
+from utils.reports.comparison import ComparisonRow, accuracy_statistics, write_comparison, write_comparison_page
 
 
 def planned(line, *variants):
@@ -582,12 +582,14 @@ SETTING = ("cifar10", "fog", "wideresnet")
 
 
 def test_statistics_are_over_seeds_with_n_minus_1():
-    row = ComparisonRow(SETTING, "erm", {0: [0.9, 0.5], 1: [0.8, 0.6], 2: [0.7, 0.4]}, {})
-    clean, worst_severity, worst, mean = row.statistics()
-    assert clean == pytest.approx((80, 10)) and worst_severity == pytest.approx((50, 10))
-    assert worst == pytest.approx((50, 10)) and mean == pytest.approx((65, np.std([70, 70, 55], ddof=1)))
-    single = ComparisonRow(SETTING, "erm", {0: [0.9, 0.5]}, {}).statistics()
-    assert single[0][0] == pytest.approx(90) and np.isnan(single[0][1])
+    rows = [ComparisonRow(SETTING, "erm", {0: [0.9, 0.5], 1: [0.8, 0.6], 2: [0.7, 0.4]}, {}),
+            ComparisonRow(SETTING, "failed", {}, {0: "x"}), ComparisonRow(SETTING, "one seed", {0: [0.9, 0.5]}, {})]
+    table = accuracy_statistics(rows)
+    assert list(table.columns) == [(name, kind) for name in ("s = 0", "s = 1", "worst", "mean")
+                                   for kind in ("mean", "std")]
+    np.testing.assert_allclose(table.loc[0], [80, 10, 50, 10, 50, 10, 65, np.std([70, 70, 55], ddof=1)])
+    assert table.loc[1].isna().all()
+    np.testing.assert_allclose(table.loc[2], [90, np.nan, 50, np.nan, 50, np.nan, 70, np.nan])
 
 
 def test_the_best_of_a_column_is_bold_and_names_are_escaped(tmp_path):

@@ -292,7 +292,7 @@ def begun(data, tmp_path, monkeypatch):
     """The folder of a run that has begun and not taken a step."""
     def stops(*_):
         raise KeyboardInterrupt
-    monkeypatch.setattr(main, "run", stops)
+    monkeypatch.setattr("losses.training.run.run", stops)
     assert ends_with(main.main, *arguments(data, tmp_path / "logs", "-c", "fog", "--method", "erm")) == 130
     return only_run(tmp_path / "logs")
 
@@ -331,7 +331,7 @@ def test_published_images_may_move_and_not_change(data, tmp_path, monkeypatch, c
 
     def stops(*_):
         raise KeyboardInterrupt
-    monkeypatch.setattr(main, "run", stops)
+    monkeypatch.setattr("losses.training.run.run", stops)
     assert ends_with(main.main, *arguments(data, tmp_path / "logs", "-c", "fog", "--method", "erm", "--test_corrupted",
                                            str(tmp_path / "x" / "C"))) == 130
     run = only_run(tmp_path / "logs")

@@ -216,7 +216,7 @@ def found(tmp_path_factory):
     """Each operator to the types that it has, and the names of the graphs that it is in."""
     folder, found = tmp_path_factory.mktemp("graphs"), collections.defaultdict(lambda: (set(), set()))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("losses.components.hash_dtype", lambda: ms.int64)  # as on Ascend; test_methods has uint32
+        patch.setattr("utils.runtime.device.hash_dtype", lambda: ms.int64)  # as on Ascend; test_methods has uint32
         for name, cell, inputs in graphs():
             for key, types in operators(cell, inputs, folder).items():
                 found[key][0].update(types)

@@ -11,11 +11,12 @@ import pytest
 from mindspore import Parameter
 
 from losses import create_step
+from losses.components import OPTIMIZERS
 from losses.config.recipes import RECIPES
 from losses.config.resolve import resolve
 from losses.config.settings import RunConfig
 from losses.create import create_optimizer
-from losses.optimizers import OPTIMIZERS, weight_decay_mask
+from losses.optimizers import weight_decay_mask
 from losses.schedules import create_schedule, set_learning_rate, warmup_epochs
 from losses.training.run import StepCache
 from models import create_model

@@ -461,8 +461,9 @@ def test_severities_that_are_there(run, cifar, tmp_path, capsys):
     record = read_json(f"{run}/evaluation_dust-of-mine.json")
     assert record["severities"] == [2, 4, 5] and list(record["by_level"]) == ["none", "severe"]
     assert record["corruption_error"]["by_corruption"] == {"dust": 1}
-    _, (header, rows, *_) = evaluation_table(record)
-    assert header[1:4] == ["severity 2", "severity 4", "severity 5"] and {len(row) for row in rows} == {len(header)}
+    _, table = evaluation_table(record)
+    assert table.header[1:4] == ["severity 2", "severity 4", "severity 5"]
+    assert {len(row) for row in table.rows} == {len(table.header)}
 
 
 def test_a_baseline_is_of_the_same_images(run, cifar, cifar_dir, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""The command lines' common parts: errors in one line, argument types with ranges, groups of options."""
+"""The common parts of the command lines: errors in one line, argument types with ranges, groups of options."""
 import argparse
 import contextlib
 import errno
@@ -13,7 +13,7 @@ from utils.runtime.startup import end_imports
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows the default of every option that has one."""
+    """A help formatter that shows the default of every option that has one."""
 
     def _get_help_string(self, action):
         has_default = action.default is not None and action.default is not False and action.default != []
@@ -42,12 +42,12 @@ class Parser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
     def _get_values(self, action, arg_strings):
-        if action.option_strings and "--" in arg_strings:  # argparse would drop it and leave no value
+        if action.option_strings and "--" in arg_strings:  # argparse would drop '--' and leave no value
             raise argparse.ArgumentError(action, "'--' is no value; give another")
         return super()._get_values(action, arg_strings)
 
     def _get_value(self, action, arg_string):
-        # Mostly an unset shell variable. The words of a subcommand have a parser of their own.
+        # An empty value is mostly an unset shell variable. The words of a subcommand have a parser of their own.
         if not arg_string.strip() and action.nargs != argparse.PARSER:
             raise argparse.ArgumentError(action, f"{arg_string!r} is empty; give a value")
         return super()._get_value(action, arg_string)
@@ -58,7 +58,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def one_line(text):
-    """`text` with line ends and other control characters escaped as in Python source."""
+    """Return `text` with line ends and other control characters escaped as in Python source."""
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in str(text))
 
 
@@ -73,7 +73,7 @@ class StoreOneOrMany(argparse.Action):
         super().__init__(*args, nargs="+", **kwargs)
 
     def __call__(self, parser, namespace, values, option_string=None):
-        flat = [one for value in values for one in (value if isinstance(value, MultipleValues) else [value])]
+        flat = [item for value in values for item in (value if isinstance(value, MultipleValues) else [value])]
         flat = MultipleValues(dict.fromkeys(flat))
         setattr(namespace, self.dest, flat if len(flat) > 1 else flat[0])
 
@@ -110,7 +110,7 @@ def exit_on_error(program):
 
 
 def parse(parser, argv):
-    """Parse a command line, and tell the given options from those with their default.
+    """Parse a command line, and separate the given options from the options with their default.
 
     Args:
         parser (argparse.ArgumentParser): has no required arguments.
@@ -140,7 +140,7 @@ def _number(kind, accepts, requirement):
 
 
 def cpu_count():
-    """Number of CPU cores that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
@@ -202,12 +202,12 @@ def or_list(table, kind=str):
 
 
 def listing(table):
-    """Names and summaries of a table for a help text. The values of `table` (dict) are texts or have a `summary`."""
+    """Return names and summaries of a table for a help text. The values of `table` are texts or have a `summary`."""
     return "; ".join(f"{name}: {getattr(row, 'summary', row)}" for name, row in table.items()).replace("%", "%%")
 
 
 def two_columns(table):
-    """Names and summaries of a table, one a line, for a terminal. `table` is as in `listing`."""
+    """Return names and summaries of a table, one a line, for a terminal. `table` is as in `listing`."""
     width = max(18, *(len(name) + 1 for name in table))
     return "\n".join(line for name, row in table.items() for line in textwrap.wrap(
         getattr(row, "summary", row), 80, initial_indent=f"  {name:{width}s}", subsequent_indent=" " * (width + 2)))

@@ -3,6 +3,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+SHARPNESS_IMAGES = 512  # images of each severity; a surface needs many more passes and uses half of them
+SHARPNESS_RHO = 0.05  # the value in the papers
+
 
 class SeverityResult(NamedTuple):
     """The result of an evaluation at one severity.

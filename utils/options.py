@@ -1,4 +1,4 @@
-"""One row an option: `argparse` and the check of saved settings are made from the same rows."""
+"""Options of the command line, one row each; `argparse` and the check of saved settings use the same rows."""
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,19 +13,19 @@ class Option:
 
     Attributes:
         name (str): the long flag without its dashes, the attribute of the parsed arguments, the key in `config.json`.
-        help (str): for `--help`, without the default that argparse adds.
-        kind (callable): text to value; `bool` for a flag that takes no value.
+        help (str): text for `--help`, without the default that argparse adds.
+        kind (callable): function from text to value; `bool` for a flag that takes no value.
         default (object): the value if the option is not given. A `bool` option with the default None has --no-NAME,
             too.
         choices (sequence of str or None): the accepted values.
         metavar (str or None): placeholder of the value in the help.
         short (str or None): one-letter flag.
-        is_grid (bool): several values make a comparison with a run for each of them.
-        is_repeatable (bool): each occurrence adds a value to a list.
+        is_grid (bool): whether several values make a comparison with a run for each value.
+        is_repeatable (bool): whether each occurrence adds a value to a list.
         nargs, const: as in `argparse.ArgumentParser.add_argument`.
-        requires (tuple or None): another option, the only value of it beside which this one has an effect, and the
-            text of the error.
-        in_graph (bool): the value is part of a compiled step; steps with other values are compiled anew.
+        requires (tuple or None): another option, its only value beside which this option has an effect, and the text of
+            the error.
+        in_graph (bool): whether the value is part of a compiled step; steps with other values are compiled anew.
     """
 
     name: str
@@ -94,13 +94,13 @@ class Option:
 
 
 def choice(name, table, about, **more):
-    """An `Option` that takes names out of a table (dict or sequence); `about` says what they are."""
+    """Return an `Option` that takes names from a table (dict or sequence); `about` explains the names in the help."""
     return Option(name, f"{', '.join(table)}: {about}", choices=table, metavar="NAME", **more)
 
 
 @dataclass(frozen=True)
 class OptionGroup:
-    """Options under one heading of the help."""
+    """A group of options under one heading of the help."""
 
     title: str
     options: list = field(default_factory=list)

@@ -22,12 +22,12 @@ TARGETS = ("Ascend", "GPU", "CPU")  # device targets of MindSpore, best first
 
 
 def data_options(datasets, datasets_list, corruptions, places=None, corruption_sets=None, aliases=None):
-    """The options of the training images, which `main.py` and `prepare_dataset.py` share.
+    """Return the options of the training images, which `main.py` and `prepare_dataset.py` share.
 
     Args:
         datasets (list of str): names of the data sets.
-        datasets_list (callable): returns a text about the data sets.
-        corruptions (dict): names to objects with a `summary`.
+        datasets_list (callable): function that returns a text about the data sets.
+        corruptions (dict): names of corruptions to objects with a `summary`.
         places (dict or None): values of --corrupted to their summaries; None leaves the option out.
         corruption_sets (dict or None): words for several corruptions. If given, data set, corruption and seed take
             several values.
@@ -70,7 +70,7 @@ def data_options(datasets, datasets_list, corruptions, places=None, corruption_s
     return OptionGroup("data", options, "dataset/README.md says where the data sets lie.")
 
 
-# Arguments of `utils.runtime.device.set_up_device`.
+# These options are the arguments of `utils.runtime.device.set_up_device`.
 DEVICE = [
     Option("device_target", f"auto, the best that is there, or {', '.join(TARGETS)} (default: auto)",
            choices=("auto", *TARGETS), metavar="NAME"),
@@ -81,5 +81,5 @@ DEVICE_OPTIONS = tuple(option.name for option in DEVICE)
 
 
 def device_options(values):
-    """The options of `DEVICE` that were given, a dict; `values` (dict) has all options."""
+    """Return the given options of `DEVICE`, a dict; `values` (dict) has all options."""
     return {option: values[option] for option in DEVICE_OPTIONS if values[option] is not None}

@@ -1,4 +1,4 @@
-"""From a command line with several values, and variants, to the runs of a comparison."""
+"""The expansion of a command line with several values, and variants, into the runs of a comparison."""
 import itertools
 import shlex
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from utils.errors import UserError
 
 BENCHMARK_KEYS = ("dataset", "corruption", "model")  # methods are compared within these
 COMPONENT_OPTIONS = ("method", "objective", "perturbation", "risk")  # they decide which other options are read
-# As they do, without making a row of their own beside variants.
+# These options decide it, too, but make no row of their own beside variants.
 OUTER_OPTIONS = (*COMPONENT_OPTIONS, *TRAINING_PARTS, "num_sub_batches", "sampling",
                  *(other for other, *_ in DEPENDENT_OPTIONS.values()))
 
@@ -30,8 +30,9 @@ class RunSpec:
     """A run of a comparison.
 
     Attributes:
-        name (str): of its row in the table: the method, with the options that have several values, or the variant's.
-        given (dict): its options, one value each.
+        name (str): name of the run's row in the table: the method, or the variant, with the options that have several
+            values.
+        given (dict): options of the run, one value each.
     """
 
     name: str
@@ -39,16 +40,18 @@ class RunSpec:
 
     @property
     def setting(self):
-        """Values of the options `BENCHMARK_KEYS`, where they are given: the same for all rows of a table."""
+        """The values of the given options of `BENCHMARK_KEYS`, which are the same for all rows of a table."""
         return tuple(self.given[option] for option in BENCHMARK_KEYS if option in self.given)
 
 
 def uses_option(option, method, given):
-    """Whether a method reads an option, with the objective, the perturbation, the optimizer, the schedule and the
-    sampling that are given, or its own.
+    """Whether a method reads an option.
+
+    The objective, the perturbation, the optimizer, the schedule and the sampling are the given ones, or else the
+    method's own.
     """
     row = METHODS[method]
-    if option == "draw":  # with such data or sampling there is no other
+    if option == "draw":  # weighted data or sampling allow only replacement
         is_weighted = DATA_STRATEGIES[row.data].repeats or given.get("sampling") == "balanced"
         return given[option] == "replacement" or not is_weighted
     if option == "is_adaptive":
@@ -60,28 +63,28 @@ def uses_option(option, method, given):
         if users:
             return chosen_name(part, given, given.get("recipe", row.recipe)) in users
     if option == "sync_bn":
-        own = {name: given[name] for name in ("perturbation", "recipe", "num_sub_batches") if name in given}
-        return resolve(method, **own).num_sub_batches > 1
+        parts = {name: given[name] for name in ("perturbation", "recipe", "num_sub_batches") if name in given}
+        return resolve(method, **parts).num_sub_batches > 1
     if option not in ("sampling", *METHOD_OPTIONS):
         return True
-    # What the variants make of the objective and the perturbation, which other options do not change.
-    own = {name: given[name] for name in ("objective", "perturbation", *RELEASE_ALIASES) if name in given
-           and (name not in RELEASE_ALIASES or uses_option(name, method, given))}
-    settings = resolve(method, **own)
+    # Only these options change the objective and the perturbation.
+    parts = {name: given[name] for name in ("objective", "perturbation", *RELEASE_ALIASES) if name in given
+             and (name not in RELEASE_ALIASES or uses_option(name, method, given))}
+    settings = resolve(method, **parts)
     if option == "sampling":
-        return settings.objective != "sharpdro_agnostic"  # it does without the severities
+        return settings.objective != "sharpdro_agnostic"  # this objective does not use the severities
     return option in settings.options and takes_effect(option, {**settings.options, **given})
 
 
 def parse_variants(texts, create_parser):
-    """The variants of a command line.
+    """Return the variants of a command line.
 
     Args:
-        texts (list of str): each 'NAME: OPTIONS'.
-        create_parser (callable): gives a parser of the whole command line.
+        texts (list of str): the variants, each 'NAME: OPTIONS'.
+        create_parser (callable): function that returns a parser of the whole command line.
 
     Returns:
-        dict: name to its options.
+        dict: name of a variant to its options.
 
     Raises:
         UserError: a text has another form, or a name comes twice.
@@ -105,37 +108,37 @@ def parse_variants(texts, create_parser):
 
 
 def expand_grid(given, variants):
-    """The runs that a command line asks for, those of one data set and corruption one after the other.
+    """Return the runs that a command line describes; the runs of one data set and corruption follow one another.
 
-    Each row is a method of `--method`, or a variant, which adds its own options to those that are given for all; where
-    there are variants and no method, objective or perturbation is named for all, they are the only rows. For each value
-    of an option with several there is a run. An option that only some of the methods read goes to those.
-    Where no recipe is named, all take that of SharpDRO.
+    Each row is a method of `--method`, or a variant. A variant adds its own options to the options for all rows. If
+    there are variants and no method, objective or perturbation is named for all, the variants are the only rows. There
+    is a run for each value of an option with several values. An option that only some of the methods read goes to those
+    methods. If no recipe is named, all rows take the recipe of SharpDRO.
 
     Args:
         given (dict): the options that the command line names, to a value or `MultipleValues`.
-        variants (dict): name to such options.
+        variants (dict): name of a variant to such options.
 
     Returns:
         list of RunSpec
 
     Raises:
-        UserError: an option that no row reads, two rows that are the same, or a stage one that is not of all runs.
+        UserError: no row reads an option, two rows are the same, or a stage one does not fit all runs.
     """
-    several = [option for option in (*BENCHMARK_KEYS, "seed") if isinstance(given.get(option), MultipleValues)]
-    if "stage_one" in given and several:
+    varied = [option for option in (*BENCHMARK_KEYS, "seed") if isinstance(given.get(option), MultipleValues)]
+    if "stage_one" in given and varied:
         raise UserError("--stage_one: is a first model of one seed, data set, corruption and network; give one of each")
     common = {"recipe": "sharpdro", **given}
-    rows = [(name, {**common, **own}, own) for name, own in variants.items()]
+    rows = [(name, {**common, **named}, named) for name, named in variants.items()]
     if not variants or any(option in COMPONENT_OPTIONS for option in given):
         rows.insert(0, (None, common, given))
     runs, read, rows_of = {}, set(), {}
-    for name, options, own in rows:
+    for name, options, named in rows:
         for structure in _product(options, OUTER_OPTIONS):
             fixed = {**options, **structure}
             method = fixed.setdefault("method", "sharpdro")
             mine = {option: value for option, value in fixed.items()
-                    if uses_option(option, method, fixed) or name is not None and option in own}
+                    if uses_option(option, method, fixed) or name is not None and option in named}
             read.update(mine)
             titled = [option for option in mine if isinstance(options.get(option), MultipleValues)
                       and option not in ("method", "seed", *BENCHMARK_KEYS)]
@@ -144,28 +147,30 @@ def expand_grid(given, variants):
                 title = " ".join([name or method] + [f"{option}={single[option]}" for option in titled])
                 if name is None:
                     _require_new(rows_of, title, single)
-                found = runs.setdefault((title, *(single.get(option) for option in (*BENCHMARK_KEYS, "seed"))), [])
-                if single not in found:
-                    found.append(single)
+                namesakes = runs.setdefault((title, *(single.get(option) for option in (*BENCHMARK_KEYS, "seed"))), [])
+                if single not in namesakes:
+                    namesakes.append(single)
     unread = [option for option in given if option not in read]
     if unread == ["sync_bn"]:
         raise UserError("--sync_bn: no run of the comparison has several sub-batches; leave it out, or give "
                         "--num_sub_batches or --recipe damp")
     if unread:
         raise UserError(f"--{unread[0]}: no method of the comparison uses it; leave it out")
-    twice = [key[0] for key, found in runs.items() if len(found) > 1]
+    twice = [key[0] for key, namesakes in runs.items() if len(namesakes) > 1]
     if twice:
         raise UserError(f"--variant {twice[0]}: has the name of another row; give it another")
-    planned = [RunSpec(key[0], found[0]) for key, found in runs.items()]
+    planned = [RunSpec(key[0], namesakes[0]) for key, namesakes in runs.items()]
     order = {key: k for k, key in enumerate(dict.fromkeys(run.setting for run in planned))}
     return sorted(planned, key=lambda run: order[run.setting])
 
 
 def _require_new(rows, title, given):
-    """Make sure that a row (its title, and the options of a run in it) is not another method's under a second name.
+    """Check that a row is not an earlier row of another method under a second name.
 
     Args:
-        rows (dict): what the rows before it are, to their titles; it is added.
+        rows (dict): methods and options of the earlier rows, to their titles; the row is added.
+        title (str): title of the row.
+        given (dict): options of a run in the row.
     """
     parts = {option: given[option] for option in ("objective", "perturbation", *RELEASE_ALIASES) if option in given}
     method = resolve(given["method"], **parts).title
@@ -176,7 +181,7 @@ def _require_new(rows, title, given):
 
 
 def _product(options, names):
-    """Every choice of one value each of the options `names` that have several, as dicts."""
-    several = [option for option in names if isinstance(options.get(option), MultipleValues)]
-    for values in itertools.product(*(options[option] for option in several)):
-        yield dict(zip(several, values, strict=True))
+    """Yield every combination of one value for each of the options `names` that have several values, as a dict."""
+    varied = [option for option in names if isinstance(options.get(option), MultipleValues)]
+    for values in itertools.product(*(options[option] for option in varied)):
+        yield dict(zip(varied, values, strict=True))

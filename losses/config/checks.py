@@ -1,4 +1,4 @@
-"""All refusals of options: by themselves, against each other, in a saved `config.json`, and with the data of a run."""
+"""All checks of options: each alone, against each other, in a saved `config.json`, and with the data of a run."""
 import functools
 import numbers
 from dataclasses import fields
@@ -20,17 +20,17 @@ from utils.files import require_writable_folder
 from utils.options import require_accepted
 from utils.runtime import distributed
 
-LEAST = 1.2e-38  # positive number of float32 that is not rounded to 0 on some devices
-# Options of objectives that weigh distributions, of which there have to be some.
+LEAST = 1.2e-38  # a positive float32; some devices round smaller ones to 0
+# These options of objectives weigh distributions, so they need several distributions.
 GROUP_OPTIONS = ("step_size", "worst_case", "group_loss", "group_adjustment", "rex_beta")
 
 
 def check_method(settings, given):
-    """Raise a `UserError` where an option is given and not read, or one option makes another useless.
+    """Raise a `UserError` if a given option is not read, or if one option makes another useless.
 
     Args:
-        settings (MethodConfig): as they are resolved.
-        given (dict): the options that were named, to their values.
+        settings (MethodConfig): the resolved settings.
+        given (dict): the given options, to their values.
     """
     unused = [option for option in given if option in METHOD_OPTIONS and option not in settings.options]
     if unused:
@@ -53,7 +53,7 @@ def check_method(settings, given):
         raise UserError(f"--irm_anneal {given['irm_anneal']}: lambda is 1 before and after; leave it out, or give "
                         "--irm_lambda, too")
     if settings.warmup is not None:
-        warmup_epochs(settings.warmup, 1)  # refuses what is no length
+        warmup_epochs(settings.warmup, 1)  # raises an error if the text is no length
     if settings.final_lr is not None and settings.final_lr > settings.lr:
         raise UserError(f"--final_lr {settings.final_lr}: is above --lr {settings.lr}, from which it falls; give less")
     if "decay" in given and settings.weight_decay == 0:
@@ -86,7 +86,7 @@ def check_method(settings, given):
 
 
 def check_ascents(sync_perturbation, perturbation, sub_batches):
-    """Raise a `UserError` where an option about the ascents of several workers has no effect."""
+    """Raise a `UserError` if the option about the ascents of several workers has no effect."""
     flag = "--sync_perturbation" if sync_perturbation else "--no-sync_perturbation"
     if distributed.world_size() == 1:
         raise UserError(f"{flag}: is about the ascents of several workers, and there is one; leave it out")
@@ -98,14 +98,14 @@ def check_ascents(sync_perturbation, perturbation, sub_batches):
 
 
 def check_workers(settings, batch_size=None):
-    """Make sure that the workers that train together can share a batch.
+    """Check that the workers that train together can share a batch.
 
     Args:
-        settings (MethodConfig): of the training.
-        batch_size (int or None): images in a batch, if that is known.
+        settings (MethodConfig): settings of the training.
+        batch_size (int or None): images in a batch, if the number is known.
 
     Raises:
-        UserError: they cannot.
+        UserError: the workers cannot share a batch.
     """
     count, parts = distributed.world_size(), settings.num_sub_batches
     if count == 1:
@@ -122,11 +122,11 @@ def check_workers(settings, batch_size=None):
 
 
 def check_options(method, args, given):
-    """Raise a `UserError` where options of a run do not go with its method; arguments as in `resolve_config`."""
+    """Raise a `UserError` if options of a run do not go with its method; arguments as in `resolve_config`."""
     if "filelist_dir" in given and (args.split is not None or method.train_on == "clean"):
-        other = "--split" if args.split is not None else "--train_on clean"
+        flag = "--split" if args.split is not None else "--train_on clean"
         if find_test_list(given["filelist_dir"]) is None:
-            raise UserError(f"--filelist_dir {given['filelist_dir']}: has no list of test images, and {other} reads no "
+            raise UserError(f"--filelist_dir {given['filelist_dir']}: has no list of test images, and {flag} reads no "
                             "other; leave it out")
     if method.batch_size % method.num_sub_batches:
         raise UserError(f"--num_sub_batches {method.num_sub_batches}: does not divide -b {method.batch_size}; "
@@ -139,14 +139,14 @@ def check_options(method, args, given):
 
 
 def check_saved(values, path):
-    """Make sure that the settings of an earlier run are such as options give them.
+    """Check that options could have given the settings of an earlier run.
 
     Args:
-        values (dict): the settings, with the defaults of options that are missing there.
-        path (str): their file, for the error.
+        values (dict): the settings, with the defaults of missing options.
+        path (str): file of the settings, for the error.
 
     Raises:
-        UserError: they are not, because of damage or an editor.
+        UserError: no options give these settings, because the file was damaged or edited.
     """
     require_accepted(OPTIONS.values(), values, path)
     cli.require_known(f"{path}: corruption", values["corruption"], CORRUPTIONS, SETS)
@@ -160,16 +160,16 @@ def check_saved(values, path):
 
 
 def check_reweighter(every, batches, validation, split=None):
-    """Make sure that a `ValidationReweighter` has images and moves the weights at least once.
+    """Check that a `ValidationReweighter` has images and moves the weights at least once.
 
     Args:
-        every (int): batches from one move to the next.
-        batches (int): of the whole run.
+        every (int): number of batches from one move to the next.
+        batches (int): number of batches of the whole run.
         validation (int): number of validation images.
-        split (str or None): file that names them.
+        split (str or None): file that names the validation images.
 
     Raises:
-        UserError: it has not, or does not.
+        UserError: there are too few images, or the weights would never move.
     """
     if validation < 3:
         raise UserError(f"--group_loss validation: {validation} images are left for validation, and it takes 3 at "
@@ -179,34 +179,34 @@ def check_reweighter(every, batches, validation, split=None):
                         "give less, or more epochs")
 
 
-# Of the network called `model`, once for all runs of a comparison.
+# Cached, so that the runs of a comparison check the network called `model` once.
 @functools.cache
 def _check_copies(model, height, width):
     check_stackable(create_model(model, 2), height, width)
 
 
 def check_fits_data(config, data):
-    """Make sure that the options of a run go with its data, before it begins.
+    """Check that the options of a run go with its data, before the run begins.
 
     Args:
-        config (RunConfig): of the run.
-        data (dataset.data.ExperimentData): of the run.
+        config (RunConfig): settings of the run.
+        data (dataset.data.ExperimentData): data of the run.
 
     Raises:
-        UserError: they do not.
+        UserError: an option does not go with the data.
     """
     method, options = config.method, config.method.options
     split, images = data.split, len(data.split.indices)
     check_image_size(config.model, *data.source.image_size)
     if method.sync_bn:
         _check_copies(config.model, *data.source.image_size)
-    has_begun = config.has_begun  # then it is too late to leave something out
+    has_begun = config.has_begun  # then it is too late to leave an option out
     if has_begun:
         data.source.check_run(config.stored, config.resume or "the run that is to go on", **data.fingerprints)
     if method.batch_size > images:
-        more = " or more images" if config.num_per_class is None else ", a larger -n, or no -n"
+        advice = " or more images" if config.num_per_class is None else ", a larger -n, or no -n"
         raise UserError(f"-b {method.batch_size}: the training set has only {images} images; give a smaller "
-                        f"batch{more}")
+                        f"batch{advice}")
     batches = images // method.batch_size
     shortest = min(method.total_epoch, options.get("stage_one_epochs") or method.total_epoch)
     if method.warmup is not None and warmup_epochs(method.warmup, batches) >= shortest:

@@ -4,16 +4,15 @@ import json
 import os
 import sys
 
-import yaml
-
 from losses.config.recipes import RECIPES
 from losses.config.table import GROUPS, OPTIONS
 from utils import cli
 from utils.errors import UserError
 from utils.records.settings import NEWEST
+from utils.runtime.requirements import require
 
 _UNUSED = "the release reads it and does nothing with it; "
-# What the release's main.py takes and this does not: what it is there, and what does it here.
+# Options of the release's main.py that are missing here, to their meaning there and their replacement here.
 OF_THE_RELEASE = {
     "--severity": "the release puts it into the names of its files alone; leave it out, or name the run with --desc. "
                   "--num_severity says how many severities there are",
@@ -32,7 +31,7 @@ OF_THE_RELEASE.update({"-s": OF_THE_RELEASE["--severity"], "-p": OF_THE_RELEASE[
 
 
 class RunParser(cli.Parser):
-    """The parser of `main.py`: where it meets an option of the release that is not here, it says what to do instead."""
+    """The parser of `main.py`. If it meets an option of the release that is not here, it says what to do instead."""
 
     def parse_known_args(self, args=None, namespace=None):
         known, unknown = super().parse_known_args(args, namespace)
@@ -54,16 +53,16 @@ def create_parser():
 
 
 def parse_command_line(argv=None):
-    """Parse a command line of main.py. What a file of `--config` sets comes before the words of the command line.
+    """Parse a command line of main.py. The options of a `--config` file come before the words of the command line.
 
     Args:
         argv (list of str or None): the words; None takes those of the program.
 
     Returns:
-        tuple: an argparse.Namespace of all options, and a dict of those that are named, here or in the file.
+        tuple: an argparse.Namespace of all options, and a dict of the options that the command line or the file names.
 
     Raises:
-        UserError: the file is missing, damaged, or has something that no option takes.
+        UserError: the file is missing or damaged, or has something that no option takes.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     finder = cli.Parser(prog="main.py", add_help=False, allow_abbrev=False)
@@ -82,15 +81,17 @@ def parse_command_line(argv=None):
 
 
 def read_option_file(path):
-    """The options in a file, name to value.
+    """Return the options in a file, name to value.
 
     Args:
-        path (str): a JSON or YAML file (.json, .yaml, .yml) with a mapping; of the `config.json` of a run, the options
-            that the run was asked for are taken.
+        path (str): a JSON or YAML file (.json, .yaml, .yml) with a mapping. From the `config.json` of a run, the
+            options that its command line named are taken, except `resume`.
 
     Raises:
         UserError: the file is missing, damaged, or holds no mapping.
     """
+    require("yaml")
+    import yaml
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in (".json", ".yaml", ".yml"):
         raise UserError(f"--config {path}: is no .json, .yaml or .yml file; name one, such as the config.json of a run")
@@ -110,15 +111,15 @@ def read_option_file(path):
 
 
 def option_words(path, options):
-    """Options as the words of a command line.
+    """Return options as the words of a command line.
 
     Args:
-        path (str): their file, for errors.
-        options (dict): names, with or without the dashes, to a value, or to a list where the option takes several. None
-            leaves an option at its default.
+        path (str): file of the options, for errors.
+        options (dict): names, with or without the dashes, to a value, or to a list if the option takes several values.
+            None leaves an option at its default.
 
     Raises:
-        UserError: an option is unknown, or a value is none that a command line could have.
+        UserError: an option is unknown, or a command line could not have the value.
     """
     words = []
     for key, value in options.items():
@@ -148,12 +149,12 @@ def option_words(path, options):
 
 
 def apply_recipe(args, given):
-    """Take the data set and the network of the recipe that the command line names, where it names none itself.
+    """Set the data set and the network by the recipe that the command line names, unless it names them itself.
 
     Args:
-        args (argparse.Namespace): all options.
-        given (dict): those that the command line names, to their values; gets what the recipe names.
+        args (argparse.Namespace): all options; changed in place.
+        given (dict): the options that the command line names, to their values; gets the options that the recipe names.
     """
-    if args.recipe is not None and args.resume in (None, NEWEST):  # a run that is named has its own
+    if args.recipe is not None and args.resume in (None, NEWEST):  # a run that --resume names has its own
         for option, value in RECIPES[args.recipe].setting.items():
             vars(args)[option] = given.setdefault(option, value)

@@ -1,4 +1,4 @@
-"""Training settings of the published experiments, one row each, and the numbers that the papers have for them."""
+"""Training settings of the published experiments, one row each, and the published numbers."""
 import csv
 import itertools
 import os
@@ -12,14 +12,14 @@ PUBLISHED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "published.
 
 @dataclass(frozen=True)
 class Recipe:
-    """What `--recipe` sets. Any option that is given goes before it.
+    """The settings of `--recipe`. Given options take precedence over a recipe.
 
     Attributes:
-        about (str): which experiment it is, for the list.
-        training (dict): options of the training to their defaults, as in `losses.methods.Component`; other options
+        about (str): name of the experiment, for the list.
+        training (dict): options of the training to their defaults, as in `losses.components.Component`; other options
             have the default of the optimizer or schedule.
-        setting (dict): `dataset` and `model`, where it is about one.
-        methods (dict): a method to what is its own in this experiment: options to their defaults.
+        setting (dict): `dataset` and `model`, if the recipe is for one data set and one network.
+        methods (dict): methods to their own options in this experiment, which are dicts of options to defaults.
     """
 
     about: str
@@ -29,7 +29,7 @@ class Recipe:
 
     @property
     def sets(self):
-        """All that it sets for every method, of its data set, if it is about one."""
+        """The options that the recipe sets for every method, with the defaults of its data set, if it has one."""
         dataset = self.setting.get("dataset")
         training = {option: value if dataset is None else default_for_dataset(value, dataset)
                     for option, value in self.training.items()}
@@ -44,17 +44,17 @@ DAMP = {**SHARPDRO, "total_epoch": 300, "batch_size": 128, "schedule": "linear",
         "crop": {"cifar10": "zeros", "imagenet": "resized"}}
 IMAGENET = {**DAMP, "schedule": "cosine", "decay": "kernels", "crop": "resized"}
 VIT = {option: value for option, value in {**IMAGENET, "sync_bn": False}.items() if option != "nesterov"}
-NO_SYNC_BN = {"sync_bn": False}  # as the authors' configurations of SAM and ASAM have it for these two networks
+NO_SYNC_BN = {"sync_bn": False}  # as in the authors' configurations of SAM and ASAM for these two networks
 
 
 def _sharpdro(dataset, tables):
-    """An experiment of Huang 2023; its ablation trains SAM with the rho of SharpDRO."""
+    """Return an experiment of Huang 2023; its ablation trains SAM with the rho of SharpDRO."""
     return Recipe(f"Huang 2023, {tables}", SHARPDRO, {"dataset": dataset, "model": "wideresnet"},
                   {"sam": {"rho": 0.05}})
 
 
 def _damp(about, training, dataset, model, damp, sam, asam):
-    """An experiment of Trinh 2024, with what is each method's own."""
+    """Return an experiment of Trinh 2024, with each method's own options."""
     return Recipe(f"Trinh 2024, {about}", training, {"dataset": dataset, "model": model},
                   {"damp": damp, "sam": sam, "asam": asam})
 
@@ -86,43 +86,45 @@ RECIPES = {
 
 
 def format_value(value):
-    """A default, or a value, as text: 'yes', 'zeros (imagenet: resized)', '20 50'."""
+    """Return a default, or a value, as text: 'yes', 'zeros (imagenet: resized)', '20 50'."""
     if isinstance(value, dict):
-        others = ", ".join(f"{dataset}: {own}" for dataset, own in value.items() if dataset != "cifar10")
-        return f"{value['cifar10']} ({others})"
+        rest = ", ".join(f"{dataset}: {default}" for dataset, default in value.items() if dataset != "cifar10")
+        return f"{value['cifar10']} ({rest})"
     if isinstance(value, list):
         return " ".join(map(str, value))
     return ("no", "yes")[value] if isinstance(value, bool) else str(value)
 
 
 def to_argv(options):
-    """Options (dict) as they stand on a command line, one text each."""
+    """Return options (dict) as they stand on a command line, one text each."""
     return [f"--{'' if value else 'no-'}{option}" if isinstance(value, bool) else f"--{option} {format_value(value)}"
             for option, value in options.items()]
 
 
 def _wrapped(texts):
-    """Texts one after the other in lines of 80 signs, none of them broken."""
+    """Return the texts one after the other in lines of 80 characters; no text is broken."""
     lines = textwrap.wrap(" ".join(text.replace(" ", "\0") for text in texts), 80, initial_indent="  ",
                           subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
     return [line.replace("\0", " ") for line in lines]
 
 
 def _published():
-    """The rows of `published.csv`, by recipe: source, method, corruption, measure ('accuracy' or 'error', in percent),
-    and six numbers for severities 0 to 5.
+    """Return the rows of `published.csv`, by recipe.
+
+    A row has source, method, corruption, measure ('accuracy' or 'error', in percent), and six numbers for severities 0
+    to 5.
     """
     with open(PUBLISHED, newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))[1:]
-    return {recipe: [row[1:] for row in own] for recipe, own in itertools.groupby(rows, key=lambda row: row[0])}
+    return {recipe: [row[1:] for row in group] for recipe, group in itertools.groupby(rows, key=lambda row: row[0])}
 
 
 def recipes_list():
-    """All recipes as text: what each sets, and the numbers of the papers that it aims at."""
+    """Return all recipes as text: the options that each sets, and the published numbers that it aims at."""
     published, lines = _published(), []
     for name, recipe in RECIPES.items():
         lines += [f"{name}: {recipe.about}", *_wrapped(to_argv(recipe.sets))]
-        lines += [f"  {method}: {' '.join(to_argv(own))}" for method, own in recipe.methods.items()]
+        lines += [f"  {method}: {' '.join(to_argv(options))}" for method, options in recipe.methods.items()]
         for (source, measure), rows in itertools.groupby(published.get(name, []), key=lambda row: (row[0], row[3])):
             lines.append(f"  published {measure} (%) at severity 0 to 5, {source}:")
             lines += [f"    {corruption:15s} {method:18s}" + "".join(f"{number:>6s}" for number in numbers)
@@ -132,15 +134,15 @@ def recipes_list():
 
 
 def recipes_table():
-    """The recipes as a Markdown table, the one in the README."""
+    """Return the recipes as a Markdown table, for the README."""
     lines = ["| `--recipe` | experiment | sets | for one method |", "| --- | --- | --- | --- |"]
     for name, recipe in RECIPES.items():
-        own = "; ".join(f"{method} `{' '.join(to_argv(options))}`" for method, options in recipe.methods.items())
+        for_one = "; ".join(f"{method} `{' '.join(to_argv(options))}`" for method, options in recipe.methods.items())
         family, about_one, _ = name.partition("/")
         general = RECIPES[family].training if about_one else {}
         dataset = recipe.setting.get("dataset")
         sets = {option: value for option, value in recipe.sets.items()
                 if option not in general or default_for_dataset(general[option], dataset) != value}
         lines.append(f"| `{name}` | {recipe.about} | {f'as `{family}`, and ' if about_one else ''}"
-                     f"`{' '.join(to_argv(sets))}` | {own} |")
+                     f"`{' '.join(to_argv(sets))}` | {for_one} |")
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""From a command line, a `config.json` or keyword arguments to a `RunConfig` that leaves nothing open."""
+"""The resolution of a command line, a `config.json` or keyword arguments to a complete `RunConfig`."""
 import os
 from dataclasses import fields, replace
 
@@ -16,12 +16,12 @@ from utils.runtime import distributed
 
 
 def resolve(method="sharpdro", dataset="cifar10", sync_perturbation=None, **given):
-    """Fill in what is not given from the tables.
+    """Fill in the options that are not given from the tables.
 
     Args:
         method (str): a key of `METHODS`.
-        dataset (str): some defaults depend on it.
-        sync_perturbation (bool or None): of several workers, whether their ascents are one; where it is false, each has
+        dataset (str): name of the data set, on which some defaults depend.
+        sync_perturbation (bool or None): whether several workers have one ascent in common; if false, each worker has
             sub-batches of its own.
         given: options of `METHOD_ARGUMENTS`, to their values.
 
@@ -29,7 +29,7 @@ def resolve(method="sharpdro", dataset="cifar10", sync_perturbation=None, **give
         MethodConfig
 
     Raises:
-        UserError: an unknown option or name, options that exclude each other, or one that has no effect.
+        UserError: an option or a name is unknown, options exclude each other, or an option has no effect.
     """
     for option, value in {"method": method, **given}.items():
         if option != "method" and option not in METHOD_ARGUMENTS:
@@ -72,9 +72,11 @@ def resolve(method="sharpdro", dataset="cifar10", sync_perturbation=None, **give
 
 
 def _resolve_training(recipe, method_defaults, dataset, given):
-    """The training settings: those that are given, else the recipe's for the method (`method_defaults`), else the
-    recipe's for all. An optimizer or a schedule that takes the place of the recipe's has its own defaults. Options that
-    these two do not read are None.
+    """Return the training settings, a dict.
+
+    A given value comes first, then the recipe's value for the method (`method_defaults`), then the recipe's value for
+    all methods. An optimizer or a schedule that replaces the recipe's has its own defaults. Options that optimizer and
+    schedule do not read are None.
     """
     training = RECIPES[recipe].training
     values = {option: default_for_dataset(value, dataset) for option, value in training.items()}
@@ -90,7 +92,7 @@ def _resolve_training(recipe, method_defaults, dataset, given):
 
 
 def _resolve_components(objective, perturbation, given):
-    """Replace an objective and a perturbation by the variants that are asked for."""
+    """Replace an objective and a perturbation by the variants that the given options name."""
     agnostic, risk = given.get("distribution_agnostic", False), given.get("risk", "mean")
     if given.get("is_adaptive", False):
         if perturbation not in ("l2", "adaptive"):
@@ -98,7 +100,7 @@ def _resolve_components(objective, perturbation, given):
         perturbation = "adaptive"
     if agnostic and risk == "worst_case":
         raise UserError("--risk worst_case: needs known distributions; leave out --distribution_agnostic")
-    is_agnostic = agnostic and objective == "sharpdro_agnostic" and "risk" not in given  # said twice
+    is_agnostic = agnostic and objective == "sharpdro_agnostic" and "risk" not in given  # both name the same variant
     if (agnostic or "risk" in given) and objective != "sharpdro" and not is_agnostic:
         flag = "--distribution_agnostic" if agnostic else f"--risk {risk}"
         raise UserError(f"{flag}: is a variant of sharpdro, not of {objective}; use --method sharpdro")
@@ -111,7 +113,7 @@ def _resolve_components(objective, perturbation, given):
 
 
 def resolve_config(args, given):
-    """The settings that a command line asks for.
+    """Return the settings that a command line describes.
 
     Args:
         args (argparse.Namespace): all options.
@@ -121,7 +123,7 @@ def resolve_config(args, given):
         RunConfig
 
     Raises:
-        UserError: as `resolve`, or options exclude each other.
+        UserError: as in `resolve`, or options exclude each other.
     """
     chosen = {name: given[name] for name in given if name in METHOD_ARGUMENTS}
     if "augment_data" in given and chosen.setdefault("crop", "mirror") != "mirror":
@@ -136,7 +138,7 @@ def resolve_config(args, given):
     if method.sync_bn and not model_has_batch_norm(args.model):
         method = replace(method, sync_bn=False)
     paths = {"init_sha256": args.init_checkpoint, "stage_one_sha256": args.stage_one, "split_sha256": args.split}
-    # A file that is missing is named where it is read.
+    # A missing file has no hash here, because the code that reads it raises the error.
     hashes = {name: file_hash(path) if path is not None and os.path.isfile(path) else None
               for name, path in paths.items()}
     names = {field.name for field in fields(RunConfig)} & vars(args).keys() - {"method"}
@@ -144,18 +146,18 @@ def resolve_config(args, given):
 
 
 def require_folders(args):
-    """Make sure that what runs leave can be written, as `utils.files.require_writable_folder` does."""
+    """Check that the folders for the results of runs are writable, with `utils.files.require_writable_folder`."""
     require_writable_folder("--log_dir", args.log_dir)
     if args.compile_cache is not None:
         require_writable_folder("--compile_cache", args.compile_cache)
 
 
 def load_or_resolve_config(args, given):
-    """The settings of a run, which is new or resumed; arguments and errors as in `resolve_config`.
+    """Return the settings of a run, which is new or resumed; arguments and errors as in `resolve_config`.
 
     Raises:
-        UserError: in addition, there is no such run, or it has other settings; or the workers that train together
-            cannot share its batches.
+        UserError: as in `resolve_config`; or there is no run to resume, or it has other settings; or the workers that
+            train together cannot share its batches.
     """
     if args.resume in (None, NEWEST):
         config = resolve_config(args, given)
@@ -172,5 +174,5 @@ def load_or_resolve_config(args, given):
 
 
 def resume_config(folder, defaults, given):
-    """The settings of a run that has begun; arguments and errors as in `resumed_settings`."""
+    """Return the settings of a run that has begun; arguments and errors as in `resumed_settings`."""
     return RunConfig.of(resumed_settings(folder, defaults, given, check_saved))

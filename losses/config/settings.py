@@ -2,27 +2,27 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-from losses.components import OBJECTIVES, PERTURBATIONS
+from losses.components import OBJECTIVES, OPTIMIZERS, PERTURBATIONS
 from losses.config.table import TRAINING_OPTIONS
 from losses.methods import METHOD_OPTIONS, METHODS, default_for_dataset, default_options
-from losses.optimizers import OPTIMIZERS
 from losses.schedules import SCHEDULES
 from utils.files import safe_filename
 
-# What tells a run that has begun from a new one, and its classes and images from others.
+# These entries of `config.json` mark a run that has begun, and identify its classes and images.
 STORED = ("classes", "fingerprints", "images_sha256")
 
 
 @dataclass(frozen=True)
 class MethodConfig:
-    """A method and how it is trained. Fields and the keys of `options` are named as the options of `main.py`.
+    """A method and its training. Fields and the keys of `options` have the names of the options of `main.py`.
 
     Attributes:
         method, objective, perturbation (str): keys of the tables in `losses/methods.py`.
         recipe (str): a key of `losses.config.recipes.RECIPES`.
         total_epoch, batch_size, lr, schedule, warmup, final_lr, optimizer, momentum, nesterov, clip_norm, weight_decay,
-            decay, num_sub_batches, sync_bn: the training's; None where the schedule or the optimizer does not read it.
-        train_on (str): a key of `TRAIN_ON`; of no effect where a table says which images are trained on.
+            decay, num_sub_batches, sync_bn: options of the training; None if the schedule or the optimizer does not
+            read the option.
+        train_on (str): a key of `TRAIN_ON`; without effect if a table sets the training images.
         draw, crop, sampling (str): keys of `SAMPLERS`, `CROPS`, `SAMPLINGS`.
         options (dict): the options that the parts of the method read, to their values.
     """
@@ -53,23 +53,23 @@ class MethodConfig:
 
     @classmethod
     def of(cls, values):
-        """The settings among the values of all options (dict), such as `flat` returns."""
+        """Return the settings from the values of all options (dict), in the form that `flat` returns."""
         defaults = default_options(values["method"], values["objective"], values["perturbation"])
         chosen = {field.name: values[field.name] for field in fields(cls) if field.name != "options"}
         options = {option: values[option] for option in defaults}
-        # An option is None, too, where the run was begun before there was such an option.
+        # An option is also None if the run was begun before the option existed.
         options.update({option: default_for_dataset(defaults[option], values.get("dataset", "cifar10"))
                         for option, value in options.items() if value is None})
         return cls(**chosen, options=options)
 
     def flat(self):
-        """All options to their values, None for those that the method does not read."""
+        """Return all options to their values, None for options that the method does not read."""
         chosen = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "options"}
         return {**chosen, **dict.fromkeys(METHOD_OPTIONS), **self.options}
 
     @property
     def data(self):
-        """Name of what is done to the data, a key of `DATA_STRATEGIES`."""
+        """The name of the data strategy, a key of `DATA_STRATEGIES`."""
         return METHODS[self.method].data
 
     @property
@@ -80,13 +80,13 @@ class MethodConfig:
 
     @property
     def training(self):
-        """What a recipe sets, to its values, but for what the optimizer or the schedule does not read."""
+        """The options that a recipe sets, to their values, without options that optimizer and schedule do not read."""
         values = {option: getattr(self, option) for option in TRAINING_OPTIONS}
         return {option: value for option, value in values.items() if value is not None}
 
     @property
     def optimizer_options(self):
-        """The options that the optimizer reads, to their values, but for which weights weight decay is for."""
+        """The options that the optimizer reads, to their values, without `decay`."""
         return {option: getattr(self, option) for option in OPTIMIZERS[self.optimizer].defaults if option != "decay"}
 
     @property
@@ -96,13 +96,13 @@ class MethodConfig:
 
     @property
     def passes(self):
-        """Forward and backward passes of a step."""
+        """The number of forward and backward passes of a step."""
         parts = OBJECTIVES[self.objective], PERTURBATIONS[self.perturbation]
         return 2 if any(part.second_pass for part in parts) else 1
 
     @property
     def title(self):
-        """The method's name, or the pair that replaces it; --distribution_agnostic makes the method of that name."""
+        """The method's name, or the pair that replaces it; 'sharpdro_agnostic' with --distribution_agnostic."""
         row, agnostic = METHODS[self.method], METHODS["sharpdro_agnostic"]
         if (self.objective, self.perturbation) == (row.objective, row.perturbation):
             return self.method
@@ -115,20 +115,20 @@ class MethodConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """A run. Fields are named as the options of `main.py`, whose help explains them (`losses/config/table.py`).
+    """A run. Fields have the names of the options of `main.py`; its help explains them (`losses/config/table.py`).
 
     Attributes:
-        method (MethodConfig): the method and how it is trained.
-        dataset, corruption (str): names of the data set and of the corruption; `corrupt_aug` and `rare_aug` take the
-            corruption, too, unless they have one of their own.
+        method (MethodConfig): the method and its training.
+        dataset, corruption (str): names of the data set and of the corruption; `corrupt_aug` and `rare_aug` also take
+            this corruption, unless they have a corruption of their own.
         model (str): name of the network, as in `models.find_model`.
-        seed (int): of the split, the initial weights, the batches and a noise.
+        seed (int): seed of the split, the initial weights, the batches and a noise.
         init_sha256, stage_one_sha256, split_sha256 (str or None): hashes of the files of these options when the run
             began; None is not checked.
-        risk, is_adaptive, distribution_agnostic, augment_data, sync_perturbation: as the command line had them;
-            `method` has what they stand for.
-        num_workers (int): threads or processes that read images; without effect on the result.
-        stored (dict or None): of a run that has begun, its classes and fingerprints in `config.json`.
+        risk, is_adaptive, distribution_agnostic, augment_data, sync_perturbation: values from the command line;
+            `method` has their meaning.
+        num_workers (int): number of threads or processes that read images; without effect on the result.
+        stored (dict or None): for a run that has begun, its entries `STORED` in `config.json`.
     """
 
     method: MethodConfig
@@ -180,14 +180,13 @@ class RunConfig:
 
     @classmethod
     def of(cls, values):
-        """The settings among the values of all options (dict), those of a run that has begun with what it has stored.
-        """
+        """Return the settings from the values of all options (dict), with `stored` for a run that has begun."""
         names = {field.name for field in fields(cls)} & values.keys() - {"method"}
         stored = {name: values.get(name) for name in STORED} if values.get("classes") is not None else None
         return cls(method=MethodConfig.of(values), stored=stored, **{name: values[name] for name in names})
 
     def to_dict(self):
-        """All options of the run to their values, None for those that its method does not read."""
+        """Return all options of the run to their values, None for options that its method does not read."""
         values = {field.name: getattr(self, field.name) for field in fields(self)
                   if field.name not in ("method", "stored")}
         if self.num_per_class is None:
@@ -196,11 +195,11 @@ class RunConfig:
 
     @property
     def has_begun(self):
-        """Whether the run goes on from an earlier session."""
+        """Whether the run continues an earlier session."""
         return self.stored is not None
 
     def folder_name(self):
-        """Name of the run's folder, which begins as the release's files do."""
+        """Return the name of the run's folder, which begins like the release's file names."""
         method = self.method.title.replace(" x ", "-").replace(" ", "-")
         return (f"{self.desc}_dset{self.dataset}_sever{self.num_severity}_corr{self.corruption}_{method}_"
                 f"{safe_filename(self.model)}_seed{self.seed}")

@@ -1,7 +1,7 @@
 """The options of main.py, one row each. Their choices and defaults come from the tables of methods and recipes.
 
 The parser, the settings of a method, the check of a saved `config.json` and the key of compiled steps follow from these
-rows. The options of objectives, perturbations and data strategies stand in their rows (`losses/components.py`).
+rows. The options of objectives, perturbations and data strategies are in `losses/components.py`.
 """
 import os
 from dataclasses import replace
@@ -11,27 +11,26 @@ from dataset import SOURCES, datasets_list
 from dataset.corrupted import STORAGE_MODES
 from dataset.poisson import TRAIN_ON
 from dataset.sampling import CROP_MODES, SAMPLERS, SAMPLINGS
-from losses.components import DATA_STRATEGIES, OBJECTIVES, PERTURBATIONS
+from losses.components import DATA_STRATEGIES, OBJECTIVES, OPTIMIZERS, PERTURBATIONS, WEIGHT_DECAY_FILTERS
 from losses.config.recipes import RECIPES, format_value, recipes_list
-from losses.evaluation.probes import IMAGES, RHO
 from losses.methods import METHOD_OPTIONS, METHODS, methods_list
-from losses.optimizers import OPTIMIZERS, WEIGHT_DECAY_FILTERS
 from losses.schedules import SCHEDULES
 from models import FAMILIES, MODELS, find_model, models_list
 from utils import cli
+from utils.metrics import SHARPNESS_IMAGES, SHARPNESS_RHO
 from utils.options import Option, OptionGroup, choice
 from utils.records.settings import NEWEST
 from utils.shared_options import DEVICE, data_options
 
-# Parts of a training that have options of their own, to their tables.
+# These parts of a training have options of their own.
 TRAINING_PARTS = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES}
 
 
 def _component_default(option):
-    """The default of an option of methods, as text, with where it applies if there are several."""
+    """Return the default of an option of methods, as text; several defaults are listed with their methods or parts."""
     defaults = {name: part.defaults[option] for table in (OBJECTIVES, PERTURBATIONS)
                 for name, part in table.items() if option in part.defaults}
-    # No option chooses the data strategy, so the methods that have it are named.
+    # No option chooses the data strategy, so the text names the methods with this strategy.
     defaults.update({name: DATA_STRATEGIES[row.data].defaults[option] for name, row in METHODS.items()
                      if option in DATA_STRATEGIES[row.data].defaults})
     defaults.update({name: row.own_defaults[option] for name, row in METHODS.items() if option in row.own_defaults})
@@ -47,8 +46,10 @@ def _component_default(option):
 
 
 def _recipe_default(option):
-    """The default of an option of the training, as text: in the two general recipes, and with an optimizer or a
-    schedule that takes the place of the recipe's.
+    """Return the default of an option of the training, as text.
+
+    The text has the defaults of the two general recipes, and the defaults with an optimizer or a schedule that replaces
+    the recipe's.
     """
     values = {name: format_value(recipe.training[option]) for name, recipe in RECIPES.items()
               if not recipe.setting and option in recipe.training}
@@ -57,19 +58,19 @@ def _recipe_default(option):
         texts = [next(iter(values.values()))]
     for part, table in TRAINING_PARTS.items():
         rows = {name: format_value(row.defaults[option]) for name, row in table.items() if option in row.defaults}
-        if len(rows) == 1 and not values:  # the option's help says of which row it is
+        if len(rows) == 1 and not values:  # the option's help names the row
             return f" (default: {next(iter(rows.values()))})"
         texts += [f"{value} with --{part} {name}" for name, value in rows.items() if value not in values.values()]
     return f" (default: {', '.join(texts)})"
 
 
 def _training_option(name, help, kind=str, **more):
-    """An option whose default the recipe gives."""
+    """Return an option with its default from the recipe."""
     return Option(name, help + _recipe_default(name), kind, is_grid=True, **more)
 
 
 def _training_choice(name, table, about="", **more):
-    """The same for names out of a table, with what each of them is."""
+    """Return an option with its default from the recipe, for names from a table, with the summary of each name."""
     return _training_option(name, about + cli.listing(table), choices=table, metavar="NAME", **more)
 
 
@@ -95,7 +96,7 @@ METHOD = OptionGroup("method", [
 ], "A method is an objective x a perturbation of the weights, some on data that are treated first. An option that it "
    "does not read is refused.")
 
-# Every option of a component once, with its default in the help.
+# Several components read the same option, and the help lists each option once, with its default.
 _ROWS = {option.name: option for table in (PERTURBATIONS, OBJECTIVES, DATA_STRATEGIES)
          for component in table.values() for option in component.options}
 COMPONENTS = OptionGroup("options of some methods", [
@@ -152,8 +153,9 @@ RUN = OptionGroup("run and records", [
     Option("eval_batch_size", "images in a batch of an evaluation", cli.positive_int, 128, metavar="N"),
     Option("log_train", "write a row of train.csv at every N-th batch of an epoch, and at its last", cli.positive_int,
            100, metavar="N"),
-    Option("log_sharpness", f"after every N-th epoch and the last, measure how much the loss of {IMAGES} test images "
-           f"of each severity rises within {RHO} of the weights", cli.positive_int, metavar="N"),
+    Option("log_sharpness", "after every N-th epoch and the last, measure how much the loss of "
+           f"{SHARPNESS_IMAGES} test images of each severity rises within {SHARPNESS_RHO} of the weights",
+           cli.positive_int, metavar="N"),
     Option("record_norm", "measure the norm of the loss's gradient at each severity (gradnorm_k), which makes "
            "evaluations take four times as long", bool, False),
     Option("tensorboard", "write TensorBoard's format, too, into the run's folder tensorboard", bool, False),
@@ -193,31 +195,31 @@ EVALUATION = OptionGroup("evaluation of trained networks", [
 
 GROUPS = (DATA, NETWORK, METHOD, COMPONENTS, TRAINING, RUN, COMPARISON, EVALUATION)
 OPTIONS = {option.name: option for group in GROUPS for option in group.options}
-# An option that acts where another has one value alone: the other, the value, and the text of the error.
+# Options that have an effect only beside one value of another option, to that option, the value, and the error text.
 DEPENDENT_OPTIONS = {option.name: option.requires for option in OPTIONS.values() if option.requires}
-# Settings of a training that are part of its compiled step.
+# These settings of a training are part of its compiled step.
 GRAPH_OPTIONS = tuple(option.name for option in OPTIONS.values() if option.in_graph)
 RELEASE_ALIASES = ("is_adaptive", "distribution_agnostic", "risk")
 TRAINING_OPTIONS = tuple(dict.fromkeys([*RECIPES["sharpdro"].training, *(
     option for table in TRAINING_PARTS.values() for row in table.values() for option in row.defaults)]))
-# What a method is made of, besides its name: what `resolve` takes.
+# The options that define a method, besides its name; `resolve` takes them.
 METHOD_ARGUMENTS = ("objective", "perturbation", "recipe", "sampling", *RELEASE_ALIASES, *TRAINING_OPTIONS,
                     *METHOD_OPTIONS)
 
 
 def used_by(table, option):
-    """Names of the rows of a table whose `defaults` have an option."""
+    """Return the names of the rows of a table that have an option in their `defaults`."""
     return [name for name, row in table.items() if option in row.defaults]
 
 
 def chosen_name(part, given, recipe):
-    """Name of the optimizer or the schedule (`part`, a key of `TRAINING_PARTS`) that is given, or is the recipe's."""
+    """Return the given name of an optimizer or a schedule (`part`, a key of `TRAINING_PARTS`), else the recipe's."""
     return given.get(part, RECIPES[recipe].training[part])
 
 
 def takes_effect(option, options):
-    """Whether an option of a method does anything beside the values of all its options (dict)."""
+    """Whether an option of a method has an effect beside the values of all options of the method (dict)."""
     if option not in DEPENDENT_OPTIONS:
         return True
-    other, value, _ = DEPENDENT_OPTIONS[option]
-    return options[other] == value
+    decisive, value, _ = DEPENDENT_OPTIONS[option]
+    return options[decisive] == value

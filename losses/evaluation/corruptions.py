@@ -20,10 +20,8 @@ from utils.errors import UserError
 from utils.files import read_json, require_writable_folder
 from utils.fingerprint import first_difference
 from utils.records import alexnet
-from utils.records.evaluation import (
-    CLEAN,
-    Baseline,
-)
+from utils.records.baseline import Baseline
+from utils.records.evaluation import CLEAN
 from utils.records.reading import is_finished, planned_runs, read_record, require_not_failed
 from utils.records.settings import FOLDER_OPTIONS, has_same_basename
 from utils.records.trained import TrainedNetwork, find_trained

@@ -23,14 +23,14 @@ from dataset.fingerprints import joint_fingerprint
 from dataset.pipeline import iterate_arrays, load_batches
 from losses.evaluation.cells import EvaluationStep, GradientNorm
 from losses.evaluation.predict import describe_network, predict
-from losses.evaluation.probes import IMAGES, RHO, at_sam_perturbation, loss_surface, random_direction
+from losses.evaluation.probes import at_sam_perturbation, loss_surface, random_direction
 from losses.evaluation.probes import sharpness as sharpness_of
 from losses.objectives import ood_weights
 from models import create_model, is_model
 from utils.cli import cpu_count
 from utils.errors import UserError
 from utils.files import file_hash, read_json, write_json
-from utils.metrics import calibration_bins, log_softmax
+from utils.metrics import SHARPNESS_IMAGES, SHARPNESS_RHO, calibration_bins, log_softmax
 from utils.records.checkpoint import find_checkpoints, load_checkpoint
 from utils.records.reading import first_of_each_name
 
@@ -142,7 +142,7 @@ def _evaluation_cells(model, classes):
     return EvaluationStep(network), GradientNorm(network)
 
 
-def sharpness(records, data_dir=None, images=IMAGES, rho=RHO):
+def sharpness(records, data_dir=None, images=SHARPNESS_IMAGES, rho=SHARPNESS_RHO):
     """Return the sharpness at every severity over the epochs.
 
     It comes from `sharpness.csv` if the run has made the same measurement, and otherwise from the run's checkpoints.
@@ -183,7 +183,7 @@ def _sharpness(run, images, rho):
     return run.kept("sharpness", checkpoints, compute, images=images, rho=rho)
 
 
-def surface(records, data_dir=None, images=IMAGES // 2, points=11, span=1.0):
+def surface(records, data_dir=None, images=SHARPNESS_IMAGES // 2, points=11, span=1.0):
     """Return the loss along two filter-normalised random directions around the newest checkpoint.
 
     The directions start from the same random numbers for all runs.
@@ -208,7 +208,7 @@ def surface(records, data_dir=None, images=IMAGES // 2, points=11, span=1.0):
             for record in first_of_each_name(records)]
 
 
-def ood(records, data_dir=None, images=IMAGES, rho=RHO, epoch=None):
+def ood(records, data_dir=None, images=SHARPNESS_IMAGES, rho=SHARPNESS_RHO, epoch=None):
     """Return normalised OOD scores of images of every severity: the confidence that they lose in a SAM ascent step.
 
     The step follows the gradient of the mean loss over all of these images. The scores are scaled as in one batch, see

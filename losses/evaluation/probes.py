@@ -12,9 +12,6 @@ import numpy as np
 
 from losses.evaluation.predict import mean_gradient_norm, predict
 
-IMAGES = 512  # images of each severity; a surface needs many more passes and uses half of them
-RHO = 0.05  # the value in the papers
-
 
 def mean_loss(step, batches):
     """Return the mean loss, a float, over all images of `batches`; `step` is an `EvaluationStep`."""

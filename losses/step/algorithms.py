@@ -1,6 +1,6 @@
 """The algorithms of a train step: one pass, one pass at noisy weights, or two passes as in SAM.
 
-A step is one graph. What outlasts it (weights, running statistics, group weights, momentum) lives in a Parameter.
+A step is one graph. State that outlasts it (weights, running statistics, group weights, momentum) lives in a Parameter.
 
 An assignment to the weights must `ops.depend` on every gradient taken at the old weights. Without this, MindSpore 2.8
 may move a weight before the last operator that reads it. It put the weights back before BatchNorm's gradient was taken,
@@ -32,11 +32,11 @@ class Step(nn.Cell):
         objective float32 (), of the last pass.
 
     Args:
-        model (InPlace or Stacked): holds the weights at which a gradient is taken.
-        objective (Objective): is minimised.
-        perturbation (nn.Cell or None): weights and their gradients to the weights of the last pass.
-        all_reduce, all_reduce_second (nn.Cell): gradients of the first and of the second pass, local to global.
-        update (nn.Cell): takes gradients, losses and groups; applies or accumulates the gradients.
+        model (InPlace or Stacked): the model with the weights at which a gradient is taken.
+        objective (Objective): the objective to minimise.
+        perturbation (nn.Cell or None): map from weights and their gradients to the weights of the last pass.
+        all_reduce, all_reduce_second (nn.Cell): maps from local to global gradients of the first and the second pass.
+        update (nn.Cell): cell that takes gradients, losses and groups, and applies or accumulates the gradients.
     """
 
     def __init__(self, model, objective, perturbation, all_reduce, all_reduce_second, update):
@@ -103,7 +103,7 @@ class TwoPassStep(Step):
             images, labels, groups, ops.stop_gradient(losses), ops.stop_gradient(logits))
         self.model.restore(second)  # back to w
         second = self.all_reduce_second(second)
-        if self.objective.is_sharpness:  # the gradient of L + R is that of L at w plus that of R at w + e(w)
+        if self.objective.is_sharpness:  # the gradient of L at w plus the gradient of R at w + e(w)
             second = self.hyper_map(_add, gradients, second)
         self.update(self.model.sum_copies(second), losses, groups)
         return losses, logits, perturbed_losses, norm, risk

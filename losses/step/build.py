@@ -1,4 +1,4 @@
-"""Which algorithm and which parts a step needs: the one place that knows of sub-batches, copies and ranks at once."""
+"""The choice of a step's algorithm and parts, the one place that handles sub-batches, copies and ranks together."""
 import mindspore.nn as nn
 
 from losses.collectives import AllGatherRows, AllReduceGradients
@@ -12,20 +12,20 @@ from utils.runtime import distributed
 
 
 def create_train_step(network, objective, perturbation, optimizer, sub_batches=1, sync_bn=False):
-    """The step that an objective and a perturbation need: as many passes as that takes, and no more.
+    """Return the step that an objective and a perturbation need, with no more passes than they need.
 
     Args:
-        network (nn.Cell): images to logits.
-        objective (Objective): is minimised.
-        perturbation (nn.Cell or None): where the last gradient is taken.
-        optimizer (nn.Optimizer): moves the weights.
+        network (nn.Cell): map from images to logits.
+        objective (Objective): the objective to minimise.
+        perturbation (nn.Cell or None): the perturbation, which gives the weights at which the last gradient is taken.
+        optimizer (nn.Optimizer): the optimizer that moves the weights.
         sub_batches (int): M, parts of a batch, each with a risk and a perturbation of its own. Each of W ranks has M/W.
-        sync_bn (bool): BatchNorm takes its statistics over all sub-batches, each seen through its own perturbed
-            weights. So all of them go through the graph at once, as chunks of the batch. Otherwise they go one after
-            the other, each with statistics of its own.
+        sync_bn (bool): whether BatchNorm takes its statistics over all sub-batches, each seen through its own perturbed
+            weights. If true, all sub-batches go through the graph at once, as chunks of the batch. Otherwise they go
+            one after the other, each with statistics of its own.
 
     Returns:
-        TrainStep: takes batches.
+        TrainStep: the step.
     """
     weights, world_size = optimizer.parameters, distributed.world_size()
     local_sub_batches = max(1, sub_batches // world_size)
@@ -39,8 +39,8 @@ def create_train_step(network, objective, perturbation, optimizer, sub_batches=1
     is_stacked = chunks > 1 and perturbation is not None
     algorithm = TwoPassStep if is_two_pass else NoisyStep if is_noise and not is_stacked else OnePassStep
 
-    # Where perturbed weights go. What comes back after a pass at them: the weights, and after a second pass the running
-    # statistics, too. Copies of the network share the running statistics alone.
+    # A pass at perturbed weights must leave the weights as they were, and a second pass the running statistics, too.
+    # Copies of the network share only the running statistics.
     restored = list(weights) if algorithm is not OnePassStep and not is_stacked else []
     if is_two_pass:
         restored += [parameter for parameter in network.get_parameters() if not parameter.requires_grad]
@@ -56,7 +56,7 @@ def create_train_step(network, objective, perturbation, optimizer, sub_batches=1
         noisy_weights = points.clone(prefix="saved.noisy", init="zeros") if is_two_pass else points
         graph_perturbation = presampled_noise = PresampledNoise(perturbation, weights, noisy_weights, chunks)
 
-    # Whose gradients: a graph that accumulates them leaves the reduction to the end of the batch.
+    # A graph that accumulates gradients leaves their all-reduce to the end of the batch.
     all_reduce = all_reduce_second = nn.Identity()
     if world_size > 1:
         all_reduce = AllReduceGradients(weights, [] if sync_bn else running_statistics(network))

@@ -1,4 +1,4 @@
-"""Where gradients go: to the optimizer, or into accumulators that the optimizer reads after the last sub-batch."""
+"""The uses of gradients: the optimizer, or accumulators that the optimizer reads after the last sub-batch."""
 import mindspore as ms
 import mindspore.nn as nn
 import mindspore.ops as ops
@@ -29,7 +29,10 @@ class ApplyGradients(nn.Cell):
 
 
 class ApplyChunked(nn.Cell):
-    """The same where the graph has cut the batch into chunks: the objective learns the losses of all of them first."""
+    """Move the weights where the graph has cut the batch into chunks.
+
+    The objective is first updated by the losses of all chunks.
+    """
 
     def __init__(self, objective, optimizer):
         super().__init__(auto_prefix=False)
@@ -42,7 +45,7 @@ class ApplyChunked(nn.Cell):
 
 
 class AccumulateGradients(nn.Cell):
-    """Gradient accumulation: add the gradients, times `scale`, to what earlier sub-batches have left."""
+    """Add the gradients, times `scale`, to the accumulated gradients of earlier sub-batches."""
 
     def __init__(self, accumulated, scale):
         super().__init__(auto_prefix=False)
@@ -55,13 +58,16 @@ class AccumulateGradients(nn.Cell):
 
 
 class ApplyAccumulated(nn.Cell):
-    """After the last sub-batch: update the objective by the losses of the whole batch, move the weights along the
-    accumulated gradients, clear these. To clear them must `ops.depend` on the move that reads them.
+    """Apply the accumulated gradients after the last sub-batch.
+
+    Update the objective by the losses of the whole batch, move the weights along the accumulated gradients, and clear
+    these. The clearing must `ops.depend` on the move that reads the gradients.
 
     Args:
-        objective (Objective), optimizer (nn.Optimizer): are updated.
+        objective (Objective): the objective to update.
+        optimizer (nn.Optimizer): the optimizer that moves the weights.
         accumulated (ParameterTuple): the gradients of this rank.
-        all_reduce (nn.Cell): gradients of this rank to those of all.
+        all_reduce (nn.Cell): map from the gradients of this rank to the gradients of all ranks.
     """
 
     def __init__(self, objective, optimizer, accumulated, all_reduce):

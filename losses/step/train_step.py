@@ -13,14 +13,14 @@ from utils.runtime import distributed
 
 
 class StepOutputs(NamedTuple):
-    """What a step returns, of the samples of all ranks; Tensor from `train_batch_async`, else numpy.ndarray.
+    """The results of a step for the samples of all ranks; Tensor from `train_batch_async`, else numpy.ndarray.
 
     Attributes:
         losses: float32 (N,), of the first pass.
         logits: float32 (N, K), of the first pass.
         perturbed_losses: float32 (N,), of the last pass.
         gradient_norm: float32 (), l2 norm of the first pass's gradient over all weights. It is the gradient of the
-            batch where the graph takes the batch whole and unperturbed, else a mean over sub-batches.
+            batch if the graph takes the batch whole and unperturbed, else a mean over sub-batches.
         objective: float32 (), of the last pass, mean over sub-batches.
 
     The first pass is at the weights. A noise has one pass, which is at the noisy weights.
@@ -36,19 +36,19 @@ class StepOutputs(NamedTuple):
 class TrainStep(nn.Cell):
     """A network, an objective, a perturbation and an optimizer, and the graph that joins them. It is no graph itself.
 
-    With several ranks each has its own N/W images of a batch, in the order of ranks, and all labels and groups. An
-    objective that takes the batch whole sees the logits of all ranks. Every gradient is summed over ranks before it is
-    applied, so that all ranks have the same weights at any time. Sub-batches are shared out among ranks.
+    With several ranks, each rank has its own N/W images of a batch, in the order of ranks, and all labels and groups.
+    An objective that takes the batch whole sees the logits of all ranks. Every gradient is summed over ranks before it
+    is applied, so that all ranks have the same weights at any time. Sub-batches are shared out among ranks.
 
     Args:
-        network (nn.Cell): images to logits.
+        network (nn.Cell): map from images to logits.
         objective (Objective), perturbation (nn.Cell or None), optimizer (nn.Optimizer): the parts.
-        graph (Step): takes a gradient of the batch, or of a sub-batch, and applies or accumulates it.
-        sub_batches (int): parts of the batch, each with a risk and a perturbation of its own, whose gradients are
-            averaged.
+        graph (Step): cell that takes a gradient of the batch, or of a sub-batch, and applies or accumulates it.
+        sub_batches (int): number of parts of the batch, each with a risk and a perturbation of its own. Their gradients
+            are averaged.
         accumulation_steps (int): runs of the graph for a batch.
-        apply_accumulated (ApplyAccumulated or None): follows the last of these.
-        presampled_noise (PresampledNoise or None): is drawn before the graph runs.
+        apply_accumulated (ApplyAccumulated or None): cell that follows the last of these runs.
+        presampled_noise (PresampledNoise or None): noise that is drawn before the graph runs.
     """
 
     def __init__(self, network, objective, perturbation, optimizer, graph, sub_batches, accumulation_steps,
@@ -67,20 +67,20 @@ class TrainStep(nn.Cell):
         self.gather_outputs = None
         if apply_accumulated is not None and distributed.world_size() > 1:
             self.gather_outputs = AllGatherOutputs()
-        self.must_check_stacking = False  # set where copies of a network may not compute what the network does
-        self.num_classes = self.num_groups = None  # `train_batch` checks labels and groups against what is known
+        self.must_check_stacking = False  # set if copies of a network may compute something else than the network
+        self.num_classes = self.num_groups = None  # `train_batch` checks labels and groups if known
         self.set_train()
 
     def example_inputs(self, batch_size, shape):
-        """Images, labels and groups of the shapes and types with which `train_batch` calls the graph.
+        """Return images, labels and groups of the shapes and types with which `train_batch` calls the graph.
 
         Args:
             batch_size (int): images in a batch, of all ranks together.
-            shape (tuple of int): of an image, (C, H, W).
+            shape (tuple of int): shape of an image, (C, H, W).
         """
-        own = batch_size // distributed.world_size() // self.accumulation_steps
-        images = ops.zeros((own, *shape), ms.float32)
-        labels = ops.zeros((batch_size if self.sub_batches == 1 else own,), ms.int32)
+        num_images = batch_size // distributed.world_size() // self.accumulation_steps
+        images = ops.zeros((num_images, *shape), ms.float32)
+        labels = ops.zeros((batch_size if self.sub_batches == 1 else num_images,), ms.int32)
         return images, labels, ops.zeros_like(labels)
 
     def train_batch(self, images, labels, groups):
@@ -90,7 +90,7 @@ class TrainStep(nn.Cell):
             StepOutputs: of numpy.ndarray.
 
         Raises:
-            UserError: as `train_batch_async`, or a label or a distribution index is out of its range.
+            UserError: as in `train_batch_async`, or a label or a distribution index is out of its range.
         """
         self.check_range("labels", labels, self.classes_of(images))
         self.check_range("groups", groups, self.num_groups)
@@ -98,7 +98,7 @@ class TrainStep(nn.Cell):
         return StepOutputs(*rows, norms.mean(), values.mean())
 
     def train_batch_async(self, images, labels, groups):
-        """Have the device take one step, without waiting for it. The network is put into training mode.
+        """Start one step on the device without waiting for it. The network is put into training mode.
 
         Args:
             images (Tensor): float32 (N/W, C, H, W), normalised, the share of this rank; N must be a multiple of the
@@ -111,7 +111,7 @@ class TrainStep(nn.Cell):
                 another.
 
         Raises:
-            UserError: sizes do not go together, or the network is none of which copies can be stacked.
+            UserError: sizes do not go together, or copies of the network cannot be stacked.
         """
         if not self.network.training:  # an evaluation has come between
             self.set_train()
@@ -127,10 +127,10 @@ class TrainStep(nn.Cell):
 
     def accumulate(self, images, labels, groups):
         """Run the graph on one sub-batch of this rank after the other, then move the weights."""
-        own = distributed.rank_slice(len(labels), distributed.rank_and_world_size())
+        local_rows = distributed.rank_slice(len(labels), distributed.rank_and_world_size())
         # Not Tensor.split, which is documented for Ascend alone.
         micro_batches = zip(*(ops.split(tensor, tensor.shape[0] // self.accumulation_steps)
-                              for tensor in (images, labels[own], groups[own])), strict=True)
+                              for tensor in (images, labels[local_rows], groups[local_rows])), strict=True)
         *rows, norms, values = zip(*(self.graph(*micro_batch) for micro_batch in micro_batches), strict=True)
         outs = (*map(ops.concat, rows), ops.stack(norms), ops.stack(values))
         if self.gather_outputs is not None:
@@ -149,7 +149,7 @@ class TrainStep(nn.Cell):
                             f"of all {distributed.world_size()} ranks; see utils.runtime.distributed.rank_slice")
 
     def classes_of(self, images):
-        """Number of classes that the network knows; it is tried on one image, once."""
+        """Return the number of classes of the network, found once by running the network on one image."""
         if self.num_classes is None:
             modes = [(cell, cell.training) for _, cell in self.network.cells_and_names()]
             with pynative_mode():

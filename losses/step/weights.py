@@ -1,4 +1,4 @@
-"""Where perturbed weights go: into the network itself, or into copies of it in one graph, one for each sub-batch."""
+"""Models with a place for perturbed weights: the network itself, or copies of it in one graph, one a sub-batch."""
 import mindspore as ms
 import mindspore.nn as nn
 import mindspore.ops as ops
@@ -36,10 +36,10 @@ class PerturbableModel(nn.Cell):
     """A network with a place for perturbed weights. Maps images (n, C, H, W) to logits.
 
     Args:
-        network (nn.Cell): float32 images to float32 logits.
-        weights (ParameterTuple): are trained.
-        perturbed_weights (ParameterTuple): those that `network` reads.
-        restored (list of Parameter): what `restore` puts back to the values that it had before `perturb`.
+        network (nn.Cell): map from float32 images to float32 logits.
+        weights (ParameterTuple): the weights that are trained.
+        perturbed_weights (ParameterTuple): the weights that `network` reads.
+        restored (list of Parameter): the parameters that `restore` puts back to their values before `perturb`.
     """
 
     def __init__(self, network, weights, perturbed_weights, restored):
@@ -58,7 +58,7 @@ class PerturbableModel(nn.Cell):
         return self.hyper_map(_assign, self.perturbed_weights, ops.depend(values, after))
 
     def restore(self, after):
-        """Put back what was there before `perturb`, once the tensors `after` are there."""
+        """Put back the values from before `perturb`, once the tensors `after` are there."""
         return self.hyper_map(_assign, self.restored, ops.depend(self.saved, after))
 
 
@@ -66,7 +66,7 @@ class InPlace(PerturbableModel):
     """The network itself: perturbed weights take the place of its own for one pass.
 
     Args:
-        gather_logits (nn.Cell): this rank's logits to those of the samples whose risk is taken.
+        gather_logits (nn.Cell): map from this rank's logits to the logits of the samples that enter the risk.
     """
 
     def __init__(self, network, weights, restored, gather_logits):
@@ -77,7 +77,7 @@ class InPlace(PerturbableModel):
         return self.gather_logits(self.network(images))
 
     def reset(self):
-        """Before a first pass the weights are where they belong."""
+        """Do nothing, because before a first pass the weights are in place."""
         return self.weights
 
     def norm(self, gradients):
@@ -105,8 +105,9 @@ class Stacked(PerturbableModel):
         return self.hyper_map(_broadcast_assign, self.perturbed_weights, self.weights)
 
     def norm(self, gradients):
-        """Mean over the copies of the l2 norm of the gradient of each one's own risk; what the graph differentiates is
-        the mean of these risks.
+        """Return the mean over the copies of the l2 norm of the gradient of each copy's own risk.
+
+        The norms are summed, because the graph differentiates the mean of these risks.
         """
         return self.norm_of(gradients, True).sum()
 
@@ -115,15 +116,17 @@ class Stacked(PerturbableModel):
 
 
 class NoPerturbation(nn.Cell):
-    """Takes the last gradient at the weights themselves."""
+    """The identity: the last gradient is taken at the weights themselves."""
 
     def construct(self, weights, gradients):
         return weights
 
 
 class DrawNoise(nn.Cell):
-    """Give one of M copies the weights that a noise makes. A graph of its own: the noise of all copies at once takes
-    five times the memory, and the compiler makes one draw of several in a graph.
+    """Give one of M copies the weights that a noise makes.
+
+    This is a graph of its own, because the noise of all copies at once takes five times the memory. The compiler also
+    merges several draws in a graph into one.
 
     Inputs: int32 (1,), number of the copy.
     """

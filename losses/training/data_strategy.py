@@ -1,4 +1,4 @@
-"""How a method treats the training data before they reach its step."""
+"""The treatment of the training data by a method, before they reach its step."""
 import sys
 
 import numpy as np
@@ -9,10 +9,10 @@ from utils.reports.run import report_stage_one
 
 
 def inverse_frequency(counts):
-    """The chances with which `--aug_severity rare` draws severities s = 1, 2, ...: (1 / n_s) over the sum of them all.
+    """Return the chances of severities s = 1, 2, ... with `--aug_severity rare`: (1 / n_s) over the sum of all of them.
 
     Args:
-        counts (numpy.ndarray): int (S - 1,), the numbers n_s of training images; none counts as one.
+        counts (numpy.ndarray): int (S - 1,), the numbers n_s of training images; 0 counts as 1.
 
     Returns:
         numpy.ndarray: float64 (S - 1,).
@@ -22,38 +22,38 @@ def inverse_frequency(counts):
 
 
 def apply_data_strategy(method, data, corruption, seed, folder, first_logits):
-    """What the batches of a method's training have that others do not.
+    """Return the arguments of the training batches that a method's data strategy sets.
 
     Args:
         method (MethodConfig): the method.
-        data (dataset.data.ExperimentData): its training images.
-        corruption (str): with which `half_corrupted` corrupts where the option `aug_corruption` is not given.
-        seed (int): of the inferred environments.
-        folder (RunFolder): gets tables of what a stage one finds.
-        first_logits (callable): gives a first model's logits for the training images, float32 (n, K).
+        data (dataset.data.ExperimentData): the data with the training images.
+        corruption (str): corruption of `half_corrupted` if the option `aug_corruption` is not given.
+        seed (int): seed of the inferred environments.
+        folder (RunFolder): folder of the run, which gets tables of the results of a stage one.
+        first_logits (callable): function that returns a first model's logits for the training images, float32 (n, K).
 
     Returns:
         dict: arguments of `dataset.batches.TrainBatches`.
     """
     split = data.split
-    # An objective that does without the distributions is not told of them.
-    treated = {} if OBJECTIVES[method.objective].reads_groups else {"groups": np.zeros_like(split.severities)}
+    # An objective that does not read the distributions gets one group for all samples.
+    batch_options = {} if OBJECTIVES[method.objective].reads_groups else {"groups": np.zeros_like(split.severities)}
     if method.data == "half_corrupted":
-        treated["corruption"] = method.options["aug_corruption"] or corruption
+        batch_options["corruption"] = method.options["aug_corruption"] or corruption
         if method.options["aug_severity"] == "rare":
-            treated["chances"] = inverse_frequency(split.counts[1:])
+            batch_options["chances"] = inverse_frequency(split.counts[1:])
     elif method.data == "error_set":
         labels = data.train_labels
-        found = error_set(first_logits(), labels)
-        report_stage_one(folder, method.data, "error", split, labels, found)
-        if not found.any():
+        mask = error_set(first_logits(), labels)
+        report_stage_one(folder, method.data, "error", split, labels, mask)
+        if not mask.any():
             print("warning: the first model makes no error, so that jtt is erm; fewer --stage_one_epochs leave some",
                   file=sys.stderr)
-        treated["repeats"] = np.where(found, method.options["jtt_lambda"], 1)
+        batch_options["repeats"] = np.where(mask, method.options["jtt_lambda"], 1)
     elif method.data == "environments":
         labels = data.train_labels
         probability = infer_environments(first_logits(), labels, seed)
-        found = probability > 0.5
-        report_stage_one(folder, method.data, "environment_1", split, labels, found, probability=probability)
-        treated["groups"] = found.astype(np.int32)
-    return treated
+        mask = probability > 0.5
+        report_stage_one(folder, method.data, "environment_1", split, labels, mask, probability=probability)
+        batch_options["groups"] = mask.astype(np.int32)
+    return batch_options

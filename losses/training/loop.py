@@ -1,5 +1,6 @@
-"""The epoch loop. It stands beside the step, because it is what the step is called by, and takes batches and records as
-they come, so that it knows neither data sets nor files.
+"""The epoch loop, which calls the step.
+
+The loop takes batches and records as arguments, so that it depends neither on data sets nor on files.
 """
 import contextlib
 import time
@@ -20,31 +21,31 @@ WAY_OUT = "lower --lr, or --rho, --step_size or the weight of a penalty (checkpo
 
 
 class PendingLosses:
-    """Steps whose losses have not been looked at, so that the device goes on without waiting for the host.
+    """Steps with losses that are not read yet, so that the device continues without waiting for the host.
 
     Args:
-        start (Progress): what is done before, a part of an epoch.
+        start (Progress): progress before these steps, a part of an epoch.
     """
 
     def __init__(self, start):
         self.epoch, self.batch, self.loss, self.steps = start.epochs, start.batches, start.loss, []
 
     def add(self, outs):
-        """The next step of the epoch (`StepOutputs`)."""
+        """Add the next step of the epoch (`StepOutputs`)."""
         self.steps.append((outs.losses, outs.perturbed_losses, outs.gradient_norm))
 
     def read(self):
         """Wait for these steps.
 
         Returns:
-            Progress: with them.
+            Progress: the progress including these steps.
 
         Raises:
             NotFiniteError: a loss is not finite.
         """
         for outs in self.steps:
-            losses, *others = (out.asnumpy() for out in outs)
-            if not np.isfinite([array.sum() for array in (losses, *others)]).all():
+            losses, *measures = (out.asnumpy() for out in outs)
+            if not np.isfinite([array.sum() for array in (losses, *measures)]).all():
                 raise NotFiniteError(f"the loss is not finite at step {self.batch} of epoch {self.epoch}; {WAY_OUT}")
             self.loss += losses.mean()
             self.batch += 1
@@ -54,25 +55,26 @@ class PendingLosses:
 
 def train_epoch(step, loader, batches, start, records, schedule, weight_decay, decayed, gradient_norm=None, guide=None,
                 show_progress=False):
-    """Take one epoch's steps, or those that are left of it.
+    """Take the steps of one epoch, or its remaining steps.
 
     Args:
-        step (TrainStep): what takes a step.
+        step (TrainStep): the train step.
         loader (iterator): tuples of tensors: images, labels, groups, severities.
-        batches (int): how many of them are an epoch.
-        start (Progress): what is done before.
-        records (RunRecorder): writes rows of `train.csv`, and checkpoints.
+        batches (int): number of batches in an epoch.
+        start (Progress): progress before.
+        records (RunRecorder): writer of the rows of `train.csv`, and of checkpoints.
         schedule (callable): numbers of an epoch and of a batch in it, from 0, to the learning rate of the step.
-        weight_decay (float), decayed (tuple of bool): for these rows; which of the step's weights it is for.
-        gradient_norm (GradientNorm or None): measures gradient norms for these rows.
-        guide (ValidationReweighter or None): moves the weights over distributions.
-        show_progress (bool): show the progress bar even where the output is no terminal.
+        weight_decay (float): weight decay, for the rows of `train.csv`.
+        decayed (tuple of bool): mask of the step's weights that weight decay applies to, for the same rows.
+        gradient_norm (GradientNorm or None): measure of gradient norms, for the same rows.
+        guide (ValidationReweighter or None): mover of the weights over distributions.
+        show_progress (bool): whether the progress bar is shown even if the output is no terminal.
 
     Returns:
-        Progress: with all batches of the epoch done, and the sum of their mean losses in the first pass.
+        Progress: progress with all batches of the epoch, and the sum of their mean losses in the first pass.
 
     Raises:
-        NotFiniteError: the loss is no longer finite, or a weight where there is to be a checkpoint.
+        NotFiniteError: the loss is no longer finite, or a weight is not finite when a checkpoint is due.
         Interrupted: a signal has stopped the training; there is a checkpoint.
     """
     epoch, rate, unread, ahead = start.epochs, None, PendingLosses(start), max_steps_in_flight()
@@ -107,14 +109,14 @@ def train_epoch(step, loader, batches, start, records, schedule, weight_decay, d
 
 
 def require_finite_parameters(step, done):
-    """Make sure that the steps so far have left finite weights, and whatever else a checkpoint has of a step.
+    """Check that the weights, and all other parameters of a step that a checkpoint holds, are finite.
 
     Args:
-        step (TrainStep): is looked at.
-        done (Progress): the steps that were taken.
+        step (TrainStep): the step to check.
+        done (Progress): progress so far, for the error.
 
     Raises:
-        NotFiniteError: a number is infinite or none.
+        NotFiniteError: a number is infinite or NaN.
     """
     for parameter in lasting_parameters(step):
         if not np.isfinite(parameter.asnumpy()).all():
@@ -122,7 +124,10 @@ def require_finite_parameters(step, done):
 
 
 def require_finite_losses(results, done):
-    """As `require_finite_parameters`, for an evaluation: 'val' and 'test' to a list of `SeverityResult`."""
+    """Check that the losses of an evaluation are finite, as `require_finite_parameters` does for parameters.
+
+    `results` has 'val' and 'test' to a list of `SeverityResult`.
+    """
     for part, rows in results.items():
         for severity, row in enumerate(rows):
             if row.images and not np.isfinite(row.loss):
@@ -131,8 +136,9 @@ def require_finite_losses(results, done):
 
 @contextlib.contextmanager
 def checkpoint_on_signal(step, records, done):
-    """Write a checkpoint where a signal stops the body, which leaves what is trained as it is; `done` gives the
-    `Progress`, or raises an error where what is trained is not worth saving.
+    """Write a checkpoint if a signal stops the body, which must not change the trained parameters.
+
+    `done` returns the `Progress`, or raises an error if the trained parameters are not worth saving.
     """
     try:
         yield
@@ -145,11 +151,11 @@ def checkpoint_on_signal(step, records, done):
 
 
 def warn_if_slow(loader, steps, log):
-    """Pass on the batches for so many steps; after the first few say so if all will take more than a day."""
+    """Yield the batches for `steps` steps; after the first few steps, log a note if all will take more than a day."""
     for k, batch in enumerate(loader):
         if k in (1, 1 + PACE_STEPS):
             synchronize()
-        if k == 1:  # the first also compiled the graph
+        if k == 1:  # the first step also compiled the graph
             started = time.monotonic()
         elif k == 1 + PACE_STEPS:
             seconds = (time.monotonic() - started) / PACE_STEPS * steps
@@ -160,15 +166,16 @@ def warn_if_slow(loader, steps, log):
 
 
 def fit(step, loader, batches, total_epoch, schedule, records, evaluation, sharpness=(None, None), **epoch_options):
-    """Train from the epoch that the records have come to up to the last, and evaluate.
+    """Train from the epoch that the records have reached to the last epoch, and evaluate.
 
     Args:
-        step, loader, batches, records: as in `train_epoch`; the loader begins with the first batch that is to be taken.
-        total_epoch (int): number of epochs, those done before included.
+        step, loader, batches, records: as in `train_epoch`; the loader begins with the first batch to take.
+        total_epoch (int): number of epochs, including epochs done before.
         schedule (callable): as in `train_epoch`.
-        evaluation (tuple): callable that gives 'val' and 'test' to a list of `SeverityResult`; after how many epochs it
-            is called again, and after the last.
-        sharpness (tuple): callable that gives what `RunRecorder.end_epoch` takes; when it is called, as above, or None.
+        evaluation (tuple): callable that returns 'val' and 'test' to a list of `SeverityResult`; and N, to call it
+            after every N-th epoch and after the last.
+        sharpness (tuple): callable that returns the sharpness for `RunRecorder.end_epoch`; and N as above, or None for
+            never.
         epoch_options: further arguments of `train_epoch`.
 
     Returns:

@@ -1,5 +1,6 @@
-"""One run, from settings and data to a trained network, its records and its report; with a stage one where the method
-has one.
+"""One run, from settings and data to a trained network, its records and its report.
+
+The run includes a stage one if the method has one.
 """
 import contextlib
 import os
@@ -26,7 +27,7 @@ from losses.config.table import GRAPH_OPTIONS
 from losses.create import build_step
 from losses.evaluation.cells import EvaluationStep, GradientNorm
 from losses.evaluation.predict import evaluate, predict
-from losses.evaluation.probes import IMAGES, RHO, sharpness
+from losses.evaluation.probes import sharpness
 from losses.optimizers import weight_decay_mask
 from losses.schedules import create_schedule
 from losses.training.data_strategy import apply_data_strategy
@@ -39,6 +40,7 @@ from models.stacked import model_has_batch_norm
 from models.weights import load_network
 from utils.errors import NotFiniteError, ResourceGoneError, RunInterruptedError, UserError
 from utils.files import read_json, write_json
+from utils.metrics import SHARPNESS_IMAGES, SHARPNESS_RHO
 from utils.records.checkpoint import LAST, Progress, newest_checkpoint
 from utils.records.logs import open_run_folder
 from utils.records.reading import is_finished
@@ -51,54 +53,57 @@ from utils.runtime.signals import Interrupted, defer_signals, interruptible
 
 
 class StepCache:
-    """A network and the cells that train and look at it. Those of the last run are used again, and need not be compiled
-    anew, where the next one differs only in what is not part of the graph: the values of parameters, the learning rate.
+    """A network and the cells that train and evaluate it.
+
+    The cells of the last run are used again, without a new compilation, if the next run has the same graph. Then only
+    the values of parameters and the learning rate differ.
     """
 
     def __init__(self):
         self._key = self._kept = None
 
-    def get(self, settings, classes, group_sizes):
-        """Network, step, `EvaluationStep` and `GradientNorm` as they are at the start of a run.
+    def get(self, config, classes, group_sizes):
+        """Return network, step, `EvaluationStep` and `GradientNorm` in their state at the start of a run.
 
         Args:
-            settings (RunConfig): of the run.
-            classes (int): logits of the network.
-            group_sizes (list of int): training images of each distribution that the objective distinguishes.
+            config (RunConfig): settings of the run.
+            classes (int): number of logits of the network.
+            group_sizes (list of int): numbers of training images of each distribution that the objective distinguishes.
         """
-        method, num_groups = settings.method, len(group_sizes)
-        set_seed(settings.seed)  # the initial weights do not depend on what was trained before
-        network = create_model(settings.model, classes)
-        step = build_step(network, method, num_groups, settings.seed, group_sizes)
+        method, num_groups = config.method, len(group_sizes)
+        set_seed(config.seed)  # the initial weights do not depend on what was trained before
+        network = create_model(config.model, classes)
+        step = build_step(network, method, num_groups, config.seed, group_sizes)
         is_noisy = not (step.perturbation is None or step.perturbation.needs_gradient)
-        key = (settings.model, classes, num_groups, *(getattr(method, option) for option in GRAPH_OPTIONS),
-               method.step_options, settings.seed if is_noisy else None)
+        key = (config.model, classes, num_groups, *(getattr(method, option) for option in GRAPH_OPTIONS),
+               method.step_options, config.seed if is_noisy else None)
         if key != self._key:
             self._key, self._kept = key, None
             collect_graphs()
             self._kept = network, step, EvaluationStep(network), GradientNorm(network)
             return self._kept
-        for kept, fresh in zip(self._kept[1].get_parameters(), step.get_parameters(), strict=True):
-            ops.assign(kept, fresh)
+        for cached, fresh in zip(self._kept[1].get_parameters(), step.get_parameters(), strict=True):
+            ops.assign(cached, fresh)
         return self._kept
 
-    def compile(self, settings, shape, log):
-        """Compile the step, or take it from the folder of compiled ones that the settings of the run name, if they do;
-        `shape` is that of an image, (C, H, W), and `log` as in `compile_cached`.
+    def compile(self, config, shape, log):
+        """Compile the step, or load it from the folder of compiled steps, if the settings of the run name one.
+
+        `shape` is the shape of an image, (C, H, W). `log` is as in `compile_cached`.
         """
-        if settings.compile_cache is not None:
+        if config.compile_cache is not None:
             step = self._kept[1]
-            inputs = step.example_inputs(settings.method.batch_size, shape)
-            compile_cached(step.graph, inputs, settings.compile_cache,
-                           (self._key, step.accumulation_steps, bool(settings.fast_math)), log)
+            inputs = step.example_inputs(config.method.batch_size, shape)
+            compile_cached(step.graph, inputs, config.compile_cache,
+                           (self._key, step.accumulation_steps, bool(config.fast_math)), log)
 
 
 def load_experiment(config, load_images=load_images):
-    """The data of a run.
+    """Return the data of a run.
 
     Args:
-        config (RunConfig): of the run.
-        load_images (callable): loads the images, in place of `dataset.data.load_images`.
+        config (RunConfig): settings of the run.
+        load_images (callable): function that loads the images, in place of `dataset.data.load_images`.
 
     Returns:
         dataset.data.ExperimentData
@@ -116,33 +121,33 @@ def load_experiment(config, load_images=load_images):
     return data
 
 
-def run(settings, data, folder, cells=None):
-    """Train a method on data that are treated as it asks for, and report.
+def run(config, data, folder, cells=None):
+    """Train a method on data that its data strategy has treated, and report.
 
     Args:
-        settings (RunConfig): what is trained, and how.
-        data (dataset.data.ExperimentData): on what.
-        folder (RunFolder): where the records go; a run that was begun there goes on.
-        cells (StepCache or None): of runs before this one.
+        config (RunConfig): settings of the run.
+        data (dataset.data.ExperimentData): data of the run.
+        folder (RunFolder): folder of the records; a run that was begun there is resumed.
+        cells (StepCache or None): cells of earlier runs.
 
     Raises:
         NotFiniteError: a loss or a weight is no longer finite; the folder says so, until the run is resumed.
         UserError: a checkpoint in the folder is of something else.
-        RunInterruptedError: the disk is full, or something has gone that was there when the run began.
-        Interrupted: a signal has stopped the run, which can go on.
+        RunInterruptedError: the disk is full, or something is missing that was there when the run began.
+        Interrupted: a signal has stopped the run, which can be resumed.
     """
-    if is_finished(folder.path, settings.method.total_epoch):
+    if is_finished(folder.path, config.method.total_epoch):
         folder.log(f"{folder.path}: all epochs are done, results.json is left as it is")
         return
     with defer_signals(), with_resume_hint(folder.path), marking_failure(folder):
-        treated = apply_data_strategy(settings.method, data, settings.corruption, settings.seed, folder,
-                                      lambda: stage_one_logits(settings, data, folder))
-        train(settings, data, folder, cells or StepCache(), **treated)
+        batch_options = apply_data_strategy(config.method, data, config.corruption, config.seed, folder,
+                                            lambda: stage_one_logits(config, data, folder))
+        train(config, data, folder, cells or StepCache(), **batch_options)
 
 
 @contextlib.contextmanager
 def with_resume_hint(path):
-    """Have what stops the body, which is the run in the folder `path`, say how it goes on."""
+    """Add a hint how to resume to an error that stops the body, which is the run in the folder `path`."""
     try:
         yield
     except Interrupted as stop:
@@ -158,8 +163,7 @@ def with_resume_hint(path):
 
 @contextlib.contextmanager
 def marking_failure(folder):
-    """Have the folder of a run (`RunFolder`) say why the body, which is the run, has failed; only until it runs again.
-    """
+    """Record in the folder of a run (`RunFolder`) why the body, which is the run, has failed, until it runs again."""
     path = folder.file(FAILED)
     if folder.writes and os.path.exists(path):
         os.remove(path)
@@ -173,14 +177,14 @@ def marking_failure(folder):
 
 
 def write_config(folder, data, config, given, device):
-    """Write down what a run is; of a run that has begun, whether it has more epochs now.
+    """Write the split and the settings of a new run; for a run that has begun, write whether it has more epochs now.
 
     Args:
-        folder (RunFolder): of the run.
-        data (dataset.data.ExperimentData): it has the split.
-        config (RunConfig): the settings.
-        given (dict): the options that were asked for.
-        device (str): on which the run begins or resumes.
+        folder (RunFolder): folder of the run.
+        data (dataset.data.ExperimentData): data with the split.
+        config (RunConfig): settings of the run.
+        given (dict): the options that the command line names.
+        device (str): device on which the run begins or resumes.
     """
     stored, method = read_json(folder.file("config.json")), config.method
     workers, before = distributed.world_size(), distributed.world_size() if stored is None else stored.get("workers", 1)
@@ -191,7 +195,7 @@ def write_config(folder, data, config, given, device):
         data.write_split(folder.file("split.csv"))
         values = {**config.to_dict(), "classes": list(data.source.class_names),
                   "fingerprints": {name: identity.to_dict() for name, identity in data.fingerprints.items()},
-                  "train_on": "clean" if data.split.is_clean else "poisson"}  # a table has its own
+                  "train_on": "clean" if data.split.is_clean else "poisson"}  # a --split table decides it
         write_settings(folder.file("config.json"), values, method.title, given, device=device,
                        mindspore=MINDSPORE_VERSION)
         return
@@ -207,29 +211,31 @@ def write_config(folder, data, config, given, device):
         write_json(folder.file("config.json"), {**stored, **longer, "given": {**stored.get("given", {}), **longer}})
 
 
-def stage_one_logits(settings, data, folder):
-    """Logits of the first model for the training images, each at its severity, float32 (n, K); the model is read from
-    the option `stage_one`, or trained with ERM in the folder `stage_one` of the run.
+def stage_one_logits(config, data, folder):
+    """Return the first model's logits for the training images, each at its severity, float32 (n, K).
+
+    The first model is read from the checkpoint in the option `stage_one`, or trained with ERM in the folder `stage_one`
+    of the run.
     """
-    checkpoint = settings.method.options["stage_one"]
+    checkpoint = config.method.options["stage_one"]
     if checkpoint is not None:
-        check_sha256("--stage_one", checkpoint, settings.stage_one_sha256)
+        check_sha256("--stage_one", checkpoint, config.stage_one_sha256)
     else:
-        epochs = settings.method.options["stage_one_epochs"]
-        erm = replace(settings.method, method="erm", objective="mean", perturbation="none", num_sub_batches=1,
+        epochs = config.method.options["stage_one_epochs"]
+        erm = replace(config.method, method="erm", objective="mean", perturbation="none", num_sub_batches=1,
                       total_epoch=epochs, options={})
-        first = replace(settings, method=erm, eval_every=epochs, save_last=True, keep_epochs=(), log_sharpness=None,
+        first = replace(config, method=erm, eval_every=epochs, save_last=True, keep_epochs=(), log_sharpness=None,
                         tensorboard=False)
         with open_run_folder(folder.file("stage_one")) as first_folder:
             checkpoint = first_folder.file(LAST)
             is_done = is_finished(first_folder.path) and newest_checkpoint(first_folder.path) == checkpoint
-            if broadcast_text(str(is_done)) == str(False):  # who alone writes there, and may be at it
+            if broadcast_text(str(is_done)) == str(False):  # rank 0 decides: it alone writes there, and may be at it
                 folder.log(f"stage one: erm, {epochs} epochs")
                 train(first, data, first_folder, StepCache())
-    network, _ = load_network(settings.model, data.source.classes, checkpoint)
+    network, _ = load_network(config.model, data.source.classes, checkpoint)
     step = EvaluationStep(network)
-    logits = [predict(step, data.evaluation_batches("train", severity, settings.eval_batch_size,
-                                                    settings.num_workers))[1]
+    logits = [predict(step, data.evaluation_batches("train", severity, config.eval_batch_size,
+                                                    config.num_workers))[1]
               for severity, count in enumerate(data.split.counts) if count]
     logits = np.concatenate(logits)
     if not np.isfinite(logits).all():
@@ -238,90 +244,90 @@ def stage_one_logits(settings, data, folder):
     return logits
 
 
-def train(settings, data, folder, cells, **treated):
+def train(config, data, folder, cells, **batch_options):
     """Train a network, from the newest checkpoint in the folder if there is one, and report.
 
     Args:
-        settings, data, folder, cells: as in `run`.
-        treated: further arguments of `dataset.batches.TrainBatches`.
+        config, data, folder, cells: as in `run`.
+        batch_options: further arguments of `dataset.batches.TrainBatches`.
     """
-    method = settings.method
+    method = config.method
     environments = ENVIRONMENTS if DATA_STRATEGIES[method.data].sets_groups else 0
-    group_sizes = np.bincount(treated["groups"], minlength=environments) if environments else data.split.counts
-    network, step, evaluation, gradient_norm = cells.get(settings, data.source.classes, group_sizes)
-    guide = None
+    group_sizes = np.bincount(batch_options["groups"], minlength=environments) if environments else data.split.counts
+    network, step, evaluation, gradient_norm = cells.get(config, data.source.classes, group_sizes)
+    reweighter = None
     if method.options.get("group_loss") == "validation":
-        guide, data = create_reweighter(step, evaluation, data, method.options["group_every"], settings.seed)
-    recorded_norm = gradient_norm if settings.record_norm else None
+        reweighter, data = create_reweighter(step, evaluation, data, method.options["group_every"], config.seed)
+    recorded_norm = gradient_norm if config.record_norm else None
     images, weights = sum(data.split.counts), sum(weight.size for weight in network.trainable_params())
     batches = images // method.batch_size
     together = f", {distributed.world_size()} workers" if distributed.world_size() > 1 else ""
 
     def evaluate_now():
-        return {part: evaluate(evaluation, data, part, settings.eval_batch_size, settings.num_workers, recorded_norm)
+        return {part: evaluate(evaluation, data, part, config.eval_batch_size, config.num_workers, recorded_norm)
                 for part in ("val", "test")}
 
     def measure_sharpness():
-        number = min(IMAGES, len(data.source.labels["test"]))
-        return number, RHO, [sharpness(evaluation, gradient_norm,
-                                       load_batches(array, data.source, IMAGES, settings.eval_batch_size), RHO)
-                             for array in interruptible(data.images["test"])]
+        number = min(SHARPNESS_IMAGES, len(data.source.labels["test"]))
+        batches = (load_batches(images, data.source, SHARPNESS_IMAGES, config.eval_batch_size)
+                   for images in interruptible(data.images["test"]))
+        return number, SHARPNESS_RHO, [sharpness(evaluation, gradient_norm, batch, SHARPNESS_RHO) for batch in batches]
 
     def open_records():
         if not folder.writes:
-            return NullRecorder(folder, step, batches, settings.log_train, settings.save_every_steps)
+            return NullRecorder(folder, step, batches, config.log_train, config.save_every_steps)
         return RunRecorder(
-            folder, step, data.num_severity, batches, environments, settings.log_train, settings.save_every_steps,
-            settings.save_best, settings.log_sharpness is not None, settings.tensorboard, keep=settings.keep,
-            save_step=settings.save_step, keep_epochs=settings.keep_epochs, save_last=settings.save_last)
+            folder, step, data.num_severity, batches, environments, config.log_train, config.save_every_steps,
+            config.save_best, config.log_sharpness is not None, config.tensorboard, keep=config.keep,
+            save_step=config.save_step, keep_epochs=config.keep_epochs, save_last=config.save_last)
     with contextlib.closing(open_records()) as records:
         check_same_progress(records.start, folder.path)
         folder.log(f"{method.title}: {method.objective} x {method.perturbation}, recipe {method.recipe}, "
                    f"{method.total_epoch} epochs of {batches} batches of {method.batch_size}\n"
                    f"{' '.join(to_argv(method.training))}\n"
-                   f"{settings.model} with {weights:,} weights on {settings.dataset}, "
-                   f"{settings.corruption.replace('_', ' ')}, {images:,} training images, device {device()}{together}\n"
+                   f"{config.model} with {weights:,} weights on {config.dataset}, "
+                   f"{config.corruption.replace('_', ' ')}, {images:,} training images, device {device()}{together}\n"
                    f"records go to {folder.path}")
-        if settings.init_checkpoint is not None and records.start == Progress():
-            folder.log(load_initial_weights(network, settings.init_checkpoint, settings.model, settings.init_sha256))
+        if config.init_checkpoint is not None and records.start == Progress():
+            folder.log(load_initial_weights(network, config.init_checkpoint, config.model, config.init_sha256))
         if len(data.split.present) == 1 and OBJECTIVES[method.objective].reads_groups and not environments:
             folder.log(f"only severity {data.split.present[0]} has training images: {method.objective} has no "
                        "distributions to tell apart, and its averages over them reduce to the mean over the batch")
-        if settings.save_every_steps is not None and settings.save_every_steps >= batches:
-            folder.log(f"an epoch has {batches} batches, so that --save_every_steps {settings.save_every_steps} adds "
+        if config.save_every_steps is not None and config.save_every_steps >= batches:
+            folder.log(f"an epoch has {batches} batches, so that --save_every_steps {config.save_every_steps} adds "
                        "no checkpoint to that at its end")
         if data.split.empty and not data.split.is_clean:
             folder.log(f"no training image has severity {', '.join(map(str, data.split.empty))}; more training "
                        "images give some")
         steps = range(batches * records.start.epochs + records.start.batches, batches * method.total_epoch)
-        loader = data.train_batches(method.batch_size, steps, settings.seed, settings.num_workers,
-                                    crop=method.crop, sampling=method.sampling, draw=method.draw, **treated)
+        loader = data.train_batches(method.batch_size, steps, config.seed, config.num_workers,
+                                    crop=method.crop, sampling=method.sampling, draw=method.draw, **batch_options)
         if steps:
-            cells.compile(settings, (3, *data.source.image_size), folder.log)
+            cells.compile(config, (3, *data.source.image_size), folder.log)
         schedule = create_schedule(method.schedule, method.lr, method.total_epoch, batches, **method.schedule_options)
         results = fit(step, loader, batches, method.total_epoch, schedule, records,
-                      (evaluate_now, settings.eval_every), (measure_sharpness, settings.log_sharpness),
+                      (evaluate_now, config.eval_every), (measure_sharpness, config.log_sharpness),
                       weight_decay=method.weight_decay, decayed=weight_decay_mask(step.weights, method.decay),
-                      gradient_norm=recorded_norm, guide=guide,
-                      show_progress=settings.show_progress and folder.writes)
+                      gradient_norm=recorded_norm, guide=reweighter,
+                      show_progress=config.show_progress and folder.writes)
     if folder.writes:
-        report_results(folder, run_title(method.title, settings.dataset, settings.corruption), method.total_epoch,
+        report_results(folder, run_title(method.title, config.dataset, config.corruption), method.total_epoch,
                        data.split, results, records.cost)
-    barrier()  # others may read what this one has written
+    barrier()  # other ranks may read the files that this rank has written
 
 
 def check_same_progress(start, path):
-    """Make sure that all workers begin where the first does.
+    """Check that all ranks begin at the same progress as rank 0.
 
     Args:
-        start: what is done before.
+        start (Progress): progress of this rank.
         path (str): folder of the run.
 
     Raises:
-        UserError: they do not.
+        UserError: the progress of a rank differs.
     """
     starts = all_gather_bytes(str(start).encode())
-    different = [number for number, other in enumerate(starts) if other != starts[0]]
+    different = [rank for rank, progress in enumerate(starts) if progress != starts[0]]
     if different:
         raise UserError(f"{path}: worker {different[0]} does not find the checkpoint there that the first one does; "
                         "--log_dir has to be a folder that all machines share")

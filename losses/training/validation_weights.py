@@ -1,8 +1,8 @@
-"""What moves the weights over distributions where losses of the training images do not (`--group_loss validation`).
+"""Updates of the weights over distributions by losses of validation images (`--group_loss validation`).
 
 An adversary that sees training losses leaves a rare distribution as soon as its few images are learned by heart. The
-loss of images that are not trained on stays high there. They are validation images, of which a third is kept for
-choosing between models, as validation images are otherwise.
+loss of images that are not trained on stays high there. These images are validation images. A third of the validation
+images is kept for choosing between models, which is their use without this option.
 """
 import mindspore as ms
 import mindspore.nn as nn
@@ -10,13 +10,13 @@ import numpy as np
 
 from dataset.batches import EvaluationBatches
 from dataset.pipeline import materialize
+from losses.components import VALIDATION_BATCH
 from losses.evaluation.probes import mean_loss
-from losses.group_weights import VALIDATION_BATCH
 from utils.runtime.distributed import rank_and_world_size
 
 
 class UpdateGroupWeights(nn.Cell):
-    """Moves `GroupWeights` by losses float32 (S,), as far as so many batches would."""
+    """Move `GroupWeights` by losses float32 (S,), as far as `times` batches would."""
 
     def __init__(self, weights, times):
         super().__init__(auto_prefix=False)
@@ -27,18 +27,18 @@ class UpdateGroupWeights(nn.Cell):
 
 
 class ValidationReweighter:
-    """Moves the weights over distributions at every N-th batch, by the losses of validation images.
+    """Move the weights over distributions at every N-th batch, by the losses of validation images.
 
-    The images are a function of the seed and of the batch's number alone, and the same at all severities. A severity
-    without training images has loss 0: nothing in training could answer for it.
+    The choice of images depends only on the seed and the batch's number, and is the same at all severities. A severity
+    without training images has loss 0, because no training image could answer for it.
 
     Args:
-        weights (GroupWeights): what is moved.
-        evaluation (EvaluationStep): of the network.
-        data (dataset.data.ExperimentData): has the images.
-        indices (numpy.ndarray): the validation images that serve for this.
-        every (int): N; a move is as large as those of N batches together.
-        seed (int): of their choice.
+        weights (GroupWeights): the weights to move.
+        evaluation (EvaluationStep): evaluation step of the network.
+        data (dataset.data.ExperimentData): the data with the images.
+        indices (numpy.ndarray): indices of the validation images that the moves use.
+        every (int): N; a move is as large as the moves of N batches together.
+        seed (int): seed of the choice of images.
     """
 
     def __init__(self, weights, evaluation, data, indices, every, seed):
@@ -51,7 +51,7 @@ class ValidationReweighter:
         return number > 0 and number % self.every == 0
 
     def losses(self, number):
-        """Mean losses of validation images at every severity, float32 (S,), for the move before a batch."""
+        """Return the mean losses of validation images at every severity, float32 (S,), for the move before a batch."""
         rng = np.random.default_rng((self.seed, number))
         chosen = np.sort(rng.choice(self.indices, self.number_of_images, replace=False))
         source = self.data.source
@@ -68,9 +68,9 @@ class ValidationReweighter:
 
 
 def create_reweighter(step, evaluation, data, every, seed):
-    """A `ValidationReweighter`, and the data with the third of the validation images that it leaves alone."""
+    """Return a `ValidationReweighter`, and the data with the third of the validation images that it does not use."""
     validation = data.split.validation
     shuffled = np.random.default_rng(seed).permutation(validation)
-    kept, indices = np.split(shuffled, [len(validation) // 3])
-    guide = ValidationReweighter(step.objective.group_weights, evaluation, data, indices, every, seed)
-    return guide, data.with_validation(np.sort(kept))
+    held_out, indices = np.split(shuffled, [len(validation) // 3])
+    reweighter = ValidationReweighter(step.objective.group_weights, evaluation, data, indices, every, seed)
+    return reweighter, data.with_validation(np.sort(held_out))

@@ -8,44 +8,52 @@ from utils.files import read_json, write_json
 from utils.runtime.distributed import world_size
 from utils.shared_options import DEVICE_OPTIONS
 
-# What may differ when a run is resumed: what results do not depend on, and which device computes, and how exactly.
+# These options may change when a run is resumed. Results do not depend on them, but for the device and its precision.
 OVERRIDABLE_ON_RESUME = ("resume", "data_dir", "corrupted", "num_workers", "show_progress", *DEVICE_OPTIONS,
                          "compile_cache", "keep", "save_every_steps")
 
-# Folders that results depend on, which may lie elsewhere when a run is resumed, but have the names that they had.
+# Results depend on these folders. A resumed run may have them in another place, but with the same names.
 FOLDER_OPTIONS = ("test_corrupted", "filelist_dir")
 
-FAILED = "failed.json"  # why a run has failed, in its folder
+FAILED = "failed.json"  # file in the folder of a run, with the reason why the run has failed
 
-NEWEST = "newest"  # run of the settings on the command line: what `--resume` without a folder means
+NEWEST = "newest"  # the value of `--resume` without a folder: the newest run of the settings on the command line
 
-# Options of which a run that began before there were any has nothing in its settings, and what it did.
+# Old runs have no such options in their settings. These values describe the behaviour of old runs.
 LEGACY_DEFAULTS = {"train_on": "poisson", "draw": "replacement", "crop": "none", "optimizer": "sgd", "clip_norm": 0.0,
                    "decay": "all", "sync_bn": False, "warmup": None, "final_lr": None, "init_checkpoint": None,
                    "init_sha256": None, "stage_one_sha256": None, "split_sha256": None}
 
 
 def write_settings(path, settings, title, given, **machine):
-    """Write down the settings of a run (dict), the `title` (str) of its method, what its command line had `given`
-    (dict), how many workers train together, and what else there is to say of the `machine`.
+    """Write the settings of a run to a JSON file.
+
+    Args:
+        path (str): the file.
+        settings (dict): the settings.
+        title (str): title of the method.
+        given (dict): the options that the command line names.
+        machine: further entries about the machine. The number of workers that train together is added to them.
     """
     write_json(path, {**settings, "title": title, "given": given, "workers": world_size(), **machine})
 
 
 def has_same_basename(before, now):
-    """Whether two paths, or None, are those of one folder, wherever it lies."""
+    """Whether two paths may be one folder in two places: the last parts are the same, and neither path is None."""
     return None not in (before, now) and os.path.basename(before) == os.path.basename(now)
 
 
 def path_independent(given):
-    """Of the options that were asked for (dict), those that results depend on, folders by name alone. That of the data
-    sets is none of them, but that of `-d folder` is the data set."""
+    """Return the given options (dict) that results depend on, with folders by name alone.
+
+    The folder of the data sets is left out, except with `-d folder`, where it is the data set itself.
+    """
     folders = (*FOLDER_OPTIONS, "data_dir") if given.get("dataset") == "folder" else FOLDER_OPTIONS
     return {option: os.path.basename(value) if option in folders else value for option, value in given.items()
             if option in folders or option not in OVERRIDABLE_ON_RESUME or option == "fast_math" and value}
 
 
-# What else is in the settings of a run, and what is read of them where no option is: their kinds.
+# The types of entries of `config.json` that are no options, or that are read without the table of options.
 CONFIG_TYPES = {
     "given": dict, "title": str, "classes": list, "images_sha256": dict, "fingerprints": dict, "dataset": str,
     "corruption": str, "model": str, "num_severity": int, "method": str, "seed": int, "data_dir": str,
@@ -55,10 +63,10 @@ MAY_BE_NONE = ("images_sha256", "test_corrupted", "filelist_dir", "image_size", 
 
 
 def read_settings(folder):
-    """The settings in a run's folder, a dict; None where they are missing.
+    """Return the settings in a run's folder, a dict; None if they are missing.
 
     Raises:
-        UserError: they are damaged.
+        UserError: the settings are damaged.
     """
     path = os.path.join(folder, "config.json")
     if not os.path.isfile(path):
@@ -78,19 +86,21 @@ def read_settings(folder):
 
 
 def newest_run(log_dir, values, given):
-    """The newest run of some settings; where the command line asks for more epochs than any of them had, one that
-    becomes longer.
+    """Return the newest run with the settings of the command line.
+
+    If the command line names more epochs than any of these runs has, the newest run with fewer epochs is returned. This
+    run then becomes longer.
 
     Args:
-        log_dir (str): the folder of its folder.
+        log_dir (str): the folder with the folders of runs.
         values (dict): all options to their values.
-        given (dict): those that the command line names.
+        given (dict): the options that the command line names.
 
     Returns:
-        str: its folder.
+        str: folder of the run.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such run.
     """
     def is_same(config):
         first = config.get("given", {})
@@ -99,37 +109,37 @@ def newest_run(log_dir, values, given):
             values.get(option) in (config.get(option), first.get(option)) or
             option in (*FOLDER_OPTIONS, "data_dir") and has_same_basename(config.get(option), values[option])
             for option in options)
-    found = {}
+    matches = {}
     for path in glob.glob(os.path.join(glob.escape(log_dir), "*", "config.json")):
-        with contextlib.suppress(UserError):  # what is damaged is no run that goes on
+        with contextlib.suppress(UserError):  # a damaged run cannot be resumed
             config = read_settings(os.path.dirname(path))
             if config is None or not is_same({**LEGACY_DEFAULTS, **config}):
                 continue
             epochs, asked = config.get("total_epoch", 0), values["total_epoch"]
             if epochs == asked or epochs < asked and "total_epoch" in given:
-                found[os.path.dirname(path)] = epochs == asked, os.path.getmtime(path)
-    if not found:
+                matches[os.path.dirname(path)] = epochs == asked, os.path.getmtime(path)
+    if not matches:
         raise UserError(f"--resume: no run in {log_dir} has these settings; name its folder, or leave --resume out to "
                         "begin one")
-    return max(found, key=found.get)
+    return max(matches, key=matches.get)
 
 
 def resumed_settings(folder, defaults, given, check=None):
-    """The settings of an earlier run, to go on with it.
+    """Return the settings of an earlier run, to resume it.
 
     Args:
         folder (str): the run's folder.
-        defaults (dict): all options to their values on this command line, for those that the run did not have yet.
-        given (dict): the options that it names.
-        check (callable or None): is given the run's settings, completed, and their file, to raise an error where they
-            are damaged.
+        defaults (dict): all options to their values on this command line, for options that the run did not have yet.
+        given (dict): the options that the command line names.
+        check (callable or None): function of the run's settings, completed, and their file. It raises an error if the
+            settings are damaged.
 
     Returns:
-        dict: the run's settings, with the given ones of `OVERRIDABLE_ON_RESUME` and `FOLDER_OPTIONS`, more epochs if
-        that is given, and the run's own split.
+        dict: the run's settings, with the given options of `OVERRIDABLE_ON_RESUME` and `FOLDER_OPTIONS`, a larger
+        number of epochs if it is given, and the run's own split.
 
     Raises:
-        UserError: there is no run, or a given option differs from the run's.
+        UserError: there is no run, or a given option differs from the run's option.
     """
     config = read_settings(folder)
     if config is None:
@@ -138,7 +148,7 @@ def resumed_settings(folder, defaults, given, check=None):
     config = {**earlier, **config}
     if check is not None:
         check({**defaults, **config}, os.path.join(folder, "config.json"))
-    first_given = config.pop("given", {})  # some are rewritten before they are used
+    first_given = config.pop("given", {})  # some options are rewritten before they are used
     for option, value in given.items():
         is_same_folder = option in FOLDER_OPTIONS and has_same_basename(config.get(option), value)
         is_free = option in OVERRIDABLE_ON_RESUME or is_same_folder
@@ -148,12 +158,12 @@ def resumed_settings(folder, defaults, given, check=None):
             config[option] = value
         elif value not in (config.get(option), first_given.get(option)):
             flag = f"--no-{option}" if value is False else f"--{option}"
-            more = ", give more" if option == "total_epoch" else ""
-            raise UserError(f"{flag}: the run in {folder} has {config.get(option)}; leave the option out{more}, or "
+            advice = ", give more" if option == "total_epoch" else ""
+            raise UserError(f"{flag}: the run in {folder} has {config.get(option)}; leave the option out{advice}, or "
                             "start a new run without --resume")
     config["split"] = os.path.join(folder, "split.csv")
     config["device_id"] = given.get("device_id")  # a number of one machine, and of one process
-    config["device_target"] = given.get("device_target") or config.get("device")  # it is None where 'auto' chose it
+    config["device_target"] = given.get("device_target") or config.get("device")  # None if 'auto' chose the device
     settings = {**defaults, **config}
     settings.pop("num_per_class", None)  # the split has both
     return {**settings, "num_val": None, "val_share": None}

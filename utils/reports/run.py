@@ -1,4 +1,4 @@
-"""What a run leaves when it, or its stage one, has ended."""
+"""The reports of a run, or of its stage one, that has ended."""
 import os
 
 import numpy as np
@@ -9,7 +9,7 @@ from utils.figures.training import training
 from utils.files import read_json, write_csv, write_json
 from utils.records.evaluation import run_evaluations
 from utils.records.reading import FinishedRun
-from utils.reports import page
+from utils.reports.page import Section, Table, settings_section, write_page
 from utils.reports.summary import evaluation_table
 
 FIGURES = {"accuracy_by_severity.svg": "accuracy by severity", "training.svg": "training, of the logged batches"}
@@ -32,12 +32,12 @@ def report_results(folder, title, total_epoch, split, results, cost):
     if config is not None:  # a stage one has none of its own
         [(_, figure)] = training([FinishedRun(folder.path, title, config, {})])
         save(figure, folder.file("training"))
-    found = {"train_images": split.counts, "epochs": total_epoch, **cost.so_far(),
+    content = {"train_images": split.counts, "epochs": total_epoch, **cost.so_far(),
              **{part: {"accuracy": [r.accuracy if r.images else None for r in rows],
                        "loss": [r.loss if r.images else None for r in rows],
                        "images": [r.images for r in rows]} for part, rows in results.items()}}
-    write_run_page(folder.path, title, found)
-    write_json(folder.file("results.json"), found)  # last: with it the run has ended
+    write_run_page(folder.path, title, content)
+    write_json(folder.file("results.json"), content)  # last: with it the run has ended
     lines = ["", "severity  training images  test accuracy"]
     lines += [f"{s:8d}  {count:15d}  {100 * result.accuracy:11.2f} %"
               for s, (count, result) in enumerate(zip(split.counts, results["test"], strict=True))]
@@ -45,15 +45,15 @@ def report_results(folder, title, total_epoch, split, results, cost):
 
 
 def run_title(title, dataset, corruption):
-    """What a run is called on its page and figure; `title` is that of its method."""
+    """The title of a run on its page and figure; `title` is the method's."""
     return f"{title} on {dataset}, {corruption.replace('_', ' ')}"
 
 
 def write_run_page(path, title, results):
-    """Write `report.html` of a run; one of before is replaced.
+    """Write `report.html` of a run, in place of an earlier one.
 
     Args:
-        path (str): the run's folder, of which figures, evaluations and settings are shown where they are.
+        path (str): the run's folder; the page shows the figures, evaluations and settings that it has.
         title (str): of the page.
         results (dict): content of `results.json`.
     """
@@ -63,31 +63,30 @@ def write_run_page(path, title, results):
              "no images" if validation["accuracy"][s] is None else f"{100 * validation['accuracy'][s]:.2f}"]
             for s in range(len(test["accuracy"]))]
     header = ["severity", "training images", "test accuracy (%)", "test loss", "validation accuracy (%)"]
-    parts = [page.heading(f"After {results['epochs']} epochs"), page.table(header, rows)]
+    sections = [Section(f"After {results['epochs']} epochs", table=Table(header, rows))]
     for evaluation in run_evaluations(path):
-        about, table = evaluation_table(evaluation)
-        parts += [page.heading(f"Evaluation: {evaluation['set']}"), page.paragraph(about),
-                  page.table(*table)]
+        description, table = evaluation_table(evaluation)
+        sections.append(Section(f"Evaluation: {evaluation['set']}", description, table))
     drawn = {caption: os.path.join(path, name) for name, caption in FIGURES.items()
              if os.path.exists(os.path.join(path, name))}
-    parts += [page.heading("Figures"), page.figures(drawn)]
+    sections.append(Section("Figures", figures=drawn))
     if config is not None:
-        parts += [page.heading("Settings that were asked for"), page.settings_table(config)]
-    page.write_page(path, title, parts)
+        sections.append(settings_section(config))
+    write_page(path, title, sections)
 
 
 def report_stage_one(folder, name, column, split, labels, found, **columns):
-    """Write down, where a worker writes, which training images a stage one has found: `NAME.csv`, one line for each
-    image, and `NAME_by_severity.csv`, how many there are at each severity, which is logged, too.
+    """Write which training images a stage one has found: `NAME.csv`, one line for each image, and
+    `NAME_by_severity.csv`, their number at each severity, which is logged, too. Only the main process writes.
 
     Args:
         folder (RunFolder): where the files go.
         name (str): of the files.
-        column (str): title of what was found.
+        column (str): title of the column `found`.
         split (dataset.poisson.Split): the training images.
-        labels (numpy.ndarray): int (n,), of `split.indices`, as what follows.
-        found (numpy.ndarray): bool (n,).
-        columns: name to values (n,), to be written as well.
+        labels (numpy.ndarray): int (n,), of the images `split.indices`.
+        found (numpy.ndarray): bool (n,), of the same images.
+        columns: name to values (n,), further columns.
     """
     if not folder.writes:
         return

@@ -15,7 +15,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 BASICS = {"numpy": "numpy", "scipy": "scipy", "cv2": "opencv-python", "PIL": "pillow", "skimage": "scikit-image",
           "joblib": "joblib", "tqdm": "tqdm", "matplotlib": "matplotlib"}
 PACKAGES = {"mindspore": "MindSpore", **BASICS, "safetensors": "safetensors",
-            "tensorboardX": "tensorboardX", "yaml": "PyYAML"}
+            "tensorboardX": "tensorboardX", "pandas": "pandas", "jinja2": "Jinja2", "yaml": "PyYAML"}
 # Folders with programs that need only `BASICS` unless they ask for more, and the folder with its own requirements.txt.
 LIGHT, GENERATORS = ("corruptions", "dataset", "imagenet30_filelist", "utils"), "corruptions"
 

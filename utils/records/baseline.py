@@ -1,0 +1,79 @@
+"""The baseline of corruption errors: another network's errors on the same corruptions."""
+import os
+from dataclasses import dataclass
+
+from utils.errors import UserError
+from utils.metrics import corruption_error
+from utils.records import alexnet
+from utils.records.evaluation import SEVERITIES, severities_of
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The baseline of corruption errors.
+
+    Attributes:
+        about (dict): description of the baseline; `name` is its name.
+        errors (dict): corruption to a list of the baseline's errors, 0..1, at the needed severities.
+    """
+
+    about: dict
+    errors: dict
+
+    @classmethod
+    def of_record(cls, path, record, names, severities=SEVERITIES):
+        """Make a baseline from an evaluation.
+
+        Args:
+            path (str): path as the user named it, for errors.
+            record (dict): the evaluation, as `as_record` returns it or as read from its file.
+            names (list of str): the needed corruptions.
+            severities (list of int): the needed severities.
+
+        Raises:
+            UserError: the record is not an evaluation, lacks a corruption or a severity, or has a corruption without an
+                error.
+        """
+        try:
+            description = {"name": os.path.basename(os.path.abspath(path)),
+                           **{key: record[key] for key in ("model", "checkpoint", "epochs")}}
+            places = {severity: k for k, severity in enumerate(severities_of(record))}
+            lacking = [str(severity) for severity in severities if severity not in places]
+            errors_by_corruption = {name: [1 - metrics["accuracy"][places[s]] for s in severities if s in places]
+                                    for name, metrics in record["corrupted"].items()}
+            if not all(0 <= error <= 1 for errors in errors_by_corruption.values() for error in errors):
+                raise TypeError
+        except (LookupError, TypeError, AttributeError) as error:
+            raise UserError(f"--baseline {path}: not an evaluation; name a run's folder, a checkpoint, or an "
+                            "evaluation_SET.json of one") from error
+        missing = [name for name in names if name not in errors_by_corruption]
+        if lacking:
+            raise UserError(f"--baseline {path}: lacks severity {', '.join(lacking)}; name the run that it is of, "
+                            "which is then evaluated again")
+        if missing:
+            raise UserError(f"--baseline {path}: lacks {', '.join(missing)}; name the run that it is of, which is "
+                            "then evaluated again, or leave these out of -c")
+        perfect = [name for name in names if sum(errors_by_corruption[name]) == 0]
+        if perfect:
+            raise UserError(f"--baseline {path}: makes no error under {', '.join(perfect)}, so that nothing can be "
+                            "relative to it; name another, or leave these out of -c")
+        return cls(description, errors_by_corruption)
+
+    @classmethod
+    def of_alexnet(cls, names, severities=SEVERITIES):
+        """Make a baseline from AlexNet's published errors. Arguments are as in `of_record`.
+
+        Raises:
+            UserError: no errors are published for a corruption.
+        """
+        missing = [name for name in names if name not in alexnet.ERRORS]
+        if missing:
+            raise UserError(f"--baseline alexnet: no errors of it are published under {', '.join(missing)}; name a "
+                            "run, or name others with -c")
+        return cls({"name": alexnet.NAME, "source": alexnet.SOURCE},
+                   {name: [alexnet.ERRORS[name][severity - 1] for severity in severities] for name in names})
+
+    def corruption_error(self, name, rows):
+        """Return the corruption error for `rows`, the `CalibrationScores` at the severities of the corruption `name`.
+        """
+        return corruption_error([1 - row.accuracy for row in rows], self.errors[name])

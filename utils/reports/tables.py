@@ -1,0 +1,64 @@
+"""Means and standard deviations over seeds, and tables as text."""
+import pandas as pd
+
+
+def statistics(rows, columns):
+    """Mean and standard deviation (n - 1) over the runs of each row of a table.
+
+    Args:
+        rows (list of list): for each row of the table its runs, sequences of numbers.
+        columns (list of str): names of these numbers.
+
+    Returns:
+        pandas.DataFrame: a line for each row, columns (name, 'mean') and (name, 'std'). Both are nan for a row without
+        runs, the deviation is nan for one run.
+    """
+    numbers = [number for number, runs in enumerate(rows) for _ in runs]
+    runs = pd.DataFrame([run for runs in rows for run in runs], pd.Index(numbers, dtype=int), columns, dtype=float)
+    over_runs = runs.groupby(level=0)
+    table = pd.concat({"mean": over_runs.mean(), "std": over_runs.std()}, axis=1).swaplevel(axis=1)
+    return table.reindex(range(len(rows)), columns=pd.MultiIndex.from_product([columns, ["mean", "std"]]))
+
+
+def texts(table, digits=2, plus_minus=" ± ", missing="failed"):
+    """The cells of `statistics` as text, such as '80.00 ± 1.41', or '80.00' for one run.
+
+    Returns:
+        pandas.DataFrame: of str, a column for each name.
+    """
+    def text(mean, deviation):
+        if pd.isna(mean):
+            return missing
+        return f"{mean:.{digits}f}" if pd.isna(deviation) else f"{mean:.{digits}f}{plus_minus}{deviation:.{digits}f}"
+    names = table.columns.unique(0)
+    return pd.DataFrame({name: list(map(text, table[name, "mean"], table[name, "std"])) for name in names},
+                        index=table.index, dtype=object)
+
+
+def best(table):
+    """Whether the mean of a cell, rounded to two digits, is the largest of its column; pandas.DataFrame of bool."""
+    means = table.xs("mean", axis=1, level=1).round(2)
+    return means == means.max()
+
+
+def markdown(header, lines):
+    """A table (list of str; list of list of str) as lines of Markdown."""
+    yield f"| {' | '.join(header)} |"
+    yield "|" + " --- |" * len(header)
+    for first, *others in lines:
+        yield f"| {' | '.join([first.replace('|', chr(92) + '|'), *others])} |"
+
+
+def aligned(header, lines):
+    """A table as lines for a terminal: the first column flush left, the others flush right."""
+    table = [header, *lines]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for first, *others in table:
+        cells = [first.ljust(widths[0]), *map(str.rjust, others, widths[1:])]
+        yield "  ".join(cells).rstrip()
+
+
+def csv_columns(table):
+    """The columns of `statistics` for a CSV file: NAME_mean, NAME_std to lists of numbers, '' where there is none."""
+    flat = table.set_axis([f"{name}_{kind}" for name, kind in table.columns], axis=1).astype(object)
+    return flat.where(flat.notna(), "").to_dict("list")

@@ -27,7 +27,7 @@ from corruptions.jobs.provenance import options_identity
 from corruptions.jobs.settings import use_settings
 from corruptions.jobs.shards import SINGLE_SHARD, Shard
 from corruptions.registry import BACKENDS, CORRUPTIONS, Options
-from corruptions.severities import SEVERITIES
+from corruptions.severities import SEVERITY_CONSTANTS
 from corruptions.weather import frost_textures
 from dataset import SOURCE_OPTIONS, SOURCES, load_source
 from dataset.corrupted import generate, needs_generation, open_corrupted
@@ -41,7 +41,7 @@ from utils.runtime.signals import sigterm_interrupts
 PICTURE_TYPES = sorted(set(FigureCanvasBase.get_supported_filetypes()) - {"pgf"})  # pgf needs LaTeX
 
 
-def corrupt_dataset(args):
+def dataset_command(args):
     """Write the corrupted versions of a data set to the place where training looks for them."""
     if "frost" in args.corruption:
         frost_textures(None, 1)
@@ -61,7 +61,7 @@ def corrupt_dataset(args):
     print(f"{written(args, made)} {os.path.join(args.data_dir, source.corrupted_folder)}")
 
 
-def corrupt_images(args):
+def folder_command(args):
     """Corrupt a folder of images."""
     options = options_of(args)
     try:
@@ -76,7 +76,7 @@ def corrupt_images(args):
         f"; begun by other commands and not ended: {', '.join(other_parts)}" if other_parts else ""))
 
 
-def corrupt_array(args):
+def array_command(args):
     """Corrupt a .npy file."""
     images = read_images(args.source)
     options = options_of(args)
@@ -124,7 +124,7 @@ def workers_of(args, target, *sources):
                 yield cluster
 
 
-def preview(args):
+def preview_command(args):
     """Draw one image under every corruption and severity: a row for each corruption, or a sheet for one severity."""
     image = read_image(args.image)
     options = options_of(args)
@@ -147,7 +147,7 @@ def options_of(args):
     Raises:
         UserError: something that an option needs is missing, or no corruption uses it.
     """
-    lacking = [name for name in args.corruption if args.preset and name not in SEVERITIES[args.preset]]
+    lacking = [name for name in args.corruption if args.preset and name not in SEVERITY_CONSTANTS[args.preset]]
     if lacking:
         raise UserError(f"--preset {args.preset}: has no constants of {', '.join(lacking)}; give 32 or 224, or none")
     if "frost" in args.corruption:
@@ -195,7 +195,7 @@ def create_parser():
                          help="folder that holds the data sets; of folder, the folder of images itself")
     dataset.add_argument("--image_size", type=cli.image_side, default=None, metavar="PIXELS",
                          help="of folder: side of the images (default: 64)")
-    dataset.set_defaults(run=corrupt_dataset)
+    dataset.set_defaults(run=dataset_command)
 
     folder = commands.add_parser("folder", help="a folder of images, stored as TARGET/CORRUPTION/SEVERITY/...",
                                  description="Corrupt a folder of images. The random numbers of an image depend on the "
@@ -206,7 +206,7 @@ def create_parser():
     folder.add_argument("--format", choices=("jpeg", "png"), default="jpeg",
                         help="jpeg of quality 85, as the published data sets have it, or png, without loss")
     folder.add_argument("--skip-bad", action="store_true", help="leave out files and folders that cannot be read")
-    folder.set_defaults(run=corrupt_images)
+    folder.set_defaults(run=folder_command)
 
     array = commands.add_parser("array", help="a .npy file of images, stored as TARGET/SEVERITY/CORRUPTION.npy, or the "
                                 "severities in one file",
@@ -219,7 +219,7 @@ def create_parser():
                        "--test_corrupted of main.py reads them")
     array.add_argument("--layout", choices=LAYOUTS, default="folders",
                        help="; ".join(f"{name}: {form}" for name, form in LAYOUTS.items()) + ", which needs --labels")
-    array.set_defaults(run=corrupt_array)
+    array.set_defaults(run=array_command)
 
     picture = commands.add_parser("preview", help="one picture of an image, corruptions x severities, to look at",
                                   description="Draw an image, a row for each corruption, a column for each severity; "
@@ -227,7 +227,7 @@ def create_parser():
     picture.add_argument("image", help="image file")
     picture.add_argument("-o", "--output", type=picture_name, default="preview.png",
                          help="picture to write, its type by the suffix: " + ", ".join(PICTURE_TYPES))
-    picture.set_defaults(run=preview)
+    picture.set_defaults(run=preview_command)
 
     corruption = cli.or_list(partial(cli.two_columns, CORRUPTIONS), cli.names(CORRUPTIONS, SETS, aliases=ALIASES))
     for command in (dataset, folder, array, picture):
@@ -241,7 +241,7 @@ def create_parser():
             command.add_argument("--severity", nargs="+", type=int, choices=range(1, 6), default=[1, 2, 3, 4, 5],
                                  metavar="S", help="severities, 1 to 5")
             command.add_argument("--seed", type=cli.seed, default=0, help="seed of the random numbers")
-            command.add_argument("--preset", type=int, choices=sorted(SEVERITIES), default=None,
+            command.add_argument("--preset", type=int, choices=sorted(SEVERITY_CONSTANTS), default=None,
                                  help="constants published for this image size; without it those of the nearest size")
             command.add_argument("--frost_dir", default=None,
                                  help="folder of frost1.png ... frost5.jpg; without it those of imagecorruptions")

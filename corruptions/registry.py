@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from corruptions.severities import SEVERITIES, nearest_preset
+from corruptions.severities import SEVERITY_CONSTANTS, nearest_preset
 from utils.errors import UserError
 
 CORRUPTIONS = {}
@@ -39,8 +39,8 @@ class Options:
 
     def __post_init__(self):
         if not (self.preset is None or isinstance(self.preset, numbers.Integral)) or self.preset not in (
-                None, *SEVERITIES):
-            raise UserError(f"preset {self.preset}: must be {', '.join(map(str, SEVERITIES))} or None")
+                None, *SEVERITY_CONSTANTS):
+            raise UserError(f"preset {self.preset}: must be {', '.join(map(str, SEVERITY_CONSTANTS))} or None")
         if self.backend not in BACKENDS:
             raise UserError(f"backend {self.backend}: must be {' or '.join(BACKENDS)}")
         if not isinstance(self.frost_dir, (str, os.PathLike, type(None))):
@@ -173,9 +173,9 @@ class Corruption:
             raise UserError(f"options of type {type(options).__name__}: must be corruptions.Options, such as "
                             "Options(preset=32)")
         preset = options.preset or nearest_preset(self.name, *images.shape[1:3])
-        if self.name not in SEVERITIES[preset]:
+        if self.name not in SEVERITY_CONSTANTS[preset]:
             raise UserError(f"preset {preset}: has no constants of {self.name}; take another one, or none")
-        constants = SEVERITIES[preset][self.name][severity - 1]
+        constants = SEVERITY_CONSTANTS[preset][self.name][severity - 1]
         channels = images if images.ndim == 4 else images[..., None]
         if self.colour and channels.shape[3] == 1:
             out = self.function(np.repeat(channels, 3, axis=3), constants, rngs, options)

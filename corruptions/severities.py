@@ -6,7 +6,7 @@ from `corruptions/bar_levels.py`.
 """
 from corruptions.bar_levels import LEVELS
 
-SEVERITIES = {
+SEVERITY_CONSTANTS = {
     32: {
         # standard deviation of the noise
         "gaussian_noise": (0.04, 0.06, 0.08, 0.09, 0.10),
@@ -105,10 +105,10 @@ SEVERITIES = {
 }
 
 for size, other in ((32, 224), (224, 32)):
-    SEVERITIES[size] |= {name: levels.get(size, levels.get(other)) for name, levels in LEVELS.items()}
+    SEVERITY_CONSTANTS[size] |= {name: levels.get(size, levels.get(other)) for name, levels in LEVELS.items()}
 
 
 def nearest_preset(name, height, width):
     """Return the image size nearest to the shorter side, among the sizes with published constants of a corruption."""
-    return min((size for size, table in SEVERITIES.items() if name in table),
+    return min((size for size, table in SEVERITY_CONSTANTS.items() if name in table),
                key=lambda size: abs(size - min(height, width)))

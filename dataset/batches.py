@@ -68,7 +68,7 @@ class TrainBatches(Batches):
         batch_size (int): number of images in a batch.
         steps (range): numbers of the batches, counted over the whole run.
         seed (int): seed of the draws.
-        crop (str): random crop of the images: a key of `CROPS`, or 'resized' for images in files; 'none' for no crop.
+        crop (str): random crop of the images: a key of `PADDINGS`, 'resized' for images in files, or 'none'.
         sampling (str): 'uniform' draws every image with equal probability, so that severities keep their shares.
             'balanced' draws every severity that has images with equal probability (`reweight_groups` of group_DRO).
         repeats (numpy.ndarray): int (n,), for each of `split.indices` how many times as often as other images it is
@@ -176,8 +176,8 @@ class BatchBuilder:
             batch[places] = images[:] if of_crops is None else images.resized_crops(of_crops)
         flipped = rng.random(self.batch_size)[local_rows] < 0.5
         batch[flipped] = batch[flipped, :, ::-1]
-        if self.crop in CROPS:
-            batch = random_crop(batch, rng, *CROPS[self.crop](*self.shape[:2]), self.batch_size, local_rows)
+        if self.crop in PADDINGS:
+            batch = random_crop(batch, rng, *PADDINGS[self.crop](*self.shape[:2]), self.batch_size, local_rows)
         if self.corruption:
             batch = corrupt_half(batch, self.corruption, self.highest, rng, self.chances, self.batch_size, local_rows)
         return batch
@@ -194,7 +194,7 @@ class BatchBuilder:
 
 # Padding of images before a random crop to their size. Each function maps height and width to the pixels above, the
 # pixels to the left, and the mode of `numpy.pad`.
-CROPS = {
+PADDINGS = {
     "mirror": lambda height, width: (height // 8, width // 8, "reflect"),
     "zeros": lambda height, width: (4, 4, "constant"),  # as the DAMP authors pad, at 32 and at 64 pixels
 }

@@ -20,7 +20,6 @@ from corruptions.jobs.shards import SINGLE_SHARD
 from corruptions.jobs.sources import check_stored
 from dataset.image_files import FileImages, LazyCorruptedFiles, exact, files_recipe, read_fitting
 from dataset.stored import (
-    SEVERITIES,
     check_labels,
     corrupted_folder,
     corrupted_path,
@@ -33,6 +32,7 @@ from dataset.stored import (
 )
 from utils.errors import UserError
 from utils.files import read_json, write_array
+from utils.metrics import SEVERITIES
 from utils.runtime.signals import sigterm_interrupts
 
 # Sources of corrupted images, with their texts for the help.

@@ -1,7 +1,7 @@
 """Find corrupted test sets in the layouts in which others publish them.
 
 A layout is a function. It maps a folder to its `CorruptedTestSet`, or to None if the folder has another layout.
-`LAYOUTS` lists the layouts in the order in which they are tried.
+`PUBLISHED_LAYOUTS` lists the layouts in the order in which they are tried.
 """
 import os
 import re
@@ -11,15 +11,15 @@ import numpy as np
 
 from corruptions import ALIASES, CORRUPTIONS
 from dataset.published import ArrayLocation, CorruptedTestSet, map_array
-from dataset.stored import SEVERITIES
 from utils.errors import UserError
+from utils.metrics import SEVERITIES
 
 LABELS = "labels"
-GROUPS = ("noise", "blur", "weather", "digital", "extra")  # the folders of corruptions in ImageNet-C
+CORRUPTION_FOLDERS = ("noise", "blur", "weather", "digital", "extra")  # the folders of corruptions in ImageNet-C
 READABLE = "name a folder of corrupted test images in one of the layouts that dataset/README.md lists"
 
 
-def check_labels(path, source):
+def count_label_copies(path, source):
     """Check that a file holds the labels of the test images, (M,) or (M, 1), once or several times in a row.
 
     Returns:
@@ -52,7 +52,7 @@ def find_stacked(folder, source):
     names = array_names(folder)
     if not names:
         return None
-    number, times = len(source.labels["test"]), check_labels(_array(folder, LABELS), source)
+    number, times = len(source.labels["test"]), count_label_copies(_array(folder, LABELS), source)
     if times != len(SEVERITIES):
         if map_array(_array(folder, names[0])).shape[:1] == (len(SEVERITIES) * number,):
             raise UserError(f"{_array(folder, LABELS)}: {times * number} labels, but the arrays have five severities "
@@ -88,7 +88,7 @@ def find_by_severity(folder, source):
             places.setdefault(name, {})[severity] = ArrayLocation(_array(below, name), 0, len(source.labels["test"]))
     for severity in sorted({severity for locations in places.values() for severity in locations}):
         path = os.path.join(having[0], str(severity), f"{LABELS}.npy")
-        if check_labels(path, source) != 1:
+        if count_label_copies(path, source) != 1:
             raise UserError(f"{path}: more labels than {source.name} has test images; the arrays of a folder of one "
                             "severity have each image once")
     return CorruptedTestSet(folder, "arrays in folders of severities, as python -m corruptions stores them", places,
@@ -108,7 +108,7 @@ def find_class_folders(folder, source):
     places, layout = inner, "test/CORRUPTION/SEVERITY/CLASS, as ImageNet-30-64-C"
     if not places:
         places, layout = beside, "CORRUPTION/SEVERITY/CLASS, as ImageNet-C"
-        for group in GROUPS:
+        for group in CORRUPTION_FOLDERS:
             for name, locations in _corruptions(os.path.join(folder, group)).items():
                 if name in places:
                     raise UserError(f"{os.path.join(folder, group, name)}: {name} is there twice; remove one of them")
@@ -162,7 +162,7 @@ def _array(folder, name):
     return os.path.join(folder, f"{name}.npy")
 
 
-LAYOUTS = (find_stacked, find_by_severity, find_class_folders)
+PUBLISHED_LAYOUTS = (find_stacked, find_by_severity, find_class_folders)
 
 
 def find_published(folder, source):
@@ -180,7 +180,7 @@ def find_published(folder, source):
     """
     if not os.path.isdir(folder):
         raise UserError(f"--test_corrupted {folder}: no such folder; {READABLE}")
-    for find in LAYOUTS:
+    for find in PUBLISHED_LAYOUTS:
         test_set = find(folder, source)
         if test_set is not None:
             names = {name: ALIASES.get(name, name) for name in sorted(test_set.places)}

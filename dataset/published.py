@@ -1,8 +1,7 @@
 """Published corrupted test sets: the layout of a folder, and the images in it.
 
-A layout is a function. It maps a folder to its `CorruptedTestSet`, or to None if the folder has another layout.
-`LAYOUTS` (`dataset/find_published.py`) lists the layouts in the order in which they are tried. In all layouts an image
-keeps its position among the test images, so labels need not be read with it.
+`dataset/find_published.py` finds the layout of a folder. In all layouts an image keeps its position among the test
+images, so labels need not be read with it.
 """
 import os
 import sys
@@ -14,9 +13,9 @@ import numpy as np
 from dataset.image_files import FileImages, exact, require_size
 from dataset.sources.base import ImageDataset
 from dataset.sources.class_folders import list_classes, list_files
-from dataset.stored import SEVERITIES
 from utils.errors import UserError
 from utils.files import load_array
+from utils.metrics import SEVERITIES
 
 
 @dataclass(frozen=True)

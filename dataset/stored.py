@@ -13,8 +13,7 @@ from dataset.image_files import FileImages, exact, files_recipe
 from utils.checksums import array_digest
 from utils.errors import UserError
 from utils.files import load_array
-
-SEVERITIES = range(1, 6)
+from utils.metrics import SEVERITIES
 
 
 def corrupted_folder(data_dir, source, part):

@@ -13,7 +13,7 @@ from corruptions.bar.places import between, framed, inner_random
 from corruptions.bar.warps import rotation
 from corruptions.bar_levels import BAR
 from corruptions.generate import image_stream
-from corruptions.severities import SEVERITIES, nearest_preset
+from corruptions.severities import SEVERITY_CONSTANTS, nearest_preset
 from tests.benchmarks import memory
 from tests.corrupted_files import one_line
 from tests.corruption_errors import compare_corruptions, is_tolerable
@@ -39,8 +39,8 @@ def test_the_sets():
 
 
 def test_levels_are_there_for_both_sizes_and_for_no_other():
-    assert set(BAR) <= set(SEVERITIES[32]) and set(BAR) <= set(SEVERITIES[224])
-    assert not set(BAR) & set(SEVERITIES[64])
+    assert set(BAR) <= set(SEVERITY_CONSTANTS[32]) and set(BAR) <= set(SEVERITY_CONSTANTS[224])
+    assert not set(BAR) & set(SEVERITY_CONSTANTS[64])
     assert (nearest_preset("ripple", 64, 90), nearest_preset("fog", 64, 90)) == (32, 64)
     assert nearest_preset("ripple", 300, 129) == 224
     with pytest.raises(UserError, match="preset 64: has no constants of ripple"):

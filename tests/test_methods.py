@@ -585,7 +585,7 @@ def test_recipes_say_what_is_trained_on_and_how_it_is_drawn():
     assert chosen("erm", draw="permutation", crop="mirror") == ("poisson", "permutation", "mirror")
     # What draws some images more often has no permutation, unless it is asked for, which is refused.
     assert chosen("damp", sampling="balanced") == chosen("jtt", recipe="damp") == ("clean", "replacement", "zeros")
-    assert set(CROP_MODES) == {"none", "resized", *batches.CROPS}
+    assert set(CROP_MODES) == {"none", "resized", *batches.PADDINGS}
 
 
 def test_settings_survive_a_file():

@@ -21,7 +21,7 @@ from utils.errors import UserError
 from utils.runtime import plugins
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-LIBRARIES = [(package, name) for package, names in plugins.PACKAGES.items() for name in names]
+LIBRARIES = [(package, name) for package, names in plugins.CUDA_PACKAGES.items() for name in names]
 ONE_GPU = "int cuInit(unsigned f) { return 0; } int cuDeviceGetCount(int *n) { *n = 1; return 0; }"
 needs_compiler = pytest.mark.skipif(shutil.which("gcc") is None, reason="stand-ins for drivers take a compiler")
 
@@ -69,7 +69,7 @@ def test_the_packages_have_what_the_plugin_needs():
     assert needed | {"libcublasLt.so.11"} == {name for _, name in LIBRARIES} | {plugins.DRIVER, own}
     with open(os.path.join(ROOT, plugins.REQUIREMENTS), encoding="utf-8") as lines:
         named = [Requirement(line.partition("#")[0].strip()) for line in lines if not line.startswith("#")]
-    assert [one.name for one in named] == list(plugins.PACKAGES)
+    assert [one.name for one in named] == list(plugins.CUDA_PACKAGES)
 
 
 def test_what_is_missing_for_a_gpu_is_named_one_thing_after_the_other(machine):
@@ -87,7 +87,7 @@ def test_what_is_missing_for_a_gpu_is_named_one_thing_after_the_other(machine):
     assert plugins.why_no_gpu() == ("CUDA 11's nvidia-cudnn-cu11 is missing: pip install -r "
                                     "utils/requirements_gpu.txt")
     shutil.rmtree(machine / "nvidia")
-    assert all(package in plugins.why_no_gpu() for package in plugins.PACKAGES)
+    assert all(package in plugins.why_no_gpu() for package in plugins.CUDA_PACKAGES)
     file(machine, plugins.GPU_PLUGIN).unlink()
     assert f"has no plugin for GPUs ({plugins.GPU_PLUGIN})" in plugins.why_no_gpu()
 
@@ -120,7 +120,7 @@ def test_packages_are_offered_while_mindspore_is_imported(machine, monkeypatch, 
         assert os.environ.get("CUDA_HOME") == before
     places = os.environ["LD_LIBRARY_PATH"].split(":")
     assert places == [str(machine / "mindspore" / "lib" / "plugin" / "gpu11.6"),
-                      *(str(machine / "nvidia" / package / "lib") for package in plugins.PACKAGES), "/before"]
+                      *(str(machine / "nvidia" / package / "lib") for package in plugins.CUDA_PACKAGES), "/before"]
 
 
 @pytest.mark.parametrize("lost", ["driver", "nvcc", plugins.GPU_PLUGIN, "libcublasLt.so.11", "broken"])

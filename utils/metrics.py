@@ -3,6 +3,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+SEVERITIES = (1, 2, 3, 4, 5)  # of corrupted images
 SHARPNESS_IMAGES = 512  # images of each severity; a surface needs many more passes and uses half of them
 SHARPNESS_RHO = 0.05  # the value in the papers
 

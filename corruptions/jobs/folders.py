@@ -50,7 +50,7 @@ def corrupted_name(name, image_format):
     return name if suffix.lower() in (".jpg", ".jpeg") else stem + ".jpg"
 
 
-def check_images(paths, read, image_format):
+def check_image_files(paths, read, image_format):
     """Call `check_image` for several files."""
     return [check_image(path, read, image_format) for path in paths]
 
@@ -93,7 +93,7 @@ def checksums_of(source, files, read, workers, image_format, skip_bad, hidden):
     groups = batched([os.path.join(os.path.abspath(source), path) for path in files.values()])
     results = []
     with tqdm(desc="checking", total=len(files), unit=" images", disable=hidden) as bar, \
-            contextlib.closing(parallel_map(workers, check_images, ((group, read, image_format)
+            contextlib.closing(parallel_map(workers, check_image_files, ((group, read, image_format)
                                                                     for group in groups))) as checked:
         for group in checked:
             results += group

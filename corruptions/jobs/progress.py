@@ -1,12 +1,12 @@
 """The progress of a folder job: what its shards have begun and finished."""
 import os
 
-from corruptions.jobs.settings import has_settings, write_settings
+from corruptions.jobs.settings import has_settings, write_job_settings
 from corruptions.jobs.shards import (
     SINGLE_SHARD,
     UNFINISHED_FILE,
     corruption_of,
-    is_finished,
+    is_part_finished,
     read_finished,
     write_ended,
 )
@@ -33,7 +33,8 @@ def require_made(target, settings, parts, stored, shard):
     The arguments are as in `made_shares` and `mark_started`.
     """
     if not has_settings(target, settings, besides=SOURCES_FILE) or not all(
-            is_finished(target, part) and shard.number in made_shares(target, part, stored, shard) for part in parts):
+            is_part_finished(target, part) and shard.number in made_shares(target, part, stored, shard)
+            for part in parts):
         raise UserError(f"{target}: cannot be written, and lacks some of the images; let it be written, or name "
                         "another folder")
 
@@ -54,7 +55,7 @@ def made_shares(target, part, stored, shard):
         return os.path.isdir(folder) and all(os.path.isfile(os.path.join(folder, name)) for name in stored(number))
     if is_made(shard.number):
         return {shard.number}
-    return set(filter(is_made, range(1, shard.count + 1))) if is_finished(target, part) else set()
+    return set(filter(is_made, range(1, shard.count + 1))) if is_part_finished(target, part) else set()
 
 
 def mark_started(target, parts, settings, size, checksums, shard, made_before):
@@ -67,7 +68,7 @@ def mark_started(target, parts, settings, size, checksums, shard, made_before):
     if not has_settings(target, settings, besides=SOURCES_FILE):
         for path in sources_lists(target):  # from a command that stopped before it wrote the settings
             os.remove(path)
-    finished = {part: made_before[part] for part in made_before if is_finished(target, part)}
+    finished = {part: made_before[part] for part in made_before if is_part_finished(target, part)}
     parts = [part for part in parts if shard.number not in finished.get(part, ())]
     ended = read_finished(target, parts, shard, size)
     for part in parts:
@@ -75,7 +76,7 @@ def mark_started(target, parts, settings, size, checksums, shard, made_before):
     write_ended(target, ended)
     # The settings are written after the list, so that a folder with settings has the list, too.
     write_sources(sources_path(target, shard), checksums)
-    write_settings(target, settings)
+    write_job_settings(target, settings)
     for name in set(map(corruption_of, parts)):
         os.makedirs(os.path.join(target, name), exist_ok=True)
         with open(os.path.join(target, name, UNFINISHED_FILE), "wb"):

@@ -51,7 +51,7 @@ def with_textures(stored):
     return stored
 
 
-def write_settings(folder, settings):
+def write_job_settings(folder, settings):
     """Write settings to a folder, merged with what earlier commands have recorded there, such as frost textures."""
     stored = read_json(os.path.join(folder, SETTINGS_FILE))
     both = {**settings, **(with_textures(stored) if isinstance(stored, dict) else {})}
@@ -73,4 +73,4 @@ def use_settings(folder, settings):
     with file_lock(os.path.join(folder, ".lock"), folder, SETTINGS_SECONDS):
         remove_temporary(os.path.join(folder, SETTINGS_FILE))
         has_settings(folder, settings)
-        write_settings(folder, settings)
+        write_job_settings(folder, settings)

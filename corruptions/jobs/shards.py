@@ -79,7 +79,7 @@ def is_unfinished(target, name):
     return os.path.exists(os.path.join(target, name, UNFINISHED_FILE))
 
 
-def is_finished(target, part):
+def is_part_finished(target, part):
     """Whether a part of a job, 'CORRUPTION/SEVERITY', was finished, from the images that existed then.
 
     While other severities of the corruption are being made, the record has only these severities.
@@ -88,7 +88,7 @@ def is_finished(target, part):
         return False
     if not is_unfinished(target, corruption_of(part)):
         return True
-    recorded = read_records(target)
+    recorded = read_unfinished(target)
     return part not in recorded and corruption_of(part) in map(corruption_of, recorded)
 
 
@@ -111,14 +111,14 @@ def read_finished(target, parts, shard, size):
     Returns:
         dict: part to dict of `shards`, `images` and `ended`, a sorted list of numbers; the dict has all of `parts`.
     """
-    ended = read_records(target)
+    ended = read_unfinished(target)
     for part in parts:
         if part not in ended or (ended[part]["shards"], ended[part]["images"]) != (shard.count, size):
             ended[part] = {"shards": shard.count, "images": size, "ended": []}
     return ended
 
 
-def read_records(target):
+def read_unfinished(target):
     """Return the records of the parts that are not finished, a dict as in `read_finished`."""
     stored = read_json(os.path.join(target, ENDED_FILE))
     return {part: job for part, job in (stored.items() if isinstance(stored, dict) else ())

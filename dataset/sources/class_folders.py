@@ -79,7 +79,7 @@ def list_files(folder, left_out=None):
     return sorted(names)
 
 
-def list_images(folder, classes, side, fit, inner="", left_out=None):
+def list_class_images(folder, classes, side, fit, inner="", left_out=None):
     """Return the images of a folder of class folders, class after class, sorted by name.
 
     Args:

@@ -13,14 +13,14 @@ from corruptions.images import check_header, said_of
 from corruptions.jobs.sources import read_sources, sources_lists
 from dataset.image_files import centre_crop
 from dataset.sources.base import ImageDataset
-from dataset.sources.class_folders import list_classes, list_images, require_all_classes
+from dataset.sources.class_folders import list_class_images, list_classes, require_all_classes
 from dataset.sources.imagenet import MEAN, STD
 from utils.cli import one_line
 from utils.errors import UserError
 from utils.files import file_lock, write_csv
 
 IMAGE_SIZE = 64
-VALIDATION = ("val", "valid", "validation")  # usual names of a folder that is not read here
+VALIDATION_FOLDERS = ("val", "valid", "validation")  # usual names of a folder that is not read here
 TEST_SHARE = 0.2  # fraction of each class, if there are no test images; the same for every seed of a run
 HELD_OUT = "held_out.csv"  # table of exceptions from the hash, in the folder of the images
 LOCK_SECONDS = 60  # runs that start at the same time wait up to this long for each other to write that file
@@ -175,18 +175,18 @@ def load_folder(data_dir, image_size=IMAGE_SIZE):
         raise UserError(f"{missing}: no such folder, though there is {there}; add it, or put the class folders into "
                         f"{data_dir} itself, where no class can be called train or test")
     if os.path.isdir(train):
-        unread = [name for name in VALIDATION if os.path.isdir(os.path.join(data_dir, name))]
+        unread = [name for name in VALIDATION_FOLDERS if os.path.isdir(os.path.join(data_dir, name))]
         if unread:
             print(f"warning: {os.path.join(data_dir, unread[0])}: is not read; validation images are taken from "
                   f"{train}", file=sys.stderr)
         classes = list_classes(train)
         images, labels = {}, {}
         for part, folder in (("train", train), ("test", test)):
-            images[part], labels[part] = list_images(folder, classes, image_size, fit, left_out=left_out)
+            images[part], labels[part] = list_class_images(folder, classes, image_size, fit, left_out=left_out)
             require_all_classes(folder, classes, labels[part])
     else:
         classes = list_classes(data_dir)
-        whole, every = list_images(data_dir, classes, image_size, fit, left_out=left_out)
+        whole, every = list_class_images(data_dir, classes, image_size, fit, left_out=left_out)
         images = {"whole": whole}
     if left_out:
         print(f"warning: {data_dir}: {one_line(said_of(left_out)).removeprefix('; ')}", file=sys.stderr)

@@ -4,7 +4,7 @@ from functools import partial
 
 from dataset.image_files import centre_crop
 from dataset.sources.base import ImageDataset
-from dataset.sources.class_folders import list_classes, list_images, require_all_classes
+from dataset.sources.class_folders import list_class_images, list_classes, require_all_classes
 from utils.errors import UserError
 
 SIDE, SHORTER = 224, 256
@@ -32,7 +32,7 @@ def load_imagenet(data_dir):
     images, labels, classes = {}, {}, list_classes(os.path.join(root, "train"))
     for part, name in (("train", "train"), ("test", "val")):
         folder = os.path.join(root, name)
-        images[part], labels[part] = list_images(folder, classes, SIDE,
+        images[part], labels[part] = list_class_images(folder, classes, SIDE,
                                                  partial(centre_crop, side=SIDE, shorter=SHORTER))
         require_all_classes(folder, classes, labels[part])
     return ImageDataset("imagenet", "ImageNet-C", len(classes), images, labels, MEAN, STD, class_names=tuple(classes))

@@ -10,7 +10,7 @@ import numpy as np
 from dataset.image_files import exact, require_sizes, squash
 from dataset.poisson import Split, most_validation, poisson_counts, poisson_split
 from dataset.sources.base import ImageDataset
-from dataset.sources.class_folders import list_classes, list_images, require_all_classes
+from dataset.sources.class_folders import list_class_images, list_classes, require_all_classes
 from dataset.sources.imagenet import MEAN, STD
 from utils.errors import UserError
 from utils.files import atomic_write
@@ -19,7 +19,7 @@ SIDE = 64
 NUM_PER_CLASS = 1000
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 LISTS = os.path.join(ROOT, "imagenet30_filelist")
-VALIDATION = "imagenet30_val.txt"
+VALIDATION_LIST = "imagenet30_val.txt"
 TESTS = ("imagenet30_test.txt", "Imagenet30_test.txt")  # the release asks for the first and has the second
 
 
@@ -45,7 +45,7 @@ def load_imagenet30(data_dir, filelist_dir=LISTS):
     classes = list_classes(os.path.join(root, "train"))
     images, labels = {}, {}
     for part in ("train", "test"):
-        images[part], labels[part] = list_images(os.path.join(root, part), classes, SIDE, fit)
+        images[part], labels[part] = list_class_images(os.path.join(root, part), classes, SIDE, fit)
         require_all_classes(os.path.join(root, part), classes, labels[part])
         if root == small:
             require_sizes(images[part])
@@ -189,7 +189,7 @@ def read_lists(folder, names, labels, num_severity):
     """
     paths = [distribution_path(folder, severity) for severity in range(num_severity)]
     train = [read_list(path, names, labels) for path in paths]
-    validation = np.sort(read_list(os.path.join(folder, VALIDATION), names, labels))
+    validation = np.sort(read_list(os.path.join(folder, VALIDATION_LIST), names, labels))
     images, counts = np.unique(np.concatenate([*train, validation]), return_counts=True)
     if (counts > 1).any():
         raise UserError(f"{folder}: two lists name {names[images[counts > 1][0]]}; fetch the lists again, or remove "
@@ -217,7 +217,7 @@ def write_lists(folder, split, names, labels, test=None):
         _write_list(distribution_path(folder, severity), names, labels, indices)
     if test is not None and not os.path.exists(os.path.join(folder, TESTS[1])):
         _write_list(os.path.join(folder, TESTS[0]), *test, range(len(test[0])))
-    _write_list(os.path.join(folder, VALIDATION), names, labels, split.validation)
+    _write_list(os.path.join(folder, VALIDATION_LIST), names, labels, split.validation)
 
 
 def _write_list(path, names, labels, indices):

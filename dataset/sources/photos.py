@@ -13,7 +13,7 @@ from dataset.sources.base import ImageDataset
 FILES = ("astronaut.png", "brick.png", "chelsea.png", "coffee.png", "grass.png", "gravel.png", "hubble_deep_field.jpg",
          "ihc.png", "motorcycle_left.png", "retina.jpg")
 SIZE = 32
-CROPS = {"train": 500, "test": 100}  # per photograph
+NUM_CROPS = {"train": 500, "test": 100}  # per photograph
 LEFT_SHARE = 0.7
 
 
@@ -28,15 +28,15 @@ def load_photos(data_dir=None):
     """
     folder = resources.files("skimage.data")
     rng = np.random.RandomState(0)
-    images = {part: [] for part in CROPS}
+    images = {part: [] for part in NUM_CROPS}
     for name in FILES:
         photo = np.asarray(Image.open(folder / name).convert("RGB"))
         border = int(photo.shape[1] * LEFT_SHARE)
         for part, area in (("train", photo[:, :border]), ("test", photo[:, border:])):
-            tops = rng.randint(0, area.shape[0] - SIZE + 1, CROPS[part])
-            lefts = rng.randint(0, area.shape[1] - SIZE + 1, CROPS[part])
+            tops = rng.randint(0, area.shape[0] - SIZE + 1, NUM_CROPS[part])
+            lefts = rng.randint(0, area.shape[1] - SIZE + 1, NUM_CROPS[part])
             images[part] += [area[y:y + SIZE, x:x + SIZE] for y, x in zip(tops, lefts, strict=True)]
-    labels = {part: np.repeat(np.arange(len(FILES), dtype=np.int32), count) for part, count in CROPS.items()}
+    labels = {part: np.repeat(np.arange(len(FILES), dtype=np.int32), count) for part, count in NUM_CROPS.items()}
     images = {part: np.stack(crops) for part, crops in images.items()}
     return ImageDataset("photos", "photos-C", len(FILES), images, labels, mean=(0.514, 0.390, 0.342),
                         std=(0.264, 0.227, 0.231), class_names=tuple(name.rsplit(".", 1)[0] for name in FILES))

@@ -6,7 +6,7 @@ import numpy as np
 
 from dataset.image_files import FileImages, exact, require_sizes
 from dataset.sources.base import ImageDataset
-from dataset.sources.class_folders import list_classes, list_files, list_images
+from dataset.sources.class_folders import list_class_images, list_classes, list_files
 from utils.errors import UserError
 
 FOLDER = "tiny-imagenet-200"
@@ -77,7 +77,7 @@ def load_tinyimagenet(data_dir):
     test_paths, test_names, test_labels = read_annotations(os.path.join(root, "val", "val_annotations.txt"), val,
                                                            classes)
     fit = partial(exact, side=SIDE)
-    images, labels = list_images(train, classes, SIDE, fit, inner="images")
+    images, labels = list_class_images(train, classes, SIDE, fit, inner="images")
     test = FileImages(val, test_paths, test_names, SIDE, fit)
     for part in (images, test):
         require_sizes(part)

@@ -60,7 +60,7 @@ def check_files(folder, planned, configs):
                                 "it was, or name another comparison with --desc")
 
 
-def check_images(planned, paths, k, data, config):
+def check_begun_images(planned, paths, k, data, config):
     """Check that begun runs have the same images as run number `k`, if their options name the same images."""
     def named(spec):
         return [spec.given.get(option) for option in ("dataset", "data_dir", *SOURCE_OPTIONS)]

@@ -7,8 +7,8 @@ import tempfile
 import time
 
 from losses.comparison.checks import (
+    check_begun_images,
     check_files,
-    check_images,
     check_plan,
     check_rows,
     resumable_options,
@@ -61,7 +61,7 @@ def compare(planned, configs, folder, load, device, jobs, program):
         # Errors in the data of later runs are found now, before anything is written. If all runs have ended, this
         # checks that their images are still the images that the command names.
         for k in waiting or range(len(planned)):
-            check_images(planned, paths, k, load(configs[k]), configs[k])
+            check_begun_images(planned, paths, k, load(configs[k]), configs[k])
         write_json(os.path.join(folder, PLAN_FILE), plan)
         _warn_mixed_devices(paths, device)
         clock = EtaEstimator([estimated_cost(config) for config in configs], waiting)

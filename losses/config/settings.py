@@ -23,7 +23,7 @@ class MethodConfig:
             decay, num_sub_batches, sync_bn: options of the training; None if the schedule or the optimizer does not
             read the option.
         train_on (str): a key of `TRAIN_ON`; without effect if a table sets the training images.
-        draw, crop, sampling (str): keys of `SAMPLERS`, `CROPS`, `SAMPLINGS`.
+        draw, crop, sampling (str): keys of `SAMPLERS`, `CROP_MODES`, `SAMPLINGS`.
         options (dict): the options that the parts of the method read, to their values.
     """
 

@@ -142,7 +142,7 @@ def _evaluation_cells(model, classes):
     return EvaluationStep(network), GradientNorm(network)
 
 
-def sharpness(records, data_dir=None, images=SHARPNESS_IMAGES, rho=SHARPNESS_RHO):
+def measure_sharpness(records, data_dir=None, images=SHARPNESS_IMAGES, rho=SHARPNESS_RHO):
     """Return the sharpness at every severity over the epochs.
 
     It comes from `sharpness.csv` if the run has made the same measurement, and otherwise from the run's checkpoints.
@@ -183,7 +183,7 @@ def _sharpness(run, images, rho):
     return run.kept("sharpness", checkpoints, compute, images=images, rho=rho)
 
 
-def surface(records, data_dir=None, images=SHARPNESS_IMAGES // 2, points=11, span=1.0):
+def measure_surface(records, data_dir=None, images=SHARPNESS_IMAGES // 2, points=11, span=1.0):
     """Return the loss along two filter-normalised random directions around the newest checkpoint.
 
     The directions start from the same random numbers for all runs.
@@ -208,7 +208,7 @@ def surface(records, data_dir=None, images=SHARPNESS_IMAGES // 2, points=11, spa
             for record in first_of_each_name(records)]
 
 
-def ood(records, data_dir=None, images=SHARPNESS_IMAGES, rho=SHARPNESS_RHO, epoch=None):
+def measure_ood(records, data_dir=None, images=SHARPNESS_IMAGES, rho=SHARPNESS_RHO, epoch=None):
     """Return normalised OOD scores of images of every severity: the confidence that they lose in a SAM ascent step.
 
     The step follows the gradient of the mean loss over all of these images. The scores are scaled as in one batch, see
@@ -232,7 +232,7 @@ def ood(records, data_dir=None, images=SHARPNESS_IMAGES, rho=SHARPNESS_RHO, epoc
     return [TrainedRun(record, data_dir).measured("ood", measure, epoch, images=images, rho=rho) for record in records]
 
 
-def calibration(records, data_dir=None, images=None):
+def measure_calibration(records, data_dir=None, images=None):
     """Return confidence and accuracy at every severity, at the newest checkpoint.
 
     Args:
@@ -252,7 +252,7 @@ def calibration(records, data_dir=None, images=None):
     return [TrainedRun(record, data_dir).measured("calibration", measure, images=images) for record in records]
 
 
-def samples(records, data_dir=None, image=0):
+def measure_samples(records, data_dir=None, image=0):
     """Return a test image at every severity as a network sees it, taken from a batch.
 
     The image comes from the first run, because all runs have the same images.
@@ -279,4 +279,5 @@ def samples(records, data_dir=None, image=0):
     return pictures
 
 
-MEASUREMENTS = {"sharpness": sharpness, "surface": surface, "ood": ood, "calibration": calibration, "samples": samples}
+MEASUREMENTS = {"sharpness": measure_sharpness, "surface": measure_surface, "ood": measure_ood,
+                "calibration": measure_calibration, "samples": measure_samples}

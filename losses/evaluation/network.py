@@ -18,9 +18,9 @@ from dataset.sources.base import ImageDataset
 from losses.evaluation.predict import describe_network, evaluate_arrays
 from models.weights import load_network
 from utils.errors import UserError
+from utils.metrics import SEVERITIES
 from utils.records.evaluation import (
     CLEAN,
-    SEVERITIES,
     as_record,
     averages,
     file_tag,

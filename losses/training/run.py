@@ -45,7 +45,7 @@ from utils.records.checkpoint import LAST, Progress, newest_checkpoint
 from utils.records.logs import open_run_folder
 from utils.records.reading import is_finished
 from utils.records.run import NullRecorder, RunRecorder
-from utils.records.settings import FAILED, write_settings
+from utils.records.settings import FAILED, write_run_settings
 from utils.reports.run import report_results, run_title
 from utils.runtime import distributed
 from utils.runtime.compile_cache import compile_cached
@@ -196,7 +196,7 @@ def write_config(folder, data, config, given, device):
         values = {**config.to_dict(), "classes": list(data.source.class_names),
                   "fingerprints": {name: identity.to_dict() for name, identity in data.fingerprints.items()},
                   "train_on": "clean" if data.split.is_clean else "poisson"}  # a --split table decides it
-        write_settings(folder.file("config.json"), values, method.title, given, device=device,
+        write_run_settings(folder.file("config.json"), values, method.title, given, device=device,
                        mindspore=MINDSPORE_VERSION)
         return
     first, now = (f"{name}{' with --fast_math' if fast else ''}" for name, fast in (

@@ -14,7 +14,7 @@ import numpy as np  # noqa: E402
 
 from dataset.image_files import exact  # noqa: E402
 from dataset.sources.cifar import CIFAR, load_cifar  # noqa: E402
-from dataset.sources.class_folders import list_images  # noqa: E402
+from dataset.sources.class_folders import list_class_images  # noqa: E402
 from utils.cli import Parser, exit_on_error  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.files import require_writable_folder  # noqa: E402
@@ -29,7 +29,7 @@ def read_records(folder):
     Raises:
         UserError: a class is missing or has no images, or an image is damaged or has another size.
     """
-    images, labels = list_images(folder, CIFAR["cifar10"].class_names, 32, partial(exact, side=32))
+    images, labels = list_class_images(folder, CIFAR["cifar10"].class_names, 32, partial(exact, side=32))
     planes = images[:].transpose(0, 3, 1, 2).reshape(len(labels), -1)
     records = np.concatenate([labels[:, None].astype(np.uint8), planes], axis=1)
     return records[np.random.RandomState(0).permutation(len(records))]

@@ -26,7 +26,7 @@ from skimage import data  # noqa: E402
 from corruptions import CORRUPTIONS, SETS, Options  # noqa: E402
 from corruptions.generate import corrupt_range  # noqa: E402
 from corruptions.jobs.arrays import write_arrays  # noqa: E402
-from corruptions.jobs.folders import check_images, corrupt_folder  # noqa: E402
+from corruptions.jobs.folders import check_image_files, corrupt_folder  # noqa: E402
 from corruptions.weather import frost_folder  # noqa: E402
 from dataset.image_files import centre_crop, read_fitting  # noqa: E402
 from dataset.sources.imagenet import SHORTER, SIDE  # noqa: E402
@@ -118,7 +118,7 @@ def on_paper(args):
             top, left = k % (photo.shape[0] - 375), k % (photo.shape[1] - 500)
             Image.fromarray(photo[top:top + 375, left:left + 500]).save(os.path.join(source, f"{k}.jpg"), quality=90)
         start = time.process_time()
-        check_images([os.path.join(source, name) for name in os.listdir(source)], read)
+        check_image_files([os.path.join(source, name) for name in os.listdir(source)], read)
         reading = 1000 * (time.process_time() - start) / args.images
         start = time.process_time()
         corrupt_folder(source, target, SETS["all"], range(1, 6), 0, Options(), 1, "jpeg", False, False, read=read)

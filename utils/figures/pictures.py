@@ -36,14 +36,14 @@ def plot_image_sheet(path, images):
     for axis, (title, image) in zip(axes.flat, images.items(), strict=False):
         show(axis, image)
         axis.set_title("\n".join(textwrap.wrap(title.replace("_", " "), 18)), fontsize=9)
-    save(figure, path)
+    save_picture(figure, path)
 
 
 def show(axis, image):
     axis.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
 
 
-def save(figure, path):
+def save_picture(figure, path):
     with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=120)
     plt.close(figure)
@@ -66,4 +66,4 @@ def plot_image_grid(path, rows, columns):
         line[0].set_ylabel(title.replace("_", "\n"), rotation=0, ha="right", va="center")
     for axis, title in zip(axes[0], columns, strict=True):
         axis.set_title(title, fontsize=10)
-    save(figure, path)
+    save_picture(figure, path)

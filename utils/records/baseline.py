@@ -3,9 +3,9 @@ import os
 from dataclasses import dataclass
 
 from utils.errors import UserError
-from utils.metrics import corruption_error
+from utils.metrics import SEVERITIES, corruption_error
 from utils.records import alexnet
-from utils.records.evaluation import SEVERITIES, severities_of
+from utils.records.evaluation import severities_of
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,9 @@ import numpy as np
 
 from utils.files import read_json, safe_filename, write_csv, write_json
 from utils.fingerprint import Fingerprint, first_difference
-from utils.metrics import BINS, SEVERITY_LEVELS, CalibrationScores
+from utils.metrics import BINS, SEVERITIES, SEVERITY_LEVELS, CalibrationScores
 
 CLEAN = "none"  # the name for no corruption, as in the papers' tables
-SEVERITIES = (1, 2, 3, 4, 5)
 LONGEST_TAG = 210  # characters, which leaves room for the rest of a file name
 
 

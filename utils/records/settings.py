@@ -25,7 +25,7 @@ LEGACY_DEFAULTS = {"train_on": "poisson", "draw": "replacement", "crop": "none",
                    "init_sha256": None, "stage_one_sha256": None, "split_sha256": None}
 
 
-def write_settings(path, settings, title, given, **machine):
+def write_run_settings(path, settings, title, given, **machine):
     """Write the settings of a run to a JSON file.
 
     Args:

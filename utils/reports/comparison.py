@@ -8,7 +8,7 @@ from utils.files import atomic_write, write_csv
 from utils.reports.page import Cell, Section, Table, write_page
 from utils.reports.tables import aligned, best, csv_columns, markdown, statistics, texts
 
-VALIDATION = "validation accuracy at the end, in percent, to choose methods and options by"
+VALIDATION_CAPTION = "validation accuracy at the end, in percent, to choose methods and options by"
 LATEX = str.maketrans({**{sign: "\\" + sign for sign in "_%&#${}"}, "\\": r"\textbackslash{}", "^": r"\^{}",
                        "~": r"\~{}"})
 
@@ -105,7 +105,7 @@ def write_comparison(folder, rows):
         if validated:
             accuracy = validation_statistics(validated)
             cells = _lines([row.title for row in validated], texts(accuracy), best(accuracy), "**", "**")
-            md += [VALIDATION, "", *markdown(["method", *accuracy.columns.unique(0)], cells), ""]
+            md += [VALIDATION_CAPTION, "", *markdown(["method", *accuracy.columns.unique(0)], cells), ""]
         tex += [f"% {setting}", *_latex(names, table, is_best), ""]
         terminal += [f"test accuracy in percent, {setting}",
                      *aligned(header, _lines(names, texts(table), is_best, "", "*", " ")), "* best", ""]
@@ -134,7 +134,7 @@ def write_comparison_page(folder, rows, drawn, options):
         sections.append(Section(f"Test accuracy in percent, {setting}", table=_table(members, accuracy_statistics)))
         validated = [row for row in members if row.is_validated]
         if validated:
-            sections.append(Section(f"{VALIDATION[0].upper()}{VALIDATION[1:]}, {setting}",
+            sections.append(Section(f"{VALIDATION_CAPTION[0].upper()}{VALIDATION_CAPTION[1:]}, {setting}",
                                     table=_table(validated, validation_statistics)))
     failed = [[row.name, seed, row.setting_title, reason] for row in rows for seed, reason in row.failures.items()]
     if failed:

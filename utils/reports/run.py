@@ -12,7 +12,7 @@ from utils.records.reading import FinishedRun
 from utils.reports.page import Section, Table, settings_section, write_page
 from utils.reports.summary import evaluation_table
 
-FIGURES = {"accuracy_by_severity.svg": "accuracy by severity", "training.svg": "training, of the logged batches"}
+PAGE_FIGURES = {"accuracy_by_severity.svg": "accuracy by severity", "training.svg": "training, of the logged batches"}
 
 
 def report_results(folder, title, total_epoch, split, results, cost):
@@ -67,7 +67,7 @@ def write_run_page(path, title, results):
     for evaluation in run_evaluations(path):
         description, table = evaluation_table(evaluation)
         sections.append(Section(f"Evaluation: {evaluation['set']}", description, table))
-    drawn = {caption: os.path.join(path, name) for name, caption in FIGURES.items()
+    drawn = {caption: os.path.join(path, name) for name, caption in PAGE_FIGURES.items()
              if os.path.exists(os.path.join(path, name))}
     sections.append(Section("Figures", figures=drawn))
     if config is not None:

@@ -21,7 +21,7 @@ CUDA = "11.6"  # of the two GPU plugins, this one fits the packages; cuda/bin/nv
 GPU_PLUGIN, ASCEND_PLUGIN = f"libmindspore_gpu.so.{CUDA}", "libmindspore_ascend.so.2"
 REQUIREMENTS = "utils/requirements_gpu.txt"
 # The libraries that the GPU plugin needs, by package. A library comes after the libraries that it depends on.
-PACKAGES = {
+CUDA_PACKAGES = {
     "nvidia-cuda-runtime-cu11": ("libcudart.so.11.0",),
     "nvidia-cublas-cu11": ("libcublasLt.so.11", "libcublas.so.11"),
     "nvidia-cuda-nvrtc-cu11": ("libnvrtc.so.11.2",),
@@ -58,7 +58,7 @@ def cuda_libraries():
     """Return the libraries of `PACKAGES`: a dict of (package, name) to path, None for a library that is not installed.
     """
     return {(package, name): find_in_package("nvidia", os.path.join("*", "lib", name))
-            for package, names in PACKAGES.items() for name in names}
+            for package, names in CUDA_PACKAGES.items() for name in names}
 
 
 def without_nvcc():

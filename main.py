@@ -13,21 +13,24 @@ if __name__ == "__main__":  # before anything that takes long
 from corruptions import CORRUPTIONS, SETS
 from dataset import source_options
 from losses.config.options import apply_recipe, create_parser, parse_command_line
+from losses.config.table import EVALUATION_OPTIONS
 from utils import cli
 from utils.errors import UserError
+from utils.runtime import startup
 from utils.runtime.distributed import require_single_process, set_resume_hint
 from utils.shared_options import device_options
 
 # The other imports stand in the functions, because they bring MindSpore: the help and a mistyped option need none.
 
 
-def train(args, given):
+def train_command(args, given):
     """Train in a new folder, or resume in an old one. `given` has the options that the command line names."""
-    from utils.runtime.device import main_process_first, per_process, set_up_device, shutdown
-    from dataset.splits import counts_table
-    from losses.config.resolve import load_or_resolve_config
-    from losses.training.run import load_experiment, run, write_config
-    from utils.records.logs import create_run_folder, open_run_folder
+    with startup.late_imports():
+        from utils.runtime.device import main_process_first, per_process, set_up_device, shutdown
+        from dataset.splits import counts_table
+        from losses.config.resolve import load_or_resolve_config
+        from losses.training.run import load_experiment, run, write_config
+        from utils.records.logs import create_run_folder, open_run_folder
     with contextlib.ExitStack() as stack:
         config = load_or_resolve_config(args, given)
         device = set_up_device(**device_options(vars(config)))
@@ -39,25 +42,26 @@ def train(args, given):
             folder = stack.enter_context(create_run_folder(config.log_dir, config.folder_name()))
         if folder.writes:
             write_config(folder, data, config, given, device)
-        set_resume_hint(f"--resume {folder.path} goes on, with any number of workers")
+        set_resume_hint(f"--resume {folder.path} resumes it, with any number of workers")
         folder.log(counts_table(data.split, data.source.labels["train"]))
         run(local, data, folder)
         print(f"\nresults are in {folder.path}")
         shutdown()
 
 
-def compare_runs(args, given):
+def compare_command(args, given):
     """Carry out a comparison: the runs for all values of the options, and the variants. Exit with 1 if some fail."""
     if args.resume is not None:
-        raise UserError("--resume: is of one run; a comparison goes on when its command is given again")
+        raise UserError("--resume: is of one run; a comparison resumes when its command is given again")
     if args.show_progress and args.jobs > 1:
         raise UserError("--show_progress: bars of several runs would mix; leave it out, or --jobs")
-    from utils.runtime.device import set_up_device
-    from dataset.data import load_images
-    from losses.comparison.plan import expand_grid, parse_variants
-    from losses.comparison.runs import compare
-    from losses.config.resolve import require_folders, resolve_config
-    from losses.training.run import load_experiment
+    with startup.late_imports():
+        from utils.runtime.device import set_up_device
+        from dataset.data import load_images
+        from losses.comparison.plan import expand_grid, parse_variants
+        from losses.comparison.runs import compare
+        from losses.config.resolve import require_folders, resolve_config
+        from losses.training.run import load_experiment
     outer = ("variant", "jobs", "resume", "desc", "log_dir")
     shared = {option: value for option, value in given.items() if option not in outer}
     planned = expand_grid({**shared, "save_last": True}, parse_variants(args.variant, create_parser))
@@ -72,14 +76,15 @@ def compare_runs(args, given):
     sys.exit(0 if done else 1)
 
 
-def evaluate(args, given):
+def evaluate_command(args, given):
     """Evaluate a trained network, or all networks of a comparison, under many corruptions.
 
     `given` has the options that the command line names.
     """
-    from utils.runtime.device import set_up_device
-    from losses.evaluation.corruptions import EVALUATION_OPTIONS, evaluate_runs
-    cli.reject_unused("--evaluate", given, EVALUATION_OPTIONS, several=("corruption",))
+    with startup.late_imports():
+        from utils.runtime.device import set_up_device
+        from losses.evaluation.corruptions import evaluate_runs
+    cli.reject_unused("--evaluate", given, EVALUATION_OPTIONS, grid=("corruption",))
     set_up_device(**device_options(vars(args)))
     if not evaluate_runs(args.evaluate, corruptions=given.get("corruption"), baseline=args.baseline,
                          model=given.get("model"), dataset=given.get("dataset"), data_dir=given.get("data_dir"),
@@ -96,16 +101,16 @@ def main(argv=None):
             cli.require_known("--corruption", args.corruption, CORRUPTIONS, SETS)
         if args.evaluate is not None:
             require_single_process("--evaluate")
-            return evaluate(args, given)
+            return evaluate_command(args, given)
         apply_recipe(args, given)
         if args.baseline is not None:
             raise UserError("--baseline: is what --evaluate compares with; name a run with --evaluate, too")
         if args.variant or any(isinstance(value, cli.MultipleValues) for value in given.values()):
             require_single_process("a comparison of several values")
-            return compare_runs(args, given)
+            return compare_command(args, given)
         if "jobs" in given:
             raise UserError("--jobs: is of a comparison; give an option several values, or leave it out")
-        train(args, given)
+        train_command(args, given)
 
 
 if __name__ == "__main__":

@@ -100,13 +100,13 @@ def list_images(folder, skip_bad=False):
     return sorted(names), suffix_counts
 
 
-def said_of(others):
+def said_of(suffix_counts):
     """Return a text about the files that `list_images` leaves out: the number of each suffix, the commonest first."""
-    if not others:
+    if not suffix_counts:
         return ""
-    common = sorted(others.items(), key=lambda item: (-item[1], item[0]))
+    common = sorted(suffix_counts.items(), key=lambda item: (-item[1], item[0]))
     counts = [f"{number} {suffix or 'without a suffix'}" for suffix, number in common[:SUFFIXES_SAID]]
-    ellipsis = ", ..." if len(others) > SUFFIXES_SAID else ""
+    ellipsis = ", ..." if len(suffix_counts) > SUFFIXES_SAID else ""
     return f"; other files left out: {', '.join(counts)}{ellipsis}"
 
 

@@ -96,7 +96,7 @@ class TrainBatches(Batches):
         self.batch_size, self.steps, self.seed = batch_size, steps, seed
         self.sampling = sampling
         self.reads_files = any(map(are_files, images))
-        self.own = rank_slice(batch_size, share)
+        self.local = rank_slice(batch_size, share)
         self.make = BatchBuilder(images[0].shape[1:], crop, corruption, len(split.train) - 1, chances, batch_size,
                                  share)
         self.present = np.flatnonzero(split.counts)
@@ -132,7 +132,7 @@ class TrainBatches(Batches):
         rng = np.random.default_rng((self.seed, number))
         picks = self._picks(number, rng)
         indices, severities = self.indices[picks], self.severities[picks]
-        local_indices, levels = indices[self.own], severities[self.own]
+        local_indices, levels = indices[self.local], severities[self.local]
         parts = [(np.flatnonzero(levels == s), take(self.images[s], local_indices[levels == s]))
                  for s in np.unique(levels)]
         return self.make, (parts, rng), (self.labels[indices], self.groups[picks], severities)
@@ -200,24 +200,24 @@ PADDINGS = {
 }
 
 
-def random_crop(images, rng, pad_y, pad_x, mode, size, own):
+def random_crop(images, rng, pad_y, pad_x, mode, size, local):
     """Pad each side, then cut out the old size at a random place, drawn for each image.
 
-    The images are the slice `own` of a batch of `size` images.
+    The images are the slice `local` of a batch of `size` images.
     """
     n, height, width, _ = images.shape
     padded = np.pad(images, ((0, 0), (pad_y, pad_y), (pad_x, pad_x), (0, 0)), mode=mode)
-    tops, lefts = rng.integers(2 * pad_y + 1, size=size)[own], rng.integers(2 * pad_x + 1, size=size)[own]
+    tops, lefts = rng.integers(2 * pad_y + 1, size=size)[local], rng.integers(2 * pad_x + 1, size=size)[local]
     rows = tops[:, None] + np.arange(height)
     cols = lefts[:, None] + np.arange(width)
     return padded[np.arange(n)[:, None, None], rows[:, :, None], cols[:, None, :]]
 
 
-def corrupt_half(images, name, highest, rng, chances, size, own):
+def corrupt_half(images, name, highest, rng, chances, size, local):
     """Corrupt one half of a batch, chosen at random.
 
     Each image has a random severity from 1 to `highest`. `chances` are the probabilities of these severities; None for
-    equal ones. The images are the slice `own` of a batch of `size` images.
+    equal ones. The images are the slice `local` of a batch of `size` images.
     """
     chosen = rng.permutation(size)[:size // 2]
     if chances is None:
@@ -228,9 +228,9 @@ def corrupt_half(images, name, highest, rng, chances, size, own):
     for severity in np.unique(severities):
         members = chosen[severities == severity]
         bits = rng.bit_generator.spawn(len(members))
-        local_positions = np.flatnonzero((members >= own.start) & (members < own.stop))
+        local_positions = np.flatnonzero((members >= local.start) & (members < local.stop))
         if len(local_positions):
-            places = members[local_positions] - own.start
+            places = members[local_positions] - local.start
             streams = [ImageRng(bits[k]) for k in local_positions]
             images[places] = CORRUPTIONS[name].batch(images[places], int(severity), streams)
     return images
@@ -257,7 +257,7 @@ class EvaluationBatches(Batches):
         self.images, self.labels, self.indices = images, labels, indices
         self.mean, self.std, self.batch_size = mean, std, batch_size
         self.reads_files = are_files(images)
-        self.own = indices[rank_slice(len(indices), share)]
+        self.local = indices[rank_slice(len(indices), share)]
         self.longest = rank_slice(len(indices), (0, share[1])).stop
 
     def __len__(self):
@@ -266,7 +266,7 @@ class EvaluationBatches(Batches):
     def draw(self, k):
         """Return the parts of batch k, as in `TrainBatches.draw`."""
         start = int(k) * self.batch_size
-        real = self.own[start:start + self.batch_size]
+        real = self.local[start:start + self.batch_size]
         chosen = real if len(real) else self.indices[:1]
         filled = np.resize(np.arange(len(chosen)), self.batch_size)
         return repeat_to_batch, (take(self.images, chosen), filled), (self.labels[chosen][filled], np.int32(len(real)))

@@ -16,13 +16,13 @@ def fingerprint(images, labels=None):
     return Fingerprint(images.shape[0], digest, pixels, made)
 
 
-def joint_fingerprint(several):
+def joint_fingerprint(members):
     """Return the `Fingerprint` of a corruption at several severities.
 
     Args:
-        several (list): images as in `fingerprint`, for each severity; at least one item.
+        members (list): images as in `fingerprint`, for each severity; at least one item.
     """
-    parts = [fingerprint(images) for images in several]
+    parts = [fingerprint(images) for images in members]
     pixels, recipes, made = [part.pixels for part in parts], [part.made for part in parts], None
     if None not in recipes and all({**recipe, "severity": 0} == {**recipes[0], "severity": 0} for recipe in recipes):
         made = {**recipes[0], "severity": [recipe["severity"] for recipe in recipes]}

@@ -1,9 +1,12 @@
 """Objectives, perturbations of the weights, and the step cells that join them (`methods.py` has the table).
 
     from losses import create_step
-
-MindSpore is imported with `create_step`, not with the package: the command line needs the tables alone.
 """
+from utils.runtime import startup
+
+if not startup.has_begun():  # the programs of this project import MindSpore later, because their help needs none
+    import utils.runtime.device  # noqa: F401, it sets the environment that MindSpore reads, and graph mode
+
 __all__ = ["create_step"]
 
 

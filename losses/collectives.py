@@ -124,10 +124,10 @@ class AllGatherMoments(nn.Cell):
         self.gather, self.reduce = ops.AllGather(), ops.AllReduce()
         self.rank = distributed.rank()
 
-    def construct(self, own):
-        return self.gather(own.reshape((1, -1)))
+    def construct(self, local):
+        return self.gather(local.reshape((1, -1)))
 
-    def bprop(self, own, every, gradient):
+    def bprop(self, local, every, gradient):
         return (self.reduce(gradient)[self.rank],)
 
 

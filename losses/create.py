@@ -6,7 +6,7 @@ import numpy as np
 from utils.runtime.device import collect_graphs
 from losses.collectives import convert_sync_batchnorm
 from losses.components import DATA_STRATEGIES, OBJECTIVES, OPTIMIZERS, PERTURBATIONS
-from losses.config.checks import check_workers
+from losses.config.checks import check_world_size
 from losses.config.resolve import resolve
 from losses.optimizers import ClipByGlobalNorm, weight_decay_mask
 from losses.schedules import SCHEDULES
@@ -89,7 +89,7 @@ def create_optimizer(weights, settings):
 
 def build_step(network, settings, num_groups, seed, group_sizes=None):
     """Return the train step of a `MethodConfig`. Other arguments, result and errors are as in `create_step`."""
-    check_workers(settings)
+    check_world_size(settings)
     optimizer = create_optimizer(network.trainable_params(), settings)
 
     def create(part, *arguments, **more):

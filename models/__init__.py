@@ -15,8 +15,11 @@ from models.mindcv import mindcv_network
 from utils.cli import two_columns
 from utils.errors import UserError
 from utils.lazy import import_on_call
+from utils.runtime import startup
 
-# MindSpore is imported with the first network, not with the table: the command line needs the names alone.
+if not startup.has_begun():  # the programs of this project import MindSpore later, because their help needs none
+    import utils.runtime.device  # noqa: F401, it sets the environment that MindSpore reads, and graph mode
+
 resnet18, resnet50 = (import_on_call("models.resnet", name) for name in ("resnet18", "resnet50"))
 wide_resnet = import_on_call("models.wideresnet", "WideResNet")
 PATCH = 16  # side of the patches of vit_s16

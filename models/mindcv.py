@@ -17,6 +17,7 @@ def mindcv_network(name, place=""):
     Raises:
         UserError: the package or the network is not there.
     """
+    import utils.runtime.device  # noqa: F401, before mindcv, which imports MindSpore
     try:
         import mindcv
     except ImportError as error:

@@ -49,12 +49,12 @@ class Weights:
         return f"taken are the names that begin with {self.prefix}, without it; left out: {parts}"
 
 
-def part_names(names, *others):
+def part_names(names, *more_names):
     """Return how names begin, and how many begin so, as text.
 
-    A beginning ends with the first part in which the names, or `others`, differ.
+    A beginning ends with the first part in which the names, or `more_names`, differ.
     """
-    shared = "".join(os.path.commonprefix([*names, *others]).rpartition(".")[:2])
+    shared = "".join(os.path.commonprefix([*names, *more_names]).rpartition(".")[:2])
     parts = Counter(shared + "".join(name.removeprefix(shared).partition(".")[:2]) for name in names)
     return ", ".join(f"{part} ({count})" for part, count in parts.items())
 

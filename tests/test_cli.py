@@ -314,3 +314,32 @@ def test_a_variant_with_an_option_of_the_release_says_so_too(capsys):
     with pytest.raises(SystemExit):
         main.main(["--variant", "warm: --warmup_epoch 5"])
     assert "--variant warm: error: --warmup_epoch: the release " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("module", ["losses", "losses.objectives", "losses.step.algorithms", "models", "models.weights",
+                                    "models.stacked"])
+def test_modules_that_somebody_imports_set_graph_mode_and_leave_a_later_choice_alone(module, tmp_path):
+    code = (f"import os, {module}, mindspore as ms\nfrom models import create_model\n"
+            "assert ms.get_context('mode') == ms.GRAPH_MODE and os.environ['GLOG_v'] == '3'\n"
+            "ms.set_context(mode=ms.PYNATIVE_MODE)\ncreate_model('wideresnet10', 2)\n"
+            "assert ms.get_context('mode') == ms.PYNATIVE_MODE")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60,
+                          env={name: value for name, value in os.environ.items() if name != "GLOG_v"})
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_network_of_mindcv_comes_after_the_set_up_of_mindspore(tmp_path):
+    (tmp_path / "mindcv.py").write_text(
+        "import sys\nprint('utils.runtime.device' in sys.modules)\nimport mindspore\nis_model = lambda name: True\n")
+    code = ("import main, sys\nfrom utils.runtime.startup import begin_imports\n"
+            "from losses.config.options import parse_command_line\n"
+            "parse_command_line(['-m', 'mindcv:resnet18'])")
+    code = "from utils.runtime.startup import begin_imports\nbegin_imports('main.py')\n" + code
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60,
+                          env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert done.stdout == "True\n" and done.returncode == 0, done.stderr
+
+
+def test_the_help_needs_no_mindspore(tmp_path):
+    done = run_without(["mindspore"], tmp_path, "main.py", "--help")
+    assert done.returncode == 0 and "--config FILE" in done.stdout

@@ -539,7 +539,7 @@ def test_a_signal_ends_all_runs_and_begins_no_other(cifar_dir, tmp_path, monkeyp
     argv = arguments(cifar_dir, tmp_path, "--method", "erm", "--seed", "0", "1", "2", "--jobs", "2")
     assert ends_with(argv) == 143
     assert len(started) == 2 and all(process.returncode == -15 for process in started)
-    assert capsys.readouterr().err.endswith("stopped by SIGTERM; the same command goes on\n")
+    assert capsys.readouterr().err.endswith("stopped by SIGTERM; the same command resumes it\n")
 
 
 def test_other_images_of_ones_own_are_not_mixed_in(tmp_path, monkeypatch, capsys):
@@ -590,6 +590,19 @@ def test_statistics_are_over_seeds_with_n_minus_1():
     np.testing.assert_allclose(table.loc[0], [80, 10, 50, 10, 50, 10, 65, np.std([70, 70, 55], ddof=1)])
     assert table.loc[1].isna().all()
     np.testing.assert_allclose(table.loc[2], [90, np.nan, 50, np.nan, 50, np.nan, 70, np.nan])
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 5, 11])
+def test_statistics_have_the_bytes_of_numpy(number):
+    """Files of a comparison that is carried out again keep their bytes."""
+    accuracies = np.random.default_rng(0).integers(0, 1000, (4, number, 6)) / 1000
+    rows = [ComparisonRow(SETTING, str(k), dict(enumerate(runs.tolist())), {}) for k, runs in enumerate(accuracies)]
+    table = accuracy_statistics(rows).to_numpy().reshape(4, 8, 2)
+    for line, runs in zip(table, 100 * accuracies, strict=True):
+        columns = np.column_stack([runs, runs.min(axis=1), runs.mean(axis=1)])
+        assert line[:, 0].tobytes() == columns.mean(axis=0).tobytes()
+        if number > 1:
+            assert line[:, 1].tobytes() == columns.std(axis=0, ddof=1).tobytes()
 
 
 def test_the_best_of_a_column_is_bold_and_names_are_escaped(tmp_path):

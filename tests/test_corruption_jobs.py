@@ -535,7 +535,7 @@ def test_sigterm_leaves_nothing_behind_and_the_same_command_goes_on(tmp_path, se
         argv = ["array", str(tmp_path / "images.npy"), out, "-c", "impulse_noise", "--severity", "1", "4",
                 "--workers", "2"]
         interrupt([*COMMAND, *argv], os.path.join(out, "*", ".*"), random.uniform(0, 0.5), send, signal.SIGTERM,
-                  "python -m corruptions: stopped by SIGTERM; the same command goes on where it was")
+                  "python -m corruptions: stopped by SIGTERM; the same command resumes it")
         journals = {path: json.loads(content) for path, content in contents(out).items() if path.endswith(".json")}
         assert any("done" in journal for journal in journals.values())
         main(argv)
@@ -573,7 +573,7 @@ def test_sigterm_ends_prepare_dataset(tmp_path):
     command = [sys.executable, os.path.join("dataset", "prepare_dataset.py"), "-d", "cifar10", "-c", "snow", "-o",
                str(tmp_path / "split.csv"), "--data_dir", str(tmp_path), "--num_workers", "2", "--num_severity", "2"]
     interrupt(command, str(tmp_path / "CIFAR-10-C" / "train" / "1" / ".snow*"), 0, os.kill, signal.SIGTERM,
-              "prepare_dataset.py: stopped by SIGTERM; the same command goes on where it was")
+              "prepare_dataset.py: stopped by SIGTERM; the same command resumes it")
 
 
 def test_sigterm_stops_a_run_that_makes_its_images(tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ import pytest
 from utils.runtime.device import max_steps_in_flight, set_up_device, synchronize
 from dataset.batches import EvaluationBatches, TrainBatches
 from dataset.poisson import Split
-from losses.config.checks import check_workers
+from losses.config.checks import check_world_size
 from losses.config.resolve import resolve
 from losses.perturbations import CounterBasedNormal
 from tests.together import APART, EQUAL, OUTPUTS, SYNCHRONISED, train
@@ -313,7 +313,7 @@ def several(monkeypatch):
 def test_what_workers_cannot_share_is_refused(options, words, several):
     several(2)
     with pytest.raises(UserError, match=words):
-        check_workers(resolve(**options), options.get("batch_size"))
+        check_world_size(resolve(**options), options.get("batch_size"))
 
 
 def test_ascents_of_workers_are_sub_batches(several):

@@ -42,7 +42,7 @@ def make_run(folder, name="erm", seed=0, accuracy=(0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
 
 
 def drawn(name, *folders):
-    [(_, figure)] = FIGURES[name].draw(read_records(folders, FIGURES[name].shared, FIGURES[name].told))
+    [(_, figure)] = FIGURES[name].draw(read_records(folders, FIGURES[name].shared, FIGURES[name].shown))
     lines = {line.get_label(): (line.get_xdata(), np.asarray(line.get_ydata(), float))
              for axes in figure.axes for line in axes.get_lines() if not line.get_label().startswith("_")}
     plt.close(figure)
@@ -89,9 +89,9 @@ def test_runs_that_differ_in_more_than_the_seed_have_names_of_their_own(tmp_path
 def test_two_runs_of_one_seed_are_named(tmp_path, capsys):
     runs = [make_run(tmp_path / str(k), rho=rho, seed=seed) for k, (rho, seed) in enumerate([(1, 0), (1, 1), (2, 0)])]
     read_records(runs)
-    read_records(runs, told=("rho",))
+    read_records(runs, shown=("rho",))
     assert capsys.readouterr().err == ""
-    read_records([*runs, make_run(tmp_path / "copy", rho=1, seed=1)], told=("rho",))
+    read_records([*runs, make_run(tmp_path / "copy", rho=1, seed=1)], shown=("rho",))
     assert capsys.readouterr().err == (f"warning: {tmp_path}/copy: has the settings and the seed of {runs[1]}; where "
                                        "seeds are averaged, both count\n")
 
@@ -103,7 +103,7 @@ def test_a_setting_that_a_run_did_not_have_yet_does_not_tell_it_apart(tmp_path):
 
 def test_a_sweep_does_not_mix_runs_that_differ_in_more(tmp_path):
     runs = [make_run(tmp_path / f"{rho}{rate}", "sam", rho=rho, lr=rate) for rate in (0.1, 0.2) for rho in (1, 2)]
-    [(_, figure)] = FIGURES["rho"].draw(read_records(runs, told=FIGURES["rho"].told))
+    [(_, figure)] = FIGURES["rho"].draw(read_records(runs, shown=FIGURES["rho"].shown))
     assert [axes.get_title() for axes in figure.axes] == ["sam, lr 0.1", "sam, lr 0.2"]
     plt.close(figure)
 
@@ -124,7 +124,7 @@ def test_sweeps(tmp_path):
     lines = drawn("sigma", *runs)
     assert [values[1][0] for name, values in lines.items() if name != "erm"] == pytest.approx([10, 30, 60])
     assert "erm" in lines  # in the legend
-    [(_, figure)] = FIGURES["sigma"].draw(read_records(runs, told=("sigma",)))
+    [(_, figure)] = FIGURES["sigma"].draw(read_records(runs, shown=("sigma",)))
     levels = [line.get_ydata() for line in figure.axes[0].get_lines() if len(line.get_xdata()) == 2 and
               line.get_linestyle() == "--"]
     assert len(figure.axes) == 1 and levels == [pytest.approx([20, 20])] * 3
@@ -240,7 +240,7 @@ def test_a_sweep_has_a_panel_for_each_row(tmp_path):
             plan.append({"folder": name, "name": name, "given": {}})
             make_run(tmp_path / name, "sam", 0, [rho + rate] * 6, rho=rho, lr=rate)
     (tmp_path / "comparison.json").write_text(json.dumps(plan))
-    [(_, figure)] = FIGURES["rho"].draw(read_records([str(tmp_path)], told=("rho",)))
+    [(_, figure)] = FIGURES["rho"].draw(read_records([str(tmp_path)], shown=("rho",)))
     assert [axes.get_title() for axes in figure.axes] == ["sam lr=0.1", "sam lr=0.01"]
     np.testing.assert_allclose(figure.axes[1].get_lines()[0].get_ydata(), [11, 21])
     plt.close(figure)

@@ -9,12 +9,12 @@ import mindspore as ms
 import numpy as np
 import pytest
 
-import losses.training.run
+import losses.training.step_cache
 import main
 from losses.config.resolve import resolve
 from losses.config.settings import RunConfig
 from losses.step.train_step import TrainStep
-from losses.training.run import StepCache
+from losses.training.step_cache import StepCache
 from tests.test_cli import ROOT
 from tests.test_main import arguments
 from utils.files import TMP_MARK
@@ -128,7 +128,7 @@ def settings(folder="folder", fast_math=False, model="wideresnet10", seed=0, **o
 
 def test_what_goes_into_a_graph_names_it(monkeypatch):
     asked = []
-    monkeypatch.setattr(losses.training.run, "compile_cached",
+    monkeypatch.setattr(losses.training.step_cache, "compile_cached",
                         lambda cell, inputs, folder, key, _: asked.append((folder, key)))
 
     def key(classes=4, groups=3, **options):
@@ -156,7 +156,7 @@ def test_a_damaged_graph_is_compiled_anew(compiled, tmp_path):
 
 def test_a_run_has_its_step_kept(cifar_dir, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(losses.training.run, "compile_cached",
+    monkeypatch.setattr(losses.training.step_cache, "compile_cached",
                         lambda cell, inputs, folder, *_: asked.append((inputs, folder)))
     launch = TrainStep.train_batch_async
     monkeypatch.setattr(TrainStep, "train_batch_async",

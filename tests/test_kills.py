@@ -118,7 +118,7 @@ def test_ctrl_c_and_sigterm_end_a_step_and_save(whole, cifar_dir, tmp_path):
         _, errors = process.communicate(timeout=120)
         folder = only_run(tmp_path)
         assert process.returncode == 128 + number and errors.splitlines()[-1] == (
-            f"main.py: stopped by {number.name}; --resume {folder} goes on")
+            f"main.py: stopped by {number.name}; --resume {folder} resumes it")
     main.main([*argv, "--resume"])
     assert kept(folder) == kept(whole)
 
@@ -147,7 +147,7 @@ def test_an_epoch_goes_on_where_it_was_stopped(whole, cifar_dir, tmp_path, monke
         assert ends_with(argv) == 143
     folder = only_run(tmp_path)
     out = capsys.readouterr()
-    assert out.err.splitlines()[-1] == f"main.py: stopped by SIGTERM; --resume {folder} goes on"
+    assert out.err.splitlines()[-1] == f"main.py: stopped by SIGTERM; --resume {folder} resumes it"
     assert f"stopped after batch 0 of epoch 1, saved in {folder}/1_1_model.ckpt" in out.out
     progress = {name: Progress.named(name) for name in os.listdir(folder) if Progress.named(name)}
     assert sorted(progress) == ["0_model.ckpt", "1_1_model.ckpt"]
@@ -230,7 +230,7 @@ def test_a_full_disk_ends_a_run_that_can_go_on(name, size, whole, cifar_dir, tmp
     folder = only_run(tmp_path)
     [line] = capsys.readouterr().err.splitlines()
     assert line == (f"main.py: error: {folder}/{name}: File too large; the run has stopped, its checkpoints are "
-                    f"intact: when this is mended, --resume {folder} goes on")
+                    f"intact: when this is mended, --resume {folder} resumes it")
     assert not [name for name in os.listdir(folder) if TMP_MARK in name]
     main.main(["--resume", folder])
     assert kept(folder) == kept(whole)

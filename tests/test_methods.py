@@ -553,7 +553,7 @@ def test_recipes_resolve_and_are_listed(name):
     for method in METHODS:
         settings = resolve(method, recipe.setting.get("dataset", "cifar10"), recipe=name)
         assert settings.recipe == name and settings.lr == recipe.training["lr"]
-    assert f"\n{name}: {recipe.about}\n" in f"\n{recipes_list()}"
+    assert f"\n{name}: {recipe.title}\n" in f"\n{recipes_list()}"
 
 
 def test_published_numbers_are_those_that_the_papers_speak_of():

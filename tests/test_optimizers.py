@@ -18,7 +18,7 @@ from losses.config.settings import RunConfig
 from losses.create import create_optimizer
 from losses.optimizers import weight_decay_mask
 from losses.schedules import create_schedule, set_learning_rate, warmup_epochs
-from losses.training.run import StepCache
+from losses.training.step_cache import StepCache
 from models import create_model
 from tests import crosscheck
 from tests.golden import record_optimizers as recorded

@@ -64,6 +64,8 @@ def test_the_settings_of_a_run_stand_for_what_it_was_asked_for(tmp_path):
     ("o.json", '{"lr": true}', "lr has True; give it as on the command line"),
     ("o.json", '{"save_last": "yes"}', "save_last has 'yes'; give true or false"),
     ("o.json", '{"num_severity": [3, 4]}', "num_severity takes one value, not 2"),
+    ("o.json", '{"seed": [0, "--jobs=2"]}', "seed has [0, '--jobs=2']; no value begins with a dash"),
+    ("o.json", '{"desc": "\\u0000"}', "desc has '\\x00', with a zero byte"),
     ("o.json", '{"lr": ', "cannot be read: Expecting value"),
     ("o.yaml", "lr: [", "cannot be read: while parsing"),
     ("o.json", "[1, 2]", "holds no options"),
@@ -102,3 +104,42 @@ def test_a_deeply_nested_file_is_an_error_and_no_crash(tmp_path):
     (tmp_path / "o.json").write_text("[" * 100_000)
     with pytest.raises(UserError, match="cannot be read"):
         read_option_file(str(tmp_path / "o.json"))
+
+
+def test_the_command_line_takes_back_what_the_file_switches_on(tmp_path):
+    (tmp_path / "o.json").write_text(json.dumps({"save_last": True, "tensorboard": True, "variant": ["a: --rho 1"]}))
+    args, given = parsed("--config", str(tmp_path / "o.json"), "--no-save_last", "--variant", "b: --rho 2")
+    assert given == {"tensorboard": True, "variant": ["b: --rho 2"]} and args["save_last"] is False
+
+
+@pytest.mark.parametrize("words", [["--conf", "o.json"], ["--confi=o.json"]])
+def test_an_abbreviation_is_not_passed_over(words):
+    with pytest.raises(UserError, match="--config: write the name of this option in full"):
+        parsed(*words)
+
+
+def test_a_run_with_defaults_alone_has_a_file_of_no_options(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"given": {}, "lr": 0.1}))
+    assert parsed("--config", str(tmp_path / "config.json")) == parsed()
+
+
+def test_an_evaluation_takes_of_a_run_what_an_evaluation_reads(tmp_path):
+    given = {"dataset": "photos", "num_per_class": 16, "method": "sam", "eval_batch_size": 50}
+    (tmp_path / "config.json").write_text(json.dumps({"given": given}))
+    _, named = parsed("--config", str(tmp_path / "config.json"), "--evaluate", "RUN")
+    assert named == {"dataset": "photos", "eval_batch_size": 50, "evaluate": "RUN"}
+
+
+def test_a_line_end_in_the_name_of_a_file_is_escaped(tmp_path, capsys):
+    path = tmp_path / "n\nl.json"
+    path.write_text('{"lr": -1}')
+    with pytest.raises(SystemExit):
+        main(["--config", str(path)])
+    [line] = capsys.readouterr().err.splitlines()
+    assert "n\\nl.json: error: argument --lr" in line
+
+
+def test_a_warning_comes_once(tmp_path, capsys):
+    (tmp_path / "o.json").write_text('{"num_workers": 100000}')
+    parsed("--config", str(tmp_path / "o.json"))
+    assert capsys.readouterr().err.count("warning") == 1

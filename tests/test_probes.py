@@ -319,7 +319,7 @@ def test_corruption_errors_are_relative_to_the_first_method(tmp_path):
     runs = [evaluate_as(make_run(tmp_path / "a", "erm", 0), (0.1, 0.2, 0.4)),
             evaluate_as(make_run(tmp_path / "b", "erm", 1), (0.1, 0.4, 0.4)),
             evaluate_as(make_run(tmp_path / "c", "damp", 0), (0.2, 0.15, 0.1))]
-    [(name, figure)] = FIGURES["ce"].draw(read_records(runs, FIGURES["ce"].shared, FIGURES["ce"].told))
+    [(name, figure)] = FIGURES["ce"].draw(read_records(runs, FIGURES["ce"].shared, FIGURES["ce"].shown))
     [axes] = figure.axes
     assert name == "ce" and [label.get_text() for label in axes.get_xticklabels()] == ["none", "fog", "snow", "Avg"]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["erm, fog", "damp, fog"]
@@ -336,7 +336,7 @@ def test_corruption_errors_are_relative_to_the_first_method(tmp_path):
 def test_rows_say_what_was_trained_with(tmp_path, config, trained):
     """As the rows of the DAMP paper, in which SGD/none is trained on clean images."""
     run = evaluate_as(make_run(tmp_path / "a", "erm", **config), (0.1, 0.2, 0.4))
-    [(_, figure)] = FIGURES["ce"].draw(read_records([run], FIGURES["ce"].shared, FIGURES["ce"].told))
+    [(_, figure)] = FIGURES["ce"].draw(read_records([run], FIGURES["ce"].shared, FIGURES["ce"].shown))
     [label] = figure.axes[0].get_yticklabels()
     assert label.get_text() == f"erm, {trained}"
     plt.close(figure)
@@ -352,7 +352,7 @@ def test_training_corruptions_are_rows_of_one_method(tmp_path):
                              corruption=name, lr=float(rate), fingerprints={"test_corrupted": {"pixels": name}}),
                     (float(rate), 0.2, 0.4))
     write_json(tmp_path / "comparison.json", plan)
-    records = read_records([str(tmp_path)], FIGURES["ce"].shared, FIGURES["ce"].told)
+    records = read_records([str(tmp_path)], FIGURES["ce"].shared, FIGURES["ce"].shown)
     [(_, figure)] = FIGURES["ce"].draw(records)
     assert sorted(label.get_text() for label in figure.axes[0].get_yticklabels()) == [
         f"corrupt aug, lr {rate}, {name}" for rate in (0.1, 0.2) for name in ("fog", "snow")]
@@ -378,7 +378,7 @@ def test_evaluations_of_earlier_checkpoints_do_not_count(run):
 
 def test_networks_have_rows_of_their_own(tmp_path):
     runs = [evaluate_as(make_run(tmp_path / model, model=model), (0.1, 0.2, 0.4)) for model in ("one", "other")]
-    [(_, figure)] = FIGURES["ce"].draw(read_records(runs, FIGURES["ce"].shared, FIGURES["ce"].told))
+    [(_, figure)] = FIGURES["ce"].draw(read_records(runs, FIGURES["ce"].shared, FIGURES["ce"].shown))
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["erm one, fog", "erm other, fog"]
     plt.close(figure)
 
@@ -391,7 +391,7 @@ def test_sigma_is_of_the_evaluation_where_there_is_one(tmp_path):
             json.dump({"set": "x (1 corruption)", "fingerprints": stored_fingerprints(["fog"]), "clean": {},
                        "corrupted": {"fog": 0},
                        "by_level": {level: {"error": sigma} for level in ("none", "mild", "severe")}}, file)
-    [(_, figure)] = FIGURES["sigma"].draw(read_records(runs, told=("sigma",)))
+    [(_, figure)] = FIGURES["sigma"].draw(read_records(runs, shown=("sigma",)))
     assert figure.get_suptitle() == "x (1 corruption)" and figure.axes[0].get_ylabel() == "test error (%)"
     np.testing.assert_allclose(figure.axes[0].get_lines()[2].get_ydata(), [10, 20])
     plt.close(figure)

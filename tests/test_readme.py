@@ -1,6 +1,9 @@
 """What the READMEs say is so: their Python runs, their files are there, the main one is short."""
 import os
 import re
+import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -59,3 +62,36 @@ def test_every_corruption_is_listed_with_what_it_does():
 def test_every_row_of_a_table_is_listed(room, table):
     for name in table:
         assert f"| `{name}` |" in text(room, "README.md")
+
+
+def test_the_objective_that_the_readme_adds_can_be_trained_with(tmp_path):
+    """In a copy of the project, the class and the rows of losses/README.md go where it says."""
+    readme = text("losses", "README.md")
+    added, rows = (re.findall(r"```python\n(.*?)```", readme[readme.index("## How to add one"):], re.DOTALL))[:2]
+    row, method = re.fullmatch(r"(.*OBJECTIVES in components.py\n)(.*METHODS in methods.py\n)", rows,
+                               re.DOTALL).groups()
+    for folder in ("corruptions", "dataset", "losses", "models", "utils"):
+        shutil.copytree(os.path.join(ROOT, folder), tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(os.path.join(ROOT, "main.py"), tmp_path)
+    for file, old, new in (("objectives.py", "class REx(", f"{added}\n\nclass REx("),
+                           ("components.py", "OBJECTIVES = {\n", f"OBJECTIVES = {{\n{row}"),
+                           ("methods.py", "METHODS = {\n", f"METHODS = {{\n{method}")):
+        path = tmp_path / "losses" / file
+        content = path.read_text()
+        assert content.count(old) == 1
+        path.write_text(content.replace(old, new))
+    program = """
+import numpy as np, mindspore as ms
+from losses import create_step
+from tests import crosscheck
+network = crosscheck.Dense(np.eye(4, 3), np.zeros(3))
+step = create_step(network, "focal_sam", 3, focal_gamma=1.5, recipe="sharpdro")
+x, y = ms.Tensor(np.eye(4), ms.float32), ms.Tensor([0, 1, 2, 0], ms.int32)
+losses, *_, value = step.train_batch(x, y, ms.Tensor([0, 0, 0, 0], ms.int32))
+print(step.objective.gamma, np.isfinite(value))
+"""
+    os.symlink(os.path.join(ROOT, "tests"), tmp_path / "tests")
+    for words in (["main.py", "--help"], ["-c", program]):
+        done = subprocess.run([sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        assert "--focal_gamma" in done.stdout or done.stdout == "1.5 True\n"

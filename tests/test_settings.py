@@ -101,7 +101,7 @@ def test_a_run_goes_on_on_another_device_and_says_so(tmp_path):
     assert logged(tmp_path / "run", again, "GPU") == ""
     other = resumed_settings(str(tmp_path / "run"), {}, {"fast_math": False, "device_target": "CPU"})
     assert logged(tmp_path / "run", other).startswith(
-        "warning: the run began on GPU with --fast_math and goes on on CPU, which rounds otherwise")
+        "warning: the run began on GPU with --fast_math and resumes on CPU, which rounds otherwise")
 
 
 def test_runs_that_round_otherwise_are_told_apart(tmp_path):

@@ -170,18 +170,18 @@ def validated_by(find):
     return parse
 
 
-def names(known, sets, others=False, aliases=None):
+def names(known, sets, allow_unknown=False, aliases=None):
     """An argument type: a name in `known`, or a word that stands for several names.
 
     Args:
         known (collection of str): the names.
         sets (dict): a word to the names that it stands for, which become `MultipleValues`.
-        others (bool): let unknown names pass; `require_known` checks them later.
+        allow_unknown (bool): let unknown names pass; `require_known` checks them later.
         aliases (dict or None): other names of known ones.
     """
     def parse(text):
         text = (aliases or {}).get(text, text)
-        if text not in known and text not in sets and not others:
+        if text not in known and text not in sets and not allow_unknown:
             raise argparse.ArgumentTypeError(_unknown(text, known, sets))
         return MultipleValues(sets[text]) if text in sets else text
     return parse
@@ -246,14 +246,14 @@ odd = _number(int, lambda v: v > 1 and v % 2 == 1, "an odd number above 1")
 seed = _number(int, lambda v: 0 <= v < 2 ** 32, "a whole number from 0 to 4294967295")
 
 
-def reject_unused(flag, given, effective, several=()):
+def reject_unused(flag, given, effective, grid=()):
     """Check that every given option has an effect together with `flag`.
 
     Args:
         flag (str): the option that makes others useless.
         given (dict): names of the given options to their values.
         effective (tuple of str): options that have an effect with `flag`.
-        several (tuple of str): options that take several values.
+        grid (tuple of str): options that take several values.
 
     Raises:
         UserError: an option has no effect, or has several values and takes one.
@@ -261,7 +261,7 @@ def reject_unused(flag, given, effective, several=()):
     for option, value in given.items():
         if option not in effective:
             raise UserError(f"--{option}: has no effect with {flag}; leave it out")
-        if isinstance(value, MultipleValues) and option not in several:
+        if isinstance(value, MultipleValues) and option not in grid:
             raise UserError(f"--{option}: takes one value with {flag}, not {', '.join(map(str, value))}")
 
 

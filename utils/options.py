@@ -61,6 +61,9 @@ class Option:
         else:
             arguments = {"type": self.kind, "nargs": self.nargs, "const": self.const, **named}
         group.add_argument(*self.flags, default=self.default, help=self.help, **arguments)
+        if self.kind is bool and self.default is False:  # switches off what a file of options switches on
+            group.add_argument(f"--no-{self.name}", dest=self.name, action="store_false", default=argparse.SUPPRESS,
+                               help=argparse.SUPPRESS)
 
     def accepts(self, value):
         """Whether the command line could have given this value, read from a file, to the option."""
@@ -93,9 +96,9 @@ class Option:
         return is_text == isinstance(read, (str, MultipleValues)) and (is_text or read == value)
 
 
-def choice(name, table, about, **more):
-    """Return an `Option` that takes names from a table (dict or sequence); `about` explains the names in the help."""
-    return Option(name, f"{', '.join(table)}: {about}", choices=table, metavar="NAME", **more)
+def choice(name, table, description, **more):
+    """Return an `Option` that takes names from a table (dict or sequence); `description` is for the help."""
+    return Option(name, f"{', '.join(table)}: {description}", choices=table, metavar="NAME", **more)
 
 
 @dataclass(frozen=True)

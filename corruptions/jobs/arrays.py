@@ -234,7 +234,7 @@ def reopen_memmap(filename, *arguments):
         return np.memmap(filename, *arguments)
     except ValueError as error:
         raise UserError(f"{filename}: has become shorter while it was read; put the whole file back, and the same "
-                        "command goes on where it was") from error
+                        "command resumes it") from error
 
 
 def _corrupt_into(images, part, start, name, severity, seed, options, path, begin, sync):

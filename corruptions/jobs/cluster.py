@@ -56,10 +56,10 @@ class Cluster:
             return future.result()
         except KilledWorker as error:
             raise UserError(f"--scheduler {self.address}: several workers died one after the other, perhaps because "
-                            "memory was full; give them more, and the same command goes on where it was") from error
+                            "memory was full; give them more, and the same command resumes it") from error
         except CancelledError as error:
             raise UserError(f"--scheduler {self.address}: the scheduler has gone, or was told to drop this job; give "
-                            "the same command, and it goes on where it was") from error
+                            "the same command, which resumes it") from error
 
     def stop(self, futures):
         """Cancel the tasks that the workers have not begun; the cluster keeps running."""

@@ -94,7 +94,7 @@ def checksums_of(source, files, read, workers, image_format, skip_bad, hidden):
     results = []
     with tqdm(desc="checking", total=len(files), unit=" images", disable=hidden) as bar, \
             contextlib.closing(parallel_map(workers, check_image_files, ((group, read, image_format)
-                                                                    for group in groups))) as checked:
+                                                                         for group in groups))) as checked:
         for group in checked:
             results += group
             bar.update(len(group))
@@ -140,7 +140,7 @@ def reject_name_clashes(source, files, image_format):
 
 
 def corrupt_folder(source, target, names, severities, seed, options, workers, image_format, skip_bad, show_progress,
-                   files=None, read=read_image, about=None, shard=SINGLE_SHARD):
+                   files=None, read=read_image, made_from=None, shard=SINGLE_SHARD):
     """Corrupt the images of a folder: SOURCE/CLASS/FILE becomes TARGET/CORRUPTION/SEVERITY/CLASS/FILE.
 
     All images are read once before anything is written. An image draws from the random stream of (seed, corruption,
@@ -160,7 +160,7 @@ def corrupt_folder(source, target, names, severities, seed, options, workers, im
         files (dict or None): 'CLASS/FILE' of an image to its path below `source`; None takes all images under their own
             paths.
         read (callable): map from a path to the pixels that are corrupted, uint8; other processes call it, too.
-        about (str or None): description of what `read` does besides reading, for the settings in the target.
+        made_from (str or None): description of what `read` does besides reading, for the settings in the target.
         shard (Shard): share of the images.
 
     Returns:
@@ -188,7 +188,7 @@ def corrupt_folder(source, target, names, severities, seed, options, workers, im
     reject_name_clashes(source, checksums if shard == SINGLE_SHARD else files, image_format)
     os.makedirs(target, exist_ok=True)
     settings = {"seed": seed, **options_identity(options, names), "format": image_format, "transparency": "white",
-                **({"images": about} if about else {})}
+                **({"images": made_from} if made_from else {})}
     parts = [f"{name}/{severity}" for name in names for severity in severities]
 
     def stored(number):

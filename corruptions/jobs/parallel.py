@@ -16,7 +16,7 @@ from utils.runtime.signals import STOPPING, block_signals
 
 tqdm.monitor_interval = 0  # its thread that watches bars would get Ctrl-C in place of the main thread
 
-RESUME_HINT = "the same command goes on where it was"
+RESUME_HINT = "the same command resumes it"
 PARENT_SECONDS = 0.5  # interval at which a worker process checks that its parent exists
 IDLE_SECONDS = 300  # processes that are idle for this time end, and start again for new work
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
@@ -73,7 +73,7 @@ class ProcessPool:
             return future.result()
         except loky.process_executor.TerminatedWorkerError as error:
             raise UserError("a process that corrupts images was killed, perhaps because memory was full; give the same "
-                            "command with fewer --workers, and it goes on where it was") from error
+                            "command with fewer --workers, which resumes it") from error
 
     def stop(self, futures):
         """End the processes at once. Their work in progress is lost."""

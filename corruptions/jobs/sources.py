@@ -61,14 +61,14 @@ def write_sources(path, sources):
     write_csv(path, {"file": list(sources), "crc32": checksums, "bytes": sizes})
 
 
-def check_stored(target, source, files, about):
+def check_stored(target, source, files, made_from):
     """Check that the corrupted images in a folder were made from certain images.
 
     A folder that this program has not made is not checked, because nothing is known about it.
 
     Args:
         target (str): the folder of corrupted images.
-        source, files, about: as in `corrupt_folder`, for the images that the folder may have been made from.
+        source, files, made_from: as in `corrupt_folder`, for the images that the folder may have been made from.
 
     Raises:
         UserError: the folder was made from other images.
@@ -76,9 +76,9 @@ def check_stored(target, source, files, about):
     settings = read_json(os.path.join(target, SETTINGS_FILE))
     if not isinstance(settings, dict):
         return
-    if settings.get("images") != about:
+    if settings.get("images") != made_from:
         raise UserError(f"{target}: was made of images that were fitted otherwise ({settings.get('images')}, and not "
-                        f"{about}); remove it, or pass --corrupted memory to main.py")
+                        f"{made_from}); remove it, or pass --corrupted memory to main.py")
     check_decoding(source, files, target)
     sources = read_sources(target)
     paths = [os.path.join(source, path) for path in files.values()]

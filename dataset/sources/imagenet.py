@@ -33,6 +33,6 @@ def load_imagenet(data_dir):
     for part, name in (("train", "train"), ("test", "val")):
         folder = os.path.join(root, name)
         images[part], labels[part] = list_class_images(folder, classes, SIDE,
-                                                 partial(centre_crop, side=SIDE, shorter=SHORTER))
+                                                       partial(centre_crop, side=SIDE, shorter=SHORTER))
         require_all_classes(folder, classes, labels[part])
     return ImageDataset("imagenet", "ImageNet-C", len(classes), images, labels, MEAN, STD, class_names=tuple(classes))

@@ -22,7 +22,7 @@ BENCHMARK_KEYS = ("dataset", "corruption", "model")  # methods are compared with
 COMPONENT_OPTIONS = ("method", "objective", "perturbation", "risk")  # they decide which other options are read
 # These options decide it, too, but make no row of their own beside variants.
 OUTER_OPTIONS = (*COMPONENT_OPTIONS, *TRAINING_PARTS, "num_sub_batches", "sampling",
-                 *(other for other, *_ in DEPENDENT_OPTIONS.values()))
+                 *(required for required, *_ in DEPENDENT_OPTIONS.values()))
 
 
 @dataclass(frozen=True)

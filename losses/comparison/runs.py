@@ -16,7 +16,8 @@ from losses.comparison.checks import (
 )
 from losses.comparison.plan import BENCHMARK_KEYS
 from losses.config.recipes import to_argv
-from losses.training.run import StepCache, run, write_config
+from losses.training.run import run, write_config
+from losses.training.step_cache import StepCache
 from utils import cli
 from utils.errors import UserError
 from utils.figures.severity import accuracy
@@ -72,7 +73,7 @@ def compare(planned, configs, folder, load, device, jobs, program):
             else:
                 failures = _run_in_processes(planned, configs, paths, waiting, load, device, jobs, program, clock)
         except signals.Interrupted as stop:
-            stop.way_on = "the same command goes on"
+            stop.way_on = "the same command resumes it"
             raise
         rows, records = {}, []
         for k, (spec, settings) in enumerate(zip(planned, configs, strict=True)):
@@ -208,10 +209,10 @@ def _run_in_processes(planned, configs, paths, waiting, load, device, jobs, prog
     return failures
 
 
-def _free_options(one, jobs, device):
+def _free_options(spec, jobs, device):
     """Return the command-line words for a run that is one of several parallel runs."""
     share = max(1, cli.cpu_count() // jobs)
-    free = {**resumable_options(one), "device_target": device}
+    free = {**resumable_options(spec), "device_target": device}
     free["num_workers"] = min(share, free.get("num_workers", share))
     return [word for text in to_argv(free) for word in text.split(" ", 1)]
 

@@ -97,7 +97,7 @@ def check_ascents(sync_perturbation, perturbation, sub_batches):
                         "--num_sub_batches 1")
 
 
-def check_workers(settings, batch_size=None):
+def check_world_size(settings, batch_size=None):
     """Check that the workers that train together can share a batch.
 
     Args:
@@ -202,7 +202,7 @@ def check_fits_data(config, data):
         _check_copies(config.model, *data.source.image_size)
     has_begun = config.has_begun  # then it is too late to leave an option out
     if has_begun:
-        data.source.check_run(config.stored, config.resume or "the run that is to go on", **data.fingerprints)
+        data.source.check_run(config.stored, config.resume or "the run to be resumed", **data.fingerprints)
     if method.batch_size > images:
         advice = " or more images" if config.num_per_class is None else ", a larger -n, or no -n"
         raise UserError(f"-b {method.batch_size}: the training set has only {images} images; give a smaller "

@@ -1,11 +1,12 @@
 """The command line of main.py, made from the table of options, and option files (`--config`)."""
+import argparse
 import difflib
 import json
 import os
 import sys
 
 from losses.config.recipes import RECIPES
-from losses.config.table import GROUPS, OPTIONS
+from losses.config.table import EVALUATION_OPTIONS, OPTION_GROUPS, OPTIONS
 from utils import cli
 from utils.errors import UserError
 from utils.records.settings import NEWEST
@@ -47,7 +48,7 @@ def create_parser():
                        "photon-limited corruptions, most images clean and few severely corrupted, or on clean images, "
                        "and measure its accuracy at every severity. An option marked with ... takes several values, "
                        "which make a comparison: a run for each of them.")
-    for group in GROUPS:
+    for group in OPTION_GROUPS:
         group.add_to(parser)
     return parser
 
@@ -68,24 +69,35 @@ def parse_command_line(argv=None):
     finder = cli.Parser(prog="main.py", add_help=False, allow_abbrev=False)
     finder.add_argument("--config", action="append", default=[])
     paths, words = finder.parse_known_args(argv)
+    args, given = cli.parse(create_parser(), words)
+    if "config" in given:
+        raise UserError("--config: write the name of this option in full")
     if len(paths.config) > 1:
         raise UserError(f"--config {paths.config[1]}: one file sets options, and --config {paths.config[0]} does; "
                         "leave one of them out")
     for path in paths.config:
-        from_file = option_words(path, read_option_file(path))
+        options, is_run = read_option_file(path)
+        if is_run and args.evaluate is not None:  # the run was trained with the others
+            options = {name: value for name, value in options.items() if name in EVALUATION_OPTIONS}
         parser = create_parser()
-        parser.prog += f": --config {path}"
-        cli.parse(parser, from_file)  # so that an error names the file
-        words = [*from_file, *words]
-    return cli.parse(create_parser(), words)
+        parser.prog += f": --config {cli.one_line(path)}"
+        _, from_file = cli.parse(parser, option_words(path, options))
+        given = {**from_file, **given}
+    # A flag that is switched off is at its default.
+    given = {name: value for name, value in given.items() if value is not False or OPTIONS[name].default is not False}
+    defaults = vars(cli.parse(create_parser(), [])[0])
+    return argparse.Namespace(**{**defaults, **given}), given
 
 
 def read_option_file(path):
-    """Return the options in a file, name to value.
+    """Read the options in a file.
 
     Args:
         path (str): a JSON or YAML file (.json, .yaml, .yml) with a mapping. From the `config.json` of a run, the
             options that its command line named are taken, except `resume`.
+
+    Returns:
+        tuple: a dict of names to values, and whether the file is the `config.json` of a run.
 
     Raises:
         UserError: the file is missing, damaged, or holds no mapping.
@@ -104,10 +116,10 @@ def read_option_file(path):
         reason = " ".join(str(error).split())
         raise UserError(f"--config {path}: cannot be read: {reason}") from error
     if isinstance(content, dict) and isinstance(content.get("given"), dict):
-        content = {name: value for name, value in content["given"].items() if name != "resume"}
+        return {name: value for name, value in content["given"].items() if name != "resume"}, True
     if not isinstance(content, dict) or not content:
         raise UserError(f"--config {path}: holds no options; write them as NAME: VALUE, named as on the command line")
-    return content
+    return content, False
 
 
 def option_words(path, options):
@@ -131,10 +143,14 @@ def option_words(path, options):
         option = OPTIONS[name]
         values = value if isinstance(value, list) else [value]
         if option.kind is bool and isinstance(value, bool):
-            words += [f"--{name}"] if value else [f"--no-{name}"] if option.default is None else []
+            words.append(f"--{name}" if value else f"--no-{name}")
             continue
         if any(isinstance(item, (bool, dict, list)) or item is None and value is not None for item in values):
             raise UserError(f"--config {path}: {name} has {value!r}; give it as on the command line")
+        if any("\0" in str(item) for item in values):
+            raise UserError(f"--config {path}: {name} has {value!r}, with a zero byte; leave it out")
+        if isinstance(value, list) and any(str(item).startswith("-") for item in value):
+            raise UserError(f"--config {path}: {name} has {value!r}; no value begins with a dash")
         if option.kind is bool and value is not None:
             raise UserError(f"--config {path}: {name} has {value!r}; give true or false")
         if isinstance(value, list) and not (option.is_grid or option.is_repeatable or option.nargs == "+"):

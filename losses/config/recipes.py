@@ -15,14 +15,14 @@ class Recipe:
     """The settings of `--recipe`. Given options take precedence over a recipe.
 
     Attributes:
-        about (str): name of the experiment, for the list.
+        title (str): name of the experiment, for the list.
         training (dict): options of the training to their defaults, as in `losses.components.Component`; other options
             have the default of the optimizer or schedule.
         setting (dict): `dataset` and `model`, if the recipe is for one data set and one network.
         methods (dict): methods to their own options in this experiment, which are dicts of options to defaults.
     """
 
-    about: str
+    title: str
     training: dict
     setting: dict = field(default_factory=dict)
     methods: dict = field(default_factory=dict)
@@ -53,9 +53,9 @@ def _sharpdro(dataset, tables):
                   {"sam": {"rho": 0.05}})
 
 
-def _damp(about, training, dataset, model, damp, sam, asam):
+def _damp(title, training, dataset, model, damp, sam, asam):
     """Return an experiment of Trinh 2024, with each method's own options."""
-    return Recipe(f"Trinh 2024, {about}", training, {"dataset": dataset, "model": model},
+    return Recipe(f"Trinh 2024, {title}", training, {"dataset": dataset, "model": model},
                   {"damp": damp, "sam": sam, "asam": asam})
 
 
@@ -123,7 +123,7 @@ def recipes_list():
     """Return all recipes as text: the options that each sets, and the published numbers that it aims at."""
     published, lines = _published(), []
     for name, recipe in RECIPES.items():
-        lines += [f"{name}: {recipe.about}", *_wrapped(to_argv(recipe.sets))]
+        lines += [f"{name}: {recipe.title}", *_wrapped(to_argv(recipe.sets))]
         lines += [f"  {method}: {' '.join(to_argv(options))}" for method, options in recipe.methods.items()]
         for (source, measure), rows in itertools.groupby(published.get(name, []), key=lambda row: (row[0], row[3])):
             lines.append(f"  published {measure} (%) at severity 0 to 5, {source}:")
@@ -138,11 +138,11 @@ def recipes_table():
     lines = ["| `--recipe` | experiment | sets | for one method |", "| --- | --- | --- | --- |"]
     for name, recipe in RECIPES.items():
         for_one = "; ".join(f"{method} `{' '.join(to_argv(options))}`" for method, options in recipe.methods.items())
-        family, about_one, _ = name.partition("/")
-        general = RECIPES[family].training if about_one else {}
+        family, is_special, _ = name.partition("/")
+        general = RECIPES[family].training if is_special else {}
         dataset = recipe.setting.get("dataset")
         sets = {option: value for option, value in recipe.sets.items()
                 if option not in general or default_for_dataset(general[option], dataset) != value}
-        lines.append(f"| `{name}` | {recipe.about} | {f'as `{family}`, and ' if about_one else ''}"
+        lines.append(f"| `{name}` | {recipe.title} | {f'as `{family}`, and ' if is_special else ''}"
                      f"`{' '.join(to_argv(sets))}` | {for_one} |")
     return "\n".join(lines) + "\n"

@@ -3,7 +3,7 @@ import os
 from dataclasses import fields, replace
 
 from losses.components import DATA_STRATEGIES
-from losses.config.checks import check_ascents, check_method, check_options, check_saved, check_workers
+from losses.config.checks import check_ascents, check_method, check_options, check_saved, check_world_size
 from losses.config.recipes import RECIPES
 from losses.config.settings import MethodConfig, RunConfig
 from losses.config.table import METHOD_ARGUMENTS, OPTIONS, TRAINING_PARTS, chosen_name
@@ -169,7 +169,7 @@ def load_or_resolve_config(args, given):
         given["resume"] = folder
     if folder is not None:
         config = resume_config(folder, defaults, given)
-    check_workers(config.method, config.method.batch_size)
+    check_world_size(config.method, config.method.batch_size)
     return config
 
 

@@ -7,7 +7,7 @@ import os
 from dataclasses import replace
 
 from corruptions import ALIASES, CORRUPTIONS, SETS
-from dataset import SOURCES, datasets_list
+from dataset import SOURCE_OPTIONS, SOURCES, datasets_list
 from dataset.corrupted import STORAGE_MODES
 from dataset.poisson import TRAIN_ON
 from dataset.sampling import CROP_MODES, SAMPLERS, SAMPLINGS
@@ -20,7 +20,7 @@ from utils import cli
 from utils.metrics import SHARPNESS_IMAGES, SHARPNESS_RHO
 from utils.options import Option, OptionGroup, choice
 from utils.records.settings import NEWEST
-from utils.shared_options import DEVICE, data_options
+from utils.shared_options import DEVICE, DEVICE_OPTIONS, data_options
 
 # These parts of a training have options of their own.
 TRAINING_PARTS = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES}
@@ -69,9 +69,9 @@ def _training_option(name, help, kind=str, **more):
     return Option(name, help + _recipe_default(name), kind, is_grid=True, **more)
 
 
-def _training_choice(name, table, about="", **more):
+def _training_choice(name, table, before="", **more):
     """Return an option with its default from the recipe, for names from a table, with the summary of each name."""
-    return _training_option(name, about + cli.listing(table), choices=table, metavar="NAME", **more)
+    return _training_option(name, before + cli.listing(table), choices=table, metavar="NAME", **more)
 
 
 DATA = data_options(SOURCES, datasets_list, CORRUPTIONS, STORAGE_MODES, SETS, ALIASES)
@@ -94,7 +94,7 @@ METHOD = OptionGroup("method", [
     Option("distribution_agnostic", "the release's name for --method sharpdro_agnostic", bool, False),
     Option("is_adaptive", "scale the l2 ascent by the weights, as the release", bool, False),
 ], "A method is an objective x a perturbation of the weights, some on data that are treated first. An option that it "
-   "does not read is refused.")
+   "does not read is an error.")
 
 # Several components read the same option, and the help lists each option once, with its default.
 _ROWS = {option.name: option for table in (PERTURBATIONS, OBJECTIVES, DATA_STRATEGIES)
@@ -143,7 +143,7 @@ RUN = OptionGroup("run and records", [
     Option("config", "JSON or YAML file of options, such as a config.json", metavar="FILE"),
     Option("log_dir", "folder for the folders of runs", default="./logs", metavar="DIR"),
     Option("desc", "first part of the name of the run's folder", default="none"),
-    Option("resume", "go on with the run in FOLDER from its newest checkpoint, with its own settings, or, without "
+    Option("resume", "resume the run in FOLDER from its newest checkpoint, with its own settings, or, without "
            "FOLDER, with the newest run of these settings in --log_dir; a larger --total_epoch makes it longer",
            metavar="FOLDER", nargs="?", const=NEWEST),
     Option("init_checkpoint", "start from the weights in FILE: a .ckpt, or of PyTorch a state_dict in a .pth or "
@@ -159,7 +159,7 @@ RUN = OptionGroup("run and records", [
     Option("record_norm", "measure the norm of the loss's gradient at each severity (gradnorm_k), which makes "
            "evaluations take four times as long", bool, False),
     Option("tensorboard", "write TensorBoard's format, too, into the run's folder tensorboard", bool, False),
-    Option("keep", "there is a checkpoint after every epoch; keep the N newest, from which --resume goes on",
+    Option("keep", "there is a checkpoint after every epoch; keep the N newest, from which --resume starts",
            cli.positive_int, 2, metavar="N"),
     Option("save_every_steps", "a checkpoint at every N-th batch of an epoch, too", cli.positive_int, metavar="N"),
     Option("save_step", "keep the checkpoints of after the first epoch and every N-th after it, too", cli.positive_int,
@@ -178,10 +178,10 @@ COMPARISON = OptionGroup("comparison", [
            metavar="'NAME: OPTIONS'", is_repeatable=True),
     Option("jobs", "runs at a time, each in a process of its own; does not change results", cli.workers, 1,
            metavar="J"),
-], "Of all values of options that have several, and of variants. Given again, the same command goes on.")
+], "Of all values of options that have several, and of variants. Given again, the same command resumes it.")
 
 EVALUATION = OptionGroup("evaluation of trained networks", [
-    Option("evaluate", "instead of training, evaluate the run in the folder RUN, a file RUN with weights (as of "
+    Option("evaluate", "instead of training, evaluate the run in the folder RUN, a file RUN with weights (as in "
            "--init_checkpoint; -m and -d say what one without a config.json is), or every run of the comparison in the "
            "folder RUN, on clean test images and those of -c (here by default common) at severities 1 to 5; "
            "evaluation_SET.json and .csv are written beside it", metavar="RUN"),
@@ -193,12 +193,16 @@ EVALUATION = OptionGroup("evaluation of trained networks", [
            "the layouts", os.path.abspath, metavar="DIR"),
 ])
 
-GROUPS = (DATA, NETWORK, METHOD, COMPONENTS, TRAINING, RUN, COMPARISON, EVALUATION)
-OPTIONS = {option.name: option for group in GROUPS for option in group.options}
+OPTION_GROUPS = (DATA, NETWORK, METHOD, COMPONENTS, TRAINING, RUN, COMPARISON, EVALUATION)
+OPTIONS = {option.name: option for group in OPTION_GROUPS for option in group.options}
 # Options that have an effect only beside one value of another option, to that option, the value, and the error text.
 DEPENDENT_OPTIONS = {option.name: option.requires for option in OPTIONS.values() if option.requires}
 # These settings of a training are part of its compiled step.
 GRAPH_OPTIONS = tuple(option.name for option in OPTIONS.values() if option.in_graph)
+# Options that have an effect with --evaluate.
+EVALUATION_OPTIONS = ("evaluate", "baseline", "corruption", "dataset", "model", "data_dir", "corrupted",
+                      "test_corrupted", *SOURCE_OPTIONS, "eval_batch_size", "num_workers", "show_progress",
+                      *DEVICE_OPTIONS)
 RELEASE_ALIASES = ("is_adaptive", "distribution_agnostic", "risk")
 TRAINING_OPTIONS = tuple(dict.fromkeys([*RECIPES["sharpdro"].training, *(
     option for table in TRAINING_PARTS.values() for row in table.values() for option in row.defaults)]))

@@ -7,7 +7,6 @@ import sys
 
 from dataset import (
     SOURCE_DEFAULTS,
-    SOURCE_OPTIONS,
     SOURCES,
     load_source,
     require_source_option,
@@ -27,12 +26,6 @@ from utils.records.settings import FOLDER_OPTIONS, has_same_basename
 from utils.records.trained import TrainedNetwork, find_trained
 from utils.reports.summary import write_evaluation_table
 from utils.runtime.signals import defer_signals
-from utils.shared_options import DEVICE_OPTIONS
-
-# The options of main.py that have an effect on an evaluation.
-EVALUATION_OPTIONS = ("evaluate", "baseline", "corruption", "dataset", "model", "data_dir", "corrupted",
-                      "test_corrupted", *SOURCE_OPTIONS, "eval_batch_size", "num_workers", "show_progress",
-                      *DEVICE_OPTIONS)
 
 ALEXNET = "alexnet"  # the only --baseline that is not a path
 
@@ -65,7 +58,7 @@ def evaluate_runs(path, **options):
         try:
             require_not_failed(run)
             if not is_finished(run):
-                raise UserError(f"{run}: this run has not ended; go on with the command of the comparison")
+                raise UserError(f"{run}: this run has not ended; resume it with the command of the comparison")
             done[run] = evaluate_run(run, **options)
         except UserError as error:
             print(f"failed: {error}", flush=True)

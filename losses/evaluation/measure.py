@@ -94,7 +94,7 @@ class TrainedRun:
                             f"{', '.join(str(epochs - 1) for epochs in checkpoints)}; train with --keep_epochs {epoch}")
         return epochs, checkpoints[epochs]
 
-    def measured(self, name, measure, epoch=None, **about):
+    def measured(self, name, measure, epoch=None, **settings):
         """Return the result of `measure` at the checkpoint after an epoch, or at the newest checkpoint; see `kept`.
 
         Args:
@@ -102,27 +102,27 @@ class TrainedRun:
             measure (callable): a function of this run, with the weights of the checkpoint, and of the epoch; returns
                 plain values.
             epoch (int or None): as in `checkpoint`.
-            about: settings of the measurement.
+            settings: settings of the measurement.
         """
         epochs, path = self.checkpoint(epoch)
 
         def compute():
             self.load(path)
             return measure(self, epochs - 1)
-        return self.kept(name, {epochs: path}, compute, **about)
+        return self.kept(name, {epochs: path}, compute, **settings)
 
-    def kept(self, name, checkpoints, compute, **about):
+    def kept(self, name, checkpoints, compute, **settings):
         """Return the plain values of `compute`, or its stored result for the same checkpoints, images and settings."""
-        about = {"checkpoints": {str(epochs): file_hash(path) for epochs, path in checkpoints.items()},
-                 "fingerprints": {name: value.to_dict() for name, value in self.fingerprints.items()},
-                 **describe_network(self.config["model"], self.source), **about}
+        description = {"checkpoints": {str(epochs): file_hash(path) for epochs, path in checkpoints.items()},
+                       "fingerprints": {name: value.to_dict() for name, value in self.fingerprints.items()},
+                       **describe_network(self.config["model"], self.source), **settings}
         path = os.path.join(self.path, f"{name}.json")
         stored = read_json(path)
-        if isinstance(stored, dict) and stored.get("about") == about and "found" in stored:
+        if isinstance(stored, dict) and stored.get("about") == description and "found" in stored:
             return stored["found"]
         value = compute()
         with contextlib.suppress(OSError):  # the folder may be read-only
-            write_json(path, {"about": about, "found": value})
+            write_json(path, {"about": description, "found": value})
         return value
 
 

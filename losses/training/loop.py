@@ -53,8 +53,8 @@ class PendingLosses:
         return Progress(self.epoch, self.batch, float(self.loss))
 
 
-def train_epoch(step, loader, batches, start, records, schedule, weight_decay, decayed, gradient_norm=None, guide=None,
-                show_progress=False):
+def train_epoch(step, loader, batches, start, records, schedule, weight_decay, decayed, gradient_norm=None,
+                reweighter=None, show_progress=False):
     """Take the steps of one epoch, or its remaining steps.
 
     Args:
@@ -67,7 +67,7 @@ def train_epoch(step, loader, batches, start, records, schedule, weight_decay, d
         weight_decay (float): weight decay, for the rows of `train.csv`.
         decayed (tuple of bool): mask of the step's weights that weight decay applies to, for the same rows.
         gradient_norm (GradientNorm or None): measure of gradient norms, for the same rows.
-        guide (ValidationReweighter or None): mover of the weights over distributions.
+        reweighter (ValidationReweighter or None): mover of the weights over distributions.
         show_progress (bool): whether the progress bar is shown even if the output is no terminal.
 
     Returns:
@@ -85,8 +85,8 @@ def train_epoch(step, loader, batches, start, records, schedule, weight_decay, d
             images, labels, groups, severities = next(loader)
             if rate != (rate := schedule(epoch, batch)):
                 set_learning_rate(step.optimizer, rate)
-            if guide is not None and guide.is_due(epoch * batches + batch):
-                guide(epoch * batches + batch)
+            if reweighter is not None and reweighter.is_due(epoch * batches + batch):
+                reweighter(epoch * batches + batch)
             norms = {}
             if gradient_norm is not None and records.is_logged(batch):
                 norms = distribution_gradient_norms(gradient_norm, images, labels, severities.asnumpy())

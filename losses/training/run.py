@@ -6,7 +6,6 @@ import contextlib
 import os
 from dataclasses import replace
 
-import mindspore.ops as ops
 import numpy as np
 
 from utils.runtime.device import (
@@ -14,18 +13,14 @@ from utils.runtime.device import (
     all_gather_bytes,
     barrier,
     broadcast_text,
-    collect_graphs,
     device,
-    set_seed,
 )
 from dataset.data import IMAGE_OPTIONS, load_data, load_images
 from dataset.pipeline import load_batches
 from losses.components import DATA_STRATEGIES, OBJECTIVES
 from losses.config.checks import check_fits_data
 from losses.config.recipes import to_argv
-from losses.config.table import GRAPH_OPTIONS
-from losses.create import build_step
-from losses.evaluation.cells import EvaluationStep, GradientNorm
+from losses.evaluation.cells import EvaluationStep
 from losses.evaluation.predict import evaluate, predict
 from losses.evaluation.probes import sharpness
 from losses.optimizers import weight_decay_mask
@@ -33,8 +28,8 @@ from losses.schedules import create_schedule
 from losses.training.data_strategy import apply_data_strategy
 from losses.training.loop import fit
 from losses.training.stage_one import ENVIRONMENTS
+from losses.training.step_cache import StepCache
 from losses.training.validation_weights import create_reweighter
-from models import create_model
 from models.initial_weights import check_sha256, load_initial_weights
 from models.stacked import model_has_batch_norm
 from models.weights import load_network
@@ -48,54 +43,7 @@ from utils.records.run import NullRecorder, RunRecorder
 from utils.records.settings import FAILED, write_run_settings
 from utils.reports.run import report_results, run_title
 from utils.runtime import distributed
-from utils.runtime.compile_cache import compile_cached
 from utils.runtime.signals import Interrupted, defer_signals, interruptible
-
-
-class StepCache:
-    """A network and the cells that train and evaluate it.
-
-    The cells of the last run are used again, without a new compilation, if the next run has the same graph. Then only
-    the values of parameters and the learning rate differ.
-    """
-
-    def __init__(self):
-        self._key = self._kept = None
-
-    def get(self, config, classes, group_sizes):
-        """Return network, step, `EvaluationStep` and `GradientNorm` in their state at the start of a run.
-
-        Args:
-            config (RunConfig): settings of the run.
-            classes (int): number of logits of the network.
-            group_sizes (list of int): numbers of training images of each distribution that the objective distinguishes.
-        """
-        method, num_groups = config.method, len(group_sizes)
-        set_seed(config.seed)  # the initial weights do not depend on what was trained before
-        network = create_model(config.model, classes)
-        step = build_step(network, method, num_groups, config.seed, group_sizes)
-        is_noisy = not (step.perturbation is None or step.perturbation.needs_gradient)
-        key = (config.model, classes, num_groups, *(getattr(method, option) for option in GRAPH_OPTIONS),
-               method.step_options, config.seed if is_noisy else None)
-        if key != self._key:
-            self._key, self._kept = key, None
-            collect_graphs()
-            self._kept = network, step, EvaluationStep(network), GradientNorm(network)
-            return self._kept
-        for cached, fresh in zip(self._kept[1].get_parameters(), step.get_parameters(), strict=True):
-            ops.assign(cached, fresh)
-        return self._kept
-
-    def compile(self, config, shape, log):
-        """Compile the step, or load it from the folder of compiled steps, if the settings of the run name one.
-
-        `shape` is the shape of an image, (C, H, W). `log` is as in `compile_cached`.
-        """
-        if config.compile_cache is not None:
-            step = self._kept[1]
-            inputs = step.example_inputs(config.method.batch_size, shape)
-            compile_cached(step.graph, inputs, config.compile_cache,
-                           (self._key, step.accumulation_steps, bool(config.fast_math)), log)
 
 
 def load_experiment(config, load_images=load_images):
@@ -151,14 +99,14 @@ def with_resume_hint(path):
     try:
         yield
     except Interrupted as stop:
-        stop.way_on = f"--resume {path} goes on"
+        stop.way_on = f"--resume {path} resumes it"
         raise
     except (OSError, ResourceGoneError) as error:
         reason = str(error)
         if isinstance(error, OSError):
             reason = f"{error.filename or path}: {error.strerror or error}"
         raise RunInterruptedError(f"{reason}; the run has stopped, its checkpoints are intact: when this is mended, "
-                                  f"--resume {path} goes on") from error
+                                  f"--resume {path} resumes it") from error
 
 
 @contextlib.contextmanager
@@ -197,12 +145,12 @@ def write_config(folder, data, config, given, device):
                   "fingerprints": {name: identity.to_dict() for name, identity in data.fingerprints.items()},
                   "train_on": "clean" if data.split.is_clean else "poisson"}  # a --split table decides it
         write_run_settings(folder.file("config.json"), values, method.title, given, device=device,
-                       mindspore=MINDSPORE_VERSION)
+                           mindspore=MINDSPORE_VERSION)
         return
     first, now = (f"{name}{' with --fast_math' if fast else ''}" for name, fast in (
         (stored.get("device", device), stored.get("fast_math")), (device, config.fast_math)))
     if first != now:
-        folder.log(f"warning: the run began on {first} and goes on on {now}, which rounds otherwise, so that from "
+        folder.log(f"warning: the run began on {first} and resumes on {now}, which rounds otherwise, so that from "
                    "here on the run is another than it would have been")
     if stored["total_epoch"] < method.total_epoch:
         folder.log(f"{method.total_epoch} epochs in place of {stored['total_epoch']}, with the learning rates "
@@ -308,7 +256,7 @@ def train(config, data, folder, cells, **batch_options):
         results = fit(step, loader, batches, method.total_epoch, schedule, records,
                       (evaluate_now, config.eval_every), (measure_sharpness, config.log_sharpness),
                       weight_decay=method.weight_decay, decayed=weight_decay_mask(step.weights, method.decay),
-                      gradient_norm=recorded_norm, guide=reweighter,
+                      gradient_norm=recorded_norm, reweighter=reweighter,
                       show_progress=config.show_progress and folder.writes)
     if folder.writes:
         report_results(folder, run_title(method.title, config.dataset, config.corruption), method.total_epoch,

@@ -20,7 +20,7 @@ from losses.methods import METHODS  # noqa: E402
 from losses.optimizers import weight_decay_mask  # noqa: E402
 from losses.config.resolve import resolve  # noqa: E402
 from losses.config.settings import RunConfig  # noqa: E402
-from losses.training.run import StepCache  # noqa: E402
+from losses.training.step_cache import StepCache  # noqa: E402
 from losses.training.loop import train_epoch  # noqa: E402
 from models import find_model  # noqa: E402
 from tests.cifar_files import make_cifar  # noqa: E402

@@ -31,14 +31,14 @@ class Figure:
         options (tuple of str): options of the measurement.
         shared (tuple of str): settings that the runs of a figure must have in common; a comparison with several values
             of them has a figure for each value.
-        told (tuple of str): settings that the figure shows in another way than in the names of runs.
+        shown (tuple of str): settings that the figure shows in another way than in the names of runs.
     """
 
     draw: Callable
     measured: bool = False
     options: tuple[str, ...] = ()
     shared: tuple[str, ...] = SETTING_KEYS
-    told: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()
 
 
 FIGURES = {
@@ -47,10 +47,10 @@ FIGURES = {
     "gradnorm": Figure(gradnorm),
     "sharpness": Figure(sharpness, True, ("images", "rho")),
     "surface": Figure(surface, True, ("images", "points", "span")),
-    "rho": Figure(rho, told=("rho",)),
-    "sigma": Figure(sigma, told=("sigma",)),
+    "rho": Figure(rho, shown=("rho",)),
+    "sigma": Figure(sigma, shown=("sigma",)),
     "ood": Figure(ood, True, ("images", "rho", "epoch")),
-    "ce": Figure(ce, shared=("dataset",), told=("corruption", "model", "aug_corruption")),
+    "ce": Figure(ce, shared=("dataset",), shown=("corruption", "model", "aug_corruption")),
     "samples": Figure(samples, True, ("image",)),
     "calibration": Figure(calibration, True, ("images",)),
 }

@@ -72,7 +72,7 @@ def main(argv=None):
         for option in given:
             if option not in figure.options and not (option in ("data_dir", *DEVICE_OPTIONS) and figure.measured):
                 raise UserError(f"--{option}: has no effect on the figure {args.name}; leave it out")
-        records = read_records(args.runs, figure.shared, figure.told)
+        records = read_records(args.runs, figure.shared, figure.shown)
         folder = args.output or args.runs[0]
         require_writable_folder("--output", folder)
         if figure.measured:

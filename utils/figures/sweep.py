@@ -14,7 +14,7 @@ def sweep(records, option, values, labels, ylabel, has_references=False):
 
     Args:
         records (list of FinishedRun): runs; the runs of one row and one value are averaged.
-        option (str): name of the option, which `read_records` was given in `told`.
+        option (str): name of the option, which `read_records` was given in `shown`.
         values (callable): record to its numbers, one for each of `labels`.
         labels (list of str): labels of the lines.
         ylabel (str): label of the vertical axes.

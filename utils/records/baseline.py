@@ -13,11 +13,11 @@ class Baseline:
     """The baseline of corruption errors.
 
     Attributes:
-        about (dict): description of the baseline; `name` is its name.
+        description (dict): description of the baseline; `name` is its name.
         errors (dict): corruption to a list of the baseline's errors, 0..1, at the needed severities.
     """
 
-    about: dict
+    description: dict
     errors: dict
 
     @classmethod

@@ -73,24 +73,24 @@ def summary(clean, corrupted, severities=SEVERITIES):
                          for level, indices in rows.items()}}
 
 
-def as_record(about, clean, corrupted, baseline=None):
+def as_record(description, clean, corrupted, baseline=None):
     """Return an evaluation in the form in which it is stored.
 
     Args:
-        about (dict): description of the network and the images; `severities` are 1 to 5 if it has none.
+        description (dict): description of the network and the images; `severities` are 1 to 5 if it has none.
         clean, corrupted: as in `summary`.
         baseline (Baseline or None): the baseline to compare with.
 
     Returns:
         dict: plain values.
     """
-    record = {**about, "bins": BINS, "clean": clean._asdict(),
+    record = {**description, "bins": BINS, "clean": clean._asdict(),
               "corrupted": {name: dict(zip(CalibrationScores._fields, zip(*rows, strict=True), strict=True))
                             for name, rows in corrupted.items()},
-              **summary(clean, corrupted, severities_of(about))}
+              **summary(clean, corrupted, severities_of(description))}
     if baseline is not None:
         ratios = {name: baseline.corruption_error(name, rows) for name, rows in corrupted.items()}
-        record["corruption_error"] = {"baseline": baseline.about, "by_corruption": ratios,
+        record["corruption_error"] = {"baseline": baseline.description, "by_corruption": ratios,
                                       "mean": float(np.mean(list(ratios.values())))}
     return record
 
@@ -160,41 +160,43 @@ def stored_scores(record, names):
         yield name, [CalibrationScores(*values) for values in zip(*columns, strict=True)]
 
 
-def common_evaluations(several):
+def common_evaluations(evaluations_by_run):
     """Return for each network its evaluation on the largest common set of corruptions, or None without a common set.
 
     All of these evaluations used the same images.
 
     Args:
-        several (list): for each network the list of its evaluations, the one with the most corruptions first.
+        evaluations_by_run (list): for each network a list of its evaluations, with the most corruptions first.
     """
-    for record in several[0] if several else []:
+    for record in evaluations_by_run[0] if evaluations_by_run else []:
         names, severities = list(record["corrupted"]), severities_of(record)
         stored = record.get("fingerprints") or {}
         fingerprints = {name: Fingerprint.from_dict(value) for name, value in stored.items()}
         if {CLEAN, *names} <= {name for name, value in fingerprints.items() if value}:
-            matches = [next((candidate for candidate in records if set(candidate["corrupted"]) == set(names)
-                             and same_images(candidate, names, severities, fingerprints)), None) for records in several]
+            matches = [next((candidate for candidate in evaluations if set(candidate["corrupted"]) == set(names)
+                             and same_images(candidate, names, severities, fingerprints)), None)
+                       for evaluations in evaluations_by_run]
             if None not in matches:
                 return matches
     return None
 
 
-def network_title(about):
+def network_title(description):
     """Return as text which weights were evaluated, with the number of epochs if it is known."""
-    epochs = f" after {about['epochs']} epoch{'' if about['epochs'] == 1 else 's'}" if about["epochs"] else ""
-    return f"{about['checkpoint']}{epochs}"
+    epochs = description["epochs"]
+    after = f" after {epochs} epoch{'' if epochs == 1 else 's'}" if epochs else ""
+    return f"{description['checkpoint']}{after}"
 
 
-def heading(about, names, baseline=None):
+def heading(description, names, baseline=None):
     """Return the lines above the rows of the table."""
-    title = (f"{about['set']} on {about['dataset']}, {about['test_images']} test images: {about['model']}, "
-             f"{network_title(about)}")
-    columns = "".join(f"{severity:7d}" for severity in severities_of(about)) + "   mean     NLL    ECE"
+    title = (f"{description['set']} on {description['dataset']}, {description['test_images']} test images: "
+             f"{description['model']}, {network_title(description)}")
+    columns = "".join(f"{severity:7d}" for severity in severities_of(description)) + "   mean     NLL    ECE"
     return f"\n{title}\n{'accuracy (%)':{_width(names)}}{columns}{'' if baseline is None else '     CE'}"
 
 
-def row(name, rows, about, names, baseline=None):
+def row(name, rows, description, names, baseline=None):
     """Return a row of the table. Arguments are as in `Baseline.corruption_error` and `heading`.
 
     The row has the accuracy at every severity, and the means of accuracy, likelihood and calibration. With a baseline
@@ -202,7 +204,7 @@ def row(name, rows, about, names, baseline=None):
     """
     accuracy, nll, ece = np.mean(rows, axis=0)
     numbers = rows if name != CLEAN else []
-    cells = "".join(f"{100 * score.accuracy:7.2f}" for score in numbers).rjust(7 * len(severities_of(about)))
+    cells = "".join(f"{100 * score.accuracy:7.2f}" for score in numbers).rjust(7 * len(severities_of(description)))
     error = "" if baseline is None or name == CLEAN else f"{baseline.corruption_error(name, rows):7.3f}"
     return f"{name:{_width(names)}}{cells}{100 * accuracy:7.2f}{nll:8.3f}{ece:7.3f}{error}"
 

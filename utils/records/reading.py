@@ -74,7 +74,7 @@ def read_record(path, name=None):
         raise UserError(f"{path}: not the folder of a run, which has a config.json; name LOG_DIR/NAME")
     require_not_failed(path)
     if results is None:
-        raise UserError(f"{path}: this run has not ended; go on with main.py --resume {path}")
+        raise UserError(f"{path}: this run has not ended; resume it with main.py --resume {path}")
     folder, run_folder = os.path.split(os.path.abspath(path))
     names = {run["folder"]: run["name"] for run in _plan(folder)}
     return FinishedRun(path, name or names.get(run_folder) or config.get("title", config["method"]), config, results)
@@ -139,17 +139,17 @@ def planned_runs(path):
     return [os.path.join(path, run["folder"]) for run in _plan(path)] or [path]
 
 
-def read_records(paths, shared=SETTING_KEYS, told=()):
+def read_records(paths, shared=SETTING_KEYS, shown=()):
     """Read runs, and the finished runs of comparisons.
 
     Args:
         paths (list of str): folders of runs or comparisons.
         shared (tuple of str): settings that must be the same for all runs, unless `paths` is a single comparison.
-        told (tuple of str): settings that need not be in the names of the runs.
+        shown (tuple of str): settings that need not be in the names of the runs.
 
     Returns:
         list of FinishedRun: two runs with the same `shared` settings and the same name differ at most in the seed and
-        in `told`. A warning names two runs that do not even differ in these.
+        in `shown`. A warning names two runs that do not even differ in these.
 
     Raises:
         UserError: a folder is neither a run nor a comparison, no run of a comparison has ended, a run is named twice,
@@ -163,7 +163,7 @@ def read_records(paths, shared=SETTING_KEYS, told=()):
                 print(f"warning: {run}: is left out, it has failed ({failure(run)})", file=sys.stderr)
             runs = [run for run in runs if os.path.exists(os.path.join(run, "results.json")) and failure(run) is None]
         if not runs:
-            raise UserError(f"{path}: none of its runs has ended; go on with its command")
+            raise UserError(f"{path}: none of its runs has ended; resume it with its command")
         records += [read_record(run) for run in runs]
     seen = set()
     for record in records:
@@ -183,25 +183,25 @@ def read_records(paths, shared=SETTING_KEYS, told=()):
                 names = [name or "images made here" for name in (images, tested[0])]
                 raise UserError(f"{record.path}: was tested on {names[0]}, {records[0].path} on {names[1]}; draw them "
                                 "apart")
-    return _named_apart(records, shared, told)
+    return _named_apart(records, shared, shown)
 
 
-def _named_apart(records, shared, told):
+def _named_apart(records, shared, shown):
     """Return the records with names that show the settings, other than the seed, in which they differ.
 
     The names are as in the result of `read_records`.
     """
     groups = {}
     for record in records:
-        words = {f"{option}={record.config.get(option)}" for option in told}
+        words = {f"{option}={record.config.get(option)}" for option in shown}
         name = " ".join(word for word in record.name.split(" ") if word not in words)
         groups.setdefault((name, *(str(record.config[option]) for option in shared)), []).append(record)
     names = {record.path: ", ".join([name, *texts]) for (name, *_), group in groups.items()
-             for record, texts in zip(group, _differences(group, told), strict=True)}
+             for record, texts in zip(group, _differences(group, shown), strict=True)}
     records = [replace(record, name=names[record.path]) for record in records]
     first = {}
     for record in records:
-        settings = (record.name, *(str(record.config.get(option)) for option in (*shared, *told, "seed")))
+        settings = (record.name, *(str(record.config.get(option)) for option in (*shared, *shown, "seed")))
         same = first.setdefault(settings, record)
         if same is not record:
             print(f"warning: {record.path}: has the settings and the seed of {same.path}; where seeds are averaged, "
@@ -209,12 +209,12 @@ def _named_apart(records, shared, told):
     return records
 
 
-def _differences(records, told):
+def _differences(records, shown):
     """Return for each record a list of texts, such as 'lr 0.1', that distinguish it from records with other settings.
 
     The texts show only options that were given on the command line, if these are enough.
     """
-    runs = [_compared(record.config, told) for record in records]
+    runs = [_compared(record.config, shown) for record in records]
 
     def several(options):
         return len({json.dumps([settings.get(option) for option in options]) for settings in runs})
@@ -233,18 +233,18 @@ def _differences(records, told):
             for settings in runs]
 
 
-def _compared(config, told):
-    """Return the settings of a run (dict) that results depend on, without the seed and the settings in `told`.
+def _compared(config, shown):
+    """Return the settings of a run (dict) that results depend on, without the seed and the settings in `shown`.
 
     Files are represented by their hashes, folders by their names.
     """
     config = {**LEGACY_DEFAULTS, **config}
-    left_out = {*AVERAGED_OVER, *OVERRIDABLE_ON_RESUME, *told}
+    left_out = {*AVERAGED_OVER, *OVERRIDABLE_ON_RESUME, *shown}
     hashes = {f"{part} images, hashed by an earlier version": sha256
               for part, sha256 in (config.get("images_sha256") or {}).items()}
     hashes.update({f"{part.replace('_', ' ')} images": _digest(fingerprint)
                    for part, fingerprint in (config.get("fingerprints") or {}).items()
-                   if not (part.endswith("_corrupted") and "corruption" in told)})
+                   if not (part.endswith("_corrupted") and "corruption" in shown)})
     if config["split_sha256"] is not None:
         left_out.add("split")
     return {**{option: os.path.basename(value) if option in FOLDER_OPTIONS and value else value

@@ -22,14 +22,14 @@ class RunRecorder:
             rises.
         measures_sharpness (bool): whether to write `sharpness.csv`.
         tensorboard (bool): whether to write TensorBoard's format, too.
-        kept: further arguments of `Checkpoints`.
+        checkpoint_options: further arguments of `Checkpoints`.
 
     Attributes:
         start (Progress): the progress when these records were opened.
     """
 
     def __init__(self, folder, step, num_severity, batches, environments=0, log_train=100, save_every_steps=None,
-                 save_best=False, measures_sharpness=False, tensorboard=False, **kept):
+                 save_best=False, measures_sharpness=False, tensorboard=False, **checkpoint_options):
         self.folder, self.step, self.batches, self.log_train = folder, step, batches, log_train
         self.save_every_steps, self.save_best = save_every_steps, save_best
         checkpoint = newest_checkpoint(folder.path)
@@ -41,7 +41,7 @@ class RunRecorder:
         self.evaluation_logs = {part: EvaluationLog(folder, part, num_severity, start) for part in ("val", "test")}
         self.sharpness_log = measures_sharpness and SharpnessLog(folder.file("sharpness.csv"), num_severity, start)
         self.logs = [log for log in (self.train_log, *self.evaluation_logs.values(), self.sharpness_log) if log]
-        self.checkpoints = Checkpoints(folder.path, **kept)
+        self.checkpoints = Checkpoints(folder.path, **checkpoint_options)
         self.best, best_epoch = self.evaluation_logs["val"].best()
         if checkpoint:
             is_best = save_best and not start.batches and best_epoch == start.epochs - 1

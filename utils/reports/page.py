@@ -3,9 +3,12 @@ import base64
 import os
 from dataclasses import dataclass, field
 
-import jinja2
+from utils.runtime.requirements import require
 
-from utils.files import atomic_write
+require("jinja2")
+import jinja2  # noqa: E402
+
+from utils.files import atomic_write  # noqa: E402
 
 ENVIRONMENT = jinja2.Environment(loader=jinja2.FileSystemLoader(os.path.dirname(__file__)), autoescape=True,
                                  undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)

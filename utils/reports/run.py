@@ -33,9 +33,9 @@ def report_results(folder, title, total_epoch, split, results, cost):
         [(_, figure)] = training([FinishedRun(folder.path, title, config, {})])
         save(figure, folder.file("training"))
     content = {"train_images": split.counts, "epochs": total_epoch, **cost.so_far(),
-             **{part: {"accuracy": [r.accuracy if r.images else None for r in rows],
-                       "loss": [r.loss if r.images else None for r in rows],
-                       "images": [r.images for r in rows]} for part, rows in results.items()}}
+               **{part: {"accuracy": [r.accuracy if r.images else None for r in rows],
+                         "loss": [r.loss if r.images else None for r in rows],
+                         "images": [r.images for r in rows]} for part, rows in results.items()}}
     write_run_page(folder.path, title, content)
     write_json(folder.file("results.json"), content)  # last: with it the run has ended
     lines = ["", "severity  training images  test accuracy"]

@@ -1,5 +1,9 @@
 """Means and standard deviations over seeds, and tables as text."""
-import pandas as pd
+from utils.runtime.requirements import require
+
+require("pandas")
+import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
 
 
 def statistics(rows, columns):
@@ -13,11 +17,14 @@ def statistics(rows, columns):
         pandas.DataFrame: a line for each row, columns (name, 'mean') and (name, 'std'). Both are nan for a row without
         runs, the deviation is nan for one run.
     """
-    numbers = [number for number, runs in enumerate(rows) for _ in runs]
-    runs = pd.DataFrame([run for runs in rows for run in runs], pd.Index(numbers, dtype=int), columns, dtype=float)
-    over_runs = runs.groupby(level=0)
-    table = pd.concat({"mean": over_runs.mean(), "std": over_runs.std()}, axis=1).swaplevel(axis=1)
-    return table.reindex(range(len(rows)), columns=pd.MultiIndex.from_product([columns, ["mean", "std"]]))
+    # numpy, because the sums of pandas' groupby differ in the last digits, which the files of a comparison keep.
+    lines = np.full((len(rows), len(columns), 2), np.nan)
+    for line, runs in zip(lines, rows, strict=True):
+        if len(runs):
+            line[:, 0] = np.mean(runs, axis=0)
+        if len(runs) > 1:
+            line[:, 1] = np.std(runs, axis=0, ddof=1)
+    return pd.DataFrame(lines.reshape(len(rows), -1), columns=pd.MultiIndex.from_product([columns, ["mean", "std"]]))
 
 
 def texts(table, digits=2, plus_minus=" ± ", missing="failed"):

@@ -15,7 +15,7 @@ from utils.runtime.requirements import require
 
 os.environ.setdefault("GLOG_v", "3")  # errors only, because MindSpore's warnings would drown the output of a run
 
-require("mindspore", "safetensors", "tensorboardX", "pandas", "jinja2")
+require("mindspore", "safetensors", "tensorboardX")
 MINDSPORE_VERSION = importlib.metadata.version("mindspore")
 
 if tuple(int(part) for part in MINDSPORE_VERSION.split(".")[:2]) >= (2, 9):

@@ -66,7 +66,7 @@ class PeerMonitor:
     """
 
     def __init__(self, all_gather_bytes, scheduler):
-        self.way_on = "--resume goes on from the newest checkpoint, with any number of workers"
+        self.way_on = "--resume starts from the newest checkpoint, with any number of workers"
         self._condition, self._arrived, self._released, self._is_reported = threading.Condition(), 0, 0, False
         family = socket.AF_INET6 if ":" in scheduler else socket.AF_INET
         listener, endpoint = None, ""

@@ -1,4 +1,5 @@
 """The first steps of a program, before slow imports. This file imports almost nothing."""
+import contextlib
 import os
 import signal
 import sys
@@ -24,6 +25,22 @@ def begin_imports(program):
             setattr(sys, name, os.fdopen(null, mode, encoding="utf-8", errors="backslashreplace"))
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # SIGINT may be ignored, for example by `nohup`
         signal.signal(signal.SIGINT, _end)
+
+
+def has_begun():
+    """Whether this process is a program of this project, which imports MindSpore itself when it needs it."""
+    return bool(_program)
+
+
+@contextlib.contextmanager
+def late_imports():
+    """Within this, Ctrl-C ends a program of this project as after `begin_imports`."""
+    if _program and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _end)
+    try:
+        yield
+    finally:
+        end_imports()
 
 
 def _end(number, _):

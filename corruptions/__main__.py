@@ -50,7 +50,7 @@ def dataset_command(args):
     versions = [(name, part) for name in args.corruption for part in ("train", "test")]
     made = 0
     with workers_of(args, args.data_dir) as workers:
-        if source.in_files and args.shard != SINGLE_SHARD:
+        if source.is_file_backed and args.shard != SINGLE_SHARD:
             for name, part in versions:
                 made += generate(args.data_dir, source, part, name, workers, args.show_progress, args.shard)
         else:

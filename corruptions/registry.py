@@ -46,7 +46,7 @@ class Options:
         if not isinstance(self.frost_dir, (str, os.PathLike, type(None))):
             raise UserError(f"frost_dir {self.frost_dir!r}: must be the path of a folder or None")
 
-    def for_others(self):
+    def with_absolute_paths(self):
         """Return the same options for processes that work in other folders: `frost_dir` becomes an absolute path."""
         return replace(self, frost_dir=self.frost_dir and os.path.abspath(self.frost_dir))
 

@@ -77,7 +77,7 @@ class TrainBatches(Batches):
             for its severity.
         corruption (str): corruption of one half of every batch, chosen at random (DAMP paper, Algorithm 2). Each of
             these images has a severity of its own, from 1 to the highest of the split. None for no corruption.
-        chances (numpy.ndarray): float (S - 1,), probabilities of these severities 1, 2, ...; None for equal ones.
+        probabilities (numpy.ndarray): float (S - 1,), probabilities of these severities 1, 2, ...; None for equal ones.
         draw (str): 'replacement' or 'permutation'. 'permutation' passes over every image once an epoch, in a new order
             each epoch, and leaves out the last incomplete batch. It requires uniform sampling without repeats.
         share (tuple): rank of this device, from 0, and the world size, which divides the batch size. The images are the
@@ -88,7 +88,7 @@ class TrainBatches(Batches):
     columns = ("images", "labels", "groups", "severities")
 
     def __init__(self, images, labels, split, mean, std, batch_size, steps, seed, crop="none", sampling="uniform",
-                 repeats=None, groups=None, corruption=None, chances=None, draw="replacement", share=(0, 1)):
+                 repeats=None, groups=None, corruption=None, probabilities=None, draw="replacement", share=(0, 1)):
         self.images, self.labels = images, labels
         self.indices, self.severities = split.indices, split.severities
         self.groups = self.severities if groups is None else groups
@@ -97,12 +97,12 @@ class TrainBatches(Batches):
         self.sampling = sampling
         self.reads_files = any(map(are_files, images))
         self.local = rank_slice(batch_size, share)
-        self.make = BatchBuilder(images[0].shape[1:], crop, corruption, len(split.train) - 1, chances, batch_size,
+        self.make = BatchBuilder(images[0].shape[1:], crop, corruption, len(split.train) - 1, probabilities, batch_size,
                                  share)
         self.present = np.flatnonzero(split.counts)
         # An image holds as many tickets as it has repeats. The tickets of one severity are consecutive.
-        self.last_ticket = np.cumsum(np.ones(len(self.indices), int) if repeats is None else repeats)
-        self.first_ticket = np.concatenate([[0], self.last_ticket])[np.cumsum([0, *split.counts])]
+        self.cumulative_weight = np.cumsum(np.ones(len(self.indices), int) if repeats is None else repeats)
+        self.first_ticket = np.concatenate([[0], self.cumulative_weight])[np.cumsum([0, *split.counts])]
         self.per_epoch = len(self.indices) // batch_size if draw == "permutation" else None
         self.order = functools.lru_cache(maxsize=2)(self._order)  # two, because prefetch reaches into the next epoch
 
@@ -114,7 +114,7 @@ class TrainBatches(Batches):
         # The third number is never 0, so no batch has this seed: NumPy treats (seed, number) like (seed, number, 0).
         return np.random.default_rng((self.seed, 0, epoch + 1)).permutation(len(self.indices))
 
-    def _picks(self, number, rng):
+    def _sample(self, number, rng):
         """Return the positions in `indices` of the images of a batch, int (B,)."""
         if self.per_epoch is not None:
             epoch, batch = divmod(number, self.per_epoch)
@@ -123,14 +123,14 @@ class TrainBatches(Batches):
             drawn = self.present[rng.integers(len(self.present), size=self.batch_size)]
             tickets = rng.integers(self.first_ticket[drawn], self.first_ticket[drawn + 1])
         else:
-            tickets = rng.integers(self.last_ticket[-1], size=self.batch_size)
-        return np.searchsorted(self.last_ticket, tickets, side="right")
+            tickets = rng.integers(self.cumulative_weight[-1], size=self.batch_size)
+        return np.searchsorted(self.cumulative_weight, tickets, side="right")
 
     def draw(self, k):
         """Return the parts of batch number `steps[k]`: a function for other processes, its arguments, other columns."""
         number = self.steps[int(k)]
         rng = np.random.default_rng((self.seed, number))
-        picks = self._picks(number, rng)
+        picks = self._sample(number, rng)
         indices, severities = self.indices[picks], self.severities[picks]
         local_indices, levels = indices[self.local], severities[self.local]
         parts = [(np.flatnonzero(levels == s), take(self.images[s], local_indices[levels == s]))
@@ -146,15 +146,15 @@ class BatchBuilder:
 
     Attributes:
         shape (tuple): shape of an image, (H, W, 3).
-        crop, corruption, chances, batch_size, share: as in `TrainBatches`.
-        highest (int): highest severity at which images are corrupted.
+        crop, corruption, probabilities, batch_size, share: as in `TrainBatches`.
+        max_severity (int): highest severity at which images are corrupted.
     """
 
     shape: tuple
     crop: str
     corruption: str | None
-    highest: int
-    chances: np.ndarray | None
+    max_severity: int
+    probabilities: np.ndarray | None
     batch_size: int
     share: tuple = (0, 1)
 
@@ -171,7 +171,7 @@ class BatchBuilder:
         """
         local_rows = rank_slice(self.batch_size, self.share)
         batch = np.empty((local_rows.stop - local_rows.start, *self.shape), np.uint8)
-        of_crops = self._own_generator(rng) if self.crop == "resized" else None
+        of_crops = self._crop_rng(rng) if self.crop == "resized" else None
         for places, images in parts:
             batch[places] = images[:] if of_crops is None else images.resized_crops(of_crops)
         flipped = rng.random(self.batch_size)[local_rows] < 0.5
@@ -179,10 +179,11 @@ class BatchBuilder:
         if self.crop in PADDINGS:
             batch = random_crop(batch, rng, *PADDINGS[self.crop](*self.shape[:2]), self.batch_size, local_rows)
         if self.corruption:
-            batch = corrupt_half(batch, self.corruption, self.highest, rng, self.chances, self.batch_size, local_rows)
+            batch = corrupt_half(batch, self.corruption, self.max_severity, rng, self.probabilities, self.batch_size,
+                                 local_rows)
         return batch
 
-    def _own_generator(self, rng):
+    def _crop_rng(self, rng):
         """Return the generator for the resized crops of this device.
 
         The number of draws for a crop depends on the size of the image. The draws for images that are not read
@@ -213,17 +214,17 @@ def random_crop(images, rng, pad_y, pad_x, mode, size, local):
     return padded[np.arange(n)[:, None, None], rows[:, :, None], cols[:, None, :]]
 
 
-def corrupt_half(images, name, highest, rng, chances, size, local):
+def corrupt_half(images, name, max_severity, rng, probabilities, size, local):
     """Corrupt one half of a batch, chosen at random.
 
-    Each image has a random severity from 1 to `highest`. `chances` are the probabilities of these severities; None for
+    Each image has a random severity from 1 to `max_severity`. `probabilities` are those of these severities; None for
     equal ones. The images are the slice `local` of a batch of `size` images.
     """
     chosen = rng.permutation(size)[:size // 2]
-    if chances is None:
-        severities = rng.integers(1, highest + 1, size=len(chosen))
+    if probabilities is None:
+        severities = rng.integers(1, max_severity + 1, size=len(chosen))
     else:
-        severities = rng.choice(np.arange(1, highest + 1), size=len(chosen), p=chances)
+        severities = rng.choice(np.arange(1, max_severity + 1), size=len(chosen), p=probabilities)
     images = images.copy()
     for severity in np.unique(severities):
         members = chosen[severities == severity]

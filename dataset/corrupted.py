@@ -55,7 +55,7 @@ def generate(data_dir, source, part, name, workers, show_progress, shard=SINGLE_
     Raises:
         UserError: another process is writing the same images, or those on disk were made from other images.
     """
-    if source.in_files:
+    if source.is_file_backed:
         images, folder = source.images[part], corrupted_folder(data_dir, source, part)
         paths = {severity: severity_folder(folder, name, severity) for severity in SEVERITIES}
         known = [severity for severity in SEVERITIES if is_known(paths[severity], images)]
@@ -137,7 +137,7 @@ def load_corrupted(data_dir, source, name, num_severity, workers=1, show_progres
         UserError: the images on disk are damaged or belong to other data.
         Interrupted: SIGTERM has come while images were being made.
     """
-    if where == "auto" and not source.in_files:
+    if where == "auto" and not source.is_file_backed:
         where = "disk"
     images = {}
     for part in parts:
@@ -157,7 +157,7 @@ def needs_generation(data_dir, source, part, name):
     if not is_stored(data_dir, source, part, name):
         return True
     folder = corrupted_folder(data_dir, source, part)
-    if not source.in_files or read_json(os.path.join(folder, SETTINGS_FILE)) is None:
+    if not source.is_file_backed or read_json(os.path.join(folder, SETTINGS_FILE)) is None:
         return False
     names, paths = stored_names(source.images[part]), [severity_folder(folder, name, s) for s in SEVERITIES]
     return any(missing_file(path, names) for path in paths)
@@ -215,10 +215,10 @@ def open_corrupted(data_dir, source, part, name, where="auto", severities=SEVERI
         raise UserError(f"--corrupted disk: {corrupted_folder(data_dir, source, part)} has no {name}, or not all; "
                         f"make it with python -m corruptions dataset {source.name} -c {name}, or leave the option out")
     if stored:
-        if source.in_files:
+        if source.is_file_backed:
             images = source.images[part]
             check_stored(corrupted_folder(data_dir, source, part), images.folder, images.path_of, images.about)
         return [open_stored(data_dir, source, part, severity, name) for severity in severities]
-    if source.in_files:
+    if source.is_file_backed:
         return [LazyCorruptedFiles(source.images[part], name, severity) for severity in severities]
     return [LazyCorruptedArray(source, part, name, severity) for severity in severities]

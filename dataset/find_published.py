@@ -115,7 +115,7 @@ def find_class_folders(folder, source):
                 places[name], layout = locations, "GROUP/CORRUPTION/SEVERITY/CLASS, as ImageNet-C"
     if not places:
         return None
-    if not source.in_files:
+    if not source.is_file_backed:
         raise UserError(f"--test_corrupted {folder}: has class folders, {layout}, and {source.name} has none; name a "
                         "corrupted test set of this data set")
     return CorruptedTestSet(folder, f"class folders, {layout} is distributed", places, source)

@@ -72,7 +72,7 @@ def is_stored(data_dir, source, part, name):
     If only some severities are there, the corruption counts as stored, and the other severities are then missing. The
     severities that are there may be somebody else's images, and must not be mixed with ours.
     """
-    if source.in_files:
+    if source.is_file_backed:
         folder = corrupted_folder(data_dir, source, part)
         return os.path.isdir(os.path.join(folder, name)) and not is_unfinished(folder, name)
     paths = [corrupted_path(data_dir, source, part, severity, name) for severity in SEVERITIES]
@@ -85,7 +85,7 @@ def open_stored(data_dir, source, part, severity, name):
     Raises:
         UserError: the array or a file is missing, damaged or belongs to other data.
     """
-    if source.in_files:
+    if source.is_file_backed:
         path = severity_folder(corrupted_folder(data_dir, source, part), name, severity)
         images = stored_files(path, source.images[part])
         _, made = images.identity

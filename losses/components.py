@@ -24,7 +24,7 @@ class Component:
         summary (str): description for the help.
         defaults (dict): options that the component reads, to their defaults. A default that depends on the data set is
             a dict. Its key 'cifar10' stands for all data sets that the dict does not name.
-        second_pass (bool): whether the component needs a pass at the weights before its own pass.
+        needs_second_pass (bool): whether the component needs a pass at the weights before its own pass.
         reads_groups (bool): for an objective, whether it reads the samples' distributions.
         options (tuple of Option): the command line's rows of these options. A row that several components read may
             stand in any of them.
@@ -33,7 +33,7 @@ class Component:
     create: Callable
     summary: str
     defaults: dict = field(default_factory=dict)
-    second_pass: bool = False
+    needs_second_pass: bool = False
     reads_groups: bool = False
     options: tuple = ()
 
@@ -95,10 +95,10 @@ OBJECTIVES = {
                                 cli.non_negative_float),)),
     "sharpdro": Component(_objective("WorstGroupSharpness"),
                           "mean loss + sharpness, weighted toward the worst distribution",
-                          GROUP_WEIGHT_DEFAULTS, second_pass=True, reads_groups=True),
+                          GROUP_WEIGHT_DEFAULTS, needs_second_pass=True, reads_groups=True),
     "sharpdro_agnostic": Component(lambda num_groups, ood_weights: _objective("AgnosticSharpness")(ood_weights),
                                    "mean loss + sharpness, weighted toward samples that lose confidence",
-                                   {"ood_weights": "scaled"}, second_pass=True, options=(
+                                   {"ood_weights": "scaled"}, needs_second_pass=True, options=(
                                        choice("ood_weights", ("scaled", "plain"), "sharpdro_agnostic: lost confidence "
                                               "scaled to 0..1 in every batch, then divided by its mean, or only "
                                               "divided (the paper's Eq. 12)"),)),
@@ -110,14 +110,14 @@ SIGMA_OPTIONS = (Option("sigma", "standard deviation of a noise", cli.non_negati
 
 PERTURBATIONS = {
     "none": Component(lambda weights, seed, parts: None, "gradient at the weights"),
-    "l2": Component(_ascent(lambda name: False), "ascent of length --rho along the gradient", RHO, second_pass=True,
-                    options=RHO_OPTIONS),
+    "l2": Component(_ascent(lambda name: False), "ascent of length --rho along the gradient", RHO,
+                    needs_second_pass=True, options=RHO_OPTIONS),
     "sign": Component(lambda weights, seed, parts, rho: _perturbation("SignAscent")(rho),
-                      "ascent by --rho along the gradient's sign", RHO, second_pass=True),
-    "adaptive": Component(_ascent(lambda name: True), "l2 ascent scaled by the weights", RHO, second_pass=True),
+                      "ascent by --rho along the gradient's sign", RHO, needs_second_pass=True),
+    "adaptive": Component(_ascent(lambda name: True), "l2 ascent scaled by the weights", RHO, needs_second_pass=True),
     "asam": Component(_ascent(_perturbation("is_weight_or_gamma")),
                       "l2 ascent scaled by the weights, biases not scaled",
-                      {"rho": {"cifar10": 1.0, "cifar100": 2.0}}, second_pass=True),
+                      {"rho": {"cifar10": 1.0, "cifar100": 2.0}}, needs_second_pass=True),
     "multiplicative": Component(_noise(True), "weights times normal noise of --sigma around 1",
                                 {"sigma": {"cifar10": 0.2, "cifar100": 0.1}}, options=SIGMA_OPTIONS),
     "additive": Component(_noise(False), "weights plus normal noise of --sigma", {"sigma": 0.01}),

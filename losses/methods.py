@@ -32,7 +32,8 @@ class Method:
     @property
     def passes(self):
         """The number of forward and backward passes of a step."""
-        return 2 if OBJECTIVES[self.objective].second_pass or PERTURBATIONS[self.perturbation].second_pass else 1
+        parts = OBJECTIVES[self.objective], PERTURBATIONS[self.perturbation]
+        return 2 if any(part.needs_second_pass for part in parts) else 1
 
     @property
     def cost(self):

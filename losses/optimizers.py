@@ -25,8 +25,8 @@ def _scale_tensor(factor, gradient):
 
 @_adamw.register("Tensor", "Tensor", "Tensor", "Tensor", "Tensor", "Tensor", "Bool", "Tensor", "Tensor", "Tensor",
                  "Tensor")
-def _adamw_tensor(rate, beta1, beta2, eps, decay, no_decay, decayed, gradient, weight, moment1, moment2):
-    return _fused_adamw(weight, moment1, moment2, rate, beta1, beta2, eps, decay if decayed else no_decay, gradient)
+def _adamw_tensor(rate, beta1, beta2, eps, decay, no_decay, decay_mask, gradient, weight, moment1, moment2):
+    return _fused_adamw(weight, moment1, moment2, rate, beta1, beta2, eps, decay if decay_mask else no_decay, gradient)
 
 
 def is_kernel(weight):
@@ -50,14 +50,14 @@ def weight_decay_mask(weights, decay):
     return tuple(decay == "all" or is_kernel(weight) for weight in weights)
 
 
-def sgd(weights, decayed, lr, weight_decay, momentum, nesterov):
+def sgd(weights, decay_mask, lr, weight_decay, momentum, nesterov):
     """Return MindSpore's stochastic gradient descent, which computes the same as `torch.optim.SGD`.
 
     Weight decay is added to the gradient. Momentum, or Nesterov's momentum, comes after it.
 
     Args:
         weights (list of Parameter): the weights to move.
-        decayed (tuple of bool): mask of the weights that weight decay applies to.
+        decay_mask (tuple of bool): mask of the weights that weight decay applies to.
         lr, weight_decay, momentum (float), nesterov (bool): as in `torch.optim.SGD`.
 
     Returns:
@@ -66,7 +66,7 @@ def sgd(weights, decayed, lr, weight_decay, momentum, nesterov):
     # Parameter groups, because with a plain list nn.SGD applies no weight decay to parameters named gamma and beta,
     # and PyTorch does.
     groups = [{"params": members, "weight_decay": decay} for decay, chosen in ((weight_decay, True), (0.0, False))
-              if (members := [weight for weight, is_decayed in zip(weights, decayed, strict=True)
+              if (members := [weight for weight, is_decayed in zip(weights, decay_mask, strict=True)
                               if is_decayed == chosen])]
     if len(groups) > 1:
         groups.append({"order_params": weights})
@@ -85,15 +85,15 @@ class AdamW(nn.Optimizer):
 
     Args:
         weights (list of Parameter): the weights to move.
-        decayed (tuple of bool): mask of the weights that weight decay applies to.
+        decay_mask (tuple of bool): mask of the weights that weight decay applies to.
         lr, weight_decay (float): as in the formula.
         betas (tuple of float): b1 and b2, in [0, 1).
         eps (float): above 0.
     """
 
-    def __init__(self, weights, decayed, lr, weight_decay, betas=(0.9, 0.999), eps=1e-8):
+    def __init__(self, weights, decay_mask, lr, weight_decay, betas=(0.9, 0.999), eps=1e-8):
         super().__init__(lr, weights)
-        self.decayed = decayed
+        self.decay_mask = decay_mask
         self.moment1 = self.parameters.clone(prefix="moment1", init="zeros")
         self.moment2 = self.parameters.clone(prefix="moment2", init="zeros")
         # Tensors, because a plain number in a graph is rounded to 8 decimals. The logarithms are taken of the betas
@@ -115,7 +115,7 @@ class AdamW(nn.Optimizer):
         rate = self.learning_rate * correction2 / correction1
         decay = self.decay * correction1 / correction2  # the kernel multiplies the decay by the rate
         update = F.partial(_adamw, rate, self.beta1, self.beta2, self.eps * correction2, decay, self.no_decay)
-        return self.hyper_map(update, self.decayed, gradients, self.parameters, self.moment1, self.moment2)
+        return self.hyper_map(update, self.decay_mask, gradients, self.parameters, self.moment1, self.moment2)
 
 
 class ClipByGlobalNorm(nn.Cell):

@@ -82,26 +82,26 @@ class GradientAscent(nn.Cell):
 
     Args:
         rho (float): radius, >= 0.
-        scaled (tuple of bool): for each weight whether its ball scales with its magnitude.
+        adaptive_mask (tuple of bool): for each weight whether its ball scales with its magnitude.
     """
 
     needs_gradient = True
 
-    def __init__(self, rho, scaled):
+    def __init__(self, rho, adaptive_mask):
         super().__init__()
         self.rho = rho
-        self.scaled = scaled
-        self.adaptive = any(scaled)
+        self.adaptive_mask = adaptive_mask
+        self.adaptive = any(adaptive_mask)
         self.hyper_map = ops.HyperMap()
         self.norm = L2Norm()
 
     def construct(self, weights, gradients):
         directions = gradients
         if self.adaptive:
-            directions = self.hyper_map(_scale_by_weight, self.scaled, weights, gradients)
+            directions = self.hyper_map(_scale_by_weight, self.adaptive_mask, weights, gradients)
         norm = self.norm(directions, gradients[0].ndim > weights[0].ndim)
         if self.adaptive:
-            directions = self.hyper_map(_scale_by_weight, self.scaled, weights, directions)
+            directions = self.hyper_map(_scale_by_weight, self.adaptive_mask, weights, directions)
         return self.hyper_map(F.partial(_ascend, self.rho / (norm + 1e-12)), weights, directions)
 
 
@@ -147,43 +147,44 @@ class CounterBasedNormal(nn.Cell):
         self.positions = ms.Tensor(positions, integers)
         self.seed = ms.Tensor(seed, integers)
         rank, workers = share
-        self.own, self.sub_batches = sub_batches // workers, sub_batches
-        self.before = ms.Tensor(rank * self.own, ms.int32)  # calls of the lower ranks in a batch
-        self.calls = Parameter(ms.Tensor(0, ms.int32), name="noise_calls", requires_grad=False)
+        self.calls_per_rank, self.sub_batches = sub_batches // workers, sub_batches
+        self.rank_offset = ms.Tensor(rank * self.calls_per_rank, ms.int32)  # calls of the lower ranks in a batch
+        self.counter = Parameter(ms.Tensor(0, ms.int32), name="noise_calls", requires_grad=False)
         # A Tensor, because a plain number in a graph is rounded to 2^-32, and `uniform` would reach 1.
         self.scale = ms.Tensor((1 - 2 ** -24) / 2 ** 32, ms.float32)
         self.shifts = (ms.Tensor(16, integers), ms.Tensor(15, integers))
         # For int64 a factor with the same lowest 32 bits that keeps products within 63 bits.
         second = 0x846CA68B if integers == ms.uint32 else 0x846CA68B - 2 ** 32
         self.factors = (ms.Tensor(0x7FEB352D, integers), ms.Tensor(second, integers))
-        self.lowest = None if integers == ms.uint32 else ms.Tensor(2 ** 32 - 1, integers)
+        self.mask32 = None if integers == ms.uint32 else ms.Tensor(2 ** 32 - 1, integers)
 
-    def cut(self, x):
+    def low32(self, x):
         """Return the lowest 32 bits, which are all bits of a uint32."""
-        return x if self.lowest is None else ops.bitwise_and(x, self.lowest)
+        return x if self.mask32 is None else ops.bitwise_and(x, self.mask32)
 
-    def mix(self, x):
+    def hash32(self, x):
         """Scatter 32 bits over 32 bits, one to one (a multiply-and-shift hash)."""
-        x = self.cut(ops.bitwise_xor(x, ops.bitwise_right_shift(x, self.shifts[0])) * self.factors[0])
-        x = self.cut(ops.bitwise_xor(x, ops.bitwise_right_shift(x, self.shifts[1])) * self.factors[1])
+        x = self.low32(ops.bitwise_xor(x, ops.bitwise_right_shift(x, self.shifts[0])) * self.factors[0])
+        x = self.low32(ops.bitwise_xor(x, ops.bitwise_right_shift(x, self.shifts[1])) * self.factors[1])
         return ops.bitwise_xor(x, ops.bitwise_right_shift(x, self.shifts[0]))
 
     def uniform(self, key):
         """Return float32 in [0, 1) for every position."""
-        return self.mix(self.cut(self.positions + key)).astype(ms.float32) * self.scale
+        return self.hash32(self.low32(self.positions + key)).astype(ms.float32) * self.scale
 
     def construct(self):
-        call = ops.assign_add(self.calls, ms.Tensor(1, ms.int32))
-        number = (call + self.before).astype(self.seed.dtype)
-        key = self.mix(self.cut(self.mix(self.mix(self.seed)) + number))
-        if self.own < self.sub_batches:
+        call = ops.assign_add(self.counter, ms.Tensor(1, ms.int32))
+        number = (call + self.rank_offset).astype(self.seed.dtype)
+        key = self.hash32(self.low32(self.hash32(self.hash32(self.seed)) + number))
+        if self.calls_per_rank < self.sub_batches:
             # After the last call of this rank in a batch, the calls of the other ranks are counted, too.
-            is_last = (ops.floor_mod(call, self.sub_batches) == self.own).astype(ms.int32)
-            skipped_calls = ops.depend(is_last * (self.sub_batches - self.own), key)  # `call` is the moving Parameter
-            key = ops.depend(key, ops.assign_add(self.calls, skipped_calls))
+            is_last = (ops.floor_mod(call, self.sub_batches) == self.calls_per_rank).astype(ms.int32)
+            # `call` is the moving Parameter, so the key must be there before the counter moves.
+            skipped_calls = ops.depend(is_last * (self.sub_batches - self.calls_per_rank), key)
+            key = ops.depend(key, ops.assign_add(self.counter, skipped_calls))
         # log1p, because on CPU the last bit of `ops.log` depends on how the work was shared out among threads.
         radius = ops.sqrt(-2 * ops.log1p(-self.uniform(key)))
-        angle = 2 * math.pi * self.uniform(self.mix(self.cut(key + self.factors[0])))
+        angle = 2 * math.pi * self.uniform(self.hash32(self.low32(key + self.factors[0])))
         # Not cut to an odd length, because on CPU a slice of the whole vector takes longer than all of the above.
         return ops.concat((radius * ops.cos(angle), radius * ops.sin(angle)))
 
@@ -205,7 +206,7 @@ class GaussianNoise(nn.Cell):
     def __init__(self, sigma, multiplicative, weights, seed, *numbers):
         super().__init__()
         self.sigma = sigma
-        self.noisy = tuple(is_weight_or_gamma(weight.name) for weight in weights)
+        self.mask = tuple(is_weight_or_gamma(weight.name) for weight in weights)
         stops = np.cumsum([weight.size for weight in weights]).tolist()
         self.starts, self.stops = (0, *stops[:-1]), tuple(stops)  # ends of each weight's part of one long vector
         self.numbers = CounterBasedNormal(stops[-1], seed, *numbers)
@@ -215,4 +216,4 @@ class GaussianNoise(nn.Cell):
     def construct(self, weights, gradients=None):
         # Slices, because the compiler takes ten seconds for `ops.split`.
         noisy = F.partial(self.apply_noise, self.numbers(), self.sigma)
-        return self.hyper_map(noisy, self.noisy, self.starts, self.stops, weights)
+        return self.hyper_map(noisy, self.mask, self.starts, self.stops, weights)

@@ -63,7 +63,7 @@ def go_on(settings, data, folder):
     """Read what a run reads when it goes on, in place of `losses.training.run.run`."""
     is_finished(folder.path, settings.method.total_epoch)
     if newest_checkpoint(folder.path) is not None:
-        ResourceUsage(folder.file("cost.json"), True).so_far()
+        ResourceUsage(folder.file("cost.json"), True).totals()
     raise Accepted
 
 

@@ -430,10 +430,11 @@ def test_a_step_is_told_other_groups_than_severities():
         assert set(groups) == {0, 1}
 
 
-@pytest.mark.parametrize("chances", [None, np.array([0, 0.1, 0.2, 0.3, 0.4])])
-def test_half_of_a_batch_is_corrupted_at_random_severities(chances):
+@pytest.mark.parametrize("probabilities", [None, np.array([0, 0.1, 0.2, 0.3, 0.4])])
+def test_half_of_a_batch_is_corrupted_at_random_severities(probabilities):
     *parts, plain = example_batches(size=16)
-    source = TrainBatches(*parts, (0.5,) * 3, (0.25,) * 3, 16, range(50), 3, corruption="brightness", chances=chances)
+    source = TrainBatches(*parts, (0.5,) * 3, (0.25,) * 3, 16, range(50), 3, corruption="brightness",
+                          probabilities=probabilities)
     brighter = []
     for k in range(50):
         batch, labels, groups, _ = source[k]
@@ -448,7 +449,7 @@ def test_half_of_a_batch_is_corrupted_at_random_severities(chances):
     clean = parts[0][0].astype(float)
     means = [(corrupt(parts[0][0], "brightness", s) - clean).mean() / 255 / 0.25 for s in range(1, 6)]
     counts = np.bincount(np.abs(np.subtract.outer(brighter, means)).argmin(1), minlength=5)
-    expected = 400 * (np.full(5, 0.2) if chances is None else chances)
+    expected = 400 * (np.full(5, 0.2) if probabilities is None else probabilities)
     assert (np.abs(counts - expected) <= 4 * np.sqrt(expected)).all()
     noisy = TrainBatches(*parts, (0.5,) * 3, (0.25,) * 3, 16, range(50), 3, corruption="gaussian_noise")
     one, two = ([batch[0].asnumpy() for batch in prefetch(noisy, workers)] for workers in (1, 2))

@@ -149,7 +149,7 @@ def test_an_epoch_goes_on_where_it_was_stopped(whole, cifar_dir, tmp_path, monke
     out = capsys.readouterr()
     assert out.err.splitlines()[-1] == f"main.py: stopped by SIGTERM; --resume {folder} resumes it"
     assert f"stopped after batch 0 of epoch 1, saved in {folder}/1_1_model.ckpt" in out.out
-    progress = {name: Progress.named(name) for name in os.listdir(folder) if Progress.named(name)}
+    progress = {name: Progress.from_path(name) for name in os.listdir(folder) if Progress.from_path(name)}
     assert sorted(progress) == ["0_model.ckpt", "1_1_model.ckpt"]
     with monkeypatch.context() as patch:
         signal_once(patch, losses.training.run, "evaluate", signal.SIGTERM)

@@ -571,9 +571,9 @@ def test_corrupt_aug_can_prefer_rare_severities():
         treated = apply_data_strategy(settings, data, "fog", 0, None, None)
         assert treated["corruption"] == "fog"
         # Of 1/40, 1/10, 1/5 and, without images, 1.
-        np.testing.assert_allclose(treated["chances"], np.array([1, 4, 8, 40]) / 53)
+        np.testing.assert_allclose(treated["probabilities"], np.array([1, 4, 8, 40]) / 53)
     assert resolve("rare_aug").train_on == "poisson"
-    assert "chances" not in apply_data_strategy(resolve("corrupt_aug"), data, "fog", 0, None, None)
+    assert "probabilities" not in apply_data_strategy(resolve("corrupt_aug"), data, "fog", 0, None, None)
 
 
 def test_corrupt_aug_changes_the_training_images(cifar_dir, tmp_path):

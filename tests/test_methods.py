@@ -472,7 +472,7 @@ def test_worst_case_risk_is_group_dro_with_ascent():
     for o in OBJECTIVES for p in PERTURBATIONS])
 def test_pairs_that_no_method_has(objective, perturbation):
     after, step = train("erm", objective=objective, perturbation=perturbation)
-    needs_two = OBJECTIVES[objective].second_pass or PERTURBATIONS[perturbation].second_pass
+    needs_two = OBJECTIVES[objective].needs_second_pass or PERTURBATIONS[perturbation].needs_second_pass
     assert isinstance(step.graph, TwoPassStep) == needs_two
     assert all(np.isfinite(value).all() for value in after.values())
     assert difference(after, train("erm", steps=0)[0]) > 1e-3
@@ -551,7 +551,7 @@ def test_recipes_resolve_and_are_listed(name):
     recipe = RECIPES[name]
     assert set(recipe.training) <= set(TRAINING_OPTIONS) and set(recipe.methods) <= set(METHODS)
     for method in METHODS:
-        settings = resolve(method, recipe.setting.get("dataset", "cifar10"), recipe=name)
+        settings = resolve(method, recipe.benchmark.get("dataset", "cifar10"), recipe=name)
         assert settings.recipe == name and settings.lr == recipe.training["lr"]
     assert f"\n{name}: {recipe.title}\n" in f"\n{recipes_list()}"
 

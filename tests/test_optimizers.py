@@ -93,11 +93,11 @@ def test_clipping_is_of_the_mean_of_the_sub_batches_last_gradients_and_before_we
     _, clipped = one_step(lr=0.5, weight_decay=0.2, decay="kernels", clip_norm=float(norm / 3), **plain)
     _, adamw = one_step(optimizer="adamw", clip_norm=float(norm / 3))
     for name, value in gradient.items():
-        decayed = name.endswith("kernel")
-        np.testing.assert_allclose(clipped[name], before[name] - 0.5 * (value / 3 + 0.2 * decayed * before[name]),
+        decay_mask = name.endswith("kernel")
+        np.testing.assert_allclose(clipped[name], before[name] - 0.5 * (value / 3 + 0.2 * decay_mask * before[name]),
                                    atol=2e-6)
         small = np.abs(value) < 1e-5 * norm  # of which rounding is too large a part
-        expected = before[name] - 0.001 * (value / (np.abs(value) + 3e-8) + 0.1 * decayed * before[name])
+        expected = before[name] - 0.001 * (value / (np.abs(value) + 3e-8) + 0.1 * decay_mask * before[name])
         np.testing.assert_allclose(adamw[name][~small], expected[~small], atol=2e-6)
 
 

@@ -48,10 +48,10 @@ class Records:
         self.save_every, self.saved, self.rows, self.lines = save_every, [], [], []
         self.folder = self.train_log = self
 
-    def is_logged(self, batch):
+    def logs_batch(self, batch):
         return batch == 0
 
-    def is_saved(self, done):
+    def saves_batch(self, done):
         return self.save_every is not None and done % self.save_every == 0
 
     def save(self, progress):

@@ -102,7 +102,7 @@ def exit_on_error(program):
         print_error(f"{program}: error: {one_line(reason)}")
         sys.exit(1 if error.errno in DISK_ERRORS else 2)
     except Interrupted as stop:
-        print_error("; ".join(filter(None, [f"{program}: stopped by {stop.signal.name}", stop.way_on])))
+        print_error("; ".join(filter(None, [f"{program}: stopped by {stop.signal.name}", stop.resume_hint])))
         sys.exit(128 + stop.signal)
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)

@@ -17,8 +17,7 @@ from utils.cli import (
     workers,
 )
 from utils.options import Option, OptionGroup
-
-TARGETS = ("Ascend", "GPU", "CPU")  # device targets of MindSpore, best first
+from utils.runtime.plugins import TARGETS
 
 
 def data_options(datasets, datasets_list, corruptions, places=None, corruption_sets=None, aliases=None):

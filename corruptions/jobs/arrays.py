@@ -102,7 +102,7 @@ def fill_arrays(arrays, images, settings, options, workers, bar):
     # Bytes in the cache of another machine are not on disk when the bytes of this machine are.
     sync = isinstance(workers, Cluster)
     tasks = ((*chunk_of(images, first, size), first, settings["name"], severity, settings["seed"],
-              options.for_others(), os.path.abspath(partial_path(array.path)), begin, sync)
+              options.with_absolute_paths(), os.path.abspath(partial_path(array.path)), begin, sync)
              for array in arrays for severity, begin, done in array.parts for first in range(done, len(images), size))
     unfinished = [array for array in arrays if array.record["done"] < array.length]
     try:

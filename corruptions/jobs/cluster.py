@@ -36,7 +36,7 @@ class Cluster:
         self.cores, self.counted = 1, -COUNT_SECONDS
 
     @property
-    def most_under_way(self):
+    def max_pending(self):
         """The number of tasks to submit ahead: enough for every core to have a next task, few enough for any memory."""
         if time.monotonic() > self.counted + COUNT_SECONDS:
             self.cores, self.counted = max(1, sum(self.client.nthreads().values())), time.monotonic()

@@ -208,7 +208,7 @@ def corrupt_folder(source, target, names, severities, seed, options, workers, im
             parts = mark_started(target, parts, settings, len(files), checksums, shard, made_before)
         made = 0
         todo = [(file, os.path.abspath(os.path.join(source, files[file]))) for file in (checksums if parts else ())]
-        tasks = ((os.path.abspath(target), group, read, parts, seed, options.for_others(), image_format)
+        tasks = ((os.path.abspath(target), group, read, parts, seed, options.with_absolute_paths(), image_format)
                  for group in batched(todo))
         with tqdm(desc="corrupting", total=len(todo), unit=" images", disable=hidden) as bar, \
                 contextlib.closing(parallel_map(workers, _corrupt_files, tasks)) as results:

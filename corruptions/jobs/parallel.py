@@ -55,7 +55,7 @@ class ProcessPool:
     """
 
     def __init__(self, number):
-        self.most_under_way = 2 * number  # this many fit into the executor's queue; `stop` relies on it
+        self.max_pending = 2 * number  # this many fit into the executor's queue; `stop` relies on it
         resource_tracker.ensure_running()  # starts before the workers, because its start unblocks Ctrl-C
         self.executor = loky.get_reusable_executor(number, timeout=IDLE_SECONDS, initializer=start_worker,
                                                    initargs=(os.getpid(),), env=ONE_THREAD)
@@ -112,7 +112,7 @@ def parallel_map(workers, function, arguments):
         for call_arguments in arguments:
             with block_signals():
                 ahead.append(pool.submit(single_threaded, function, *call_arguments))
-            if len(ahead) >= pool.most_under_way:
+            if len(ahead) >= pool.max_pending:
                 yield next_result()
         while ahead:
             yield next_result()

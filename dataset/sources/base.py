@@ -41,7 +41,7 @@ class ImageDataset:
     class_names: tuple[str, ...] = ()
 
     @property
-    def in_files(self):
+    def is_file_backed(self):
         """Whether the images lie in files that are read when they are needed."""
         return isinstance(self.images["train"], FileImages)
 
@@ -71,7 +71,7 @@ class ImageDataset:
         now, advice = {"test": self.test_fingerprint, **others}, f"name those that it had with --data_dir{lists}"
         require_same(config.get("fingerprints") or {}, now, path, advice)
         for part, digest in (config.get("images_sha256") or {}).items():  # runs of an earlier version have these
-            if part in now and not self.in_files and digest != self._sha256(part):
+            if part in now and not self.is_file_backed and digest != self._sha256(part):
                 raise UserError(f"{path}: had other {WORDS[part]} images than there are now; {advice}")
 
     def _sha256(self, part):

@@ -73,7 +73,7 @@ def compare(planned, configs, folder, load, device, jobs, program):
             else:
                 failures = _run_in_processes(planned, configs, paths, waiting, load, device, jobs, program, clock)
         except signals.Interrupted as stop:
-            stop.way_on = "the same command resumes it"
+            stop.resume_hint = "the same command resumes it"
             raise
         rows, records = {}, []
         for k, (spec, settings) in enumerate(zip(planned, configs, strict=True)):

@@ -233,7 +233,7 @@ def check_fits_data(config, data):
     if split.is_clean and options.get("aug_severity") == "rare":
         raise UserError(f"--aug_severity rare: {alone}, so that none of the others is rarer; give "
                         "--aug_severity uniform")
-    if method.crop == "resized" and not (data.source.in_files and split.is_clean):
+    if method.crop == "resized" and not (data.source.is_file_backed and split.is_clean):
         raise UserError("--crop resized: is for clean training images that are read from files; use --crop zeros or "
                         "mirror")
     # A resumed run may not need the file that it began with.

@@ -172,5 +172,5 @@ def apply_recipe(args, given):
         given (dict): the options that the command line names, to their values; gets the options that the recipe names.
     """
     if args.recipe is not None and args.resume in (None, NEWEST):  # a run that --resume names has its own
-        for option, value in RECIPES[args.recipe].setting.items():
+        for option, value in RECIPES[args.recipe].benchmark.items():
             vars(args)[option] = given.setdefault(option, value)

@@ -18,22 +18,22 @@ class Recipe:
         title (str): name of the experiment, for the list.
         training (dict): options of the training to their defaults, as in `losses.components.Component`; other options
             have the default of the optimizer or schedule.
-        setting (dict): `dataset` and `model`, if the recipe is for one data set and one network.
+        benchmark (dict): `dataset` and `model`, if the recipe is for one data set and one network.
         methods (dict): methods to their own options in this experiment, which are dicts of options to defaults.
     """
 
     title: str
     training: dict
-    setting: dict = field(default_factory=dict)
+    benchmark: dict = field(default_factory=dict)
     methods: dict = field(default_factory=dict)
 
     @property
-    def sets(self):
+    def settings(self):
         """The options that the recipe sets for every method, with the defaults of its data set, if it has one."""
-        dataset = self.setting.get("dataset")
+        dataset = self.benchmark.get("dataset")
         training = {option: value if dataset is None else default_for_dataset(value, dataset)
                     for option, value in self.training.items()}
-        return {**self.setting, **training}
+        return {**self.benchmark, **training}
 
 
 SHARPDRO = {"total_epoch": 200, "batch_size": 100, "lr": 0.1, "schedule": "step", "optimizer": "sgd", "nesterov": False,
@@ -123,7 +123,7 @@ def recipes_list():
     """Return all recipes as text: the options that each sets, and the published numbers that it aims at."""
     published, lines = _published(), []
     for name, recipe in RECIPES.items():
-        lines += [f"{name}: {recipe.title}", *_wrapped(to_argv(recipe.sets))]
+        lines += [f"{name}: {recipe.title}", *_wrapped(to_argv(recipe.settings))]
         lines += [f"  {method}: {' '.join(to_argv(options))}" for method, options in recipe.methods.items()]
         for (source, measure), rows in itertools.groupby(published.get(name, []), key=lambda row: (row[0], row[3])):
             lines.append(f"  published {measure} (%) at severity 0 to 5, {source}:")
@@ -140,8 +140,8 @@ def recipes_table():
         for_one = "; ".join(f"{method} `{' '.join(to_argv(options))}`" for method, options in recipe.methods.items())
         family, is_special, _ = name.partition("/")
         general = RECIPES[family].training if is_special else {}
-        dataset = recipe.setting.get("dataset")
-        sets = {option: value for option, value in recipe.sets.items()
+        dataset = recipe.benchmark.get("dataset")
+        sets = {option: value for option, value in recipe.settings.items()
                 if option not in general or default_for_dataset(general[option], dataset) != value}
         lines.append(f"| `{name}` | {recipe.title} | {f'as `{family}`, and ' if is_special else ''}"
                      f"`{' '.join(to_argv(sets))}` | {for_one} |")

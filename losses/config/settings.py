@@ -98,7 +98,7 @@ class MethodConfig:
     def passes(self):
         """The number of forward and backward passes of a step."""
         parts = OBJECTIVES[self.objective], PERTURBATIONS[self.perturbation]
-        return 2 if any(part.second_pass for part in parts) else 1
+        return 2 if any(part.needs_second_pass for part in parts) else 1
 
     @property
     def title(self):

@@ -52,7 +52,7 @@ def _recipe_default(option):
     the recipe's.
     """
     values = {name: format_value(recipe.training[option]) for name, recipe in RECIPES.items()
-              if not recipe.setting and option in recipe.training}
+              if not recipe.benchmark and option in recipe.training}
     texts = [f"{value} of recipe {name}" for name, value in values.items()]
     if len(set(values.values())) == 1:
         texts = [next(iter(values.values()))]

@@ -94,8 +94,8 @@ class TrainedRun:
                             f"{', '.join(str(epochs - 1) for epochs in checkpoints)}; train with --keep_epochs {epoch}")
         return epochs, checkpoints[epochs]
 
-    def measured(self, name, measure, epoch=None, **settings):
-        """Return the result of `measure` at the checkpoint after an epoch, or at the newest checkpoint; see `kept`.
+    def cached_measurement(self, name, measure, epoch=None, **settings):
+        """Return the result of `measure` at the checkpoint after an epoch, or at the newest checkpoint; see `cached`.
 
         Args:
             name (str): name of the figure.
@@ -109,9 +109,9 @@ class TrainedRun:
         def compute():
             self.load(path)
             return measure(self, epochs - 1)
-        return self.kept(name, {epochs: path}, compute, **settings)
+        return self.cached(name, {epochs: path}, compute, **settings)
 
-    def kept(self, name, checkpoints, compute, **settings):
+    def cached(self, name, checkpoints, compute, **settings):
         """Return the plain values of `compute`, or its stored result for the same checkpoints, images and settings."""
         description = {"checkpoints": {str(epochs): file_hash(path) for epochs, path in checkpoints.items()},
                        "fingerprints": {name: value.to_dict() for name, value in self.fingerprints.items()},
@@ -180,7 +180,7 @@ def _sharpness(run, images, rho):
             values.append([sharpness_of(run.step, run.gradient_norm, severity_batches, rho)
                            for severity_batches in batches])
         return {"epochs": [epochs - 1 for epochs in checkpoints], "sharpness": values}
-    return run.kept("sharpness", checkpoints, compute, images=images, rho=rho)
+    return run.cached("sharpness", checkpoints, compute, images=images, rho=rho)
 
 
 def measure_surface(records, data_dir=None, images=SHARPNESS_IMAGES // 2, points=11, span=1.0):
@@ -204,7 +204,7 @@ def measure_surface(records, data_dir=None, images=SHARPNESS_IMAGES // 2, points
             loss = loss_surface(run.step, (random_direction(weights, 0), random_direction(weights, 1)),
                                 list(run.batches(images)), coefficients, bar.update)
         return {"coefficients": coefficients, "loss": loss.tolist()}
-    return [TrainedRun(record, data_dir).measured("surface", measure, images=images, points=points, span=span)
+    return [TrainedRun(record, data_dir).cached_measurement("surface", measure, images=images, points=points, span=span)
             for record in first_of_each_name(records)]
 
 
@@ -229,7 +229,8 @@ def measure_ood(records, data_dir=None, images=SHARPNESS_IMAGES, rho=SHARPNESS_R
         scores = ood_weights(before, after).asnumpy()
         scores[~np.isfinite((before + after).asnumpy()).all(axis=1)] = np.nan  # `ood_weights` makes them 1
         return {"epoch": epoch, "scores": scores.reshape(len(severities), -1).tolist()}
-    return [TrainedRun(record, data_dir).measured("ood", measure, epoch, images=images, rho=rho) for record in records]
+    return [TrainedRun(record, data_dir).cached_measurement("ood", measure, epoch, images=images, rho=rho)
+            for record in records]
 
 
 def measure_calibration(records, data_dir=None, images=None):
@@ -249,7 +250,8 @@ def measure_calibration(records, data_dir=None, images=None):
             bins.append(calibration_bins(np.exp(log_softmax(logits)), labels))
         counts, hits, confidences = np.transpose(bins, (1, 0, 2)).tolist()
         return {"images": counts, "hits": hits, "confidence": confidences}
-    return [TrainedRun(record, data_dir).measured("calibration", measure, images=images) for record in records]
+    return [TrainedRun(record, data_dir).cached_measurement("calibration", measure, images=images)
+            for record in records]
 
 
 def measure_samples(records, data_dir=None, image=0):

@@ -9,7 +9,7 @@ from utils.reports.run import report_stage_one
 
 
 def inverse_frequency(counts):
-    """Return the chances of severities s = 1, 2, ... with `--aug_severity rare`: (1 / n_s) over the sum of all of them.
+    """Return the probabilities of severities s = 1, 2, ... with `--aug_severity rare`: 1 / n_s over the sum of all.
 
     Args:
         counts (numpy.ndarray): int (S - 1,), the numbers n_s of training images; 0 counts as 1.
@@ -41,7 +41,7 @@ def apply_data_strategy(method, data, corruption, seed, folder, first_logits):
     if method.data == "half_corrupted":
         batch_options["corruption"] = method.options["aug_corruption"] or corruption
         if method.options["aug_severity"] == "rare":
-            batch_options["chances"] = inverse_frequency(split.counts[1:])
+            batch_options["probabilities"] = inverse_frequency(split.counts[1:])
     elif method.data == "error_set":
         labels = data.train_labels
         mask = error_set(first_logits(), labels)

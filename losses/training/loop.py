@@ -53,7 +53,7 @@ class PendingLosses:
         return Progress(self.epoch, self.batch, float(self.loss))
 
 
-def train_epoch(step, loader, batches, start, records, schedule, weight_decay, decayed, gradient_norm=None,
+def train_epoch(step, loader, batches, start, records, schedule, weight_decay, decay_mask, gradient_norm=None,
                 reweighter=None, show_progress=False):
     """Take the steps of one epoch, or its remaining steps.
 
@@ -65,7 +65,7 @@ def train_epoch(step, loader, batches, start, records, schedule, weight_decay, d
         records (RunRecorder): writer of the rows of `train.csv`, and of checkpoints.
         schedule (callable): numbers of an epoch and of a batch in it, from 0, to the learning rate of the step.
         weight_decay (float): weight decay, for the rows of `train.csv`.
-        decayed (tuple of bool): mask of the step's weights that weight decay applies to, for the same rows.
+        decay_mask (tuple of bool): mask of the step's weights that weight decay applies to, for the same rows.
         gradient_norm (GradientNorm or None): measure of gradient norms, for the same rows.
         reweighter (ValidationReweighter or None): mover of the weights over distributions.
         show_progress (bool): whether the progress bar is shown even if the output is no terminal.
@@ -88,18 +88,19 @@ def train_epoch(step, loader, batches, start, records, schedule, weight_decay, d
             if reweighter is not None and reweighter.is_due(epoch * batches + batch):
                 reweighter(epoch * batches + batch)
             norms = {}
-            if gradient_norm is not None and records.is_logged(batch):
+            if gradient_norm is not None and records.logs_batch(batch):
                 norms = distribution_gradient_norms(gradient_norm, images, labels, severities.asnumpy())
             outs = step.train_batch_async(images, labels, groups)
             unread.add(outs)
-            if records.is_logged(batch) or len(unread.steps) == ahead:
+            if records.logs_batch(batch) or len(unread.steps) == ahead:
                 bar.set_postfix(loss=f"{unread.read().loss / (batch + 1):.3f}", refresh=False)
             bar.update()
-            if records.is_logged(batch):
+            if records.logs_batch(batch):
                 hits = outs.logits.asnumpy().argmax(1) == labels.asnumpy()
+                gradient_norm_of_batch = outs.gradient_norm.asnumpy().mean()
                 records.train_log.write_batch(epoch, batch, outs.losses.asnumpy(), hits, severities.asnumpy(),
-                                              outs.gradient_norm.asnumpy().mean(), norms, step, weight_decay, decayed)
-            if records.is_saved(batch + 1):
+                                              gradient_norm_of_batch, norms, step, weight_decay, decay_mask)
+            if records.saves_batch(batch + 1):
                 done = unread.read()
                 require_finite_parameters(step, done)
                 records.save(done)

@@ -99,7 +99,7 @@ def with_resume_hint(path):
     try:
         yield
     except Interrupted as stop:
-        stop.way_on = f"--resume {path} resumes it"
+        stop.resume_hint = f"--resume {path} resumes it"
         raise
     except (OSError, ResourceGoneError) as error:
         reason = str(error)
@@ -255,7 +255,7 @@ def train(config, data, folder, cells, **batch_options):
         schedule = create_schedule(method.schedule, method.lr, method.total_epoch, batches, **method.schedule_options)
         results = fit(step, loader, batches, method.total_epoch, schedule, records,
                       (evaluate_now, config.eval_every), (measure_sharpness, config.log_sharpness),
-                      weight_decay=method.weight_decay, decayed=weight_decay_mask(step.weights, method.decay),
+                      weight_decay=method.weight_decay, decay_mask=weight_decay_mask(step.weights, method.decay),
                       gradient_norm=recorded_norm, reweighter=reweighter,
                       show_progress=config.show_progress and folder.writes)
     if folder.writes:

@@ -46,14 +46,14 @@ def main():
         data = load_data("cifar10", folder, "gaussian_noise", 6, 0, num_per_class=11 * args.steps, num_val=1)
         _, step, _, _ = StepCache().get(RunConfig(method, model=args.model), 10, data.split.counts)
         records = RunRecorder(run_folder, step, 6, args.steps, log_train=args.log_train, keep=1, save_step=1)
-        decayed = weight_decay_mask(step.weights, method.decay)
+        decay_mask = weight_decay_mask(step.weights, method.decay)
         batch = next(data.train_batches(100, range(1), 0, 1))[:3]
 
         def loop(epoch):
             steps = range(args.steps * epoch, args.steps * (epoch + 1))
             loader = data.train_batches(100, steps, 0, cpu_count())
             train_epoch(step, loader, args.steps, Progress(epoch), records, lambda *_: 0.1, method.weight_decay,
-                        decayed)
+                        decay_mask)
 
         def bare(_):
             for _ in range(args.steps):

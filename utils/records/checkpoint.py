@@ -48,7 +48,7 @@ class Progress:
         return f"{self.epochs}_{self.batches}_model.ckpt" if self.batches else f"{self.epochs - 1}_model.ckpt"
 
     @classmethod
-    def named(cls, path):
+    def from_path(cls, path):
         """Return the `Progress` in the name of a checkpoint, or None if the name has none."""
         match = NUMBERED.fullmatch(os.path.basename(path))
         if match is None:
@@ -118,10 +118,10 @@ class Checkpoints:
         """
         path = os.path.join(self.folder, progress.name)
         save_checkpoint(step, path, progress)
-        self.complete(path, progress, is_best)
+        self.finish_and_prune(path, progress, is_best)
         return path
 
-    def complete(self, path, progress, is_best=False):
+    def finish_and_prune(self, path, progress, is_best=False):
         """Make the copies that are due from a checkpoint `path`, and remove checkpoints that are no longer kept.
 
         Other arguments are as in `save`.
@@ -133,15 +133,15 @@ class Checkpoints:
                 with atomic_write(copy) as temporary:
                     shutil.copy(path, temporary)
         before = {old_path: old_progress for old_path in _checkpoints(self.folder)
-                  if (old_progress := Progress.named(old_path)) and old_progress < progress}
+                  if (old_progress := Progress.from_path(old_path)) and old_progress < progress}
         # The checkpoint after an epoch replaces the checkpoints within the epoch.
         newest = [old_path for old_path in before if progress.batches or not before[old_path].batches]
         newest = sorted(newest, key=before.get, reverse=True)[:self.keep - 1]
         for old_path, old_progress in before.items():
-            if old_path not in newest and not self._stays(old_progress):
+            if old_path not in newest and not self._is_protected(old_progress):
                 os.remove(old_path)
 
-    def _stays(self, progress):
+    def _is_protected(self, progress):
         epoch = progress.epochs - 1
         return not progress.batches and (epoch % self.save_step == 0 or epoch in self.keep_epochs)
 
@@ -176,12 +176,12 @@ def newest_checkpoint(folder):
     are read.
     """
     paths = _checkpoints(folder)
-    numbered = sorted(filter(Progress.named, paths), key=Progress.named, reverse=True)
+    numbered = sorted(filter(Progress.from_path, paths), key=Progress.from_path, reverse=True)
     unnumbered = [path for path in paths if path not in numbered]
     last = [path for path in unnumbered if os.path.basename(path) == LAST]
     newest = furthest = None
     for path in dict.fromkeys([*last, *numbered, *unnumbered]):
-        named = Progress.named(path)
+        named = Progress.from_path(path)
         if None not in (named, furthest) and named <= furthest:
             continue
         progress = _progress(path)

@@ -41,7 +41,7 @@ class ResourceUsage:
         """Duration of this session alone, in seconds."""
         return time.monotonic() - self._started
 
-    def so_far(self):
+    def totals(self):
         """Return a dict of `seconds` and `peak_memory_gib`.
 
         The latter is the largest resident memory of this process, without the processes that read files.
@@ -51,7 +51,7 @@ class ResourceUsage:
 
     def save(self):
         """Write the numbers that a later session starts from. This is called with each checkpoint."""
-        write_json(self.path, self.so_far())
+        write_json(self.path, self.totals())
 
 
 def duration(seconds):

@@ -179,7 +179,7 @@ class TrainLog(CSVLog):
             columns += self.weight_columns
         super().__init__(path, [*columns, "grad_norm", "model_norm_sq", "reg_loss"], progress, mirror)
 
-    def write_batch(self, epoch, batch, losses, hits, groups, norm, gradient_norms, step, weight_decay, decayed):
+    def write_batch(self, epoch, batch, losses, hits, groups, norm, gradient_norms, step, weight_decay, decay_mask):
         """Write a row.
 
         Args:
@@ -189,13 +189,13 @@ class TrainLog(CSVLog):
             gradient_norms (dict): distribution index to the norm of the gradient of its mean loss; may be empty.
             step (TrainStep): the train step, for its weights and, if the objective has them, its group weights.
             weight_decay (float): weight decay; the release's `reg_loss` is half of it times the squared norm of the
-                decayed weights.
-            decayed (tuple of bool): for each weight of the step, whether it is decayed.
+                decay_mask weights.
+            decay_mask (tuple of bool): for each weight of the step, whether it is decay_mask.
         """
         group_loss, counts = group_means(losses, groups, self.num_groups)
         group_hits, _ = group_means(hits, groups, self.num_groups)
         squares = [float(np.square(p.asnumpy(), dtype=np.float64).sum()) for p in step.weights]
-        reg_loss = weight_decay / 2 * sum(square for square, is_decayed in zip(squares, decayed, strict=True)
+        reg_loss = weight_decay / 2 * sum(square for square, is_decayed in zip(squares, decay_mask, strict=True)
                                           if is_decayed)
         row = {"epoch": epoch, "batch": batch, "avg_acc": hits.mean(), "avg_loss": losses.mean(), "grad_norm": norm,
                "model_norm_sq": sum(squares), "reg_loss": reg_loss}

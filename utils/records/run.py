@@ -45,7 +45,7 @@ class RunRecorder:
         self.best, best_epoch = self.evaluation_logs["val"].best()
         if checkpoint:
             is_best = save_best and not start.batches and best_epoch == start.epochs - 1
-            self.checkpoints.complete(checkpoint, start, is_best)
+            self.checkpoints.finish_and_prune(checkpoint, start, is_best)
             folder.log(f"resumed after {start}, from {checkpoint}")
 
     def close(self):
@@ -54,11 +54,11 @@ class RunRecorder:
             if log:
                 log.close()
 
-    def is_logged(self, batch):
+    def logs_batch(self, batch):
         """Whether batch number `batch` of an epoch has a row in `train.csv`."""
         return batch % self.log_train == 0 or batch == self.batches - 1
 
-    def is_saved(self, done):
+    def saves_batch(self, done):
         """Whether to write a checkpoint after `done` batches of an epoch. The end of the epoch does not count here."""
         return self.save_every_steps is not None and done % self.save_every_steps == 0 and done < self.batches
 
@@ -100,7 +100,7 @@ class RunRecorder:
             self.tensorboard.write_epoch("sharpness", epoch, dict(enumerate(sharpness[-1])) if sharpness else {})
         done = epoch + 1 - self.start.epochs - self.start.batches / self.batches
         seconds_left = self.cost.session_seconds / max(done, 1 / self.batches) * (total_epoch - epoch - 1)
-        message += f"  {self.cost.so_far()['seconds']:.0f} s"
+        message += f"  {self.cost.totals()['seconds']:.0f} s"
         self.folder.log(f"{message}, {duration(seconds_left)} left" if seconds_left else message)
         self.save(Progress(epoch + 1), is_best)
 

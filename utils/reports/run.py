@@ -32,7 +32,7 @@ def report_results(folder, title, total_epoch, split, results, cost):
     if config is not None:  # a stage one has none of its own
         [(_, figure)] = training([FinishedRun(folder.path, title, config, {})])
         save(figure, folder.file("training"))
-    content = {"train_images": split.counts, "epochs": total_epoch, **cost.so_far(),
+    content = {"train_images": split.counts, "epochs": total_epoch, **cost.totals(),
                **{part: {"accuracy": [r.accuracy if r.images else None for r in rows],
                          "loss": [r.loss if r.images else None for r in rows],
                          "images": [r.images for r in rows]} for part, rows in results.items()}}

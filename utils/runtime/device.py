@@ -25,7 +25,6 @@ if tuple(int(part) for part in MINDSPORE_VERSION.split(".")[:2]) >= (2, 9):
 from utils.errors import UserError  # noqa: E402
 from utils.runtime import distributed, plugins  # noqa: E402
 from utils.runtime.signals import block_signals  # noqa: E402
-from utils.shared_options import TARGETS  # noqa: E402
 
 if distributed.world_size() > 1 and os.environ.get("MS_SCHED_HOST") in ("127.0.0.1", "::1"):  # all on this machine
     # Otherwise each process starts as many threads as there are processors, and the threads wait for each other.
@@ -57,7 +56,7 @@ NO_UINT32 = ("Ascend",)
 
 def available_targets():
     """Return the devices of this machine that the installed MindSpore can use, best first."""
-    return [target for target in TARGETS if ms.hal.is_available(target)]
+    return [target for target in plugins.TARGETS if ms.hal.is_available(target)]
 
 
 def unavailable_reason(target):

@@ -66,7 +66,7 @@ class PeerMonitor:
     """
 
     def __init__(self, all_gather_bytes, scheduler):
-        self.way_on = "--resume starts from the newest checkpoint, with any number of workers"
+        self.resume_hint = "--resume starts from the newest checkpoint, with any number of workers"
         self._condition, self._arrived, self._released, self._is_reported = threading.Condition(), 0, 0, False
         family = socket.AF_INET6 if ":" in scheduler else socket.AF_INET
         listener, endpoint = None, ""
@@ -129,7 +129,7 @@ class PeerMonitor:
         """Exit at once, because a worker has ended."""
         if not is_reported:
             print(f"{os.path.basename(sys.argv[0])}: error: worker {number} of {world_size()} has died, and so all end"
-                  f"; {self.way_on}", file=sys.stderr, flush=True)
+                  f"; {self.resume_hint}", file=sys.stderr, flush=True)
         if is_main_process():
             self._send(REPORTED)
         if is_reported:
@@ -173,7 +173,7 @@ def require_single_process(what):
 def set_resume_hint(way):
     """Set the text on how to resume the run. It is printed when another rank dies."""
     if monitor is not None:
-        monitor.way_on = way
+        monitor.resume_hint = way
 
 
 def print_error(message):

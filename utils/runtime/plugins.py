@@ -17,6 +17,8 @@ import platform
 import subprocess
 import sys
 
+TARGETS = ("Ascend", "GPU", "CPU")  # device targets of MindSpore, best first
+
 CUDA = "11.6"  # of the two GPU plugins, this one fits the packages; cuda/bin/nvcc prints the same version
 GPU_PLUGIN, ASCEND_PLUGIN = f"libmindspore_gpu.so.{CUDA}", "libmindspore_ascend.so.2"
 REQUIREMENTS = "utils/requirements_gpu.txt"

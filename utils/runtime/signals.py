@@ -20,12 +20,12 @@ class Interrupted(KeyboardInterrupt):
 
     Attributes:
         signal (signal.Signals): the signal.
-        way_on (str): how the user can continue; empty if only a new start is possible.
+        resume_hint (str): how the user can continue; empty if only a new start is possible.
     """
 
-    def __init__(self, number, way_on=""):
+    def __init__(self, number, resume_hint=""):
         super().__init__(number)
-        self.signal, self.way_on = signal.Signals(number), way_on
+        self.signal, self.resume_hint = signal.Signals(number), resume_hint
 
 
 @contextlib.contextmanager
@@ -53,13 +53,13 @@ def block_signals():
 
 
 @contextlib.contextmanager
-def sigterm_interrupts(way_on):
+def sigterm_interrupts(resume_hint):
     """Make SIGTERM raise an exception in the body as Ctrl-C does. The body can then end the processes it has started.
 
     Outside the main thread, or if SIGTERM already has a handler, this does nothing.
 
     Args:
-        way_on (str): how the user can continue, see `Interrupted`.
+        resume_hint (str): how the user can continue, see `Interrupted`.
 
     Raises:
         Interrupted: SIGTERM was received.
@@ -70,7 +70,7 @@ def sigterm_interrupts(way_on):
         return
 
     def stop(number, _):
-        raise Interrupted(number, way_on)
+        raise Interrupted(number, resume_hint)
     signal.signal(signal.SIGTERM, stop)
     try:
         yield

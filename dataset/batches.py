@@ -78,8 +78,8 @@ class TrainBatches(Batches):
         corruption (str): corruption of one half of every batch, chosen at random (DAMP paper, Algorithm 2). Each of
             these images has a severity of its own, from 1 to the highest of the split. None for no corruption.
         probabilities (numpy.ndarray): float (S - 1,), probabilities of these severities 1, 2, ...; None for equal ones.
-        draw (str): 'replacement' or 'permutation'. 'permutation' passes over every image once an epoch, in a new order
-            each epoch, and leaves out the last incomplete batch. It requires uniform sampling without repeats.
+        sampler (str): 'replacement' or 'permutation'. 'permutation' passes over every image once an epoch, in a new
+            order each epoch, and leaves out the last incomplete batch. It requires uniform sampling without repeats.
         share (tuple): rank of this device, from 0, and the world size, which divides the batch size. The images are the
             `rank_slice` of the batch; the other columns have the whole batch. All devices together have the images that
             one device alone would have. The exception is 'resized' crops, which each device draws for itself.
@@ -88,7 +88,7 @@ class TrainBatches(Batches):
     columns = ("images", "labels", "groups", "severities")
 
     def __init__(self, images, labels, split, mean, std, batch_size, steps, seed, crop="none", sampling="uniform",
-                 repeats=None, groups=None, corruption=None, probabilities=None, draw="replacement", share=(0, 1)):
+                 repeats=None, groups=None, corruption=None, probabilities=None, sampler="replacement", share=(0, 1)):
         self.images, self.labels = images, labels
         self.indices, self.severities = split.indices, split.severities
         self.groups = self.severities if groups is None else groups
@@ -103,7 +103,7 @@ class TrainBatches(Batches):
         # An image holds as many tickets as it has repeats. The tickets of one severity are consecutive.
         self.cumulative_weight = np.cumsum(np.ones(len(self.indices), int) if repeats is None else repeats)
         self.first_ticket = np.concatenate([[0], self.cumulative_weight])[np.cumsum([0, *split.counts])]
-        self.per_epoch = len(self.indices) // batch_size if draw == "permutation" else None
+        self.per_epoch = len(self.indices) // batch_size if sampler == "permutation" else None
         self.order = functools.lru_cache(maxsize=2)(self._order)  # two, because prefetch reaches into the next epoch
 
     def __len__(self):

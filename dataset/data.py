@@ -120,11 +120,11 @@ def load_images(dataset, data_dir, corruption, num_severity, workers=1, show_pro
 
 
 def load_data(dataset, data_dir, corruption, num_severity, seed, num_per_class=None, num_val=None, split=None,
-              workers=1, show_progress=False, load=load_images, train_on="poisson", val_share=None, **options):
+              workers=1, show_progress=False, load=load_images, train_on="poisson", val_fraction=None, **options):
     """Load the images, and choose the severity of each training image.
 
     Args:
-        seed, num_per_class, num_val, train_on, val_share: arguments of the split, as in `make_split_for`.
+        seed, num_per_class, num_val, train_on, val_fraction: arguments of the split, as in `make_split_for`.
         split (str or None): table of a split to read instead of drawing one.
         load (callable): function that loads the images, instead of `load_images`.
         options: further arguments of `load_images`.
@@ -136,7 +136,7 @@ def load_data(dataset, data_dir, corruption, num_severity, seed, num_per_class=N
     Raises:
         UserError: something is missing or damaged, or does not fit.
     """
-    check_split_options(num_per_class, split, num_val, train_on, val_share)  # before images are made
+    check_split_options(num_per_class, split, num_val, train_on, val_fraction)  # before images are made
     source, images = load(dataset, data_dir, corruption, num_severity, workers, show_progress, **options)
-    chosen = make_split_for(source, num_severity, seed, num_per_class, split, num_val, train_on, val_share)
+    chosen = make_split_for(source, num_severity, seed, num_per_class, split, num_val, train_on, val_fraction)
     return ExperimentData(source, chosen, images)

@@ -18,7 +18,7 @@ VAL_SHARE = 0.1  # fraction of each class, if training images are clean
 # Kinds of training images (`--train_on`).
 TRAIN_ON = {
     "poisson": "images at severities that follow a Poisson law",
-    "clean": "clean images alone, all but --val_share, the protocol of the DAMP paper",
+    "clean": "clean images alone, all but --val_fraction, the protocol of the DAMP paper",
 }
 
 
@@ -135,7 +135,7 @@ def poisson_split(labels, num_per_class, num_severity, seed, num_val=None, most=
     return Split(train, validation, note=note)
 
 
-def clean_split(labels, num_severity, seed, num_per_class=None, num_val=None, val_share=None):
+def clean_split(labels, num_severity, seed, num_per_class=None, num_val=None, val_fraction=None):
     """Choose clean training images: all images but those for validation.
 
     Args:
@@ -144,8 +144,8 @@ def clean_split(labels, num_severity, seed, num_per_class=None, num_val=None, va
             for validation.
         num_val (int or None): number of validation images per class. With `num_per_class`, None takes the images that
             are left over, at most `most_validation`. Without it, None takes a fraction of each class.
-        val_share (float or None): this fraction, 0 to below 1. The number of images is rounded, and at least one image
-            is left to train on. None takes `VAL_SHARE`.
+        val_fraction (float or None): this fraction, 0 to below 1. The number of images is rounded, and at least one
+            image is left to train on. None takes `VAL_SHARE`.
 
     Returns:
         Split: only severity 0 has training images, in ascending order.
@@ -161,7 +161,7 @@ def clean_split(labels, num_severity, seed, num_per_class=None, num_val=None, va
         validation, note = _draw_validation(labels, train, rng, num_val, most_validation(num_per_class), num_per_class)
     else:
         if num_val is None:
-            share = VAL_SHARE if val_share is None else val_share
+            share = VAL_SHARE if val_fraction is None else val_fraction
             numbers = np.minimum(np.rint(share * counts).astype(int), counts - 1)
         elif num_val < counts.min():
             numbers = np.full(len(counts), num_val)

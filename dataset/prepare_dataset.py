@@ -43,7 +43,7 @@ def main(argv=None):
     with exit_on_error(parser.prog):
         require_writable_file("--output", args.output)
         numbers = {"num_per_class": args.num_per_class, "num_val": args.num_val,
-                   "train_on": args.train_on, "val_share": args.val_share}
+                   "train_on": args.train_on, "val_fraction": args.val_fraction}
         check_split_options(**numbers)
         source = load_source(args.dataset, args.data_dir, **source_options(vars(args)))
         split = make_split_for(source, args.num_severity, args.seed, **numbers)

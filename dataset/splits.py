@@ -11,7 +11,7 @@ from utils.files import write_csv
 
 
 def make_split_for(source, num_severity, seed, num_per_class=None, path=None, num_val=None, train_on="poisson",
-                   val_share=None):
+                   val_fraction=None):
     """Return the split that a command line asks for.
 
     The data set's own lists define the split if it has lists, images at all severities are trained on, and no table is
@@ -28,11 +28,11 @@ def make_split_for(source, num_severity, seed, num_per_class=None, path=None, nu
         UserError: something does not fit.
     """
     if source.lists is not None and path is None and train_on == "poisson":
-        check_split_options(num_per_class, path, num_val, train_on, val_share)
+        check_split_options(num_per_class, path, num_val, train_on, val_fraction)
         return listed_split(source, num_severity, seed, num_per_class, num_val)
     if train_on == "poisson" and path is None:
         num_per_class = num_per_class or source.num_per_class
-    return make_split(source.labels["train"], num_severity, seed, num_per_class, path, num_val, train_on, val_share)
+    return make_split(source.labels["train"], num_severity, seed, num_per_class, path, num_val, train_on, val_fraction)
 
 
 def write_split(path, split, labels):
@@ -89,27 +89,27 @@ def _severity(text):
     return int(text)
 
 
-def check_split_options(num_per_class=None, path=None, num_val=None, train_on="poisson", val_share=None):
+def check_split_options(num_per_class=None, path=None, num_val=None, train_on="poisson", val_fraction=None):
     """Check that numbers of images do not exclude each other. Arguments are as in `make_split`.
 
     Raises:
         UserError: two numbers exclude each other, or one has no effect.
     """
-    numbers = {"-n": num_per_class, "--num_val": num_val, "--val_share": val_share}
+    numbers = {"-n": num_per_class, "--num_val": num_val, "--val_fraction": val_fraction}
     for flag, number in numbers.items():
         if path is not None and number is not None:
             raise UserError(f"{flag} {number}: the table {path} says how many images there are; leave out {flag}, or "
                             "--split")
-        if val_share is not None and flag != "--val_share" and number is not None:
-            raise UserError(f"--val_share {val_share}: {flag} {number} says how many images there are; leave out "
+        if val_fraction is not None and flag != "--val_fraction" and number is not None:
+            raise UserError(f"--val_fraction {val_fraction}: {flag} {number} says how many images there are; leave out "
                             "one of them")
-    if val_share is not None and train_on != "clean":
-        raise UserError(f"--val_share {val_share}: is of --train_on clean; with {train_on}, -n and --num_val say how "
-                        "many images there are")
+    if val_fraction is not None and train_on != "clean":
+        raise UserError(f"--val_fraction {val_fraction}: is of --train_on clean; with {train_on}, -n and --num_val say "
+                        "how many images there are")
 
 
 def make_split(labels, num_severity, seed, num_per_class=None, path=None, num_val=None, train_on="poisson",
-               val_share=None):
+               val_fraction=None):
     """Return the split that a command line asks for, read from a table or drawn.
 
     Args:
@@ -121,7 +121,7 @@ def make_split(labels, num_severity, seed, num_per_class=None, path=None, num_va
         path (str or None): table to read instead of drawing.
         num_val (int or None): as in `poisson_split` or `clean_split`.
         train_on (str): a key of `TRAIN_ON`; a table has its own severities.
-        val_share (float or None): as in `clean_split`.
+        val_fraction (float or None): as in `clean_split`.
 
     Returns:
         Split
@@ -129,11 +129,11 @@ def make_split(labels, num_severity, seed, num_per_class=None, path=None, num_va
     Raises:
         UserError: the table does not fit, a class has too few images, or a number has no effect.
     """
-    check_split_options(num_per_class, path, num_val, train_on, val_share)
+    check_split_options(num_per_class, path, num_val, train_on, val_fraction)
     if path is not None:
         return read_split(path, labels, num_severity)
     if train_on == "clean":
-        return clean_split(labels, num_severity, seed, num_per_class, num_val, val_share)
+        return clean_split(labels, num_severity, seed, num_per_class, num_val, val_fraction)
     return poisson_split(labels, num_per_class, num_severity, seed, num_val, most_validation(num_per_class))
 
 

@@ -71,12 +71,12 @@ GROUP_WEIGHT_OPTIONS = (
     choice("group_loss", ("batch", "last_seen", "validation"), "loss that moves the weight of a distribution: that of "
            "the batch, 0 where it is absent (the release); or what it was when last seen; or that of validation "
            "images, a third of which is kept for choosing models"),
-    Option("group_every", f"--group_loss validation: batches from one look at {VALIDATION_BATCH} images of each "
+    Option("group_update_every", f"--group_loss validation: batches from one look at {VALIDATION_BATCH} images of each "
            "severity to the next", cli.positive_int, metavar="N",
            requires=("group_loss", "validation", "is about --group_loss validation; leave it out, or give that, too")),
     Option("group_adjustment", "add C over the square root of its number of training images to the loss of a "
            "distribution, for its weight", cli.non_negative_float, metavar="C"))
-GROUP_WEIGHT_DEFAULTS = {"worst_case": "weights", "step_size": 0.01, "group_loss": "batch", "group_every": 50,
+GROUP_WEIGHT_DEFAULTS = {"worst_case": "weights", "step_size": 0.01, "group_loss": "batch", "group_update_every": 50,
                          "group_adjustment": 0.0}
 
 OBJECTIVES = {
@@ -192,10 +192,10 @@ class Optimizer:
 OPTIMIZERS = {
     "sgd": Optimizer(import_on_call("losses.optimizers", "sgd"),
                      "gradient descent with --momentum; weight decay is part of the gradient",
-                     {"lr": 0.1, "weight_decay": 5e-4, "decay": "all", "momentum": 0.9, "nesterov": False}),
+                     {"lr": 0.1, "weight_decay": 5e-4, "weight_decay_on": "all", "momentum": 0.9, "nesterov": False}),
     "adamw": Optimizer(import_on_call("losses.optimizers", "AdamW"),
                        "Adam with betas 0.9 and 0.999; weight decay times the learning rate is taken off the weights",
-                       {"lr": 0.001, "weight_decay": 0.1, "decay": "kernels"}),
+                       {"lr": 0.001, "weight_decay": 0.1, "weight_decay_on": "kernels"}),
 }
 
 WEIGHT_DECAY_FILTERS = {

@@ -14,11 +14,13 @@ from losses.step.build import create_train_step
 from losses.step.weights import Stacked
 from models.stacked import BATCH_NORMS, has_batch_norm
 from utils.errors import UserError
+from utils.options import with_new_names
 from utils.runtime import distributed
 
 # These options concern the loop around a step or the data before it, so `create_step` does not take them.
-RUN_OPTIONS = ("total_epoch", "batch_size", "schedule", "train_on", "draw", "crop", "sampling", "group_every", *(
-    option for table in (DATA_STRATEGIES, SCHEDULES) for row in table.values() for option in row.defaults))
+RUN_OPTIONS = ("total_epoch", "batch_size", "schedule", "train_on", "sampler", "crop", "sampling",
+               "group_update_every", *(option for table in (DATA_STRATEGIES, SCHEDULES) for row in table.values()
+                                       for option in row.defaults))
 
 
 def create_step(network, method="sharpdro", num_groups=6, dataset="cifar10", seed=0, group_sizes=None, **options):
@@ -47,6 +49,7 @@ def create_step(network, method="sharpdro", num_groups=6, dataset="cifar10", see
     Raises:
         UserError: a method or an option is unknown, or an option has no effect.
     """
+    options = with_new_names(options)
     useless = [option for option in options if option in RUN_OPTIONS]
     if useless:
         raise UserError(f"{useless[0]}: is of a run, not of a step; leave it out")
@@ -82,7 +85,7 @@ def create_optimizer(weights, settings):
         weights (list of Parameter): the weights to move.
         settings (MethodConfig): the settings of the training.
     """
-    optimizer = OPTIMIZERS[settings.optimizer].create(weights, weight_decay_mask(weights, settings.decay),
+    optimizer = OPTIMIZERS[settings.optimizer].create(weights, weight_decay_mask(weights, settings.weight_decay_on),
                                                       **settings.optimizer_options)
     return ClipByGlobalNorm(optimizer, settings.clip_norm) if settings.clip_norm else optimizer
 

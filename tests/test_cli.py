@@ -56,7 +56,7 @@ def test_help_fits_a_terminal_and_has_every_option_in_a_group(monkeypatch):
     assert max(map(len, text.splitlines())) <= 80 and "-d, --dataset NAME ...\n" in text
     groups = {action.dest: group.title for group in parser._action_groups for action in group._group_actions}
     assert [option for option, title in groups.items() if title == "options"] == ["help"]
-    assert text.count("\n") < 300  # a page that someone may read
+    assert text.count("\n") < 305  # a page that someone may read
 
 
 @pytest.mark.parametrize("flag, names", [("--method", METHODS), ("--recipe", RECIPES), ("-d", SOURCES),

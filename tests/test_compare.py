@@ -79,8 +79,8 @@ def test_synchronised_norms_go_to_the_runs_with_several_sub_batches():
 
 
 def test_what_moves_the_weights_over_severities_goes_to_the_runs_that_have_such_weights():
-    found = rows("--method erm group_dro --group_loss batch validation --group_every 10")
-    assert [(name, given.get("group_loss"), given.get("group_every")) for name, given in found] == [
+    found = rows("--method erm group_dro --group_loss batch validation --group_update_every 10")
+    assert [(name, given.get("group_loss"), given.get("group_update_every")) for name, given in found] == [
         ("erm", None, None), ("group_dro group_loss=batch", "batch", None),
         ("group_dro group_loss=validation", "validation", 10)]
     found = rows("--method sharpdro --worst_case weights argmax --step_size 0.1 0.2")
@@ -92,15 +92,15 @@ def test_what_moves_the_weights_over_severities_goes_to_the_runs_that_have_such_
 def test_sampling_and_draw_go_to_the_runs_that_can_have_them():
     """All of them are settings that `resolve` takes."""
     found = {}
-    for line, *variants in (("--method erm jtt --draw permutation",),
-                            ("--method erm jtt --draw replacement permutation",),
+    for line, *variants in (("--method erm jtt --sampler permutation",),
+                            ("--method erm jtt --sampler replacement permutation",),
                             ("--method sharpdro sharpdro_agnostic --sampling uniform balanced",),
                             ("--method erm sharpdro --distribution_agnostic --sampling balanced",),
-                            ("--method erm --sampling uniform balanced --draw permutation",),
-                            ("--draw permutation", "a: --method erm", "b: --method erm --sampling balanced"),
-                            ("--method erm jtt --draw replacement",)):
+                            ("--method erm --sampling uniform balanced --sampler permutation",),
+                            ("--sampler permutation", "a: --method erm", "b: --method erm --sampling balanced"),
+                            ("--method erm jtt --sampler replacement",)):
         runs = planned(line, *variants)
-        found[line] = {one.name: (one.given.get("sampling"), one.given.get("draw")) for one in runs}
+        found[line] = {one.name: (one.given.get("sampling"), one.given.get("sampler")) for one in runs}
         for one in runs:
             resolve(**one.given)
     assert list(found.values()) == [
@@ -116,8 +116,8 @@ def test_sampling_and_draw_go_to_the_runs_that_can_have_them():
 
 
 def test_what_is_trained_on_can_differ_between_runs():
-    runs = planned("--method erm --train_on poisson clean --draw permutation", "cropped: --method sam --crop zeros")
-    assert [(one.name, *(one.given.get(option) for option in ("train_on", "draw", "crop"))) for one in runs] == [
+    runs = planned("--method erm --train_on poisson clean --sampler permutation", "cropped: --method sam --crop zeros")
+    assert [(one.name, *(one.given.get(option) for option in ("train_on", "sampler", "crop"))) for one in runs] == [
         ("erm train_on=poisson", "poisson", "permutation", None), ("erm train_on=clean", "clean", "permutation", None),
         ("cropped train_on=poisson", "poisson", "permutation", "zeros"),
         ("cropped train_on=clean", "clean", "permutation", "zeros")]
@@ -174,7 +174,7 @@ def test_variants_alone_are_all_there_is():
     ("--method erm sharpdro sharpdro_agnostic --distribution_agnostic", [],
      "--method: sharpdro and sharpdro_agnostic are both sharpdro_agnostic"),
     ("--method sharpdro sharpdro_agnostic --distribution_agnostic --rho 0.1 0.2", [], "sharpdro rho=0.1 and sharp"),
-    ("--method jtt --draw permutation --seed 0 1", [], "--draw: no method of the comparison"),
+    ("--method jtt --sampler permutation --seed 0 1", [], "--sampler: no method of the comparison"),
     ("--method sharpdro_agnostic --sampling balanced --seed 0 1", [], "--sampling: no method of the comparison"),
     ("--method erm sam", ["erm: --lr 0.2"], "--variant erm: has the name of another row"),
     ("--method erm", ["balanced --sampling balanced"], "not of the form 'NAME: OPTIONS'"),

@@ -136,8 +136,8 @@ def test_clean_training_holds_out_the_same_share_of_every_class():
     np.testing.assert_array_equal(again.validation, split.validation)
     assert (other.validation != split.validation).any()
     assert not make_split(labels[labels < 3], 6, 5, num_per_class=20).is_clean
-    assert np.bincount(labels[make_split(labels, 6, 5, train_on="clean", val_share=0.99).indices]).min() == 1
-    assert len(make_split(labels, 6, 5, train_on="clean", val_share=0.0).validation) == 0
+    assert np.bincount(labels[make_split(labels, 6, 5, train_on="clean", val_fraction=0.99).indices]).min() == 1
+    assert len(make_split(labels, 6, 5, train_on="clean", val_fraction=0.0).validation) == 0
 
 
 @pytest.mark.parametrize("numbers, train, validation", [
@@ -162,10 +162,10 @@ def test_numbers_of_clean_images(tmp_path, numbers, train, validation):
 @pytest.mark.parametrize("numbers, culprit", [
     ({"num_per_class": 48}, "-n 48: the smallest class has 47"), ({"num_val": 47}, "--num_val 47: the smallest class"),
     ({"num_per_class": 40, "num_val": 8}, "--num_val 8: only 7 images of class . are left"),
-    ({"val_share": 0.2, "num_per_class": 5}, "--val_share 0.2: -n 5 says"),
-    ({"val_share": 0.2, "num_val": 5}, "--val_share 0.2: --num_val 5 says"),
-    ({"val_share": 0.2, "train_on": "poisson"}, "--val_share 0.2: is of --train_on clean"),
-    ({"val_share": 0.2, "path": "a.csv"}, "--val_share 0.2: the table a.csv"),
+    ({"val_fraction": 0.2, "num_per_class": 5}, "--val_fraction 0.2: -n 5 says"),
+    ({"val_fraction": 0.2, "num_val": 5}, "--val_fraction 0.2: --num_val 5 says"),
+    ({"val_fraction": 0.2, "train_on": "poisson"}, "--val_fraction 0.2: is of --train_on clean"),
+    ({"val_fraction": 0.2, "path": "a.csv"}, "--val_fraction 0.2: the table a.csv"),
     ({"num_val": 2, "path": "a.csv"}, "--num_val 2: the table a.csv"),
 ])
 def test_numbers_that_cannot_be_had_are_refused(numbers, culprit):
@@ -461,10 +461,10 @@ def test_half_of_a_batch_is_corrupted_at_random_severities(probabilities):
 @pytest.mark.parametrize("crop, draw", [("none", "replacement"), ("mirror", "replacement"), ("zeros", "replacement"),
                                         ("zeros", "permutation")])
 def test_batches_do_not_depend_on_workers_or_on_where_the_stream_starts(crop, draw):
-    *parts, source = example_batches(crop, draw=draw)
+    *parts, source = example_batches(crop, sampler=draw)
     one = [[t.asnumpy() for t in batch] for batch in prefetch(source, 1)]
     two = [[t.asnumpy() for t in batch] for batch in prefetch(source, 2)]
-    later = TrainBatches(*parts, (0.5,) * 3, (0.25,) * 3, 16, range(30, 50), 3, crop, draw=draw)
+    later = TrainBatches(*parts, (0.5,) * 3, (0.25,) * 3, 16, range(30, 50), 3, crop, sampler=draw)
     for a, b in zip(one, two, strict=True):
         for x, y in zip(a, b, strict=True):
             np.testing.assert_array_equal(x, y)
@@ -480,7 +480,8 @@ def test_half_of_a_clean_batch_is_corrupted():
     clean = rng.randint(0, 256, (20, 16, 16, 3)).astype(np.uint8)
     split = Split([np.arange(20)] + [np.arange(0)] * 5, np.arange(0))
     plain, source = (TrainBatches([clean] * 6, np.arange(20, dtype=np.int32), split, (0,) * 3, (1 / 255,) * 3, 10,
-                                  range(20), 3, draw="permutation", corruption=name) for name in (None, "brightness"))
+                                  range(20), 3, sampler="permutation", corruption=name)
+                     for name in (None, "brightness"))
     found = []
     for k in range(20):
         images, labels, _, severities = source[k]
@@ -520,7 +521,7 @@ def test_a_permutation_passes_over_every_image_once_an_epoch():
     rng = np.random.default_rng(0)
     split = Split([rng.permutation(60)[:30], np.arange(7)], np.arange(0))
     labels = np.arange(60, dtype=np.int32)
-    source = TrainBatches(marked, labels, split, (0,) * 3, (1 / 255,) * 3, 8, range(12), 3, draw="permutation")
+    source = TrainBatches(marked, labels, split, (0,) * 3, (1 / 255,) * 3, 8, range(12), 3, sampler="permutation")
     known = set(zip(split.severities.tolist(), split.indices.tolist(), strict=True))
     epochs, left_out = [], []
     for epoch in range(3):
@@ -534,7 +535,7 @@ def test_a_permutation_passes_over_every_image_once_an_epoch():
         left_out.append(known - set(drawn))
     assert epochs[0] != epochs[1] != epochs[2] and left_out[0] != left_out[1]
     assert np.mean([s for s, _ in epochs[0][:16]]) < 0.6  # mixed, not severity after severity
-    other = TrainBatches(marked, labels, split, (0,) * 3, (1 / 255,) * 3, 8, range(12), 4, draw="permutation")
+    other = TrainBatches(marked, labels, split, (0,) * 3, (1 / 255,) * 3, 8, range(12), 4, sampler="permutation")
     assert (other[0][1] != source[0][1]).any()
 
 
@@ -563,15 +564,15 @@ def test_prepare_dataset_prints_the_counts_and_writes_the_split(tmp_path, capsys
 
 def test_prepare_dataset_draws_what_a_run_draws(cifar_dir, tmp_path, capsys):
     path = str(tmp_path / "split.csv")
-    prepare(["--data_dir", cifar_dir, "-o", path, "--train_on", "clean", "--val_share", "0.25", "--seed", "3"])
+    prepare(["--data_dir", cifar_dir, "-o", path, "--train_on", "clean", "--val_fraction", "0.25", "--seed", "3"])
     assert capsys.readouterr().err == ""
-    data = load_data("cifar10", cifar_dir, "contrast", 6, 3, train_on="clean", val_share=0.25)
+    data = load_data("cifar10", cifar_dir, "contrast", 6, 3, train_on="clean", val_fraction=0.25)
     table = load_data("cifar10", cifar_dir, "contrast", 6, 3, split=path)
     assert data.split.counts == [150, 0, 0, 0, 0, 0] and len(data.split.validation) == 50
     for ours, theirs in zip([*data.split.train, data.split.validation], [*table.split.train, table.split.validation],
                             strict=True):
         np.testing.assert_array_equal(ours, theirs)
     with pytest.raises(SystemExit) as stop:
-        prepare(["--data_dir", cifar_dir, "-o", path, "--train_on", "clean", "--val_share", "0.25", "-n", "3"])
+        prepare(["--data_dir", cifar_dir, "-o", path, "--train_on", "clean", "--val_fraction", "0.25", "-n", "3"])
     [line] = capsys.readouterr().err.splitlines()
-    assert stop.value.code == 2 and "--val_share 0.25: -n 3 says how many images there are" in line
+    assert stop.value.code == 2 and "--val_fraction 0.25: -n 3 says how many images there are" in line

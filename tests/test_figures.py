@@ -74,7 +74,7 @@ def test_accuracy_is_the_mean_over_runs_of_one_name(tmp_path):
      ["erm, test corrupted images 69470951", "erm, test corrupted images 4493e18d"]),
     ({"fingerprints": [{"test_corrupted": {"pixels": "a"}}] * 2, "seed": [0, 1]}, ["erm", "erm"]),
     ({"split": ["a.csv", "b.csv"], "split_sha256": [64 * "c"] * 2}, ["erm", "erm"]),
-    ({"recipe": ["sharpdro", "damp"], "lr": [0.1, 0.2], "draw": ["replacement", "permutation"],
+    ({"recipe": ["sharpdro", "damp"], "lr": [0.1, 0.2], "sampler": ["replacement", "permutation"],
       "given": [{}, {"recipe": "damp"}]}, ["erm, recipe sharpdro", "erm, recipe damp"]),
     ({"recipe": ["a", "b"]}, ["erm", "erm"]),  # two names for the same settings
     ({"seed": [0, 1], "data_dir": ["a", "b"], "filelist_dir": ["a/x", "b/x"], "log_dir": ["c", "d"], "num_workers":

@@ -24,7 +24,7 @@ from utils.records.run import RunRecorder
 
 # Everything that has a state: noise, weights over distributions, last losses, sub-batches.
 OPTIONS = ["--objective", "group_dro", "--perturbation", "multiplicative", "--group_loss", "last_seen",
-           "--num_sub_batches", "2", "--total_epoch", "3", "--log_train", "1", "--save_every_steps", "2", "--save_last"]
+           "--num_sub_batches", "2", "--total_epoch", "3", "--log_train", "1", "--checkpoint_every", "2", "--save_last"]
 
 
 def kept(folder):
@@ -259,7 +259,7 @@ def test_images_that_vanish_end_a_run(tmp_path, monkeypatch, capsys):
 def test_memory_and_open_files_do_not_grow(cifar_dir, tmp_path):
     """A run of 2000 steps, with an evaluation and checkpoints at every hundredth epoch of five."""
     argv = arguments(cifar_dir, tmp_path, "--method", "sharpdro", "--total_epoch", "700", "--eval_every", "50",
-                     "--log_train", "1", "--save_every_steps", "2", "--num_workers", "2")
+                     "--log_train", "1", "--checkpoint_every", "2", "--num_workers", "2")
     process = subprocess.Popen([sys.executable, os.path.join(ROOT, "main.py"), *argv], stdout=subprocess.DEVNULL)
 
     def after(steps):

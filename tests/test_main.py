@@ -211,7 +211,7 @@ def test_training_on_clean_images_as_the_damp_paper_is_resumed(cifar_dir, tmp_pa
     assert results["val"]["images"] == [20] * 6 and results["test"]["images"] == [50] * 6
     with open(os.path.join(whole, "config.json")) as file:
         config = json.load(file)
-    assert (config["train_on"], config["draw"], config["crop"]) == ("clean", "permutation", "zeros")
+    assert (config["train_on"], config["sampler"], config["crop"]) == ("clean", "permutation", "zeros")
     rows = read_csv(os.path.join(whole, "train.csv"))
     assert [row["processed_distribution_counts_0"] for row in rows] == ["40"] * 8
 
@@ -238,8 +238,8 @@ def make_old(folder, **settings):
     """Take from a run's settings what there was not before, and leave its first epoch alone."""
     with open(os.path.join(folder, "config.json")) as file:
         config = json.load(file)
-    for option in ("train_on", "draw", "crop", "num_val", "val_share", "optimizer", "clip_norm", "decay", "warmup",
-                   "final_lr"):
+    for option in ("train_on", "sampler", "crop", "num_val", "val_fraction", "optimizer", "clip_norm",
+                   "weight_decay_on", "warmup", "final_lr"):
         del config[option]
     with open(os.path.join(folder, "config.json"), "w") as file:
         json.dump({**config, "val_per_class": None, **settings}, file)
@@ -258,8 +258,8 @@ def test_a_run_from_before_there_was_a_choice_of_images_goes_on_as_it_began(run,
 def test_options_that_came_later_are_what_runs_did_before(run, tmp_path, augmented, crop):
     folder = str(shutil.copytree(run[1], tmp_path / "run"))
     make_old(folder, augment_data=augmented, num_per_class=12)
-    others = {"train_on": "clean", "draw": "permutation", "crop": "zeros", "val_share": 0.3, "num_val": 3,
-              "optimizer": "adamw", "clip_norm": 1.0, "decay": "kernels", "warmup": "1epoch", "final_lr": 0.1}
+    others = {"train_on": "clean", "sampler": "permutation", "crop": "zeros", "val_fraction": 0.3, "num_val": 3,
+              "optimizer": "adamw", "clip_norm": 1.0, "weight_decay_on": "kernels", "warmup": "1epoch", "final_lr": 0.1}
     settings = resumed_settings(folder, others, {"crop": crop})
     assert [settings[option] for option in others] == ["poisson", "replacement", crop, None, None,
                                                        "sgd", 0.0, "all", None, None]
@@ -285,7 +285,7 @@ def test_a_run_that_validation_images_guide_is_resumed(cifar_dir, tmp_path, monk
 
     Here with an optimiser that has a state of its own, and a learning rate that is another in every step.
     """
-    options = ["--group_loss", "validation", "--group_every", "2", "--group_adjustment", "0.5", "--save_last",
+    options = ["--group_loss", "validation", "--group_update_every", "2", "--group_adjustment", "0.5", "--save_last",
                "--log_train", "1", "--optimizer", "adamw", "--clip_norm", "1", "--schedule", "cosine", "--warmup",
                "4steps", "--final_lr", "1e-5"]
     main.main(arguments(cifar_dir, tmp_path / "whole", *options))
@@ -431,7 +431,7 @@ def test_a_run_is_resumed_with_its_own_command_line_and_from_another_folder(run,
     monkeypatch.chdir(tmp_path)
     shutil.copy(os.path.join(run[1], "last_model.ckpt"), "first.ckpt")
     argv = arguments(os.path.relpath(cifar_dir), "logs", "--method", "jtt", "--stage_one", "first.ckpt",
-                     "--perturbation", "l2", "--is_adaptive", "-n", "18", "--save_last", "--save_every_steps", "9")
+                     "--perturbation", "l2", "--is_adaptive", "-n", "18", "--save_last", "--checkpoint_every", "9")
     with monkeypatch.context() as patch:
         stop_at(patch, "jtt", 1)
         with pytest.raises(SystemExit):
@@ -450,7 +450,7 @@ def test_a_run_is_resumed_with_its_own_command_line_and_from_another_folder(run,
             main.main(["--resume", cut, *argv])
     assert stop.value.code == 130  # it went on
     log = files(cut, "log.txt")["log.txt"].decode()
-    assert "an epoch has 4 batches, so that --save_every_steps 9 adds no checkpoint" in log
+    assert "an epoch has 4 batches, so that --checkpoint_every 9 adds no checkpoint" in log
     os.mkdir("elsewhere")
     monkeypatch.chdir("elsewhere")
     main.main(["--resume", cut])
@@ -612,13 +612,13 @@ def test_corrupt_aug_changes_the_training_images(cifar_dir, tmp_path):
     (["--split", "SPLIT", "--num_val", "10"], "--num_val 10: the table "),
     (["--train_on", "clean", "--split", "split.csv"], "--train_on clean: the table split.csv"),
     (["-n", "18", "--num_val", "6"], "--num_val 6: only"),
-    (["--val_share", "0.2"], "--val_share 0.2: is of --train_on clean; with poisson"),
-    (["--train_on", "clean", "--val_share", "0.2", "-n", "5"], "--val_share 0.2: -n 5"),
-    (["--train_on", "clean", "--val_share", "1"], "--val_share"),
-    (["--train_on", "clean", "--val_share", "0", "--save_best"], "--save_best: no image is left for validation"),
+    (["--val_fraction", "0.2"], "--val_fraction 0.2: is of --train_on clean; with poisson"),
+    (["--train_on", "clean", "--val_fraction", "0.2", "-n", "5"], "--val_fraction 0.2: -n 5"),
+    (["--train_on", "clean", "--val_fraction", "1"], "--val_fraction"),
+    (["--train_on", "clean", "--val_fraction", "0", "--save_best"], "--save_best: no image is left for validation"),
     (["--train_on", "clean", "--group_loss", "validation"], "--group_loss validation: only severity 0"),
-    (["--group_loss", "validation", "--group_every", "6"], "--group_every 6: the run has 6 batches"),
-    (["--group_loss", "validation"], "--group_every 50: the run has 6 batches"),
+    (["--group_loss", "validation", "--group_update_every", "6"], "--group_update_every 6: the run has 6 batches"),
+    (["--group_loss", "validation"], "--group_update_every 50: the run has 6 batches"),
     (["--train_on", "clean", "--sampling", "balanced"], "--sampling balanced: only severity 0"),
     (["--train_on", "clean", "--step_size", "5"], "--step_size 5.0: only severity 0"),
     (["--train_on", "clean", "--method", "group_dro", "--group_loss", "last_seen"], "--group_loss last_seen: only"),
@@ -630,7 +630,7 @@ def test_corrupt_aug_changes_the_training_images(cifar_dir, tmp_path):
     (["--method", "rare_aug", "--train_on", "clean"], "none of the others is rarer; give --aug_severity uniform"),
     (["--augment_data", "--crop", "zeros"], "--augment_data: means --crop mirror, and --crop is zeros"),
     (["--crop", "resized"], "--crop resized: is for clean training images that are read from files"),
-    (["--draw", "permutation", "--sampling", "balanced"], "--draw permutation"),
+    (["--sampler", "permutation", "--sampling", "balanced"], "--sampler permutation"),
     (["--method", "erm", "--rho", "0.1"], "--rho: erm does not use it, of the methods only sam, asam, sharpdro"),
     (["--distribution_agnostic", "--sampling", "balanced"], "--sampling balanced"),
     (["--method", "damp", "--momentum", "0", "--nesterov", "-b", "40"], "--nesterov"),

@@ -214,7 +214,7 @@ def test_a_guide_needs_images_and_batches():
         check_reweighter(every=4, batches=5, validation=2)
     with pytest.raises(UserError, match="--group_loss validation: 0 images are left .* give a --split that has more"):
         check_reweighter(every=4, batches=5, validation=0, split="split.csv")
-    with pytest.raises(UserError, match="--group_every 4: the run has 4 batches"):
+    with pytest.raises(UserError, match="--group_update_every 4: the run has 4 batches"):
         check_reweighter(every=4, batches=4, validation=3)
     with pytest.raises(UserError, match="group_loss 'validation': the validation images are of a run"):
         create_step(MeanColour(), "group_dro", group_loss="validation")
@@ -384,16 +384,16 @@ def test_normal_numbers():
             assert abs(np.corrcoef(x[lag:], x[:-lag])[0, 1]) < 5 / np.sqrt(x.size - lag)
     assert abs(np.corrcoef(one, two)[0, 1]) < 4 / np.sqrt(one.size)
     resumed = CounterBasedNormal(100001, seed=3)
-    ops.assign(resumed.calls, ms.Tensor(1, ms.int32))
+    ops.assign(resumed.counter, ms.Tensor(1, ms.int32))
     np.testing.assert_array_equal(resumed().asnumpy(), two.astype(np.float32))
     draws = []
     for _ in range(40):  # the last bits must not depend on how MindSpore shares out the work, which it tries out first
-        ops.assign(resumed.calls, ms.Tensor(1, ms.int32))
+        ops.assign(resumed.counter, ms.Tensor(1, ms.int32))
         draws.append(resumed().asnumpy().tobytes())
     assert len(set(draws)) == 1
     for key in (246, 397):  # calls in which a hash comes out so large that it rounds up to 2^32
         largest = CounterBasedNormal(77850, seed=0)
-        ops.assign(largest.calls, ms.Tensor(key, ms.int32))
+        ops.assign(largest.counter, ms.Tensor(key, ms.int32))
         assert 4 < np.abs(largest().asnumpy()).max() < 6
     longer = CounterBasedNormal(100001, seed=3, integers=ms.int64)
     np.testing.assert_array_equal([longer().asnumpy(), longer().asnumpy()], [one, two])
@@ -531,7 +531,7 @@ def test_defaults_depend_on_the_recipe():
 def test_a_recipe_of_an_experiment_has_what_is_each_methods_own():
     """The tables of the DAMP paper's appendix D, and its authors' configurations."""
     vit = resolve("damp", "imagenet", recipe="damp/imagenet-vit_s16")
-    assert (vit.optimizer, vit.lr, vit.warmup, vit.final_lr, vit.clip_norm, vit.weight_decay, vit.decay) == (
+    assert (vit.optimizer, vit.lr, vit.warmup, vit.final_lr, vit.clip_norm, vit.weight_decay, vit.weight_decay_on) == (
         "adamw", 0.001, "10000steps", 0.0, 1.0, 0.1, "kernels")
     assert (vit.total_epoch, vit.batch_size, vit.num_sub_batches, vit.options["sigma"]) == (200, 1024, 8, 0.25)
     assert vit.nesterov is None and "nesterov" not in vit.training and vit.training["warmup"] == "10000steps"
@@ -578,11 +578,11 @@ def test_published_numbers_are_those_that_the_papers_speak_of():
 def test_recipes_say_what_is_trained_on_and_how_it_is_drawn():
     def chosen(*names, **options):
         settings = resolve(*names, **options)
-        return settings.train_on, settings.draw, settings.crop
+        return settings.train_on, settings.sampler, settings.crop
     assert chosen("sharpdro") == chosen("damp", recipe="sharpdro") == ("poisson", "replacement", "none")
     assert chosen("damp") == chosen("eiil", "photos", recipe="damp") == ("clean", "permutation", "zeros")
     assert chosen("damp", "imagenet") == ("clean", "permutation", "resized")
-    assert chosen("erm", draw="permutation", crop="mirror") == ("poisson", "permutation", "mirror")
+    assert chosen("erm", sampler="permutation", crop="mirror") == ("poisson", "permutation", "mirror")
     # What draws some images more often has no permutation, unless it is asked for, which is refused.
     assert chosen("damp", sampling="balanced") == chosen("jtt", recipe="damp") == ("clean", "replacement", "zeros")
     assert set(CROP_MODES) == {"none", "resized", *batches.PADDINGS}
@@ -616,10 +616,10 @@ def test_settings_survive_a_file():
     ({"group_loss": "median"}, "--group_loss median: unknown"),
     ({"train_on": "noise"}, "--train_on noise: unknown; there are poisson, clean"),
     ({"crop": "big"}, "--crop big: unknown; there are none, mirror, zeros, resized"),
-    ({"draw": "permutation", "sampling": "balanced"}, "--draw permutation: .* --sampling balanced"),
-    ({"method": "jtt", "draw": "permutation"}, "--draw permutation: .* jtt draws some images more often"),
-    ({"group_every": 5}, "--group_every: is about --group_loss validation"),
-    ({"group_loss": "last_seen", "group_every": 5}, "--group_every: is about --group_loss validation"),
+    ({"sampler": "permutation", "sampling": "balanced"}, "--sampler permutation: .* --sampling balanced"),
+    ({"method": "jtt", "sampler": "permutation"}, "--sampler permutation: .* jtt draws some images more often"),
+    ({"group_update_every": 5}, "--group_update_every: is about --group_loss validation"),
+    ({"group_loss": "last_seen", "group_update_every": 5}, "--group_update_every: is about --group_loss validation"),
     ({"method": "eiil", "objective": "group_dro", "group_loss": "validation"}, "not the environments of eiil"),
     ({"optimizer": "adamw", "nesterov": False}, "--nesterov: --optimizer adamw does not use it, only sgd"),
     ({"optimizer": "adamw", "momentum": 0.9}, "--momentum: --optimizer adamw does not use it, only sgd"),
@@ -627,8 +627,8 @@ def test_settings_survive_a_file():
     ({"warmup": "5epochs"}, "--warmup: --schedule step does not use it, only cosine"),
     ({"schedule": "linear", "final_lr": 0.0}, "--final_lr: --schedule linear does not use it, only cosine"),
     ({"schedule": "cosine", "final_lr": 0.2}, "--final_lr 0.2: is above --lr 0.1"),
-    ({"weight_decay": 0.0, "decay": "kernels"}, "--decay kernels: there is no weight decay"),
-    ({"decay": "biases"}, "--decay biases: unknown; there are all, kernels"),
+    ({"weight_decay": 0.0, "weight_decay_on": "kernels"}, "--weight_decay_on kernels: there is no weight decay"),
+    ({"weight_decay_on": "biases"}, "--weight_decay_on biases: unknown; there are all, kernels"),
     ({"rate": 0.1}, "rate: unknown; there are .*rho"),
     *(({"method": method, option: value}, f"--{option}: {method} does not use it")
       for option, value in (("rho", 0.1), ("sigma", 0.1), ("step_size", 0.1), ("group_loss", "batch"),
@@ -644,7 +644,7 @@ def test_options_that_exclude_each_other_or_do_nothing(options, culprit):
 
 
 def test_a_step_has_no_use_for_the_options_of_a_run():
-    for option in ("batch_size", "schedule", "warmup", "jtt_lambda", "stage_one_epochs", "train_on", "draw", "crop"):
+    for option in ("batch_size", "schedule", "warmup", "jtt_lambda", "stage_one_epochs", "train_on", "sampler", "crop"):
         with pytest.raises(UserError, match=f"{option}: is of a run"):
             create_step(crosscheck.Perceptron(perceptron_params()), "jtt", **{option: 3})
 

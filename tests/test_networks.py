@@ -144,7 +144,7 @@ class Small(nn.Cell):
 @pytest.mark.parametrize("decay, moved", [("all", ["dense.weight", "dense.bias", "norm.gamma", "norm.beta"]),
                                           ("kernels", ["dense.weight"])])
 def test_weight_decay_moves_what_it_is_about(decay, moved):
-    step = create_step(Small(), "erm", lr=0.5, momentum=0.0, weight_decay=0.25, decay=decay)
+    step = create_step(Small(), "erm", lr=0.5, momentum=0.0, weight_decay=0.25, weight_decay_on=decay)
     before = {p.name: p.asnumpy().copy() for p in step.weights}
     assert list(before) == ["dense.weight", "dense.bias", "norm.gamma", "norm.beta"]
     step.optimizer(tuple(ops.zeros_like(p) for p in step.weights))

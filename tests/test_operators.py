@@ -168,7 +168,7 @@ STEPS = {**{method: {"method": method} for method, row in METHODS.items() if row
                                  "group_sizes": [6, 5, 4, 3, 2, 1]},
          "argmax": {"method": "sharpdro", "worst_case": "argmax", "risk": "worst_case"},
          "plain": {"method": "sharpdro_agnostic", "ood_weights": "plain"},
-         "adamw": {"method": "erm", "optimizer": "adamw", "decay": "kernels", "clip_norm": 1.0},
+         "adamw": {"method": "erm", "optimizer": "adamw", "weight_decay_on": "kernels", "clip_norm": 1.0},
          "sign": {"method": "sam", "perturbation": "sign"},
          "adaptive": {"method": "sharpdro", "perturbation": "adaptive", "nesterov": True}}
 NETWORKS = {"wideresnet": (lambda: WideResNet(10, 1, 10), 32),

@@ -90,7 +90,7 @@ def test_clipping_is_of_the_mean_of_the_sub_batches_last_gradients_and_before_we
     before, after = one_step(lr=1.0, weight_decay=0.0, **plain)
     gradient = {name: before[name] - after[name] for name in before}
     norm = np.sqrt(sum((value ** 2).sum() for value in gradient.values()))
-    _, clipped = one_step(lr=0.5, weight_decay=0.2, decay="kernels", clip_norm=float(norm / 3), **plain)
+    _, clipped = one_step(lr=0.5, weight_decay=0.2, weight_decay_on="kernels", clip_norm=float(norm / 3), **plain)
     _, adamw = one_step(optimizer="adamw", clip_norm=float(norm / 3))
     for name, value in gradient.items():
         decay_mask = name.endswith("kernel")
@@ -122,7 +122,7 @@ def test_a_run_after_another_begins_with_a_fresh_optimizer():
     assert again is step and [p.asnumpy().tobytes() for p in step.get_parameters()] == start
     assert {"moment1.init_conv.weight", "moment2.init_conv.weight", "global_step", "learning_rate"} <= {
         p.name for p in step.get_parameters()}
-    for other in ({"clip_norm": 2.0}, {"decay": "all"}, {"optimizer": "sgd"}):
+    for other in ({"clip_norm": 2.0}, {"weight_decay_on": "all"}, {"optimizer": "sgd"}):
         assert cells.get(settings(**{"optimizer": "adamw", "clip_norm": 1.0, **other}), 10, [1])[1] is not step
 
 
@@ -158,7 +158,7 @@ def test_the_length_of_a_warm_up():
 
 def test_what_takes_the_place_of_a_recipes_optimizer_or_schedule_has_defaults_of_its_own():
     adamw, cosine = resolve("damp", optimizer="adamw"), resolve("damp", schedule="cosine")
-    assert (adamw.lr, adamw.weight_decay, adamw.decay, adamw.momentum, adamw.nesterov) == (
+    assert (adamw.lr, adamw.weight_decay, adamw.weight_decay_on, adamw.momentum, adamw.nesterov) == (
         0.001, 0.1, "kernels", None, None)
     assert (cosine.lr, cosine.warmup, cosine.final_lr, cosine.nesterov) == (0.1, "0epochs", 0.0, True)
     assert resolve("damp", optimizer="adamw", lr=0.5).lr == 0.5

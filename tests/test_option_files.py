@@ -4,9 +4,11 @@ import json
 import pytest
 
 from losses.config.options import parse_command_line, read_option_file
+from losses.config.resolve import resolve
 from main import main
 from utils.cli import MultipleValues
 from utils.errors import UserError
+from utils.records.settings import read_settings
 
 WORDS = ["-d", "photos", "--lr", "0.05", "--method", "sam", "sharpdro", "--seed", "0", "1", "--no-nesterov",
          "--keep_epochs", "0", "3", "--save_last", "--variant", "a: --rho 0.1", "--variant", "b: --rho 0.2"]
@@ -143,3 +145,20 @@ def test_a_warning_comes_once(tmp_path, capsys):
     (tmp_path / "o.json").write_text('{"num_workers": 100000}')
     parsed("--config", str(tmp_path / "o.json"))
     assert capsys.readouterr().err.count("warning") == 1
+
+
+def test_earlier_names_of_options_are_understood(tmp_path):
+    words = ["--sampler", "permutation", "--weight_decay_on", "kernels", "--keep_last", "3", "--checkpoint_every", "7",
+             "--group_update_every", "5", "--val_fraction", "0.2"]
+    earlier = ["--draw", "permutation", "--decay", "kernels", "--keep", "3", "--save_every_steps", "7",
+               "--group_every", "5", "--val_share", "0.2"]
+    assert parsed(*earlier) == parsed(*words)
+    names = {word.removeprefix("--"): value for word, value in zip(earlier[::2], earlier[1::2], strict=True)}
+    (tmp_path / "o.json").write_text(json.dumps(names))
+    assert parsed("--config", str(tmp_path / "o.json")) == parsed(*words)
+    (tmp_path / "config.json").write_text(json.dumps({**names, "given": names}))
+    settings = read_settings(str(tmp_path))
+    given = settings.pop("given")
+    assert settings == given == {word.removeprefix("--"): value for word, value in zip(words[::2], words[1::2],
+                                                                                       strict=True)}
+    assert resolve("damp", draw="replacement") == resolve("damp", sampler="replacement")

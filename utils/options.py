@@ -6,6 +6,15 @@ from dataclasses import dataclass, field
 from utils.cli import MultipleValues, StoreOneOrMany, existing_file, workers
 from utils.errors import UserError
 
+# Earlier names of options, to the present ones. Command lines, files of options and stored settings may have them.
+RENAMED = {"save_every_steps": "checkpoint_every", "group_every": "group_update_every", "val_share": "val_fraction",
+           "draw": "sampler", "decay": "weight_decay_on", "keep": "keep_last"}
+
+
+def with_new_names(options):
+    """Return options (dict) under their present names."""
+    return {RENAMED.get(name, name): value for name, value in options.items()}
+
 
 @dataclass(frozen=True)
 class Option:
@@ -61,6 +70,10 @@ class Option:
         else:
             arguments = {"type": self.kind, "nargs": self.nargs, "const": self.const, **named}
         group.add_argument(*self.flags, default=self.default, help=self.help, **arguments)
+        for earlier, name in RENAMED.items():
+            if name == self.name:
+                group.add_argument(f"--{earlier}", dest=name, default=argparse.SUPPRESS, help=argparse.SUPPRESS,
+                                   **arguments)
         if self.kind is bool and self.default is False:  # switches off what a file of options switches on
             group.add_argument(f"--no-{self.name}", dest=self.name, action="store_false", default=argparse.SUPPRESS,
                                help=argparse.SUPPRESS)

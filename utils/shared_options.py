@@ -52,7 +52,7 @@ def data_options(datasets, datasets_list, corruptions, places=None, corruption_s
                metavar="N", short="-n"),
         Option("num_val", "validation images of each class (default: what is left over, at most 1000; with -n K at "
                "most K/4, or 50)", positive_int, metavar="N"),
-        Option("val_share", "--train_on clean without -n: share of each class that is for validation (default: 0.1)",
+        Option("val_fraction", "--train_on clean without -n: share of each class that is for validation (default: 0.1)",
                fraction, metavar="SHARE"),
         Option("image_size", "-d folder: side of the images, squares cut from the middle of the files and scaled "
                "(default: 64)", image_side, metavar="PIXELS"),

@@ -5,6 +5,7 @@ from dataset import SOURCE_OPTIONS
 from losses.config.resolve import resume_config
 from utils.errors import UserError
 from utils.files import file_hash, read_json
+from utils.options import with_new_names
 from utils.records.reading import PLAN_FILE
 from utils.records.settings import (
     FOLDER_OPTIONS,
@@ -19,7 +20,8 @@ def check_plan(folder, planned, paths):
     plan = [{"name": entry.name, "folder": os.path.basename(path),
              "given": path_independent(entry.given)}
             for entry, path in zip(planned, paths, strict=True)]
-    stored = read_json(os.path.join(folder, PLAN_FILE)) or []
+    stored = [{**entry, "given": with_new_names(entry["given"])}
+              for entry in read_json(os.path.join(folder, PLAN_FILE)) or []]
     # Plans of earlier versions lack the name of the data folder.
     earlier = [{**entry, "given": {option: value for option, value in entry["given"].items() if option != "data_dir"}}
                for entry in plan]

@@ -51,7 +51,7 @@ def uses_option(option, method, given):
     method's own.
     """
     row = METHODS[method]
-    if option == "draw":  # weighted data or sampling allow only replacement
+    if option == "sampler":  # weighted data or sampling allow only replacement
         is_weighted = DATA_STRATEGIES[row.data].repeats or given.get("sampling") == "balanced"
         return given[option] == "replacement" or not is_weighted
     if option == "is_adaptive":

@@ -56,8 +56,9 @@ def check_method(settings, given):
         warmup_epochs(settings.warmup, 1)  # raises an error if the text is no length
     if settings.final_lr is not None and settings.final_lr > settings.lr:
         raise UserError(f"--final_lr {settings.final_lr}: is above --lr {settings.lr}, from which it falls; give less")
-    if "decay" in given and settings.weight_decay == 0:
-        raise UserError(f"--decay {settings.decay}: there is no weight decay; leave it out, or give --weight_decay")
+    if "weight_decay_on" in given and settings.weight_decay == 0:
+        raise UserError(f"--weight_decay_on {settings.weight_decay_on}: there is no weight decay; leave it out, or "
+                        "give --weight_decay")
     if "sync_bn" in given and settings.num_sub_batches == distributed.world_size() == 1:
         flag = "--sync_bn" if settings.sync_bn else "--no-sync_bn"
         raise UserError(f"{flag}: is about several sub-batches, and there is one; leave it out, or give "
@@ -74,11 +75,11 @@ def check_method(settings, given):
         readers = ", ".join(name for name, part in OBJECTIVES.items() if part.reads_groups)
         raise UserError(f"--objective {settings.objective}: does not look at the environments that {settings.method} "
                         f"finds; use one of {readers}")
-    if settings.draw == "permutation" and settings.sampling == "balanced":
-        raise UserError("--draw permutation: passes over every image once, and --sampling balanced draws those of rare "
-                        "severities more often; leave out one of them")
-    if settings.draw == "permutation" and DATA_STRATEGIES[settings.data].repeats:
-        raise UserError(f"--draw permutation: passes over every image once, and {settings.method} draws some images "
+    if settings.sampler == "permutation" and settings.sampling == "balanced":
+        raise UserError("--sampler permutation: passes over every image once, and --sampling balanced draws those of "
+                        "rare severities more often; leave out one of them")
+    if settings.sampler == "permutation" and DATA_STRATEGIES[settings.data].repeats:
+        raise UserError(f"--sampler permutation: passes over every image once, and {settings.method} draws some images "
                         "more often; leave it out")
     if settings.objective == "sharpdro_agnostic" and settings.sampling == "balanced":
         raise UserError("--sampling balanced: uses the severities that distribution-agnostic training does without; "
@@ -175,8 +176,8 @@ def check_reweighter(every, batches, validation, split=None):
         raise UserError(f"--group_loss validation: {validation} images are left for validation, and it takes 3 at "
                         f"least; give {'a --split that has more' if split else 'a smaller -n, or a --split'}")
     if every >= batches:
-        raise UserError(f"--group_every {every}: the run has {batches} batches, so that the weights would never move; "
-                        "give less, or more epochs")
+        raise UserError(f"--group_update_every {every}: the run has {batches} batches, so that the weights would never "
+                        "move; give less, or more epochs")
 
 
 # Cached, so that the runs of a comparison check the network called `model` once.
@@ -227,7 +228,7 @@ def check_fits_data(config, data):
         raise UserError(f"--irm_lambda {options['irm_lambda']}: acts after --irm_anneal {options['irm_anneal']} "
                         f"batches, and the run has {steps}; give a smaller --irm_anneal, or more epochs")
     if options.get("group_loss") == "validation" and not has_begun:
-        check_reweighter(options["group_every"], steps, len(split.validation), config.split)
+        check_reweighter(options["group_update_every"], steps, len(split.validation), config.split)
     if len(split.present) == 1 and method.sampling == "balanced":
         raise UserError(f"--sampling balanced: {alone}, and is all that is drawn; leave it out")
     if split.is_clean and options.get("aug_severity") == "rare":

@@ -9,6 +9,7 @@ from losses.config.recipes import RECIPES
 from losses.config.table import EVALUATION_OPTIONS, OPTION_GROUPS, OPTIONS
 from utils import cli
 from utils.errors import UserError
+from utils.options import RENAMED
 from utils.records.settings import NEWEST
 from utils.runtime.requirements import require
 
@@ -136,6 +137,7 @@ def option_words(path, options):
     words = []
     for key, value in options.items():
         name = str(key).removeprefix("--")
+        name = RENAMED.get(name, name)
         if name not in OPTIONS or name == "config":
             similar = difflib.get_close_matches(name, OPTIONS, 1)
             advice = f"did you mean {similar[0]}?" if similar else "main.py --help lists the options"

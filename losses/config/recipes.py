@@ -37,12 +37,12 @@ class Recipe:
 
 
 SHARPDRO = {"total_epoch": 200, "batch_size": 100, "lr": 0.1, "schedule": "step", "optimizer": "sgd", "nesterov": False,
-            "clip_norm": 0.0, "weight_decay": 5e-4, "decay": "all", "num_sub_batches": 1, "sync_bn": False,
-            "train_on": "poisson", "draw": "replacement", "crop": {"cifar10": "none", "imagenet": "resized"}}
+            "clip_norm": 0.0, "weight_decay": 5e-4, "weight_decay_on": "all", "num_sub_batches": 1, "sync_bn": False,
+            "train_on": "poisson", "sampler": "replacement", "crop": {"cifar10": "none", "imagenet": "resized"}}
 DAMP = {**SHARPDRO, "total_epoch": 300, "batch_size": 128, "schedule": "linear", "nesterov": True, "num_sub_batches": 8,
-        "sync_bn": True, "train_on": "clean", "draw": "permutation",
+        "sync_bn": True, "train_on": "clean", "sampler": "permutation",
         "crop": {"cifar10": "zeros", "imagenet": "resized"}}
-IMAGENET = {**DAMP, "schedule": "cosine", "decay": "kernels", "crop": "resized"}
+IMAGENET = {**DAMP, "schedule": "cosine", "weight_decay_on": "kernels", "crop": "resized"}
 VIT = {option: value for option, value in {**IMAGENET, "sync_bn": False}.items() if option != "nesterov"}
 NO_SYNC_BN = {"sync_bn": False}  # as in the authors' configurations of SAM and ASAM for these two networks
 

@@ -11,6 +11,7 @@ from losses.methods import METHODS, default_for_dataset, default_options
 from models.stacked import model_has_batch_norm
 from utils.errors import UserError
 from utils.files import file_hash, require_writable_folder
+from utils.options import with_new_names
 from utils.records.settings import NEWEST, newest_run, resumed_settings
 from utils.runtime import distributed
 
@@ -31,6 +32,7 @@ def resolve(method="sharpdro", dataset="cifar10", sync_perturbation=None, **give
     Raises:
         UserError: an option or a name is unknown, options exclude each other, or an option has no effect.
     """
+    given = with_new_names(given)
     for option, value in {"method": method, **given}.items():
         if option != "method" and option not in METHOD_ARGUMENTS:
             raise UserError(f"{option}: unknown; there are method, {', '.join(METHOD_ARGUMENTS)}")
@@ -57,8 +59,8 @@ def resolve(method="sharpdro", dataset="cifar10", sync_perturbation=None, **give
         values["nesterov"] = False
     if "crop" not in given and values["crop"] == "resized" and values["train_on"] != "clean":
         values["crop"] = "none"  # corrupted images are cropped before they are corrupted
-    if "draw" not in given and (values["sampling"] == "balanced" or DATA_STRATEGIES[row.data].repeats):
-        values["draw"] = "replacement"
+    if "sampler" not in given and (values["sampling"] == "balanced" or DATA_STRATEGIES[row.data].repeats):
+        values["sampler"] = "replacement"
     defaults = default_options(method, objective, perturbation)
     if perturbation == row.perturbation:
         defaults.update({option: value for option, value in method_defaults.items()

@@ -20,10 +20,10 @@ class MethodConfig:
         method, objective, perturbation (str): keys of the tables in `losses/methods.py`.
         recipe (str): a key of `losses.config.recipes.RECIPES`.
         total_epoch, batch_size, lr, schedule, warmup, final_lr, optimizer, momentum, nesterov, clip_norm, weight_decay,
-            decay, num_sub_batches, sync_bn: options of the training; None if the schedule or the optimizer does not
-            read the option.
+            weight_decay_on, num_sub_batches, sync_bn: options of the training; None if the schedule or the optimizer
+            does not read the option.
         train_on (str): a key of `TRAIN_ON`; without effect if a table sets the training images.
-        draw, crop, sampling (str): keys of `SAMPLERS`, `CROP_MODES`, `SAMPLINGS`.
+        sampler, crop, sampling (str): keys of `SAMPLERS`, `CROP_MODES`, `SAMPLINGS`.
         options (dict): the options that the parts of the method read, to their values.
     """
 
@@ -42,11 +42,11 @@ class MethodConfig:
     nesterov: bool | None
     clip_norm: float
     weight_decay: float
-    decay: str
+    weight_decay_on: str
     num_sub_batches: int
     sync_bn: bool
     train_on: str
-    draw: str
+    sampler: str
     crop: str
     sampling: str
     options: dict
@@ -86,8 +86,9 @@ class MethodConfig:
 
     @property
     def optimizer_options(self):
-        """The options that the optimizer reads, to their values, without `decay`."""
-        return {option: getattr(self, option) for option in OPTIMIZERS[self.optimizer].defaults if option != "decay"}
+        """The options that the optimizer reads, to their values, without `weight_decay_on`."""
+        names = OPTIMIZERS[self.optimizer].defaults
+        return {option: getattr(self, option) for option in names if option != "weight_decay_on"}
 
     @property
     def schedule_options(self):
@@ -138,7 +139,7 @@ class RunConfig:
     num_severity: int = 6
     num_per_class: int | None = None
     num_val: int | None = None
-    val_share: float | None = None
+    val_fraction: float | None = None
     split: str | None = None
     image_size: int | None = None
     filelist_dir: str | None = None
@@ -161,8 +162,8 @@ class RunConfig:
     eval_batch_size: int = 128
     eval_every: int = 1
     log_train: int = 100
-    save_every_steps: int | None = None
-    keep: int = 2
+    checkpoint_every: int | None = None
+    keep_last: int = 2
     save_step: int = 50
     save_last: bool = False
     save_best: bool = False

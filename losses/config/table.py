@@ -126,7 +126,7 @@ TRAINING = OptionGroup("training", [
     _training_option("clip_norm", "scale the gradient of a batch, before weight decay, down to this norm where it is "
                      "longer; 0 leaves it", cli.non_negative_float, metavar="C", in_graph=True),
     _training_option("weight_decay", "l2 penalty on weights", cli.non_negative_float, in_graph=True),
-    _training_choice("decay", WEIGHT_DECAY_FILTERS, "what weight decay is for. ", in_graph=True),
+    _training_choice("weight_decay_on", WEIGHT_DECAY_FILTERS, "what weight decay is for. ", in_graph=True),
     _training_option("num_sub_batches", "parts of a batch, each with its own perturbation; 1 where there is none",
                      cli.positive_int, metavar="M", in_graph=True),
     Option("sync_perturbation", "several workers of msrun climb along the gradient of the whole batch (default), or "
@@ -134,7 +134,7 @@ TRAINING = OptionGroup("training", [
     Option("sync_bn", "BatchNorm's statistics are those of all sub-batches together, each seen through its own "
            "weights, and of all workers" + _recipe_default("sync_bn"), bool, in_graph=True),
     _training_choice("train_on", TRAIN_ON),
-    _training_choice("draw", SAMPLERS),
+    _training_choice("sampler", SAMPLERS),
     _training_choice("crop", CROP_MODES, "training images are flipped, and cropped. "),
     Option("augment_data", "the release's name for --crop mirror", bool, False),
 ], "Defaults are those of the recipe.")
@@ -159,9 +159,9 @@ RUN = OptionGroup("run and records", [
     Option("record_norm", "measure the norm of the loss's gradient at each severity (gradnorm_k), which makes "
            "evaluations take four times as long", bool, False),
     Option("tensorboard", "write TensorBoard's format, too, into the run's folder tensorboard", bool, False),
-    Option("keep", "there is a checkpoint after every epoch; keep the N newest, from which --resume starts",
+    Option("keep_last", "there is a checkpoint after every epoch; keep the N newest, from which --resume starts",
            cli.positive_int, 2, metavar="N"),
-    Option("save_every_steps", "a checkpoint at every N-th batch of an epoch, too", cli.positive_int, metavar="N"),
+    Option("checkpoint_every", "a checkpoint at every N-th batch of an epoch, too", cli.positive_int, metavar="N"),
     Option("save_step", "keep the checkpoints of after the first epoch and every N-th after it, too", cli.positive_int,
            50, metavar="N"),
     Option("keep_epochs", "keep those of after these epochs, too, counted from 0", cli.non_negative_int, [],

@@ -64,7 +64,7 @@ def load_experiment(config, load_images=load_images):
     data = load_data(config.dataset, config.data_dir, config.corruption, config.num_severity, config.seed,
                      config.num_per_class, config.num_val, config.split, config.num_workers,
                      config.show_progress and distributed.is_main_process(), load_images, config.method.train_on,
-                     config.val_share, **{option: getattr(config, option) for option in IMAGE_OPTIONS})
+                     config.val_fraction, **{option: getattr(config, option) for option in IMAGE_OPTIONS})
     check_fits_data(config, data)
     return data
 
@@ -205,7 +205,7 @@ def train(config, data, folder, cells, **batch_options):
     network, step, evaluation, gradient_norm = cells.get(config, data.source.classes, group_sizes)
     reweighter = None
     if method.options.get("group_loss") == "validation":
-        reweighter, data = create_reweighter(step, evaluation, data, method.options["group_every"], config.seed)
+        reweighter, data = create_reweighter(step, evaluation, data, method.options["group_update_every"], config.seed)
     recorded_norm = gradient_norm if config.record_norm else None
     images, weights = sum(data.split.counts), sum(weight.size for weight in network.trainable_params())
     batches = images // method.batch_size
@@ -223,10 +223,10 @@ def train(config, data, folder, cells, **batch_options):
 
     def open_records():
         if not folder.writes:
-            return NullRecorder(folder, step, batches, config.log_train, config.save_every_steps)
+            return NullRecorder(folder, step, batches, config.log_train, config.checkpoint_every)
         return RunRecorder(
-            folder, step, data.num_severity, batches, environments, config.log_train, config.save_every_steps,
-            config.save_best, config.log_sharpness is not None, config.tensorboard, keep=config.keep,
+            folder, step, data.num_severity, batches, environments, config.log_train, config.checkpoint_every,
+            config.save_best, config.log_sharpness is not None, config.tensorboard, keep_last=config.keep_last,
             save_step=config.save_step, keep_epochs=config.keep_epochs, save_last=config.save_last)
     with contextlib.closing(open_records()) as records:
         check_same_progress(records.start, folder.path)
@@ -241,21 +241,22 @@ def train(config, data, folder, cells, **batch_options):
         if len(data.split.present) == 1 and OBJECTIVES[method.objective].reads_groups and not environments:
             folder.log(f"only severity {data.split.present[0]} has training images: {method.objective} has no "
                        "distributions to tell apart, and its averages over them reduce to the mean over the batch")
-        if config.save_every_steps is not None and config.save_every_steps >= batches:
-            folder.log(f"an epoch has {batches} batches, so that --save_every_steps {config.save_every_steps} adds "
+        if config.checkpoint_every is not None and config.checkpoint_every >= batches:
+            folder.log(f"an epoch has {batches} batches, so that --checkpoint_every {config.checkpoint_every} adds "
                        "no checkpoint to that at its end")
         if data.split.empty and not data.split.is_clean:
             folder.log(f"no training image has severity {', '.join(map(str, data.split.empty))}; more training "
                        "images give some")
         steps = range(batches * records.start.epochs + records.start.batches, batches * method.total_epoch)
         loader = data.train_batches(method.batch_size, steps, config.seed, config.num_workers,
-                                    crop=method.crop, sampling=method.sampling, draw=method.draw, **batch_options)
+                                    crop=method.crop, sampling=method.sampling, sampler=method.sampler, **batch_options)
         if steps:
             cells.compile(config, (3, *data.source.image_size), folder.log)
         schedule = create_schedule(method.schedule, method.lr, method.total_epoch, batches, **method.schedule_options)
         results = fit(step, loader, batches, method.total_epoch, schedule, records,
                       (evaluate_now, config.eval_every), (measure_sharpness, config.log_sharpness),
-                      weight_decay=method.weight_decay, decay_mask=weight_decay_mask(step.weights, method.decay),
+                      weight_decay=method.weight_decay,
+                      decay_mask=weight_decay_mask(step.weights, method.weight_decay_on),
                       gradient_norm=recorded_norm, reweighter=reweighter,
                       show_progress=config.show_progress and folder.writes)
     if folder.writes:

@@ -45,8 +45,8 @@ def main():
         make_cifar(folder, per_class=(20 * args.steps, 1))
         data = load_data("cifar10", folder, "gaussian_noise", 6, 0, num_per_class=11 * args.steps, num_val=1)
         _, step, _, _ = StepCache().get(RunConfig(method, model=args.model), 10, data.split.counts)
-        records = RunRecorder(run_folder, step, 6, args.steps, log_train=args.log_train, keep=1, save_step=1)
-        decay_mask = weight_decay_mask(step.weights, method.decay)
+        records = RunRecorder(run_folder, step, 6, args.steps, log_train=args.log_train, keep_last=1, save_step=1)
+        decay_mask = weight_decay_mask(step.weights, method.weight_decay_on)
         batch = next(data.train_batches(100, range(1), 0, 1))[:3]
 
         def loop(epoch):

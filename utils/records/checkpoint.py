@@ -101,14 +101,14 @@ class Checkpoints:
 
     Args:
         folder (str): the run's folder.
-        keep (int): number of newest checkpoints that are kept.
+        keep_last (int): number of newest checkpoints that are kept.
         save_step (int): checkpoints after epoch 0 and after every `save_step`-th epoch from there are kept, too.
         keep_epochs (list of int): epochs after which the checkpoints are kept, too.
         save_last (bool): whether to keep `last_model.ckpt`, a copy of the checkpoint after the last finished epoch.
     """
 
-    def __init__(self, folder, keep, save_step, keep_epochs=(), save_last=False):
-        self.folder, self.keep, self.save_step = folder, keep, save_step
+    def __init__(self, folder, keep_last, save_step, keep_epochs=(), save_last=False):
+        self.folder, self.keep_last, self.save_step = folder, keep_last, save_step
         self.keep_epochs, self.save_last = keep_epochs, save_last
 
     def save(self, step, progress, is_best=False):
@@ -136,7 +136,7 @@ class Checkpoints:
                   if (old_progress := Progress.from_path(old_path)) and old_progress < progress}
         # The checkpoint after an epoch replaces the checkpoints within the epoch.
         newest = [old_path for old_path in before if progress.batches or not before[old_path].batches]
-        newest = sorted(newest, key=before.get, reverse=True)[:self.keep - 1]
+        newest = sorted(newest, key=before.get, reverse=True)[:self.keep_last - 1]
         for old_path, old_progress in before.items():
             if old_path not in newest and not self._is_protected(old_progress):
                 os.remove(old_path)

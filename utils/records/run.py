@@ -17,7 +17,7 @@ class RunRecorder:
         batches (int): number of batches in an epoch.
         environments (int): as in `TrainLog`.
         log_train (int): interval in batches of the rows of `train.csv`; the last batch of an epoch has a row, too.
-        save_every_steps (int or None): interval in batches of checkpoints within an epoch, besides the one at its end.
+        checkpoint_every (int or None): interval in batches of checkpoints within an epoch, besides the one at its end.
         save_best (bool): whether to replace `best_model.ckpt` when the mean validation accuracy over the severities
             rises.
         measures_sharpness (bool): whether to write `sharpness.csv`.
@@ -28,10 +28,10 @@ class RunRecorder:
         start (Progress): the progress when these records were opened.
     """
 
-    def __init__(self, folder, step, num_severity, batches, environments=0, log_train=100, save_every_steps=None,
+    def __init__(self, folder, step, num_severity, batches, environments=0, log_train=100, checkpoint_every=None,
                  save_best=False, measures_sharpness=False, tensorboard=False, **checkpoint_options):
         self.folder, self.step, self.batches, self.log_train = folder, step, batches, log_train
-        self.save_every_steps, self.save_best = save_every_steps, save_best
+        self.checkpoint_every, self.save_best = checkpoint_every, save_best
         checkpoint = newest_checkpoint(folder.path)
         self.start = start = load_checkpoint(step, checkpoint) if checkpoint else Progress()
         self.cost = ResourceUsage(folder.file("cost.json"), checkpoint is not None)
@@ -60,7 +60,7 @@ class RunRecorder:
 
     def saves_batch(self, done):
         """Whether to write a checkpoint after `done` batches of an epoch. The end of the epoch does not count here."""
-        return self.save_every_steps is not None and done % self.save_every_steps == 0 and done < self.batches
+        return self.checkpoint_every is not None and done % self.checkpoint_every == 0 and done < self.batches
 
     def save(self, progress, is_best=False):
         """Write a checkpoint and the copies of it that are due. Return its path."""
@@ -110,14 +110,14 @@ class NullRecorder(RunRecorder):
 
     Args:
         folder (ReadOnlyRunFolder): folder into which rank 0 writes.
-        step, batches, log_train, save_every_steps: as in `RunRecorder`.
+        step, batches, log_train, checkpoint_every: as in `RunRecorder`.
     """
 
     cost = None
 
-    def __init__(self, folder, step, batches, log_train, save_every_steps):
+    def __init__(self, folder, step, batches, log_train, checkpoint_every):
         self.folder, self.train_log = folder, self
-        self.batches, self.log_train, self.save_every_steps = batches, log_train, save_every_steps
+        self.batches, self.log_train, self.checkpoint_every = batches, log_train, checkpoint_every
         checkpoint = newest_checkpoint(folder.path)
         self.start = load_checkpoint(step, checkpoint) if checkpoint else Progress()
 

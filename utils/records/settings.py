@@ -5,12 +5,13 @@ import os
 
 from utils.errors import UserError
 from utils.files import read_json, write_json
+from utils.options import with_new_names
 from utils.runtime.distributed import world_size
 from utils.shared_options import DEVICE_OPTIONS
 
 # These options may change when a run is resumed. Results do not depend on them, but for the device and its precision.
 OVERRIDABLE_ON_RESUME = ("resume", "data_dir", "corrupted", "num_workers", "show_progress", *DEVICE_OPTIONS,
-                         "compile_cache", "keep", "save_every_steps")
+                         "compile_cache", "keep_last", "checkpoint_every")
 
 # Results depend on these folders. A resumed run may have them in another place, but with the same names.
 FOLDER_OPTIONS = ("test_corrupted", "filelist_dir")
@@ -20,9 +21,9 @@ FAILED = "failed.json"  # file in the folder of a run, with the reason why the r
 NEWEST = "newest"  # the value of `--resume` without a folder: the newest run of the settings on the command line
 
 # Old runs have no such options in their settings. These values describe the behaviour of old runs.
-LEGACY_DEFAULTS = {"train_on": "poisson", "draw": "replacement", "crop": "none", "optimizer": "sgd", "clip_norm": 0.0,
-                   "decay": "all", "sync_bn": False, "warmup": None, "final_lr": None, "init_checkpoint": None,
-                   "init_sha256": None, "stage_one_sha256": None, "split_sha256": None}
+LEGACY_DEFAULTS = {"train_on": "poisson", "sampler": "replacement", "crop": "none", "optimizer": "sgd",
+                   "clip_norm": 0.0, "weight_decay_on": "all", "sync_bn": False, "warmup": None, "final_lr": None,
+                   "init_checkpoint": None, "init_sha256": None, "stage_one_sha256": None, "split_sha256": None}
 
 
 def write_run_settings(path, settings, title, given, **machine):
@@ -74,6 +75,9 @@ def read_settings(folder):
     config = read_json(path)
     if not isinstance(config, dict):
         raise UserError(f"{path}: damaged; put back the file that it was, or name another run")
+    config = with_new_names(config)
+    if isinstance(config.get("given"), dict):
+        config["given"] = with_new_names(config["given"])
     for option, kind in CONFIG_TYPES.items():
         if option not in config or config[option] is None and option in MAY_BE_NONE:
             continue
@@ -166,4 +170,4 @@ def resumed_settings(folder, defaults, given, check=None):
     config["device_target"] = given.get("device_target") or config.get("device")  # None if 'auto' chose the device
     settings = {**defaults, **config}
     settings.pop("num_per_class", None)  # the split has both
-    return {**settings, "num_val": None, "val_share": None}
+    return {**settings, "num_val": None, "val_fraction": None}

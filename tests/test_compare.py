@@ -105,7 +105,7 @@ def test_sampling_and_draw_go_to_the_runs_that_can_have_them():
             resolve(**one.given)
     assert list(found.values()) == [
         {"erm": (None, "permutation"), "jtt": (None, None)},
-        {"erm draw=replacement": (None, "replacement"), "erm draw=permutation": (None, "permutation"),
+        {"erm sampler=replacement": (None, "replacement"), "erm sampler=permutation": (None, "permutation"),
          "jtt": (None, None)},
         {"sharpdro sampling=uniform": ("uniform", None), "sharpdro sampling=balanced": ("balanced", None),
          "sharpdro_agnostic": (None, None)},

@@ -171,7 +171,7 @@ def test_missing_frost_texture_is_named(tmp_path):
 
 @pytest.mark.parametrize("source", [np.random.RandomState, lambda seed: image_stream(seed, "fog", 1, "0")])
 @pytest.mark.parametrize("shape", [(8, 500), (500, 8), (130, 60), (256, 256)])
-@pytest.mark.parametrize("weight_decay_on", [3, 1.75, 1.1])
+@pytest.mark.parametrize("decay", [3, 1.75, 1.1])
 def test_a_cloud_made_in_parts_is_the_one_made_whole(monkeypatch, source, shape, decay):
     monkeypatch.setattr("corruptions.clouds.REFINED_AT_ONCE", 1)
     results = []

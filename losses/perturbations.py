@@ -149,7 +149,8 @@ class CounterBasedNormal(nn.Cell):
         rank, workers = share
         self.calls_per_rank, self.sub_batches = sub_batches // workers, sub_batches
         self.rank_offset = ms.Tensor(rank * self.calls_per_rank, ms.int32)  # calls of the lower ranks in a batch
-        self.counter = Parameter(ms.Tensor(0, ms.int32), name="noise_calls", requires_grad=False)
+        # Checkpoints know the Parameter by the name of this attribute.
+        self.calls = Parameter(ms.Tensor(0, ms.int32), name="noise_calls", requires_grad=False)
         # A Tensor, because a plain number in a graph is rounded to 2^-32, and `uniform` would reach 1.
         self.scale = ms.Tensor((1 - 2 ** -24) / 2 ** 32, ms.float32)
         self.shifts = (ms.Tensor(16, integers), ms.Tensor(15, integers))
@@ -173,7 +174,7 @@ class CounterBasedNormal(nn.Cell):
         return self.hash32(self.low32(self.positions + key)).astype(ms.float32) * self.scale
 
     def construct(self):
-        call = ops.assign_add(self.counter, ms.Tensor(1, ms.int32))
+        call = ops.assign_add(self.calls, ms.Tensor(1, ms.int32))
         number = (call + self.rank_offset).astype(self.seed.dtype)
         key = self.hash32(self.low32(self.hash32(self.hash32(self.seed)) + number))
         if self.calls_per_rank < self.sub_batches:
@@ -181,7 +182,7 @@ class CounterBasedNormal(nn.Cell):
             is_last = (ops.floor_mod(call, self.sub_batches) == self.calls_per_rank).astype(ms.int32)
             # `call` is the moving Parameter, so the key must be there before the counter moves.
             skipped_calls = ops.depend(is_last * (self.sub_batches - self.calls_per_rank), key)
-            key = ops.depend(key, ops.assign_add(self.counter, skipped_calls))
+            key = ops.depend(key, ops.assign_add(self.calls, skipped_calls))
         # log1p, because on CPU the last bit of `ops.log` depends on how the work was shared out among threads.
         radius = ops.sqrt(-2 * ops.log1p(-self.uniform(key)))
         angle = 2 * math.pi * self.uniform(self.hash32(self.low32(key + self.factors[0])))

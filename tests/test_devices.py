@@ -368,7 +368,7 @@ def test_workers_evaluate_every_image_once_in_as_many_batches(number, count):
 
 def test_a_sub_batch_has_the_same_noise_on_any_worker():
     def calls(numbers, count):
-        return [numbers().asnumpy() for _ in range(count)], int(numbers.counter.asnumpy())
+        return [numbers().asnumpy() for _ in range(count)], int(numbers.calls.asnumpy())
     wanted, after = calls(CounterBasedNormal(10, 3, 4), 8)
     for which in range(2):
         found, end = calls(CounterBasedNormal(10, 3, 4, (which, 2)), 4)

@@ -32,6 +32,7 @@ from losses.step.algorithms import TwoPassStep
 from losses.training.validation_weights import UpdateGroupWeights, create_reweighter
 from tests import crosscheck
 from utils.errors import UserError
+from utils.records.checkpoint import lasting_parameters
 
 GOLDEN = os.path.join(os.path.dirname(__file__), "golden", "damp_sam_asam.json")
 GROUPS = {"mixed": [0, 1, 0, 2, 1, 0, 2, 0], "one of a kind": [0, 0, 0, 0, 0, 0, 0, 3], "one": [1] * 8}
@@ -384,16 +385,16 @@ def test_normal_numbers():
             assert abs(np.corrcoef(x[lag:], x[:-lag])[0, 1]) < 5 / np.sqrt(x.size - lag)
     assert abs(np.corrcoef(one, two)[0, 1]) < 4 / np.sqrt(one.size)
     resumed = CounterBasedNormal(100001, seed=3)
-    ops.assign(resumed.counter, ms.Tensor(1, ms.int32))
+    ops.assign(resumed.calls, ms.Tensor(1, ms.int32))
     np.testing.assert_array_equal(resumed().asnumpy(), two.astype(np.float32))
     draws = []
     for _ in range(40):  # the last bits must not depend on how MindSpore shares out the work, which it tries out first
-        ops.assign(resumed.counter, ms.Tensor(1, ms.int32))
+        ops.assign(resumed.calls, ms.Tensor(1, ms.int32))
         draws.append(resumed().asnumpy().tobytes())
     assert len(set(draws)) == 1
     for key in (246, 397):  # calls in which a hash comes out so large that it rounds up to 2^32
         largest = CounterBasedNormal(77850, seed=0)
-        ops.assign(largest.counter, ms.Tensor(key, ms.int32))
+        ops.assign(largest.calls, ms.Tensor(key, ms.int32))
         assert 4 < np.abs(largest().asnumpy()).max() < 6
     longer = CounterBasedNormal(100001, seed=3, integers=ms.int64)
     np.testing.assert_array_equal([longer().asnumpy(), longer().asnumpy()], [one, two])
@@ -783,3 +784,15 @@ def test_exponents_at_the_edge_of_float32():
         exponents = 60 * (np.array(losses) - max(losses))
         np.testing.assert_allclose(weights.adv_probs.asnumpy(), np.exp(exponents) / np.exp(exponents).sum(), rtol=1e-4,
                                    atol=1e-30)
+
+
+@pytest.mark.parametrize("method, options, names", [
+    ("damp", {}, {"numbers.calls"}), ("daap", {}, {"numbers.calls"}), ("irm", {}, {"irm_batches"}),
+    ("group_dro", {"group_loss": "last_seen"}, {"group_weights.adv_probs", "group_weights.last_losses"}),
+    ("sharpdro", {}, {"group_weights.adv_probs"})])
+def test_checkpoints_keep_the_names_of_what_a_method_remembers(method, options, names):
+    """MindSpore names a Parameter by its attributes: another name would be another checkpoint."""
+    step = create_step(crosscheck.Perceptron(perceptron_params()), method, 3, recipe="sharpdro", **options)
+    weights = {parameter.name for parameter in step.network.get_parameters()}
+    of_optimizer = {parameter.name for parameter in step.optimizer.get_parameters()}
+    assert {parameter.name for parameter in lasting_parameters(step)} - weights - of_optimizer == names

@@ -77,7 +77,7 @@ def test_a_step_follows_the_gradient_where_the_perturbation_leads(method, option
         place = step.perturbation(step.weights, first) if step.perturbation.needs_gradient else step.perturbation(
             step.weights)
     if not step.perturbation.needs_gradient:
-        ops.assign(step.perturbation.numbers.counter, ms.Tensor(0, ms.int32))
+        ops.assign(step.perturbation.numbers.calls, ms.Tensor(0, ms.int32))
     move([value.asnumpy() for value in place])
     wanted = gradient(images, labels)
     if method == "sharpdro":  # the gradient of the mean loss at the weights, and q = 1 times that where they are led

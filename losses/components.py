@@ -124,6 +124,12 @@ PERTURBATIONS = {
 }
 
 
+def num_passes(objective, perturbation):
+    """Return the number of forward and backward passes of a step with an objective and a perturbation (names)."""
+    parts = OBJECTIVES[objective], PERTURBATIONS[perturbation]
+    return 2 if any(part.needs_second_pass for part in parts) else 1
+
+
 @dataclass(frozen=True)
 class DataStrategy:
     """A treatment of the training data before they reach a step.

@@ -4,7 +4,7 @@ The command line's help, the defaults and the README's tables are made from thes
 """
 from dataclasses import dataclass, field
 
-from losses.components import DATA_STRATEGIES, OBJECTIVES, PERTURBATIONS
+from losses.components import DATA_STRATEGIES, OBJECTIVES, PERTURBATIONS, num_passes
 from utils.cli import two_columns
 
 
@@ -32,8 +32,7 @@ class Method:
     @property
     def passes(self):
         """The number of forward and backward passes of a step."""
-        parts = OBJECTIVES[self.objective], PERTURBATIONS[self.perturbation]
-        return 2 if any(part.needs_second_pass for part in parts) else 1
+        return num_passes(self.objective, self.perturbation)
 
     @property
     def cost(self):

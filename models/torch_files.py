@@ -145,8 +145,8 @@ class _Storages:
         if sum(steps) >= len(numbers):
             raise ValueError(size)
         if math.prod(size) > len(numbers):  # a file of a kilobyte could ask for all memory
-            raise ExpandedTensor(f"holds a tensor of shape {size} that repeats fewer numbers, as of expand(), and "
-                                 "would take far more memory than the file; save its .clone(), or leave it out")
+            raise ExpandedTensor(f"holds a tensor of shape {size} that repeats fewer numbers, as expand() makes it, "
+                                 "and would take far more memory than the file; save its .clone(), or leave it out")
         self.room -= math.prod(size) * numbers.itemsize
         if self.room < 0:
             raise ExpandedTensor(f"its tensors share numbers and would take more than {MOST_SHARED} times the memory "

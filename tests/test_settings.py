@@ -1,4 +1,5 @@
 """The settings of earlier runs: which of them goes on, and what is made of them."""
+import dataclasses
 import os
 
 import pytest
@@ -6,8 +7,9 @@ import pytest
 import main
 from losses.config.options import create_parser
 from losses.config.resolve import resolve_config
-from losses.config.settings import RunConfig
+from losses.config.settings import MethodConfig, RunConfig
 from losses.config.table import OPTIONS
+from losses.methods import METHOD_OPTIONS
 from losses.training.run import write_config
 from tests.test_main import arguments
 from utils import cli
@@ -127,3 +129,14 @@ def test_more_epochs_are_what_was_asked_for(tmp_path):
     assert "5 epochs in place of 3" in logged(tmp_path / "run", {**values, "total_epoch": 5})
     config = read_json(tmp_path / "run" / "config.json")
     assert config["total_epoch"] == config["given"]["total_epoch"] == 5
+
+
+def test_every_option_is_a_setting_of_a_run_or_of_the_command():
+    """An option without a place in the settings would have no effect, in silence; defaults stand in both."""
+    settings = {field.name: field.default for field in dataclasses.fields(RunConfig)}
+    of_method = {field.name for field in dataclasses.fields(MethodConfig)} | set(METHOD_OPTIONS)
+    command = {"config", "variant", "jobs", "evaluate", "baseline"}
+    assert OPTIONS.keys() == command | of_method & OPTIONS.keys() | settings.keys() & OPTIONS.keys()
+    assert not (settings.keys() & of_method) - {"method"} and of_method - {"options"} <= OPTIONS.keys()
+    for name in settings.keys() & OPTIONS.keys() - {"method", "num_workers", "keep_epochs"}:
+        assert settings[name] == OPTIONS[name].default, name

@@ -70,7 +70,8 @@ def parse_command_line(argv=None):
     finder = cli.Parser(prog="main.py", add_help=False, allow_abbrev=False)
     finder.add_argument("--config", action="append", default=[])
     paths, words = finder.parse_known_args(argv)
-    args, given = cli.parse(create_parser(), words)
+    parser = create_parser()
+    args, given = cli.parse(parser, words)
     if "config" in given:
         raise UserError("--config: write the name of this option in full")
     if len(paths.config) > 1:
@@ -80,14 +81,12 @@ def parse_command_line(argv=None):
         options, is_run = read_option_file(path)
         if is_run and args.evaluate is not None:  # the run was trained with the others
             options = {name: value for name, value in options.items() if name in EVALUATION_OPTIONS}
-        parser = create_parser()
         parser.prog += f": --config {cli.one_line(path)}"
         _, from_file = cli.parse(parser, option_words(path, options))
         given = {**from_file, **given}
     # A flag that is switched off is at its default.
     given = {name: value for name, value in given.items() if value is not False or OPTIONS[name].default is not False}
-    defaults = vars(cli.parse(create_parser(), [])[0])
-    return argparse.Namespace(**{**defaults, **given}), given
+    return argparse.Namespace(**{**vars(args), **given}), given
 
 
 def read_option_file(path):

@@ -2,7 +2,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-from losses.components import OBJECTIVES, OPTIMIZERS, PERTURBATIONS
+from losses.components import OBJECTIVES, OPTIMIZERS, PERTURBATIONS, num_passes
 from losses.config.table import TRAINING_OPTIONS
 from losses.methods import METHOD_OPTIONS, METHODS, default_for_dataset, default_options
 from losses.schedules import SCHEDULES
@@ -17,7 +17,7 @@ class MethodConfig:
     """A method and its training. Fields and the keys of `options` have the names of the options of `main.py`.
 
     Attributes:
-        method, objective, perturbation (str): keys of the tables in `losses/methods.py`.
+        method, objective, perturbation (str): keys of `METHODS`, `OBJECTIVES`, `PERTURBATIONS`.
         recipe (str): a key of `losses.config.recipes.RECIPES`.
         total_epoch, batch_size, lr, schedule, warmup, final_lr, optimizer, momentum, nesterov, clip_norm, weight_decay,
             weight_decay_on, num_sub_batches, sync_bn: options of the training; None if the schedule or the optimizer
@@ -98,8 +98,7 @@ class MethodConfig:
     @property
     def passes(self):
         """The number of forward and backward passes of a step."""
-        parts = OBJECTIVES[self.objective], PERTURBATIONS[self.perturbation]
-        return 2 if any(part.needs_second_pass for part in parts) else 1
+        return num_passes(self.objective, self.perturbation)
 
     @property
     def title(self):

@@ -34,7 +34,7 @@ class Step(nn.Cell):
     Args:
         model (InPlace or Stacked): the model with the weights at which a gradient is taken.
         objective (Objective): the objective to minimise.
-        perturbation (nn.Cell or None): map from weights and their gradients to the weights of the last pass.
+        perturbation (nn.Cell): map from weights and their gradients to the weights of the last pass.
         all_reduce, all_reduce_second (nn.Cell): maps from local to global gradients of the first and the second pass.
         update (nn.Cell): cell that takes gradients, losses and groups, and applies or accumulates the gradients.
     """

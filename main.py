@@ -1,7 +1,6 @@
 """Train and evaluate: python main.py --num_severity 6 -c gaussian_noise -d cifar10"""
 import argparse
 import contextlib
-import functools
 import os
 import sys
 from dataclasses import replace
@@ -29,7 +28,8 @@ def train_command(args, given):
         from utils.runtime.device import main_process_first, per_process, set_up_device, shutdown
         from dataset.splits import counts_table
         from losses.config.resolve import load_or_resolve_config
-        from losses.training.run import load_experiment, run, write_config
+        from losses.training.experiment import ExperimentLoader
+        from losses.training.run import run, write_config
         from utils.records.logs import create_run_folder, open_run_folder
     with contextlib.ExitStack() as stack:
         config = load_or_resolve_config(args, given)
@@ -37,7 +37,7 @@ def train_command(args, given):
         if config.resume is not None:
             folder = stack.enter_context(open_run_folder(config.resume))
         local = replace(config, num_workers=per_process(config.num_workers))
-        data = main_process_first(lambda: load_experiment(local))
+        data = main_process_first(lambda: ExperimentLoader().load(local))
         if config.resume is None:
             folder = stack.enter_context(create_run_folder(config.log_dir, config.folder_name()))
         if folder.writes:
@@ -57,11 +57,10 @@ def compare_command(args, given):
         raise UserError("--show_progress: bars of several runs would mix; leave it out, or --jobs")
     with startup.late_imports():
         from utils.runtime.device import set_up_device
-        from dataset.data import load_images
         from losses.comparison.plan import expand_grid, parse_variants
         from losses.comparison.runs import compare
         from losses.config.resolve import require_folders, resolve_config
-        from losses.training.run import load_experiment
+        from losses.training.experiment import ExperimentLoader
     outer = ("variant", "jobs", "resume", "desc", "log_dir")
     shared = {option: value for option, value in given.items() if option not in outer}
     planned = expand_grid({**shared, "save_last": True}, parse_variants(args.variant, create_parser))
@@ -69,10 +68,8 @@ def compare_command(args, given):
     configs = [resolve_config(argparse.Namespace(**{**defaults, **spec.given}), spec.given) for spec in planned]
     require_folders(args)
     device = set_up_device(**device_options(vars(args)))
-    cached_images = functools.lru_cache(maxsize=1)(load_images)  # runs of the same images follow each other
     folder = os.path.join(args.log_dir, f"{args.desc}_comparison")
-    done = compare(planned, configs, folder, lambda config: load_experiment(config, cached_images), device, args.jobs,
-                   os.path.abspath(__file__))
+    done = compare(planned, configs, folder, ExperimentLoader(), device, args.jobs, os.path.abspath(__file__))
     sys.exit(0 if done else 1)
 
 
@@ -89,7 +86,7 @@ def evaluate_command(args, given):
     if not evaluate_runs(args.evaluate, corruptions=given.get("corruption"), baseline=args.baseline,
                          model=given.get("model"), dataset=given.get("dataset"), data_dir=given.get("data_dir"),
                          eval_batch_size=given.get("eval_batch_size"), num_workers=args.num_workers,
-                         show_progress=args.show_progress, corrupted=args.corrupted,
+                         show_progress=args.show_progress, corrupted_from=args.corrupted_from,
                          test_corrupted=args.test_corrupted, **source_options(given)):
         sys.exit(1)
 

@@ -104,8 +104,8 @@ SEVERITY_CONSTANTS = {
     },
 }
 
-for size, other in ((32, 224), (224, 32)):
-    SEVERITY_CONSTANTS[size] |= {name: levels.get(size, levels.get(other)) for name, levels in LEVELS.items()}
+for size, fallback in ((32, 224), (224, 32)):
+    SEVERITY_CONSTANTS[size] |= {name: levels.get(size, levels.get(fallback)) for name, levels in LEVELS.items()}
 
 
 def nearest_preset(name, height, width):

@@ -3,8 +3,8 @@
 This file needs no MindSpore, so worker processes that make batches start fast and stay small.
 
 A batch depends only on its number. Its bytes are the same for any number of workers, and after a stop the stream
-resumes at any step. `draw(k)` returns the parts of batch k. They are cheap to draw, and small enough to send to another
-process. The images are made there from these parts.
+resumes at any step. `describe(k)` returns the parts of batch k. The parts are cheap to find, and small enough to send
+to another process, which makes the images from them.
 
 Where several devices train together, each device draws the whole batch. It reads and makes only its own images of the
 batch (`rank_slice`).
@@ -43,18 +43,18 @@ def take(images, indices):
 
 
 class Batches:
-    """Batches by number, made from the parts that `draw` returns.
+    """Batches by number, made from the parts that `describe` returns.
 
-    The columns of a batch are the images, float32 (B, 3, H, W), and the other columns that `draw` returns.
+    The columns of a batch are the images, float32 (B, 3, H, W), and the other columns that `describe` returns.
     """
 
     def __getitem__(self, k):
-        make, arguments, rest = self.draw(k)
-        return self.finish(make(*arguments), rest)
+        build, arguments, columns = self.describe(k)
+        return self.collate(build(*arguments), columns)
 
-    def finish(self, images, rest):
-        """Return the columns of a batch: the given images, normalised, and the other columns `rest`."""
-        return normalise(images, self.mean, self.std), *rest
+    def collate(self, images, columns):
+        """Return the columns of a batch: the given images, normalised, and the other `columns`."""
+        return normalise(images, self.mean, self.std), *columns
 
 
 class TrainBatches(Batches):
@@ -68,7 +68,7 @@ class TrainBatches(Batches):
         batch_size (int): number of images in a batch.
         steps (range): numbers of the batches, counted over the whole run.
         seed (int): seed of the draws.
-        crop (str): random crop of the images: a key of `PADDINGS`, 'resized' for images in files, or 'none'.
+        crop (str): random crop of the images: a key of `PADDINGS`, 'random_resized' for images in files, or 'none'.
         sampling (str): 'uniform' draws every image with equal probability, so that severities keep their shares.
             'balanced' draws every severity that has images with equal probability (`reweight_groups` of group_DRO).
         repeats (numpy.ndarray): int (n,), for each of `split.indices` how many times as often as other images it is
@@ -82,7 +82,7 @@ class TrainBatches(Batches):
             order each epoch, and leaves out the last incomplete batch. It requires uniform sampling without repeats.
         share (tuple): rank of this device, from 0, and the world size, which divides the batch size. The images are the
             `rank_slice` of the batch; the other columns have the whole batch. All devices together have the images that
-            one device alone would have. The exception is 'resized' crops, which each device draws for itself.
+            one device alone would have. The exception is 'random_resized' crops, which each device draws for itself.
     """
 
     columns = ("images", "labels", "groups", "severities")
@@ -97,9 +97,9 @@ class TrainBatches(Batches):
         self.sampling = sampling
         self.reads_files = any(map(are_files, images))
         self.local = rank_slice(batch_size, share)
-        self.make = BatchBuilder(images[0].shape[1:], crop, corruption, len(split.train) - 1, probabilities, batch_size,
-                                 share)
-        self.present = np.flatnonzero(split.counts)
+        self.build = BatchBuilder(images[0].shape[1:], crop, corruption, len(split.train) - 1, probabilities,
+                                  batch_size, share)
+        self.nonempty = np.flatnonzero(split.counts)
         # An image holds as many tickets as it has repeats. The tickets of one severity are consecutive.
         self.cumulative_weight = np.cumsum(np.ones(len(self.indices), int) if repeats is None else repeats)
         self.first_ticket = np.concatenate([[0], self.cumulative_weight])[np.cumsum([0, *split.counts])]
@@ -120,13 +120,13 @@ class TrainBatches(Batches):
             epoch, batch = divmod(number, self.per_epoch)
             return self.order(epoch)[batch * self.batch_size:(batch + 1) * self.batch_size]
         if self.sampling == "balanced":
-            drawn = self.present[rng.integers(len(self.present), size=self.batch_size)]
+            drawn = self.nonempty[rng.integers(len(self.nonempty), size=self.batch_size)]
             tickets = rng.integers(self.first_ticket[drawn], self.first_ticket[drawn + 1])
         else:
             tickets = rng.integers(self.cumulative_weight[-1], size=self.batch_size)
         return np.searchsorted(self.cumulative_weight, tickets, side="right")
 
-    def draw(self, k):
+    def describe(self, k):
         """Return the parts of batch number `steps[k]`: a function for other processes, its arguments, other columns."""
         number = self.steps[int(k)]
         rng = np.random.default_rng((self.seed, number))
@@ -135,7 +135,7 @@ class TrainBatches(Batches):
         local_indices, levels = indices[self.local], severities[self.local]
         parts = [(np.flatnonzero(levels == s), take(self.images[s], local_indices[levels == s]))
                  for s in np.unique(levels)]
-        return self.make, (parts, rng), (self.labels[indices], self.groups[picks], severities)
+        return self.build, (parts, rng), (self.labels[indices], self.groups[picks], severities)
 
 
 @dataclass(frozen=True)
@@ -171,9 +171,9 @@ class BatchBuilder:
         """
         local_rows = rank_slice(self.batch_size, self.share)
         batch = np.empty((local_rows.stop - local_rows.start, *self.shape), np.uint8)
-        of_crops = self._crop_rng(rng) if self.crop == "resized" else None
+        crop_rng = self._crop_rng(rng) if self.crop == "random_resized" else None
         for places, images in parts:
-            batch[places] = images[:] if of_crops is None else images.resized_crops(of_crops)
+            batch[places] = images[:] if crop_rng is None else images.resized_crops(crop_rng)
         flipped = rng.random(self.batch_size)[local_rows] < 0.5
         batch[flipped] = batch[flipped, :, ::-1]
         if self.crop in PADDINGS:
@@ -189,15 +189,15 @@ class BatchBuilder:
         The number of draws for a crop depends on the size of the image. The draws for images that are not read
         therefore cannot be skipped, and each device needs its own generator.
         """
-        which, all_of_them = self.share
-        return rng if all_of_them == 1 else rng.spawn(all_of_them)[which]
+        rank, world_size = self.share
+        return rng if world_size == 1 else rng.spawn(world_size)[rank]
 
 
 # Padding of images before a random crop to their size. Each function maps height and width to the pixels above, the
 # pixels to the left, and the mode of `numpy.pad`.
 PADDINGS = {
-    "mirror": lambda height, width: (height // 8, width // 8, "reflect"),
-    "zeros": lambda height, width: (4, 4, "constant"),  # as the DAMP authors pad, at 32 and at 64 pixels
+    "reflect_pad": lambda height, width: (height // 8, width // 8, "reflect"),
+    "zero_pad": lambda height, width: (4, 4, "constant"),  # as the DAMP authors pad, at 32 and at 64 pixels
 }
 
 
@@ -264,8 +264,8 @@ class EvaluationBatches(Batches):
     def __len__(self):
         return -(-self.longest // self.batch_size)
 
-    def draw(self, k):
-        """Return the parts of batch k, as in `TrainBatches.draw`."""
+    def describe(self, k):
+        """Return the parts of batch k, as in `TrainBatches.describe`."""
         start = int(k) * self.batch_size
         real = self.local[start:start + self.batch_size]
         chosen = real if len(real) else self.indices[:1]
@@ -284,13 +284,13 @@ class ConcatBatches(Batches):
     def __init__(self, sources):
         self.sources, self.columns = sources, sources[0].columns
         self.ends = np.cumsum([len(source) for source in sources])
-        self.finish = sources[0].finish
+        self.collate = sources[0].collate
         self.reads_files = any(source.reads_files for source in sources)
 
     def __len__(self):
         return int(self.ends[-1])
 
-    def draw(self, k):
-        """Return the parts of batch k of all sources, as in `TrainBatches.draw`."""
+    def describe(self, k):
+        """Return the parts of batch k of all sources, as in `TrainBatches.describe`."""
         number = int(np.searchsorted(self.ends, k, side="right"))
-        return self.sources[number].draw(int(k) - (int(self.ends[number]) - len(self.sources[number])))
+        return self.sources[number].describe(int(k) - (int(self.ends[number]) - len(self.sources[number])))

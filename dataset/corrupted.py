@@ -18,7 +18,7 @@ from corruptions.jobs.provenance import read_made, recipe, write_record
 from corruptions.jobs.settings import SETTINGS_FILE
 from corruptions.jobs.shards import SINGLE_SHARD
 from corruptions.jobs.sources import check_stored
-from dataset.image_files import FileImages, LazyCorruptedFiles, exact, files_recipe, read_fitting
+from dataset.image_files import FileImages, LazyCorruptedFiles, exact, files_recipe, read_transformed
 from dataset.stored import (
     check_labels,
     corrupted_folder,
@@ -60,8 +60,8 @@ def generate(data_dir, source, part, name, workers, show_progress, shard=SINGLE_
         paths = {severity: severity_folder(folder, name, severity) for severity in SEVERITIES}
         known = [severity for severity in SEVERITIES if is_known(paths[severity], images)]
         made, *_ = corrupt_folder(images.folder, folder, [name], list(SEVERITIES), SEED, Options(), workers, "jpeg",
-                                  False, show_progress, images.path_of, partial(read_fitting, fit=images.fit),
-                                  images.about, shard)
+                                  False, show_progress, images.path_of,
+                                  partial(read_transformed, transform=images.transform), images.transform_name, shard)
         for severity in known:
             stored, made_as = there(paths[severity], images), files_recipe(images, name, severity)
             is_recorded = read_made(paths[severity], stored.pixels) == made_as  # if so, the folder may be read-only
@@ -107,7 +107,7 @@ def is_made_of(folder, images, names):
     """
     paths = images.path_of
     try:
-        check_stored(folder, images.folder, {name: paths[name] for name in names}, images.about)
+        check_stored(folder, images.folder, {name: paths[name] for name in names}, images.transform_name)
     except UserError:
         return False
     return True
@@ -212,12 +212,12 @@ def open_corrupted(data_dir, source, part, name, where="auto", severities=SEVERI
     """
     stored = where != "memory" and is_stored(data_dir, source, part, name)
     if where == "disk" and not stored:
-        raise UserError(f"--corrupted disk: {corrupted_folder(data_dir, source, part)} has no {name}, or not all; "
+        raise UserError(f"--corrupted_from disk: {corrupted_folder(data_dir, source, part)} has no {name}, or not all; "
                         f"make it with python -m corruptions dataset {source.name} -c {name}, or leave the option out")
     if stored:
         if source.is_file_backed:
             images = source.images[part]
-            check_stored(corrupted_folder(data_dir, source, part), images.folder, images.path_of, images.about)
+            check_stored(corrupted_folder(data_dir, source, part), images.folder, images.path_of, images.transform_name)
         return [open_stored(data_dir, source, part, severity, name) for severity in severities]
     if source.is_file_backed:
         return [LazyCorruptedFiles(source.images[part], name, severity) for severity in severities]

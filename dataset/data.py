@@ -4,7 +4,7 @@ from functools import cached_property
 
 import numpy as np
 
-from dataset import SOURCE_OPTIONS, load_source
+from dataset import load_source
 from dataset.batches import EvaluationBatches, TrainBatches
 from dataset.corrupted import load_corrupted
 from dataset.find_published import find_published
@@ -16,8 +16,6 @@ from dataset.sources.imagenet30 import begin_lists
 from dataset.splits import check_split_options, make_split_for, write_split
 from utils.runtime.distributed import rank_and_world_size
 from utils.runtime.signals import interruptible
-
-IMAGE_OPTIONS = ("corrupted", "test_corrupted", *SOURCE_OPTIONS)  # of `load_images`, named as on the command line
 
 
 @dataclass(frozen=True)
@@ -88,46 +86,47 @@ class ExperimentData:
         release_pages(images)
 
 
-def load_images(dataset, data_dir, corruption, num_severity, workers=1, show_progress=False, corrupted="auto",
-                test_corrupted=None, **options):
-    """Load a data set and its corrupted versions.
+def load_images(source, data_dir, corruption, num_severity, workers=1, show_progress=False, corrupted_from="auto",
+                test_corrupted=None):
+    """Load the images of a data set at every severity.
 
     Args:
-        dataset (str): a key of `SOURCES`.
+        source (ImageDataset): the clean images.
         data_dir (str): folder of the data sets.
         corruption (str): a key of `corruptions.CORRUPTIONS`.
         num_severity (int): number of severities, including the clean one.
         workers (int): number of processes for the generator.
         show_progress (bool): whether to show the generator's progress bar even if the output is no terminal.
-        corrupted (str): source of corrupted images, a key of `dataset.corrupted.STORAGE_MODES`.
+        corrupted_from (str): source of corrupted images, a key of `dataset.corrupted.STORAGE_MODES`.
         test_corrupted (str or None): folder of published corrupted test images, which replace the program's own.
-        options: options in `dataset.SOURCE_OPTIONS`.
 
     Returns:
-        tuple: `ImageDataset`; the images as `load_corrupted` returns them.
+        dict: as `load_corrupted` returns it.
 
     Raises:
         UserError: something is missing or damaged.
     """
-    source = load_source(dataset, data_dir, **options)
     if test_corrupted is None:
-        return source, load_corrupted(data_dir, source, corruption, num_severity, workers, show_progress, corrupted)
+        return load_corrupted(data_dir, source, corruption, num_severity, workers, show_progress, corrupted_from)
     published = find_published(test_corrupted, source)
     test = published.images(corruption, range(1, num_severity))
     print(published, flush=True)
-    images = load_corrupted(data_dir, source, corruption, num_severity, workers, show_progress, corrupted, ("train",))
-    return source, {**images, "test": [source.images["test"], *test]}
+    images = load_corrupted(data_dir, source, corruption, num_severity, workers, show_progress, corrupted_from,
+                            ("train",))
+    return {**images, "test": [source.images["test"], *test]}
 
 
 def load_data(dataset, data_dir, corruption, num_severity, seed, num_per_class=None, num_val=None, split=None,
-              workers=1, show_progress=False, load=load_images, train_on="poisson", val_fraction=None, **options):
-    """Load the images, and choose the severity of each training image.
+              workers=1, show_progress=False, train_on="poisson", val_fraction=None, corrupted_from="auto",
+              test_corrupted=None, **options):
+    """Load a data set and its corrupted versions, and choose the severity of each training image.
 
     Args:
+        dataset (str): a key of `SOURCES`.
+        data_dir (str): folder of the data sets.
         seed, num_per_class, num_val, train_on, val_fraction: arguments of the split, as in `make_split_for`.
         split (str or None): table of a split to read instead of drawing one.
-        load (callable): function that loads the images, instead of `load_images`.
-        options: further arguments of `load_images`.
+        options: options in `dataset.SOURCE_OPTIONS`.
         Others as in `load_images`.
 
     Returns:
@@ -136,7 +135,9 @@ def load_data(dataset, data_dir, corruption, num_severity, seed, num_per_class=N
     Raises:
         UserError: something is missing or damaged, or does not fit.
     """
-    check_split_options(num_per_class, split, num_val, train_on, val_fraction)  # before images are made
-    source, images = load(dataset, data_dir, corruption, num_severity, workers, show_progress, **options)
+    check_split_options(num_per_class, split, num_val, train_on, val_fraction)
+    source = load_source(dataset, data_dir, **options)
     chosen = make_split_for(source, num_severity, seed, num_per_class, split, num_val, train_on, val_fraction)
+    images = load_images(source, data_dir, corruption, num_severity, workers, show_progress, corrupted_from,
+                         test_corrupted)
     return ExperimentData(source, chosen, images)

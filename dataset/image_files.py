@@ -32,11 +32,11 @@ def read_rgb(path):
     return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
 
 
-def read_fitting(path, fit):
-    """Read an image file and bring it to size with `fit`, as in `FileImages`. Return uint8 (side, side, 3)."""
+def read_transformed(path, transform):
+    """Read an image file and bring it to size with `transform`, as in `FileImages`. Return uint8 (side, side, 3)."""
     pixels = read_rgb(path)
     with prefix_errors(path):
-        return fit(pixels)
+        return transform(pixels)
 
 
 @contextlib.contextmanager
@@ -145,15 +145,15 @@ class FileImages:
         paths (list of str): paths relative to `folder`.
         names (list of str): 'class/file' of each image, which identifies its random stream.
         side (int): side of an image, in pixels.
-        fit (functools.partial): a function above with its options. It maps pixels uint8 (H, W, 3) of any size to the
-            pixels of the image.
+        transform (functools.partial): a function above with its options. It maps pixels uint8 (H, W, 3) of any size to
+            the pixels of the image.
     """
 
     folder: str
     paths: list
     names: list
     side: int
-    fit: partial
+    transform: partial
 
     def __len__(self):
         return len(self.paths)
@@ -173,28 +173,29 @@ class FileImages:
         return replace(self, paths=[self.paths[i] for i in indices], names=[self.names[i] for i in indices])
 
     def __getitem__(self, indices):
-        return self._read(self.fit, indices)
+        return self._read(self.transform, indices)
 
     def resized_crops(self, rng):
-        """Return random resized crops of all images, uint8 (N, side, side, 3), instead of the result of `fit`."""
+        """Return random resized crops of all images, uint8 (N, side, side, 3), instead of the result of `transform`."""
         return self._read(partial(random_resized_crop, side=self.side, rng=rng), slice(None))
 
-    def _read(self, fit, indices):
+    def _read(self, transform, indices):
         chosen = np.arange(len(self))[indices]
         out = np.empty((len(chosen), *self.shape[1:]), np.uint8)
         for k, i in enumerate(chosen):
-            out[k] = read_fitting(os.path.join(self.folder, self.paths[i]), fit)
+            out[k] = read_transformed(os.path.join(self.folder, self.paths[i]), transform)
         return out
 
     @property
-    def about(self):
-        """The name and the options of `fit`, as text."""
-        return " ".join([self.fit.func.__name__, *(f"{name}={value}" for name, value in self.fit.keywords.items())])
+    def transform_name(self):
+        """The name and the options of `transform`, as text."""
+        return " ".join([self.transform.func.__name__,
+                         *(f"{name}={value}" for name, value in self.transform.keywords.items())])
 
     @cached_property
     def pixels(self):
-        """The hash of the files' names and contents and of `about`; 32 hexadecimal digits."""
-        digest = new_hash(self.about.encode())
+        """The hash of the files' names and contents and of `transform_name`; 32 hexadecimal digits."""
+        digest = new_hash(self.transform_name.encode())
         checksums = file_checksums([os.path.join(self.folder, path) for path in self.paths])
         for path, checksum in zip(self.paths, checksums, strict=True):
             digest.update(f"{path} {checksum}\n".encode())

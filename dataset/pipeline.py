@@ -77,21 +77,21 @@ def prefetch(source, workers):
     Raises:
         ResourceGoneError: an image cannot be read, or a process was killed.
     """
-    def made_by_process(processes, k):
-        make, arguments, rest = source.draw(k)
-        made = processes.submit(single_threaded, make, *arguments)
-        return made, lambda: source.finish(made.result(), rest)
+    def build_in_process(processes, k):
+        build, arguments, columns = source.describe(k)
+        images = processes.submit(single_threaded, build, *arguments)
+        return images, lambda: source.collate(images.result(), columns)
 
-    def made_by_thread(threads, k):
-        made = threads.submit(source.__getitem__, k)
-        return made, made.result
+    def build_in_thread(threads, k):
+        batch = threads.submit(source.__getitem__, k)
+        return batch, batch.result
     if source.reads_files:
         with report_killed_workers():
-            submit = functools.partial(made_by_process, reading_processes(workers))
+            submit = functools.partial(build_in_process, reading_processes(workers))
             yield from prefetch_futures(submit, len(source), workers)
     else:
         with concurrent.futures.ThreadPoolExecutor(workers) as threads:
-            yield from prefetch_futures(functools.partial(made_by_thread, threads), len(source), workers)
+            yield from prefetch_futures(functools.partial(build_in_thread, threads), len(source), workers)
 
 
 @functools.lru_cache(maxsize=1)
@@ -142,5 +142,5 @@ def prefetch_futures(begin, number, workers):
         while ahead:
             yield next_batch()
     finally:
-        for made, _ in ahead:
-            made.cancel()
+        for future, _ in ahead:
+            future.cancel()

@@ -56,14 +56,14 @@ class Split:
         return [len(indices) for indices in self.train]
 
     @property
-    def present(self):
+    def nonempty_severities(self):
         """The severities that have training images."""
         return [s for s, count in enumerate(self.counts) if count]
 
     @property
     def is_clean(self):
         """Whether no training image is corrupted."""
-        return self.present == [0]
+        return self.nonempty_severities == [0]
 
     @property
     def empty(self):

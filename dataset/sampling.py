@@ -13,7 +13,7 @@ SAMPLERS = {
 
 CROP_MODES = {
     "none": "images as they are",
-    "mirror": "at random after mirrored padding by 1/8",
-    "zeros": "at random after padding by 4 with zeros",
-    "resized": "a random part of the image, resized, for images in files",
+    "reflect_pad": "at random after mirrored padding by 1/8",
+    "zero_pad": "at random after padding by 4 with zeros",
+    "random_resized": "a random part of the image, resized, for images in files",
 }

@@ -115,7 +115,7 @@ def check_made(path, made, expected):
         differences = ", ".join(f"{key.replace('_', ' ')} {made.get(key)}" for key in changed if key != "clean_images")
         reason = f"with {differences}" if differences else "from other images than there are now"
         raise UserError(f"{path}: was made {reason}; delete it so that it is made again, name another --data_dir, or "
-                        "pass --corrupted memory to main.py")
+                        "pass --corrupted_from memory to main.py")
 
 
 def stored_files(folder, clean):
@@ -136,7 +136,7 @@ def stored_files(folder, clean):
     missing = missing_file(folder, paths)
     if missing is not None:
         raise UserError(f"{os.path.join(folder, missing)}: not there, though other images of this corruption are; put "
-                        "it back, or pass --corrupted memory to main.py, which reads no corrupted image from disk")
+                        "it back, or pass --corrupted_from memory to main.py, which reads no corrupted image from disk")
     return FileImages(folder, paths, clean.names, clean.side, partial(exact, side=clean.side))
 
 

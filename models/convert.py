@@ -76,31 +76,33 @@ def convert(source, target, model=None, classes=None):
         raise UserError("--classes: is of a network; name it with -m")
     network = None if model is None else create_model(model, classes or 2)
     weights = read_weights(source, network)
-    what = None
+    description = None
     if network is not None:
         if classes is None:
             classes = classes_of(weights, model, network)
             network = create_model(model, classes)
-        what = f"{model} with {classes} classes"
-        check_compatible(network, weights, what)
+        description = f"{model} with {classes} classes"
+        check_compatible(network, weights, description)
     try:
         write_weights(target, weights, network)
     except OSError as error:
         raise UserError(f"{target}: cannot be written ({error.strerror or error}); name another place") from error
-    return report(weights, target, what)
+    return report(weights, target, description)
 
 
-def report(weights, target, what):
-    """Return lines that report what was converted. `what` is the network's name, or None if nothing was compared."""
+def report(weights, target, description):
+    """Return lines that report what was converted. `description` names the network; None if nothing was compared."""
     tensors = weights.tensors
     counters = [name for name in tensors if name.rpartition(".")[2] == COUNTER]
-    fits = f"all of {what}, none missing" if what else "names mapped by rule; -m NAME would compare them with a network"
+    fits = "names mapped by rule; -m NAME would compare them with a network"
+    if description is not None:
+        fits = f"all of {description}, none missing"
     lines = [f"{weights.path}: {len(tensors) - len(counters)} tensors, {fits}"]
     if counters:
         lines.append(f"kept, though nothing here reads them: {len(counters)} counters {COUNTER}")
     dtypes = Counter(value.dtype for name, value in tensors.items() if name not in counters)
     changes = {"float16": "float32, exactly", "bfloat16": "float32, exactly", "float64": "float32, rounded"}
-    if what is None or not target.endswith(".ckpt"):
+    if description is None or not target.endswith(".ckpt"):
         del changes["float64"]
     if not target.endswith(".ckpt"):
         del changes["float16"]

@@ -7,13 +7,13 @@ from utils.errors import UserError
 from utils.files import file_hash
 
 
-def load_initial_weights(network, path, what, sha256=None):
+def load_initial_weights(network, path, title, sha256=None):
     """Give a network the weights in a file, but for a classifier of another number of classes.
 
     Args:
         network (nn.Cell): as it is initialised.
         path (str): the file, as in `models.weight_files.read_weights`.
-        what (str): the network's name, for errors.
+        title (str): the network's name, for errors.
         sha256 (str or None): the hash that it must have.
 
     Returns:
@@ -23,7 +23,7 @@ def load_initial_weights(network, path, what, sha256=None):
         UserError: it is missing, damaged, of another network, or has changed.
     """
     check_sha256("--init_checkpoint", path, sha256)
-    weights, fresh = load_weights(network, path, what, fresh_classifier=True)
+    weights, fresh = load_weights(network, path, title, fresh_classifier=True)
     line = f"starts from the weights in {path}"
     if weights.elsewhere:
         line += f"; {weights.about_prefix}"

@@ -70,13 +70,13 @@ def find_mismatch(network, weights):
                     unlike, classifier)
 
 
-def check_compatible(network, weights, what="this one", fresh_classifier=False):
+def check_compatible(network, weights, title="this one", fresh_classifier=False):
     """Check that a network can take `Weights`.
 
     Args:
         network (nn.Cell): the network.
         weights (Weights): the weights.
-        what (str): name of the network, for the error.
+        title (str): name of the network, for the error.
         fresh_classifier (bool): whether a classifier with another number of classes may be left as it is.
 
     Returns:
@@ -88,17 +88,17 @@ def check_compatible(network, weights, what="this one", fresh_classifier=False):
     mismatch = find_mismatch(network, weights)
     is_only_classifier = not (mismatch.missing or mismatch.foreign) and mismatch.classifier == list(mismatch.unlike)
     if str(mismatch) and not (fresh_classifier and is_only_classifier):
-        raise UserError(f"{weights.path}: is of another network than {what}: {mismatch}; "
+        raise UserError(f"{weights.path}: is of another network than {title}: {mismatch}; "
                         f"{keep_a_prefix(weights, network) or 'name weights of the same'}")
     return mismatch.classifier
 
 
-def load_weights(network, path, what="this one", fresh_classifier=False):
+def load_weights(network, path, title="this one", fresh_classifier=False):
     """Load the weights in a file into a network, all or none.
 
     Args:
         network (nn.Cell): network with float32 parameters.
-        path, what, fresh_classifier: as in `read_weights` and `check_compatible`.
+        path, title, fresh_classifier: as in `read_weights` and `check_compatible`.
 
     Returns:
         tuple: Weights; list of str, names of the parameters that are left as they are.
@@ -108,7 +108,7 @@ def load_weights(network, path, what="this one", fresh_classifier=False):
         OSError: the file cannot be read.
     """
     weights = read_weights(path, network)
-    fresh = check_compatible(network, weights, what, fresh_classifier)
+    fresh = check_compatible(network, weights, title, fresh_classifier)
     for name, value in weights.tensors.items():
         if value.dtype in FLOATS and not np.isfinite(value.array).all():
             raise UserError(f"{path}: {name} has values that are not finite; name weights of a training that went well")

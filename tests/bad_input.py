@@ -1,4 +1,4 @@
-"""What the tests of bad input share: a place with one good file of every kind, values that options may be given, ways
+"""Fixtures of the tests of bad input: a place with one good file of every kind, values that options may be given, ways
 to damage a file, and what a program must do with all of it.
 """
 import contextlib
@@ -157,11 +157,11 @@ def make_place():
     trees = load_source("imagenet30", "trees", filelist_dir=os.path.abspath("lists"))
     begin_lists(trees, listed_split(trees, 6, 0, 3))
 
-    weights = {one.name: one for one in create_model("wideresnet10", 10).get_parameters()}
+    weights = {item.name: item for item in create_model("wideresnet10", 10).get_parameters()}
     write_checkpoint("weights.ckpt", weights)
-    found = read_weights("weights.ckpt", create_model("wideresnet10", 10))
+    result = read_weights("weights.ckpt", create_model("wideresnet10", 10))
     for name in ("weights.pth", "weights.safetensors"):
-        write_weights(name, found)
+        write_weights(name, result)
     main.main(train())
     [run] = os.listdir("logs")
     os.rename(os.path.join("logs", run), "run")
@@ -171,13 +171,13 @@ def make_place():
     results = {"train_images": split.counts, "epochs": 1, "seconds": 1.5, "peak_memory_gib": 0.5, "val": table,
                "test": table}
     write_json("run/results.json", results)
-    about = {"model": "wideresnet10", "dataset": "cifar10", "checkpoint": "0_model.ckpt", "epochs": 1,
-             "set": "contrast (1 corruption)", "severities": [1, 2, 3, 4, 5],
-             "fingerprints": {"none": source.test_fingerprint.to_dict(), "contrast": joint_fingerprint(
+    description = {"model": "wideresnet10", "dataset": "cifar10", "checkpoint": "0_model.ckpt", "epochs": 1,
+                   "set": "contrast (1 corruption)", "severities": [1, 2, 3, 4, 5],
+                   "fingerprints": {"none": source.test_fingerprint.to_dict(), "contrast": joint_fingerprint(
                  [LazyCorruptedArray(source, "test", "contrast", severity) for severity in range(1, 6)]).to_dict()},
              **describe_network("wideresnet10", source)}
     scores = CalibrationScores(*(0.5 for _ in CalibrationScores._fields))
-    write_evaluation(EVALUATION.removesuffix(".json"), as_record(about, scores, {"contrast": [scores] * 5}))
+    write_evaluation(EVALUATION.removesuffix(".json"), as_record(description, scores, {"contrast": [scores] * 5}))
     os.makedirs("both")
     shutil.copytree("run", "both/erm")
     write_json("both/erm/results.json", {**results, "epochs": 2})
@@ -277,7 +277,7 @@ def option_cases(draw):
         if k == 1 and action.choices and draw(st.booleans()):
             value = str(draw(st.sampled_from(list(action.choices))))
         if not action.option_strings:
-            place = [one for one in actions if not one.option_strings].index(action)
+            place = [item for item in actions if not item.option_strings].index(action)
             argv[place] = value.lstrip("-")
             named += [action.dest, one_line(argv[place])]
         else:
@@ -314,7 +314,7 @@ def change_json(path, draw):
     """Give one place of a JSON file another value, or remove it."""
     with open(path) as file:
         content = json.load(file)
-    *above, key = draw(st.sampled_from([one for one in _paths(content) if one]))
+    *above, key = draw(st.sampled_from([item for item in _paths(content) if item]))
     inner = content
     for step in above:
         inner = inner[step]
@@ -342,15 +342,15 @@ def change_array(path, draw):
 def change_weights(path, draw):
     """Make a weight NaN or infinite."""
     network = create_model("wideresnet10", 10)
-    found = read_weights(path, network)
-    array = found.tensors[draw(st.sampled_from(sorted(found.tensors)))].array
+    result = read_weights(path, network)
+    array = result.tensors[draw(st.sampled_from(sorted(result.tensors)))].array
     array.flat[draw(st.integers(0, array.size - 1))] = draw(st.sampled_from([np.nan, np.inf]))
     os.chmod(path, 0o644)
     if path.startswith("run"):
-        write_checkpoint(path, {one.name: ms.Tensor(found.tensors[name].array) for one in network.get_parameters()
-                                for name in [torch_name(one.name)]}, {"epochs": 1})
+        write_checkpoint(path, {item.name: ms.Tensor(result.tensors[name].array) for item in network.get_parameters()
+                                for name in [torch_name(item.name)]}, {"epochs": 1})
     else:
-        write_weights(path, Weights(path, found.tensors), network)
+        write_weights(path, Weights(path, result.tensors), network)
 
 
 def damage(path, draw):
@@ -401,11 +401,11 @@ def files_below(folder):
 
 def children():
     """The processes that this one has started and that are still there."""
-    found = set()
+    result = set()
     for task in os.listdir("/proc/self/task"):
         with contextlib.suppress(FileNotFoundError), open(f"/proc/self/task/{task}/children") as file:
-            found.update(file.read().split())
-    return found
+            result.update(file.read().split())
+    return result
 
 
 @contextlib.contextmanager

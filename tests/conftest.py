@@ -1,4 +1,4 @@
-"""What tests share. MindSpore graphs are slow to compile, so those that several tests use are built once."""
+"""Fixtures that tests share. MindSpore graphs are slow to compile, so those that several tests use are built once."""
 from utils.runtime.device import set_up_device  # noqa: I001, first: it sets the environment that MindSpore reads
 
 import os

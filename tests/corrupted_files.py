@@ -1,4 +1,4 @@
-"""What the tests of the corruption generators share."""
+"""Helpers of the tests of the corruption generators."""
 import contextlib
 import os
 

@@ -1,4 +1,4 @@
-"""How far our corruptions are from those of the published code, for files with results of it."""
+"""Differences between the corruptions here and recorded results of the published code."""
 import zipfile
 import zlib
 

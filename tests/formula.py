@@ -57,5 +57,5 @@ def step_batch(case, k):
 
 
 def evaluation_images():
-    """What the network sees after the last of these steps: float64 (4, 3, 32, 32)."""
+    """The images that the network sees after the last of these steps: float64 (4, 3, 32, 32)."""
     return np.random.RandomState(999).standard_normal((4, 3, 32, 32))

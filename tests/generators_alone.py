@@ -93,8 +93,8 @@ def run(title, command, folder):
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True,
                           env={**os.environ, "PYTHONPATH": ROOT, "PYTHONNOUSERSITE": "1"})
     if done.returncode != 0:
-        said = (done.stderr.strip() or done.stdout.strip() or "nothing").splitlines()[-1]
-        raise UserError(f"{title}: failed with status {done.returncode} and said {said}")
+        message = (done.stderr.strip() or done.stdout.strip() or "nothing").splitlines()[-1]
+        raise UserError(f"{title}: failed with status {done.returncode} and said {message}")
     return done.stdout
 
 
@@ -116,7 +116,7 @@ def table(titles, results):
 
 def check(paths, folder):
     """Make the environments in a folder, use them, print what differs; return True if all is within tolerance."""
-    recorded, found = [], {}
+    recorded, result = [], {}
     for name, pip_options in ENVIRONMENTS.items():
         python = make_environment(os.path.join(folder, name), pip_options)
         work = os.path.join(folder, f"{name}-files")
@@ -124,17 +124,17 @@ def check(paths, folder):
         run(f"{name}, images to corrupt", [python, "-c", PREPARE, paths[0]], work)
         for command in COMMANDS:
             run(f"{name}, python -m corruptions {command}", [python, "-m", "corruptions", *command.split()], work)
-        found[name] = json.loads(run(f"{name}, comparing", [python, "-c", COMPARE, *paths, *recorded], work))
-        print(f"{name}: {found[name]['versions']}; all commands work", flush=True)
+        result[name] = json.loads(run(f"{name}, comparing", [python, "-c", COMPARE, *paths, *recorded], work))
+        print(f"{name}: {result[name]['versions']}; all commands work", flush=True)
         if not recorded:
             recorded = [os.path.join(folder, "recorded.npz")]
             run(f"{name}, recording", [python, "-c", RECORD, paths[0], *recorded], work)
     for number, path in enumerate(paths):
         print(f"{path}: values that differ from the published ones")
-        table(found, [one["results"][number] for one in found.values()])
+        table(result, [item["results"][number] for item in result.values()])
     print("other sizes, grey images, every corruption: values of the newest that differ from the pinned ones")
-    table(["newest"], [found["newest"]["results"][-1]])
-    return all(one["passed"] for one in found.values())
+    table(["newest"], [result["newest"]["results"][-1]])
+    return all(item["passed"] for item in result.values())
 
 
 def main(argv=None):

@@ -53,8 +53,8 @@ def make_class_folders(folder, names, side, files, severities=("1", "2", "3", "4
     """
     for name in names:
         for severity, part in enumerate(severities, 1):
-            for label, (own, members) in enumerate(files.items()):
-                below = os.path.join(folder, name, part, own)
+            for label, (ours, members) in enumerate(files.items()):
+                below = os.path.join(folder, name, part, ours)
                 os.makedirs(below)
                 for number, file in enumerate(members):
                     pixels = np.full((side, side, 3), grey(severity, label, number), np.uint8)
@@ -63,7 +63,7 @@ def make_class_folders(folder, names, side, files, severities=("1", "2", "3", "4
 
 def same_files(source):
     """The files of the test images, class to names."""
-    return {name: sorted(os.path.basename(one) for one in source.images["test"].names if one.startswith(name + "/"))
+    return {name: sorted(os.path.basename(item) for item in source.images["test"].names if item.startswith(name + "/"))
             for name in CLASSES}
 
 

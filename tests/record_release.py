@@ -53,12 +53,12 @@ def take_steps(case, train, network):
 
     class Trainer(train.Trainer):
         def compute_sharp_loss(self, args, output, target, robust_idx, first_loss):
-            found = super().compute_sharp_loss(args, output, target, robust_idx, first_loss)
+            result = super().compute_sharp_loss(args, output, target, robust_idx, first_loss)
             second_loss = torch.nn.functional.cross_entropy(output, target, reduction="none")
             values = {"groups": robust_idx, "first_loss": first_loss, "grad_norm": self.optimizer.norm,
-                      "second_loss": second_loss, "sharp_loss": found[0], "adv_probs": self.adv_probs}
+                      "second_loss": second_loss, "sharp_loss": result[0], "adv_probs": self.adv_probs}
             steps.append({name: value.tolist() for name, value in values.items()})
-            return found
+            return result
 
     logs = MagicMock()  # swallows what would be logged
     trainer = Trainer(torch.device("cpu"), network, logs, logs, logs, logs, case["num_distribution"])
@@ -80,7 +80,7 @@ def sums(named):
 
 
 def record(case, dtype, train, get_network):
-    """What comes out of one case, as in an entry of `release_step.json`.
+    """The results of one case, as in an entry of `release_step.json`.
 
     Args:
         case (dict): of that format.

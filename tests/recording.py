@@ -108,11 +108,11 @@ def commit(clone):
     if not os.path.exists(os.path.join(clone, ".git")):
         return None  # git would tell of a repository around it
     try:
-        found = subprocess.run(["git", "-C", clone, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-                               capture_output=True, text=True)
+        result = subprocess.run(["git", "-C", clone, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+                                capture_output=True, text=True)
     except OSError:
         return None
-    return found.stdout.strip() or None
+    return result.stdout.strip() or None
 
 
 def run_release(clone, python, cases):
@@ -147,7 +147,7 @@ def run_release(clone, python, cases):
 
 
 def parse_entry(line, python):
-    """What a line of `record_release.py` says."""
+    """The entry that a line of `record_release.py` describes."""
     try:
         entry = json.loads(line)
         entry["recorded"]["torch"]

@@ -1,4 +1,4 @@
-"""How far training steps are from the release's, and how far they may be. Needs numpy alone."""
+"""Differences between training steps and the release's steps, and their limits. Needs numpy alone."""
 import numpy as np
 
 # Float32 against the files' float64 drifts with every step, and the more the larger rho is; so does the release's own.
@@ -20,38 +20,38 @@ def relative_error(ours, theirs):
     return float(np.abs(np.asarray(ours, np.float64) - theirs).max() / np.abs(theirs).max())
 
 
-def largest_errors(found, reference):
+def largest_errors(measured, reference):
     """Largest error of a sum and of an l2 norm, over the l2 norm; both map names to [sum, l2 norm]."""
-    errors = [np.abs(np.subtract(found[name], values)) / values[1] for name, values in reference.items()]
+    errors = [np.abs(np.subtract(measured[name], values)) / values[1] for name, values in reference.items()]
     return np.max(errors, 0)
 
 
-def step_errors(found, reference):
-    """How far steps are from the release's, both as in `release_step.json`.
+def step_errors(measured, reference):
+    """The differences between steps and the release's steps, both as in `release_step.json`.
 
     Args:
-        found (dict): steps, eval_logits, param_sums, running.
+        measured (dict): steps, eval_logits, param_sums, running.
         reference (dict): the same.
 
     Returns:
         tuple: two dictionaries of largest relative errors, of the first step and of everything after it.
     """
     first, later = {}, {}
-    for k, (ours, theirs) in enumerate(zip(found["steps"], reference["steps"], strict=True)):
+    for k, (ours, theirs) in enumerate(zip(measured["steps"], reference["steps"], strict=True)):
         errors = {title: relative_error(ours[key], theirs[key]) for title, key in MEASURES.items() if key in ours}
         errors["groups"] = np.count_nonzero(np.subtract(ours["groups"], theirs["groups"]))
         # A difference of losses, and no closer than they are.
         errors["sharpness"] = abs(ours["sharp_loss"] - theirs["sharp_loss"]) / max(theirs["second_loss"])
         into = later if k else first
         into.update({title: np.maximum(into.get(title, 0), error) for title, error in errors.items()})
-    later["evaluation logits"] = relative_error(found["eval_logits"], reference["eval_logits"])
-    later["parameter sums"], later["parameter norms"] = largest_errors(found["param_sums"], reference["param_sums"])
-    later["running statistics"] = np.max(largest_errors(found["running"], reference["running"]))
+    later["evaluation logits"] = relative_error(measured["eval_logits"], reference["eval_logits"])
+    later["parameter sums"], later["parameter norms"] = largest_errors(measured["param_sums"], reference["param_sums"])
+    later["running statistics"] = np.max(largest_errors(measured["running"], reference["running"]))
     return tuple({title: float(error) for title, error in errors.items()} for errors in (first, later))
 
 
 def step_limits(entry):
-    """What `step_errors` may be.
+    """The limits of `step_errors`.
 
     Args:
         entry (dict): of such a file; `rounding`, if it is there, is how far float32 has led the release itself.

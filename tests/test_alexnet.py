@@ -57,16 +57,17 @@ def test_the_table_has_the_published_means():
 
 def test_alexnet_relative_to_itself_is_one():
     rows = {name: [CalibrationScores(1 - error, 1, 0) for error in alexnet.ERRORS[name]] for name in COMMON}
-    found = as_record({}, CalibrationScores(0.57, 1, 0), rows, Baseline.of_alexnet(COMMON))["corruption_error"]
-    assert list(found["by_corruption"].values()) == pytest.approx([1] * 15) and found["mean"] == pytest.approx(1)
+    result = as_record({}, CalibrationScores(0.57, 1, 0), rows, Baseline.of_alexnet(COMMON))["corruption_error"]
+    assert list(result["by_corruption"].values()) == pytest.approx([1] * 15) and result["mean"] == pytest.approx(1)
 
 
 def test_the_mean_is_that_of_ratios_to_the_published_means():
     errors = {name: np.linspace(0.2, 0.6, 5) + 0.02 * k for k, name in enumerate(COMMON)}
     rows = {name: [CalibrationScores(1 - error, 1, 0) for error in five] for name, five in errors.items()}
-    found = as_record({}, CalibrationScores(0.9, 1, 0), rows, Baseline.of_alexnet(COMMON))["corruption_error"]
+    result = as_record({}, CalibrationScores(0.9, 1, 0), rows, Baseline.of_alexnet(COMMON))["corruption_error"]
     ratios = {name: (0.4 + 0.02 * k) / MEANS[name] for k, name in enumerate(COMMON)}
-    assert found["by_corruption"] == pytest.approx(ratios) and found["mean"] == pytest.approx(sum(ratios.values()) / 15)
+    assert result["by_corruption"] == pytest.approx(ratios)
+    assert result["mean"] == pytest.approx(sum(ratios.values()) / 15)
 
 
 def test_a_network_of_known_errors(folder, tmp_path, monkeypatch, capsys):
@@ -75,15 +76,15 @@ def test_a_network_of_known_errors(folder, tmp_path, monkeypatch, capsys):
     places = corrupted(folder, tmp_path / "ImageNet-C", names)
     main.main(evaluate(folder, "--test_corrupted", places))
     record = read_json(folder / "weights_evaluation_ImageNet-C.json")
-    found, ratios = record["corruption_error"], {name: 2 / 3 / MEANS[name] for name in names}
-    assert found["by_corruption"] == pytest.approx(ratios)
-    assert found["mean"] == pytest.approx(np.mean(list(ratios.values())))
-    assert found["baseline"] == {"name": "AlexNet", "source": alexnet.SOURCE}
+    result, ratios = record["corruption_error"], {name: 2 / 3 / MEANS[name] for name in names}
+    assert result["by_corruption"] == pytest.approx(ratios)
+    assert result["mean"] == pytest.approx(np.mean(list(ratios.values())))
+    assert result["baseline"] == {"name": "AlexNet", "source": alexnet.SOURCE}
     lines = capsys.readouterr().out.splitlines()
-    assert f"mean corruption error over ImageNet-C (4 corruptions): {found['mean']:.3f}, relative to AlexNet" in lines
+    assert f"mean corruption error over ImageNet-C (4 corruptions): {result['mean']:.3f}, relative to AlexNet" in lines
     assert next(line for line in lines if line.startswith("frost ")).split()[-1] == f"{ratios['frost']:.3f}"
-    about, _ = evaluation_table(record)
-    assert about.endswith(f"mean corruption error {found['mean']:.3f}, relative to AlexNet")
+    description, _ = evaluation_table(record)
+    assert description.endswith(f"mean corruption error {result['mean']:.3f}, relative to AlexNet")
 
 
 def test_fewer_severities_are_compared_with_the_same(folder, tmp_path, monkeypatch):

@@ -247,10 +247,10 @@ def test_what_an_interrupted_job_has_written_may_be_damaged(place, path, change)
 @pytest.mark.parametrize("path", ["weights.ckpt", "weights.pth", "weights.safetensors"])
 def test_weights_that_are_not_finite_are_refused(place, path):
     place()
-    found = read_weights(path, create_model("wideresnet10", 10))
-    found.tensors["fc.bias"].array[0] = np.nan
+    result = read_weights(path, create_model("wideresnet10", 10))
+    result.tensors["fc.bias"].array[0] = np.nan
     os.chmod(path, 0o644)
-    write_weights(path, found, create_model("wideresnet10", 10))
+    write_weights(path, result, create_model("wideresnet10", 10))
     name, argv = FILES[path]
     assert require_refused_or_good(programs()[name], argv, [f"{path}: fc.bias"]) == "refused"
 

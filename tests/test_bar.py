@@ -123,16 +123,16 @@ def test_a_square_says_how_wide_images_look():
 
 def test_threads_have_random_numbers_of_their_own():
     expected = {seed: inner_random(image_stream(seed, "lines", 1, 0)).uniform(size=1000) for seed in range(4)}
-    found, barrier = {}, threading.Barrier(4)
+    result, barrier = {}, threading.Barrier(4)
 
     def draw(seed):
         random = inner_random(image_stream(seed, "lines", 1, 0))
         barrier.wait()
-        found[seed] = np.array([random.uniform() for _ in range(1000)])
+        result[seed] = np.array([random.uniform() for _ in range(1000)])
     threads = [threading.Thread(target=draw, args=(seed,)) for seed in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     for seed, numbers in expected.items():
-        np.testing.assert_array_equal(found[seed], numbers)
+        np.testing.assert_array_equal(result[seed], numbers)

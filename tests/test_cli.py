@@ -1,4 +1,4 @@
-"""What the command lines share."""
+"""Tests of the code that all command lines share."""
 import argparse
 import errno
 import os
@@ -87,7 +87,7 @@ def test_a_recipe_names_data_set_and_network_where_the_command_line_does_not():
         apply_recipe(args, given)
         return args.dataset, args.model, {option: given.get(option) for option in ("dataset", "model")}
     assert applied("--recipe sharpdro/cifar100") == ("cifar100", "wideresnet", {"dataset": "cifar100",
-                                                                               "model": "wideresnet"})
+                                                                                "model": "wideresnet"})
     assert applied("--recipe sharpdro/cifar100 -d photos -m wideresnet10")[:2] == ("photos", "wideresnet10")
     assert applied("--recipe sharpdro/cifar100 --resume RUN")[2] == {"dataset": None, "model": None}
     assert applied("--recipe damp") == ("cifar10", "wideresnet", {"dataset": None, "model": None})
@@ -135,9 +135,9 @@ def test_a_program_that_is_run_as_a_file_finds_its_modules(words, tmp_path):
     assert done.stdout.startswith("usage: python -m ") and (done.stderr, done.returncode) == ("", 0)
 
 
-@pytest.mark.parametrize("at_start, said", [(signal.SIG_DFL, "seen\n"), (signal.SIG_IGN, "")])
-def test_ctrl_c_is_an_exception_again_after_the_imports(at_start, said):
-    """Where it is ignored, as by `nohup`, it stays ignored."""
+@pytest.mark.parametrize("at_start, message", [(signal.SIG_DFL, "seen\n"), (signal.SIG_IGN, "")])
+def test_ctrl_c_is_an_exception_again_after_the_imports(at_start, message):
+    """A signal that is ignored, as by `nohup`, stays ignored."""
     code = ("import signal\nfrom utils.runtime.startup import begin_imports\nbegin_imports('before')\n"
             "from utils.cli import exit_on_error\n"
             "with exit_on_error('after'):\n"
@@ -145,7 +145,7 @@ def test_ctrl_c_is_an_exception_again_after_the_imports(at_start, said):
             " except KeyboardInterrupt:\n  print('seen')\n")
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60,
                           preexec_fn=with_sigint(at_start))
-    assert (done.stdout, done.stderr, done.returncode) == (said, "", 0)
+    assert (done.stdout, done.stderr, done.returncode) == (message, "", 0)
 
 
 @pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-"])

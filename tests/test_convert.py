@@ -57,13 +57,13 @@ def values(network):
 
 
 def torch_values(network):
-    """As a `state_dict` has them, counters included."""
-    found = {}
+    """Values as in a `state_dict`, counters included."""
+    result = {}
     for name, array in values(network).items():
-        found[torch_name(name)] = array
+        result[torch_name(name)] = array
         if name.endswith("moving_variance"):
-            found[name.replace("moving_variance", "num_batches_tracked")] = np.array(2 ** 40 + 1)
-    return found
+            result[name.replace("moving_variance", "num_batches_tracked")] = np.array(2 ** 40 + 1)
+    return result
 
 
 def same(first, second):
@@ -99,9 +99,9 @@ def pth(tmp_path_factory):
 @pytest.fixture(scope="module")
 def odd_pth(tmp_path_factory):
     """The same with numbers that are easily lost."""
-    path, found = str(tmp_path_factory.mktemp("weights") / "w.pth"), torch_values(randomised())
-    found["init_conv.weight"].flat[:4] = np.nan, np.inf, -0.0, 1e-45
-    torch_files.write_pth(path, found)
+    path, result = str(tmp_path_factory.mktemp("weights") / "w.pth"), torch_values(randomised())
+    result["init_conv.weight"].flat[:4] = np.nan, np.inf, -0.0, 1e-45
+    torch_files.write_pth(path, result)
     return path
 
 
@@ -111,10 +111,10 @@ def odd_pth(tmp_path_factory):
 @pytest.mark.parametrize("suffix, options", [(".pth", []), (".pt", ["-m", "wideresnet10"]),
                                              (".safetensors", ["-m", "wideresnet10"])])
 def test_a_state_dict_comes_back_bit_for_bit(odd_pth, tmp_path, suffix, options, capsys):
-    other, checkpoint, back = (str(tmp_path / name) for name in ("a.ckpt", "b.ckpt", f"c{suffix}"))
+    second, checkpoint, back = (str(tmp_path / name) for name in ("a.ckpt", "b.ckpt", f"c{suffix}"))
     convert.main([odd_pth, checkpoint, *options])
     convert.main([checkpoint, back, *options])
-    convert.main([back, other, *options])
+    convert.main([back, second, *options])
     weights_then, weights_now = read_weights(odd_pth).tensors, read_weights(back).tensors
     for name in weights_then:
         assert same({name: weights_then[name].array}, {name: weights_now[name].array}), name
@@ -123,7 +123,7 @@ def test_a_state_dict_comes_back_bit_for_bit(odd_pth, tmp_path, suffix, options,
     assert f"written to {back}" in text and "7 counters num_batches_tracked" in text
     assert ("all of wideresnet10 with 10 classes, none missing" in text) == bool(options)
     if suffix != ".safetensors":  # which sorts its names
-        assert read(back) == read(odd_pth) and read(other) == read(checkpoint)
+        assert read(back) == read(odd_pth) and read(second) == read(checkpoint)
 
 
 def test_a_checkpoint_comes_back_bit_for_bit_without_what_is_of_the_training(tmp_path, capsys):
@@ -134,10 +134,10 @@ def test_a_checkpoint_comes_back_bit_for_bit_without_what_is_of_the_training(tmp
         convert.main([start, middle])
         assert "left out, not weights: group_weights, global_step" in capsys.readouterr().out
         convert.main([middle, back])
-        found = {name: value.asnumpy() for name, value in ms.load_checkpoint(back).items()}
-        assert set(found) == set(values(network))
+        result = {name: value.asnumpy() for name, value in ms.load_checkpoint(back).items()}
+        assert set(result) == set(values(network))
         for name, array in values(network).items():
-            assert same({name: array}, {name: found[name]})
+            assert same({name: array}, {name: result[name]})
 
 
 def test_the_network_of_a_run_is_known_from_its_folder(tmp_path, capsys):
@@ -152,16 +152,16 @@ def test_the_network_of_a_run_is_known_from_its_folder(tmp_path, capsys):
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_of_every_step_only_weights_are_taken(part, optimizer, monkeypatch):
     network = nn.SequentialCell([nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Dense(4, 2)])
-    own = set(values(network))
+    ours = set(values(network))
     chosen = {"objective": part} if part in OBJECTIVES else {"perturbation": part}
     step = create_step(network, "erm", optimizer=optimizer, num_sub_batches=2 if part != "none" else 1, **chosen)
     stored = {parameter.name: parameter for parameter in step.get_parameters()}
-    assert set(stored) > own
+    assert set(stored) > ours
     monkeypatch.setattr("models.weight_files.read_checkpoint", lambda path: stored)
     for known in (None, network):
         taken = set(read_weights("x.ckpt", known).tensors)
         # What only serves within a step is not in a checkpoint.
-        assert {name for name in taken if not name.startswith("saved.")} == set(map(torch_name, own))
+        assert {name for name in taken if not name.startswith("saved.")} == set(map(torch_name, ours))
 
 
 def test_names_map_by_rule_and_back():
@@ -177,8 +177,8 @@ def test_names_map_by_rule_and_back():
 
 
 def test_content_tells_the_format_whatever_the_file_is_called(pth, tmp_path, capsys):
-    found = torch_values(randomised())
-    safetensors.numpy.save_file(found, str(tmp_path / "w.pth"))
+    result = torch_values(randomised())
+    safetensors.numpy.save_file(result, str(tmp_path / "w.pth"))
     for path in (str(shutil.copy(pth, tmp_path / "lightning.ckpt")), str(shutil.copy(pth, tmp_path / "a.safetensors")),
                  str(tmp_path / "w.pth"), str(shutil.copy(tmp_path / "w.pth", tmp_path / "s.ckpt"))):
         network = randomised(seed=1)
@@ -193,16 +193,16 @@ def test_content_tells_the_format_whatever_the_file_is_called(pth, tmp_path, cap
     ("model.", ".pth", False), ("net.", ".ckpt", False), ("model.module.encoder.", ".safetensors", False)])
 def test_a_prefix_that_all_names_share_is_taken_off_and_said(prefix, suffix, is_wrapper, tmp_path, capsys):
     network, path = randomised(), str(tmp_path / f"w{suffix}")
-    found = {prefix + name: value for name, value in torch_values(network).items()}
+    result = {prefix + name: value for name, value in torch_values(network).items()}
     if suffix == ".ckpt":
         write_checkpoint(path, {prefix + name: ms.Tensor(value) for name, value in values(network).items()})
     elif suffix == ".pth":
-        torch_files.write_pth(path, {"n_averaged": np.array(5), **found})  # as SWA's AveragedModel
+        torch_files.write_pth(path, {"n_averaged": np.array(5), **result})  # as SWA's AveragedModel
     else:
-        safetensors.numpy.save_file(found, path)
-    other = randomised(seed=1)
-    taken, _ = load_weights(other, path)
-    assert taken.prefix == prefix and same(values(other), values(network))
+        safetensors.numpy.save_file(result, path)
+    second = randomised(seed=1)
+    taken, _ = load_weights(second, path)
+    assert taken.prefix == prefix and same(values(second), values(network))
     assert taken.left_out == (["n_averaged"] if suffix == ".pth" else [])
     target = str(tmp_path / ("out.pth" if suffix == ".ckpt" else "out.ckpt"))
     convert.main([path, target, "-m", "wideresnet10"])
@@ -228,25 +228,25 @@ def test_a_prefix_that_the_network_has_stays(tmp_path):
 
 
 def test_the_only_prefix_that_gives_the_whole_network_is_taken(tmp_path, capsys):
-    """As in Lightning's files, whose loss may have weights, too."""
+    """Lightning's files are such files; their loss may have weights, too."""
     network, path = randomised(), str(tmp_path / "w.pth")
-    found = {f"model.{name}": value for name, value in torch_values(network).items()}
-    torch_files.write_pth(path, {"criterion.weight": np.ones(3, np.float32), **found, "step": np.array(3)})
-    other = randomised(seed=1)
-    taken, _ = load_weights(other, path)
-    assert same(values(other), values(network)) and taken.elsewhere == ["criterion.weight", "step"]
+    result = {f"model.{name}": value for name, value in torch_values(network).items()}
+    torch_files.write_pth(path, {"criterion.weight": np.ones(3, np.float32), **result, "step": np.array(3)})
+    second = randomised(seed=1)
+    taken, _ = load_weights(second, path)
+    assert same(values(second), values(network)) and taken.elsewhere == ["criterion.weight", "step"]
     convert.main([path, str(tmp_path / "w.ckpt"), "-m", "wideresnet10"])
     assert ("\ntaken are the names that begin with model., without it; left out: criterion. (1), step (1)\n"
             in capsys.readouterr().out)
-    line = load_initial_weights(other, path, "wideresnet10")
+    line = load_initial_weights(second, path, "wideresnet10")
     assert line.endswith("w.pth; taken are the names that begin with model., without it; left out: criterion. (1), "
                          "step (1)")
     assert fails(capsys, path, tmp_path / "v.ckpt", "-m", "preactresnet18").endswith(
         "its classifier; name another network with -m, or give --classes to see what else differs")
-    torch_files.write_pth(path, {"criterion.weight": np.ones(3, np.float32), **found,
+    torch_files.write_pth(path, {"criterion.weight": np.ones(3, np.float32), **result,
                                  "model.aux.weight": np.ones((2, 2), np.float32)})
     with pytest.raises(UserError, match=r"has aux\.weight, unknown there; name weights of the same"):
-        load_weights(other, path)
+        load_weights(second, path)
 
 
 @pytest.mark.parametrize("prefixes", [("student.", "teacher."), ("module.student.", "module.teacher."),
@@ -280,13 +280,13 @@ def test_a_file_of_two_networks_says_how_to_take_one(prefixes, suffix, tmp_path,
 
 
 def test_a_network_whose_classifier_lies_elsewhere_says_which_prefixes_there_are(tmp_path, capsys):
-    """As in DomainBed's files, where a network without classifier lies beside it."""
-    found = torch_values(randomised())
-    body = {name: value for name, value in found.items() if not name.startswith("fc.")}
+    """DomainBed's files are such files: a network without classifier lies beside the classifier."""
+    result = torch_values(randomised())
+    body = {name: value for name, value in result.items() if not name.startswith("fc.")}
     stored = {**{f"featurizer.network.{name}": value for name, value in body.items()},
-              "classifier.weight": found["fc.weight"], "classifier.bias": found["fc.bias"],
+              "classifier.weight": result["fc.weight"], "classifier.bias": result["fc.bias"],
               **{f"network.0.network.{name}": value for name, value in body.items()},
-              "network.1.weight": found["fc.weight"], "network.1.bias": found["fc.bias"]}
+              "network.1.weight": result["fc.weight"], "network.1.bias": result["fc.bias"]}
     torch_files.write_pth(str(tmp_path / "w.pth"), stored)
     line = fails(capsys, tmp_path / "w.pth", tmp_path / "w.ckpt", "-m", "wideresnet10")
     assert (f"its names begin with featurizer. ({len(body)}), classifier. (2), network. ({len(body) + 2}); keep" in line
@@ -298,8 +298,9 @@ def test_a_state_dict_is_found_in_a_dict_of_a_dict(tmp_path):
     for outer, left_out in (("model", []), ("net", ["epoch"])):
         stored = b"\x80\x02}(" + short_text(outer) + inner + (
             short_text("epoch") + b"K\x01" if left_out else b"") + b"u."
-        found = read_weights(archive(tmp_path / "w.pth", stored, **{"0": b"\0\0\x80?"}))
-        assert list(found.tensors) == ["a", "b"] and found.left_out == left_out and found.keys == (outer, "state_dict")
+        result = read_weights(archive(tmp_path / "w.pth", stored, **{"0": b"\0\0\x80?"}))
+        assert list(result.tensors) == ["a", "b"]
+        assert result.left_out == left_out and result.keys == (outer, "state_dict")
     with pytest.raises(UserError, match="holds no state_dict"):  # a dict that holds itself
         read_weights(archive(tmp_path / "w.pth", b"\x80\x02}q\x00" + short_text("model") + b"h\x00s."))
 
@@ -308,34 +309,34 @@ def test_a_state_dict_is_found_in_a_dict_of_a_dict(tmp_path):
 def test_a_state_dict_is_found_among_other_things(key, tmp_path):
     stored = (b"\x80\x02}(" + short_text("model") + b"}" + short_text("name") + short_text("resnet18") + b"s"
               + short_text(key) + b"}" + short_text("a") + ONE + b"su.")
-    found = read_weights(archive(tmp_path / "w.pth", stored, **{"0": b"\0\0\x80?"}))
-    assert list(found.tensors) == ["a"] and found.left_out == ["model"] * (key != "model")
+    result = read_weights(archive(tmp_path / "w.pth", stored, **{"0": b"\0\0\x80?"}))
+    assert list(result.tensors) == ["a"] and result.left_out == ["model"] * (key != "model")
 
 
 # Files of PyTorch.
 
 
 def test_a_file_of_pytorch_is_read():
-    found = read_weights(RECORDED)
-    assert found.left_out == ["epoch", "best", "optimizer"]
-    assert set(found.tensors) == {*SHAPES, "norm.num_batches_tracked"}
+    result = read_weights(RECORDED)
+    assert result.left_out == ["epoch", "best", "optimizer"]
+    assert set(result.tensors) == {*SHAPES, "norm.num_batches_tracked"}
     for name in SHAPES:
         dtype = {"half": "float16", "brain": "bfloat16", "double": "float64"}.get(name.partition(".")[0], "float32")
-        tensor = found.tensors[name]
+        tensor = result.tensors[name]
         assert tensor.dtype == dtype and tensor.array.dtype == ("float32" if dtype == "bfloat16" else dtype)
         assert tensor.array.flags.c_contiguous and (tensor.array == numbers(name)).all(), name
-    counter = found.tensors["norm.num_batches_tracked"].array
+    counter = result.tensors["norm.num_batches_tracked"].array
     assert counter.shape == () and counter.dtype == np.int64 and counter == COUNTED
 
 
 def test_sixteen_bits_become_32_in_a_checkpoint(tmp_path, capsys):
     target = str(tmp_path / "w.ckpt")
     convert.main([RECORDED, target])
-    found = ms.load_checkpoint(target)
+    result = ms.load_checkpoint(target)
     for name, dtype in (("half", ms.float32), ("brain", ms.float32), ("double", ms.float64)):
-        assert found[f"{name}.weight"].dtype == dtype
-        assert (found[f"{name}.weight"].asnumpy() == numbers(f"{name}.weight")).all()
-    assert {"norm.gamma", "norm.moving_variance", "fc.weight"} < set(found)
+        assert result[f"{name}.weight"].dtype == dtype
+        assert (result[f"{name}.weight"].asnumpy() == numbers(f"{name}.weight")).all()
+    assert {"norm.gamma", "norm.moving_variance", "fc.weight"} < set(result)
     text = capsys.readouterr().out
     assert "1 tensors of float16 became float32, exactly\n1 tensors of bfloat16 became float32, exactly\n" in text
     assert "left out, not weights: epoch, best, optimizer" in text
@@ -413,9 +414,9 @@ def test_what_lies_beside_weights_is_left_out(tmp_path):
              collections.defaultdict(list, a=[1]), complex(1), {1, 2}, np.dtype("f4")]
     for note in notes:
         path = archive(tmp_path / "w.pth", beside_weights(pickle.dumps(note, 2)), **{"0": b"\0\0\x80?"})
-        found = read_weights(path)
-        assert found.left_out == ["note"] and list(found.tensors) == ["a"], note
-        assert found.tensors["a"].array.tolist() == [1]
+        result = read_weights(path)
+        assert result.left_out == ["note"] and list(result.tensors) == ["a"], note
+        assert result.tensors["a"].array.tolist() == [1]
         for stored in (note, {"fc.weight": note}, {"state_dict": {"fc.weight": note}}, {"model": note}):
             archive(path, pickle.dumps(stored, 2))
             with pytest.raises(UserError, match="nothing was run|holds no state_dict"):
@@ -448,19 +449,19 @@ def test_whatever_python_pickles_may_lie_beside_weights(protocol, tmp_path):
     for note in ({1, (2, 3)}, set(), frozenset([1]), bytearray(b"ab"), bytearray(300), WithOptions(),
                  [2 ** 70, 1.5, "\u20ac", "a", True, None, {}, {"c": ()}], {1: [2], 3: 4}):
         path = archive(tmp_path / "w.pth", beside_weights(pickle.dumps(note, protocol)), **{"0": b"\0\0\x80?"})
-        found = read_weights(path)
-        assert found.left_out == ["note"] and found.tensors["a"].array.tolist() == [1], note
+        result = read_weights(path)
+        assert result.left_out == ["note"] and result.tensors["a"].array.tolist() == [1], note
         stored = torch_files.read_pth(path)["note"]
         assert stored == note or isinstance(stored, Placeholder) and (protocol < 5 or isinstance(note, WithOptions))
     short, long = ([],), ([], 1, 2, 3)
     for note in (short, long):
         note[0].append(note)
-        found = torch_files.read_pth(archive(tmp_path / "w.pth", pickle.dumps(note, protocol)))
-        assert found[0][0] is found and found[1:] == note[1:]
+        result = torch_files.read_pth(archive(tmp_path / "w.pth", pickle.dumps(note, protocol)))
+        assert result[0][0] is result and result[1:] == note[1:]
 
 
 def test_a_tensor_may_be_a_key_or_in_a_set(tmp_path):
-    """As in an optimizer that was saved whole."""
+    """An optimizer that was saved whole is such a file."""
     for note in (b"}" + ONE + b"K\x01s.", b"\x8f(" + ONE + b"\x90."):
         path = archive(tmp_path / "w.pth", beside_weights(note), **{"0": b"\0\0\x80?"})
         assert read_weights(path).left_out == ["note"]
@@ -516,8 +517,8 @@ def test_nothing_in_a_file_is_run(tmp_path, capsys):
     for pickled in attacks(mark):  # beside weights: these are read, or the file is refused
         path = archive(tmp_path / "w.pth", beside_weights(pickled), **{"0": b"\0\0\x80?"})
         with contextlib.suppress(UserError):
-            found = read_weights(path)
-            assert found.left_out == ["note"] and found.tensors["a"].array.tolist() == [1]
+            result = read_weights(path)
+            assert result.left_out == ["note"] and result.tensors["a"].array.tolist() == [1]
         assert os.listdir(tmp_path) == ["w.pth"]
     path = archive(tmp_path / "w.pth", next(attacks(mark)))
     assert "asks for posix.system" in fails(capsys, archive(path, pickle.dumps(Attack(mark), 2)), target)
@@ -546,11 +547,11 @@ def test_damaged_files_are_refused(tmp_path):
         with open(path, "wb") as file:
             file.write(content)
         try:
-            found = read_weights(path).tensors
+            result = read_weights(path).tensors
         except UserError as error:
             assert str(error).startswith(f"{path}: ")
         else:
-            assert k % 3 and all((found[name].array == numbers(name)).all() for name in SHAPES)
+            assert k % 3 and all((result[name].array == numbers(name)).all() for name in SHAPES)
     with zipfile.ZipFile(RECORDED) as file:  # the same inside the zip, where checksums are right
         content = {name.partition("/")[2]: file.read(name) for name in file.namelist()}
     for _ in range(300):
@@ -650,8 +651,8 @@ def test_a_checkpoint_of_another_network_is_refused_as_the_same_weights_of_pytor
 def test_what_another_program_has_noted_is_no_weight(tmp_path):
     network, path = randomised(), str(tmp_path / "w.ckpt")
     ms.save_checkpoint(network, path, append_dict={"epoch_num": 3, "done": True, "note": "of May"})
-    found, _ = load_weights(randomised(seed=1), path)
-    assert found.left_out == ["epoch_num", "done", "note"]
+    result, _ = load_weights(randomised(seed=1), path)
+    assert result.left_out == ["epoch_num", "done", "note"]
 
 
 def test_a_name_that_would_come_back_as_another_is_refused(tmp_path, capsys):
@@ -715,13 +716,13 @@ def test_whole_numbers_are_no_weights(pth, tmp_path):
 @pytest.fixture
 def starts(monkeypatch):
     """The values with which the networks of runs start; the runs go no further."""
-    found = []
+    result = []
 
     def fit(step, loader, batches, total_epoch, schedule, records, *args, **more):
-        found.append((values(step.network), records, step))
+        result.append((values(step.network), records, step))
         raise UserError("stopped")
     monkeypatch.setattr(losses.training.run, "fit", fit)
-    return found
+    return result
 
 
 def run_main(*argv):
@@ -782,8 +783,8 @@ def test_all_runs_of_a_comparison_start_from_the_weights(pth, cifar_dir, tmp_pat
     run_main(*arguments(cifar_dir, tmp_path / "logs", "--method", "erm", "sam", "--seed", "0", "1",
                         "--init_checkpoint", pth))
     assert len(starts) == 4
-    for found, _, step in starts:
-        assert same(found, starts[0][0])
+    for result, _, step in starts:
+        assert same(result, starts[0][0])
         ops.assign(step.network.fc.bias, ops.zeros_like(step.network.fc.bias))
     assert (starts[0][0]["fc.bias"][3:] != 0).all()
 
@@ -815,8 +816,8 @@ def test_weights_that_do_not_fit_end_in_one_line_and_nothing_is_written(options,
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_weights_of_pytorch_are_evaluated(suffix, pth, cifar_dir, tmp_path, monkeypatch, capsys):
     path = str(tmp_path / f"w{suffix}")
-    found = {f"net.{name}": value for name, value in torch_values(randomised()).items()}
-    torch_files.write_pth(path, found) if suffix == ".pth" else safetensors.numpy.save_file(found, path)
+    result = {f"net.{name}": value for name, value in torch_values(randomised()).items()}
+    torch_files.write_pth(path, result) if suffix == ".pth" else safetensors.numpy.save_file(result, path)
     seen = []
 
     def scores(network, test):

@@ -29,8 +29,8 @@ def stored(tmp_path_factory):
 
 def test_stored_images_are_opened_and_others_made_and_not_stored(stored):
     folder, source, arrays = stored
-    for found, array in zip(open_corrupted(folder, source, "test", "gaussian_noise"), arrays, strict=True):
-        assert isinstance(found, np.memmap) and found.filename == array.filename
+    for result, array in zip(open_corrupted(folder, source, "test", "gaussian_noise"), arrays, strict=True):
+        assert isinstance(result, np.memmap) and result.filename == array.filename
     before = sorted(os.listdir(os.path.dirname(arrays[0].filename)))
     made = open_corrupted(folder, source, "test", "fog")
     assert [images.severity for images in made] == [1, 2, 3, 4, 5]
@@ -42,7 +42,7 @@ def test_stored_images_are_opened_and_others_made_and_not_stored(stored):
 def test_made_images_are_those_that_would_be_stored(stored, tmp_path, name):
     _, source, _ = stored
     images = {part: array[:20] for part, array in source.images.items()}
-    labels = {part: some[:20] for part, some in source.labels.items()}
+    labels = {part: subset[:20] for part, subset in source.labels.items()}
     few = dataclasses.replace(source, images=images, labels=labels)
     wanted = load_corrupted(str(tmp_path), few, name, 6)["test"]
     order = np.array([7, 8, 9, 3, 19, 0, 1, 1, 18])  # neighbours, jumps, repeats
@@ -56,7 +56,7 @@ def test_images_that_are_being_made_are_not_read(stored, tmp_path):
     path = corrupted_path(copy, source, "test", 4, "gaussian_noise")
     os.rename(path, os.path.join(os.path.dirname(path), ".gaussian_noise.npy.partial"))
     images = open_corrupted(copy, source, "test", "gaussian_noise")
-    assert all(isinstance(one, LazyCorruptedArray) for one in images)
+    assert all(isinstance(image, LazyCorruptedArray) for image in images)
 
 
 @pytest.mark.parametrize("damage, message", [
@@ -80,19 +80,19 @@ def test_arrays_come_one_after_the_other(stored, workers):
     labels = source.labels["test"]
     arrays = [arrays[0], LazyCorruptedArray(source, "test", "fog", 2), arrays[4]]
     streams = iterate_arrays(arrays, labels, MEAN, STD, 16, workers)
-    found = [[tensor.asnumpy() for tensor in batch] for stream in streams for batch in stream]
+    result = [[tensor.asnumpy() for tensor in batch] for stream in streams for batch in stream]
     everyone = np.arange(50)
     for k, images in enumerate(arrays):
-        own = found[4 * k:4 * (k + 1)]
-        assert [int(count) for _, _, count in own] == [16, 16, 16, 2]
-        pixels = np.concatenate([batch[:count] for batch, _, count in own])
+        ours = result[4 * k:4 * (k + 1)]
+        assert [int(count) for _, _, count in ours] == [16, 16, 16, 2]
+        pixels = np.concatenate([batch[:count] for batch, _, count in ours])
         np.testing.assert_array_equal(pixels, normalise(images[everyone], MEAN, STD))
-        np.testing.assert_array_equal(np.concatenate([some[:count] for _, some, count in own]), labels)
-    assert len(found) == 12
+        np.testing.assert_array_equal(np.concatenate([subset[:count] for _, subset, count in ours]), labels)
+    assert len(result) == 12
 
 
 def test_normalised_images_are_those_of_the_formula():
     images = np.random.RandomState(0).randint(0, 256, (5, 8, 6, 3)).astype(np.uint8)
-    found = normalise(images, MEAN, STD)
-    np.testing.assert_allclose(found, ((images / 255 - MEAN) / STD).transpose(0, 3, 1, 2), rtol=2e-6, atol=1e-6)
-    assert found.dtype == np.float32 and found.flags.c_contiguous
+    result = normalise(images, MEAN, STD)
+    np.testing.assert_allclose(result, ((images / 255 - MEAN) / STD).transpose(0, 3, 1, 2), rtol=2e-6, atol=1e-6)
+    assert result.dtype == np.float32 and result.flags.c_contiguous

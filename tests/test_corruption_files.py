@@ -311,11 +311,11 @@ def test_settings_are_written_by_one_process_at_a_time(tmp_path, monkeypatch):
     real = corruptions.jobs.settings.has_settings
 
     def look(folder, settings):
-        found = real(folder, settings)
+        result = real(folder, settings)
         if settings["images"] == "a":
             with pytest.raises(UserError, match="is writing this"):
                 corruptions.jobs.settings.use_settings(folder, {"images": "b"})
-        return found
+        return result
     monkeypatch.setattr(corruptions.jobs.settings, "has_settings", look)
     monkeypatch.setattr(corruptions.jobs.settings, "SETTINGS_SECONDS", 0.1)
     corruptions.jobs.settings.use_settings(str(tmp_path / "out"), {"images": "a"})

@@ -46,7 +46,7 @@ def test_folder(folder, tmp_path, workers):
 
 @pytest.mark.parametrize("below, script", [(".", os.path.join(ROOT, "corruptions")), (ROOT, "corruptions")])
 def test_the_room_itself_is_a_script(folder, tmp_path, below, script):
-    """As dataset/prepare_dataset.py is one, from any working directory."""
+    """It runs from any working directory, like dataset/prepare_dataset.py."""
     rest = ["-c", "contrast", "--severity", "2", "--workers", "2"]
     done = subprocess.run([sys.executable, script, "folder", folder, str(tmp_path / "out"), *rest],
                           cwd=tmp_path / below, capture_output=True, text=True)
@@ -110,7 +110,7 @@ def test_preview_keeps_panels_of_large_images(tmp_path, monkeypatch, severities,
     shapes = []
 
     def look(path, images, *columns):
-        several = images.values() if drawn == "plot_image_sheet" else [one for row in images.values() for one in row]
+        several = images.values() if drawn == "plot_image_sheet" else [item for row in images.values() for item in row]
         shapes.extend(image.shape for image in several)
     monkeypatch.setattr(f"corruptions.__main__.{drawn}", look)
     main(["preview", str(tmp_path / "a.png"), "-c", "contrast", "lines", "--severity", *severities])
@@ -204,7 +204,7 @@ def test_links_to_folders_are_followed(folder, tmp_path, capsys):
         os.symlink(os.path.join(folder, "ant"), linked / name)
     os.symlink(linked, linked / "cat" / "loop")
     assert list_images(str(linked))[0] == [f"{name}/{k}.{suffix}" for name in ("cat", "cow") for k, suffix in
-                                        ((1, "png"), (3, "JPEG"), (5, "png"), (7, "png"), (9, "JPEG"))]
+                                           ((1, "png"), (3, "JPEG"), (5, "png"), (7, "png"), (9, "JPEG"))]
     inside = os.path.join(folder, "ant", "out")
     assert inside in one_line(capsys, ["folder", str(linked), inside, "-c", "fog"])
     assert not os.path.exists(inside)
@@ -244,8 +244,8 @@ def test_what_is_left_out_of_a_folder_is_counted(folder, tmp_path, capsys):
     for k in range(20):
         open(os.path.join(folder, f"log.{k}"), "wb").close()
     main(argv)
-    assert (said := capsys.readouterr().out).startswith("images read: 10; other files left out: 2 .heic, 1 without")
-    assert said.count(" 1 .") == 6 and said.splitlines()[0].endswith(", ...")
+    assert (message := capsys.readouterr().out).startswith("images read: 10; other files left out: 2 .heic, 1 without")
+    assert message.count(" 1 .") == 6 and message.splitlines()[0].endswith(", ...")
     os.makedirs(tmp_path / "raw")
     shutil.copy(os.path.join(folder, "c.dng"), tmp_path / "raw")
     assert "other files left out: 1 .dng; name" in one_line(capsys, ["folder", str(tmp_path / "raw"), out, "-c", "fog"])
@@ -277,9 +277,9 @@ def test_a_folder_of_which_nothing_can_be_read_is_an_error(tmp_path, capsys):
     make_images(tmp_path / "in", 2, lambda k: ((16, 20, 3), "png"))
     for name in ("a.png", "b.jpg"):
         shutil.copy(tmp_path / "in" / "bee" / "0.png", tmp_path / "in" / name)
-    for number, said in (("1/3", ": 2, 3\n"), ("2/3", ": 3\n"), ("3/3", "out\n")):
+    for number, message in (("1/3", ": 2, 3\n"), ("2/3", ": 3\n"), ("3/3", "out\n")):
         main([*argv, "--shard", number])
-        assert capsys.readouterr().out.endswith(said)
+        assert capsys.readouterr().out.endswith(message)
     main(["folder", str(tmp_path / "in"), str(tmp_path / "whole"), "-c", "fog", "--workers", "1"])
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
@@ -297,9 +297,9 @@ def test_a_folder_that_may_not_be_read_is_a_bad_one(open_folder, capsys):
         assert line.endswith("in/bee: a folder that cannot be read (Permission denied); let it be read, or remove it; "
                              "or pass --skip-bad")
         main([*argv, "--skip-bad"])
-    said = capsys.readouterr()
-    assert said.out.startswith("images read: 2\n")
-    [line] = said.err.splitlines()
+    message = capsys.readouterr()
+    assert message.out.startswith("images read: 2\n")
+    [line] = message.err.splitlines()
     assert line.startswith("warning: skipped ") and "in/bee: a folder that cannot be read" in line
     assert len(files_below(os.path.join(open_folder, "out", "contrast"))) == 2
 
@@ -315,8 +315,8 @@ def test_a_folder_that_is_complete_need_not_be_written(open_folder, capsys, shar
     capsys.readouterr()
     with acting_as_nobody():
         main([*argv, *shard])
-        said = "shard 2/2 had nothing to make in" if shard else "was all made before in"
-        assert capsys.readouterr().out.splitlines()[-1] == f"{said} {out}"
+        message = "shard 2/2 had nothing to make in" if shard else "was all made before in"
+        assert capsys.readouterr().out.splitlines()[-1] == f"{message} {out}"
         cannot = f"{out}: cannot be written, and lacks some of the images; let it be written"
         assert cannot in one_line(capsys, [*argv, "2", *shard])
         assert "seed" in one_line(capsys, [*argv, "--seed", "1", *shard])
@@ -347,10 +347,10 @@ def test_only_regular_files_are_read(folder, tmp_path, capsys):
     os.mkfifo(fifo)
     os.symlink(fifo, os.path.join(folder, "link.jpg"))
     main(["folder", folder, str(tmp_path / "out"), "-c", "contrast", "--severity", "1", "--workers", "1"])
-    said = capsys.readouterr()
-    assert said.out.startswith("images read: 10\n")
-    assert sorted(said.err.splitlines()) == [f"warning: {os.path.join(folder, name)}: is not a regular file; it is not "
-                                             "read" for name in ("fifo.jpg", "link.jpg")]
+    message = capsys.readouterr()
+    assert message.out.startswith("images read: 10\n")
+    assert sorted(message.err.splitlines()) == [f"warning: {os.path.join(folder, name)}: is not a regular file; it is "
+                                                "not read" for name in ("fifo.jpg", "link.jpg")]
 
 
 def test_an_image_that_is_too_large_for_jpeg_is_named(tmp_path, capsys):

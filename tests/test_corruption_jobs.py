@@ -69,10 +69,10 @@ def test_shards_of_a_folder_make_what_one_job_makes(folder, tmp_path, capsys):
     argv = ["folder", folder, str(out), *rest]
     capsys.readouterr()
     shards_of(argv, (3, 1), 3)
-    assert "shard 1/3 written to" in (said := capsys.readouterr().out) and said.endswith("have not ended: 2\n")
+    assert "shard 1/3 written to" in (message := capsys.readouterr().out) and message.endswith("have not ended: 2\n")
     assert (out / "snow" / ".unfinished").exists() and not (out / "sources.csv").exists()
     shards_of(argv, (3, 2), 3)
-    assert "shard 3/3 had nothing to make in" in (said := capsys.readouterr().out) and "have not ended: 2" in said
+    assert "shard 3/3 had nothing to make in" in (message := capsys.readouterr().out) and "have not ended: 2" in message
     assert contents(out) == contents(tmp_path / "whole")
     main(argv)
     assert capsys.readouterr().out == f"images read: 23\nwas all made before in {out}\n"
@@ -80,7 +80,7 @@ def test_shards_of_a_folder_make_what_one_job_makes(folder, tmp_path, capsys):
 
 
 def test_a_repeated_shard_leaves_a_finished_job_finished(folder, tmp_path, capsys):
-    """As after a requeue; also while another severity of the corruption is being made."""
+    """A requeue does this. It holds while another severity of the corruption is being made, too."""
     out = tmp_path / "out"
     argv = ["folder", folder, str(out), "-c", "contrast", "--workers", "1", "--severity"]
     shards_of([*argv, "1"], (1, 2, 3), 3)
@@ -198,7 +198,7 @@ def test_a_shard_refuses_images_that_have_changed(folder, tmp_path, capsys):
 
 
 def test_shards_look_at_no_image_while_others_wait(folder, tmp_path, monkeypatch):
-    """Of a large folder on NFS that would take longer than they do wait."""
+    """Listing a large folder on NFS would take longer than they wait."""
     out, looked, real = tmp_path / "out", [], os.stat
 
     def stat(path, *args, **options):
@@ -216,20 +216,20 @@ def test_shards_look_at_no_image_while_others_wait(folder, tmp_path, monkeypatch
 def test_lists_of_images_that_become_one_while_they_are_read(folder, tmp_path, monkeypatch):
     out = tmp_path / "out"
     shards_of(["folder", folder, str(out), "-c", "contrast", "--severity", "2", "--workers", "1"], (1, 2), 2)
-    real, found = corruptions.jobs.sources.shards_lists, [str(out / ".sources-1-of-2.csv")]
+    real, result = corruptions.jobs.sources.shards_lists, [str(out / ".sources-1-of-2.csv")]
     monkeypatch.setattr(corruptions.jobs.sources, "shards_lists",
-                        lambda target: [found.pop()] if found else real(target))
-    assert len(read_sources(str(out))) == 23 and not found
+                        lambda target: [result.pop()] if result else real(target))
+    assert len(read_sources(str(out))) == 23 and not result
 
 
 def test_shards_that_run_at_the_same_time(folder, tmp_path):
     rest = ["-c", "frost", "contrast", "--severity", "1", "4", "--workers", "1"]
     argv = ["folder", folder, str(tmp_path / "out"), *rest, "--shard"]
-    other = subprocess.Popen([*COMMAND, *argv, "1/2"], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    second = subprocess.Popen([*COMMAND, *argv, "1/2"], cwd=ROOT, stderr=subprocess.PIPE, text=True)
     while not (tmp_path / "out").exists():
         time.sleep(0.01)
     main([*argv, "2/2"])
-    assert (other.communicate()[1], other.returncode) == ("", 0)
+    assert (second.communicate()[1], second.returncode) == ("", 0)
     main(["folder", folder, str(tmp_path / "whole"), *rest])
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
@@ -241,8 +241,8 @@ def test_who_may_fill_a_folder_at_the_same_time(tmp_path, monkeypatch):
         assert os.path.exists(shard_lock(target, Shard(1, 3)))
         with lock_target(target, Shard(2, 3)):
             pass
-        for other in (Shard(), Shard(1, 3), Shard(2, 4)):
-            with pytest.raises(UserError, match=f"process {os.getpid()}"), lock_target(target, other):
+        for second in (Shard(), Shard(1, 3), Shard(2, 4)):
+            with pytest.raises(UserError, match=f"process {os.getpid()}"), lock_target(target, second):
                 pass
     is_held = pytest.raises(UserError, match="is writing this")
     with lock_target(target, Shard()), is_held, lock_target(target, Shard(1, 3)):
@@ -324,11 +324,11 @@ def test_images_that_were_added_to_a_data_set_are_those_of_some_shards(tmp_path,
         main([*argv, number])
     shutil.copy(folder / "canoe_0.JPEG", folder / "canoe_9.JPEG")
     capsys.readouterr()
-    said = []
+    message = []
     for number in ("2/2", "1/2"):
         main([*argv, number])
-        said.append(capsys.readouterr().out.partition(f" {tmp_path}")[0])
-    assert said == ["shard 2/2 had nothing to make in", "shard 1/2 written to"]
+        message.append(capsys.readouterr().out.partition(f" {tmp_path}")[0])
+    assert message == ["shard 2/2 had nothing to make in", "shard 1/2 written to"]
     main([*argv[:-1]])
     assert capsys.readouterr().out.startswith("was all made before in")
 
@@ -338,11 +338,11 @@ def test_images_that_were_added_to_a_data_set_are_those_of_some_shards(tmp_path,
 def test_a_data_set_that_was_made_before_is_said_to_be(tmp_path, capsys, name, make):
     make(str(tmp_path))
     argv = ["dataset", name, "--workers", "1", "--data_dir", str(tmp_path), "-c"]
-    said = []
+    message = []
     for words in (["contrast"], ["contrast"], ["contrast", "brightness"], ["brightness", "--shard", "1/2"]):
         main([*argv, *words])
-        said.append(capsys.readouterr().out.partition(f" {tmp_path}")[0])
-    assert said == ["written to", "was all made before in", "written to", "shard 1/2 had nothing to make in"]
+        message.append(capsys.readouterr().out.partition(f" {tmp_path}")[0])
+    assert message == ["written to", "was all made before in", "written to", "shard 1/2 had nothing to make in"]
 
 
 @pytest.mark.parametrize("option, culprit", [
@@ -477,7 +477,7 @@ def test_a_loop_that_is_left_leaves_no_process():
 INTERRUPTED = "python -m corruptions: interrupted"
 
 
-def interrupt(command, begun, seconds, send=os.killpg, number=signal.SIGINT, said=INTERRUPTED):
+def interrupt(command, begun, seconds, send=os.killpg, number=signal.SIGINT, message=INTERRUPTED):
     """Send a signal to a command and its processes, as a terminal does, or to it alone, `seconds` after there is a file
     like `begun`, and check what it says and leaves."""
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
@@ -485,7 +485,7 @@ def interrupt(command, begun, seconds, send=os.killpg, number=signal.SIGINT, sai
         time.sleep(0.01)
     time.sleep(seconds)
     send(process.pid, number)
-    assert process.communicate(timeout=30)[1] == said + "\n"
+    assert process.communicate(timeout=30)[1] == message + "\n"
     assert process.returncode == 128 + number
     assert left_in(process.pid) == []
     assert not [name for folder in ("/dev/shm", tempfile.gettempdir()) for name in os.listdir(folder)
@@ -493,7 +493,7 @@ def interrupt(command, begun, seconds, send=os.killpg, number=signal.SIGINT, sai
 
 
 def left_in(session):
-    """As `running_in`, after a while for those that watch over others."""
+    """Like `running_in`, after some time for processes that watch over others."""
     deadline = time.monotonic() + 5
     while (left := running_in(session)) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -502,12 +502,12 @@ def left_in(session):
 
 def running_in(session):
     """The command lines of a session's processes."""
-    found = []
+    result = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             if os.getsid(process.pid) == session and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process.cmdline())
-    return found
+                result.append(process.cmdline())
+    return result
 
 
 @pytest.mark.parametrize("tries", [1, pytest.param(20, marks=pytest.mark.slow)])
@@ -600,7 +600,7 @@ def test_a_process_takes_little_memory(tmp_path):
     peaks = {}
     while job.poll() is None:
         with contextlib.suppress(psutil.Error):
-            for one in (job, *job.children(recursive=True)):
-                peaks[one.pid] = max(peaks.get(one.pid, 0), one.memory_info().rss)
+            for item in (job, *job.children(recursive=True)):
+                peaks[item.pid] = max(peaks.get(item.pid, 0), item.memory_info().rss)
         time.sleep(0.2)
     assert job.returncode == 0 and len(peaks) >= 3 and 50e6 < max(peaks.values()) < 300e6

@@ -12,12 +12,11 @@ from corruptions import corrupt
 from dataset import SOURCES, load_source
 from dataset.batches import EvaluationBatches, TrainBatches, normalise
 from dataset.corrupted import load_corrupted
-from dataset.data import load_data
 from dataset.pipeline import prefetch
 from dataset.poisson import Split, poisson_counts, poisson_split
 from dataset.prepare_dataset import main as prepare
 from dataset.sources.cifar import CIFAR, load_cifar
-from dataset.splits import counts_table, make_split, read_split, write_split
+from dataset.splits import counts_table, make_split, make_split_for, read_split, write_split
 from dataset.stored import corrupted_path
 from tests.cifar_files import make_cifar, publish
 from utils.errors import UserError
@@ -85,26 +84,27 @@ def test_validation_has_at_most_1000_images_of_a_class_unless_more_are_asked_for
     assert np.bincount(labels[capped.validation]).tolist() == [1000, 1000, 1010 - used]
     np.testing.assert_array_equal(capped.indices, more.indices)
     assert (np.diff(capped.validation) > 0).all() and not set(capped.indices) & set(capped.validation)
-    asked = poisson_split(labels[labels < 2], 30, 6, seed=5, num_val=1050)
-    assert np.bincount(labels[labels < 2][asked.validation]).tolist() == [1050, 1050]
+    requested = poisson_split(labels[labels < 2], 30, 6, seed=5, num_val=1050)
+    assert np.bincount(labels[labels < 2][requested.validation]).tolist() == [1050, 1050]
 
 
-@pytest.mark.parametrize("asked, left", [(None, 1000), (60, 50), (240, 60), (4000, 1000)])
+@pytest.mark.parametrize("num_per_class, left", [(None, 1000), (60, 50), (240, 60), (4000, 1000)])
 @pytest.mark.parametrize("train_on", ["poisson", "clean"])
-def test_validation_is_in_proportion_to_the_training_images_that_are_asked_for(asked, left, train_on, capsys):
+def test_validation_is_in_proportion_to_the_training_images_that_are_asked_for(num_per_class, left, train_on, capsys):
     labels = np.random.RandomState(3).permutation(np.repeat([0, 1], 5000)).astype(np.int32)
-    split, more = (make_split(labels, 6, 5, asked, num_val=num_val, train_on=train_on) for num_val in (None, 900))
-    if asked or train_on == "poisson":
+    split, more = (make_split(labels, 6, 5, num_per_class, num_val=num_val, train_on=train_on)
+                   for num_val in (None, 900))
+    if num_per_class or train_on == "poisson":
         assert np.bincount(labels[split.validation]).tolist() == [left, left]
         np.testing.assert_array_equal(split.indices, more.indices)
     assert capsys.readouterr().out == ""
-    said = f" images, at most {left} of a class, where up to " in counts_table(split, labels)
-    assert said == (left < 1000) and "at most" not in counts_table(more, labels)
+    message = f" images, at most {left} of a class, where up to " in counts_table(split, labels)
+    assert message == (left < 1000) and "at most" not in counts_table(more, labels)
     assert np.bincount(labels[more.validation]).tolist() == [900, 900]
 
 
 def test_each_class_has_shares_of_its_own_size():
-    """Where no number is asked for; K is 4/5 of 200, 150, 12, 2 and 1 images, and a class has one image at least."""
+    """No number is given. K is 4/5 of 200, 150, 12, 2 and 1 images, and a class has one image at least."""
     labels = np.random.RandomState(3).permutation(np.repeat(np.arange(5), [200, 150, 12, 2, 1])).astype(np.int32)
     split = make_split(labels, 6, 5)
     shares = [np.bincount(labels[indices], minlength=5).tolist() for indices in split.train]
@@ -125,16 +125,16 @@ def test_classes_of_one_size_are_split_as_ever():
 
 
 def test_clean_training_holds_out_the_same_share_of_every_class():
-    """For classes of any size: a tenth of each, rounded, but never all of it."""
+    """The share is a tenth of each class, rounded, for classes of any size, but never a whole class."""
     labels = np.random.RandomState(3).permutation(np.repeat([0, 1, 2, 3], [200, 47, 30, 1])).astype(np.int32)
     split = make_split(labels, 4, 5, train_on="clean")
-    assert split.counts == [180 + 42 + 27 + 1, 0, 0, 0] and split.is_clean and split.present == [0]
+    assert split.counts == [180 + 42 + 27 + 1, 0, 0, 0] and split.is_clean and split.nonempty_severities == [0]
     assert np.bincount(labels[split.validation]).tolist() == [20, 5, 3]
     assert np.bincount(labels[split.indices]).tolist() == [180, 42, 27, 1]
     np.testing.assert_array_equal(np.sort(np.concatenate([split.indices, split.validation])), np.arange(278))
-    again, other = (make_split(labels, 6, seed, train_on="clean") for seed in (5, 6))
+    again, second = (make_split(labels, 6, seed, train_on="clean") for seed in (5, 6))
     np.testing.assert_array_equal(again.validation, split.validation)
-    assert (other.validation != split.validation).any()
+    assert (second.validation != split.validation).any()
     assert not make_split(labels[labels < 3], 6, 5, num_per_class=20).is_clean
     assert np.bincount(labels[make_split(labels, 6, 5, train_on="clean", val_fraction=0.99).indices]).min() == 1
     assert len(make_split(labels, 6, 5, train_on="clean", val_fraction=0.0).validation) == 0
@@ -375,7 +375,7 @@ def example_batches(crop="none", size=8, **how):
     labels = rng.randint(0, 3, 60).astype(np.int32)
     split = poisson_split(labels, 15, 6, seed=0)
     return images, labels, split, TrainBatches(images, labels, split, (0.5,) * 3, (0.25,) * 3, 16, range(50), 3, crop,
-                                              **how)
+                                               **how)
 
 
 def test_training_batches_hold_images_at_their_severity():
@@ -452,26 +452,26 @@ def test_half_of_a_batch_is_corrupted_at_random_severities(probabilities):
     expected = 400 * (np.full(5, 0.2) if probabilities is None else probabilities)
     assert (np.abs(counts - expected) <= 4 * np.sqrt(expected)).all()
     noisy = TrainBatches(*parts, (0.5,) * 3, (0.25,) * 3, 16, range(50), 3, corruption="gaussian_noise")
-    one, two = ([batch[0].asnumpy() for batch in prefetch(noisy, workers)] for workers in (1, 2))
-    np.testing.assert_array_equal(one, two)
-    changed = one[0] - plain[0][0]
+    item, two = ([batch[0].asnumpy() for batch in prefetch(noisy, workers)] for workers in (1, 2))
+    np.testing.assert_array_equal(item, two)
+    changed = item[0] - plain[0][0]
     assert np.corrcoef(*changed[np.abs(changed).reshape(16, -1).max(1) > 0][:2].reshape(2, -1))[0, 1] < 0.3
 
 
-@pytest.mark.parametrize("crop, draw", [("none", "replacement"), ("mirror", "replacement"), ("zeros", "replacement"),
-                                        ("zeros", "permutation")])
+@pytest.mark.parametrize("crop, draw", [("none", "replacement"), ("reflect_pad", "replacement"),
+                                        ("zero_pad", "replacement"), ("zero_pad", "permutation")])
 def test_batches_do_not_depend_on_workers_or_on_where_the_stream_starts(crop, draw):
     *parts, source = example_batches(crop, sampler=draw)
-    one = [[t.asnumpy() for t in batch] for batch in prefetch(source, 1)]
+    item = [[t.asnumpy() for t in batch] for batch in prefetch(source, 1)]
     two = [[t.asnumpy() for t in batch] for batch in prefetch(source, 2)]
     later = TrainBatches(*parts, (0.5,) * 3, (0.25,) * 3, 16, range(30, 50), 3, crop, sampler=draw)
-    for a, b in zip(one, two, strict=True):
+    for a, b in zip(item, two, strict=True):
         for x, y in zip(a, b, strict=True):
             np.testing.assert_array_equal(x, y)
     for k in (19, 0):
-        for x, y in zip(one[30 + k], later[k], strict=True):
+        for x, y in zip(item[30 + k], later[k], strict=True):
             np.testing.assert_array_equal(x, y)
-    assert not np.array_equal(one[0][0], one[1][0])
+    assert not np.array_equal(item[0][0], item[1][0])
 
 
 def test_half_of_a_clean_batch_is_corrupted():
@@ -482,22 +482,22 @@ def test_half_of_a_clean_batch_is_corrupted():
     plain, source = (TrainBatches([clean] * 6, np.arange(20, dtype=np.int32), split, (0,) * 3, (1 / 255,) * 3, 10,
                                   range(20), 3, sampler="permutation", corruption=name)
                      for name in (None, "brightness"))
-    found = []
+    result = []
     for k in range(20):
         images, labels, _, severities = source[k]
         changed = np.abs(images - plain[k][0]).reshape(10, -1).max(1) > 0
         assert changed.sum() == 5 and not severities.any()
         for image, label in zip(images[changed], labels[changed], strict=True):
             fits = [s for s in range(1, 6) for made in [corrupt(clean[label:label + 1], "brightness", s)[0]]
-                    if any(np.array_equal(image.round(), one.transpose(2, 0, 1)) for one in (made, made[:, ::-1]))]
-            found += fits
+                    if any(np.array_equal(image.round(), item.transpose(2, 0, 1)) for item in (made, made[:, ::-1]))]
+            result += fits
             assert len(fits) == 1
-    assert set(found) == {1, 2, 3, 4, 5}
+    assert set(result) == {1, 2, 3, 4, 5}
 
 
 def test_what_is_drawn_with_replacement_stays_what_it_was():
     """So that runs that began with earlier versions go on alike: image, flip and corner from one generator a batch."""
-    images, labels, split, source = example_batches("zeros")
+    images, labels, split, source = example_batches("zero_pad")
     for k in (0, 7, 49):
         rng = np.random.default_rng((3, k))
         picks = rng.integers(len(split.indices), size=16)
@@ -535,8 +535,8 @@ def test_a_permutation_passes_over_every_image_once_an_epoch():
         left_out.append(known - set(drawn))
     assert epochs[0] != epochs[1] != epochs[2] and left_out[0] != left_out[1]
     assert np.mean([s for s, _ in epochs[0][:16]]) < 0.6  # mixed, not severity after severity
-    other = TrainBatches(marked, labels, split, (0,) * 3, (1 / 255,) * 3, 8, range(12), 4, sampler="permutation")
-    assert (other[0][1] != source[0][1]).any()
+    second = TrainBatches(marked, labels, split, (0,) * 3, (1 / 255,) * 3, 8, range(12), 4, sampler="permutation")
+    assert (second[0][1] != source[0][1]).any()
 
 
 def test_evaluation_batches_cover_every_image_once():
@@ -566,11 +566,11 @@ def test_prepare_dataset_draws_what_a_run_draws(cifar_dir, tmp_path, capsys):
     path = str(tmp_path / "split.csv")
     prepare(["--data_dir", cifar_dir, "-o", path, "--train_on", "clean", "--val_fraction", "0.25", "--seed", "3"])
     assert capsys.readouterr().err == ""
-    data = load_data("cifar10", cifar_dir, "contrast", 6, 3, train_on="clean", val_fraction=0.25)
-    table = load_data("cifar10", cifar_dir, "contrast", 6, 3, split=path)
-    assert data.split.counts == [150, 0, 0, 0, 0, 0] and len(data.split.validation) == 50
-    for ours, theirs in zip([*data.split.train, data.split.validation], [*table.split.train, table.split.validation],
-                            strict=True):
+    source = SOURCES["cifar10"](cifar_dir)
+    drawn = make_split_for(source, 6, 3, train_on="clean", val_fraction=0.25)
+    written = make_split_for(source, 6, 3, path=path)
+    assert drawn.counts == [150, 0, 0, 0, 0, 0] and len(drawn.validation) == 50
+    for ours, theirs in zip([*drawn.train, drawn.validation], [*written.train, written.validation], strict=True):
         np.testing.assert_array_equal(ours, theirs)
     with pytest.raises(SystemExit) as stop:
         prepare(["--data_dir", cifar_dir, "-o", path, "--train_on", "clean", "--val_fraction", "0.25", "-n", "3"])

@@ -54,46 +54,46 @@ def started(count, folder, *arguments):
 
 
 def trained(count, folder, *names):
-    """What the cases give that so many workers train, and whether it is the same on all workers."""
+    """The results of the cases that this number of workers trains, and whether they are equal on all workers."""
     with started(count, folder, folder / "found.npz", *names) as process:
         output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output[-2000:]
-    found = dict(np.load(folder / "found.npz"))
-    return found, found.pop("alike")
+    result = dict(np.load(folder / "found.npz"))
+    return result, result.pop("alike")
 
 
-def assert_equal(found, wanted, tolerance=1e-5):
+def assert_equal(result, wanted, tolerance=1e-5):
     """All weights, statistics, what objectives and optimisers remember, and all losses and logits of the batches."""
     for name, value in wanted.items():
-        np.testing.assert_allclose(found[name], value, rtol=0, atol=tolerance, err_msg=name)
+        np.testing.assert_allclose(result[name], value, rtol=0, atol=tolerance, err_msg=name)
 
 
-def show_differences(found, wanted):
+def show_differences(result, wanted):
     """Print, for every case, the largest difference of what lasts: weights, statistics, and what objectives and
     optimisers remember."""
     largest = {}
     for name, value in wanted.items():
-        title, _, what = name.partition("/")
-        if what not in OUTPUTS:
-            largest[title] = max(largest.get(title, 0), np.abs(found[name] - value).max())
+        title, _, quantity = name.partition("/")
+        if quantity not in OUTPUTS:
+            largest[title] = max(largest.get(title, 0), np.abs(result[name] - value).max())
     print("\n".join(f"{title}: {difference:.0e}" for title, difference in largest.items()))
 
 
 def alone(*names):
-    """What the cases give that one worker trains."""
-    found = {}
+    """The results of the cases that one worker trains."""
+    result = {}
     for name in names:
-        found.update(train(name, {**EQUAL, **SYNCHRONISED, **APART}[name]))
-    return found
+        result.update(train(name, {**EQUAL, **SYNCHRONISED, **APART}[name]))
+    return result
 
 
 def test_two_workers_are_one(tmp_path):
-    found, alike = trained(2, tmp_path, *FIRST)
+    result, alike = trained(2, tmp_path, *FIRST)
     assert alike
-    assert_equal(found, alone(*(name for name in FIRST if name in EQUAL)))
+    assert_equal(result, alone(*(name for name in FIRST if name in EQUAL)))
     sub_batches = alone("sam in two sub-batches")  # what two own ascents are
-    assert_equal(found, {name.replace("in two sub-batches", "own ascents").replace("sam ", "sam, "): value
-                         for name, value in sub_batches.items()})
+    assert_equal(result, {name.replace("in two sub-batches", "own ascents").replace("sam ", "sam, "): value
+                          for name, value in sub_batches.items()})
 
 
 def test_the_scheduler_of_one_worker_does_not_train(monkeypatch):
@@ -116,17 +116,17 @@ def test_only_a_device_that_computes_meanwhile_is_waited_for(monkeypatch, target
 @pytest.fixture
 def other_device(monkeypatch):
     """Have MindSpore find two devices of a kind, and write down what they are told; call it with the kind."""
-    told = []
+    messages = []
 
     def find(target):
         for module in ("op_precision", "op_tuning"):
             place = getattr(getattr(ms.device_context, target.lower()), module)
             for name in [name for name in vars(place) if "allow" in name or "algo" in name or name == "precision_mode"]:
-                monkeypatch.setattr(place, name, lambda value, name=name: told.append((name, value)))
-        monkeypatch.setattr(ms.hal, "is_available", lambda found: found in (target, "CPU"))
+                monkeypatch.setattr(place, name, lambda value, name=name: messages.append((name, value)))
+        monkeypatch.setattr(ms.hal, "is_available", lambda name: name in (target, "CPU"))
         monkeypatch.setattr(ms.hal, "device_count", lambda _: 2)
-        monkeypatch.setattr(ms, "set_device", lambda *words: told.append(words))
-        return told
+        monkeypatch.setattr(ms, "set_device", lambda *words: messages.append(words))
+        return messages
     return find
 
 
@@ -136,12 +136,12 @@ def other_device(monkeypatch):
     ("Ascend", {("conv_allow_hf32", False), ("matmul_allow_hf32", False), ("precision_mode", "must_keep_origin_dtype")},
      set())])
 def test_a_device_computes_in_full_float32_unless_fast_math(other_device, target, full, rest):
-    told = other_device(target)
+    messages = other_device(target)
     assert set_up_device("auto") == target
-    assert told[0] == (target,) and set(told[1:]) == full | rest
-    told.clear()
+    assert messages[0] == (target,) and set(messages[1:]) == full | rest
+    messages.clear()
     assert set_up_device(target, device_id=1, fast_math=True) == target
-    assert told[0] == (target, 1) and set(told[1:]) == rest
+    assert messages[0] == (target, 1) and set(messages[1:]) == rest
 
 
 def test_the_best_device_is_one_that_is_there(monkeypatch, other_device):
@@ -169,38 +169,38 @@ def test_workers_have_devices_of_their_own(monkeypatch, other_device):
 
 
 def test_each_worker_has_the_device_that_msrun_gives_it_and_its_scheduler_none(monkeypatch, other_device):
-    told = other_device("GPU")
+    messages = other_device("GPU")
     monkeypatch.setattr("utils.runtime.distributed.world_size", lambda: 2)
     monkeypatch.setattr("utils.runtime.device.init_process_group", lambda: None)
     monkeypatch.setenv("DEVICE_ID", "3")
     set_up_device()
-    assert told[0] == ("GPU", 3)
-    told.clear()
+    assert messages[0] == ("GPU", 3)
+    messages.clear()
     monkeypatch.setenv("MS_ROLE", "MS_SCHED")
     monkeypatch.delenv("DEVICE_ID")
     set_up_device()
-    assert told[0] == ("GPU",)
+    assert messages[0] == ("GPU",)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 4])
 def test_all_that_is_equal(count, tmp_path):
     names = (*EQUAL, *SYNCHRONISED)
-    found, alike = trained(count, tmp_path, *names)
+    result, alike = trained(count, tmp_path, *names)
     assert alike
     wanted = alone(*names)
-    show_differences(found, wanted)
-    assert_equal(found, wanted)
+    show_differences(result, wanted)
+    assert_equal(result, wanted)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 4])
 def test_batch_norm_of_each_device_leaves_the_same_on_all(count, tmp_path):
-    found, alike = trained(count, tmp_path, "sharpdro, batch_norm")
+    result, alike = trained(count, tmp_path, "sharpdro, batch_norm")
     assert alike
     wanted = alone("sharpdro, batch_norm")
-    show_differences(found, wanted)
-    assert any(np.abs(found[name] - value).max() > 1e-3 for name, value in wanted.items())
+    show_differences(result, wanted)
+    assert any(np.abs(result[name] - value).max() > 1e-3 for name, value in wanted.items())
 
 
 RUN = ("main", "-d", "photos", "-m", "plain", "-n", "30", "--num_val", "10", "-b", "12", "--log_train", "4", "--seed",
@@ -232,11 +232,11 @@ def test_a_run_of_two_workers_is_that_of_one(one_run, tmp_path):
     with started(2, tmp_path, *RUN, "--data_dir", one_run / "data", "--log_dir", tmp_path / "logs") as process:
         output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output[-2000:]
-    folder, weights, found = run_of(tmp_path / "logs")
+    folder, weights, result = run_of(tmp_path / "logs")
     assert_equal(weights, wanted)
-    assert found.keys() == tables.keys()
+    assert result.keys() == tables.keys()
     for name, table in tables.items():
-        np.testing.assert_allclose(found[name], table, rtol=1e-4, atol=1e-4, err_msg=name)
+        np.testing.assert_allclose(result[name], table, rtol=1e-4, atol=1e-4, err_msg=name)
     assert json.loads((folder / "config.json").read_text())["workers"] == 2
     assert output.count("results are in") == 1
 
@@ -253,17 +253,17 @@ def test_when_one_worker_dies_the_others_say_so_and_the_run_goes_on(dies, goes_o
         workers = [child for child in psutil.Process(process.pid).children() if "together.py" in " ".join(
             child.cmdline()) and child.environ().get("MS_ROLE") == "MS_WORKER"]
         [victim] = [worker for worker in workers if worker.environ()["RANK_ID"] == str(dies)]
-        [other] = [worker for worker in workers if worker != victim]
+        [second] = [worker for worker in workers if worker != victim]
         killed = time.monotonic()
         victim.send_signal(signal.SIGKILL)
-        while other.is_running() and other.status() != psutil.STATUS_ZOMBIE:
+        while second.is_running() and second.status() != psutil.STATUS_ZOMBIE:
             time.sleep(0.1)
         seconds = time.monotonic() - killed
         process.communicate(timeout=120)
     print(f"the other worker ended after {seconds:.1f} s, msrun after {time.monotonic() - killed:.1f} s")
     assert seconds < 60 and process.returncode != 0
-    said = (tmp_path / f"worker_{1 - dies}.log").read_text()
-    assert said.count(f"error: worker {dies} of 2 has died, and so all end; --resume ") == 1
+    message = (tmp_path / f"worker_{1 - dies}.log").read_text()
+    assert message.count(f"error: worker {dies} of 2 has died, and so all end; --resume ") == 1
     [folder] = (tmp_path / "logs").iterdir()
     arguments = ("main", "--resume", str(folder), *map(str, data))
     if goes_on == 1:
@@ -286,8 +286,8 @@ def test_a_signal_to_all_stops_them_after_a_step_and_the_run_goes_on(one_run, tm
             if worker.environ().get("MS_ROLE") == "MS_WORKER":
                 worker.terminate()
         output, _ = process.communicate(timeout=120)
-    said = (tmp_path / "worker_0.log").read_text() + (tmp_path / "worker_1.log").read_text()
-    assert said.count("stopped by SIGTERM; --resume ") == 1 and "has died" not in said, output[-4000:]
+    message = (tmp_path / "worker_0.log").read_text() + (tmp_path / "worker_1.log").read_text()
+    assert message.count("stopped by SIGTERM; --resume ") == 1 and "has died" not in message, output[-4000:]
     [folder] = (tmp_path / "logs").iterdir()
     assert "stopped after" in (folder / "log.txt").read_text()
     subprocess.run([sys.executable, TOGETHER, "main", "--resume", str(folder), *map(str, data)], check=True,
@@ -326,11 +326,11 @@ def test_ascents_of_workers_are_sub_batches(several):
 
 @pytest.mark.parametrize("number, count", [(12, 1), (12, 3), (7, 3), (2, 4), (0, 2)])
 def test_parts_are_disjoint_and_complete(number, count):
-    parts = [np.arange(number)[rank_slice(number, (which, count))] for which in range(count)]
+    parts = [np.arange(number)[rank_slice(number, (kind, count))] for kind in range(count)]
     np.testing.assert_array_equal(np.concatenate(parts), np.arange(number))
 
 
-@pytest.mark.parametrize("how", [{}, {"crop": "mirror"}, {"crop": "zeros", "sampler": "permutation"},
+@pytest.mark.parametrize("how", [{}, {"crop": "reflect_pad"}, {"crop": "zero_pad", "sampler": "permutation"},
                                  {"corruption": "gaussian_noise"}, {"sampling": "balanced"}], ids=str)
 @pytest.mark.parametrize("count", [2, 4])
 def test_workers_have_the_images_of_one(how, count):
@@ -343,7 +343,7 @@ def test_workers_have_the_images_of_one(how, count):
         return TrainBatches(images, labels, split, (0.5,) * 3, (0.25,) * 3, 12, range(4), 5, share=share, **how)
     for k in range(4):
         whole, *rest = source((0, 1))[k]
-        parts = [source((which, count))[k] for which in range(count)]
+        parts = [source((kind, count))[k] for kind in range(count)]
         np.testing.assert_array_equal(np.concatenate([part[0] for part in parts]), whole)
         for part in parts:
             for ours, theirs in zip(part[1:], rest, strict=True):
@@ -353,25 +353,25 @@ def test_workers_have_the_images_of_one(how, count):
 @pytest.mark.parametrize("number, count", [(11, 2), (5, 4), (1, 3)])
 def test_workers_evaluate_every_image_once_in_as_many_batches(number, count):
     images = np.arange(12, dtype=np.uint8).repeat(12).reshape(12, 2, 2, 3)
-    found, lengths = [], set()
-    for which in range(count):
+    result, lengths = [], set()
+    for kind in range(count):
         source = EvaluationBatches(images, np.arange(12, dtype=np.int32), np.arange(number), (0,) * 3, (1 / 255,) * 3,
-                                   2, (which, count))
+                                   2, (kind, count))
         lengths.add(len(source))
         for k in range(len(source)):
             values, labels, real = source[k]
             assert len(values) == 2
             np.testing.assert_array_equal(values[:real, 0, 0, 0], labels[:real])
-            found += labels[:real].tolist()
-    assert found == list(range(number)) and len(lengths) == 1
+            result += labels[:real].tolist()
+    assert result == list(range(number)) and len(lengths) == 1
 
 
 def test_a_sub_batch_has_the_same_noise_on_any_worker():
     def calls(numbers, count):
         return [numbers().asnumpy() for _ in range(count)], int(numbers.calls.asnumpy())
     wanted, after = calls(CounterBasedNormal(10, 3, 4), 8)
-    for which in range(2):
-        found, end = calls(CounterBasedNormal(10, 3, 4, (which, 2)), 4)
+    for kind in range(2):
+        result, end = calls(CounterBasedNormal(10, 3, 4, (kind, 2)), 4)
         assert end == after
-        np.testing.assert_array_equal(found, [wanted[k] for k in (2 * which, 2 * which + 1, 4 + 2 * which,
-                                                                  5 + 2 * which)])
+        np.testing.assert_array_equal(result, [wanted[k] for k in (2 * kind, 2 * kind + 1, 4 + 2 * kind,
+                                                                   5 + 2 * kind)])

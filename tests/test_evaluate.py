@@ -50,11 +50,11 @@ def common(trained, tmp_path_factory):
 
 
 def contents(folder):
-    found = {}
+    result = {}
     for name in os.listdir(folder):
         with open(os.path.join(folder, name), "rb") as file:
-            found[name] = file.read()
-    return found
+            result[name] = file.read()
+    return result
 
 
 def fails(capsys, *argv):
@@ -71,10 +71,10 @@ def fails(capsys, *argv):
 
 def test_an_evaluation_agrees_with_what_the_run_found(common):
     record, results = read_json(common + "/evaluation_common.json"), read_json(common + "/results.json")["test"]
-    found = [record["clean"]["accuracy"], *record["corrupted"]["gaussian_noise"]["accuracy"]]
-    assert found == pytest.approx(results["accuracy"], rel=1e-12)
-    found = [record["clean"]["nll"], *record["corrupted"]["gaussian_noise"]["nll"]]
-    assert found == pytest.approx(results["loss"], rel=1e-4)
+    result = [record["clean"]["accuracy"], *record["corrupted"]["gaussian_noise"]["accuracy"]]
+    assert result == pytest.approx(results["accuracy"], rel=1e-12)
+    result = [record["clean"]["nll"], *record["corrupted"]["gaussian_noise"]["nll"]]
+    assert result == pytest.approx(results["loss"], rel=1e-4)
 
 
 def test_corrupted_images_are_scored(common, cifar_dir):
@@ -118,12 +118,12 @@ def test_the_records_say_what_was_evaluated_and_nothing_else_changes(trained, co
 def test_averages_by_hand():
     corrupted = {"fog": [CalibrationScores(a, 0.1 * s, 0.01) for s, a in enumerate((0.9, 0.8, 0.7, 0.6, 0.5), 1)],
                  "snow": [CalibrationScores(a, 0.1 * s, 0.03) for s, a in enumerate((0.7, 0.6, 0.5, 0.2, 0.1), 1)]}
-    found = summary(CalibrationScores(0.95, 0.05, 0), corrupted)
-    assert found["by_severity"]["error"] == pytest.approx([0.05, 0.2, 0.3, 0.4, 0.6, 0.7])
-    assert found["by_severity"]["nll"] == pytest.approx([0.05, 0.1, 0.2, 0.3, 0.4, 0.5])
-    assert found["by_level"]["none"] == pytest.approx({"error": 0.05, "nll": 0.05, "ece": 0})
-    assert found["by_level"]["mild"] == pytest.approx({"error": 0.3, "nll": 0.2, "ece": 0.02})
-    assert found["by_level"]["severe"] == pytest.approx({"error": 0.65, "nll": 0.45, "ece": 0.02})
+    result = summary(CalibrationScores(0.95, 0.05, 0), corrupted)
+    assert result["by_severity"]["error"] == pytest.approx([0.05, 0.2, 0.3, 0.4, 0.6, 0.7])
+    assert result["by_severity"]["nll"] == pytest.approx([0.05, 0.1, 0.2, 0.3, 0.4, 0.5])
+    assert result["by_level"]["none"] == pytest.approx({"error": 0.05, "nll": 0.05, "ece": 0})
+    assert result["by_level"]["mild"] == pytest.approx({"error": 0.3, "nll": 0.2, "ece": 0.02})
+    assert result["by_level"]["severe"] == pytest.approx({"error": 0.65, "nll": 0.45, "ece": 0.02})
 
 
 def test_the_table_has_every_corruption_and_the_averages(run, capsys):
@@ -144,15 +144,15 @@ def test_the_table_has_every_corruption_and_the_averages(run, capsys):
 
 def test_same_bytes_from_disk_or_made_for_any_number_of_workers(run, cifar_dir, tmp_path):
     copy = str(shutil.copytree(cifar_dir, tmp_path / "data"))
-    found = []
+    result = []
     for workers in ("1", "2"):
         main.main(["--evaluate", run, "-c", "fog", "pixelate", "--data_dir", copy, "--num_workers", workers])
-        found.append({name: text for name, text in contents(run).items() if "evaluation" in name})
-        for name in found[-1]:  # or they would be read again
+        result.append({name: text for name, text in contents(run).items() if "evaluation" in name})
+        for name in result[-1]:  # or they would be read again
             os.remove(os.path.join(run, name))
         for name in ("fog", "pixelate"):  # for the second time around
             load_corrupted(copy, SOURCES["cifar10"](copy), name, 6)
-    made, stored = ({name: without_pixels(text) for name, text in some.items()} for some in found)
+    made, stored = ({name: without_pixels(text) for name, text in subset.items()} for subset in result)
     assert len(made) == 2 and made == stored
 
 
@@ -166,14 +166,14 @@ def test_a_baseline_is_evaluated_where_it_has_no_evaluation_of_its_checkpoint(ru
     evaluated = os.stat(base + "/evaluation_common.json").st_mtime_ns
     main.main(["--evaluate", run + "/0_model.ckpt", "-c", "fog", "contrast", "--baseline", base])
     assert capsys.readouterr().out.count("\nnone") == 1 and len(contents(base)) == len(contents(common))
-    record, other = (read_json(path) for path in (run + "/0_model_evaluation_fog+contrast.json",
-                                                  base + "/evaluation_common.json"))
-    found = record["corruption_error"]
-    assert found["baseline"] == {"name": "base", "model": "wideresnet10", "checkpoint": "last_model.ckpt", "epochs": 2}
+    record, second = (read_json(path) for path in (run + "/0_model_evaluation_fog+contrast.json",
+                                                   base + "/evaluation_common.json"))
+    result = record["corruption_error"]
+    assert result["baseline"] == {"name": "base", "model": "wideresnet10", "checkpoint": "last_model.ckpt", "epochs": 2}
     for name in ("fog", "contrast"):
-        ratio = (5 - sum(record["corrupted"][name]["accuracy"])) / (5 - sum(other["corrupted"][name]["accuracy"]))
-        assert found["by_corruption"][name] == pytest.approx(ratio)
-    assert found["mean"] == pytest.approx(np.mean(list(found["by_corruption"].values())))
+        ratio = (5 - sum(record["corrupted"][name]["accuracy"])) / (5 - sum(second["corrupted"][name]["accuracy"]))
+        assert result["by_corruption"][name] == pytest.approx(ratio)
+    assert result["mean"] == pytest.approx(np.mean(list(result["by_corruption"].values())))
 
     main.main(["--evaluate", run, "-c", "saturate", "--baseline", base])
     assert capsys.readouterr().out.count("\nnone") == 2
@@ -199,13 +199,13 @@ def test_the_newest_checkpoint_of_a_run_is_taken_and_said_where_it_is_not_the_la
 def test_a_checkpoint_without_settings_is_what_the_command_line_says(run, cifar_dir, tmp_path, capsys):
     os.mkdir(tmp_path / "alone")
     path = str(shutil.copy(run + "/last_model.ckpt", tmp_path / "alone" / "my.ckpt"))
-    what = ["--data_dir", cifar_dir, "-c", "fog", "--eval_batch_size", "25"]
-    assert fails(capsys, "--evaluate", path, *what).startswith(f"{path}: no config.json beside it says what it is")
-    assert "is of another network" in fails(capsys, "--evaluate", path, *what, "-m", "wideresnet", "-d", "cifar10",
+    subject = ["--data_dir", cifar_dir, "-c", "fog", "--eval_batch_size", "25"]
+    assert fails(capsys, "--evaluate", path, *subject).startswith(f"{path}: no config.json beside it says what it is")
+    assert "is of another network" in fails(capsys, "--evaluate", path, *subject, "-m", "wideresnet", "-d", "cifar10",
                                             "--baseline", run)  # found before the baseline is evaluated
     assert not os.path.exists(run + "/evaluation_fog.json")
     assert not os.path.exists(tmp_path / "alone" / "my_evaluation_fog.json")
-    main.main(["--evaluate", path, *what, "-m", "wideresnet10", "-d", "cifar10"])
+    main.main(["--evaluate", path, *subject, "-m", "wideresnet10", "-d", "cifar10"])
     assert sorted(os.listdir(tmp_path / "alone")) == ["my.ckpt", "my_evaluation_fog.csv", "my_evaluation_fog.json"]
     main.main(["--evaluate", run, "-c", "fog", "--baseline", path])
     assert read_json(run + "/evaluation_fog.json")["corruption_error"]["mean"] == 1
@@ -217,8 +217,8 @@ def test_a_run_may_be_called_alexnet(run, common, tmp_path, monkeypatch, capsys)
     assert "(a folder of that name is ./alexnet)" in fails(capsys, "--evaluate", run, "-c", "fog", "--baseline",
                                                            "alexnet")
     main.main(["--evaluate", run, "-c", "fog", "--baseline", "./alexnet"])
-    found = read_json(run + "/evaluation_fog.json")["corruption_error"]
-    assert found["mean"] == 1 and found["baseline"]["name"] == "alexnet" and "checkpoint" in found["baseline"]
+    result = read_json(run + "/evaluation_fog.json")["corruption_error"]
+    assert result["mean"] == 1 and result["baseline"]["name"] == "alexnet" and "checkpoint" in result["baseline"]
 
 
 @pytest.mark.parametrize("argv, message", [
@@ -251,9 +251,9 @@ def test_bad_input_is_one_line(run, common, tmp_path, capsys, monkeypatch, argv,
         (tmp_path / "empty" / name).touch()
     record = read_json(common + "/evaluation_common.json")
     fog = {**record["corrupted"]["fog"], "accuracy": [1] * 5}
-    others = {**record["fingerprints"], "none": {**record["fingerprints"]["none"], "pixels": "0"}}
+    rest = {**record["fingerprints"], "none": {**record["fingerprints"]["none"], "pixels": "0"}}
     places = {"RUN": run, "EMPTY": str(tmp_path / "empty"), "COMMON": common + "/evaluation_common.json"}
-    for name, value in {"OTHER": {**record, "dataset": "cifar100"}, "IMAGES": {**record, "fingerprints": others},
+    for name, value in {"OTHER": {**record, "dataset": "cifar100"}, "IMAGES": {**record, "fingerprints": rest},
                         "PERFECT": {**record, "corrupted": {**record["corrupted"], "fog": fog}}, "LIST": []}.items():
         places[name] = str(tmp_path / f"{name}.json")
         (tmp_path / f"{name}.json").write_text(json.dumps(value))
@@ -284,17 +284,17 @@ def test_other_test_images_than_those_of_the_run_are_refused(run, cifar_dir, tmp
     config = read_json(run + "/config.json")
     with open(run + "/config.json", "w") as file:  # of a run of before nothing is known
         json.dump({option: value for option, value in config.items() if option != "fingerprints"}, file)
-    main.main(["--evaluate", run, "--data_dir", copy, "-c", "gaussian_noise", "--corrupted", "memory"])
+    main.main(["--evaluate", run, "--data_dir", copy, "-c", "gaussian_noise", "--corrupted_from", "memory"])
 
 
 def test_an_evaluation_is_used_again_for_the_same_network_and_images_alone(run, cifar_dir, tmp_path, capsys):
     """The weights of one file under two names of a network, with images from two places, and made."""
     os.mkdir(tmp_path / "alone")
     path = str(shutil.copy(run + "/last_model.ckpt", tmp_path / "alone" / "my.ckpt"))
-    other = str(shutil.copytree(cifar_dir, tmp_path / "data"))
-    source = SOURCES["cifar10"](other)
+    another = str(shutil.copytree(cifar_dir, tmp_path / "data"))
+    source = SOURCES["cifar10"](another)
     for severity in range(1, 6):  # somebody else's images
-        array = corrupted_path(other, source, "test", severity, "gaussian_noise")
+        array = corrupted_path(another, source, "test", severity, "gaussian_noise")
         np.save(array, np.zeros_like(np.load(array)))
 
     def evaluate(model, *more):
@@ -306,9 +306,9 @@ def test_an_evaluation_is_used_again_for_the_same_network_and_images_alone(run, 
     assert evaluate("wideresnet10", "--data_dir", cifar_dir) == (True, first)
     before, second = evaluate("wideresnet10-1", "--data_dir", cifar_dir)
     assert not before and second["model"] == "wideresnet10-1"
-    before, black = evaluate("wideresnet10", "--data_dir", other)
+    before, black = evaluate("wideresnet10", "--data_dir", another)
     assert not before and black["corrupted"] != first["corrupted"]
-    before, made = evaluate("wideresnet10", "--data_dir", other, "--corrupted", "memory")
+    before, made = evaluate("wideresnet10", "--data_dir", another, "--corrupted_from", "memory")
     pixels = first["fingerprints"]["gaussian_noise"].pop("pixels")  # nobody has seen those of images that are not made
     assert not before and len(pixels) == 32 and made["fingerprints"]["gaussian_noise"].pop("pixels") is None
     assert made == first
@@ -319,11 +319,11 @@ def test_an_evaluation_is_used_again_for_the_same_network_and_images_alone(run, 
 def test_a_figure_of_other_corrupted_images_than_those_of_the_run_is_an_error(run, cifar_dir, tmp_path, capsys):
     draw(["calibration", run, "--images", "25"])
     before = read_json(run + "/calibration.json")
-    other = str(shutil.copytree(cifar_dir, tmp_path / "data"))
-    array = corrupted_path(other, SOURCES["cifar10"](other), "test", 3, "gaussian_noise")
+    second = str(shutil.copytree(cifar_dir, tmp_path / "data"))
+    array = corrupted_path(second, SOURCES["cifar10"](second), "test", 3, "gaussian_noise")
     np.save(array, np.zeros_like(np.load(array)))
     with pytest.raises(SystemExit) as stop:
-        draw(["calibration", run, "--images", "25", "--data_dir", other])
+        draw(["calibration", run, "--images", "25", "--data_dir", second])
     assert stop.value.code == 2 and f"{run}: had other corrupted test images" in capsys.readouterr().err
     assert read_json(run + "/calibration.json") == before
 

@@ -25,11 +25,11 @@ def no_other_places(monkeypatch, tmp_path):
 
 def check(source, expected):
     for part, (images, labels) in expected.items():
-        found = source.images[part]
-        assert found.shape == (len(images), 32, 32, 3) and found.dtype == np.uint8
+        result = source.images[part]
+        assert result.shape == (len(images), 32, 32, 3) and result.dtype == np.uint8
         for channel in range(3):
-            np.testing.assert_array_equal(found[:, 2:30, 2:30, channel], images)
-        assert found.sum(dtype=int) == 3 * images.sum(dtype=int)  # nothing but zeros around them
+            np.testing.assert_array_equal(result[:, 2:30, 2:30, channel], images)
+        assert result.sum(dtype=int) == 3 * images.sum(dtype=int)  # nothing but zeros around them
         np.testing.assert_array_equal(source.labels[part], labels)
         assert source.labels[part].dtype == np.int32
 
@@ -71,20 +71,20 @@ def test_what_is_missing_is_downloaded_with_its_checksum(tmp_path, monkeypatch):
                 file.write((tmp_path / "server" / fetched[-1]).read_bytes())
         return copy
     monkeypatch.setattr("pooch.HTTPDownloader", downloader)
-    own = tmp_path / "data" / "fashion-mnist"
-    own.mkdir(parents=True)
+    ours = tmp_path / "data" / "fashion-mnist"
+    ours.mkdir(parents=True)
     name = "t10k-images-idx3-ubyte.gz"
-    (own / name).write_bytes((tmp_path / "server" / name).read_bytes())
+    (ours / name).write_bytes((tmp_path / "server" / name).read_bytes())
     with pytest.raises(UserError, match="train-images.*could not be downloaded"):  # not what was published
         load_fashion_mnist(str(tmp_path / "data"))
-    assert os.listdir(own) == [name]
+    assert os.listdir(ours) == [name]
     for files in FILES.values():
         for file in files:
             md5 = hashlib.md5((tmp_path / "server" / f"{file}.gz").read_bytes()).hexdigest()
             monkeypatch.setitem(files, file, md5)
     fetched.clear()
     check(load_fashion_mnist(str(tmp_path / "data")), expected)
-    assert sorted(fetched) == sorted(f"{one}.gz" for names in NAMES.values() for one in names if f"{one}.gz" != name)
+    assert sorted(fetched) == sorted(f"{item}.gz" for names in NAMES.values() for item in names if f"{item}.gz" != name)
     fetched.clear()
     load_fashion_mnist(str(tmp_path / "data"))
     assert fetched == []
@@ -178,7 +178,7 @@ def test_two_steps_of_training(tmp_path):
 
 
 def test_the_published_checksums_are_of_the_files_that_debian_packs_anew():
-    """Where Debian's package is installed: its bytes behind the published header, a name and a time, have the MD5s."""
+    """If Debian's package is installed, its bytes behind the published header, a name and a time, have the MD5s."""
     folder, times = "/usr/share/datasets/fashion-mnist", {"train": 1504176606, "t10k": 1504176627}
     if not os.path.isdir(folder):
         pytest.skip("Debian's package dataset-fashion-mnist is not installed")

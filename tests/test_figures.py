@@ -232,7 +232,7 @@ def test_a_run_of_a_comparison_keeps_its_name(tmp_path):
 
 
 def test_a_sweep_has_a_panel_for_each_row(tmp_path):
-    """What else differs is not averaged over."""
+    """Runs that differ in anything else are not averaged."""
     plan = []
     for rho in (0.1, 0.2):
         for rate in (0.1, 0.01):

@@ -104,14 +104,14 @@ print(os.path.exists(".lock"))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs the rights to act as another user")
-@pytest.mark.parametrize("lock_mode, folder_mode, said", [
+@pytest.mark.parametrize("lock_mode, folder_mode, message", [
     (0o644, 0o777, ["locked True", "results: process 1 on here is writing this; wait until it ends, or stop it",
                     "False"]),
     (0o644, 0o1777, ["locked True", "results: process 1 on here is writing this; wait until it ends, or stop it",
                      "True"]),
     (0o600, 0o777, [".lock: cannot be locked, because the file is another user's; remove it if that user's command has "
                     "ended", "True"])])
-def test_a_lock_file_of_another_user(lock_mode, folder_mode, said):
+def test_a_lock_file_of_another_user(lock_mode, folder_mode, message):
     with tempfile.TemporaryDirectory() as folder:  # those of pytest are closed to others
         path = os.path.join(folder, ".lock")
         with open(path, "w") as file:
@@ -120,7 +120,7 @@ def test_a_lock_file_of_another_user(lock_mode, folder_mode, said):
         os.chmod(folder, folder_mode)
         done = subprocess.run([sys.executable, "-c", OTHER_USERS], cwd=folder, env={**os.environ, "PYTHONPATH": ROOT},
                               capture_output=True, text=True)
-        assert done.stdout.splitlines() == said, done.stderr
+        assert done.stdout.splitlines() == message, done.stderr
 
 
 def test_a_lock_that_needs_a_file_open_for_writing_is_one_line(tmp_path, monkeypatch):

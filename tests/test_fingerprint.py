@@ -172,7 +172,7 @@ def test_a_changed_picture_of_the_same_size_is_noticed(tmp_path):
 # Checksums that are kept
 
 def forget(monkeypatch):
-    """As in a new process."""
+    """Clear the caches, as a new process would."""
     monkeypatch.setattr(checksums, "_computed", {})
 
 
@@ -300,12 +300,12 @@ def begun(data, tmp_path, monkeypatch):
 def test_a_run_goes_on_with_the_corrupted_images_that_it_had(begun, data, capsys):
     assert set(read_json(f"{begun}/config.json")["fingerprints"]) == {"train", "test", "train_corrupted",
                                                                       "test_corrupted"}
-    assert ends_with(main.main, "--resume", begun, "--corrupted", "memory") == 130  # the same ones
+    assert ends_with(main.main, "--resume", begun, "--corrupted_from", "memory") == 130  # the same ones
     for part, word in (("test", "corrupted test"), ("train", "corrupted training")):
         replace_arrays(data, "fog", part)
         assert ends_with(main.main, "--resume", begun) == 2
         assert f"{begun}: had other {word} images than there are now (other pixels)" in last_line(capsys)
-    assert ends_with(main.main, "--resume", begun, "--corrupted", "memory") == 130
+    assert ends_with(main.main, "--resume", begun, "--corrupted_from", "memory") == 130
 
 
 def test_a_run_of_an_earlier_version_goes_on(begun, data):

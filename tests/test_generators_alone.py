@@ -28,14 +28,14 @@ def named():
 
 def with_dependencies(names):
     """Installed distributions and all that they need, a dict by name."""
-    found, left = {}, list(names)
+    result, left = {}, list(names)
     while left:
         name = left.pop()
-        if name not in found:
-            found[name] = importlib.metadata.distribution(name)
-            wanted = map(Requirement, found[name].requires or ())
-            left += [one.name for one in wanted if one.marker is None or one.marker.evaluate({"extra": ""})]
-    return found
+        if name not in result:
+            result[name] = importlib.metadata.distribution(name)
+            wanted = map(Requirement, result[name].requires or ())
+            left += [item.name for item in wanted if item.marker is None or item.marker.evaluate({"extra": ""})]
+    return result
 
 
 def environment(folder, packages):
@@ -52,7 +52,7 @@ def environment(folder, packages):
 @pytest.fixture(scope="module")
 def python(tmp_path_factory):
     """The Python of such an environment, without what the package with the textures needs."""
-    packages = with_dependencies(one.name for one in named() if one.name != TEXTURES)
+    packages = with_dependencies(item.name for item in named() if item.name != TEXTURES)
     return environment(str(tmp_path_factory.mktemp("alone")),
                        [*packages.values(), importlib.metadata.distribution(TEXTURES)])
 
@@ -104,8 +104,8 @@ def test_the_requirements_are_what_is_imported():
                 place = os.path.join(ROOT, *parts[:end])
                 left += filter(os.path.exists, (f"{place}.py", os.path.join(place, "__init__.py")))
     assert os.path.join(ROOT, "utils", "figures", "pictures.py") in seen
-    assert packages == {one.name for one in named()}
-    assert {kind.operator for one in named() for kind in one.specifier} == {">="}  # newer versions may come
+    assert packages == {item.name for item in named()}
+    assert {kind.operator for item in named() for kind in item.specifier} == {">="}  # newer versions may come
 
 
 def test_there_is_no_other_package(python, tmp_path):
@@ -136,8 +136,8 @@ def test_a_feature_without_its_package_says_so(python, files, command, culprit):
 
 
 def test_frost_without_textures_says_so_before_the_work(files, tmp_path):
-    bare = environment(str(tmp_path / "bare"), with_dependencies(one.name for one in named()
-                                                                 if one.name != TEXTURES).values())
+    bare = environment(str(tmp_path / "bare"), with_dependencies(item.name for item in named()
+                                                                 if item.name != TEXTURES).values())
     for command in ("array images.npy out -c fog frost", "preview images/0.png -o out.png",
                     "dataset cifar10 -c contrast frost"):
         done = call(bare, files, "-m", "corruptions", *command.split())

@@ -83,18 +83,18 @@ class Cell:
 @pytest.fixture
 def compiled(monkeypatch, tmp_path):
     """Compile a cell as another process would; how often it was compiled, and taken."""
-    context, said = {}, []
+    context, message = {}, []
     monkeypatch.setattr(ms, "set_context", lambda **values: context.update(values))
     monkeypatch.setattr(ms, "get_context", lambda name: "CPU" if name == "device_target" else context[name])
 
     def compile_one(key="key", shape=(2, 3), folder=tmp_path):
         cell = Cell()
         compile_cache.is_used = False
-        compile_cache.compile_cached(cell, (ms.Tensor(np.zeros(shape), ms.float32),), str(folder), key, said.append)
+        compile_cache.compile_cached(cell, (ms.Tensor(np.zeros(shape), ms.float32),), str(folder), key, message.append)
         assert not context.get("enable_compile_cache")
         assert not glob.glob(os.path.join(glob.escape(str(folder)), ".*"))
         return cell.compiled, cell.taken
-    compile_one.said = said
+    compile_one.said = message
     yield compile_one
     compile_cache.is_used = False
 
@@ -127,23 +127,23 @@ def settings(folder="folder", fast_math=False, model="wideresnet10", seed=0, **o
 
 
 def test_what_goes_into_a_graph_names_it(monkeypatch):
-    asked = []
+    requested = []
     monkeypatch.setattr(losses.training.step_cache, "compile_cached",
-                        lambda cell, inputs, folder, key, _: asked.append((folder, key)))
+                        lambda cell, inputs, folder, key, _: requested.append((folder, key)))
 
     def key(classes=4, groups=3, **options):
-        cells, own = StepCache(), settings(**options)
-        cells.get(own, classes, [2] * groups)
-        cells.compile(own, (3, 8, 8), print)
-        return repr(asked[-1])
+        cells, ours = StepCache(), settings(**options)
+        cells.get(ours, classes, [2] * groups)
+        cells.compile(ours, (3, 8, 8), print)
+        return repr(requested[-1])
     first = key()
-    assert asked[0][0] == "folder" and key() == key(lr=0.2) == key(seed=1) == first
+    assert requested[0][0] == "folder" and key() == key(lr=0.2) == key(seed=1) == first
     assert len({first, key(classes=5), key(groups=2), key(model="wideresnet16-1"), key(rho=0.1), key(method="erm"),
                 key(fast_math=True), key(weight_decay=0.1), key(worst_case="argmax"), key(method="damp"),
                 key(method="damp", seed=1), key(method="damp", num_sub_batches=2)}) == 12
-    number = len(asked)
+    number = len(requested)
     key(folder=None)
-    assert len(asked) == number
+    assert len(requested) == number
 
 
 def test_a_damaged_graph_is_compiled_anew(compiled, tmp_path):
@@ -155,16 +155,16 @@ def test_a_damaged_graph_is_compiled_anew(compiled, tmp_path):
 
 
 def test_a_run_has_its_step_kept(cifar_dir, tmp_path, monkeypatch):
-    asked = []
+    requested = []
     monkeypatch.setattr(losses.training.step_cache, "compile_cached",
-                        lambda cell, inputs, folder, *_: asked.append((inputs, folder)))
+                        lambda cell, inputs, folder, *_: requested.append((inputs, folder)))
     launch = TrainStep.train_batch_async
     monkeypatch.setattr(TrainStep, "train_batch_async",
-                        lambda step, *batch: [asked.append(batch), launch(step, *batch)][1])
+                        lambda step, *batch: [requested.append(batch), launch(step, *batch)][1])
     monkeypatch.chdir(tmp_path)
     words = ("--method", "erm", "--total_epoch", "1", "--compile_cache", "kept")
     main.main(arguments(cifar_dir, tmp_path / "logs", *words))
-    (inputs, folder), batch, *_ = asked
+    (inputs, folder), batch, *_ = requested
     assert folder == str(tmp_path / "kept")
     assert [(t.shape, t.dtype) for t in inputs] == [(t.shape, t.dtype) for t in batch]
 

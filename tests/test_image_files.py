@@ -80,10 +80,10 @@ def test_grey_palette_cmyk_and_turned_images_look_like_the_plain_one(tmp_path):
     pixels = picture(np.random.default_rng(0), 40, 60)
     for kind in ("rgb", "grey", "palette", "cmyk", "turned"):
         save(str(tmp_path / f"{kind}.JPEG"), pixels, kind)
-        found = read_rgb(str(tmp_path / f"{kind}.JPEG"))
+        result = read_rgb(str(tmp_path / f"{kind}.JPEG"))
         expected = pixels if kind != "grey" else np.repeat(np.asarray(Image.fromarray(pixels).convert("L"))[..., None],
                                                            3, axis=2)
-        assert found.shape == pixels.shape and np.abs(found.astype(int) - expected).mean() < 12, kind
+        assert result.shape == pixels.shape and np.abs(result.astype(int) - expected).mean() < 12, kind
 
 
 def test_sizes_are_those_of_torchvision():
@@ -152,7 +152,7 @@ def test_memory_and_disk_have_the_same_pixels(trees, name, tmp_path):
     assert isinstance(in_memory["test"][1], LazyCorruptedFiles)
     path = os.path.join(folder, source.corrupted_folder, "test", "gaussian_noise", "2", source.images["test"].names[0])
     os.remove(path)
-    with pytest.raises(UserError, match="--corrupted memory") as error:
+    with pytest.raises(UserError, match="--corrupted_from memory") as error:
         load_corrupted(folder, source, "gaussian_noise", 3)
     assert path in str(error.value)
 
@@ -194,8 +194,8 @@ def test_corrupted_images_of_images_that_are_added_are_added(tmp_path):
 def test_noise_comes_from_the_stream_of_the_name(trees):
     source = load("imagenet30", trees["imagenet30"])
     made = LazyCorruptedFiles(source.images["test"], "brightness", 3)  # which draws nothing
-    some = source.images["test"][np.array([2, 7])]
-    near = made.subset([2, 7])[:].astype(int) - corrupt(some, "brightness", 3)
+    subset = source.images["test"][np.array([2, 7])]
+    near = made.subset([2, 7])[:].astype(int) - corrupt(subset, "brightness", 3)
     assert np.abs(near).mean() < 4  # JPEG
     noisy = LazyCorruptedFiles(source.images["test"], "gaussian_noise", 3)
     np.testing.assert_array_equal(noisy.subset([7])[:], noisy[np.array([2, 7])][1:])
@@ -207,18 +207,18 @@ def test_batches_of_files_do_not_depend_on_the_workers(trees):
     images = [files, *(LazyCorruptedFiles(files, "gaussian_noise", s) for s in range(1, 6))]
     split = poisson_split(source.labels["train"], 20, 6, seed=0)
     clean = Split([split.indices], split.validation)
-    for crop, corruption, severities, some in ((None, None, split, images), ("zeros", "contrast", split, images),
-                                               ("resized", None, clean, images[:1])):
-        parts = some, source.labels["train"], severities, source.mean, source.std, 8
+    for crop, corruption, severities, subset in ((None, None, split, images), ("zero_pad", "contrast", split, images),
+                                                 ("random_resized", None, clean, images[:1])):
+        parts = subset, source.labels["train"], severities, source.mean, source.std, 8
         every = TrainBatches(*parts, range(6), 3, crop, corruption=corruption)
-        one, two = ([[t.asnumpy() for t in batch] for batch in prefetch(every, workers)] for workers in (1, 2))
+        item, two = ([[t.asnumpy() for t in batch] for batch in prefetch(every, workers)] for workers in (1, 2))
         later = TrainBatches(*parts, range(4, 6), 3, crop, corruption=corruption)[0]
-        for columns in zip(one, two, strict=True):
+        for columns in zip(item, two, strict=True):
             for a, b in zip(*columns, strict=True):
                 np.testing.assert_array_equal(a, b)
-        for a, b in zip(one[4], later, strict=True):
+        for a, b in zip(item[4], later, strict=True):
             np.testing.assert_array_equal(a, b)
-        assert one[0][0].shape == (8, 3, 64, 64) and not np.array_equal(one[0][0], one[1][0])
+        assert item[0][0].shape == (8, 3, 64, 64) and not np.array_equal(item[0][0], item[1][0])
     test = EvaluationBatches(source.images["test"], source.labels["test"], np.arange(12), (0,) * 3, (1 / 255,) * 3, 5)
     seen = [batch for batch in prefetch(test, 2)]
     assert [int(count) for *_, count in seen] == [5, 5, 2]
@@ -377,7 +377,7 @@ def test_stored_images_of_other_pictures_are_not_used(trees, tmp_path):
     shutil.copytree(trees["folder"], folder)
     source = load_source("folder", folder)
     load_corrupted(folder, source, "fog", 2, where="disk")
-    with pytest.raises(UserError, match="fitted otherwise .*--corrupted memory"):
+    with pytest.raises(UserError, match="fitted otherwise .*--corrupted_from memory"):
         load_corrupted(folder, load_source("folder", folder, image_size=32), "fog", 2)
     path = os.path.join(folder, "test", "barn", "barn_1.JPEG")
     save(path, np.zeros((64, 64, 3), np.uint8))
@@ -454,12 +454,12 @@ def test_an_image_that_is_added_changes_the_part_of_no_other():
         labels = np.repeat(np.arange(3, dtype=np.int32), 40)
         chosen, known, exceptions = np.isin(np.arange(120) % 40, (0, 1)), {}, {}
         while not chosen.all():
-            some = np.flatnonzero(chosen)
-            train, test, exceptions = split_test([names[i] for i in some], labels[some], exceptions)
-            parts = {**dict.fromkeys(some[train], "train"), **dict.fromkeys(some[test], "test")}
-            assert {i: parts[i] for i in known} == known and len(parts) == len(some)
+            subset = np.flatnonzero(chosen)
+            train, test, exceptions = split_test([names[i] for i in subset], labels[subset], exceptions)
+            parts = {**dict.fromkeys(subset[train], "train"), **dict.fromkeys(subset[test], "test")}
+            assert {i: parts[i] for i in known} == known and len(parts) == len(subset)
             for part in (train, test):
-                assert set(labels[some[part]]) == {0, 1, 2}
+                assert set(labels[subset[part]]) == {0, 1, 2}
             chosen, known = chosen | (rng.random(120) < 0.1), parts
         count += len(exceptions)
     assert count > 60  # the hash alone leaves two images on one side with a chance of 0.68
@@ -554,16 +554,16 @@ def test_a_folder_that_cannot_be_written_is_split_nevertheless(tmp_path, monkeyp
 
 def test_an_exception_that_is_gone_has_another_in_its_place(tmp_path, capsys):
     add_images(str(tmp_path), 0, 3)
-    [gone, other] = load_source("folder", str(tmp_path)).images["test"].names
+    [gone, second] = load_source("folder", str(tmp_path)).images["test"].names
     os.rename(tmp_path / gone, tmp_path / "gone.png")
     capsys.readouterr()
     [instead, same] = load_source("folder", str(tmp_path)).images["test"].names
-    assert instead.startswith("ant/") and same == other
+    assert instead.startswith("ant/") and same == second
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith(f"warning: {tmp_path / 'held_out.csv'}: {gone} is gone, so {instead} becomes a test image; "
                            "runs before trained on it, unless it is new;")
     os.rename(tmp_path / "gone.png", tmp_path / gone)
-    assert set(load_source("folder", str(tmp_path)).images["test"].names) == {gone, instead, other}
+    assert set(load_source("folder", str(tmp_path)).images["test"].names) == {gone, instead, second}
     assert capsys.readouterr().err == ""
 
 
@@ -634,9 +634,9 @@ def test_prepare_dataset_stores_the_corrupted_files(trees, tmp_path):
 
 
 def test_clean_imagenet_is_cropped_at_random():
-    assert resolve("erm", "imagenet", train_on="clean").crop == "resized"
-    assert resolve("damp", "imagenet").crop == "resized" and resolve("erm", "imagenet").crop == "none"
-    assert resolve("damp", "imagenet", train_on="poisson").crop == "none" and resolve("damp").crop == "zeros"
+    assert resolve("erm", "imagenet", train_on="clean").crop == "random_resized"
+    assert resolve("damp", "imagenet").crop == "random_resized" and resolve("erm", "imagenet").crop == "none"
+    assert resolve("damp", "imagenet", train_on="poisson").crop == "none" and resolve("damp").crop == "zero_pad"
 
 
 def test_labels_above_a_byte_are_stored(tmp_path):

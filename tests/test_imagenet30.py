@@ -142,8 +142,8 @@ def test_a_split_is_drawn_once(tmp_path, capsys):
     source = load_source("imagenet30", str(tmp_path), filelist_dir=str(tmp_path / "lists"))
     again = make_split_for(source, 6, seed=1, num_per_class=20)
     assert first.counts == [21, 21, 9, 3, 0, 0]
-    for one, other in zip([*first.train, first.validation], [*again.train, again.validation], strict=True):
-        np.testing.assert_array_equal(one, other)
+    for item, second in zip([*first.train, first.validation], [*again.train, again.validation], strict=True):
+        np.testing.assert_array_equal(item, second)
     with pytest.raises(UserError, match="-n 12: the lists in"):
         make_split_for(source, 6, seed=1, num_per_class=12)
     assert capsys.readouterr().err == ""

@@ -28,7 +28,7 @@ OPTIONS = ["--objective", "group_dro", "--perturbation", "multiplicative", "--gr
 
 
 def kept(folder):
-    """What has to be equal: weights and all else in every checkpoint, results, and the tables."""
+    """The things that have to be equal: weights and all else in every checkpoint, results, and the tables."""
     results = read_json(os.path.join(folder, "results.json"))
     checkpoints = {name: {key: value.asnumpy().tobytes() for key, value in
                           read_checkpoint(os.path.join(folder, name)).items()}
@@ -67,9 +67,9 @@ def start_killed(place, count, argv):
 
 
 def test_a_run_that_is_killed_three_times_equals_one_that_is_not(whole, tmp_path):
-    """In a .npy file, a row and a checkpoint."""
+    """The kills come in a .npy file, a row and a checkpoint."""
     make_cifar(str(tmp_path / "data"))  # which has no corrupted images yet
-    argv = arguments(str(tmp_path / "data"), tmp_path / "logs", *OPTIONS, "--corrupted", "disk")
+    argv = arguments(str(tmp_path / "data"), tmp_path / "logs", *OPTIONS, "--corrupted_from", "disk")
     start_killed("npy", 3, argv)
     start_killed("row", 6, argv)
     folder = only_run(tmp_path / "logs")
@@ -215,7 +215,7 @@ def after_epoch(monkeypatch, epoch, act):
 @pytest.mark.parametrize("name, size", [
     ("1_2_model.ckpt", 100_000), pytest.param("train.csv", None, marks=pytest.mark.slow)])
 def test_a_full_disk_ends_a_run_that_can_go_on(name, size, whole, cifar_dir, tmp_path, monkeypatch, capsys):
-    """As a limit of the size of files has it, at which writing fails in the same way."""
+    """A limit on the size of files makes writing fail in the same way."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def limit(records):

@@ -132,7 +132,7 @@ def test_erm_reuses_a_split_and_a_second_run_gets_its_own_folder(run, cifar_dir,
         assert read_csv(tmp_path / name / "split.csv") == read_csv(os.path.join(run[1], "split.csv"))
         assert (tmp_path / name / "results.json").exists()
         with open(tmp_path / name / "config.json") as file:
-            assert json.load(file)["crop"] == "mirror"
+            assert json.load(file)["crop"] == "reflect_pad"
     assert read_csv(tmp_path / first / "train.csv")[0]["adv_prob_0"] == ""
 
 
@@ -168,7 +168,7 @@ RECORDS = ("train.csv", "val_clean.csv", "val_robust_3.csv", "test_clean.csv", "
 
 @pytest.mark.slow
 def test_a_resumed_run_equals_one_that_was_not_stopped(cifar_dir, tmp_path, monkeypatch):
-    """With everything that has a state: noise, weights over distributions, last losses, sub-batches, sampling."""
+    """The run has all that has a state: noise, weights over distributions, last losses, sub-batches, sampling."""
     options = ["--objective", "group_dro", "--perturbation", "multiplicative", "--sampling", "balanced", "--group_loss",
                "last_seen", "--num_sub_batches", "2", "--nesterov", "--save_last", "--save_best", "--total_epoch", "4",
                "--log_train", "1"]
@@ -211,7 +211,7 @@ def test_training_on_clean_images_as_the_damp_paper_is_resumed(cifar_dir, tmp_pa
     assert results["val"]["images"] == [20] * 6 and results["test"]["images"] == [50] * 6
     with open(os.path.join(whole, "config.json")) as file:
         config = json.load(file)
-    assert (config["train_on"], config["sampler"], config["crop"]) == ("clean", "permutation", "zeros")
+    assert (config["train_on"], config["sampler"], config["crop"]) == ("clean", "permutation", "zero_pad")
     rows = read_csv(os.path.join(whole, "train.csv"))
     assert [row["processed_distribution_counts_0"] for row in rows] == ["40"] * 8
 
@@ -254,17 +254,17 @@ def test_a_run_from_before_there_was_a_choice_of_images_goes_on_as_it_began(run,
     assert checkpoint_bytes(folder) == checkpoint_bytes(run[1]) and files(folder, *RECORDS) == files(run[1], *RECORDS)
 
 
-@pytest.mark.parametrize("augmented, crop", [(False, "none"), (True, "mirror")])
+@pytest.mark.parametrize("augmented, crop", [(False, "none"), (True, "reflect_pad")])
 def test_options_that_came_later_are_what_runs_did_before(run, tmp_path, augmented, crop):
     folder = str(shutil.copytree(run[1], tmp_path / "run"))
     make_old(folder, augment_data=augmented, num_per_class=12)
-    others = {"train_on": "clean", "sampler": "permutation", "crop": "zeros", "val_fraction": 0.3, "num_val": 3,
-              "optimizer": "adamw", "clip_norm": 1.0, "weight_decay_on": "kernels", "warmup": "1epoch", "final_lr": 0.1}
-    settings = resumed_settings(folder, others, {"crop": crop})
-    assert [settings[option] for option in others] == ["poisson", "replacement", crop, None, None,
-                                                       "sgd", 0.0, "all", None, None]
+    rest = {"train_on": "clean", "sampler": "permutation", "crop": "zero_pad", "val_fraction": 0.3, "num_val": 3,
+            "optimizer": "adamw", "clip_norm": 1.0, "weight_decay_on": "kernels", "warmup": "1epoch", "final_lr": 0.1}
+    settings = resumed_settings(folder, rest, {"crop": crop})
+    assert [settings[option] for option in rest] == ["poisson", "replacement", crop, None, None,
+                                                     "sgd", 0.0, "all", None, None]
     with pytest.raises(UserError, match=f"--crop: the run in .* has {crop}"):
-        resumed_settings(folder, others, {"crop": "zeros"})
+        resumed_settings(folder, rest, {"crop": "zero_pad"})
 
 
 def test_folders_that_results_depend_on_may_be_moved(run, tmp_path):
@@ -272,9 +272,9 @@ def test_folders_that_results_depend_on_may_be_moved(run, tmp_path):
     make_old(folder, test_corrupted="/old/CIFAR-10-C")
     moved = {"test_corrupted": "/new/CIFAR-10-C"}
     assert resumed_settings(folder, {}, moved)["test_corrupted"] == "/new/CIFAR-10-C"
-    for other in ({"test_corrupted": "/new/CIFAR-10-C-bar"}, {"filelist_dir": "/new/lists"}):
+    for second in ({"test_corrupted": "/new/CIFAR-10-C-bar"}, {"filelist_dir": "/new/lists"}):
         with pytest.raises(UserError, match="leave the option out"):
-            resumed_settings(folder, {}, other)
+            resumed_settings(folder, {}, second)
     # A comparison knows its runs by the folders' names, too.
     assert path_independent({**moved, "data_dir": "/data"}) == path_independent({"test_corrupted": "/old/CIFAR-10-C"})
 
@@ -495,12 +495,12 @@ def check_found(folder, name, column, test):
     for row in rows:
         assert test(row) == bool(int(row[column]))
     for row in read_csv(os.path.join(folder, f"{name}_by_severity.csv")):
-        own = [int(other[column]) for other in rows if other["severity"] == row["severity"]]
-        assert int(row["images"]) == len(own) and int(row[column]) == sum(own)
+        ours = [int(second[column]) for second in rows if second["severity"] == row["severity"]]
+        assert int(row["images"]) == len(ours) and int(row[column]) == sum(ours)
 
 
 def test_stage_one_has_synchronised_statistics_where_the_run_has(cifar_dir, tmp_path, monkeypatch):
-    """With several workers they are those of the whole batch, too."""
+    """Several workers have the statistics of the whole batch, too."""
     trained = []
 
     def stopped(settings, *_, **__):
@@ -628,8 +628,8 @@ def test_corrupt_aug_changes_the_training_images(cifar_dir, tmp_path):
     (["--train_on", "clean", "-d", "imagenet30", "--filelist_dir", "/nowhere"], "has no list of test images"),
     (["--method", "corrupt_aug", "--aug_severity", "rare"], "--aug_severity rare: only severity 0"),
     (["--method", "rare_aug", "--train_on", "clean"], "none of the others is rarer; give --aug_severity uniform"),
-    (["--augment_data", "--crop", "zeros"], "--augment_data: means --crop mirror, and --crop is zeros"),
-    (["--crop", "resized"], "--crop resized: is for clean training images that are read from files"),
+    (["--augment_data", "--crop", "zero_pad"], "--augment_data: means --crop reflect_pad, and --crop is zero_pad"),
+    (["--crop", "random_resized"], "--crop random_resized: is for clean training images that are read from files"),
     (["--sampler", "permutation", "--sampling", "balanced"], "--sampler permutation"),
     (["--method", "erm", "--rho", "0.1"], "--rho: erm does not use it, of the methods only sam, asam, sharpdro"),
     (["--distribution_agnostic", "--sampling", "balanced"], "--sampling balanced"),
@@ -655,6 +655,17 @@ def test_bad_input_is_one_line(cifar_dir, tmp_path, capsys, monkeypatch, options
     errors = [line for line in captured.err.splitlines() if not line.startswith("warning:")]
     assert len(errors) == 1 and errors[0].startswith("main.py: error: ") and culprit in errors[0]
     assert not os.path.isdir(tmp_path / "logs") or os.listdir(tmp_path / "logs") == []
+
+
+def test_options_are_checked_before_corrupted_images_are_made(cifar_dir, tmp_path, capsys):
+    folder = tmp_path / "data"
+    make_cifar(str(folder))
+    before = sorted(os.listdir(folder))
+    for options in (["--crop", "random_resized"], ["--crop", "none", "random_resized"], ["-b", "5000"]):
+        with pytest.raises(SystemExit) as stop:
+            main.main(arguments(str(folder), tmp_path / "logs", *options))
+        assert stop.value.code == 2 and options[0] in capsys.readouterr().err
+    assert sorted(os.listdir(folder)) == before
 
 
 def test_damaged_corrupted_images_are_one_line(tmp_path, capsys):

@@ -58,8 +58,8 @@ def irm_formula(penalty):
         total = []
         derivative = (softmax(logits, 1) * logits).sum(1) - logits[np.arange(len(labels)), labels]
         for s, loss in group_losses(logits, labels, groups).items():
-            own = derivative[groups == s]
-            square = own[0::2].mean() * own[1::2].mean() if len(own) > 1 else 0
+            ours = derivative[groups == s]
+            square = ours[0::2].mean() * ours[1::2].mean() if len(ours) > 1 else 0
             total.append(loss + penalty * square)
         return np.mean(total) / max(penalty, 1)
     return value
@@ -178,7 +178,7 @@ class MeanColour(nn.Cell):
 
 
 def test_a_guide_moves_q_by_the_losses_of_validation_images(monkeypatch):
-    """Of the same images at all severities that are trained on, drawn from two thirds of the validation images; the
+    """All severities that are trained on have the same images, drawn from two thirds of the validation images. The
     others are kept. The weight of a severity that is not trained on is 0 from the start.
     """
     rng = np.random.RandomState(0)
@@ -200,8 +200,8 @@ def test_a_guide_moves_q_by_the_losses_of_validation_images(monkeypatch):
     assert [number for number in range(13) if guide.is_due(number)] == [4, 8, 12]
     chosen = np.sort(np.random.default_rng((5, 8)).choice(guide.indices, 8, replace=False))
     losses = []
-    for some in images[:3]:
-        logits = ((some[chosen] / 255 - source.mean) / source.std).mean((1, 2))
+    for subset in images[:3]:
+        logits = ((subset[chosen] / 255 - source.mean) / source.std).mean((1, 2))
         losses.append(np.mean(np.log(np.exp(logits).sum(1)) - logits[np.arange(8), labels[chosen]]))
     guide(8)
     expected = np.append(np.exp(0.1 * 4 * np.array(losses)), 0)
@@ -258,16 +258,16 @@ def test_a_step_is_compiled_once_though_another_was_there_before():
     assert len(step.graph.compile_cache) == 1
 
 
-def assert_same(one, two, exact=True):
-    for name in one:
+def assert_same(first, second, exact=True):
+    for name in first:
         if exact:
-            assert one[name].tobytes() == two[name].tobytes(), name
+            assert first[name].tobytes() == second[name].tobytes(), name
         else:
-            np.testing.assert_allclose(one[name], two[name], rtol=2e-5, atol=2e-6, err_msg=name)
+            np.testing.assert_allclose(first[name], second[name], rtol=2e-5, atol=2e-6, err_msg=name)
 
 
-def difference(one, two):
-    return max(np.abs(one[name] - two[name]).max() for name in one)
+def difference(first, second):
+    return max(np.abs(first[name] - second[name]).max() for name in first)
 
 
 @pytest.fixture(scope="module")
@@ -289,13 +289,13 @@ def test_damp_leaves_the_weights_and_draws_anew_every_step():
 
 
 def test_damp_repeats_and_depends_on_the_seed():
-    one, two, other = train("damp")[0], train("damp")[0], train("damp", seed=1)[0]
-    assert_same(one, two)
-    assert difference(one, other) > 1e-3
+    item, two, second = train("damp")[0], train("damp")[0], train("damp", seed=1)[0]
+    assert_same(item, two)
+    assert difference(item, second) > 1e-3
 
 
 def test_damp_has_one_noise_for_each_sub_batch_and_averages():
-    """With the same data in each sub-batch, losses differ between them and the step is the mean of their steps."""
+    """The sub-batches have the same data, but their losses differ, and the step is the mean of their steps."""
     network = crosscheck.Perceptron(perceptron_params())
     step = create_step(network, "damp", 3, num_sub_batches=3, momentum=0.0, recipe="sharpdro")
     x, y, groups = (ops.concat((t[:4],) * 3) for t in example())
@@ -335,7 +335,7 @@ def test_irm_anneals_in_batches(sub_batches):
 
 @pytest.mark.parametrize("method", ["asam", "sharpdro", "damp"])
 def test_gradient_norm_is_that_of_the_gradient(method):
-    """For an ascent that scales the gradient, too: the norm, from the change that a step of plain descent makes."""
+    """The ascent may scale the gradient. The norm follows from the change that a step of plain descent makes."""
     options = {"is_adaptive": True} if method == "sharpdro" else {"sigma": 0.0} if method == "damp" else {}
     network = crosscheck.Perceptron(perceptron_params())
     before = {p.name: p.asnumpy().astype(float) for p in network.get_parameters()}
@@ -377,13 +377,13 @@ def test_damp_follows_the_gradient_at_the_noisy_weights():
 
 def test_normal_numbers():
     numbers = CounterBasedNormal(100001, seed=3)
-    one, two = numbers().asnumpy().astype(float), numbers().asnumpy().astype(float)
-    for x in (one, two):
+    item, two = numbers().asnumpy().astype(float), numbers().asnumpy().astype(float)
+    for x in (item, two):
         assert abs(x.mean()) < 4 / np.sqrt(x.size) and abs(x.var() - 1) < 4 * np.sqrt(2 / x.size)
         assert abs((x ** 4).mean() - 3) < 0.15 and 4 < np.abs(x).max() < 6
         for lag in (1, 2, 50000, 50001):
             assert abs(np.corrcoef(x[lag:], x[:-lag])[0, 1]) < 5 / np.sqrt(x.size - lag)
-    assert abs(np.corrcoef(one, two)[0, 1]) < 4 / np.sqrt(one.size)
+    assert abs(np.corrcoef(item, two)[0, 1]) < 4 / np.sqrt(item.size)
     resumed = CounterBasedNormal(100001, seed=3)
     ops.assign(resumed.calls, ms.Tensor(1, ms.int32))
     np.testing.assert_array_equal(resumed().asnumpy(), two.astype(np.float32))
@@ -397,9 +397,9 @@ def test_normal_numbers():
         ops.assign(largest.calls, ms.Tensor(key, ms.int32))
         assert 4 < np.abs(largest().asnumpy()).max() < 6
     longer = CounterBasedNormal(100001, seed=3, integers=ms.int64)
-    np.testing.assert_array_equal([longer().asnumpy(), longer().asnumpy()], [one, two])
+    np.testing.assert_array_equal([longer().asnumpy(), longer().asnumpy()], [item, two])
     elsewhere = CounterBasedNormal(100001, seed=3, sub_batches=6, share=(1, 2))().asnumpy()
-    assert max(abs(np.corrcoef(elsewhere, x)[0, 1]) for x in (one, two)) < 4 / np.sqrt(one.size)
+    assert max(abs(np.corrcoef(elsewhere, x)[0, 1]) for x in (item, two)) < 4 / np.sqrt(item.size)
 
 
 def test_agnostic_does_not_read_the_distributions():
@@ -424,7 +424,7 @@ def test_agnostic_with_equal_scores_is_the_uniform_case():
 
 
 def test_sharpdro_with_one_distribution_follows_both_gradients():
-    """With a still adversary the step follows g1 + grad L at the perturbed weights: that of ERM and that of SAM."""
+    """If the adversary stands still, the step follows the gradient of ERM plus the gradient of SAM."""
     start = {name: p.asnumpy() for name, p in crosscheck.Perceptron(perceptron_params()).parameters_dict().items()}
     both, erm, sam = (train(method, steps=1, num_groups=1, batches=one_distribution, **options)[0]
                       for method, options in (("sharpdro", {"rho": 0.3, "step_size": 0.0}), ("erm", {}),
@@ -447,7 +447,7 @@ def test_a_distribution_that_alone_has_training_images_has_all_the_weight(group_
 
 
 def test_sharpdro_without_ascent_is_erm_plus_group_dro():
-    """With rho = 0 the step follows grad L + grad sum_s q_s L_s."""
+    """If rho = 0, the step follows grad L + grad sum_s q_s L_s."""
     start = {name: p.asnumpy() for name, p in crosscheck.Perceptron(perceptron_params()).parameters_dict().items()}
     both, erm, dro = (train(method, steps=1, **options)[0] for method, options in (
         ("sharpdro", {"rho": 0.0}), ("erm", {}), ("group_dro", {})))
@@ -581,12 +581,12 @@ def test_recipes_say_what_is_trained_on_and_how_it_is_drawn():
         settings = resolve(*names, **options)
         return settings.train_on, settings.sampler, settings.crop
     assert chosen("sharpdro") == chosen("damp", recipe="sharpdro") == ("poisson", "replacement", "none")
-    assert chosen("damp") == chosen("eiil", "photos", recipe="damp") == ("clean", "permutation", "zeros")
-    assert chosen("damp", "imagenet") == ("clean", "permutation", "resized")
-    assert chosen("erm", sampler="permutation", crop="mirror") == ("poisson", "permutation", "mirror")
+    assert chosen("damp") == chosen("eiil", "photos", recipe="damp") == ("clean", "permutation", "zero_pad")
+    assert chosen("damp", "imagenet") == ("clean", "permutation", "random_resized")
+    assert chosen("erm", sampler="permutation", crop="reflect_pad") == ("poisson", "permutation", "reflect_pad")
     # What draws some images more often has no permutation, unless it is asked for, which is refused.
-    assert chosen("damp", sampling="balanced") == chosen("jtt", recipe="damp") == ("clean", "replacement", "zeros")
-    assert set(CROP_MODES) == {"none", "resized", *batches.PADDINGS}
+    assert chosen("damp", sampling="balanced") == chosen("jtt", recipe="damp") == ("clean", "replacement", "zero_pad")
+    assert set(CROP_MODES) == {"none", "random_resized", *batches.PADDINGS}
 
 
 def test_settings_survive_a_file():
@@ -616,7 +616,7 @@ def test_settings_survive_a_file():
     ({"method": "sgd"}, "--method sgd: unknown; there are erm"),
     ({"group_loss": "median"}, "--group_loss median: unknown"),
     ({"train_on": "noise"}, "--train_on noise: unknown; there are poisson, clean"),
-    ({"crop": "big"}, "--crop big: unknown; there are none, mirror, zeros, resized"),
+    ({"crop": "big"}, "--crop big: unknown; there are none, reflect_pad, zero_pad, random_resized"),
     ({"sampler": "permutation", "sampling": "balanced"}, "--sampler permutation: .* --sampling balanced"),
     ({"method": "jtt", "sampler": "permutation"}, "--sampler permutation: .* jtt draws some images more often"),
     ({"group_update_every": 5}, "--group_update_every: is about --group_loss validation"),
@@ -764,7 +764,7 @@ def test_what_a_step_is_given_is_looked_at(labels, groups, message):
     step, good = create_step(Classifier(), "sharpdro", 3), ms.Tensor(np.zeros(4, np.int32))
     with pytest.raises(UserError, match=message):
         step.train_batch(ops.zeros((4, 3, 8, 8), ms.float32), good if labels is None else labels,
-                       good if groups is None else groups)
+                         good if groups is None else groups)
 
 
 def test_a_norm_that_was_frozen_stays_frozen():

@@ -13,8 +13,8 @@ from utils.metrics import (
 
 def test_negative_log_likelihood_by_hand():
     probabilities = np.array([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]])
-    found = negative_log_likelihood(np.log(probabilities), [0, 2])
-    assert found == pytest.approx((np.log(2) + np.log(10)) / 2, rel=1e-15)
+    result = negative_log_likelihood(np.log(probabilities), [0, 2])
+    assert result == pytest.approx((np.log(2) + np.log(10)) / 2, rel=1e-15)
 
 
 def two_classes(confidences):
@@ -50,18 +50,18 @@ def test_scores_are_those_of_other_libraries(samples, classes, scale, accuracy, 
     rng = np.random.RandomState(classes)
     logits = (scale * rng.standard_normal((samples, classes))).astype(np.float32)
     labels = np.where(rng.random_sample(samples) < 0.6, logits.argmax(1), rng.randint(0, classes, samples))
-    found = scores(logits, labels)
-    assert found.accuracy == accuracy
-    assert found.nll == pytest.approx(nll, rel=1e-13)
-    assert found.ece == pytest.approx(ece_15, abs=1e-7)
+    result = scores(logits, labels)
+    assert result.accuracy == accuracy
+    assert result.nll == pytest.approx(nll, rel=1e-13)
+    assert result.ece == pytest.approx(ece_15, abs=1e-7)
     assert expected_calibration_error(np.exp(log_softmax(logits)), labels, 10) == pytest.approx(ece_10, abs=1e-7)
     order = rng.permutation(samples)
-    assert scores(logits[order], labels[order]) == pytest.approx(found, rel=1e-12)
+    assert scores(logits[order], labels[order]) == pytest.approx(result, rel=1e-12)
 
 
 def test_large_logits_do_not_overflow():
-    found = scores(np.array([[3e38, 0], [0, -3e38], [1e4, 0]], np.float32), np.array([0, 0, 1]))
-    assert found == pytest.approx((2 / 3, 1e4 / 3, 1 / 3))
+    result = scores(np.array([[3e38, 0], [0, -3e38], [1e4, 0]], np.float32), np.array([0, 0, 1]))
+    assert result == pytest.approx((2 / 3, 1e4 / 3, 1 / 3))
 
 
 def test_many_small_terms_are_added_in_double_precision():

@@ -59,8 +59,8 @@ def test_equals_its_original(name):
     weights = {torch_name(p.name): p for p in network.get_parameters()}
 
     def draw(settled):
-        for one, parameter in weights.items():
-            ops.assign(parameter, ms.Tensor(formula_weight(one, parameter.shape, settled)))
+        for item, parameter in weights.items():
+            ops.assign(parameter, ms.Tensor(formula_weight(item, parameter.shape, settled)))
     draw(settled=False)
     images, labels = (ms.Tensor(array) for array in formula_batch(case))
     with pynative_mode():
@@ -124,10 +124,10 @@ def test_every_kind_of_parameter_is_treated_as_by_the_damp_authors():
     for (model, name), (flax_name, noisy, decayed) in KINDS.items():
         is_decayed = weight_decay_mask([weights[model][name]], "kernels")
         assert (is_weight_or_gamma(name), *is_decayed) == (noisy, decayed), name
-        assert noisy == all(one.endswith(("kernel", "scale")) for one in flax_name.split(", "))
+        assert noisy == all(item.endswith(("kernel", "scale")) for item in flax_name.split(", "))
         assert decayed == flax_name.endswith("kernel")
     listed = {name.rpartition(".")[2] for _, name in KINDS}
-    assert {name.rpartition(".")[2] for some in weights.values() for name in some} == listed
+    assert {name.rpartition(".")[2] for subset in weights.values() for name in subset} == listed
 
 
 class Small(nn.Cell):
@@ -170,7 +170,7 @@ def test_initialisation_of_torchvisions():
 def test_initialisation_of_the_damp_authors_resnets(name, last):
     weights = weights_of(name)
     assert abs(weights["layer4.1.conv2.weight"].std() / np.sqrt(2 / (512 * 9)) - 1) < 0.01
-    zero = {one for one, value in weights.items() if one.endswith("gamma") and (value == 0).all()}
+    zero = {item for item, value in weights.items() if item.endswith("gamma") and (value == 0).all()}
     assert zero == ({f"layer{k}.{i}.bn2.gamma" for k in (1, 2, 3, 4) for i in (0, 1)} if last == "fc" else set())
     assert 0.99 < np.abs(weights[f"{last}.weight"]).max() * np.sqrt(10) <= 1 and (weights[f"{last}.bias"] == 0).all()
 

@@ -1,4 +1,4 @@
-"""What the compiled graphs are made of. MindSpore says of its operators where they run: each has to be documented for
+"""Operators of the compiled graphs. MindSpore documents where its operators run: each has to be documented for
 Ascend and GPU, or to be what MindSpore itself makes of a function that is; that they run on CPU is seen here. A graph
 that left a line to Python would have an operator for it, which is documented for nothing.
 """
@@ -46,7 +46,7 @@ def example(size=8, number=8):
 
 
 class Tiny(nn.Cell):
-    """What every network has: methods differ in what they make of its logits and weights."""
+    """A network with what every network has; methods differ in their use of its logits and weights."""
 
     def __init__(self):
         super().__init__()
@@ -120,13 +120,13 @@ OF_THE_TABLE = pytest.mark.skipif(not MINDSPORE_VERSION.startswith("2.8."), reas
 
 
 def platforms(documented):
-    """Those that the documentation of a function or class names, which may be that of another one."""
+    """The platforms that the documentation of a function or class names, or the documentation that it refers to."""
     text = documented.__doc__ or ""
     if named := PLATFORMS.search(text):
         return set(re.findall(r"``(\w+)``", named[1]))
-    if other := re.search(r"[Rr]efer to :\w+:`mindspore\.([\w.]+)`", text):
+    if second := re.search(r"[Rr]efer to :\w+:`mindspore\.([\w.]+)`", text):
         with contextlib.suppress(AttributeError):  # some are not in the library
-            return platforms(operator.attrgetter(other[1])(ms))
+            return platforms(operator.attrgetter(second[1])(ms))
     return set()
 
 
@@ -134,7 +134,7 @@ def is_documented(name):
     return any(platforms(getattr(place, name)) >= DEVICES for place in PLACES if hasattr(place, name))
 
 
-def operators(cell, inputs, folder):
+def list_operators(cell, inputs, folder):
     """The operators of a compiled cell, to the types of all that they take and give."""
     path = str(folder / "graph.mindir")
     ms.export(cell, *inputs, file_name=path, file_format="MINDIR")
@@ -152,12 +152,12 @@ def operators(cell, inputs, folder):
         note(entry.name, entry.tensor)
     for node in graph.node:
         note(node.output[0], [tensor for attribute in node.attribute for tensor in attribute.tensors])
-    found = collections.defaultdict(set)
+    operators = collections.defaultdict(set)
     for node in graph.node:
         if node.op_type != "Constant":
             name = node.op_type.removeprefix("REF::").rpartition(":")[0]
-            found[name].update(*(types.get(end, set()) for end in (*node.input, *node.output)))
-    return found
+            operators[name].update(*(types.get(end, set()) for end in (*node.input, *node.output)))
+    return operators
 
 
 STEPS = {**{method: {"method": method} for method, row in METHODS.items() if row.data == "plain"},
@@ -194,7 +194,7 @@ def graphs():
     images, labels, _ = example()
     yield "evaluation", EvaluationStep(Tiny()).set_train(False), (images, labels)
     yield "gradient norm", GradientNorm(Tiny()).set_train(False), (images, labels, ops.ones((8,), ms.float32),
-                                                                  ms.Tensor(1, ms.float32))
+                                                                   ms.Tensor(1, ms.float32))
 
 
 def of_several_workers():
@@ -208,37 +208,37 @@ def of_several_workers():
     yield "whole batch", Alone(AllGatherRows(), True), (X,)
     norm = network.norm
     yield "statistics of all", Alone(SyncBatchNorm(norm), True), (SIXTEEN, norm.gamma, norm.beta, norm.moving_mean,
-                                                                   norm.moving_variance)
+                                                                  norm.moving_variance)
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
+def operators(tmp_path_factory):
     """Each operator to the types that it has, and the names of the graphs that it is in."""
-    folder, found = tmp_path_factory.mktemp("graphs"), collections.defaultdict(lambda: (set(), set()))
+    folder, operators = tmp_path_factory.mktemp("graphs"), collections.defaultdict(lambda: (set(), set()))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("utils.runtime.device.hash_dtype", lambda: ms.int64)  # as on Ascend; test_methods has uint32
         for name, cell, inputs in graphs():
-            for key, types in operators(cell, inputs, folder).items():
-                found[key][0].update(types)
-                found[key][1].add(name)
+            for key, types in list_operators(cell, inputs, folder).items():
+                operators[key][0].update(types)
+                operators[key][1].add(name)
         patch.setattr(distributed, "world_size", lambda: 2)
         for name, cell, inputs in of_several_workers():
-            for key, types in operators(cell, inputs, folder).items():
-                found[key][0].update(types)
-                found[key][1].add(name)
-    return found
+            for key, types in list_operators(cell, inputs, folder).items():
+                operators[key][0].update(types)
+                operators[key][1].add(name)
+    return operators
 
 
 @OF_THE_TABLE
-def test_operators_are_documented_for_all_devices(found):
-    missing = {name: places for name, (_, places) in found.items()
+def test_operators_are_documented_for_all_devices(operators):
+    missing = {name: places for name, (_, places) in operators.items()
                if not is_documented(name) and name not in STRUCTURE | MADE_OF.keys()}
     assert missing == {}
-    assert STRUCTURE | MADE_OF.keys() <= found.keys()
+    assert STRUCTURE | MADE_OF.keys() <= operators.keys()
 
 
-def test_operators_have_types_that_all_devices_know(found):
-    assert {name: (types - TYPES, places) for name, (types, places) in found.items() if types - TYPES} == {}
+def test_operators_have_types_that_all_devices_know(operators):
+    assert {name: (types - TYPES, places) for name, (types, places) in operators.items() if types - TYPES} == {}
 
 
 @OF_THE_TABLE
@@ -247,7 +247,7 @@ def test_what_mindspore_makes_of_a_documented_function(name, tmp_path):
     documented, function, x, gradient = MADE_OF[name]
     assert not is_documented(name)
     assert platforms(documented) >= DEVICES
-    assert name in operators(Alone(function, gradient), (x,), tmp_path)
+    assert name in list_operators(Alone(function, gradient), (x,), tmp_path)
 
 
 @pytest.mark.parametrize("options, graphs", [
@@ -272,17 +272,17 @@ def ran_alone(function):
     """The operators that a function has MindSpore run outside of graphs, as far as its library is called for them by
     name: slices, stacks and the signs of arithmetic are not.
     """
-    found = set()
+    operators = set()
 
     def look(_, event, called):
         if event == "c_call" and type(getattr(called, "__self__", None)).__name__ == "PyCapsule":
-            found.add(called.__name__)
+            operators.add(called.__name__)
     sys.setprofile(look)
     try:
         function()
     finally:
         sys.setprofile(None)
-    return {name for name in found if name.startswith("pyboost_") or name == "__call__"}
+    return {name for name in operators if name.startswith("pyboost_") or name == "__call__"}
 
 
 @OF_THE_TABLE

@@ -32,7 +32,7 @@ CASES = {case: list(entries) for case, entries in itertools.groupby(
 
 @pytest.mark.parametrize("case", CASES)
 def test_ten_steps_equal_those_of_pytorch_and_of_the_damp_authors(case):
-    """With a learning rate that is another in every step, in one compiled graph."""
+    """The learning rate differs in every step, in one compiled graph."""
     options = json.loads(case)
     weights = [Parameter(ms.Tensor(value, ms.float32), name=name) for name, value in recorded.start().items()]
     optimizer = create_optimizer(weights, resolve("erm", **options))
@@ -103,7 +103,7 @@ def test_clipping_is_of_the_mean_of_the_sub_batches_last_gradients_and_before_we
 
 def test_weight_decay_on_kernels_leaves_out_norms_and_biases():
     weights = create_model("wideresnet10", 10).trainable_params()
-    kernels = {weight.name for weight, own in zip(weights, weight_decay_mask(weights, "kernels"), strict=True) if own}
+    kernels = {weight.name for weight, ours in zip(weights, weight_decay_mask(weights, "kernels"), strict=True) if ours}
     assert kernels == {weight.name for weight in weights if weight.name.endswith(".weight")}
     assert {weight.name.rpartition(".")[2] for weight in weights} == {"weight", "bias", "gamma", "beta"}
     assert all(weight_decay_mask(weights, "all"))
@@ -122,13 +122,13 @@ def test_a_run_after_another_begins_with_a_fresh_optimizer():
     assert again is step and [p.asnumpy().tobytes() for p in step.get_parameters()] == start
     assert {"moment1.init_conv.weight", "moment2.init_conv.weight", "global_step", "learning_rate"} <= {
         p.name for p in step.get_parameters()}
-    for other in ({"clip_norm": 2.0}, {"weight_decay_on": "all"}, {"optimizer": "sgd"}):
-        assert cells.get(settings(**{"optimizer": "adamw", "clip_norm": 1.0, **other}), 10, [1])[1] is not step
+    for second in ({"clip_norm": 2.0}, {"weight_decay_on": "all"}, {"optimizer": "sgd"}):
+        assert cells.get(settings(**{"optimizer": "adamw", "clip_norm": 1.0, **second}), 10, [1])[1] is not step
 
 
 @pytest.mark.parametrize("entry", GOLDEN["schedules"], ids=lambda entry: f"{entry['options']['batches']}")
 def test_learning_rates_equal_those_of_the_damp_authors(entry):
-    """Those of the published experiments: CIFAR, ImageNet with ResNet50, ImageNet with ViT."""
+    """The published experiments are CIFAR, ImageNet with ResNet50, ImageNet with ViT."""
     schedule = create_schedule(**entry["options"])
     for step, rate in entry["rates"]:
         assert schedule(*divmod(step, entry["options"]["batches"])) == pytest.approx(rate, rel=1e-12)
@@ -169,6 +169,6 @@ def test_a_recipe_may_have_another_optimizer(monkeypatch):
     training = {**RECIPES["damp"].training, "optimizer": "adamw", "lr": 0.002, "schedule": "cosine",
                 "warmup": "3steps"}
     monkeypatch.setitem(RECIPES, "damp", replace(RECIPES["damp"], training=training))
-    own, sgd = resolve("damp"), resolve("damp", optimizer="sgd", schedule="step")
-    assert (own.lr, own.momentum, own.nesterov, own.warmup, own.final_lr) == (0.002, None, None, "3steps", 0.0)
+    ours, sgd = resolve("damp"), resolve("damp", optimizer="sgd", schedule="step")
+    assert (ours.lr, ours.momentum, ours.nesterov, ours.warmup, ours.final_lr) == (0.002, None, None, "3steps", 0.0)
     assert (sgd.lr, sgd.momentum, sgd.nesterov, sgd.warmup, sgd.final_lr) == (0.1, 0.9, False, None, None)

@@ -149,9 +149,9 @@ def test_a_warning_comes_once(tmp_path, capsys):
 
 def test_earlier_names_of_options_are_understood(tmp_path):
     words = ["--sampler", "permutation", "--weight_decay_on", "kernels", "--keep_last", "3", "--checkpoint_every", "7",
-             "--group_update_every", "5", "--val_fraction", "0.2"]
+             "--group_update_every", "5", "--val_fraction", "0.2", "--corrupted_from", "memory", "--crop", "zero_pad"]
     earlier = ["--draw", "permutation", "--decay", "kernels", "--keep", "3", "--save_every_steps", "7",
-               "--group_every", "5", "--val_share", "0.2"]
+               "--group_every", "5", "--val_share", "0.2", "--corrupted", "memory", "--crop", "zeros"]
     assert parsed(*earlier) == parsed(*words)
     names = {word.removeprefix("--"): value for word, value in zip(earlier[::2], earlier[1::2], strict=True)}
     (tmp_path / "o.json").write_text(json.dumps(names))
@@ -162,3 +162,6 @@ def test_earlier_names_of_options_are_understood(tmp_path):
     assert settings == given == {word.removeprefix("--"): value for word, value in zip(words[::2], words[1::2],
                                                                                        strict=True)}
     assert resolve("damp", draw="replacement") == resolve("damp", sampler="replacement")
+    assert resolve("erm", crop="mirror") == resolve("erm", crop="reflect_pad")
+    grid = parsed("--crop", "mirror", "none", "resized")
+    assert grid == parsed("--crop", "reflect_pad", "none", "random_resized")

@@ -73,9 +73,9 @@ def test_results_without_validation_images_are_valid_json(tmp_path):
     with RunFolder(str(tmp_path)) as folder:
         report_results(folder, "a run", 3, Split([np.arange(4), np.arange(2)], np.arange(0)), results,
                        ResourceUsage(str(tmp_path / "cost.json"), resumed=False))
-    found = json.loads((tmp_path / "results.json").read_text(), parse_constant=lambda word: pytest.fail(word))
-    assert found["val"] == {"accuracy": [None] * 2, "loss": [None] * 2, "images": [0] * 2}
-    assert found["test"]["accuracy"] == [0.5] * 2
+    result = json.loads((tmp_path / "results.json").read_text(), parse_constant=lambda word: pytest.fail(word))
+    assert result["val"] == {"accuracy": [None] * 2, "loss": [None] * 2, "images": [0] * 2}
+    assert result["test"]["accuracy"] == [0.5] * 2
     assert "no images" in (tmp_path / "report.html").read_text()
 
 
@@ -92,7 +92,7 @@ def test_a_page_has_the_settings(page):
 
 
 def seen_in_a_browser(path, folder, width, clicks):
-    """What `PROBE` reports from a frame of a width, after clicks on columns of the table."""
+    """The report of `PROBE` from a frame of a width, after clicks on columns of the table."""
     with open(path, encoding="utf-8") as file:
         probe = file.read().replace("</body>", PROBE.replace("CLICKS", ",".join(map(str, clicks))) + "</body>")
     frame = folder / "frame.html"

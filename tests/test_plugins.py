@@ -1,5 +1,5 @@
-"""What MindSpore's plugins for other devices need: found in packages, or named. Libraries, drivers and whole packages
-are stand-ins, but for a slow test, which installs the packages into a new environment (6 GB, given back at the end).
+"""Libraries that MindSpore's plugins for other devices need: found in packages, or named. Libraries, drivers and whole
+packages are stand-ins. A slow test installs the packages into a new environment (6 GB, removed at the end).
 """
 import contextlib
 import ctypes
@@ -64,12 +64,12 @@ def test_the_packages_have_what_the_plugin_needs():
     if path is None:
         pytest.skip("this MindSpore has no plugin for GPUs")
     needed = set(re.findall(r"^\s*(lib(?:cu|nv)\S+)", subprocess.run(["ldd", path], capture_output=True, text=True,
-                                                                      check=True).stdout, re.MULTILINE))
-    own = "libcuda_ops.so.11"
-    assert needed | {"libcublasLt.so.11"} == {name for _, name in LIBRARIES} | {plugins.DRIVER, own}
+                                                                     check=True).stdout, re.MULTILINE))
+    ours = "libcuda_ops.so.11"
+    assert needed | {"libcublasLt.so.11"} == {name for _, name in LIBRARIES} | {plugins.DRIVER, ours}
     with open(os.path.join(ROOT, plugins.REQUIREMENTS), encoding="utf-8") as lines:
         named = [Requirement(line.partition("#")[0].strip()) for line in lines if not line.startswith("#")]
-    assert [one.name for one in named] == list(plugins.CUDA_PACKAGES)
+    assert [item.name for item in named] == list(plugins.CUDA_PACKAGES)
 
 
 def test_what_is_missing_for_a_gpu_is_named_one_thing_after_the_other(machine):
@@ -115,8 +115,8 @@ def test_packages_are_offered_while_mindspore_is_imported(machine, monkeypatch, 
     for _ in range(2):
         with plugins.cuda_on_path():
             nvcc = os.path.join(os.environ["CUDA_HOME"], "bin", "nvcc")
-            said = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout
-            assert f"Cuda compilation tools, release {plugins.CUDA}," in said
+            message = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout
+            assert f"Cuda compilation tools, release {plugins.CUDA}," in message
         assert os.environ.get("CUDA_HOME") == before
     places = os.environ["LD_LIBRARY_PATH"].split(":")
     assert places == [str(machine / "mindspore" / "lib" / "plugin" / "gpu11.6"),
@@ -150,12 +150,12 @@ def test_what_is_missing_for_ascend_is_named(machine, monkeypatch):
     assert "ASCEND_HOME_PATH is /opt/Ascend: source its set_env.sh" in plugins.why_no_ascend(versions)
     monkeypatch.setattr(plugins, "CANN", str(file(machine, "libcudnn.so.8")))
     assert plugins.why_no_ascend(versions) is None
-    for missing, said in ((plugins.ASCEND_DRIVER, "the NPU's driver is missing (libascend_hal.so)"),
-                          ("libmmpa.so", "does not load (libmmpa.so: cannot open")):
+    for missing, message in ((plugins.ASCEND_DRIVER, "the NPU's driver is missing (libascend_hal.so)"),
+                             ("libmmpa.so", "does not load (libmmpa.so: cannot open")):
         def load(name, missing=missing):
             raise OSError(f"{missing}: cannot open shared object file: No such file or directory")
         monkeypatch.setattr(ctypes, "CDLL", load)
-        assert said in plugins.why_no_ascend(versions)
+        assert message in plugins.why_no_ascend(versions)
     file(machine, plugins.ASCEND_PLUGIN).unlink()
     assert "has no plugin for Ascend" in plugins.why_no_ascend(versions)
 

@@ -62,7 +62,7 @@ def numeric_gradient(step, batches, h=1e-2):
     gradient = [np.zeros(weight.shape) for weight in weights]
     for k, weight in enumerate(weights):
         for place in np.ndindex(weight.shape):
-            direction = [np.zeros(other.shape, np.float32) for other in weights]
+            direction = [np.zeros(second.shape, np.float32) for second in weights]
             direction[k][place] = 1
             zero = [np.zeros_like(part) for part in direction]
             [low, _, high] = loss_surface(step, (direction, zero), [batches], [-h, 0, h])[0, 1]
@@ -119,12 +119,12 @@ def test_weights_come_back_even_where_a_measurement_stops(tiny):
 def test_a_surface_is_the_loss_along_both_directions(tiny):
     step, _, batches = tiny
     weights = step.network.trainable_params()
-    one, other = random_direction(weights, 0), random_direction(weights, 1)
-    surface = loss_surface(step, (one, other), [batches, batches[:1]], [-0.5, 0, 0.5])
+    item, second = random_direction(weights, 0), random_direction(weights, 1)
+    surface = loss_surface(step, (item, second), [batches, batches[:1]], [-0.5, 0, 0.5])
     assert surface.shape == (2, 3, 3)
     assert surface[0, 1, 1] == mean_loss(step, batches) and surface[1, 1, 1] == mean_loss(step, batches[:1])
     moved = Tiny()
-    for weight, start, a, b in zip(moved.trainable_params(), weights, one, other, strict=True):
+    for weight, start, a, b in zip(moved.trainable_params(), weights, item, second, strict=True):
         weight.set_data(ms.Tensor(start.asnumpy() + 0.5 * a - 0.5 * b))
     assert surface[0, 0, 2] == pytest.approx(mean_loss(EvaluationStep(moved), batches), rel=1e-6)
 
@@ -152,9 +152,9 @@ def test_directions_are_the_same_for_networks_of_one_kind():
         for weight in network.trainable_params():
             weight.set_data(ms.Tensor(scale * weight.asnumpy()))
         return [part / max(np.linalg.norm(part), 1e-9) for part in random_direction(network.trainable_params(), seed)]
-    for one, same, other in zip(unit(0, 1), unit(0, 3), unit(1, 1), strict=True):
-        np.testing.assert_allclose(one, same, atol=1e-6)
-        assert not one.any() or np.abs(one - other).max() > 0.1
+    for item, same, second in zip(unit(0, 1), unit(0, 3), unit(1, 1), strict=True):
+        np.testing.assert_allclose(item, same, atol=1e-6)
+        assert not item.any() or np.abs(item - second).max() > 0.1
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +184,7 @@ def test_checkpoints_are_kept_and_measuring_changes_nothing(logged, cifar_dir, t
 
 @pytest.mark.slow
 def test_logged_sharpness_is_that_of_the_checkpoints(run):
-    """Of the run's own log, of the checkpoint that it kept, and by hand."""
+    """The three values come from the run's log, from its checkpoint, and from a computation by hand."""
     rows = read_csv(run + "/sharpness.csv")
     assert [row["epoch"] for row in rows] == ["1", "2"] and rows[0]["images"] == "50"
     [logged] = MEASUREMENTS["sharpness"](read_records([run]))
@@ -200,20 +200,20 @@ def test_logged_sharpness_is_that_of_the_checkpoints(run):
 def test_logged_sharpness_is_not_drawn_for_other_images(run, cifar_dir, tmp_path):
     [logged] = MEASUREMENTS["sharpness"](read_records([run]))
     assert MEASUREMENTS["sharpness"](read_records([run]), data_dir=cifar_dir) == [logged]
-    other = str(shutil.copytree(cifar_dir, tmp_path / "data"))
-    array = corrupted_path(other, SOURCES["cifar10"](other), "test", 3, "gaussian_noise")
+    second = str(shutil.copytree(cifar_dir, tmp_path / "data"))
+    array = corrupted_path(second, SOURCES["cifar10"](second), "test", 3, "gaussian_noise")
     np.save(array, np.zeros_like(np.load(array)))
     with pytest.raises(UserError, match="had other corrupted test images"):
-        MEASUREMENTS["sharpness"](read_records([run]), data_dir=other)
+        MEASUREMENTS["sharpness"](read_records([run]), data_dir=second)
 
 
 def test_the_centre_of_the_surface_is_the_loss_of_the_run(run, tmp_path):
     draw(["surface", run, "--points", "3", "--span", "0.2", "-o", str(tmp_path / "figures")])
-    found = read_json(run + "/surface.json")["found"]
-    assert found["coefficients"] == [-0.2, 0, 0.2]
-    centre = [severity[1][1] for severity in found["loss"]]
+    result = read_json(run + "/surface.json")["found"]
+    assert result["coefficients"] == [-0.2, 0, 0.2]
+    centre = [severity[1][1] for severity in result["loss"]]
     np.testing.assert_allclose(centre, read_json(run + "/results.json")["test"]["loss"], rtol=1e-6)
-    assert np.ptp(found["loss"], axis=(1, 2)).min() > 1e-3
+    assert np.ptp(result["loss"], axis=(1, 2)).min() > 1e-3
     assert sorted(os.listdir(tmp_path / "figures")) == ["surface.png", "surface.svg"]
 
 
@@ -224,22 +224,22 @@ def test_what_was_measured_is_measured_once(run, monkeypatch):
         assert MEASUREMENTS["ood"](read_records([run])) == [first]
         with pytest.raises(TypeError):
             MEASUREMENTS["ood"](read_records([run]), rho=0.1)
-    [other] = MEASUREMENTS["ood"](read_records([run]), rho=0.1)
-    assert other != first
+    [second] = MEASUREMENTS["ood"](read_records([run]), rho=0.1)
+    assert second != first
 
 
 def test_ood_scores_are_the_confidence_that_is_lost(run, cifar_dir):
     """At the checkpoint of epoch 1, against a gradient and two forward passes written out here."""
-    [found] = MEASUREMENTS["ood"](read_records([run]), epoch=1, rho=0.3)
-    assert found["epoch"] == 1 and np.shape(found["scores"]) == (6, 50)
-    assert np.mean(found["scores"]) == pytest.approx(1, rel=1e-5) and np.min(found["scores"]) == 0
+    [result] = MEASUREMENTS["ood"](read_records([run]), epoch=1, rho=0.3)
+    assert result["epoch"] == 1 and np.shape(result["scores"]) == (6, 50)
+    assert np.mean(result["scores"]) == pytest.approx(1, rel=1e-5) and np.min(result["scores"]) == 0
     source = SOURCES["cifar10"](cifar_dir)
     network = create_model("wideresnet10", 10)
     ms.load_param_into_net(network, ms.load_checkpoint(run + "/1_model.ckpt"))
     network.set_train(False)
     images = [source.images["test"], *(np.load(f"{cifar_dir}/CIFAR-10-C/test/{s}/gaussian_noise.npy")
                                        for s in range(1, 6))]
-    batches = [load_batches(some, source, None, 50)[0] for some in images]
+    batches = [load_batches(subset, source, None, 50)[0] for subset in images]
     x, labels = (ms.ops.concat([batch[k] for batch in batches]) for k in (0, 1))
 
     def confidence():
@@ -255,15 +255,15 @@ def test_ood_scores_are_the_confidence_that_is_lost(run, cifar_dir):
         ms.ops.assign(weight, weight + float(0.3 / norm) * g)
     score = before - confidence()
     scaled = (score - score.min()) / np.ptp(score)
-    np.testing.assert_allclose(np.ravel(found["scores"]), scaled / scaled.mean(), atol=5e-3)
+    np.testing.assert_allclose(np.ravel(result["scores"]), scaled / scaled.mean(), atol=5e-3)
 
 
 def test_calibration_counts_every_image(run):
-    [found] = MEASUREMENTS["calibration"](read_records([run]))
+    [result] = MEASUREMENTS["calibration"](read_records([run]))
     results = read_json(run + "/results.json")["test"]
-    assert np.sum(found["images"], axis=1).tolist() == [50] * 6
-    np.testing.assert_allclose(np.sum(found["hits"], axis=1) / 50, results["accuracy"])
-    for images, confidence in zip(found["images"], found["confidence"], strict=True):
+    assert np.sum(result["images"], axis=1).tolist() == [50] * 6
+    np.testing.assert_allclose(np.sum(result["hits"], axis=1) / 50, results["accuracy"])
+    for images, confidence in zip(result["images"], result["confidence"], strict=True):
         for k, (number, total) in enumerate(zip(images, confidence, strict=True)):
             assert number * k / 15 <= total <= number * (k + 1) / 15 * (1 + 1e-9)
 
@@ -300,8 +300,8 @@ def test_scores_of_a_network_that_gives_no_numbers_are_none(run, monkeypatch):
     logits = np.ones((300, 10), np.float32)
     logits[7, 3] = np.nan
     monkeypatch.setattr(losses.evaluation.measure, "predict", lambda *_: (None, logits, None))
-    [found] = MEASUREMENTS["ood"](read_records([run]))
-    assert np.isnan(found["scores"][0][7]) and np.isnan(found["scores"]).sum() == 1
+    [result] = MEASUREMENTS["ood"](read_records([run]))
+    assert np.isnan(result["scores"][0][7]) and np.isnan(result["scores"]).sum() == 1
 
 
 def evaluate_as(folder, errors, corruptions=("fog", "snow"), pixels="1"):
@@ -334,7 +334,7 @@ def test_corruption_errors_are_relative_to_the_first_method(tmp_path):
     ({"train_on": "clean", "aug_severity": "rare", "aug_corruption": "snow"}, "snow"),
     ({"train_on": "poisson", "aug_severity": "rare", "aug_corruption": "snow"}, "fog and snow")])
 def test_rows_say_what_was_trained_with(tmp_path, config, trained):
-    """As the rows of the DAMP paper, in which SGD/none is trained on clean images."""
+    """The rows are like the rows of the DAMP paper, where SGD/none is trained on clean images."""
     run = evaluate_as(make_run(tmp_path / "a", "erm", **config), (0.1, 0.2, 0.4))
     [(_, figure)] = FIGURES["ce"].draw(read_records([run], FIGURES["ce"].shared, FIGURES["ce"].shown))
     [label] = figure.axes[0].get_yticklabels()
@@ -360,10 +360,10 @@ def test_training_corruptions_are_rows_of_one_method(tmp_path):
 
 
 def test_corruption_errors_are_of_the_widest_set_that_all_have(tmp_path):
-    one = evaluate_as(make_run(tmp_path / "a", "erm"), (0.1, 0.2, 0.4))
-    other = evaluate_as(evaluate_as(make_run(tmp_path / "b", "sam"), (0.1, 0.2, 0.0)), (0.1, 0.2, 0.4, 0.3),
-                        ("fog", "snow", "frost"))
-    [(_, figure)] = FIGURES["ce"].draw(read_records([one, other]))
+    item = evaluate_as(make_run(tmp_path / "a", "erm"), (0.1, 0.2, 0.4))
+    second = evaluate_as(evaluate_as(make_run(tmp_path / "b", "sam"), (0.1, 0.2, 0.0)), (0.1, 0.2, 0.4, 0.3),
+                         ("fog", "snow", "frost"))
+    [(_, figure)] = FIGURES["ce"].draw(read_records([item, second]))
     [axes] = figure.axes
     assert [text.get_text() for text in axes.texts][4:] == ["1.00", "1.00", "0.00", "0.67"]
     assert np.isfinite(axes.images[0].get_array()).all()  # also where there is no error
@@ -411,26 +411,26 @@ def test_tensorboard_files_hold_the_tables(logged):
     [name] = os.listdir(logged + "/tensorboard")
     with open(f"{logged}/tensorboard/{name}", "rb") as file:
         content = file.read()
-    found, place = {}, 0
+    result, place = {}, 0
     while place < len(content):
         length = int.from_bytes(content[place:place + 8], "little")
         event = event_pb2.Event.FromString(content[place + 12:place + 12 + length])
         place += 16 + length
         for value in event.summary.value:
-            found[value.tag, event.step] = value.simple_value
+            result[value.tag, event.step] = value.simple_value
     rows = read_csv(logged + "/train.csv")
     assert len(rows) == 6  # batches 0 and 2, the last, of the 3 of each epoch
     for row in rows:
         step = 3 * int(row["epoch"]) + int(row["batch"])
-        assert found["train/avg_loss", step] == pytest.approx(float(row["avg_loss"]))
+        assert result["train/avg_loss", step] == pytest.approx(float(row["avg_loss"]))
         for s in range(6):
             there = row[f"processed_distribution_counts_{s}"] != "0"
-            assert ((f"train/distribution_loss_{s}", step) in found) == there
+            assert ((f"train/distribution_loss_{s}", step) in result) == there
     results, sharpness_row = read_json(logged + "/results.json"), read_csv(logged + "/sharpness.csv")[0]
     for s in range(6):
-        assert found[f"test/accuracy_{s}", 8] == pytest.approx(results["test"]["accuracy"][s])
-        assert found[f"val/loss_{s}", 8] == pytest.approx(results["val"]["loss"][s])
-        assert found[f"sharpness/{s}", 5] == pytest.approx(float(sharpness_row[f"sharpness_{s}"]))
+        assert result[f"test/accuracy_{s}", 8] == pytest.approx(results["test"]["accuracy"][s])
+        assert result[f"val/loss_{s}", 8] == pytest.approx(results["val"]["loss"][s])
+        assert result[f"sharpness/{s}", 5] == pytest.approx(float(sharpness_row[f"sharpness_{s}"]))
 
 
 @pytest.mark.parametrize("argv, culprit", [

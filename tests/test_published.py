@@ -47,8 +47,8 @@ def trees(tmp_path_factory):
     folders = {name: str(tmp_path_factory.mktemp(name)) for name in ("tinyimagenet", "imagenet", "imagenet30")}
     for name, folder in folders.items():
         TREES[name](folder)
-    own = {"imagenet30": {"filelist_dir": os.path.join(folders["imagenet30"], "lists")}}
-    return {name: load_source(name, folder, **own.get(name, {})) for name, folder in folders.items()}
+    ours = {"imagenet30": {"filelist_dir": os.path.join(folders["imagenet30"], "lists")}}
+    return {name: load_source(name, folder, **ours.get(name, {})) for name, folder in folders.items()}
 
 
 @pytest.mark.parametrize("names, label_type", [(("saturate", "fog", "gaussian_noise"), np.uint8), (C_BAR, np.int64)],
@@ -58,19 +58,19 @@ def test_severities_in_a_row(cifar, tmp_path, names, label_type):
     arrays = make_stacked(folder, cifar.labels["test"], names, label_type=label_type)
     (tmp_path / "set" / "._fog.npy").write_bytes(b"what macOS leaves")
     (tmp_path / "set" / "README.txt").write_text("CIFAR-C Dataset README")
-    found = find_published(folder, cifar)
-    assert list(found.places) == (["gaussian_noise", "fog", "saturate"] if "fog" in names else list(C_BAR))
-    assert str(found).startswith(f"{folder}: arrays of 5 severities one after the other, as CIFAR-10-C")
-    assert found.severities(list(names)) == [1, 2, 3, 4, 5]
+    result = find_published(folder, cifar)
+    assert list(result.places) == (["gaussian_noise", "fog", "saturate"] if "fog" in names else list(C_BAR))
+    assert str(result).startswith(f"{folder}: arrays of 5 severities one after the other, as CIFAR-10-C")
+    assert result.severities(list(names)) == [1, 2, 3, 4, 5]
     for name in names:
-        for severity, images in zip((2, 5), found.images(name, (2, 5)), strict=True):
+        for severity, images in zip((2, 5), result.images(name, (2, 5)), strict=True):
             assert isinstance(images, np.memmap)
             np.testing.assert_array_equal(images, arrays[name][50 * (severity - 1):50 * severity])
 
 
 @pytest.mark.parametrize("times", [1, 2, 4])
 def test_an_array_does_not_say_which_severities_it_has_if_not_all(cifar, tmp_path, times):
-    """As the images of severity 5 cut out of CIFAR-10-C; in the folder that the error names they are read."""
+    """Images of severity 5 cut out of CIFAR-10-C are such an array. The error names the folder that has them."""
     folder = tmp_path / "set"
     arrays = make_stacked(str(folder), cifar.labels["test"], ["fog"], times=times)
     with pytest.raises(UserError, match=f"{times * 50} labels are those of {times} of five severities") as error:
@@ -80,11 +80,11 @@ def test_an_array_does_not_say_which_severities_it_has_if_not_all(cifar, tmp_pat
     for name, array in {"fog": arrays["fog"], "labels": cifar.labels["test"]}.items():
         np.save(folder / "test" / "5" / f"{name}.npy", array[:50])
         os.remove(folder / f"{name}.npy")
-    found = find_published(str(folder), cifar)
-    assert found.severities(["fog"]) == [5]
-    np.testing.assert_array_equal(found.images("fog", [5])[0], arrays["fog"][:50])
+    result = find_published(str(folder), cifar)
+    assert result.severities(["fog"]) == [5]
+    np.testing.assert_array_equal(result.images("fog", [5])[0], arrays["fog"][:50])
     with pytest.raises(UserError, match="has no severity 1, 2, 3, 4 of fog, only 5; .* --num_severity"):
-        found.images("fog", range(1, 6))
+        result.images("fog", range(1, 6))
 
 
 def test_a_stack_of_all_severities_with_labels_of_one(cifar, tmp_path):
@@ -108,17 +108,17 @@ def test_labels_may_stand_in_a_column(cifar, tmp_path, make):
 def test_arrays_in_folders_of_severities(cifar, tmp_path):
     arrays = make_by_severity(str(tmp_path), cifar.labels["test"], ["fog", "my_own"], severities=(1, 3, 4))
     os.remove(tmp_path / "test" / "4" / "fog.npy")
-    found = find_published(str(tmp_path), cifar)
-    assert "folders of severities" in str(found)
-    assert found.severities(["my_own"]) == [1, 3, 4] and found.severities(["my_own", "fog"]) == [1, 3]
-    np.testing.assert_array_equal(found.images("my_own", [3])[0], arrays["my_own", 3])
+    result = find_published(str(tmp_path), cifar)
+    assert "folders of severities" in str(result)
+    assert result.severities(["my_own"]) == [1, 3, 4] and result.severities(["my_own", "fog"]) == [1, 3]
+    np.testing.assert_array_equal(result.images("my_own", [3])[0], arrays["my_own", 3])
 
 
 def test_what_this_project_stores_is_read(cifar, tmp_path, cifar_dir):
     stored = load_corrupted(str(tmp_path), cifar, "fog", 6)["test"]
-    found = find_published(str(tmp_path / "CIFAR-10-C"), cifar)
-    for images, own in zip(found.images("fog", range(1, 6)), stored[1:], strict=True):
-        np.testing.assert_array_equal(images, own)
+    result = find_published(str(tmp_path / "CIFAR-10-C"), cifar)
+    for images, ours in zip(result.images("fog", range(1, 6)), stored[1:], strict=True):
+        np.testing.assert_array_equal(images, ours)
 
 
 def check_greys(source, several):
@@ -143,11 +143,11 @@ def test_class_folders(trees, tmp_path, name, above, corruptions, severities, la
     make_class_folders(str(tmp_path / above), corruptions, side, files, tuple(severities))
     if above:
         make_class_folders(str(tmp_path / "train"), corruptions, side, files, tuple(severities))
-    found = find_published(str(tmp_path), source)
-    assert f"class folders, {layout}" in str(found)
-    assert set(found.places) == {os.path.basename(one) for one in corruptions}
-    for one in found.places:
-        several = found.images(one, found.severities([one]))
+    result = find_published(str(tmp_path), source)
+    assert f"class folders, {layout}" in str(result)
+    assert set(result.places) == {os.path.basename(item) for item in corruptions}
+    for item in result.places:
+        several = result.images(item, result.severities([item]))
         assert all(images.paths is source.images["test"].names for images in several)
         check_greys(source, several)
         assert several[0].folder.startswith(str(tmp_path / above))
@@ -163,7 +163,7 @@ def test_files_of_a_class_are_matched_in_the_order_of_their_names(trees, tmp_pat
 
 
 def test_images_follow_the_order_of_the_test_images(trees, tmp_path):
-    """Where a list of test images makes it another than that of the files."""
+    """A list of test images makes their order differ from the order of the files."""
     source = trees["imagenet30"]
     make_class_folders(str(tmp_path), ["fog"], 64, same_files(source), ("1",))
     order = np.array([7, 2, 11, 0, 5])
@@ -290,7 +290,7 @@ def test_damaged_class_folders_are_named(trees, tmp_path, damage):
 
 
 def test_classes_that_the_data_set_lacks_are_left_out(trees, tmp_path, capsys):
-    """As in frost of Tiny-ImageNet-C, which was distributed with a thousand classes instead of two hundred."""
+    """Frost of Tiny-ImageNet-C was distributed with a thousand classes instead of two hundred."""
     source = trees["imagenet30"]
     make_class_folders(str(tmp_path), ["fog"], 64, {**same_files(source), "zebra": ["a.JPEG"], "yak": ["b.JPEG"]})
     opened = find_published(str(tmp_path), source).images("fog", range(1, 6))
@@ -310,10 +310,10 @@ def test_an_image_of_another_size_is_named(trees, tmp_path):
 def test_class_folders_may_lie_in_a_group_and_beside_it(trees, tmp_path):
     source = trees["imagenet30"]
     make_class_folders(str(tmp_path), ["fog", "weather/snow"], 64, same_files(source), ("1",))
-    found = find_published(str(tmp_path), source)
-    assert list(found.places) == ["snow", "fog"] and "as ImageNet-C" in found.layout
-    for name in found.places:
-        assert len(found.images(name, [1])[0]) == len(source.labels["test"])
+    result = find_published(str(tmp_path), source)
+    assert list(result.places) == ["snow", "fog"] and "as ImageNet-C" in result.layout
+    for name in result.places:
+        assert len(result.images(name, [1])[0]) == len(source.labels["test"])
 
 
 def test_class_folders_of_two_forms_are_refused(trees, tmp_path):
@@ -348,17 +348,17 @@ def test_the_fingerprint_is_of_what_the_files_hold(cifar, trees, tmp_path):
     array = np.load(tmp_path / "moved" / "fog.npy")
     array[123, 4, 5, 1] ^= 1
     np.save(tmp_path / "moved" / "fog.npy", array)
-    found = find_published(str(tmp_path / "moved"), cifar)
-    again = {name: pixels_of(found.images(name, range(1, 6))) for name in first}
+    result = find_published(str(tmp_path / "moved"), cifar)
+    again = {name: pixels_of(result.images(name, range(1, 6))) for name in first}
     assert again["snow"] == first["snow"] and again["fog"] != first["fog"]
     make_class_folders(str(tmp_path / "files"), ["fog"], 64, same_files(trees["imagenet30"]), ("1",))
-    found = find_published(str(tmp_path / "files"), trees["imagenet30"])
-    before = pixels_of(found.images("fog", [1]))
+    result = find_published(str(tmp_path / "files"), trees["imagenet30"])
+    before = pixels_of(result.images("fog", [1]))
     with open(tmp_path / "files" / "fog" / "1" / "barn" / "barn_2.JPEG", "r+b") as file:
         file.seek(-5, os.SEEK_END)
         file.write(b"other")  # as many bytes
-    found = find_published(str(tmp_path / "files"), trees["imagenet30"])
-    assert pixels_of(found.images("fog", [1])) != before
+    result = find_published(str(tmp_path / "files"), trees["imagenet30"])
+    assert pixels_of(result.images("fog", [1])) != before
 
 
 # Evaluations
@@ -379,8 +379,8 @@ def stack(folder, source, cifar_dir, names):
     """Our own images of some corruptions, laid out as CIFAR-10-C is; `names` maps their names there to ours."""
     os.makedirs(folder)
     np.save(os.path.join(folder, "labels.npy"), np.tile(source.labels["test"], 5))
-    for name, own in names.items():
-        several = open_corrupted(cifar_dir, source, "test", own)
+    for name, ours in names.items():
+        several = open_corrupted(cifar_dir, source, "test", ours)
         np.save(os.path.join(folder, f"{name}.npy"), np.concatenate([images[np.arange(50)] for images in several]))
     return folder
 
@@ -388,9 +388,9 @@ def stack(folder, source, cifar_dir, names):
 def test_names_in_the_usual_spelling_are_the_published_ones(cifar, tmp_path):
     folder = str(tmp_path / "set")
     make_stacked(folder, cifar.labels["test"], ["concentric_sine_waves", "fog"])
-    found = find_published(folder, cifar)
-    assert list(found.places) == ["fog", "cocentric_sine_waves"]
-    assert len(found.images("cocentric_sine_waves", (1,))[0]) == len(cifar.labels["test"])
+    result = find_published(folder, cifar)
+    assert list(result.places) == ["fog", "cocentric_sine_waves"]
+    assert len(result.images("cocentric_sine_waves", (1,))[0]) == len(cifar.labels["test"])
 
 
 def test_an_evaluation_takes_all_that_are_there(run, cifar, cifar_dir, tmp_path, capsys):
@@ -402,11 +402,11 @@ def test_an_evaluation_takes_all_that_are_there(run, cifar, cifar_dir, tmp_path,
     assert lines[0].startswith(f"{folder}: arrays of 5 severities") and lines[0].endswith("; ripple, lines")
     assert lines[2].startswith("CIFAR-10-C-Bar (2 corruptions) on cifar10, 50 test images: ")
     assert not any("evaluated before" in line for line in lines)
-    found, own = (read_json(f"{run}/evaluation_{tag}.json") for tag in ("CIFAR-10-C-Bar", "fog+pixelate"))
-    assert found["corrupted"] == {"lines": own["corrupted"]["fog"], "ripple": own["corrupted"]["pixelate"]}
-    assert (found["test_corrupted"], own["test_corrupted"]) == ("CIFAR-10-C-Bar", None)
-    assert set(found["fingerprints"]) == {"none", "lines", "ripple"}
-    assert found["fingerprints"]["lines"]["made"] is None and own["fingerprints"]["fog"]["pixels"] is None
+    result, ours = (read_json(f"{run}/evaluation_{tag}.json") for tag in ("CIFAR-10-C-Bar", "fog+pixelate"))
+    assert result["corrupted"] == {"lines": ours["corrupted"]["fog"], "ripple": ours["corrupted"]["pixelate"]}
+    assert (result["test_corrupted"], ours["test_corrupted"]) == ("CIFAR-10-C-Bar", None)
+    assert set(result["fingerprints"]) == {"none", "lines", "ripple"}
+    assert result["fingerprints"]["lines"]["made"] is None and ours["fingerprints"]["fog"]["pixels"] is None
     with open(f"{run}/evaluation_CIFAR-10-C-Bar.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["corruption"], row["severity"]) for row in rows[1:]] == [
@@ -480,7 +480,8 @@ def test_a_baseline_is_of_the_same_images(run, cifar, cifar_dir, tmp_path, capsy
 
 @pytest.mark.parametrize("argv, message", [
     (["--evaluate", "RUN", "--test_corrupted", "nowhere"], "nowhere: no such folder"),
-    (["--evaluate", "RUN", "--test_corrupted", "SET", "--corrupted", "memory"], "--corrupted memory: is about images"),
+    (["--evaluate", "RUN", "--test_corrupted", "SET", "--corrupted_from", "memory"],
+     "--corrupted_from memory: is about images"),
     (["--evaluate", "RUN", "--test_corrupted", "SET", "-c", "ripple", "haze"], "SET: has no haze; there are fog, rip"),
     (["--evaluate", "RUN", "--test_corrupted", "SET", "-c", "common"], "SET: has no gaussian_noise, shot_noise"),
     (["--evaluate", "RUN", "-c", "fish_eye"], "--corruption: unknown name 'fish_eye'; there are common, all, b"),
@@ -508,26 +509,27 @@ def test_bad_input_is_one_line(run, cifar, cifar_dir, tmp_path, capsys, argv, me
 
 def test_records_of_different_images_have_no_table_in_common():
     def record(pixels="ours", severities=(1, 2, 3, 4, 5)):
-        about = {"set": "x (1 corruption)", "severities": list(severities),
-                 "fingerprints": stored_fingerprints(["fog"], pixels)}
-        return as_record(about, CalibrationScores(1, 0, 0), {"fog": [CalibrationScores(0.5, 1, 0)] * len(severities)})
+        description = {"set": "x (1 corruption)", "severities": list(severities),
+                       "fingerprints": stored_fingerprints(["fog"], pixels)}
+        fog = [CalibrationScores(0.5, 1, 0)] * len(severities)
+        return as_record(description, CalibrationScores(1, 0, 0), {"fog": fog})
     ours, old, theirs, few = record(), record(), record("a"), record("a", (1, 2))
     del old["severities"]
     assert common_evaluations([[ours], [old]]) == [ours, old]
-    for other in (theirs, few):
-        assert common_evaluations([[ours], [other]]) is None
+    for second in (theirs, few):
+        assert common_evaluations([[ours], [second]]) is None
     assert common_evaluations([[theirs], [few]]) is None
     assert common_evaluations([[ours, theirs], [few, theirs]]) == [theirs, theirs]
     assert "mild: severities 1 to 3; severe: severities 4 to 5" in averages(ours)
 
 
 def test_runs_that_were_tested_on_different_images_are_not_drawn_together(run, tmp_path):
-    other = str(shutil.copytree(run, tmp_path / "other"))
-    assert len(read_records([run, other])) == 2
-    config = {**read_json(other + "/config.json"), "test_corrupted": "/data/CIFAR-10-C"}
-    write_json(other + "/config.json", config)
-    with pytest.raises(UserError, match=f"{other}: was tested on CIFAR-10-C, {run} on images made here; draw them"):
-        read_records([run, other])
+    second = str(shutil.copytree(run, tmp_path / "other"))
+    assert len(read_records([run, second])) == 2
+    config = {**read_json(second + "/config.json"), "test_corrupted": "/data/CIFAR-10-C"}
+    write_json(second + "/config.json", config)
+    with pytest.raises(UserError, match=f"{second}: was tested on CIFAR-10-C, {run} on images made here; draw them"):
+        read_records([run, second])
 
 
 # Trainings

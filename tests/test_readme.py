@@ -1,4 +1,4 @@
-"""What the READMEs say is so: their Python runs, their files are there, the main one is short."""
+"""The READMEs are right: their Python runs, their files are there, the main one is short."""
 import os
 import re
 import shutil
@@ -26,10 +26,10 @@ def test_the_first_python_block_runs(room, tmp_path, monkeypatch, capsys):
     code = re.search(r"```python\n(.*?)```", text(room, "README.md"), re.DOTALL).group(1)
     if room == "corruptions":
         code = "import numpy as np; images = np.zeros((2, 32, 32, 3), np.uint8)\n" + code
-    found = {}
-    exec(compile(code, room, "exec"), found)
+    result = {}
+    exec(compile(code, room, "exec"), result)
     if room == "losses":
-        assert len(capsys.readouterr().out.splitlines()) == 3 and found["losses"].shape == (12,)
+        assert len(capsys.readouterr().out.splitlines()) == 3 and result["losses"].shape == (12,)
 
 
 def test_the_main_readme_is_short_and_its_links_lead_somewhere():
@@ -65,7 +65,7 @@ def test_every_row_of_a_table_is_listed(room, table):
 
 
 def test_the_objective_that_the_readme_adds_can_be_trained_with(tmp_path):
-    """In a copy of the project, the class and the rows of losses/README.md go where it says."""
+    """The class and the rows of losses/README.md are added to a copy of the project."""
     readme = text("losses", "README.md")
     added, rows = (re.findall(r"```python\n(.*?)```", readme[readme.index("## How to add one"):], re.DOTALL))[:2]
     row, method = re.fullmatch(r"(.*OBJECTIVES in components.py\n)(.*METHODS in methods.py\n)", rows,

@@ -47,12 +47,12 @@ def cases(*words):
 def test_cases_are_all_combinations():
     case, = cases(*AS_RECORDED)
     assert case == {"network": "wideresnet", **GOLDEN[0]["case"]}
-    found = cases("--network", "wideresnet", "resnet18", "--width", "1", "2", "--rho", "0.1", "2", "--seeds", "3", "4",
-                  "--num_severity", "2", "--lr", "0.01")
-    assert len(found) == 24 and len({json.dumps(case) for case in found}) == 24
-    assert {case.get("width") for case in found} == {1, 2, None}
-    assert all(case.get("settled", False) == (case["network"] == "resnet18") for case in found)
-    assert all(case["lr"] == 0.01 and case["num_distribution"] == 2 for case in found)
+    result = cases("--network", "wideresnet", "resnet18", "--width", "1", "2", "--rho", "0.1", "2", "--seeds", "3", "4",
+                   "--num_severity", "2", "--lr", "0.01")
+    assert len(result) == 24 and len({json.dumps(case) for case in result}) == 24
+    assert {case.get("width") for case in result} == {1, 2, None}
+    assert all(case.get("settled", False) == (case["network"] == "resnet18") for case in result)
+    assert all(case["lr"] == 0.01 and case["num_distribution"] == 2 for case in result)
     assert [case["adaptive"] for case in cases("--adaptive")] == [True]
     assert recording.step_groups(2, 4) == [[0, 1], [0], [0, 0, 1, 1], [0, 1]]
 
@@ -67,10 +67,10 @@ def test_what_is_recorded_can_be_read(clone, python, tmp_path, monkeypatch, caps
     assert (tmp_path / "words").read_text() == " ".join(
         ["-B", os.path.join(os.path.dirname(__file__), "record_release.py"), clone,
          json.dumps(cases(*AS_RECORDED))]) + "\n"
-    found, = crosscheck.load_json(out)
-    assert found.pop("recorded") == {"release": None, "torch": "2.0",
-                                     "command": shlex.join(["python", "tests/crosscheck.py", *words])}
-    assert found == GOLDEN[0]
+    result, = crosscheck.load_json(out)
+    assert result.pop("recorded") == {"release": None, "torch": "2.0",
+                                      "command": shlex.join(["python", "tests/crosscheck.py", *words])}
+    assert result == GOLDEN[0]
 
     monkeypatch.setattr(crosscheck, "take_steps", lambda case: GOLDEN[0])  # as if we had taken the very steps
     assert crosscheck.main(["step", out]) == 0
@@ -163,10 +163,11 @@ def test_the_release_gives_the_golden_file_again(tmp_path):
     out = str(tmp_path / "OUT.json")
     given = ["record", "--release", RELEASE, "--python", WITH_TORCH]
     assert crosscheck.main([*given, *AS_RECORDED, out]) == 0
-    found, = crosscheck.load_json(out)
-    first, later = step_errors(found, GOLDEN[0])
+    result, = crosscheck.load_json(out)
+    first, later = step_errors(result, GOLDEN[0])
     assert max(*first.values(), *later.values()) < 1e-12, (first, later)
-    assert all(0 < error < 1e-3 for errors in found["rounding"] for title, error in errors.items() if title != "groups")
+    assert all(0 < error < 1e-3 for errors in result["rounding"] for title, error in errors.items()
+               if title != "groups")
     with pytest.raises(SystemExit):
         crosscheck.main([*given, "--rho", "1e300", "--adaptive", "off", str(tmp_path / "not.json")])
     assert os.listdir(tmp_path) == ["OUT.json"]

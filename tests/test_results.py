@@ -24,23 +24,23 @@ NAMES = {"`sharpdro`, the release's defaults": "sharpdro", "`erm --sampling bala
 
 
 def value(name, dataset, column):
-    found = SNOW if dataset == "snow" else {**RESULTS[dataset], **CURES, **METHODS}
-    return float(found[name][f"{column}_mean"])
+    result = SNOW if dataset == "snow" else {**RESULTS[dataset], **CURES, **METHODS}
+    return float(result[name][f"{column}_mean"])
 
 
 def test_the_main_readme_has_the_numbers_of_the_comparisons():
     columns = [*(("cifar10", f"severity_{s}") for s in range(6)), ("photos", "severity_0"), ("photos", "severity_5")]
-    found = {}
+    result = {}
     for line in re.findall(r"^\| `.*± .*\|$", text("README.md"), re.MULTILINE):
         name, *cells = (cell.strip() for cell in line.strip("|").split("|"))
-        found[NAMES.get(name, name.strip("`"))] = cells
+        result[NAMES.get(name, name.strip("`"))] = cells
     best = {column: max(round(value(name, *column), 1) for name in RESULTS["cifar10"]) for column in columns}
-    assert found == {name: [f"**{cell}**" if round(value(name, *column), 1) == best[column] else cell
-                            for column in columns for cell in [number(RESULTS[column[0]][name], column[1])]]
-                     for name in RESULTS["cifar10"]}
+    assert result == {name: [f"**{cell}**" if round(value(name, *column), 1) == best[column] else cell
+                             for column in columns for cell in [number(RESULTS[column[0]][name], column[1])]]
+                      for name in RESULTS["cifar10"]}
 
 
-@pytest.mark.parametrize("says, name, other, dataset, column", [
+@pytest.mark.parametrize("says, name, rival, dataset, column", [
     ("3.1 points above SharpDRO", "rare_aug", "sharpdro", "cifar10", "severity_5"),
     ("and 8.8 on `photos`", "rare_aug", "sharpdro", "photos", "severity_5"),
     ("4.5 and 3.0 above ERM", "rare_aug", "erm, balanced", "cifar10", "severity_5"),
@@ -52,12 +52,12 @@ def test_the_main_readme_has_the_numbers_of_the_comparisons():
     ("1.9 below plain ERM", "erm", "rare_aug", "snow", "severity_0"),
     ("0.2 below SharpDRO on clean", "sharpdro", "rare_aug", "snow", "severity_0"),
     ("accuracy there is 0.6 lower", "sharpdro, balanced", "sharpdro, validation, balanced", "cifar10", "severity_5")])
-def test_the_main_readme_says_what_the_comparisons_say(says, name, other, dataset, column):
+def test_the_main_readme_says_what_the_comparisons_say(says, name, rival, dataset, column):
     assert says in " ".join(text("README.md").split())
-    assert f"{value(name, dataset, column) - value(other, dataset, column):.1f}" in says
+    assert f"{value(name, dataset, column) - value(rival, dataset, column):.1f}" in says
 
 
-@pytest.mark.parametrize("says, name, other", [
+@pytest.mark.parametrize("says, name, rival", [
     ("it gains 3.5 points for `group_dro`", "group_dro, balanced", "group_dro"),
     ("0.5, which is within chance, for `sharpdro`", "sharpdro, balanced", "sharpdro"),
     ("loses 2.5 for ERM", "erm", "erm, balanced"),
@@ -69,14 +69,14 @@ def test_the_main_readme_says_what_the_comparisons_say(says, name, other, datase
     ("and 2.8 for `group_dro`", "group_dro, balanced", "group_dro, validation, balanced"),
     ("0.9 and 2.7 less", "sharpdro, balanced", "sharpdro, balanced, adjustment"),
     ("and 2.7 less", "group_dro, balanced", "group_dro, balanced, adjustment")])
-def test_the_page_of_methods_says_what_the_cures_gave(says, name, other):
+def test_the_page_of_methods_says_what_the_cures_gave(says, name, rival):
     page = " ".join(text("losses", "README.md").split())
     assert says in page
     weights = {name: [f"{value(f'{method}, {name}', 'cifar10', 'q_5'):.2f}" for method in ("sharpdro", "group_dro")]
                for name in ("validation, balanced", "balanced, adjustment")}
     assert "with `validation` ({} and {} of the weight)".format(*weights["validation, balanced"]) in page
     assert "`--group_adjustment 5` ({} and {})".format(*weights["balanced, adjustment"]) in page
-    assert f"{value(name, 'cifar10', 'severity_5') - value(other, 'cifar10', 'severity_5'):.1f}" in says
+    assert f"{value(name, 'cifar10', 'severity_5') - value(rival, 'cifar10', 'severity_5'):.1f}" in says
 
 
 @pytest.mark.parametrize("says, name, columns", [
@@ -84,16 +84,16 @@ def test_the_page_of_methods_says_what_the_cures_gave(says, name, other):
     ("the most weight, 0.29", "sharpdro, validation, balanced", "5")])
 def test_the_main_readme_says_what_became_of_the_weights(says, name, columns):
     assert says in " ".join(text("README.md").split())
-    found = {f"{value(name, 'cifar10', f'q_{s}'):.2f}" for s in columns}
-    assert found == set(re.findall(r"0\.\d\d", says))
-    assert "validation" not in name or found == {f"{max(value(name, 'cifar10', f'q_{s}') for s in range(6)):.2f}"}
+    result = {f"{value(name, 'cifar10', f'q_{s}'):.2f}" for s in columns}
+    assert result == set(re.findall(r"0\.\d\d", says))
+    assert "validation" not in name or result == {f"{max(value(name, 'cifar10', f'q_{s}') for s in range(6)):.2f}"}
 
 
 def test_where_an_image_has_one_severity_for_good_no_method_is_clearly_above_erm():
     words = " ".join(text("README.md").split())
     assert "(`daap` has 52.8 at severity 5), and of the five tried on `photos` ERM with balanced sampling is" in words
-    others = [name for name in {**RESULTS["cifar10"], **CURES, **METHODS} if not name.endswith("_aug")]
-    best = {column: max(others, key=lambda name, column=column: value(name, "cifar10", column))
+    rest = [name for name in {**RESULTS["cifar10"], **CURES, **METHODS} if not name.endswith("_aug")]
+    best = {column: max(rest, key=lambda name, column=column: value(name, "cifar10", column))
             for column in ("severity_0", "mean", "severity_5")}
     assert best == {"severity_0": "erm", "mean": "erm", "severity_5": "daap"}
     assert f"{value('daap', 'cifar10', 'severity_5'):.1f}" == "52.8"
@@ -105,9 +105,9 @@ def test_where_an_image_has_one_severity_for_good_no_method_is_clearly_above_erm
 
 
 def test_sam_and_the_agnostic_sharpdro_are_within_chance_of_what_the_page_says():
-    for name, other in (("sam", "sharpdro"), ("sharpdro_agnostic", "erm")):
+    for name, second in (("sam", "sharpdro"), ("sharpdro_agnostic", "erm")):
         for column in ("severity_0", "severity_5", "mean"):
-            assert abs(value(name, "cifar10", column) - value(other, "cifar10", column)) < float(
+            assert abs(value(name, "cifar10", column) - value(second, "cifar10", column)) < float(
                 METHODS[name][f"{column}_std"])
 
 
@@ -123,21 +123,21 @@ def test_no_cure_has_more_than_erm_and_balanced_sampling_loses_nothing_on_clean_
 def test_the_loss_is_flatter_around_sharpdro_than_around_erm_and_around_rare_aug_at_rare_severities():
     sharpness, rise = {}, {}
     for method in ("erm", "sharpdro", "rare_aug"):
-        found = {name: json.loads(text("tests", "benchmarks", "results", "cifar10_gaussian_noise",
-                                       f"{name}_{method}.json"))["found"] for name in ("sharpness", "surface")}
-        sharpness[method] = np.array(found["sharpness"]["sharpness"][-1])
-        loss, middle = np.array(found["surface"]["loss"]), found["surface"]["coefficients"].index(0)
+        result = {name: json.loads(text("tests", "benchmarks", "results", "cifar10_gaussian_noise",
+                                        f"{name}_{method}.json"))["found"] for name in ("sharpness", "surface")}
+        sharpness[method] = np.array(result["sharpness"]["sharpness"][-1])
+        loss, middle = np.array(result["surface"]["loss"]), result["surface"]["coefficients"].index(0)
         rise[method] = loss.mean((1, 2)) - loss[:, middle, middle]
     assert (sharpness["sharpdro"] < sharpness["erm"]).all()
     assert (rise["sharpdro"] < rise["erm"] / 2).all()
-    for other in ("erm", "sharpdro"):
-        assert (sharpness["rare_aug"][3:] < sharpness[other][3:]).all()
-        assert (sharpness["rare_aug"][:2] > sharpness[other][:2]).all()
+    for second in ("erm", "sharpdro"):
+        assert (sharpness["rare_aug"][3:] < sharpness[second][3:]).all()
+        assert (sharpness["rare_aug"][:2] > sharpness[second][:2]).all()
 
 
-@pytest.mark.parametrize("dataset, other", [*itertools.product(RESULTS, ("sharpdro", "erm, balanced"))])
-def test_the_recommended_method_is_below_neither_on_clean_images(dataset, other):
-    assert value("rare_aug", dataset, "severity_0") > value(other, dataset, "severity_0")
+@pytest.mark.parametrize("dataset, rival", [*itertools.product(RESULTS, ("sharpdro", "erm, balanced"))])
+def test_the_recommended_method_is_below_neither_on_clean_images(dataset, rival):
+    assert value("rare_aug", dataset, "severity_0") > value(rival, dataset, "severity_0")
 
 
 @pytest.mark.parametrize("heading", TABLES)
@@ -147,7 +147,7 @@ def test_the_page_of_results_has_the_tables(heading):
 
 def test_every_folder_of_results_is_in_a_table_and_has_its_command():
     folders = {entry.name for entry in os.scandir(ARRIVED) if entry.is_dir() and entry.name != "__pycache__"}
-    assert folders == {folder for some, _ in TABLES.values() for folder in some}
+    assert folders == {folder for subset, _ in TABLES.values() for folder in subset}
     page = text("tests", "benchmarks", "results", "README.md")
     for folder in folders:  # the block is the next one, and of no other folder
         assert re.search(rf"^`{folder}/`:(?:(?!\n## |\n`\w+/`:|```).)*\n```bash\npython main\.py", page,
@@ -162,16 +162,16 @@ def test_both_pages_describe_the_runs_as_their_commands_do():
     assert len(commands) == 7 and epochs == {("cifar10", "20"), ("photos", "15")}
     assert "WRN-10-1; CIFAR-10, 20 epochs" in words and "the smaller set `photos`, 15 epochs" in words
     counts = [10 * count for count in poisson_counts(500, 6)]
-    for found in (words, " ".join(page.split())):
-        assert "{}, {}, {}, {}, {} and {} training images".format(*counts) in found
+    for result in (words, " ".join(page.split())):
+        assert "{}, {}, {}, {}, {} and {} training images".format(*counts) in result
     batch = 1 - (1 - counts[5] / sum(counts)) ** 100
     assert round(1 / batch) == 5 and "an image of severity 5 one time in five" in words
 
 
 def test_accuracy_over_rho_is_what_the_page_says():
-    found = {float(name.split("=")[1]): [float(row[f"severity_{s}_mean"]) for s in range(6)]
-             for name, row in rows("cifar10_gaussian_noise_rho").items()}
-    small, large = [found[rho] for rho in (0.01, 0.05, 0.1)], [found[rho] for rho in (0.5, 1.0, 2.0)]
+    result = {float(name.split("=")[1]): [float(row[f"severity_{s}_mean"]) for s in range(6)]
+              for name, row in rows("cifar10_gaussian_noise_rho").items()}
+    small, large = [result[rho] for rho in (0.01, 0.05, 0.1)], [result[rho] for rho in (0.5, 1.0, 2.0)]
     assert (np.ptp(small, axis=0) < [float(METHODS["sam"][f"severity_{s}_std"]) for s in range(6)]).all()
     assert (np.diff([np.min(small, axis=0), *large], axis=0) < 0).all()
     page = " ".join(text("tests", "benchmarks", "results", "README.md").split())
@@ -180,8 +180,8 @@ def test_accuracy_over_rho_is_what_the_page_says():
 
 def test_the_release_and_this_project_agree():
     """Means over seeds are within one standard deviation, the smaller of the two."""
-    found = read_csv(os.path.join(ARRIVED, "release.csv"))
-    accuracy = {name: np.array([[float(row[f"severity_{s}"]) for s in range(6)] for row in found
+    result = read_csv(os.path.join(ARRIVED, "release.csv"))
+    accuracy = {name: np.array([[float(row[f"severity_{s}"]) for s in range(6)] for row in result
                                 if row["program"] == name]) for name in ("release", "ours")}
     page = text("tests", "README.md")
     for name, row in (("release", "release"), ("ours", "here")):
@@ -219,10 +219,10 @@ def test_the_images_of_the_results_are_made_of_published_files(tmp_path, capsys)
     cifar10_from_jpeg.main([str(clone), str(data)])
     source = load_cifar("cifar10", data)
     assert capsys.readouterr().out.split()[5].strip(",") == source.train_fingerprint.pixels
-    for part, some in expected.items():
-        order = np.random.RandomState(0).permutation(len(some))
-        np.testing.assert_array_equal(source.images[part], [some[k][0] for k in order])
-        np.testing.assert_array_equal(source.labels[part], [some[k][1] for k in order])
+    for part, subset in expected.items():
+        order = np.random.RandomState(0).permutation(len(subset))
+        np.testing.assert_array_equal(source.images[part], [subset[k][0] for k in order])
+        np.testing.assert_array_equal(source.labels[part], [subset[k][1] for k in order])
     with pytest.raises(SystemExit):
         cifar10_from_jpeg.main([str(clone), str(data)])
     assert "is there already; remove it" in capsys.readouterr().err

@@ -29,7 +29,7 @@ def test_derivative_is_that_of_the_loss(example):
 
 
 def penalty(probability, derivative):
-    """What EIIL maximises: mean over both environments of the squared mean derivative."""
+    """The penalty that EIIL maximises: mean over both environments of the squared mean derivative."""
     return ((probability * derivative).mean() ** 2 + ((1 - probability) * derivative).mean() ** 2) / 2
 
 
@@ -47,9 +47,9 @@ def test_environments_reach_the_optimum(example):
 
 
 def test_environments_repeat_and_depend_on_the_seed(example):
-    one, two, other = (infer_environments(*example, seed=seed, steps=50) for seed in (0, 0, 1))
-    np.testing.assert_array_equal(one, two)
-    assert np.abs(one - other).max() > 0.1
+    item, two, second = (infer_environments(*example, seed=seed, steps=50) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(item, two)
+    assert np.abs(item - second).max() > 0.1
 
 
 def test_environments_of_another_order_of_samples(example):

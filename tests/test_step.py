@@ -81,7 +81,7 @@ def test_a_step_follows_the_gradient_where_the_perturbation_leads(method, option
     move([value.asnumpy() for value in place])
     wanted = gradient(images, labels)
     if method == "sharpdro":  # the gradient of the mean loss at the weights, and q = 1 times that where they are led
-        wanted = [one + other for one, other in zip(first, wanted, strict=True)]
+        wanted = [item + second for item, second in zip(first, wanted, strict=True)]
     move(start)
     step.train_batch(images, labels, ops.zeros_like(labels))
     for weight, before, value in zip(weights, start, wanted, strict=True):
@@ -144,7 +144,7 @@ def test_running_statistics_move_in_the_first_pass_only(sharpdro, erm):
         bench.reset(rate=0.0)
         bench.run(*example_batch())
     statistics = [[p for p in bench.network.get_parameters() if "moving" in p.name] for bench in (sharpdro, erm)]
-    ours, reference = (bench.values(some) for bench, some in zip((sharpdro, erm), statistics, strict=True))
+    ours, reference = (bench.values(subset) for bench, subset in zip((sharpdro, erm), statistics, strict=True))
     assert any(np.abs(reference[name] - erm.start[name]).max() > 0.01 for name in reference)
     for name in reference:
         np.testing.assert_array_equal(ours[name], reference[name], err_msg=name)
@@ -190,9 +190,9 @@ def test_order_of_the_batch_does_not_matter(sharpdro):
     images, labels, groups = example_batch()
     order = np.random.RandomState(1).permutation(20)
     results = []
-    for some in (slice(None), order):
+    for subset in (slice(None), order):
         sharpdro.reset(rate=0.1)
-        losses, _, _, _, sharpness = sharpdro.run(images[some], labels[some], groups[some])
+        losses, _, _, _, sharpness = sharpdro.run(images[subset], labels[subset], groups[subset])
         results.append((losses.mean(), sharpness, sharpdro.step.objective.group_weights.adv_probs.asnumpy()))
     for a, b in zip(*results, strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-5)

@@ -79,11 +79,11 @@ def test_equals_the_damp_authors(entry, monkeypatch):
     options = {option: case[option] for option in ("lr", "momentum", "weight_decay", "sync_bn", "rho", "sigma")
                if option in case}
     step = create_step(network, case["method"], 1, num_sub_batches=case["sub_batches"], nesterov=True, **options)
-    found = []
+    result = []
     for k in range(case["steps"]):
         images, labels = (ms.Tensor(array) for array in formula_batch({**case, "seed": k}))
-        found.append(step.train_batch(images, labels, ops.zeros_like(labels))[0].mean())
-    np.testing.assert_allclose(found, entry["losses"], rtol=1e-6)
+        result.append(step.train_batch(images, labels, ops.zeros_like(labels))[0].mean())
+    np.testing.assert_allclose(result, entry["losses"], rtol=1e-6)
     for parameter in network.get_parameters():
         name, value = torch_name(parameter.name), parameter.asnumpy().reshape(-1)
         wanted = np.array(entry["final"][name])
@@ -113,22 +113,22 @@ def two_steps(network, groups, **options):
 def test_without_a_perturbation_sub_batches_are_one_undivided_batch(objective, perturbation, options):
     options = {"objective": objective, "perturbation": perturbation, **options}
     groups = [0, 1, 2] * 4  # all sub-batches have the same shares of distributions
-    one, other = drawn(), drawn()
-    _, outs = two_steps(one, groups, **options)
-    parts, found = two_steps(other, groups, num_sub_batches=4, sync_bn=True, **options)
-    for ours, theirs in zip(other.get_parameters(), one.get_parameters(), strict=True):
+    item, second = drawn(), drawn()
+    _, outs = two_steps(item, groups, **options)
+    parts, result = two_steps(second, groups, num_sub_batches=4, sync_bn=True, **options)
+    for ours, theirs in zip(second.get_parameters(), item.get_parameters(), strict=True):
         np.testing.assert_allclose(ours.asnumpy(), theirs.asnumpy(), atol=1e-6, err_msg=ours.name)
     for k in range(2):
-        for ours, theirs in zip(found[k][:3], outs[k][:3], strict=True):
+        for ours, theirs in zip(result[k][:3], outs[k][:3], strict=True):
             np.testing.assert_allclose(ours, theirs, atol=2e-6)
-        np.testing.assert_allclose(found[k][4], outs[k][4], atol=1e-6)
+        np.testing.assert_allclose(result[k][4], outs[k][4], atol=1e-6)
     assert len(parts.graph.compile_cache) == 1
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("perturbation, options", [("multiplicative", {"sigma": 0.3}), ("adaptive", {"rho": 0.5})])
 def test_without_batch_norm_sub_batches_side_by_side_are_those_one_after_the_other(perturbation, options):
-    """With distributions of their own, and the same draws of noise."""
+    """The sub-batches have their own distributions, and the same draws of noise."""
     class Plain(Small):
         def construct(self, x):
             return self.fc(ops.tanh(self.conv2(ops.tanh(self.conv1(x)))).mean((2, 3)))
@@ -137,10 +137,10 @@ def test_without_batch_norm_sub_batches_side_by_side_are_those_one_after_the_oth
         network = drawn(Plain())
         step, outs = two_steps(network, [0, 1, 2, 2, 2, 2, 0, 0, 1, 1, 1, 0], objective="sharpdro",
                                perturbation=perturbation, num_sub_batches=4, sync_bn=sync_bn, **options)
-        found = {p.name: p.asnumpy() for p in network.trainable_params()}
-        return outs, {**found, "q": step.objective.group_weights.adv_probs.asnumpy()}
-    (outs, weights), (found, trained) = train(False), train(True)
-    for ours, theirs in zip(found[0] + found[1], outs[0] + outs[1], strict=True):
+        result = {p.name: p.asnumpy() for p in network.trainable_params()}
+        return outs, {**result, "q": step.objective.group_weights.adv_probs.asnumpy()}
+    (outs, weights), (result, trained) = train(False), train(True)
+    for ours, theirs in zip(result[0] + result[1], outs[0] + outs[1], strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
     for name, value in weights.items():
         np.testing.assert_allclose(trained[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
@@ -196,8 +196,8 @@ def resolve_run(argv):
 
 def test_sync_bn_is_the_damp_recipes_and_about_several_sub_batches():
     assert [resolve(method).sync_bn for method in ("damp", "sam", "erm", "sharpdro")] == [True, True, False, False]
-    own = resolve("sam", "tinyimagenet", recipe="damp/tinyimagenet"), resolve("damp", recipe="damp/imagenet")
-    assert [settings.sync_bn for settings in own] == [False, True]
+    ours = resolve("sam", "tinyimagenet", recipe="damp/tinyimagenet"), resolve("damp", recipe="damp/imagenet")
+    assert [settings.sync_bn for settings in ours] == [False, True]
     assert not resolve("damp", num_sub_batches=1).sync_bn and not resolve("sam", sync_bn=False).sync_bn
     for sync_bn, flag in ((True, "--sync_bn"), (False, "--no-sync_bn")):
         with pytest.raises(UserError, match=f"{flag}: is about several sub-batches"):

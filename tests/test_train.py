@@ -13,7 +13,7 @@ BATCHES, LOGITS, LABELS = 7, np.eye(4), [0, 1, 2, 0]
 
 
 class Out:
-    """What a device has computed; it can be counted how often somebody waits for that."""
+    """An output of a device that counts how often somebody waits for it."""
 
     waits = 0
 
@@ -42,7 +42,7 @@ class Step:
 
 
 class Records:
-    """Of a run: a row of the log at the first step alone; the folder's and the log's part is done here, too."""
+    """Records of a run, with a row of the log at the first step alone, and with the parts of folder and log."""
 
     def __init__(self, save_every=None):
         self.save_every, self.saved, self.rows, self.lines = save_every, [], [], []

@@ -66,7 +66,7 @@ class Plain(nn.Cell):
 
 
 class Normed(nn.Cell):
-    """With BatchNorm, two of them on branches beside each other."""
+    """A network with BatchNorm, two of them on parallel branches."""
 
     def __init__(self):
         super().__init__()
@@ -97,15 +97,15 @@ def train(title, options):
     if distributed.world_size() == 1 and "num_sub_batches" not in options:
         sizes.pop("sync_bn", None)  # one worker has the whole batch
     step = create_step(network, **sizes)
-    own = distributed.rank_slice(BATCH, distributed.rank_and_world_size())
+    ours = distributed.rank_slice(BATCH, distributed.rank_and_world_size())
     outs = []
     for k in range(STEPS):
         images, labels, groups = batch(k)
-        outs.append(step.train_batch(*map(ms.Tensor, (images[own], labels, groups))))
-    found = {f"{title}/{p.name}": p.asnumpy() for p in step.get_parameters() if not p.name.startswith("saved.")}
+        outs.append(step.train_batch(*map(ms.Tensor, (images[ours], labels, groups))))
+    result = {f"{title}/{p.name}": p.asnumpy() for p in step.get_parameters() if not p.name.startswith("saved.")}
     for name, values in zip(OUTPUTS, zip(*outs, strict=True), strict=True):
-        found[f"{title}/{name}"] = np.stack(values)
-    return found
+        result[f"{title}/{name}"] = np.stack(values)
+    return result
 
 
 def train_all(path, names):
@@ -114,13 +114,13 @@ def train_all(path, names):
     """
     set_up_device("CPU")
     cases = {**EQUAL, **SYNCHRONISED, **APART}
-    found = {}
+    result = {}
     for name in names or cases:
         if distributed.world_size() > 1 or "sync_perturbation" not in cases[name]:
-            found.update(train(name, cases[name]))
-    every = all_gather_bytes(b"".join(found[name].tobytes() for name in sorted(found)))
+            result.update(train(name, cases[name]))
+    every = all_gather_bytes(b"".join(result[name].tobytes() for name in sorted(result)))
     if distributed.is_main_process():
-        np.savez(path, alike=len(set(every)) == 1, **found)
+        np.savez(path, alike=len(set(every)) == 1, **result)
     shutdown()
 
 

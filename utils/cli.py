@@ -146,10 +146,10 @@ def cpu_count():
 
 def workers(text):
     """An argument type: a number of workers from 1 to `cpu_count()`. A warning says that a larger number is cut."""
-    asked, most = positive_int(text), cpu_count()
-    if asked > most:
-        print(f"warning: {asked} workers are more than the processors here; {most} are used", file=sys.stderr)
-    return min(asked, most)
+    number, maximum = positive_int(text), cpu_count()
+    if number > maximum:
+        print(f"warning: {number} workers are more than the processors here; {maximum} are used", file=sys.stderr)
+    return min(number, maximum)
 
 
 def existing_file(path):

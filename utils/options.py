@@ -8,12 +8,23 @@ from utils.errors import UserError
 
 # Earlier names of options, to the present ones. Command lines, files of options and stored settings may have them.
 RENAMED = {"save_every_steps": "checkpoint_every", "group_every": "group_update_every", "val_share": "val_fraction",
-           "draw": "sampler", "decay": "weight_decay_on", "keep": "keep_last"}
+           "draw": "sampler", "decay": "weight_decay_on", "keep": "keep_last", "corrupted": "corrupted_from"}
+
+# Earlier names of values, to the present ones, by the present name of the option.
+RENAMED_VALUES = {"crop": {"mirror": "reflect_pad", "zeros": "zero_pad", "resized": "random_resized"}}
 
 
 def with_new_names(options):
-    """Return options (dict) under their present names."""
-    return {RENAMED.get(name, name): value for name, value in options.items()}
+    """Return options (dict) under their present names, with the present names of their values."""
+    present = {RENAMED.get(name, name): value for name, value in options.items()}
+    for name in RENAMED_VALUES.keys() & present.keys():
+        present[name] = new_value(name, present[name])
+    return present
+
+
+def new_value(name, value):
+    """Return the present name of a value of the option `name`; values that were never renamed stay as they are."""
+    return RENAMED_VALUES.get(name, {}).get(value, value) if isinstance(value, str) else value
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def data_options(datasets, datasets_list, corruptions, places=None, corruption_s
         datasets (list of str): names of the data sets.
         datasets_list (callable): function that returns a text about the data sets.
         corruptions (dict): names of corruptions to objects with a `summary`.
-        places (dict or None): values of --corrupted to their summaries; None leaves the option out.
+        places (dict or None): values of --corrupted_from to their summaries; None leaves the option out.
         corruption_sets (dict or None): words for several corruptions. If given, data set, corruption and seed take
             several values.
         aliases (dict or None): other names of corruptions.
@@ -64,7 +64,7 @@ def data_options(datasets, datasets_list, corruptions, places=None, corruption_s
         Option("show_progress", "progress bars even where there is no terminal", bool, False),
     ]
     if places is not None:
-        options.insert(-3, Option("corrupted", "where corrupted images come from, the same ones either way. " +
+        options.insert(-3, Option("corrupted_from", "where corrupted images come from, the same ones either way. " +
                                   listing(places), default="auto", choices=list(places), metavar="WHERE"))
     return OptionGroup("data", options, "dataset/README.md says where the data sets lie.")
 

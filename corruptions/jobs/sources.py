@@ -78,16 +78,16 @@ def check_stored(target, source, files, made_from):
         return
     if settings.get("images") != made_from:
         raise UserError(f"{target}: was made of images that were fitted otherwise ({settings.get('images')}, and not "
-                        f"{made_from}); remove it, or pass --corrupted memory to main.py")
+                        f"{made_from}); remove it, or pass --corrupted_from memory to main.py")
     check_decoding(source, files, target)
     sources = read_sources(target)
     paths = [os.path.join(source, path) for path in files.values()]
     for name, path, checksum in zip(files, paths, file_checksums(paths), strict=True):
         if name not in sources:
             raise UserError(f"{path}: was not there when {target} was made; have python -m corruptions dataset add it, "
-                            "or pass --corrupted memory to main.py")
+                            "or pass --corrupted_from memory to main.py")
         if sources[name] not in (checksum, (checksum[0], None)):
-            raise UserError(f"{path}: was another when {target} was made; remove that folder, or pass --corrupted "
+            raise UserError(f"{path}: was another when {target} was made; remove that folder, or pass --corrupted_from "
                             "memory to main.py")
 
 

@@ -50,14 +50,15 @@ class ImageDataset:
         """The height and width of the images."""
         return self.images["train"].shape[1:3]
 
-    def check_run(self, config, path, **others):
+    def check_run(self, config, path, **fingerprints):
         """Check that the classes and the images are the same as in an earlier run.
 
         Args:
             config (dict): settings of the run. Settings without `classes` or `fingerprints` do not show these, so they
                 are not compared.
             path (str): folder of the run, for the error.
-            others (Fingerprint): fingerprints of other sets than the clean test images, with keys as in `require_same`.
+            fingerprints (Fingerprint): fingerprints of other sets than the clean test images, with keys as in
+                `require_same`.
 
         Raises:
             UserError: the classes or the images differ.
@@ -68,7 +69,7 @@ class ImageDataset:
             raise UserError(f"{path}: was trained on other classes than {self.name} has now (see {changed[0]}); name "
                             "the images that it was trained on with --data_dir")
         lists = "" if self.lists is None else " and --filelist_dir"
-        now, advice = {"test": self.test_fingerprint, **others}, f"name those that it had with --data_dir{lists}"
+        now, advice = {"test": self.test_fingerprint, **fingerprints}, f"name those that it had with --data_dir{lists}"
         require_same(config.get("fingerprints") or {}, now, path, advice)
         for part, digest in (config.get("images_sha256") or {}).items():  # runs of an earlier version have these
             if part in now and not self.is_file_backed and digest != self._sha256(part):

@@ -79,13 +79,13 @@ def list_files(folder, left_out=None):
     return sorted(names)
 
 
-def list_class_images(folder, classes, side, fit, inner="", left_out=None):
+def list_class_images(folder, classes, side, transform, inner="", left_out=None):
     """Return the images of a folder of class folders, class after class, sorted by name.
 
     Args:
         folder (str): folder that holds CLASS/FILE.
         classes (list of str): class names; the position of a class is its label.
-        side, fit: as in `FileImages`.
+        side, transform: as in `FileImages`.
         inner (str): folder within a class folder that holds the images, such as 'images'; it is no part of a name.
         left_out (Counter or None): as in `list_files`.
 
@@ -105,7 +105,7 @@ def list_class_images(folder, classes, side, fit, inner="", left_out=None):
         paths += [f"{name}/{inner}/{file}" if inner else f"{name}/{file}" for file in files]
         names += [f"{name}/{file}" for file in files]
         counts[places[name]] = len(files)
-    return FileImages(folder, paths, names, side, fit), np.repeat(np.arange(len(classes), dtype=np.int32), counts)
+    return FileImages(folder, paths, names, side, transform), np.repeat(np.arange(len(classes), dtype=np.int32), counts)
 
 
 def require_all_classes(folder, classes, labels):

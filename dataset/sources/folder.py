@@ -168,7 +168,7 @@ def load_folder(data_dir, image_size=IMAGE_SIZE):
     Raises:
         UserError: something is missing, or a file is no image, according to its beginning.
     """
-    fit, left_out = partial(centre_crop, side=image_size, shorter=image_size), collections.Counter()
+    transform, left_out = partial(centre_crop, side=image_size, shorter=image_size), collections.Counter()
     train, test = (os.path.join(data_dir, part) for part in ("train", "test"))
     if os.path.isdir(train) != os.path.isdir(test):
         there, missing = (train, test) if os.path.isdir(train) else (test, train)
@@ -182,11 +182,11 @@ def load_folder(data_dir, image_size=IMAGE_SIZE):
         classes = list_classes(train)
         images, labels = {}, {}
         for part, folder in (("train", train), ("test", test)):
-            images[part], labels[part] = list_class_images(folder, classes, image_size, fit, left_out=left_out)
+            images[part], labels[part] = list_class_images(folder, classes, image_size, transform, left_out=left_out)
             require_all_classes(folder, classes, labels[part])
     else:
         classes = list_classes(data_dir)
-        whole, every = list_class_images(data_dir, classes, image_size, fit, left_out=left_out)
+        whole, every = list_class_images(data_dir, classes, image_size, transform, left_out=left_out)
         images = {"whole": whole}
     if left_out:
         print(f"warning: {data_dir}: {one_line(said_of(left_out)).removeprefix('; ')}", file=sys.stderr)

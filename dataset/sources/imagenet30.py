@@ -41,11 +41,11 @@ def load_imagenet30(data_dir, filelist_dir=LISTS):
     if not os.path.isdir(small) and not os.path.isdir(raw):
         raise UserError(f"{small}: no such folder, nor ImageNet-30 beside it; name the folder above them with "
                         "--data_dir")
-    root, fit = (small, partial(exact, side=SIDE)) if os.path.isdir(small) else (raw, partial(squash, side=SIDE))
+    root, transform = (small, partial(exact, side=SIDE)) if os.path.isdir(small) else (raw, partial(squash, side=SIDE))
     classes = list_classes(os.path.join(root, "train"))
     images, labels = {}, {}
     for part in ("train", "test"):
-        images[part], labels[part] = list_class_images(os.path.join(root, part), classes, SIDE, fit)
+        images[part], labels[part] = list_class_images(os.path.join(root, part), classes, SIDE, transform)
         require_all_classes(os.path.join(root, part), classes, labels[part])
         if root == small:
             require_sizes(images[part])

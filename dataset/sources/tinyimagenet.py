@@ -76,9 +76,9 @@ def load_tinyimagenet(data_dir):
         raise UserError(f"{val}: no such folder; unpack {FOLDER}.zip again")
     test_paths, test_names, test_labels = read_annotations(os.path.join(root, "val", "val_annotations.txt"), val,
                                                            classes)
-    fit = partial(exact, side=SIDE)
-    images, labels = list_class_images(train, classes, SIDE, fit, inner="images")
-    test = FileImages(val, test_paths, test_names, SIDE, fit)
+    transform = partial(exact, side=SIDE)
+    images, labels = list_class_images(train, classes, SIDE, transform, inner="images")
+    test = FileImages(val, test_paths, test_names, SIDE, transform)
     for part in (images, test):
         require_sizes(part)
     return ImageDataset("tinyimagenet", f"{FOLDER}-C", len(classes), {"train": images, "test": test},

@@ -84,10 +84,10 @@ def stored_config(spec, config, path):
     if not os.path.exists(os.path.join(path, "config.json")):
         return config
     stored = resume_config(path, config.to_dict(), resumable_options(spec))
-    epochs, asked = stored.method.total_epoch, config.method.total_epoch
-    if epochs != asked:
-        raise UserError(f"{path}: has been made longer, {epochs} epochs where the comparison has {asked}; name another "
-                        f"comparison with --desc, or give --total_epoch {epochs} there")
+    epochs, planned_epochs = stored.method.total_epoch, config.method.total_epoch
+    if epochs != planned_epochs:
+        raise UserError(f"{path}: has been made longer, {epochs} epochs where the comparison has {planned_epochs}; "
+                        f"name another comparison with --desc, or give --total_epoch {epochs} there")
     return stored
 
 

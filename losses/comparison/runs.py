@@ -31,14 +31,14 @@ from utils.reports.comparison import ComparisonRow, last_weights, write_comparis
 from utils.runtime import signals
 
 
-def compare(planned, configs, folder, load, device, jobs, program):
+def compare(planned, configs, folder, loader, device, jobs, program):
     """Carry out the unfinished runs of a comparison, and write its table.
 
     Args:
         planned (list of RunSpec): the runs.
         configs (list of RunConfig): the settings of each run.
         folder (str): folder of the comparison; made if it is missing.
-        load (callable): `RunConfig` to its `dataset.data.ExperimentData`.
+        loader (losses.training.experiment.ExperimentLoader): loader of the data of the runs.
         device (str): name of the device, for the records.
         jobs (int): number of parallel runs; with 1, all run in this process. The operating system shares the processors
             between the processes. Each process sees all processors, because the last bits of a result depend on the
@@ -61,17 +61,20 @@ def compare(planned, configs, folder, load, device, jobs, program):
         check_files(folder, planned, configs)
         # Errors in the data of later runs are found now, before anything is written. If all runs have ended, this
         # checks that their images are still the images that the command names.
-        for k in waiting or range(len(planned)):
-            check_begun_images(planned, paths, k, load(configs[k]), configs[k])
+        runs_to_check = waiting or range(len(planned))
+        for k in runs_to_check:  # first all checks that need no corrupted images
+            loader.load_split(configs[k])
+        for k in runs_to_check:
+            check_begun_images(planned, paths, k, loader.load(configs[k]), configs[k])
         write_json(os.path.join(folder, PLAN_FILE), plan)
         _warn_mixed_devices(paths, device)
         clock = EtaEstimator([estimated_cost(config) for config in configs], waiting)
         print(f"comparison of {len(planned)} runs, {len(planned) - len(waiting)} of them done, in {folder}", flush=True)
         try:
             if jobs == 1:
-                failures = _run_sequentially(planned, configs, paths, waiting, load, device, clock)
+                failures = _run_sequentially(planned, configs, paths, waiting, loader, device, clock)
             else:
-                failures = _run_in_processes(planned, configs, paths, waiting, load, device, jobs, program, clock)
+                failures = _run_in_processes(planned, configs, paths, waiting, loader, device, jobs, program, clock)
         except signals.Interrupted as stop:
             stop.resume_hint = "the same command resumes it"
             raise
@@ -157,13 +160,13 @@ def _announce(number, total, spec, config, clock):
           f"{config.dataset}, {config.corruption}, {config.model}{clock}", flush=True)
 
 
-def _run_sequentially(planned, configs, paths, waiting, load, device, clock):
+def _run_sequentially(planned, configs, paths, waiting, loader, device, clock):
     """Carry out runs in this process. Return the failures, a dict of run number to reason."""
     failures, cells = {}, StepCache()
     for k in waiting:
         _announce(k + 1, len(planned), planned[k], configs[k], clock)
         try:
-            data = load(configs[k])
+            data = loader.load(configs[k])
             with RunFolder(paths[k]) as folder:
                 write_config(folder, data, configs[k], planned[k].given, device)
                 run(configs[k], data, folder, cells)
@@ -175,11 +178,11 @@ def _run_sequentially(planned, configs, paths, waiting, load, device, clock):
     return failures
 
 
-def _run_in_processes(planned, configs, paths, waiting, load, device, jobs, program, clock):
+def _run_in_processes(planned, configs, paths, waiting, loader, device, jobs, program, clock):
     """Carry out runs in `jobs` processes at a time. Return the failures, a dict of run number to reason."""
     for k in waiting:  # begun here, so that the processes only resume the runs and find all images
         with RunFolder(paths[k]) as folder:
-            write_config(folder, load(configs[k]), configs[k], planned[k].given, device)
+            write_config(folder, loader.load(configs[k]), configs[k], planned[k].given, device)
 
     failures, running, queue = {}, {}, list(waiting)
     with signals.defer_signals(), contextlib.ExitStack() as outputs:

@@ -186,24 +186,25 @@ def _check_copies(model, height, width):
     check_stackable(create_model(model, 2), height, width)
 
 
-def check_fits_data(config, data):
+def check_fits_data(config, source, split):
     """Check that the options of a run go with its data, before the run begins.
 
     Args:
         config (RunConfig): settings of the run.
-        data (dataset.data.ExperimentData): data of the run.
+        source (ImageDataset): the clean images.
+        split (Split): the training images of each severity, and the validation images.
 
     Raises:
         UserError: an option does not go with the data.
     """
     method, options = config.method, config.method.options
-    split, images = data.split, len(data.split.indices)
-    check_image_size(config.model, *data.source.image_size)
+    images = len(split.indices)
+    check_image_size(config.model, *source.image_size)
     if method.sync_bn:
-        _check_copies(config.model, *data.source.image_size)
+        _check_copies(config.model, *source.image_size)
     has_begun = config.has_begun  # then it is too late to leave an option out
     if has_begun:
-        data.source.check_run(config.stored, config.resume or "the run to be resumed", **data.fingerprints)
+        source.check_run(config.stored, config.resume or "the run to be resumed", train=source.train_fingerprint)
     if method.batch_size > images:
         advice = " or more images" if config.num_per_class is None else ", a larger -n, or no -n"
         raise UserError(f"-b {method.batch_size}: the training set has only {images} images; give a smaller "
@@ -215,8 +216,8 @@ def check_fits_data(config, data):
                         "steps; give less, or more epochs")
     if config.save_best and len(split.validation) == 0:
         raise UserError("--save_best: no image is left for validation; leave it out, or give a --split that has some")
-    alone = f"only severity {split.present[0]} has training images"
-    if len(split.present) == 1 and not DATA_STRATEGIES[method.data].sets_groups and not has_begun:
+    alone = f"only severity {split.nonempty_severities[0]} has training images"
+    if len(split.nonempty_severities) == 1 and not DATA_STRATEGIES[method.data].sets_groups and not has_begun:
         defaults = OBJECTIVES[method.objective].defaults
         for option in (option for option in GROUP_OPTIONS if option in defaults):
             value = options[option]
@@ -229,16 +230,16 @@ def check_fits_data(config, data):
                         f"batches, and the run has {steps}; give a smaller --irm_anneal, or more epochs")
     if options.get("group_loss") == "validation" and not has_begun:
         check_reweighter(options["group_update_every"], steps, len(split.validation), config.split)
-    if len(split.present) == 1 and method.sampling == "balanced":
+    if len(split.nonempty_severities) == 1 and method.sampling == "balanced":
         raise UserError(f"--sampling balanced: {alone}, and is all that is drawn; leave it out")
     if split.is_clean and options.get("aug_severity") == "rare":
         raise UserError(f"--aug_severity rare: {alone}, so that none of the others is rarer; give "
                         "--aug_severity uniform")
-    if method.crop == "resized" and not (data.source.is_file_backed and split.is_clean):
-        raise UserError("--crop resized: is for clean training images that are read from files; use --crop zeros or "
-                        "mirror")
+    if method.crop == "random_resized" and not (source.is_file_backed and split.is_clean):
+        raise UserError("--crop random_resized: is for clean training images that are read from files; use --crop "
+                        "zero_pad or reflect_pad")
     # A resumed run may not need the file that it began with.
     init_checkpoint = None if config.resume else config.init_checkpoint
-    check_weights(config.model, data.source.classes, init_checkpoint, options.get("stage_one"))
+    check_weights(config.model, source.classes, init_checkpoint, options.get("stage_one"))
     if split.lists is not None:  # the run will write them
         require_writable_folder("--filelist_dir", split.lists)

@@ -38,11 +38,11 @@ class Recipe:
 
 SHARPDRO = {"total_epoch": 200, "batch_size": 100, "lr": 0.1, "schedule": "step", "optimizer": "sgd", "nesterov": False,
             "clip_norm": 0.0, "weight_decay": 5e-4, "weight_decay_on": "all", "num_sub_batches": 1, "sync_bn": False,
-            "train_on": "poisson", "sampler": "replacement", "crop": {"cifar10": "none", "imagenet": "resized"}}
+            "train_on": "poisson", "sampler": "replacement", "crop": {"cifar10": "none", "imagenet": "random_resized"}}
 DAMP = {**SHARPDRO, "total_epoch": 300, "batch_size": 128, "schedule": "linear", "nesterov": True, "num_sub_batches": 8,
         "sync_bn": True, "train_on": "clean", "sampler": "permutation",
-        "crop": {"cifar10": "zeros", "imagenet": "resized"}}
-IMAGENET = {**DAMP, "schedule": "cosine", "weight_decay_on": "kernels", "crop": "resized"}
+        "crop": {"cifar10": "zero_pad", "imagenet": "random_resized"}}
+IMAGENET = {**DAMP, "schedule": "cosine", "weight_decay_on": "kernels", "crop": "random_resized"}
 VIT = {option: value for option, value in {**IMAGENET, "sync_bn": False}.items() if option != "nesterov"}
 NO_SYNC_BN = {"sync_bn": False}  # as in the authors' configurations of SAM and ASAM for these two networks
 
@@ -86,7 +86,7 @@ RECIPES = {
 
 
 def format_value(value):
-    """Return a default, or a value, as text: 'yes', 'zeros (imagenet: resized)', '20 50'."""
+    """Return a default, or a value, as text: 'yes', 'zero_pad (imagenet: random_resized)', '20 50'."""
     if isinstance(value, dict):
         rest = ", ".join(f"{dataset}: {default}" for dataset, default in value.items() if dataset != "cifar10")
         return f"{value['cifar10']} ({rest})"

@@ -57,7 +57,7 @@ def resolve(method="sharpdro", dataset="cifar10", sync_perturbation=None, **give
         if "nesterov" in given:
             raise UserError("--nesterov: is a form of momentum, and --momentum is 0; leave one of them out")
         values["nesterov"] = False
-    if "crop" not in given and values["crop"] == "resized" and values["train_on"] != "clean":
+    if "crop" not in given and values["crop"] == "random_resized" and values["train_on"] != "clean":
         values["crop"] = "none"  # corrupted images are cropped before they are corrupted
     if "sampler" not in given and (values["sampling"] == "balanced" or DATA_STRATEGIES[row.data].repeats):
         values["sampler"] = "replacement"
@@ -128,13 +128,14 @@ def resolve_config(args, given):
         UserError: as in `resolve`, or options exclude each other.
     """
     chosen = {name: given[name] for name in given if name in METHOD_ARGUMENTS}
-    if "augment_data" in given and chosen.setdefault("crop", "mirror") != "mirror":
-        raise UserError(f"--augment_data: means --crop mirror, and --crop is {chosen['crop']}; leave out one of them")
+    if "augment_data" in given and chosen.setdefault("crop", "reflect_pad") != "reflect_pad":
+        raise UserError(f"--augment_data: means --crop reflect_pad, and --crop is {chosen['crop']}; leave out one of "
+                        "them")
     if args.split is not None and "train_on" in given:
         raise UserError(f"--train_on {given['train_on']}: the table {args.split} says which images are trained on at "
                         "which severity; leave out --train_on, or --split")
     method = resolve(args.method, args.dataset, args.sync_perturbation, **chosen)
-    if args.split is not None and "crop" not in given and method.crop == "resized":
+    if args.split is not None and "crop" not in given and method.crop == "random_resized":
         method = replace(method, crop="none")  # the table may have corrupted images, which are cropped before
     check_options(method, args, given)
     if method.sync_bn and not model_has_batch_norm(args.model):

@@ -1,15 +1,21 @@
 """The settings of a run, made once from a command line, a `config.json` or keyword arguments (`resolve.py`)."""
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 from losses.components import OBJECTIVES, OPTIMIZERS, PERTURBATIONS, num_passes
-from losses.config.table import TRAINING_OPTIONS
+from losses.config.table import OPTIONS, TRAINING_OPTIONS
 from losses.methods import METHOD_OPTIONS, METHODS, default_for_dataset, default_options
 from losses.schedules import SCHEDULES
 from utils.files import safe_filename
 
 # These entries of `config.json` mark a run that has begun, and identify its classes and images.
 STORED = ("classes", "fingerprints", "images_sha256")
+
+
+def default(name):
+    """Return a dataclass field with the default of an option of `main.py`."""
+    value = OPTIONS[name].default
+    return field(default=tuple(value) if isinstance(value, list) else value)
 
 
 @dataclass(frozen=True)
@@ -132,50 +138,50 @@ class RunConfig:
     """
 
     method: MethodConfig
-    dataset: str = "cifar10"
-    data_dir: str = "./data"
-    corruption: str = "gaussian_noise"
-    num_severity: int = 6
-    num_per_class: int | None = None
-    num_val: int | None = None
-    val_fraction: float | None = None
-    split: str | None = None
-    image_size: int | None = None
-    filelist_dir: str | None = None
-    corrupted: str = "auto"
-    test_corrupted: str | None = None
-    seed: int = 0
-    model: str = "wideresnet"
-    device_target: str | None = None
-    device_id: int | None = None
-    fast_math: bool | None = None
-    risk: str = "mean"
-    is_adaptive: bool = False
-    distribution_agnostic: bool = False
-    augment_data: bool = False
-    sync_perturbation: bool | None = None
-    init_checkpoint: str | None = None
+    dataset: str = default("dataset")
+    data_dir: str = default("data_dir")
+    corruption: str = default("corruption")
+    num_severity: int = default("num_severity")
+    num_per_class: int | None = default("num_per_class")
+    num_val: int | None = default("num_val")
+    val_fraction: float | None = default("val_fraction")
+    split: str | None = default("split")
+    image_size: int | None = default("image_size")
+    filelist_dir: str | None = default("filelist_dir")
+    corrupted_from: str = default("corrupted_from")
+    test_corrupted: str | None = default("test_corrupted")
+    seed: int = default("seed")
+    model: str = default("model")
+    device_target: str | None = default("device_target")
+    device_id: int | None = default("device_id")
+    fast_math: bool | None = default("fast_math")
+    risk: str = default("risk")
+    is_adaptive: bool = default("is_adaptive")
+    distribution_agnostic: bool = default("distribution_agnostic")
+    augment_data: bool = default("augment_data")
+    sync_perturbation: bool | None = default("sync_perturbation")
+    init_checkpoint: str | None = default("init_checkpoint")
     init_sha256: str | None = None
     stage_one_sha256: str | None = None
     split_sha256: str | None = None
-    eval_batch_size: int = 128
-    eval_every: int = 1
-    log_train: int = 100
-    checkpoint_every: int | None = None
-    keep_last: int = 2
-    save_step: int = 50
-    save_last: bool = False
-    save_best: bool = False
-    keep_epochs: Sequence[int] = ()
-    log_sharpness: int | None = None
-    tensorboard: bool = False
-    record_norm: bool = False
-    num_workers: int = 1
-    show_progress: bool = False
-    compile_cache: str | None = None
-    log_dir: str = "./logs"
-    desc: str = "none"
-    resume: str | None = None
+    eval_batch_size: int = default("eval_batch_size")
+    eval_every: int = default("eval_every")
+    log_train: int = default("log_train")
+    checkpoint_every: int | None = default("checkpoint_every")
+    keep_last: int = default("keep_last")
+    save_step: int = default("save_step")
+    save_last: bool = default("save_last")
+    save_best: bool = default("save_best")
+    keep_epochs: Sequence[int] = default("keep_epochs")
+    log_sharpness: int | None = default("log_sharpness")
+    tensorboard: bool = default("tensorboard")
+    record_norm: bool = default("record_norm")
+    num_workers: int = default("num_workers")
+    show_progress: bool = default("show_progress")
+    compile_cache: str | None = default("compile_cache")
+    log_dir: str = default("log_dir")
+    desc: str = default("desc")
+    resume: str | None = default("resume")
     stored: dict | None = None
 
     @classmethod

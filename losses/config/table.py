@@ -5,6 +5,7 @@ rows. The options of objectives, perturbations and data strategies are in `losse
 """
 import os
 from dataclasses import replace
+from functools import partial
 
 from corruptions import ALIASES, CORRUPTIONS, SETS
 from dataset import SOURCE_OPTIONS, SOURCES, datasets_list
@@ -18,7 +19,7 @@ from losses.schedules import SCHEDULES
 from models import FAMILIES, MODELS, find_model, models_list
 from utils import cli
 from utils.metrics import SHARPNESS_IMAGES, SHARPNESS_RHO
-from utils.options import Option, OptionGroup, choice
+from utils.options import Option, OptionGroup, choice, new_value
 from utils.records.settings import NEWEST
 from utils.shared_options import DEVICE, DEVICE_OPTIONS, data_options
 
@@ -135,8 +136,8 @@ TRAINING = OptionGroup("training", [
            "weights, and of all workers" + _recipe_default("sync_bn"), bool, in_graph=True),
     _training_choice("train_on", TRAIN_ON),
     _training_choice("sampler", SAMPLERS),
-    _training_choice("crop", CROP_MODES, "training images are flipped, and cropped. "),
-    Option("augment_data", "the release's name for --crop mirror", bool, False),
+    _training_choice("crop", CROP_MODES, "training images are flipped, and cropped. ", kind=partial(new_value, "crop")),
+    Option("augment_data", "the release's name for --crop reflect_pad", bool, False),
 ], "Defaults are those of the recipe.")
 
 RUN = OptionGroup("run and records", [
@@ -200,7 +201,7 @@ DEPENDENT_OPTIONS = {option.name: option.requires for option in OPTIONS.values()
 # These settings of a training are part of its compiled step.
 GRAPH_OPTIONS = tuple(option.name for option in OPTIONS.values() if option.in_graph)
 # Options that have an effect with --evaluate.
-EVALUATION_OPTIONS = ("evaluate", "baseline", "corruption", "dataset", "model", "data_dir", "corrupted",
+EVALUATION_OPTIONS = ("evaluate", "baseline", "corruption", "dataset", "model", "data_dir", "corrupted_from",
                       "test_corrupted", *SOURCE_OPTIONS, "eval_batch_size", "num_workers", "show_progress",
                       *DEVICE_OPTIONS)
 RELEASE_ALIASES = ("is_adaptive", "distribution_agnostic", "risk")

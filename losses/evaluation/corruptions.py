@@ -70,7 +70,7 @@ def evaluate_runs(path, **options):
 
 
 def evaluate_run(path, corruptions=None, baseline=None, model=None, dataset=None, data_dir=None, eval_batch_size=None,
-                 num_workers=1, show_progress=False, corrupted="auto", test_corrupted=None, **options):
+                 num_workers=1, show_progress=False, corrupted_from="auto", test_corrupted=None, **options):
     """Evaluate a network on clean and corrupted test images, print a table, and write JSON and CSV beside it.
 
     Args:
@@ -86,7 +86,7 @@ def evaluate_run(path, corruptions=None, baseline=None, model=None, dataset=None
         eval_batch_size (int or None): images in a batch; None takes the run's batch size, or else 128.
         num_workers (int): number of threads that read or make images.
         show_progress (bool): whether to show the progress bar even if the output is not a terminal.
-        corrupted (str): source of the corrupted images, a key of `dataset.corrupted.STORAGE_MODES`.
+        corrupted_from (str): source of the corrupted images, a key of `dataset.corrupted.STORAGE_MODES`.
         test_corrupted (str or None): folder of published corrupted images to use instead, as in `find_published`.
         options: values of `dataset.SOURCE_OPTIONS`, for a checkpoint without a config.json beside it.
 
@@ -114,7 +114,7 @@ def evaluate_run(path, corruptions=None, baseline=None, model=None, dataset=None
     check_image_size(model, *source.image_size)
     test = load_evaluation_set(source, data_dir, corruptions,
                                eval_batch_size or trained.config.get("eval_batch_size", 128), num_workers,
-                               show_progress, corrupted, test_corrupted)
+                               show_progress, corrupted_from, test_corrupted)
     load_network(model, test.source.classes, trained.checkpoint)  # finds a wrong checkpoint now
     is_itself = os.path.realpath(trained.checkpoint) == os.path.realpath(getattr(reference, "checkpoint", None) or "")
     relative_to = None if baseline is None else load_baseline(baseline, reference, model, test, not is_itself)

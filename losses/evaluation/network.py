@@ -72,7 +72,7 @@ class EvaluationSet:
         return stored_evaluation(trained, network, self.names, self.severities, self.fingerprints)
 
 
-def load_evaluation_set(source, data_dir, corruptions, batch_size, workers, show_progress, corrupted="auto",
+def load_evaluation_set(source, data_dir, corruptions, batch_size, workers, show_progress, corrupted_from="auto",
                         test_corrupted=None):
     """Return the `EvaluationSet` of an `ImageDataset`. Images are read or made later.
 
@@ -81,8 +81,9 @@ def load_evaluation_set(source, data_dir, corruptions, batch_size, workers, show
     images = {CLEAN: [source.images["test"]]}
     chosen = [corruptions] if isinstance(corruptions, str) else corruptions
     if test_corrupted is not None:
-        if corrupted != "auto":
-            raise UserError(f"--corrupted {corrupted}: is about images made here, not --test_corrupted; leave it out")
+        if corrupted_from != "auto":
+            raise UserError(f"--corrupted_from {corrupted_from}: is about images made here, not --test_corrupted; "
+                            "leave it out")
         published = find_published(test_corrupted, source)
         print(published, flush=True)
         severities = published.severities(chosen or published.places)
@@ -95,7 +96,7 @@ def load_evaluation_set(source, data_dir, corruptions, batch_size, workers, show
         return EvaluationSet(source, images, batch_size, workers, show_progress, severities, published)
     for name in CORRUPTIONS:
         if name in (chosen or COMMON):
-            images[name] = open_corrupted(data_dir, source, "test", name, corrupted)
+            images[name] = open_corrupted(data_dir, source, "test", name, corrupted_from)
     return EvaluationSet(source, images, batch_size, workers, show_progress)
 
 

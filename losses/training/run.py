@@ -15,10 +15,8 @@ from utils.runtime.device import (
     broadcast_text,
     device,
 )
-from dataset.data import IMAGE_OPTIONS, load_data, load_images
 from dataset.pipeline import load_batches
 from losses.components import DATA_STRATEGIES, OBJECTIVES
-from losses.config.checks import check_fits_data
 from losses.config.recipes import to_argv
 from losses.evaluation.cells import EvaluationStep
 from losses.evaluation.predict import evaluate, predict
@@ -44,29 +42,6 @@ from utils.records.settings import FAILED, write_run_settings
 from utils.reports.run import report_results, run_title
 from utils.runtime import distributed
 from utils.runtime.signals import Interrupted, defer_signals, interruptible
-
-
-def load_experiment(config, load_images=load_images):
-    """Return the data of a run.
-
-    Args:
-        config (RunConfig): settings of the run.
-        load_images (callable): function that loads the images, in place of `dataset.data.load_images`.
-
-    Returns:
-        dataset.data.ExperimentData
-
-    Raises:
-        UserError: something is missing or damaged, or the options do not go with the data.
-    """
-    if config.split is not None and not config.has_begun:  # a run that has begun has a copy of its own
-        check_sha256("--split", config.split, config.split_sha256)
-    data = load_data(config.dataset, config.data_dir, config.corruption, config.num_severity, config.seed,
-                     config.num_per_class, config.num_val, config.split, config.num_workers,
-                     config.show_progress and distributed.is_main_process(), load_images, config.method.train_on,
-                     config.val_fraction, **{option: getattr(config, option) for option in IMAGE_OPTIONS})
-    check_fits_data(config, data)
-    return data
 
 
 def run(config, data, folder, cells=None):
@@ -238,9 +213,9 @@ def train(config, data, folder, cells, **batch_options):
                    f"records go to {folder.path}")
         if config.init_checkpoint is not None and records.start == Progress():
             folder.log(load_initial_weights(network, config.init_checkpoint, config.model, config.init_sha256))
-        if len(data.split.present) == 1 and OBJECTIVES[method.objective].reads_groups and not environments:
-            folder.log(f"only severity {data.split.present[0]} has training images: {method.objective} has no "
-                       "distributions to tell apart, and its averages over them reduce to the mean over the batch")
+        if len(data.split.nonempty_severities) == 1 and OBJECTIVES[method.objective].reads_groups and not environments:
+            folder.log(f"only severity {data.split.nonempty_severities[0]} has training images: {method.objective} has "
+                       "no distributions to tell apart, and its averages over them reduce to the mean over the batch")
         if config.checkpoint_every is not None and config.checkpoint_every >= batches:
             folder.log(f"an epoch has {batches} batches, so that --checkpoint_every {config.checkpoint_every} adds "
                        "no checkpoint to that at its end")

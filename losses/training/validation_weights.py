@@ -56,7 +56,7 @@ class ValidationReweighter:
         chosen = np.sort(rng.choice(self.indices, self.number_of_images, replace=False))
         source = self.data.source
         means = np.zeros(self.data.num_severity, np.float32)
-        for severity in self.data.split.present:
+        for severity in self.data.split.nonempty_severities:
             batches = EvaluationBatches(self.data.images["train"][severity], source.labels["train"], chosen,
                                         source.mean, source.std, self.number_of_images, rank_and_world_size())
             means[severity] = mean_loss(self.evaluation, materialize(batches))

@@ -53,7 +53,7 @@ def main():
                 seconds(*same, *epochs, "--seed", *map(str, range(args.seeds)), "--desc", f"round{k}"),
                 sum(seconds(*same, *epochs, "--seed", str(seed)) for seed in range(args.seeds)),
                 seconds(*same, "--total_epoch", "2", "--eval_every", "2", "-n", "13", until="epoch 0")))
-    together, apart, start = (statistics.median(one) for one in zip(*rounds, strict=True))
+    together, apart, start = (statistics.median(item) for item in zip(*rounds, strict=True))
     print(f"{args.seeds} runs of {args.method} with {args.model}: {together:.1f} s as a comparison, {apart:.1f} s "
           f"apart; {together / apart:.2f} of it")
     print(f"loading, compiling and one batch take {start:.1f} s; the comparison saves {(apart - together) / start:.2f} "

@@ -28,7 +28,7 @@ from corruptions.generate import corrupt_range  # noqa: E402
 from corruptions.jobs.arrays import write_arrays  # noqa: E402
 from corruptions.jobs.folders import check_image_files, corrupt_folder  # noqa: E402
 from corruptions.weather import frost_folder  # noqa: E402
-from dataset.image_files import centre_crop, read_fitting  # noqa: E402
+from dataset.image_files import centre_crop, read_transformed  # noqa: E402
 from dataset.sources.imagenet import SHORTER, SIDE  # noqa: E402
 from tests.benchmarks.published import load_published, published_bar  # noqa: E402
 from utils.checksums import array_digest  # noqa: E402
@@ -109,7 +109,7 @@ def scale(args):
 
 def on_paper(args):
     """Measure the processor time that ImageNet's images take from file to file, and print the hours on many cores."""
-    read = partial(read_fitting, fit=partial(centre_crop, side=SIDE, shorter=SHORTER))
+    read = partial(read_transformed, transform=partial(centre_crop, side=SIDE, shorter=SHORTER))
     with tempfile.TemporaryDirectory() as folder:
         source, target = os.path.join(folder, "in"), os.path.join(folder, "out")
         os.mkdir(source)

@@ -74,7 +74,7 @@ def main():
                 if run:
                     speeds[name].append(images / (np.array([time.perf_counter(), time.process_time()]) - start))
     for k, clock in enumerate(("second", "second of processor time")):
-        forwards, evaluations = ([speed[k] for speed in found] for found in speeds.values())
+        forwards, evaluations = ([speed[k] for speed in result] for result in speeds.values())
         ratios = [b / a for a, b in zip(forwards, evaluations, strict=True)]
         print(f"{args.model}, images per {clock}: bare forward graph {statistics.median(forwards):.0f}, evaluation "
               f"{statistics.median(evaluations):.0f}, ratio {statistics.median(ratios):.2f} (from {min(ratios):.2f} to "

@@ -1,4 +1,4 @@
-"""Where the time of a step goes: python tests/benchmarks/kernels.py [--release CLONE --release_python PYTHON]
+"""Profile of a step: python tests/benchmarks/kernels.py [--release CLONE --release_python PYTHON]
 
 Prints for each kind of kernel the time in a step on CPU and how often it is called, by MindSpore's own profiler, and
 what convolutions would take at the rate of a product of large matrices. With a clone of the PyTorch release and a
@@ -56,12 +56,12 @@ def of_kinds(kernels, framework):
     Returns:
         dict: kind, or 'all else' or 'all', to the same.
     """
-    found = {kind: np.zeros(2) for kind in (*KINDS, "all else", "all")}
+    result = {kind: np.zeros(2) for kind in (*KINDS, "all else", "all")}
     kinds = {name: kind for kind, names in KINDS.items() for name in names[framework].split()}
     for name, numbers in kernels.items():
-        found[kinds.get(name, "all else")] += numbers
-        found["all"] += numbers
-    return found
+        result[kinds.get(name, "all else")] += numbers
+        result["all"] += numbers
+    return result
 
 
 def profiled(take_step):
@@ -95,16 +95,16 @@ def matmul_rate(side=2048, runs=9):
 
 def convolution_operations(network, image_size):
     """Operations (multiplications and additions) of the convolutions of one image: forward, and all gradients."""
-    found = []
+    result = []
 
     def note(cell, _, output):
-        found.append(2 * cell.weight.size // cell.out_channels * output.size)
+        result.append(2 * cell.weight.size // cell.out_channels * output.size)
     hooks = [cell.register_forward_hook(note) for _, cell in network.cells_and_names() if isinstance(cell, nn.Conv2d)]
     with pynative_mode():
         network.set_train(False)(ops.ones((1, 3, image_size, image_size), ms.float32))
     for hook in hooks:
         hook.remove()
-    return sum(found), 2 * sum(found) - found[0]  # no gradient goes to the images
+    return sum(result), 2 * sum(result) - result[0]  # no gradient goes to the images
 
 
 def main():
@@ -128,9 +128,9 @@ def main():
     if args.release:
         ask = start_release(args.release_python, args.release, args.model, args.batch_size, args.image_size)
         sources.append(lambda: of_kinds(ask("profile"), 1))
-    found = [[] for _ in sources]
+    result = [[] for _ in sources]
     for run in range(args.runs + 2):
-        for into, source in zip(found, sources, strict=True):
+        for into, source in zip(result, sources, strict=True):
             kinds = source()
             if run >= 2:  # the first ones set up kernels and memory
                 into.append(kinds)
@@ -138,11 +138,11 @@ def main():
     operations = {"convolution": forward, "gradients of convolutions": backward}  # of an image in one pass
     print(f"two-pass step (sharpdro), {args.model}, batches of {args.batch_size}; product of matrices: "
           f"{rate / 1e9:.0f} GFLOP/s")
-    titles = [*("ours: ms", "calls", "release: ms", "calls")[:2 * len(found)], "at that rate: ms"]
+    titles = [*("ours: ms", "calls", "release: ms", "calls")[:2 * len(result)], "at that rate: ms"]
     print(f"{'':28s}" + "".join(f"{title:>18s}" for title in titles))
-    for kind in found[0][0]:
+    for kind in result[0][0]:
         cells = [f"{statistics.median(kinds[kind][place] for kinds in into):18.{1 - place}f}"
-                 for into in found for place in (1, 0)]
+                 for into in result for place in (1, 0)]
         if kind in operations:
             cells.append(f"{2 * args.batch_size * operations[kind] / rate * 1e3:18.1f}")
         print(f"{kind:28s}" + "".join(cells))

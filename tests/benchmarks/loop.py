@@ -1,4 +1,4 @@
-"""What the epoch loop adds to the steps: python tests/benchmarks/loop.py [-m MODEL] [--method METHOD]
+"""Time that the epoch loop adds to the steps: python tests/benchmarks/loop.py [-m MODEL] [--method METHOD]
 
 Times epochs of the real loop, with random images that are read and corrupted arrays as those of CIFAR-10, rows of
 `train.csv` and all, and as many steps on one batch that stays in memory, in turns; prints the median ratio.
@@ -60,11 +60,11 @@ def main():
                 step.train_batch(*batch)
         seconds = {bare: [], loop: []}
         for epoch in range(args.runs + 1):
-            for kind, found in seconds.items():
+            for kind, result in seconds.items():
                 start = time.perf_counter()
                 kind(epoch)
                 if epoch:  # the first one also compiles
-                    found.append((time.perf_counter() - start) / args.steps)
+                    result.append((time.perf_counter() - start) / args.steps)
         records.close()
     ratios = [ours / alone for alone, ours in zip(*seconds.values(), strict=True)]
     print(f"{args.model}, {args.method}, seconds a step: bare {statistics.median(seconds[bare]):.4f}, loop "

@@ -91,10 +91,10 @@ def load_script(path, frost_dir):
     """The names of a script, a types.SimpleNamespace; arguments as in `load_published`."""
     try:
         with open(path, encoding="utf-8") as file:
-            source, found, _ = file.read().partition(END)
+            source, result, _ = file.read().partition(END)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; name a script such as make_cifar_c.py") from error
-    if not found:
+    if not result:
         raise UserError(f"{path}: not a script of corruptions; name one such as make_cifar_c.py")
     stand_ins = {name: mock.MagicMock() for name in (
         "torch", "torch.nn", "torch.nn.functional", "torch.autograd", "torch.utils", "torch.utils.data", "torchvision",

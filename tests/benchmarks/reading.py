@@ -71,7 +71,7 @@ def time_batches(source, name, workers):
     images = [files, *(LazyCorruptedFiles(files, name, severity) for severity in range(1, 6))]
     split = Split([np.arange(count if severity == SEVERITY else 0) for severity in range(6)], np.arange(0))
     stream = prefetch(TrainBatches(images, source.labels["train"], split, source.mean, source.std, BATCH,
-                                  range(count // BATCH + 2 * workers + 1), 0), workers)
+                                   range(count // BATCH + 2 * workers + 1), 0), workers)
     for _ in range(2 * workers + 1):  # start the processes, and leave as many ahead at the beginning as at the end
         next(stream)
     start = time.perf_counter()
@@ -82,17 +82,18 @@ def time_batches(source, name, workers):
 def print_speed(folder, options):
     """Print images/s and ratios."""
     source = load_source("folder", folder)
-    found = {}
+    result = {}
     for _ in range(options.runs):
         for workers in (1, 2):
             for kind, timed in (("bare", time_bare), ("batches", time_batches)):
-                found.setdefault((kind, workers), []).append(timed(source, options.corruption, workers))
+                result.setdefault((kind, workers), []).append(timed(source, options.corruption, workers))
     for workers in (1, 2):
-        ratios = [ours / theirs for ours, theirs in zip(found["batches", workers], found["bare", workers], strict=True)]
-        print(f"{workers} processes: batches {statistics.median(found['batches', workers]):.0f} images/s, decoding and "
-              f"{options.corruption} alone {statistics.median(found['bare', workers]):.0f}; ratio "
+        ratios = [ours / theirs for ours, theirs in zip(result["batches", workers], result["bare", workers],
+                                                        strict=True)]
+        print(f"{workers} processes: batches {statistics.median(result['batches', workers]):.0f} images/s, decoding "
+              f"and {options.corruption} alone {statistics.median(result['bare', workers]):.0f}; ratio "
               f"{statistics.median(ratios):.2f}")
-    gains = [two / one for one, two in zip(found["batches", 1], found["batches", 2], strict=True)]
+    gains = [double / single for single, double in zip(result["batches", 1], result["batches", 2], strict=True)]
     print(f"two processes against one: {statistics.median(gains):.2f}")
 
 
@@ -103,14 +104,14 @@ def print_array_speed(options):
     labels = np.arange(20000, dtype=np.int32) % 10
     split = poisson_split(labels, 1800, 6, seed=0, num_val=1)
     for workers in (1, 2):
-        found = []
+        result = []
         for _ in range(options.runs):
             source = TrainBatches(images, labels, split, (0.5,) * 3, (0.25,) * 3, BATCH, range(1000), 0)
             stream = prefetch(source, workers)
             next(stream)
             start = time.perf_counter()
-            found.append(sum(len(batch[0]) for batch in stream) / (time.perf_counter() - start))
-        print(f"{workers} threads: {statistics.median(found):.0f} images/s out of arrays")
+            result.append(sum(len(batch[0]) for batch in stream) / (time.perf_counter() - start))
+        print(f"{workers} threads: {statistics.median(result):.0f} images/s out of arrays")
 
 
 def peak_memory(data_options):
@@ -122,9 +123,9 @@ def peak_memory(data_options):
         peak = 0
         while process.poll() is None:
             total = 0
-            for one in (psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)):
+            for item in (psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)):
                 try:
-                    total += one.memory_full_info().pss
+                    total += item.memory_full_info().pss
                 except psutil.Error:
                     continue
             peak = max(peak, total)

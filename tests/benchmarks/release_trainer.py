@@ -67,9 +67,9 @@ losses = []
 
 
 class Trainer(train.Trainer):
-    def update_stats(self, per_sample_loss, *others):
+    def update_stats(self, per_sample_loss, *arguments):
         losses.append(per_sample_loss.mean().item())
-        super().update_stats(per_sample_loss, *others)
+        super().update_stats(per_sample_loss, *arguments)
 
     def evaluation(self, *args):
         return 0, torch.zeros(1)

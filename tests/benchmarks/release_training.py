@@ -78,50 +78,50 @@ def train_release(folder, python, clone, epochs, num_groups):
     """Have the release train on what `write_inputs` has left."""
     subprocess.run([python, os.path.join(ROOT, "tests", "benchmarks", "release_trainer.py"), clone, folder, str(epochs),
                     str(num_groups), str(LR)], check=True)
-    with np.load(os.path.join(folder, "release.npz")) as found:
-        return dict(found)
+    with np.load(os.path.join(folder, "release.npz")) as result:
+        return dict(result)
 
 
-def write(found, folder):
+def write(curves, folder):
     """Write release.csv, the test accuracy of every run in percent, and release_curves.csv, means over seeds.
 
-    `found` has, for "release" and "ours", `loss` [seeds, batches], `q` [seeds, batches, severities] and `accuracy`
+    `curves` has, for "release" and "ours", `loss` [seeds, batches], `q` [seeds, batches, severities] and `accuracy`
     [seeds, severities] in 0..1. Of the curves the largest difference of a seed is written, too.
     """
-    seeds, severities = found["ours"]["accuracy"].shape
-    accuracy = np.concatenate([values["accuracy"] for values in found.values()])
+    seeds, severities = curves["ours"]["accuracy"].shape
+    accuracy = np.concatenate([values["accuracy"] for values in curves.values()])
     write_csv(os.path.join(folder, "release.csv"), {
-        "program": np.repeat(list(found), seeds), "seed": [*range(seeds)] * len(found),
+        "program": np.repeat(list(curves), seeds), "seed": [*range(seeds)] * len(curves),
         **{f"severity_{s}": (100 * accuracy[:, s]).round(2) for s in range(severities)}})
-    apart = {key: np.abs(found["ours"][key] - found["release"][key]).max(0) for key in ("loss", "q")}
+    apart = {key: np.abs(curves["ours"][key] - curves["release"][key]).max(0) for key in ("loss", "q")}
     write_csv(os.path.join(folder, "release_curves.csv"), {
         "batch": range(len(apart["loss"])),
-        **{f"{name}_loss": values["loss"].mean(0) for name, values in found.items()},
-        **{f"{name}_q_{s}": values["q"].mean(0)[:, s] for name, values in found.items() for s in range(severities)},
+        **{f"{name}_loss": values["loss"].mean(0) for name, values in curves.items()},
+        **{f"{name}_q_{s}": values["q"].mean(0)[:, s] for name, values in curves.items() for s in range(severities)},
         "largest_loss_difference": apart["loss"], "largest_q_difference": apart["q"].max(1)})
 
 
-def summary(found):
+def summary(curves):
     """Lines with mean and standard deviation of the accuracy of every severity, and how far the curves are apart."""
-    release, ours = (100 * found[name]["accuracy"] for name in ("release", "ours"))
+    release, ours = (100 * curves[name]["accuracy"] for name in ("release", "ours"))
     for s, (a, b) in enumerate(zip(release.T, ours.T, strict=True)):
         yield (f"severity {s}: release {a.mean():.2f} ± {a.std(ddof=1):.2f}, "
                f"ours {b.mean():.2f} ± {b.std(ddof=1):.2f}; "
                f"ours less release {(b - a).mean():+.2f}, standard error {(b - a).std(ddof=1) / len(a) ** 0.5:.2f}")
-    apart = [found["ours"][key] - found["release"][key] for key in ("loss", "q")]
+    apart = [curves["ours"][key] - curves["release"][key] for key in ("loss", "q")]
     first, means = [np.abs(each[:, :10]).max() for each in apart], [np.abs(each.mean(0)).max() for each in apart]
     yield (f"largest difference in the first 10 batches: loss {first[0]:.1e}, q {first[1]:.1e}; of the means over "
            f"seeds in all: loss {means[0]:.3f}, q {means[1]:.4f}")
 
 
-def draw(found, path):
+def draw(curves, path):
     """Curves of loss and q, mean over seeds, both programs in one panel each."""
     figure, (top, bottom) = subplots(2, height=3.2, sharex=True)
-    styles = line_styles(range(found["ours"]["q"].shape[-1]))
+    styles = line_styles(range(curves["ours"]["q"].shape[-1]))
     for name, line in (("release", "-"), ("ours", ":")):
-        top.plot(found[name]["loss"].mean(0), linestyle=line, label=name, color="black")
+        top.plot(curves[name]["loss"].mean(0), linestyle=line, label=name, color="black")
         for s, look in styles.items():
-            bottom.plot(found[name]["q"].mean(0)[:, s], color=look["color"], linestyle=line,
+            bottom.plot(curves[name]["q"].mean(0)[:, s], color=look["color"], linestyle=line,
                         label=f"severity {s}" if name == "release" else None)
     top.set(ylabel="training loss")
     bottom.set(ylabel="weights q", xlabel="batch")
@@ -159,13 +159,14 @@ def main():
             write_inputs(folder, data, network, seed, steps, args.test_images)
             runs["release"].append(train_release(folder, args.release_python, args.release, args.total_epoch, 6))
             runs["ours"].append(train_ours(folder, network, args.total_epoch, 6))
-        for name, some in runs.items():
-            print(f"seed {seed}, {name}: accuracy " + " ".join(f"{100 * a:.1f}" for a in some[-1]["accuracy"]),
+        for name, subset in runs.items():
+            print(f"seed {seed}, {name}: accuracy " + " ".join(f"{100 * a:.1f}" for a in subset[-1]["accuracy"]),
                   flush=True)
-        found = {name: {key: np.stack([run[key] for run in some]) for key in some[0]} for name, some in runs.items()}
-        write(found, args.output)
-    draw(found, os.path.join(args.output, "release"))
-    print("\n".join(summary(found)))
+        result = {name: {key: np.stack([run[key] for run in subset]) for key in subset[0]}
+                  for name, subset in runs.items()}
+        write(result, args.output)
+    draw(result, os.path.join(args.output, "release"))
+    print("\n".join(summary(result)))
 
 
 if __name__ == "__main__":

@@ -114,14 +114,14 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         for name in carry_out(os.path.abspath(args.checkout), folder):
             print(name, flush=True)
-        found = hashes(folder)
+        result = hashes(folder)
     with open(args.output, "w", encoding="utf-8") as file:
-        json.dump(found, file, indent=1)
+        json.dump(result, file, indent=1)
     if args.compare:
         with open(args.compare, encoding="utf-8") as file:
             before = json.load(file)
-        different = [name for name in sorted(before.keys() | found.keys()) if before.get(name) != found.get(name)]
-        print("\n".join(different), f"{len(different)} of {len(found)} files differ", sep="\n")
+        different = [name for name in sorted(before.keys() | result.keys()) if before.get(name) != result.get(name)]
+        print("\n".join(different), f"{len(different)} of {len(result)} files differ", sep="\n")
         sys.exit(1 if different else 0)
 
 

@@ -42,9 +42,9 @@ def prepare_step(method, model, batch, cache=None):
     more = {"sync_bn": True} if sync_bn else {}
     step = create_step(create_model(model, 10), "sharpdro" if agnostic else name, distribution_agnostic=agnostic,
                        num_sub_batches=int(sub_batches or 1), recipe="sharpdro", **more)
-    own = distributed.rank_slice(len(batch[0]), distributed.rank_and_world_size())
-    images, *about = batch
-    images = images[own]
+    ours = distributed.rank_slice(len(batch[0]), distributed.rank_and_world_size())
+    images, *description = batch
+    images = images[ours]
     start = time.perf_counter()
     example = step.example_inputs(len(batch[0]), images.shape[1:])
     if cache:
@@ -54,7 +54,7 @@ def prepare_step(method, model, batch, cache=None):
 
     def timed():
         start = time.perf_counter()
-        step.train_batch(images, *about)
+        step.train_batch(images, *description)
         return time.perf_counter() - start
     timed()  # the first call also sets up kernels and memory
     return timed, compile_seconds

@@ -24,12 +24,12 @@ def main():
     parser.add_argument("folder", metavar="CLONE/imagenet_c_bar", help="the published classes")
     functions = load_bar(parser.parse_args().folder, SIZE)
     image = data.astronaut()[60:60 + 5 * SIZE:5, 180:180 + 5 * SIZE:5]
-    found = {"image-0": image, "seed_offset": 0}
+    result = {"image-0": image, "seed_offset": 0}
     for name, function in functions.items():
         for severity in SEVERITIES:
             np.random.seed(1000 * severity)
-            found[f"{name}-{severity}-0"] = function(image.copy(), severity)
-    np.savez_compressed(OUTPUT, **found)
+            result[f"{name}-{severity}-0"] = function(image.copy(), severity)
+    np.savez_compressed(OUTPUT, **result)
     print(f"written to {OUTPUT}")
 
 

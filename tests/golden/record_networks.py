@@ -36,7 +36,7 @@ COMMON = {"seed": 0, "batch": 4, "classes": 10, "settled": True}
 
 
 def torch_results(model, case):
-    """What a PyTorch model gives, in float64."""
+    """The outputs of a PyTorch model, in float64."""
     import torch
     model.double()
 
@@ -47,14 +47,14 @@ def torch_results(model, case):
     draw(settled=False)
     images, labels = formula_batch(case)
     images, labels = torch.tensor(images).double(), torch.tensor(labels).long()
-    found = {"evaluation": model.eval()(images), "training": model.train()(images)}
-    found["loss"] = torch.nn.functional.cross_entropy(found["training"], labels)
+    result = {"evaluation": model.eval()(images), "training": model.train()(images)}
+    result["loss"] = torch.nn.functional.cross_entropy(result["training"], labels)
     draw(case["settled"])
     torch.nn.functional.cross_entropy(model(images), labels).backward()
     gradients = dict(model.named_parameters())
-    found.update({end: gradients[case[end]].grad for end in ("first", "last")})
-    found = {name: value.detach().numpy() for name, value in found.items()}
-    return {**found, "parameters": sum(p.numel() for p in model.parameters())}
+    result.update({end: gradients[case[end]].grad for end in ("first", "last")})
+    result = {name: value.detach().numpy() for name, value in result.items()}
+    return {**result, "parameters": sum(p.numel() for p in model.parameters())}
 
 
 class FlaxWeights:
@@ -141,7 +141,7 @@ def vit_names(path):
 
 
 def flax_results(model, case, rename, first, last, is_vit):
-    """What a flax model of the DAMP authors gives, in the precision that it has, float64 where it can."""
+    """The outputs of a flax model of the DAMP authors, in float64 where the model allows it."""
     import jax
     import jax.numpy as jnp
     images, labels = formula_batch(case)
@@ -152,21 +152,21 @@ def flax_results(model, case, rename, first, last, is_vit):
     plain, settled = (FlaxWeights(rename, variables).fill(variables, how) for how in (False, case["settled"]))
 
     def logits(params, training):
-        found = model.apply({**plain, "params": params}, images, **mode(training),
-                            mutable=["batch_stats"] if training else False)
-        found = found[0] if training else found
-        return found if is_vit else found[0]
+        result = model.apply({**plain, "params": params}, images, **mode(training),
+                             mutable=["batch_stats"] if training else False)
+        result = result[0] if training else result
+        return result if is_vit else result[0]
 
     def loss(params):
-        found = logits(params, True)
-        chosen = jnp.take_along_axis(jax.nn.log_softmax(found), jnp.asarray(labels)[:, None], 1)
-        return -chosen.mean(), found
+        result = logits(params, True)
+        chosen = jnp.take_along_axis(jax.nn.log_softmax(result), jnp.asarray(labels)[:, None], 1)
+        return -chosen.mean(), result
     value, training = loss(plain["params"])
     gradients = jax.grad(loss, has_aux=True)(settled["params"])[0]
-    found = {"evaluation": logits(plain["params"], False), "training": training, "loss": value,
-             "first": FlaxWeights.to_torch(np.asarray(gradients[first]["kernel"])),
-             "last": FlaxWeights.to_torch(np.asarray(gradients[last]["kernel"]))}
-    return {**{name: np.asarray(value) for name, value in found.items()}, "parameters": count}
+    result = {"evaluation": logits(plain["params"], False), "training": training, "loss": value,
+              "first": FlaxWeights.to_torch(np.asarray(gradients[first]["kernel"])),
+              "last": FlaxWeights.to_torch(np.asarray(gradients[last]["kernel"]))}
+    return {**{name: np.asarray(value) for name, value in result.items()}, "parameters": count}
 
 
 def import_models(clone, module="models"):
@@ -229,8 +229,8 @@ def timm_vit(case, dtype=None):
     return model
 
 
-def relative_difference(one, other):
-    return float(np.abs(one - other).max() / np.abs(one).max())
+def relative_difference(reference, values):
+    return float(np.abs(reference - values).max() / np.abs(reference).max())
 
 
 def rounded(value):
@@ -247,10 +247,10 @@ def main():
     recorded = []
     for case in CASES:
         case = {**COMMON, **case}
-        (title, results), *others = originals(case, args)
-        for other, more in others:
+        (title, results), *rest = originals(case, args)
+        for second, more in rest:
             errors = {key: relative_difference(results[key], more[key]) for key in results}
-            print(f"{case['name']}: {other} differs from {title} by", errors)
+            print(f"{case['name']}: {second} differs from {title} by", errors)
             if max(errors.values()) > 1e-5:
                 sys.exit("which is too much")
         entry = {"case": case, "source": title, "parameters": int(results["parameters"]),

@@ -53,7 +53,7 @@ def network(axes):
 
 
 def noise_by_formula(optimizers, step, sub_batches):
-    """What takes the place of the authors' draw of noise, for one step."""
+    """A substitute for the authors' draw of noise, for one step."""
     import jax
     import jax.numpy as jnp
 
@@ -77,7 +77,7 @@ def build(optimizers, case, chain):
 
 
 def record(case, optimizers):
-    """What a case ends with, as a dict."""
+    """The final values of a case, as a dict."""
     import jax
     import jax.numpy as jnp
     import optax
@@ -103,13 +103,13 @@ def record(case, optimizers):
         update = partial(build(optimizers, case, chain)[1], jax.value_and_grad(loss, has_aux=True))
         state, value = jax.pmap(update, axis_name=optimizers.PMAP_BATCH)(state, batch)
         losses.append(float(np.mean(value)))
-    found = {}
+    result = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path((state.params, state.netstate)):
         name, _ = name_of([key.key for key in path[1:]])
         value = np.asarray(leaf)[0]
         value = value[0] if name in STATISTICS else value  # the first copy's, which the authors keep
-        found[name] = rounded(FlaxWeights.to_torch(value))
-    return {"case": case, "losses": losses, "final": found}
+        result[name] = rounded(FlaxWeights.to_torch(value))
+    return {"case": case, "losses": losses, "final": result}
 
 
 def main():

@@ -115,11 +115,11 @@ class CSVLog:
         path (str): file name.
         columns (list of str): the header; one column is 'epoch', and one may be 'batch', with numbers from 0.
         progress (Progress): progress of the run; rows of an existing file up to it are kept, later rows are dropped.
-        mirror (callable or None): a function that also takes every row.
+        on_row (callable or None): a function that also takes every row.
     """
 
-    def __init__(self, path, columns, progress, mirror=None):
-        self.path, self.rows, self._mirror = path, [], mirror
+    def __init__(self, path, columns, progress, on_row=None):
+        self.path, self.rows, self._on_row = path, [], on_row
         if progress.epochs or progress.batches:
             try:
                 with open(path, newline="", encoding="utf-8") as file:
@@ -141,8 +141,8 @@ class CSVLog:
         with with_filename(self.path):
             self._writer.writerow(row)
             self._file.flush()
-        if self._mirror:
-            self._mirror(row)
+        if self._on_row:
+            self._on_row(row)
 
     def sync(self):
         """Wait until the rows are on disk. A checkpoint that is written after this is never ahead of the rows."""
@@ -163,10 +163,10 @@ class TrainLog(CSVLog):
         progress (Progress): progress up to which rows are kept, as in `CSVLog`.
         environments (int): number of environments that the objective weights instead of the distributions; 0 if it
             weights distributions.
-        mirror (callable or None): as in `CSVLog`.
+        on_row (callable or None): as in `CSVLog`.
     """
 
-    def __init__(self, path, num_groups, progress, environments=0, mirror=None):
+    def __init__(self, path, num_groups, progress, environments=0, on_row=None):
         self.num_groups = num_groups
         columns = ["epoch", "batch", "avg_acc", "avg_loss"]
         for s in range(num_groups):
@@ -177,7 +177,7 @@ class TrainLog(CSVLog):
             columns = [column for column in columns if column not in self.weight_columns]
             self.weight_columns = [f"adv_prob_environment_{e}" for e in range(environments)]
             columns += self.weight_columns
-        super().__init__(path, [*columns, "grad_norm", "model_norm_sq", "reg_loss"], progress, mirror)
+        super().__init__(path, [*columns, "grad_norm", "model_norm_sq", "reg_loss"], progress, on_row)
 
     def write_batch(self, epoch, batch, losses, hits, groups, norm, gradient_norms, step, weight_decay, decay_mask):
         """Write a row.

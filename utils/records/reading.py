@@ -101,7 +101,7 @@ def read_results(folder):
     results, config = read_json(os.path.join(folder, "results.json")), read_settings(folder) or {}
     try:
         severities = len(results["train_images"])
-        columns = [results[part][what] for part in ("val", "test") for what in ("accuracy", "loss", "images")]
+        columns = [results[part][metric] for part in ("val", "test") for metric in ("accuracy", "loss", "images")]
         numbers = [results["epochs"], *results["train_images"], *(value for column in columns for value in column
                                                                   if value is not None)]
         is_whole = {*map(len, columns)} == {severities} and all(type(value) in (int, float) for value in numbers)

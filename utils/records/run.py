@@ -94,8 +94,8 @@ class RunRecorder:
             self.best = max(self.best, mean)
         if self.tensorboard:
             for part, rows in results.items():
-                for what in ("accuracy", "loss", "gradient_norm"):
-                    self.tensorboard.write_epoch(part, epoch, {f"{what}_{s}": getattr(row, what)
+                for metric in ("accuracy", "loss", "gradient_norm"):
+                    self.tensorboard.write_epoch(part, epoch, {f"{metric}_{s}": getattr(row, metric)
                                                                for s, row in enumerate(rows)})
             self.tensorboard.write_epoch("sharpness", epoch, dict(enumerate(sharpness[-1])) if sharpness else {})
         done = epoch + 1 - self.start.epochs - self.start.batches / self.batches

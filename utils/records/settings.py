@@ -10,7 +10,7 @@ from utils.runtime.distributed import world_size
 from utils.shared_options import DEVICE_OPTIONS
 
 # These options may change when a run is resumed. Results do not depend on them, but for the device and its precision.
-OVERRIDABLE_ON_RESUME = ("resume", "data_dir", "corrupted", "num_workers", "show_progress", *DEVICE_OPTIONS,
+OVERRIDABLE_ON_RESUME = ("resume", "data_dir", "corrupted_from", "num_workers", "show_progress", *DEVICE_OPTIONS,
                          "compile_cache", "keep_last", "checkpoint_every")
 
 # Results depend on these folders. A resumed run may have them in another place, but with the same names.
@@ -119,9 +119,9 @@ def newest_run(log_dir, values, given):
             config = read_settings(os.path.dirname(path))
             if config is None or not is_same({**LEGACY_DEFAULTS, **config}):
                 continue
-            epochs, asked = config.get("total_epoch", 0), values["total_epoch"]
-            if epochs == asked or epochs < asked and "total_epoch" in given:
-                matches[os.path.dirname(path)] = epochs == asked, os.path.getmtime(path)
+            epochs, total_epoch = config.get("total_epoch", 0), values["total_epoch"]
+            if epochs == total_epoch or epochs < total_epoch and "total_epoch" in given:
+                matches[os.path.dirname(path)] = epochs == total_epoch, os.path.getmtime(path)
     if not matches:
         raise UserError(f"--resume: no run in {log_dir} has these settings; name its folder, or leave --resume out to "
                         "begin one")
@@ -148,7 +148,7 @@ def resumed_settings(folder, defaults, given, check=None):
     config = read_settings(folder)
     if config is None:
         raise UserError(f"--resume {folder}: no run with a config.json is there; name a run's folder, LOG_DIR/NAME")
-    earlier = {**LEGACY_DEFAULTS, "crop": "mirror"} if config.get("augment_data") else LEGACY_DEFAULTS
+    earlier = {**LEGACY_DEFAULTS, "crop": "reflect_pad"} if config.get("augment_data") else LEGACY_DEFAULTS
     config = {**earlier, **config}
     if check is not None:
         check({**defaults, **config}, os.path.join(folder, "config.json"))

@@ -27,7 +27,7 @@ class TensorBoard:
     def write_batch(self, row):
         """Write the numbers in a row of `train.csv` (dict), except for distributions that the batch lacks."""
         lacking = [s for s in range(len(row)) if row.get(f"processed_distribution_counts_{s}") == 0]
-        without = {"epoch", "batch", *(f"distribution_{what}_{s}" for what in ("acc", "loss") for s in lacking)}
+        without = {"epoch", "batch", *(f"distribution_{metric}_{s}" for metric in ("acc", "loss") for s in lacking)}
         self._write("train", row["epoch"] * self.batches + row["batch"],
                     {column: value for column, value in row.items() if column not in without})
 

@@ -75,24 +75,24 @@ def write_run_page(path, title, results):
     write_page(path, title, sections)
 
 
-def report_stage_one(folder, name, column, split, labels, found, **columns):
+def report_stage_one(folder, name, column, split, labels, selected, **columns):
     """Write which training images a stage one has found: `NAME.csv`, one line for each image, and
     `NAME_by_severity.csv`, their number at each severity, which is logged, too. Only the main process writes.
 
     Args:
         folder (RunFolder): where the files go.
         name (str): of the files.
-        column (str): title of the column `found`.
+        column (str): title of the column `selected`.
         split (dataset.poisson.Split): the training images.
         labels (numpy.ndarray): int (n,), of the images `split.indices`.
-        found (numpy.ndarray): bool (n,), of the same images.
+        selected (numpy.ndarray): bool (n,), of the same images.
         columns: name to values (n,), further columns.
     """
     if not folder.writes:
         return
     write_csv(folder.file(f"{name}.csv"), {"index": split.indices, "label": labels, "severity": split.severities,
-                                           **columns, column: found.astype(int)})
-    counts = np.bincount(split.severities[found], minlength=len(split.train))
+                                           **columns, column: selected.astype(int)})
+    counts = np.bincount(split.severities[selected], minlength=len(split.train))
     write_csv(folder.file(f"{name}_by_severity.csv"), {"severity": range(len(split.train)), "images": split.counts,
                                                        column: counts})
     lines = [f"severity  training images  {column}    share"]

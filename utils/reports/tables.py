@@ -52,16 +52,16 @@ def markdown(header, lines):
     """A table (list of str; list of list of str) as lines of Markdown."""
     yield f"| {' | '.join(header)} |"
     yield "|" + " --- |" * len(header)
-    for first, *others in lines:
-        yield f"| {' | '.join([first.replace('|', chr(92) + '|'), *others])} |"
+    for first, *rest in lines:
+        yield f"| {' | '.join([first.replace('|', chr(92) + '|'), *rest])} |"
 
 
 def aligned(header, lines):
     """A table as lines for a terminal: the first column flush left, the others flush right."""
     table = [header, *lines]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for first, *others in table:
-        cells = [first.ljust(widths[0]), *map(str.rjust, others, widths[1:])]
+    for first, *rest in table:
+        cells = [first.ljust(widths[0]), *map(str.rjust, rest, widths[1:])]
         yield "  ".join(cells).rstrip()
 
 

@@ -64,8 +64,8 @@ def unavailable_reason(target):
     from mindspore._c_expression import MSContext  # not public, so imported only where they are needed
     from mindspore.run_check._check_version import AscendEnvChecker
     reason = plugins.why_no_gpu() if target == "GPU" else plugins.why_no_ascend(AscendEnvChecker(None).version)
-    said = MSContext.get_instance().load_plugin_error().splitlines()  # the errors of all plugins
-    return reason or next((line for line in said if f"libmindspore_{target.lower()}.so" in line),
+    messages = MSContext.get_instance().load_plugin_error().splitlines()  # the errors of all plugins
+    return reason or next((line for line in messages if f"libmindspore_{target.lower()}.so" in line),
                           "MindSpore has not loaded its plugin, and does not say why; GLOG_v=1 shows more")
 
 

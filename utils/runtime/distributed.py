@@ -164,10 +164,10 @@ class PeerMonitor:
 monitor = None  # the `PeerMonitor` of this process, if the world size is above 1
 
 
-def require_single_process(what):
-    """Raise a `UserError` that names `what`, unless the world size is 1."""
+def require_single_process(option):
+    """Raise a `UserError` that names `option`, unless the world size is 1."""
     if world_size() > 1:
-        raise UserError(f"{what}: is for one process; start it without msrun")
+        raise UserError(f"{option}: is for one process; start it without msrun")
 
 
 def set_resume_hint(way):

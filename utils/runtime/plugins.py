@@ -153,12 +153,12 @@ def why_no_ascend(versions):
         ctypes.CDLL(CANN)
         return None
     except OSError as error:
-        said = str(error)
-    if ASCEND_DRIVER in said:
+        message = str(error)
+    if ASCEND_DRIVER in message:
         return (f"the NPU's driver is missing ({ASCEND_DRIVER}); install it, or start the container with it (its "
                 "/usr/local/Ascend/driver mounted, and that folder's lib64/driver on LD_LIBRARY_PATH)")
-    if not said.startswith(f"{CANN}:"):
-        return f"CANN's {CANN} does not load ({said}); source its set_env.sh, or install it anew"
+    if not message.startswith(f"{CANN}:"):
+        return f"CANN's {CANN} does not load ({message}); source its set_env.sh, or install it anew"
     home = os.environ.get("ASCEND_HOME_PATH") or os.environ.get("ASCEND_TOOLKIT_HOME")
     if home:
         return f"CANN's {CANN} is not on LD_LIBRARY_PATH, though ASCEND_HOME_PATH is {home}: source its set_env.sh"

@@ -26,14 +26,14 @@ def rows(folder):
 
 def table(folders, runs):
     """All rows of the folders as a Markdown table, those that are best at severity 5 first; each is of so many runs."""
-    found = [row for folder in folders for row in rows(folder).values()]
-    names = [row["method"] for row in found]
+    result = [row for folder in folders for row in rows(folder).values()]
+    names = [row["method"] for row in result]
     assert len(set(names)) == len(names), f"a name twice in {folders}"
-    unfinished = [row["method"] for row in found if (row["runs"], row["failed"]) != (str(runs), "0")]
+    unfinished = [row["method"] for row in result if (row["runs"], row["failed"]) != (str(runs), "0")]
     assert not unfinished, f"not of {runs} runs: {unfinished}"
     lines = ["| method | 0 | 1 | 2 | 3 | 4 | 5 | worst | mean | validation, 5 | last q of 0 to 5 |",
              "| --- |" + " --- |" * 10]
-    for row in sorted(found, key=lambda row: -float(row["severity_5_mean"])):
+    for row in sorted(result, key=lambda row: -float(row["severity_5_mean"])):
         cells = [number(row, column) for column in (*(f"severity_{s}" for s in range(6)), "worst", "mean",
                                                     "val_severity_5")]
         q = " ".join(f"{float(row[f'q_{s}_mean']):.2f}" for s in range(6) if row.get(f"q_{s}_mean"))
@@ -43,8 +43,8 @@ def table(folders, runs):
 
 def number(row, column):
     """Mean and standard deviation of a column as text; of one run there is no deviation."""
-    found = [row[f"{column}_{kind}"] for kind in ("mean", "std")]
-    return " ± ".join(f"{float(value):.1f}" for value in found if value)
+    result = [row[f"{column}_{kind}"] for kind in ("mean", "std")]
+    return " ± ".join(f"{float(value):.1f}" for value in result if value)
 
 
 if __name__ == "__main__":

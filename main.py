@@ -6,16 +6,16 @@ import sys
 from dataclasses import replace
 
 if __name__ == "__main__":  # before anything that takes long
-    from utils.runtime.startup import begin_imports
+    from corruptions.utils.startup import begin_imports
     begin_imports("main.py")
+    import utils.runtime.requirements  # noqa: F401, it reports missing packages
 
 from corruptions import CORRUPTIONS, SETS
+from corruptions.utils import cli, startup
+from corruptions.utils.errors import UserError
 from dataset import source_options
 from losses.config.options import apply_recipe, create_parser, parse_command_line
 from losses.config.table import EVALUATION_OPTIONS
-from utils import cli
-from utils.errors import UserError
-from utils.runtime import startup
 from utils.runtime.distributed import require_single_process, set_resume_hint
 from utils.shared_options import device_options
 
@@ -40,7 +40,7 @@ def train_command(args, given):
         data = main_process_first(lambda: ExperimentLoader().load(local))
         if config.resume is None:
             folder = stack.enter_context(create_run_folder(config.log_dir, config.folder_name()))
-        if folder.writes:
+        if folder.is_writable:
             write_config(folder, data, config, given, device)
         set_resume_hint(f"--resume {folder.path} resumes it, with any number of workers")
         folder.log(counts_table(data.split, data.source.labels["train"]))

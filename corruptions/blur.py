@@ -10,7 +10,7 @@ from PIL import Image
 from scipy import ndimage
 
 from corruptions.registry import register, to_uint8
-from utils.errors import UserError
+from corruptions.utils.errors import UserError
 
 ZOOMED_AT_ONCE = 1 << 16  # zoom_blur works on this many values at a time, few enough for the processor's cache
 
@@ -20,7 +20,7 @@ def smooth(values, sigma):
     return ndimage.gaussian_filter(values, (0, sigma, sigma, 0), mode="nearest", truncate=4.0)
 
 
-@register(draws=False)
+@register(is_random=False)
 def gaussian_blur(images, sigma, rngs, options):
     """Convolve with a Gaussian."""
     return to_uint8(smooth(images / 255.0, sigma))
@@ -36,7 +36,7 @@ def disk_kernel(radius, smoothing):
     return cv2.GaussianBlur(disk / disk.sum(), ksize=(size, size), sigmaX=smoothing)
 
 
-@register(draws=False)
+@register(is_random=False)
 def defocus_blur(images, constants, rngs, options):
     """Convolve with a disk, what a lens out of focus makes of a point."""
     kernel = disk_kernel(*constants)
@@ -126,7 +126,7 @@ def zoom_operator(size, factor, begin, end):
     return scipy.sparse.csr_array((weights.ravel(), columns.ravel(), rows), (end - begin, high - low)), slice(low, high)
 
 
-@register(draws=False)
+@register(is_random=False)
 def zoom_blur(images, constants, rngs, options):
     """Mean of the image and of zoomed copies of it; the factors are 1, 1 + step, ... below an end."""
     count, height, width, channels = images.shape

@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from corruptions.blur import to_pil
 from corruptions.registry import register, to_uint8
-from utils.errors import UserError
+from corruptions.utils.errors import UserError
 
 PIXELS_AT_A_TIME = 1 << 14
 
@@ -67,20 +67,20 @@ def through_hsv(images, function):
     return out.reshape(images.shape)
 
 
-@register(colour=True, draws=False)
+@register(colour=True, is_random=False)
 def brightness(images, added, rngs, options):
     """Add to the V of HSV."""
     return through_hsv(images, lambda hue, saturation, value: (hue, saturation, np.minimum(value + added, 1)))
 
 
-@register(colour=True, draws=False)
+@register(colour=True, is_random=False)
 def saturate(images, constants, rngs, options):
     """Scale and shift the S of HSV."""
     factor, added = constants
     return through_hsv(images, lambda hue, saturation, value: (hue, np.minimum(saturation * factor + added, 1), value))
 
 
-@register(draws=False)
+@register(is_random=False)
 def contrast(images, factor, rngs, options):
     """Shrink each channel's distance from its mean over the image."""
     values = images / 255.0
@@ -223,7 +223,7 @@ def through_pil(images, function):
     return np.asarray(out).reshape(images.shape)
 
 
-@register(draws=False)
+@register(is_random=False)
 def pixelate(images, factor, rngs, options):
     """Shrink by averaging boxes, then enlarge again."""
     height, width = images.shape[1:3]
@@ -239,7 +239,7 @@ def swap_red_and_blue(images):
     return cv2.cvtColor(rows, cv2.COLOR_RGB2BGR).reshape(images.shape)
 
 
-@register(draws=False)
+@register(is_random=False)
 def jpeg_compression(images, quality, rngs, options):
     """Store as JPEG of low quality and read back.
 

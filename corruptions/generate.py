@@ -5,8 +5,9 @@ import numbers
 import numpy as np
 
 from corruptions.bar_levels import ALIASES
-from corruptions.registry import CORRUPTIONS, DEFAULTS, as_array, check_images
-from utils.errors import UserError
+from corruptions.registry import DEFAULTS, as_array, check_images
+from corruptions.table import CORRUPTIONS
+from corruptions.utils.errors import UserError
 
 SEED = 0  # seed of a data set's corrupted images; the seed of a run does not change them
 BATCH_PIXELS = 16 * 32 * 32  # a corruption gets this many at once, few enough to stay in the processor's cache
@@ -18,7 +19,7 @@ class ImageRng(np.random.Generator):
     randint = np.random.Generator.integers
     random_sample = np.random.Generator.random
 
-    def seek(self, seed, name, severity, image):
+    def reseed(self, seed, name, severity, image):
         """Start the random stream of an image; the stream depends on these four values and nothing else.
 
         `image` is the number of the image in an array, or its relative name in a folder, with '/'.
@@ -32,7 +33,7 @@ class ImageRng(np.random.Generator):
 def image_stream(seed, name, severity, image):
     """Return a new random number generator for one image, an `ImageRng` at the start of its stream."""
     stream = ImageRng(np.random.PCG64(0))
-    stream.seek(seed, name, severity, image)
+    stream.reseed(seed, name, severity, image)
     return stream
 
 
@@ -61,7 +62,7 @@ def corrupt_images(images, corruption, severity, seed, keys, options=DEFAULTS):
         images (numpy.ndarray): uint8 (N, H, W) or (N, H, W, C).
         corruption (Corruption): the corruption to apply.
         severity, seed, options: as in `corrupt_range`.
-        keys (sequence): number or name of each image, which its random stream depends on, as in `ImageRng.seek`.
+        keys (sequence): number or name of each image, which its random stream depends on, as in `ImageRng.reseed`.
 
     Returns:
         numpy.ndarray: uint8, the shape of `images`.
@@ -71,9 +72,9 @@ def corrupt_images(images, corruption, severity, seed, keys, options=DEFAULTS):
     out = np.empty(images.shape, np.uint8)
     for first in range(0, len(images), size):
         batch = np.ascontiguousarray(images[first:first + size])  # a file may store them in Fortran order
-        if corruption.draws:
+        if corruption.is_random:
             for k, stream in enumerate(streams[:len(batch)]):
-                stream.seek(seed, corruption.name, severity, keys[first + k])
+                stream.reseed(seed, corruption.name, severity, keys[first + k])
         out[first:first + size] = corruption.batch(batch, severity, streams[:len(batch)], options)
     return out
 

@@ -8,8 +8,8 @@ import sys
 from PIL import Image, ImageOps
 
 from corruptions.registry import SMALLEST_SIDE, is_grey, pixels_of
-from utils.errors import ResourceGoneError, UserError
-from utils.files import atomic_write
+from corruptions.utils.errors import ResourceGoneError, UserError
+from corruptions.utils.files import atomic_write
 
 JPEG_OPTIONS = {"quality": 85, "optimize": True}  # the published scripts store images in this way
 JPEG_MOST_SIDE = 65500  # the limit of libjpeg

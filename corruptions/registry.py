@@ -5,6 +5,7 @@ uint8 (N, H, W, C), and `constants` are the constants of the severity (`severiti
 generator for each image, and `options` is an `Options`. The decorator `register` wraps the function in a `Corruption`
 and adds the `Corruption` to `CORRUPTIONS`.
 """
+import importlib
 import numbers
 import os
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from corruptions.severities import SEVERITY_CONSTANTS, nearest_preset
-from utils.errors import UserError
+from corruptions.utils.errors import UserError
 
 CORRUPTIONS = {}
 SMALLEST_SIDE = 8
@@ -130,13 +131,13 @@ class Corruption:
         function (callable): the batch function that was decorated.
         colour (bool): whether the function needs three channels; it gets a grey image as three equal channels, and its
             result is converted back to grey.
-        draws (bool): whether the function draws random numbers.
+        is_random (bool): whether the function draws random numbers.
     """
 
     name: str
     function: callable
     colour: bool
-    draws: bool
+    is_random: bool
 
     def __reduce__(self):  # by name, because pickle cannot find the decorated function under its own name
         return registered, (self.name,)
@@ -187,16 +188,17 @@ class Corruption:
 
 def registered(name):
     """Return the corruption with a name, for `pickle`."""
+    importlib.import_module("corruptions.table")  # fills the table
     return CORRUPTIONS[name]
 
 
-def register(colour=False, draws=True):
+def register(colour=False, is_random=True):
     """Return a decorator that adds a batch function to `CORRUPTIONS` under its name.
 
     The arguments are attributes of `Corruption`.
     """
     def decorate(function):
-        CORRUPTIONS[function.__name__] = made = Corruption(function.__name__, function, colour, draws)
+        CORRUPTIONS[function.__name__] = made = Corruption(function.__name__, function, colour, is_random)
         return made
     return decorate
 

@@ -12,7 +12,7 @@ from corruptions.clouds import clouds
 from corruptions.images import read_image
 from corruptions.noise import normal
 from corruptions.registry import register, to_uint8
-from utils.errors import UserError
+from corruptions.utils.errors import UserError
 
 # The published code lists six textures and never draws the last.
 FROST_FILES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")

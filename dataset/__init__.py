@@ -2,7 +2,7 @@
 import sys
 
 if sys.argv[:1] == ["-m"] and f"{__name__}.prepare_dataset" in sys.orig_argv:  # -m imports this package first
-    from utils.runtime.startup import begin_imports
+    from corruptions.utils.startup import begin_imports
     begin_imports("prepare_dataset.py")
 
 from functools import partial
@@ -10,6 +10,8 @@ from functools import partial
 import utils.runtime.requirements  # noqa: F401, isort: skip, first: it reports missing packages
 import numpy as np
 
+from corruptions.utils.cli import two_columns
+from corruptions.utils.errors import UserError
 from dataset.sources.cifar import load_cifar
 from dataset.sources.fashion_mnist import load_fashion_mnist
 from dataset.sources.folder import IMAGE_SIZE, load_folder
@@ -17,8 +19,6 @@ from dataset.sources.imagenet import load_imagenet
 from dataset.sources.imagenet30 import LISTS, load_imagenet30
 from dataset.sources.photos import load_photos
 from dataset.sources.tinyimagenet import load_tinyimagenet
-from utils.cli import two_columns
-from utils.errors import UserError
 
 SOURCES = {
     "cifar10": partial(load_cifar, "cifar10"),
@@ -61,7 +61,9 @@ def source_options(values):
 
 
 def require_source_option(name, option):
-    """Raise a `UserError` unless a data set reads an option of `SOURCE_OPTIONS`."""
+    """Raise a `UserError` unless a data set reads an option, which is a key of `SOURCE_OPTIONS`."""
+    if option not in SOURCE_OPTIONS:
+        raise UserError(f"{option}: no data set has this option; there are {', '.join(SOURCE_OPTIONS)}")
     if name not in SOURCE_OPTIONS[option]:
         raise UserError(f"--{option}: only -d {', '.join(SOURCE_OPTIONS[option])} reads it; leave it out")
 

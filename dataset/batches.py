@@ -15,6 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from corruptions import CORRUPTIONS, ImageRng
+from corruptions.utils.errors import UserError
+from dataset.sampling import CROP_MODES, SAMPLERS, SAMPLINGS
+from utils.options import new_value
 from utils.runtime.distributed import rank_slice
 
 
@@ -83,12 +86,19 @@ class TrainBatches(Batches):
         share (tuple): rank of this device, from 0, and the world size, which divides the batch size. The images are the
             `rank_slice` of the batch; the other columns have the whole batch. All devices together have the images that
             one device alone would have. The exception is 'random_resized' crops, which each device draws for itself.
+
+    Raises:
+        UserError: `crop`, `sampling` or `sampler` is unknown.
     """
 
     columns = ("images", "labels", "groups", "severities")
 
     def __init__(self, images, labels, split, mean, std, batch_size, steps, seed, crop="none", sampling="uniform",
                  repeats=None, groups=None, corruption=None, probabilities=None, sampler="replacement", share=(0, 1)):
+        for option, value, names in (("crop", crop := new_value("crop", crop), CROP_MODES),
+                                     ("sampling", sampling, SAMPLINGS), ("sampler", sampler, SAMPLERS)):
+            if value not in names:
+                raise UserError(f"{option} {value}: unknown; there are {', '.join(names)}")
         self.images, self.labels = images, labels
         self.indices, self.severities = split.indices, split.severities
         self.groups = self.severities if groups is None else groups

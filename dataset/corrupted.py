@@ -18,6 +18,9 @@ from corruptions.jobs.provenance import read_made, recipe, write_record
 from corruptions.jobs.settings import SETTINGS_FILE
 from corruptions.jobs.shards import SINGLE_SHARD
 from corruptions.jobs.sources import check_stored
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import read_json, write_array
+from corruptions.utils.signals import sigterm_interrupts
 from dataset.image_files import FileImages, LazyCorruptedFiles, exact, files_recipe, read_transformed
 from dataset.stored import (
     check_labels,
@@ -30,10 +33,7 @@ from dataset.stored import (
     severity_folder,
     stored_names,
 )
-from utils.errors import UserError
-from utils.files import read_json, write_array
 from utils.metrics import SEVERITIES
-from utils.runtime.signals import sigterm_interrupts
 
 # Sources of corrupted images, with their texts for the help.
 STORAGE_MODES = {

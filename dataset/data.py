@@ -4,6 +4,7 @@ from functools import cached_property
 
 import numpy as np
 
+from corruptions.utils.signals import interruptible
 from dataset import load_source
 from dataset.batches import EvaluationBatches, TrainBatches
 from dataset.corrupted import load_corrupted
@@ -15,7 +16,6 @@ from dataset.sources.base import ImageDataset
 from dataset.sources.imagenet30 import begin_lists
 from dataset.splits import check_split_options, make_split_for, write_split
 from utils.runtime.distributed import rank_and_world_size
-from utils.runtime.signals import interruptible
 
 
 @dataclass(frozen=True)

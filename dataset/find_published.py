@@ -10,8 +10,8 @@ from dataclasses import replace
 import numpy as np
 
 from corruptions import ALIASES, CORRUPTIONS
+from corruptions.utils.errors import UserError
 from dataset.published import ArrayLocation, CorruptedTestSet, map_array
-from utils.errors import UserError
 from utils.metrics import SEVERITIES
 
 LABELS = "labels"

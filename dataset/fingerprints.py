@@ -1,6 +1,6 @@
 """Fingerprints of the images of a data set, whether in arrays, in files or made when they are read."""
 from corruptions.jobs.provenance import array_identity
-from utils.checksums import new_hash
+from corruptions.utils.checksums import new_hash
 from utils.fingerprint import Fingerprint
 
 

@@ -15,8 +15,8 @@ from corruptions import CORRUPTIONS
 from corruptions.generate import SEED, corrupt_images
 from corruptions.images import JPEG_OPTIONS, open_image, read_image
 from corruptions.jobs.provenance import read_made, recipe
-from utils.checksums import file_checksums, new_hash
-from utils.errors import UserError
+from corruptions.utils.checksums import file_checksums, new_hash
+from corruptions.utils.errors import UserError
 
 RESIZED_AREA = (0.08, 1.0)  # area of a random resized crop, as a fraction of the image
 RESIZED_RATIO = (3 / 4, 4 / 3)  # its aspect ratio, width over height

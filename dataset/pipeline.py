@@ -17,10 +17,10 @@ import numpy as np
 from joblib.externals import loky
 
 from corruptions.jobs.parallel import single_threaded, start_worker
+from corruptions.utils.errors import ResourceGoneError
+from corruptions.utils.signals import block_signals, interruptible
 from dataset.batches import ConcatBatches, EvaluationBatches
-from utils.errors import ResourceGoneError
 from utils.runtime.distributed import rank_and_world_size
-from utils.runtime.signals import block_signals, interruptible
 
 IDLE_SECONDS = 60  # idle processes end after this time, and start again when there is work
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from utils.errors import UserError
+from corruptions.utils.errors import UserError
 
 VALIDATION, UNUSED = "validation", "unused"
 MAX_VALIDATION = 1000  # validation images per class, if no number is given
@@ -30,14 +30,14 @@ class Split:
         train (list of numpy.ndarray): for each severity s = 0, 1, ... the int64 indices of its training images.
         validation (numpy.ndarray): int64 indices of the validation images, ascending; all images that are left over, or
             some of them.
-        lists (str or None): folder of file lists that the first run with this split writes
+        filelist_dir (str or None): folder of file lists that the first run with this split writes
             (`dataset/sources/imagenet30.py`).
         note (str or None): reason why there are not more validation images, for `counts_table`.
     """
 
     train: list[np.ndarray]
     validation: np.ndarray
-    lists: str | None = None
+    filelist_dir: str | None = None
     note: str | None = None
 
     @property

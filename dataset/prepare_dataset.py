@@ -8,10 +8,13 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 if __name__ == "__main__":  # before the imports that take long
-    from utils.runtime.startup import begin_imports
+    from corruptions.utils.startup import begin_imports
     begin_imports("prepare_dataset.py")
+    import utils.runtime.requirements  # noqa: F401, it reports missing packages
 
 from corruptions import ALIASES, CORRUPTIONS  # noqa: E402
+from corruptions.utils.cli import Parser, exit_on_error, listing  # noqa: E402
+from corruptions.utils.files import require_writable_file  # noqa: E402
 from dataset import SOURCES, datasets_list, load_source, source_options  # noqa: E402
 from dataset.corrupted import load_corrupted  # noqa: E402
 from dataset.poisson import TRAIN_ON  # noqa: E402
@@ -21,8 +24,6 @@ from dataset.splits import (  # noqa: E402
     make_split_for,  # noqa: E402
     write_split,
 )
-from utils.cli import Parser, exit_on_error, listing  # noqa: E402
-from utils.files import require_writable_file  # noqa: E402
 from utils.shared_options import data_options  # noqa: E402
 
 

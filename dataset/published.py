@@ -10,11 +10,11 @@ from functools import cached_property, partial
 
 import numpy as np
 
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import load_array
 from dataset.image_files import FileImages, exact, require_size
 from dataset.sources.base import ImageDataset
 from dataset.sources.class_folders import list_classes, list_files
-from utils.errors import UserError
-from utils.files import load_array
 from utils.metrics import SEVERITIES
 
 

@@ -4,10 +4,10 @@ import os
 
 import numpy as np
 
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import write_csv
 from dataset.poisson import UNUSED, VALIDATION, Split, clean_split, most_validation, poisson_split
 from dataset.sources.imagenet30 import listed_split
-from utils.errors import UserError
-from utils.files import write_csv
 
 
 def make_split_for(source, num_severity, seed, num_per_class=None, path=None, num_val=None, train_on="poisson",
@@ -27,7 +27,7 @@ def make_split_for(source, num_severity, seed, num_per_class=None, path=None, nu
     Raises:
         UserError: something does not fit.
     """
-    if source.lists is not None and path is None and train_on == "poisson":
+    if source.filelist_dir is not None and path is None and train_on == "poisson":
         check_split_options(num_per_class, path, num_val, train_on, val_fraction)
         return listed_split(source, num_severity, seed, num_per_class, num_val)
     if train_on == "poisson" and path is None:

@@ -10,12 +10,15 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 if __name__ == "__main__":  # before the imports that take long
-    from utils.runtime.startup import begin_imports
+    from corruptions.utils.startup import begin_imports
     begin_imports("split_imagenet30.py")
 
 import utils.runtime.requirements  # noqa: E402, F401, isort: skip, first: it reports missing packages
 import numpy as np  # noqa: E402
 
+from corruptions.utils import cli  # noqa: E402
+from corruptions.utils.errors import UserError  # noqa: E402
+from corruptions.utils.files import require_writable_folder  # noqa: E402
 from dataset.poisson import poisson_split  # noqa: E402
 from dataset.sources.imagenet30 import (  # noqa: E402
     LISTS,
@@ -26,9 +29,6 @@ from dataset.sources.imagenet30 import (  # noqa: E402
     parse_lists,
     write_lists,
 )
-from utils import cli  # noqa: E402
-from utils.errors import UserError  # noqa: E402
-from utils.files import require_writable_folder  # noqa: E402
 
 
 def read_index(path):

@@ -2,7 +2,7 @@
 
     from losses import create_step
 """
-from utils.runtime import startup
+from corruptions.utils import startup
 
 if not startup.has_begun():  # the programs of this project import MindSpore later, because their help needs none
     import utils.runtime.device  # noqa: F401, it sets the environment that MindSpore reads, and graph mode

@@ -7,7 +7,7 @@ import mindspore.nn as nn
 import mindspore.ops as ops
 from mindspore import ParameterTuple
 
-from utils.errors import UserError
+from corruptions.utils.errors import UserError
 from utils.runtime import distributed
 
 _flat = ops.MultitypeFuncGraph("flat")
@@ -80,12 +80,12 @@ class AllReduceSum(nn.Cell):
         for tensor in like:
             stops.append(tensor.size + (stops[-1] if stops else 0))
         self.starts, self.stops = (0, *stops[:-1]), tuple(stops)
-        self.is_one = len(stops) == 1
+        self.is_single = len(stops) == 1
         self.reduce = ops.AllReduce()
         self.hyper_map = ops.HyperMap()
 
     def construct(self, tensors):
-        if self.is_one:
+        if self.is_single:
             return (self.reduce(tensors[0]),)
         joined = self.reduce(ops.concat(self.hyper_map(_flat, tensors)))
         return self.hyper_map(ops.partial(_cut, joined), self.starts, self.stops, tensors)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from corruptions import ALIASES, CORRUPTIONS, SETS
-from utils import cli
+from corruptions.utils import cli
 from utils.lazy import import_on_call
 from utils.options import Option, choice
 from utils.runtime.distributed import rank_and_world_size
@@ -138,16 +138,16 @@ class DataStrategy:
         summary (str): description for the help.
         defaults (dict): options that the strategy reads, to their defaults; the option's help explains None.
         stage_one (bool): whether the strategy uses another model, which is trained first.
-        sets_groups (bool): whether the strategy gives the samples groups other than the distributions.
-        repeats (bool): whether the strategy draws some images more often than others.
+        replaces_groups (bool): whether the strategy gives the samples groups other than the distributions.
+        oversamples (bool): whether the strategy draws some images more often than others.
         options (tuple of Option): as in `Component`.
     """
 
     summary: str
     defaults: dict = field(default_factory=dict)
     stage_one: bool = False
-    sets_groups: bool = False
-    repeats: bool = False
+    replaces_groups: bool = False
+    oversamples: bool = False
     options: tuple = ()
 
 
@@ -161,12 +161,12 @@ STAGE_ONE_OPTIONS = (
 DATA_STRATEGIES = {
     "plain": DataStrategy("images as they were drawn"),
     "error_set": DataStrategy("images that a first model (stage one) gets wrong are drawn --jtt_lambda times as often",
-                              {**STAGE_ONE_DEFAULTS, "jtt_lambda": 10}, stage_one=True, repeats=True, options=(
+                              {**STAGE_ONE_DEFAULTS, "jtt_lambda": 10}, stage_one=True, oversamples=True, options=(
                                   *STAGE_ONE_OPTIONS,
                                   Option("jtt_lambda", "jtt: how many times as often an image of the error set is "
                                          "drawn", cli.positive_int, metavar="N"))),
     "environments": DataStrategy("two environments, inferred with a first model (stage one), take the place of the "
-                                 "distributions", STAGE_ONE_DEFAULTS, stage_one=True, sets_groups=True),
+                                 "distributions", STAGE_ONE_DEFAULTS, stage_one=True, replaces_groups=True),
     "half_corrupted": DataStrategy("half of every batch is corrupted with --aug_corruption at severities drawn as "
                                    "--aug_severity says, which with --train_on poisson comes on top of the severities "
                                    "that images have",

@@ -4,6 +4,7 @@ import numbers
 import numpy as np
 
 from utils.runtime.device import collect_graphs
+from corruptions.utils.errors import UserError
 from losses.collectives import convert_sync_batchnorm
 from losses.components import DATA_STRATEGIES, OBJECTIVES, OPTIMIZERS, PERTURBATIONS
 from losses.config.checks import check_world_size
@@ -13,7 +14,6 @@ from losses.schedules import SCHEDULES
 from losses.step.build import create_train_step
 from losses.step.weights import Stacked
 from models.stacked import BATCH_NORMS, has_batch_norm
-from utils.errors import UserError
 from utils.options import with_new_names
 from utils.runtime import distributed
 
@@ -38,9 +38,9 @@ def create_step(network, method="sharpdro", num_groups=6, dataset="cifar10", see
         seed (int): seed of a noise, 0 to 2^32 - 1.
         group_sizes (list of int): numbers of training images of each distribution, which group_adjustment needs. If
             only one distribution has training images, it has all weight over distributions from the start.
-        options: lr, optimizer, momentum, nesterov, clip_norm, weight_decay, decay, num_sub_batches, sync_bn, recipe,
-            objective, perturbation, and the options that these read, such as rho, sigma, step_size. The names are the
-            names of the options of `main.py`, and its help explains them.
+        options: lr, optimizer, momentum, nesterov, clip_norm, weight_decay, weight_decay_on, num_sub_batches, sync_bn,
+            recipe, objective, perturbation, and the options that these read, such as rho, sigma, step_size. The names
+            are the names of the options of `main.py`, and its help explains them.
 
     Returns:
         losses.step.train_step.TrainStep: the step. Its `train_batch` documents inputs and outputs.

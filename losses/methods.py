@@ -4,8 +4,8 @@ The command line's help, the defaults and the README's tables are made from thes
 """
 from dataclasses import dataclass, field
 
+from corruptions.utils.cli import two_columns
 from losses.components import DATA_STRATEGIES, OBJECTIVES, PERTURBATIONS, num_passes
-from utils.cli import two_columns
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Method:
         objective (str): a key of `OBJECTIVES`.
         perturbation (str): a key of `PERTURBATIONS`.
         source (str): where the method comes from.
-        own_defaults (dict): defaults that differ from the defaults of the method's parts, as in `Component`. Defaults
+        defaults (dict): defaults that differ from the defaults of the method's parts, as in `Component`. Defaults
             of the perturbation's options hold only with this perturbation.
         data (str): a key of `DATA_STRATEGIES`.
         recipe (str): a key of `losses.config.recipes.RECIPES`.
@@ -25,7 +25,7 @@ class Method:
     objective: str
     perturbation: str
     source: str
-    own_defaults: dict = field(default_factory=dict)
+    defaults: dict = field(default_factory=dict)
     data: str = "plain"
     recipe: str = "sharpdro"
 
@@ -71,7 +71,7 @@ def default_options(method, objective=None, perturbation=None):
     row = METHODS[method]
     objective, perturbation = objective or row.objective, perturbation or row.perturbation
     data = DATA_STRATEGIES[row.data].defaults
-    overrides = {option: value for option, value in row.own_defaults.items()
+    overrides = {option: value for option, value in row.defaults.items()
                  if perturbation == row.perturbation or option in data}
     return {**OBJECTIVES[objective].defaults, **PERTURBATIONS[perturbation].defaults, **data, **overrides}
 
@@ -97,7 +97,7 @@ def methods_table():
              "| source |",
              "| --- | --- | --- | --- | --- | --- | --- | --- |"]
     for name, method in METHODS.items():
-        perturbation = {**PERTURBATIONS[method.perturbation].defaults, **method.own_defaults}
+        perturbation = {**PERTURBATIONS[method.perturbation].defaults, **method.defaults}
         defaults = ", ".join(f"`--{option}` " + (" / ".join(map(str, value.values())) if isinstance(value, dict)
                                                  else str(value)) for option, value in perturbation.items())
         lines.append(f"| `{name}` | {method.objective} | {method.perturbation} | {method.data} | {method.cost} "

@@ -104,11 +104,11 @@ class AdamW(nn.Optimizer):
         self.eps = ms.Tensor(eps, ms.float32)
         self.decay = ms.Tensor(weight_decay, ms.float32)
         self.no_decay = ms.Tensor(0, ms.float32)
-        self.one = ms.Tensor([1], ms.int32)
+        self.unit = ms.Tensor([1], ms.int32)
         self.hyper_map = ops.HyperMap()
 
     def construct(self, gradients):
-        steps = ops.assign_add(self.global_step, self.one).astype(ms.float32).reshape(())
+        steps = ops.assign_add(self.global_step, self.unit).astype(ms.float32).reshape(())
         # expm1, because 1 - b2^t has a relative error of up to 6e-5 in the first steps, and expm1 of 7e-6 at most.
         correction1 = -ops.expm1(steps * self.log1)
         correction2 = ops.sqrt(-ops.expm1(steps * self.log2))
@@ -133,7 +133,7 @@ class ClipByGlobalNorm(nn.Cell):
         super().__init__(auto_prefix=False)  # the optimizer's parameters keep their names
         self.optimizer = optimizer
         self.clip_norm = ms.Tensor(clip_norm, ms.float32)
-        self.one = ms.Tensor(1, ms.float32)
+        self.unit = ms.Tensor(1, ms.float32)
         self.norm = L2Norm()
         self.hyper_map = ops.HyperMap()
 
@@ -148,5 +148,5 @@ class ClipByGlobalNorm(nn.Cell):
         return self.optimizer.learning_rate
 
     def construct(self, gradients):
-        factor = ops.minimum(self.clip_norm / self.norm(gradients), self.one)
+        factor = ops.minimum(self.clip_norm / self.norm(gradients), self.unit)
         return self.optimizer(self.hyper_map(F.partial(_scale, factor), gradients))

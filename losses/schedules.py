@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from utils.errors import UserError
+from corruptions.utils.errors import UserError
 
 WARMUP_START = 1000  # a warm-up begins with the learning rate divided by this
 

@@ -3,7 +3,7 @@ import re
 import sys
 
 if sys.argv[:1] == ["-m"] and f"{__name__}.convert" in sys.orig_argv:  # -m imports this before convert.py
-    from utils.runtime.startup import begin_imports
+    from corruptions.utils.startup import begin_imports
     begin_imports("python -m models.convert")
     import utils.runtime.device  # noqa: F401, it reports missing packages by this name of the program
 
@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from corruptions.utils import startup
+from corruptions.utils.cli import two_columns
+from corruptions.utils.errors import UserError
 from models.mindcv import mindcv_network
-from utils.cli import two_columns
-from utils.errors import UserError
 from utils.lazy import import_on_call
-from utils.runtime import startup
 
 if not startup.has_begun():  # the programs of this project import MindSpore later, because their help needs none
     import utils.runtime.device  # noqa: F401, it sets the environment that MindSpore reads, and graph mode
@@ -33,14 +33,14 @@ class Network:
         create (callable): function from the number of classes to an nn.Cell.
         summary (str): description for the help.
         multiple (int): number that the sides of the images must be multiples of.
-        checked (bool): whether `multiple` is the only condition on the image size; otherwise the network has to be
+        any_size (bool): whether `multiple` is the only condition on the image size; otherwise the network has to be
             tried.
     """
 
     create: Callable
     summary: str
     multiple: int = 1
-    checked: bool = True
+    any_size: bool = True
 
 
 MODELS = {
@@ -86,7 +86,7 @@ def find_model(name, place=""):
                             "more")
         return Network(partial(wide_resnet, depth, width), f"WRN-{depth}-{width}")
     if name.startswith("mindcv:"):
-        return Network(mindcv_network(name.removeprefix("mindcv:"), place), "of the package mindcv", checked=False)
+        return Network(mindcv_network(name.removeprefix("mindcv:"), place), "of the package mindcv", any_size=False)
     raise UserError(f"{place}{name}: unknown network; there are {', '.join(MODELS)}, {FAMILIES}")
 
 
@@ -127,7 +127,7 @@ def check_image_size(name, height, width):
     reason = None
     if height % network.multiple or width % network.multiple:
         reason = f"it takes sides that are multiples of {network.multiple} pixels"
-    elif not network.checked:
+    elif not network.any_size:
         from utils.runtime.device import pynative_mode  # isort: skip, before MindSpore
         import mindspore as ms  # isort: skip
         try:

@@ -8,19 +8,19 @@ import sys
 
 if not __package__:  # `python models/convert.py` looks for modules in this file's folder first
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    from utils.runtime.startup import begin_imports
+    from corruptions.utils.startup import begin_imports
     begin_imports("python -m models.convert")
 
 from collections import Counter
 
 import utils.runtime.device  # noqa: F401, first: it reports missing packages
+from corruptions.utils.cli import Parser, exit_on_error, or_list, positive_int, validated_by
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import read_json
 from models import FAMILIES, MODELS, create_model, find_model, is_model, models_list
 from models.torch_names import COUNTER
 from models.weight_files import format_of, keep_a_prefix, read_weights, write_weights
 from models.weights import check_compatible, classifier_of
-from utils.cli import Parser, exit_on_error, or_list, positive_int, validated_by
-from utils.errors import UserError
-from utils.files import read_json
 from utils.records.trained import WEIGHT_SUFFIXES
 
 
@@ -109,7 +109,7 @@ def report(weights, target, description):
     lines += [f"{count} tensors of {dtype} became {changes[dtype]}" for dtype, count in dtypes.items()
               if dtype in changes]
     if weights.prefix:
-        lines.append(weights.about_prefix)
+        lines.append(weights.prefix_description)
     if weights.left_out:
         roots = Counter(name.partition(".")[0] for name in weights.left_out)
         lines.append("left out, not weights: " + ", ".join(

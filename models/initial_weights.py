@@ -1,10 +1,10 @@
 """Weights that a run starts from, in files that it has not written itself."""
 import os
 
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import file_hash
 from models import create_model
 from models.weights import load_network, load_weights
-from utils.errors import UserError
-from utils.files import file_hash
 
 
 def load_initial_weights(network, path, title, sha256=None):
@@ -14,19 +14,19 @@ def load_initial_weights(network, path, title, sha256=None):
         network (nn.Cell): as it is initialised.
         path (str): the file, as in `models.weight_files.read_weights`.
         title (str): the network's name, for errors.
-        sha256 (str or None): the hash that it must have.
+        sha256 (str or None): the hash that the file must have; None for any.
 
     Returns:
-        str: a line about it.
+        str: a line that says what was read.
 
     Raises:
-        UserError: it is missing, damaged, of another network, or has changed.
+        UserError: the file is missing, damaged, has changed, or holds the weights of another network.
     """
     check_sha256("--init_checkpoint", path, sha256)
     weights, fresh = load_weights(network, path, title, fresh_classifier=True)
     line = f"starts from the weights in {path}"
     if weights.elsewhere:
-        line += f"; {weights.about_prefix}"
+        line += f"; {weights.prefix_description}"
     elif weights.prefix:
         line += f", without the {weights.prefix} before every name"
     if fresh:
@@ -37,10 +37,10 @@ def load_initial_weights(network, path, title, sha256=None):
 
 
 def check_sha256(flag, path, sha256):
-    """Make sure that a file is there, with this hash unless that is None.
+    """Check that a file is there and has a hash; None stands for any hash.
 
     Raises:
-        UserError: it is not; the text names `flag`.
+        UserError: the file is missing or has another hash; the error names `flag`.
     """
     if not os.path.isfile(path):
         raise UserError(f"{flag} {path}: no such file; put it back")
@@ -50,15 +50,15 @@ def check_sha256(flag, path, sha256):
 
 
 def check_weights(model, classes, init_checkpoint=None, stage_one=None):
-    """Make sure that the files from which a run takes weights are of its network, before it begins.
+    """Check that the files from which a run takes weights hold weights of its network.
 
     Args:
-        model (str): as in `models.find_model`.
-        classes (int): logits.
+        model (str): name of the network, as in `models.find_model`.
+        classes (int): number of classes.
         init_checkpoint, stage_one (str or None): the files.
 
     Raises:
-        UserError: one is missing, damaged, or of another network.
+        UserError: a file is missing, damaged, or of another network.
     """
     if init_checkpoint is not None:
         load_initial_weights(create_model(model, classes), init_checkpoint, f"{model} with {classes} classes")

@@ -4,7 +4,7 @@ The networks and their initial weights come from the package's authors. The pack
 last release is from January 2024. Its resnet18 and resnet50 have torchvision's parameters but not its outputs: their
 pooling pads an even side by 0 before it and 1 after it.
 """
-from utils.errors import UserError
+from corruptions.utils.errors import UserError
 
 
 def mindcv_network(name, place=""):

@@ -19,8 +19,8 @@ import mindspore.ops as ops
 import numpy as np
 from mindspore import Parameter, ParameterTuple
 
+from corruptions.utils.errors import UserError
 from models import create_model
-from utils.errors import UserError
 
 HINT = "give --no-sync_bn (create_step: sync_bn=False), or another network"
 

@@ -4,10 +4,10 @@ import os
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
+from corruptions.utils.errors import UserError
 from models.torch_files import refusal
 from models.torch_names import torch_name
 from models.unpickle import Placeholder, Tensor
-from utils.errors import UserError
 
 # Keys under which training programs put a `state_dict` among other things, and names under which DataParallel and
 # torch.compile have the whole network.
@@ -41,7 +41,7 @@ class Weights:
     epochs: int = 0
 
     @property
-    def about_prefix(self):
+    def prefix_description(self):
         """A line of text about the prefix."""
         if not self.elsewhere:
             return f"taken off, before every name: {self.prefix}"

@@ -14,9 +14,9 @@ import zipfile
 
 import numpy as np
 
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import atomic_write
 from models.unpickle import ORDERED_DICT, REBUILD_TENSOR, STORAGES, GlobalName, Placeholder, Tensor, interpret
-from utils.errors import UserError
-from utils.files import atomic_write
 
 MOST_SHARED = 4  # most memory of all tensors, in sizes of the file; tied weights, which share their numbers, take less
 

@@ -6,12 +6,12 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import atomic_write
 from models.state_dict import Weights, find_state_dict, fitting_prefixes, part_names, weight_names, without_prefix
 from models.torch_files import read_pth, tensor, write_pth
 from models.torch_names import mindspore_names, torch_name
 from models.unpickle import Tensor
-from utils.errors import UserError
-from utils.files import atomic_write
 from utils.records.checkpoint import progress_of, read_checkpoint, write_checkpoint
 from utils.records.trained import WEIGHT_SUFFIXES
 

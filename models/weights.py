@@ -5,11 +5,11 @@ import mindspore as ms
 import mindspore.ops as ops
 import numpy as np
 
+from corruptions.utils.errors import UserError
 from models import create_model
 from models.state_dict import FLOATS
 from models.torch_names import COUNTER, torch_name
 from models.weight_files import keep_a_prefix, read_weights
-from utils.errors import UserError
 
 MAX_LISTED = 3  # most names at fault that an error shows
 
@@ -31,14 +31,14 @@ class Mismatch:
     classifier: list
 
     def __str__(self):
-        parts = [self.missing and f"has no {_some(self.missing)}",
-                 self.foreign and f"has {_some(self.foreign)}, unknown there",
-                 self.unlike and _some([f"{name} is {stored}, there {expected}"
-                                       for name, (stored, expected) in self.unlike.items()])]
+        parts = [self.missing and f"has no {_first_names(self.missing)}",
+                 self.foreign and f"has {_first_names(self.foreign)}, unknown there",
+                 self.unlike and _first_names([f"{name} is {stored}, there {expected}"
+                                               for name, (stored, expected) in self.unlike.items()])]
         return "; ".join(part for part in parts if part)
 
 
-def _some(names):
+def _first_names(names):
     ending = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
     return ", ".join(list(names)[:MAX_LISTED]) + ending
 

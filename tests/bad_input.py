@@ -17,10 +17,14 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-import corruptions.__main__ as corrupting
 import corruptions.jobs.arrays
 import main
+from corruptions import commands as corruption_commands
+from corruptions import parser as corruption_parser
+from corruptions.__main__ import main as corrupt_main
 from corruptions.jobs.settings import SETTINGS_FILE
+from corruptions.utils.cli import one_line
+from corruptions.utils.files import write_json
 from corruptions.weather import FROST_FILES, frost_textures
 from dataset import load_source, prepare_dataset
 from dataset.corrupted import LazyCorruptedArray, generate
@@ -38,12 +42,10 @@ from tests.cifar_files import make_cifar
 from tests.fashion_files import make_fashion
 from tests.image_trees import make_folder, make_imagenet30, make_tinyimagenet, picture, save
 from tests.published_files import make_stacked
-from utils.cli import one_line
-from utils.files import write_json
 from utils.metrics import CalibrationScores
 from utils.records.checkpoint import newest_checkpoint, write_checkpoint
 from utils.records.cost import ResourceUsage, peak_memory, reset_peak_memory
-from utils.records.evaluation import as_record, write_evaluation
+from utils.records.evaluation import to_dict, write_evaluation
 from utils.records.reading import is_finished
 
 MOST_MEMORY = 2  # GiB
@@ -81,11 +83,11 @@ def without_work(monkeypatch):
     """Have the programs stop where everything has been read and the work would begin, and no download succeed."""
     for target in ("losses.comparison.runs.write_json", "losses.evaluation.corruptions.evaluate_network",
                    "dataset.corrupted.generate",
-                   "corruptions.__main__.generate", "corruptions.__main__.open_corrupted",
-                   "corruptions.__main__.plot_image_grid", "corruptions.__main__.connect"):
+                   "dataset.store_corrupted.generate", "dataset.store_corrupted.open_corrupted",
+                   "corruptions.commands.plot_image_grid", "corruptions.commands.connect"):
         monkeypatch.setattr(target, accept)
     for name in ("corrupt_folder", "write_arrays"):
-        monkeypatch.setattr(corrupting, name, in_begun(getattr(corrupting, name)))
+        monkeypatch.setattr(corruption_commands, name, in_begun(getattr(corruption_commands, name)))
     monkeypatch.setattr("losses.training.run.run", go_on)
     for module in ("cifar", "fashion_mnist"):
         monkeypatch.setattr(f"dataset.sources.{module}.URL", "http://127.0.0.1:9/")  # nothing listens there
@@ -113,14 +115,14 @@ class Program:
 
 def programs():
     """Name to `Program`."""
-    commands = next(action for action in corrupting.create_parser()._actions if action.dest == "command").choices
+    commands = next(action for action in corruption_parser.create_parser()._actions if action.dest == "command").choices
     quiet = ["-c", "contrast", "--workers", "1"]
     good = {"dataset": ["cifar10", "--data_dir", "data", *quiet], "folder": ["flat", "target", *quiet],
             "array": ["array.npy", "target", *quiet], "preview": ["flat/one.jpeg", "-c", "contrast"]}
     return {
         "main.py": Program(main.main, create_parser(), train(), []),
         "prepare_dataset.py": Program(prepare_dataset.main, prepare_dataset.create_parser(), prepare("cifar10"), []),
-        **{name: Program(corrupting.main, parser, good[name], [name]) for name, parser in commands.items()}}
+        **{name: Program(corrupt_main, parser, good[name], [name]) for name, parser in commands.items()}}
 
 
 def train(*more):
@@ -177,12 +179,12 @@ def make_place():
                  [LazyCorruptedArray(source, "test", "contrast", severity) for severity in range(1, 6)]).to_dict()},
              **describe_network("wideresnet10", source)}
     scores = CalibrationScores(*(0.5 for _ in CalibrationScores._fields))
-    write_evaluation(EVALUATION.removesuffix(".json"), as_record(description, scores, {"contrast": [scores] * 5}))
+    write_evaluation(EVALUATION.removesuffix(".json"), to_dict(description, scores, {"contrast": [scores] * 5}))
     os.makedirs("both")
     shutil.copytree("run", "both/erm")
     write_json("both/erm/results.json", {**results, "epochs": 2})
     write_json("both/comparison.json", [{"name": "erm", "folder": "erm", "given": {}}])
-    corrupting.main(["array", "array.npy", "made", "-c", "contrast", "--workers", "1"])
+    corrupt_main(["array", "array.npy", "made", "-c", "contrast", "--workers", "1"])
     begin_jobs()
 
 
@@ -198,9 +200,9 @@ def begin_jobs():
     with pytest.MonkeyPatch.context() as patch, contextlib.suppress(SystemExit), captured():
         patch.setattr("corruptions.jobs.arrays.CHUNK_PIXELS", 1)
         patch.setattr("corruptions.jobs.arrays.corrupt_range", stops_early)
-        corrupting.main(["array", *BEGUN_ARRAY])
-    corrupting.main(["folder", *BEGUN_FOLDER, "--shard", "1/2"])
-    corrupting.main(["folder", *ENDED_FOLDER])
+        corrupt_main(["array", *BEGUN_ARRAY])
+    corrupt_main(["folder", *BEGUN_FOLDER, "--shard", "1/2"])
+    corrupt_main(["folder", *ENDED_FOLDER])
 
 
 BEGUN_ARRAY = ["array.npy", "begun/array", "-c", "contrast", "--severity", "1", "--workers", "1"]

@@ -5,7 +5,7 @@ import zlib
 import numpy as np
 
 from corruptions import CORRUPTIONS
-from utils.errors import UserError
+from corruptions.utils.errors import UserError
 
 # Largest difference in grey levels, and the share of values that may differ at all; nothing else may. glass_blur cuts
 # off the fraction of a Gaussian blur, whose last bit depends on the processor: among nine pixels of 23 it is 23 on one

@@ -1,13 +1,15 @@
 """The corruption generators without the rest: python tests/generators_alone.py [FILE.npz ...]
 
 Makes two environments from `corruptions/requirements.txt` with venv and pip, one of the versions that the project's
-`requirements.txt` allows and one of the newest, runs every command of `python -m corruptions` there, and compares with
-images of the published generators, and those of the second environment with those of the first.
+`requirements.txt` allows and one of the newest. A third environment has the wheel of `corruptions/` and what it depends
+on. Every command of `python -m corruptions` runs in each. The images are compared with images of the published
+generators, and images of the later environments with images of the first.
 """
 import argparse
 import glob
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,11 +19,12 @@ import zipfile
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
-from utils.cli import Parser, existing_file, exit_on_error  # noqa: E402
-from utils.errors import UserError  # noqa: E402
+from corruptions.utils.cli import Parser, existing_file, exit_on_error  # noqa: E402
+from corruptions.utils.errors import UserError  # noqa: E402
 
 GOLDEN = sorted(glob.glob(os.path.join(ROOT, "tests", "golden", "*.npz")))
-REQUIREMENTS = os.path.join(ROOT, "corruptions", "requirements.txt")
+GENERATORS = os.path.join(ROOT, "corruptions")
+REQUIREMENTS = os.path.join(GENERATORS, "requirements.txt")
 ENVIRONMENTS = {"pinned": ("-c", os.path.join(ROOT, "requirements.txt")), "newest": ("--upgrade",)}
 COMMANDS = ("array images.npy arrays -c all+bar --severity 3 --workers 2",
             "folder images folders -c all+bar --severity 3 --workers 2", "preview images/0.png",
@@ -49,6 +52,7 @@ COMPARE = """
 import json, sys
 import cv2, numpy, PIL, scipy
 from corruptions import corrupt
+corrupt(numpy.zeros((8, 8), numpy.uint8), "fog", 1)
 assert "mindspore" not in sys.modules, "corruptions imports MindSpore"
 from tests.corruption_errors import compare_corruptions, is_tolerable
 versions = ", ".join(f"{name} {module.__version__}" for name, module in (
@@ -84,14 +88,33 @@ def make_environment(folder, pip_options):
     return python
 
 
-def run(title, command, folder):
-    """Run a command in a folder, where it finds the project's modules; return what it prints.
+def install_wheel(folder, builder):
+    """Build the wheel of `corruptions/` and install it with its dependencies and the frost textures; return its Python.
+
+    Args:
+        folder (str): folder of the new environment.
+        builder (str): Python whose pip builds the wheel.
+
+    Raises:
+        UserError: pip has failed.
+    """
+    venv.create(folder, with_pip=True, symlinks=True)
+    python = os.path.join(folder, "bin", "python")
+    run("pip wheel", [builder, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, GENERATORS], folder, None)
+    [wheel] = glob.glob(os.path.join(folder, "*.whl"))
+    run("pip install", [python, "-m", "pip", "install", "-q", wheel], folder, None)
+    run("pip install", [python, "-m", "pip", "install", "-q", "--no-deps", "imagecorruptions"], folder, None)
+    return python
+
+
+def run(title, command, folder, path=ROOT):
+    """Run a command in a folder, where it finds the modules in the folder `path`; return what it prints.
 
     Raises:
         UserError: it has failed; with its title and the last line that it said.
     """
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": ROOT, "PYTHONNOUSERSITE": "1"})
+    environment = {**os.environ, "PYTHONNOUSERSITE": "1", "PYTHONPATH": path or ""}
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
     if done.returncode != 0:
         message = (done.stderr.strip() or done.stdout.strip() or "nothing").splitlines()[-1]
         raise UserError(f"{title}: failed with status {done.returncode} and said {message}")
@@ -114,6 +137,29 @@ def table(titles, results):
     print(f"  {len(results[0]) - len(differ)} corruptions: no value differs")
 
 
+def check_wheel(folder, files, paths):
+    """Use an installed wheel from another folder than the project's. Return what `COMPARE` prints, a dict.
+
+    Args:
+        folder (str): folder of the new environment.
+        files (str): folder with the images to corrupt.
+        paths (list of str): files to compare with.
+    """
+    python, work = install_wheel(folder, sys.executable), f"{folder}-files"
+    os.makedirs(work)
+    shutil.copytree(os.path.join(files, "images"), os.path.join(work, "images"))
+    shutil.copy(os.path.join(files, "images.npy"), work)
+    os.mkdir(os.path.join(work, "tests"))  # the comparison's file alone
+    shutil.copy(os.path.join(ROOT, "tests", "corruption_errors.py"), os.path.join(work, "tests"))
+    program = os.path.join(os.path.dirname(python), "corruptions")
+    for command in COMMANDS:
+        if not command.startswith("dataset"):  # part of the project
+            run(f"wheel, corruptions {command}", [program, *command.split()], work, None)
+    result = json.loads(run("wheel, comparing", [python, "-c", COMPARE, *paths], work, None))
+    print(f"wheel: {result['versions']}; all commands work", flush=True)
+    return result
+
+
 def check(paths, folder):
     """Make the environments in a folder, use them, print what differs; return True if all is within tolerance."""
     recorded, result = [], {}
@@ -129,11 +175,12 @@ def check(paths, folder):
         if not recorded:
             recorded = [os.path.join(folder, "recorded.npz")]
             run(f"{name}, recording", [python, "-c", RECORD, paths[0], *recorded], work)
+    result["wheel"] = check_wheel(os.path.join(folder, "wheel"), work, [*paths, *recorded])
     for number, path in enumerate(paths):
         print(f"{path}: values that differ from the published ones")
         table(result, [item["results"][number] for item in result.values()])
-    print("other sizes, grey images, every corruption: values of the newest that differ from the pinned ones")
-    table(["newest"], [result["newest"]["results"][-1]])
+    print("other sizes, grey images, every corruption: values that differ from the pinned ones")
+    table(["newest", "wheel"], [result[name]["results"][-1] for name in ("newest", "wheel")])
     return all(item["passed"] for item in result.values())
 
 

@@ -10,9 +10,9 @@ import shutil
 import subprocess
 import tempfile
 
-from utils.cli import names, non_negative_float, num_severity, positive_float, positive_int, seed
-from utils.errors import UserError
-from utils.files import atomic_write
+from corruptions.utils.cli import names, non_negative_float, num_severity, positive_float, positive_int, seed
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import atomic_write
 
 URL = "https://github.com/zhuohuangai/SharpDRO"
 NETWORKS = ("wideresnet", "resnet18", "resnet50")  # all that the release has

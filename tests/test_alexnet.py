@@ -8,17 +8,17 @@ import pytest
 
 import main
 from corruptions import COMMON, SETS
+from corruptions.utils.files import read_json
 from dataset import load_source
 from losses.evaluation.corruptions import load_baseline
 from models import create_model
 from tests.image_trees import make_imagenet
 from tests.published_files import make_class_folders, same_files
 from tests.test_evaluate import fails
-from utils.files import read_json
 from utils.metrics import CalibrationScores
 from utils.records import alexnet
 from utils.records.baseline import Baseline
-from utils.records.evaluation import as_record, averages
+from utils.records.evaluation import averages, to_dict
 from utils.reports.summary import evaluation_table
 
 # Means over severities, as they were published beside the errors; AugMix's imagenet.py has the first fifteen, too.
@@ -57,14 +57,14 @@ def test_the_table_has_the_published_means():
 
 def test_alexnet_relative_to_itself_is_one():
     rows = {name: [CalibrationScores(1 - error, 1, 0) for error in alexnet.ERRORS[name]] for name in COMMON}
-    result = as_record({}, CalibrationScores(0.57, 1, 0), rows, Baseline.of_alexnet(COMMON))["corruption_error"]
+    result = to_dict({}, CalibrationScores(0.57, 1, 0), rows, Baseline.of_alexnet(COMMON))["corruption_error"]
     assert list(result["by_corruption"].values()) == pytest.approx([1] * 15) and result["mean"] == pytest.approx(1)
 
 
 def test_the_mean_is_that_of_ratios_to_the_published_means():
     errors = {name: np.linspace(0.2, 0.6, 5) + 0.02 * k for k, name in enumerate(COMMON)}
     rows = {name: [CalibrationScores(1 - error, 1, 0) for error in five] for name, five in errors.items()}
-    result = as_record({}, CalibrationScores(0.9, 1, 0), rows, Baseline.of_alexnet(COMMON))["corruption_error"]
+    result = to_dict({}, CalibrationScores(0.9, 1, 0), rows, Baseline.of_alexnet(COMMON))["corruption_error"]
     ratios = {name: (0.4 + 0.02 * k) / MEANS[name] for k, name in enumerate(COMMON)}
     assert result["by_corruption"] == pytest.approx(ratios)
     assert result["mean"] == pytest.approx(sum(ratios.values()) / 15)

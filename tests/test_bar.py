@@ -14,10 +14,10 @@ from corruptions.bar.warps import rotation
 from corruptions.bar_levels import BAR
 from corruptions.generate import image_stream
 from corruptions.severities import SEVERITY_CONSTANTS, nearest_preset
+from corruptions.utils.errors import UserError
 from tests.benchmarks import memory
 from tests.corrupted_files import one_line
 from tests.corruption_errors import compare_corruptions, is_tolerable
-from utils.errors import UserError
 
 ARRIVED = os.path.dirname(__file__)
 GOLDEN = [os.path.join(ARRIVED, "golden", "cbar_33.npz"),

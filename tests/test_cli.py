@@ -13,11 +13,12 @@ import pytest
 
 import main
 from corruptions import CORRUPTIONS
+from corruptions.utils import cli
+from corruptions.utils.requirements import way_out
 from dataset import SOURCES, SUMMARIES
 from losses.config.options import OF_THE_RELEASE, apply_recipe, create_parser
 from losses.config.recipes import RECIPES
 from losses.methods import METHODS
-from utils import cli
 from utils.runtime import requirements
 
 ROOT = os.path.dirname(os.path.abspath(main.__file__))
@@ -74,7 +75,7 @@ def test_every_data_set_has_a_summary():
 
 
 def test_a_list_ends_where_nobody_reads_on():
-    code = "from utils.cli import or_list; or_list(lambda: 'x' * 10 ** 6)('list')"
+    code = "from corruptions.utils.cli import or_list; or_list(lambda: 'x' * 10 ** 6)('list')"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as listing:
         listing.stdout.read(1)
         listing.stdout.close()
@@ -138,8 +139,8 @@ def test_a_program_that_is_run_as_a_file_finds_its_modules(words, tmp_path):
 @pytest.mark.parametrize("at_start, message", [(signal.SIG_DFL, "seen\n"), (signal.SIG_IGN, "")])
 def test_ctrl_c_is_an_exception_again_after_the_imports(at_start, message):
     """A signal that is ignored, as by `nohup`, stays ignored."""
-    code = ("import signal\nfrom utils.runtime.startup import begin_imports\nbegin_imports('before')\n"
-            "from utils.cli import exit_on_error\n"
+    code = ("import signal\nfrom corruptions.utils.startup import begin_imports\nbegin_imports('before')\n"
+            "from corruptions.utils.cli import exit_on_error\n"
             "with exit_on_error('after'):\n"
             " try:\n  signal.raise_signal(signal.SIGINT)\n"
             " except KeyboardInterrupt:\n  print('seen')\n")
@@ -151,7 +152,7 @@ def test_ctrl_c_is_an_exception_again_after_the_imports(at_start, message):
 @pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
 def test_streams_that_are_closed_lead_nowhere(closed, tmp_path):
     """No file gets their number, so that nothing is written into it which is for them."""
-    code = ("import os, sys\nfrom utils.runtime.startup import begin_imports\nbegin_imports('program')\n"
+    code = ("import os, sys\nfrom corruptions.utils.startup import begin_imports\nbegin_imports('program')\n"
             "with open(sys.argv[1], 'w') as file:\n print(file.fileno() > 2, file=file)\n"
             "print('lost \\udc80', file=sys.stderr, flush=True)\nos.system('echo lost >&2')")
     done = subprocess.run(["sh", "-c", f'"$@" {closed}', "sh", sys.executable, "-c", code, str(tmp_path / "file")],
@@ -175,7 +176,8 @@ def test_ctrl_c_that_another_thread_gets_is_seen():
     """A thread that began without `block_signals` holds nothing back."""
     script = """
 import os, signal, sys, threading, time
-from utils.runtime.signals import Interrupted, defer_signals, raise_if_interrupted
+from corruptions.utils.requirements import way_out
+from corruptions.utils.signals import Interrupted, defer_signals, raise_if_interrupted
 signal.signal(signal.SIGINT, signal.default_int_handler)  # also where these tests run in the background
 threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
 try:
@@ -221,7 +223,7 @@ def run_without(packages, folder, *words, **environment):
     (["mindspore"], "MindSpore", "convert.py", ["models/convert.py", "--help"]),
     (["numpy"], "numpy", "python -m utils.figures", ["-m", "utils.figures", "accuracy", "RUN"]),
     (["PIL"], "pillow", "python -m corruptions", ["-m", "corruptions", "--help"]),
-    (["matplotlib"], "matplotlib", "corruptions", ["corruptions", "--help"])])
+    (["matplotlib"], "matplotlib", "python -m corruptions", ["corruptions", "--help"])])
 def test_a_package_that_is_not_installed_is_named(packages, names, program, words, tmp_path):
     done = run_without(packages, tmp_path, *words)
     [line] = done.stderr.splitlines()
@@ -262,8 +264,8 @@ def test_an_environment_that_is_there_is_the_way_out(tmp_path, monkeypatch):
             return requirements._way_out("main.py")
     make = "python3 -m venv .venv && .venv/bin/pip install -r "
     assert requirements._way_out("main.py") == f"{make}requirements.txt, then .venv/bin/python main.py"
-    for command in ("-m corruptions", "corruptions"):
-        assert requirements._way_out(command) == f"{make}corruptions/requirements.txt, then .venv/bin/python {command}"
+    assert way_out("-m corruptions", tmp_path / "corruptions" / "requirements.txt", tmp_path / ".venv") == (
+        f"{make}corruptions/requirements.txt, then .venv/bin/python -m corruptions")
     assert way_out_with_msrun() == (f"{msrun}make an environment and activate it before msrun: {make}requirements.txt "
                                     "&& source .venv/bin/activate")
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
@@ -331,10 +333,10 @@ def test_modules_that_somebody_imports_set_graph_mode_and_leave_a_later_choice_a
 def test_a_network_of_mindcv_comes_after_the_set_up_of_mindspore(tmp_path):
     (tmp_path / "mindcv.py").write_text(
         "import sys\nprint('utils.runtime.device' in sys.modules)\nimport mindspore\nis_model = lambda name: True\n")
-    code = ("import main, sys\nfrom utils.runtime.startup import begin_imports\n"
+    code = ("import main, sys\nfrom corruptions.utils.startup import begin_imports\n"
             "from losses.config.options import parse_command_line\n"
             "parse_command_line(['-m', 'mindcv:resnet18'])")
-    code = "from utils.runtime.startup import begin_imports\nbegin_imports('main.py')\n" + code
+    code = "from corruptions.utils.startup import begin_imports\nbegin_imports('main.py')\n" + code
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60,
                           env={**os.environ, "PYTHONPATH": str(tmp_path)})
     assert done.stdout == "True\n" and done.returncode == 0, done.stderr

@@ -13,9 +13,14 @@ import pytest
 
 import losses.comparison.runs
 import main
+from corruptions.utils import cli
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import read_json, write_json
 from dataset import prepare_dataset
 from dataset.splits import make_split
+from losses.comparison.checks import check_plan, read_plan
 from losses.comparison.plan import expand_grid, parse_variants
+from losses.comparison.runs import run_folder
 from losses.config.options import create_parser
 from losses.config.recipes import to_argv
 from losses.config.resolve import resolve, resolve_config
@@ -24,13 +29,12 @@ from tests.image_trees import make_classes
 from tests.published_files import stored_fingerprints
 from tests.test_figures import make_run
 from tests.test_main import RECORDS, arguments, checkpoint_bytes, files, only_run, read_csv
-from utils import cli
-from utils.errors import UserError
 from utils.figures.__main__ import main as draw
-from utils.files import read_json, write_json
 from utils.metrics import CalibrationScores
 from utils.records.cost import duration
-from utils.records.evaluation import as_record, write_evaluation
+from utils.records.evaluation import to_dict, write_evaluation
+from utils.records.reading import PLAN_FILE
+from utils.records.settings import path_independent
 from utils.reports.comparison import ComparisonRow, accuracy_statistics, write_comparison, write_comparison_page
 
 
@@ -65,6 +69,27 @@ def test_options_go_to_the_optimizers_and_schedules_that_read_them():
         (f"{name} schedule={schedule}", {"method": method, "schedule": schedule, **more})
         for name, method in (("a", "erm"), ("b", "sam"))
         for schedule, more in (("step", {}), ("cosine", {"warmup": "2epochs"}))]
+
+
+def test_a_plan_with_earlier_names_of_options_and_values_is_continued(tmp_path):
+    runs = planned("--method erm --crop mirror zeros --draw permutation")
+    given = [dict(run.given) for run in runs]
+    for entry, crop in zip(given, ("mirror", "zeros"), strict=True):
+        entry.update(crop=crop, draw=entry.pop("sampler"))
+    plan = [{"name": f"erm crop={entry['crop']}", "folder": f"erm-crop={entry['crop']}_seed0",
+             "given": path_independent(entry)} for entry in given]
+    write_json(tmp_path / PLAN_FILE, plan)
+    stored = read_plan(str(tmp_path), runs)
+    configs = [resolve_config(argparse.Namespace(**{**vars(cli.parse(create_parser(), [])[0]), **run.given}), run.given)
+               for run in runs]
+    folders = [run_folder(run, config, stored) for run, config in zip(runs, configs, strict=True)]
+    assert folders == [entry["folder"] for entry in plan]
+    again = check_plan(str(tmp_path), runs, folders, stored)
+    assert [entry["name"] for entry in again] == ["erm crop=reflect_pad", "erm crop=zero_pad"]
+    plan[0]["given"]["lr"] = 0.3
+    write_json(tmp_path / PLAN_FILE, plan)
+    with pytest.raises(UserError, match="holds a comparison of other runs"):
+        check_plan(str(tmp_path), runs, folders, read_plan(str(tmp_path), runs))
 
 
 def test_options_of_methods_go_with_several_data_sets():
@@ -289,7 +314,7 @@ def test_the_table_of_an_evaluation_is_of_the_set_that_was_asked_for(tmp_path, m
         rows = {name: [CalibrationScores(1 - errors[name][run], 1.0, 0.5)] * 5 for name in corruptions}
         title = f"{', '.join(corruptions)} ({len(corruptions)} corruptions)"
         description = {"set": title, "fingerprints": stored_fingerprints(rows)}
-        record = as_record(description, CalibrationScores(0.5, 0.1, 0.2), rows)
+        record = to_dict(description, CalibrationScores(0.5, 0.1, 0.2), rows)
         write_evaluation(f"{run}/evaluation_{len(corruptions)}", record)
         return record
     monkeypatch.setattr("losses.evaluation.corruptions.evaluate_run", evaluate_run)

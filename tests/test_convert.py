@@ -24,6 +24,8 @@ import safetensors.numpy
 
 import losses.training.run
 import main
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import file_hash, read_json
 from losses import create_step
 from losses.components import OBJECTIVES, PERTURBATIONS
 from models import convert, create_model, torch_files
@@ -35,8 +37,6 @@ from models.weight_files import read_weights
 from models.weights import load_weights
 from tests.golden.record_state_dict import COUNTED, SHAPES, numbers
 from tests.test_main import arguments, only_run
-from utils.errors import UserError
-from utils.files import file_hash, read_json
 from utils.records.checkpoint import Progress, save_checkpoint, write_checkpoint
 
 RECORDED = os.path.join(os.path.dirname(__file__), "golden", "state_dict.pth")  # by PyTorch

@@ -8,11 +8,11 @@ import pytest
 import corruptions.jobs.arrays
 from corruptions import corrupt
 from corruptions.__main__ import main
+from corruptions.utils.errors import UserError
 from dataset import SOURCES
 from dataset.find_published import find_published
 from tests.cifar_files import make_cifar
 from tests.corrupted_files import contents, files_below, one_line
-from utils.errors import UserError
 
 
 @pytest.fixture

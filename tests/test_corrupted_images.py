@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from corruptions import SETS
+from corruptions.utils.errors import UserError
 from dataset import SOURCES
 from dataset.batches import normalise
 from dataset.corrupted import LazyCorruptedArray, load_corrupted, open_corrupted
 from dataset.pipeline import iterate_arrays
 from dataset.stored import corrupted_path
 from tests.cifar_files import make_cifar
-from utils.errors import UserError
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 

@@ -10,10 +10,10 @@ from corruptions import Options, corrupt
 from corruptions.__main__ import main
 from corruptions.jobs.arrays import is_partial, journal_path, partial_path, write_arrays
 from corruptions.jobs.provenance import options_identity
+from corruptions.utils.checksums import array_digest
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import file_lock
 from tests.corrupted_files import acting_as_nobody, contents, files_below, needs_root, one_line, with_records
-from utils.checksums import array_digest
-from utils.errors import UserError
-from utils.files import file_lock
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_an_array_that_is_cut_off_meanwhile_is_one_line(array, tmp_path, capsys,
     def cut_off(*args):
         os.truncate(tmp_path / "images.npy", 5000)
         return real(*args)
-    monkeypatch.setattr("corruptions.__main__.write_arrays", cut_off)
+    monkeypatch.setattr("corruptions.commands.write_arrays", cut_off)
     argv = ["array", str(tmp_path / "images.npy"), str(tmp_path / "out"), "-c", "fog", "--workers", workers]
     assert "images.npy: has become shorter" in one_line(capsys, argv)
     monkeypatch.undo()
@@ -164,7 +164,7 @@ def test_an_array_in_fortrans_order(array, tmp_path, monkeypatch, workers):
 def test_a_digest_knows_every_byte_and_the_shape(monkeypatch):
     images = np.random.RandomState(0).randint(0, 256, (10, 8, 9)).astype(np.uint8)
     whole = array_digest(images)
-    monkeypatch.setattr("utils.checksums.BLOCK_BYTES", 3 * 8 * 9)
+    monkeypatch.setattr("corruptions.utils.checksums.BLOCK_BYTES", 3 * 8 * 9)
     assert array_digest(images) == array_digest(np.asfortranarray(images)) == whole
     assert whole != array_digest(images.reshape(10, 9, 8))
     for k in range(0, images.size, 53):
@@ -234,7 +234,7 @@ def test_the_journal_never_knows_more_than_the_disk(array, tmp_path, monkeypatch
 
     def write_journal(path, record):
         with monkeypatch.context() as patch:
-            patch.setattr("utils.files.os.fsync", lambda _: None)
+            patch.setattr("corruptions.utils.files.os.fsync", lambda _: None)
             real(path, record)
         events.append(record["done"])
     monkeypatch.setattr("corruptions.jobs.arrays.write_json", write_journal)
@@ -290,7 +290,7 @@ def test_bad_input_is_one_line(array, tmp_path, capsys, monkeypatch, argv, culpr
 def test_full_disk_is_one_line_and_leaves_no_final_name(array, tmp_path, capsys, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device", str(tmp_path / "out"))
-    monkeypatch.setattr("utils.files.os.fsync", full)
+    monkeypatch.setattr("corruptions.utils.files.os.fsync", full)
     line = one_line(capsys, ["array", str(tmp_path / "images.npy"), str(tmp_path / "out"), "-c", "fog"], 1)
     assert "No space left on device" in line
     assert not [name for name in files_below(tmp_path / "out") if os.path.basename(name) == "fog.npy"]

@@ -16,10 +16,10 @@ from corruptions import CORRUPTIONS
 from corruptions.__main__ import main
 from corruptions.generate import image_stream
 from corruptions.images import image_suffixes, list_images, read_image
+from corruptions.pictures import panel
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import file_lock
 from tests.corrupted_files import acting_as_nobody, contents, files_below, make_images, needs_root, one_line
-from utils.errors import UserError
-from utils.figures.pictures import panel
-from utils.files import file_lock
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -112,7 +112,7 @@ def test_preview_keeps_panels_of_large_images(tmp_path, monkeypatch, severities,
     def look(path, images, *columns):
         several = images.values() if drawn == "plot_image_sheet" else [item for row in images.values() for item in row]
         shapes.extend(image.shape for image in several)
-    monkeypatch.setattr(f"corruptions.__main__.{drawn}", look)
+    monkeypatch.setattr(f"corruptions.commands.{drawn}", look)
     main(["preview", str(tmp_path / "a.png"), "-c", "contrast", "lines", "--severity", *severities])
     assert shapes == [(100, 180, 3)] * (3 if drawn == "plot_image_sheet" else 6)
     small = np.zeros((90, 50), np.uint8)

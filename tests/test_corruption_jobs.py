@@ -31,15 +31,15 @@ from corruptions.jobs.folders import _corrupt_files
 from corruptions.jobs.parallel import parallel_map
 from corruptions.jobs.shards import Shard, lock_target, shard_lock
 from corruptions.jobs.sources import read_sources
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import file_lock
+from corruptions.utils.signals import Interrupted, block_signals, sigterm_interrupts
 from dataset import load_source
 from dataset.corrupted import load_corrupted
 from dataset.stored import is_stored
 from tests.cifar_files import make_cifar
 from tests.corrupted_files import contents, files_below, make_images, one_line, with_records
 from tests.image_trees import make_imagenet30
-from utils.errors import UserError
-from utils.files import file_lock
-from utils.runtime.signals import Interrupted, block_signals, sigterm_interrupts
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 COMMAND = [sys.executable, "-m", "corruptions"]

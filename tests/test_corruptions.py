@@ -15,10 +15,10 @@ from corruptions.blur import line_blur, to_pil, zoom_operator
 from corruptions.clouds import clouds
 from corruptions.digital import hsv_to_rgb, interpolated, jpeg_compression, rgb_to_hsv, warp
 from corruptions.generate import ImageRng, corrupt_range, image_stream
+from corruptions.utils.errors import UserError
 from corruptions.weather import enlarged_piece, zoom_about_centre
 from tests import corruption_errors, crosscheck
 from tests.benchmarks import memory
-from utils.errors import UserError
 
 ARRIVED = os.path.dirname(__file__)
 GOLDEN = os.path.join(ARRIVED, "golden", "corruptions_32.npz")
@@ -192,7 +192,7 @@ def test_of_a_large_cloud_few_numbers_are_drawn():
             drawn.append(size)
             return super().uniform(size=size)
     stream = Counting(np.random.PCG64(0))
-    stream.seek(0, "fog", 1, "0")
+    stream.reseed(0, "fog", 1, "0")
     clouds(8, 20000, 1.75, [stream])
     assert 1024 ** 2 + 8 * 20000 <= sum(drawn) < 4 * 1024 ** 2 < 32768 ** 2
 

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from corruptions import corrupt
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import TMP_MARK
 from dataset import SOURCES, load_source
 from dataset.batches import EvaluationBatches, TrainBatches, normalise
 from dataset.corrupted import load_corrupted
+from dataset.data import load_data
 from dataset.pipeline import prefetch
 from dataset.poisson import Split, poisson_counts, poisson_split
 from dataset.prepare_dataset import main as prepare
@@ -19,8 +22,6 @@ from dataset.sources.cifar import CIFAR, load_cifar
 from dataset.splits import counts_table, make_split, make_split_for, read_split, write_split
 from dataset.stored import corrupted_path
 from tests.cifar_files import make_cifar, publish
-from utils.errors import UserError
-from utils.files import TMP_MARK
 
 
 def test_counts_are_the_releases():
@@ -376,6 +377,22 @@ def example_batches(crop="none", size=8, **how):
     split = poisson_split(labels, 15, 6, seed=0)
     return images, labels, split, TrainBatches(images, labels, split, (0.5,) * 3, (0.25,) * 3, 16, range(50), 3, crop,
                                                **how)
+
+
+@pytest.mark.parametrize("option, value", [("crop", "big"), ("sampling", "uneven"), ("sampler", "none")])
+def test_an_unknown_way_of_making_batches_is_named(option, value):
+    with pytest.raises(UserError, match=f"{option} {value}: unknown; there are "):
+        example_batches(**{option: value})
+
+
+def test_the_earlier_name_of_a_crop_crops():
+    batch, *_ = example_batches("zeros")[-1][0]
+    np.testing.assert_array_equal(batch, example_batches("zero_pad")[-1][0][0])
+
+
+def test_an_unknown_option_of_a_data_set_is_named(cifar_dir):
+    with pytest.raises(UserError, match="corrupted: no data set has this option; there are image_size, filelist_dir"):
+        load_data("cifar10", cifar_dir, "fog", 6, 0, corrupted="memory")
 
 
 def test_training_batches_hold_images_at_their_severity():

@@ -17,13 +17,13 @@ import psutil
 import pytest
 
 from utils.runtime.device import max_steps_in_flight, set_up_device, synchronize
+from corruptions.utils.errors import UserError
 from dataset.batches import EvaluationBatches, TrainBatches
 from dataset.poisson import Split
 from losses.config.checks import check_world_size
 from losses.config.resolve import resolve
 from losses.perturbations import CounterBasedNormal
 from tests.together import APART, EQUAL, OUTPUTS, SYNCHRONISED, train
-from utils.errors import UserError
 from utils.runtime.distributed import rank_slice
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

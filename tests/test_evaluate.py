@@ -12,6 +12,8 @@ import pytest
 
 import main
 from corruptions import COMMON, SETS, corrupt
+from corruptions.utils.files import read_json
+from corruptions.utils.signals import Interrupted, raise_if_interrupted
 from dataset import SOURCES
 from dataset.batches import normalise
 from dataset.corrupted import load_corrupted
@@ -21,10 +23,8 @@ from losses.evaluation.network import corruption_set_name
 from models import create_model
 from tests.test_main import arguments, only_run
 from utils.figures.__main__ import main as draw
-from utils.files import read_json
 from utils.metrics import CalibrationScores, scores
-from utils.records.evaluation import as_record, summary
-from utils.runtime.signals import Interrupted, raise_if_interrupted
+from utils.records.evaluation import summary, to_dict
 
 
 @pytest.fixture(scope="module")
@@ -346,7 +346,7 @@ def test_names_of_sets():
 
 
 def test_a_record_has_the_corruption_error_only_with_a_baseline():
-    record = as_record({}, CalibrationScores(1, 0, 0), {"fog": [CalibrationScores(0.5, 1, 0)] * 5})
+    record = to_dict({}, CalibrationScores(1, 0, 0), {"fog": [CalibrationScores(0.5, 1, 0)] * 5})
     assert "corruption_error" not in record and record["corrupted"]["fog"]["accuracy"] == (0.5,) * 5
 
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 import main
+from corruptions.utils.errors import UserError
 from dataset import SOURCES
 from dataset.sources.fashion_mnist import FILES, load_fashion_mnist
 from dataset.stored import corrupted_path
 from tests.fashion_files import NAMES, idx, make_fashion, write_idx
 from tests.test_main import arguments, only_run, read_csv
-from utils.errors import UserError
 
 
 @pytest.fixture(autouse=True)

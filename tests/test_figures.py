@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from corruptions.utils.errors import UserError
 from losses.methods import METHODS
-from utils.errors import UserError
 from utils.figures import FIGURES
 from utils.figures.__main__ import main
 from utils.figures.style import command

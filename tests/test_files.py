@@ -7,9 +7,9 @@ import tempfile
 
 import pytest
 
-from utils import files
-from utils.errors import UserError
-from utils.files import atomic_write, file_lock, remove_temporary
+from corruptions.utils import files
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import atomic_write, file_lock, remove_temporary
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -54,7 +54,7 @@ def test_temporary_files_of_a_name_are_removed(tmp_path, name):
 
 def test_a_lock_names_its_owner_and_goes_with_it(tmp_path):
     path = str(tmp_path / ".lock")
-    code = (f"import sys; sys.path.insert(0, {ROOT!r}); from utils.files import file_lock\n"
+    code = (f"import sys; sys.path.insert(0, {ROOT!r}); from corruptions.utils.files import file_lock\n"
             f"with file_lock({path!r}, 'x'):\n print('held', flush=True); sys.stdin.read()")
     owner = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert owner.stdout.readline() == "held\n"
@@ -86,8 +86,8 @@ def test_a_lock_file_that_its_last_owner_has_removed_is_opened_anew(tmp_path, mo
 
 OTHER_USERS = """
 import os
-from utils.errors import UserError
-from utils.files import file_lock
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import file_lock
 os.seteuid(65534)  # nobody
 try:
     with file_lock(".lock", "results"):

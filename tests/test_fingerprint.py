@@ -11,6 +11,10 @@ from PIL import Image
 import main
 from corruptions import __main__ as generator
 from corruptions.jobs.provenance import record_path
+from corruptions.utils import checksums
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import read_json, write_json
+from corruptions.utils.signals import Interrupted
 from corruptions.weather import FROST_FILES, frost_textures
 from dataset import load_source
 from dataset.corrupted import load_corrupted, open_corrupted
@@ -19,11 +23,7 @@ from dataset.stored import corrupted_path, severity_folder
 from tests.cifar_files import make_cifar
 from tests.image_trees import make_folder
 from tests.test_main import arguments, only_run
-from utils import checksums
-from utils.errors import UserError
-from utils.files import read_json, write_json
 from utils.fingerprint import Fingerprint, difference
-from utils.runtime.signals import Interrupted
 
 
 @pytest.fixture

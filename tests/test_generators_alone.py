@@ -2,6 +2,7 @@
 import ast
 import glob
 import importlib.metadata
+import json
 import os
 import subprocess
 import sys
@@ -12,9 +13,9 @@ import pytest
 from packaging.requirements import Requirement
 
 from corruptions import CORRUPTIONS, corrupt
+from corruptions.utils.errors import UserError
 from tests import generators_alone
 from tests.generators_alone import COMMANDS, PREPARE, REQUIREMENTS, ROOT
-from utils.errors import UserError
 
 GOLDEN = os.path.join(ROOT, "tests", "golden", "corruptions_32.npz")
 TEXTURES = "imagecorruptions"  # has them as files, and is never imported
@@ -103,7 +104,8 @@ def test_the_requirements_are_what_is_imported():
             for end in range(1, len(parts) + 1):
                 place = os.path.join(ROOT, *parts[:end])
                 left += filter(os.path.exists, (f"{place}.py", os.path.join(place, "__init__.py")))
-    assert os.path.join(ROOT, "utils", "figures", "pictures.py") in seen
+    assert os.path.join(ROOT, "corruptions", "utils", "cli.py") in seen
+    assert not [path for path in seen if not path.startswith(os.path.join(ROOT, "corruptions"))]  # it stands alone
     assert packages == {item.name for item in named()}
     assert {kind.operator for item in named() for kind in item.specifier} == {">="}  # newer versions may come
 
@@ -157,6 +159,8 @@ def test_the_script_compares_environments_and_sees_a_wrong_pixel(python, tmp_pat
     with np.load(GOLDEN) as golden:
         content = dict(golden)
     monkeypatch.setattr(generators_alone, "make_environment", lambda folder, pip_options: python)
+    monkeypatch.setattr(generators_alone, "check_wheel", lambda folder, files, paths: json.loads(
+        generators_alone.run("wheel", [python, "-c", generators_alone.COMPARE, *paths], files)))
     monkeypatch.setattr(generators_alone, "COMMANDS", ["preview images/0.png -c fog"])
     small = "import tests.corruption_errors as errors; errors.SIZES = ((8, 11),)\n"
     monkeypatch.setattr(generators_alone, "RECORD", small + generators_alone.RECORD)
@@ -166,7 +170,7 @@ def test_the_script_compares_environments_and_sees_a_wrong_pixel(python, tmp_pat
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition(":")[0] for line in lines[:2]] == ["pinned", "newest"]
     [wrong] = [line for line in lines if line.startswith("  fog")]
-    assert wrong.count("by   1") == 2
+    assert wrong.count("by   1") == 3
     assert lines[-1] == f"  {len(CORRUPTIONS)} corruptions: no value differs"
 
 

@@ -11,13 +11,13 @@ import pytest
 
 import losses.training.step_cache
 import main
+from corruptions.utils.files import TMP_MARK
 from losses.config.resolve import resolve
 from losses.config.settings import RunConfig
 from losses.step.train_step import TrainStep
 from losses.training.step_cache import StepCache
 from tests.test_cli import ROOT
 from tests.test_main import arguments
-from utils.files import TMP_MARK
 from utils.runtime import compile_cache
 
 # A process that takes two steps, of a cell that is compiled or taken from the folder if there is one.

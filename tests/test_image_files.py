@@ -12,6 +12,8 @@ import main
 from corruptions import __main__ as generator
 from corruptions import corrupt
 from corruptions.images import read_image, write_image
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import write_csv
 from dataset import load_source
 from dataset.batches import EvaluationBatches, TrainBatches
 from dataset.corrupted import load_corrupted
@@ -34,8 +36,6 @@ from losses.config.resolve import resolve
 from losses.evaluation.corruptions import run_options
 from tests.image_trees import CLASSES, TREES, make_classes, make_folder, make_imagenet30, picture, save
 from tests.test_main import only_run, read_csv
-from utils.errors import UserError
-from utils.files import write_csv
 from utils.fingerprint import difference
 from utils.records.trained import TrainedNetwork
 
@@ -207,7 +207,7 @@ def test_batches_of_files_do_not_depend_on_the_workers(trees):
     images = [files, *(LazyCorruptedFiles(files, "gaussian_noise", s) for s in range(1, 6))]
     split = poisson_split(source.labels["train"], 20, 6, seed=0)
     clean = Split([split.indices], split.validation)
-    for crop, corruption, severities, subset in ((None, None, split, images), ("zero_pad", "contrast", split, images),
+    for crop, corruption, severities, subset in (("none", None, split, images), ("zero_pad", "contrast", split, images),
                                                  ("random_resized", None, clean, images[:1])):
         parts = subset, source.labels["train"], severities, source.mean, source.std, 8
         every = TrainBatches(*parts, range(6), 3, crop, corruption=corruption)

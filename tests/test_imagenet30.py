@@ -9,13 +9,13 @@ import pytest
 from PIL import Image
 
 import main
+from corruptions.utils.errors import UserError
 from dataset import load_source
 from dataset.data import ExperimentData
 from dataset.prepare_dataset import main as prepare
 from dataset.sources.imagenet30 import begin_lists
 from dataset.splits import make_split_for
 from tests.image_trees import make_imagenet30
-from utils.errors import UserError
 
 PATH = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "imagenet30_filelist",
                     "split_imagenet30.py")
@@ -137,7 +137,7 @@ def test_a_split_is_drawn_once(tmp_path, capsys):
     assert not (tmp_path / "lists").exists()  # before a run begins
     ExperimentData(drawn, first, {}).write_split(str(tmp_path / "split.csv"))
     _, late = load_listed(tmp_path, 6, num_per_class=20)
-    assert late.lists is None and str(tmp_path / "lists") in capsys.readouterr().out
+    assert late.filelist_dir is None and str(tmp_path / "lists") in capsys.readouterr().out
     begin_lists(drawn, replace(first, validation=first.train[0]))  # of another run that was loaded before: no effect
     source = load_source("imagenet30", str(tmp_path), filelist_dir=str(tmp_path / "lists"))
     again = make_split_for(source, 6, seed=1, num_per_class=20)

@@ -14,10 +14,10 @@ import pytest
 
 import losses.training.loop
 import main
+from corruptions.utils.files import TMP_MARK, read_json
 from tests.cifar_files import make_cifar
 from tests.image_trees import make_classes
 from tests.test_main import ROOT, arguments, files, only_run, read_csv
-from utils.files import TMP_MARK, read_json
 from utils.records.checkpoint import Progress, newest_checkpoint, read_checkpoint
 from utils.records.logs import RunFolder, TrainLog
 from utils.records.run import RunRecorder

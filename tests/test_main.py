@@ -16,6 +16,7 @@ import pytest
 import losses.training.loop
 import losses.training.run
 import main
+from corruptions.utils.errors import UserError
 from dataset import SOURCES
 from dataset.corrupted import load_corrupted
 from dataset.poisson import Split
@@ -27,7 +28,7 @@ from losses.training.data_strategy import apply_data_strategy
 from losses.training.loop import require_finite_losses
 from models import create_model
 from tests.cifar_files import make_cifar
-from utils.errors import NotFiniteError, UserError
+from utils.errors import NotFiniteError
 from utils.metrics import SeverityResult
 from utils.records.checkpoint import Progress
 from utils.records.logs import RunFolder

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
 
+from corruptions.utils.errors import UserError
 from dataset import batches
 from dataset.data import ExperimentData
 from dataset.poisson import Split
@@ -31,7 +32,6 @@ from losses.perturbations import CounterBasedNormal
 from losses.step.algorithms import TwoPassStep
 from losses.training.validation_weights import UpdateGroupWeights, create_reweighter
 from tests import crosscheck
-from utils.errors import UserError
 from utils.records.checkpoint import lasting_parameters
 
 GOLDEN = os.path.join(os.path.dirname(__file__), "golden", "damp_sam_asam.json")
@@ -592,8 +592,8 @@ def test_recipes_say_what_is_trained_on_and_how_it_is_drawn():
 def test_settings_survive_a_file():
     for method, row in METHODS.items():
         settings = resolve(method)
-        assert MethodConfig.of(settings.flat()) == settings and settings.title == method
-        assert {option for option in METHOD_OPTIONS if settings.flat()[option] is None} >= (
+        assert MethodConfig.from_dict(settings.to_dict()) == settings and settings.title == method
+        assert {option for option in METHOD_OPTIONS if settings.to_dict()[option] is None} >= (
             set(METHOD_OPTIONS) - set(settings.options))
         assert resolve(method, objective="rex").title == ("rex" if method == "rex" else f"rex x {row.perturbation}" if
                                                           row.data == "plain" else f"{method} rex x none")

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from utils.runtime.device import pynative_mode
+from corruptions.utils.errors import UserError
 from losses import create_step
 from losses.objectives import cross_entropy
 from losses.optimizers import weight_decay_mask
@@ -19,7 +20,6 @@ from models import MODELS, check_image_size, create_model, find_model, is_model
 from models.torch_names import torch_name
 from models.wideresnet import LeakyReLU
 from tests.formula import formula_batch, formula_weight
-from utils.errors import UserError
 
 with open(os.path.join(os.path.dirname(__file__), "golden", "networks.json"), encoding="utf-8") as golden:
     ORIGINALS = {entry["case"]["name"]: entry for entry in json.load(golden)}

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from mindspore import Parameter
 
+from corruptions.utils.errors import UserError
 from losses import create_step
 from losses.components import OPTIMIZERS
 from losses.config.recipes import RECIPES
@@ -22,7 +23,6 @@ from losses.training.step_cache import StepCache
 from models import create_model
 from tests import crosscheck
 from tests.golden import record_optimizers as recorded
-from utils.errors import UserError
 
 FOLDER = os.path.join(os.path.dirname(__file__), "golden")
 GOLDEN = crosscheck.load_json(os.path.join(FOLDER, "optimizers.json"))

@@ -3,11 +3,11 @@ import json
 
 import pytest
 
+from corruptions.utils.cli import MultipleValues
+from corruptions.utils.errors import UserError
 from losses.config.options import parse_command_line, read_option_file
 from losses.config.resolve import resolve
 from main import main
-from utils.cli import MultipleValues
-from utils.errors import UserError
 from utils.records.settings import read_settings
 
 WORDS = ["-d", "photos", "--lr", "0.05", "--method", "sam", "sharpdro", "--seed", "0", "1", "--no-nesterov",
@@ -163,5 +163,10 @@ def test_earlier_names_of_options_are_understood(tmp_path):
                                                                                        strict=True)}
     assert resolve("damp", draw="replacement") == resolve("damp", sampler="replacement")
     assert resolve("erm", crop="mirror") == resolve("erm", crop="reflect_pad")
+    (tmp_path / "run.json").write_text(json.dumps({"given": {"corrupted": "memory"}}))
+    assert parsed("--evaluate", "RUN", "--config", str(tmp_path / "run.json"))[1]["corrupted_from"] == "memory"
+    (tmp_path / "two.json").write_text(json.dumps({"keep": 3, "keep_last": 5}))
+    with pytest.raises(UserError, match="has keep_last twice, the second time as keep_last"):
+        parsed("--config", str(tmp_path / "two.json"))
     grid = parsed("--crop", "mirror", "none", "resized")
     assert grid == parsed("--crop", "reflect_pad", "none", "random_resized")

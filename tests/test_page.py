@@ -14,7 +14,7 @@ from utils.figures.severity import accuracy
 from utils.figures.style import save
 from utils.metrics import CalibrationScores, SeverityResult
 from utils.records.cost import ResourceUsage
-from utils.records.evaluation import as_record, write_evaluation
+from utils.records.evaluation import to_dict, write_evaluation
 from utils.records.logs import RunFolder
 from utils.records.reading import read_records
 from utils.reports.comparison import ComparisonRow, write_comparison_page
@@ -60,8 +60,8 @@ def run_page(tmp_path_factory):
                  for name, mean in (("fog", 1.0), ("snow", 0.55), ("frost", 0.095), ("contrast", 0.999))}
     by_severity = {name: [CalibrationScores(*values) for values in zip(*columns.values(), strict=True)]
                    for name, columns in corrupted.items()}
-    record = as_record({"set": "four (4 corruptions)", "checkpoint": "last_model.ckpt", "epochs": 2},
-                       CalibrationScores(0.5, 0.1, 0.2), by_severity)
+    record = to_dict({"set": "four (4 corruptions)", "checkpoint": "last_model.ckpt", "epochs": 2},
+                     CalibrationScores(0.5, 0.1, 0.2), by_severity)
     write_evaluation(folder + "/evaluation_four", record)
     part = {"accuracy": [0.5] * 6, "loss": [1.0] * 6}
     write_run_page(folder, "a run", {"epochs": 2, "train_images": [1] * 6, "val": part, "test": part})

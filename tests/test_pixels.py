@@ -11,7 +11,7 @@ from PIL import Image
 from corruptions import CORRUPTIONS, Options, corrupt
 from corruptions.__main__ import main
 from corruptions.images import read_image
-from utils.errors import UserError
+from corruptions.utils.errors import UserError
 
 COLOUR = np.random.RandomState(0).randint(0, 256, (16, 20, 3)).astype(np.uint8)
 GREY = (COLOUR[..., 0] // 64 * 60).astype(np.uint8)  # 0, 60, 120, 180

@@ -17,7 +17,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from utils.runtime.device import set_up_device
-from utils.errors import UserError
+from corruptions.utils.errors import UserError
 from utils.runtime import plugins
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

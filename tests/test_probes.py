@@ -13,6 +13,8 @@ import pytest
 import losses.evaluation.measure
 import losses.training.run
 import main
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import read_json, write_json
 from dataset import SOURCES
 from dataset.pipeline import load_batches
 from dataset.stored import corrupted_path
@@ -24,11 +26,9 @@ from models import create_model
 from tests.published_files import stored_fingerprints
 from tests.test_figures import make_run
 from tests.test_main import arguments, only_run, read_csv
-from utils.errors import UserError
 from utils.figures import FIGURES
 from utils.figures.__main__ import main as draw
 from utils.figures.evaluations import best_last
-from utils.files import read_json, write_json
 from utils.records.reading import read_records
 
 

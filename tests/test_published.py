@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 import main
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import read_json, write_json
 from dataset import load_source
 from dataset.corrupted import load_corrupted, open_corrupted
 from dataset.find_published import find_published
@@ -28,10 +30,8 @@ from tests.published_files import (
 )
 from tests.test_evaluate import contents
 from tests.test_main import arguments, only_run
-from utils.errors import UserError
-from utils.files import read_json, write_json
 from utils.metrics import CalibrationScores
-from utils.records.evaluation import as_record, averages, common_evaluations
+from utils.records.evaluation import averages, common_evaluations, to_dict
 from utils.records.reading import read_record, read_records
 from utils.reports.summary import evaluation_table
 
@@ -512,7 +512,7 @@ def test_records_of_different_images_have_no_table_in_common():
         description = {"set": "x (1 corruption)", "severities": list(severities),
                        "fingerprints": stored_fingerprints(["fog"], pixels)}
         fog = [CalibrationScores(0.5, 1, 0)] * len(severities)
-        return as_record(description, CalibrationScores(1, 0, 0), {"fog": fog})
+        return to_dict(description, CalibrationScores(1, 0, 0), {"fog": fog})
     ours, old, theirs, few = record(), record(), record("a"), record("a", (1, 2))
     del old["severities"]
     assert common_evaluations([[ours], [old]]) == [ours, old]

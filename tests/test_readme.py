@@ -4,12 +4,16 @@ import re
 import shutil
 import subprocess
 import sys
+import types
 
+import numpy as np
 import pytest
 
-from corruptions import CORRUPTIONS
+from corruptions import CORRUPTIONS, corrupt, digital
+from corruptions.severities import SEVERITY_CONSTANTS
 from models import MODELS
 from utils.figures import FIGURES
+from utils.figures.style import subplots
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ROOMS = ("corruptions", "dataset", "losses", "models", "tests", "utils")
@@ -56,6 +60,26 @@ def test_a_room_lists_its_files_and_how_to_add_one(room):
 def test_every_corruption_is_listed_with_what_it_does():
     rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", text("corruptions", "README.md"), re.MULTILINE)
     assert rows == [(name, corruption.summary) for name, corruption in CORRUPTIONS.items()]
+
+
+def test_the_corruption_that_the_readme_adds_corrupts(monkeypatch):
+    readme = text("corruptions", "README.md")
+    added, constants = re.findall(r"```python\n(.*?)```", readme[readme.index("## How to add one"):], re.DOTALL)
+    monkeypatch.setitem(CORRUPTIONS, "posterize", None)
+    exec(added, vars(digital).copy())
+    for table in SEVERITY_CONSTANTS.values():
+        monkeypatch.setitem(table, "posterize", eval(f"{{{constants}}}")["posterize"])
+    image = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
+    assert len(np.unique(corrupt(image, "posterize", 5))) == 2
+
+
+def test_the_figure_that_the_readme_adds_is_drawn():
+    readme = text("utils", "README.md")
+    added = re.search(r"```python\n(.*?)```", readme[readme.index("## How to add one"):], re.DOTALL).group(1)
+    names = {"subplots": subplots}
+    exec(added, names)
+    [(name, figure)] = names["images"]([types.SimpleNamespace(results={"train_images": [5, 3]})])
+    assert name == "images" and len(figure.axes[0].patches) == 2
 
 
 @pytest.mark.parametrize("room, table", [("models", MODELS), ("utils", FIGURES)])

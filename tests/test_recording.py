@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
+from corruptions.utils.cli import Parser
 from tests import crosscheck, recording
 from tests.step_errors import FIRST_STEP_TOLERANCES, STEP_TOLERANCES, step_errors, step_limits
-from utils.cli import Parser
 
 GOLDEN = crosscheck.load_json(os.path.join(os.path.dirname(__file__), "golden", "release_step.json"))
 RELEASE, WITH_TORCH = os.environ.get("RELEASE"), os.environ.get("PYTHON_WITH_TORCH")

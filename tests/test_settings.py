@@ -5,6 +5,9 @@ import os
 import pytest
 
 import main
+from corruptions.utils import cli
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import read_json, write_json
 from losses.config.options import create_parser
 from losses.config.resolve import resolve_config
 from losses.config.settings import MethodConfig, RunConfig
@@ -12,10 +15,7 @@ from losses.config.table import OPTIONS
 from losses.methods import METHOD_OPTIONS
 from losses.training.run import write_config
 from tests.test_main import arguments
-from utils import cli
-from utils.errors import UserError
-from utils.files import read_json, write_json
-from utils.options import require_accepted
+from utils.options import validate_values
 from utils.records.logs import RunFolder
 from utils.records.reading import is_finished, read_record
 from utils.records.settings import newest_run, path_independent, resumed_settings
@@ -57,10 +57,10 @@ def test_a_run_of_fewer_epochs_is_not_taken_unless_more_are_asked_for(tmp_path):
 
 
 def test_any_text_is_accepted_of_an_earlier_run_where_the_option_takes_any(tmp_path):
-    require_accepted(OPTIONS.values(), {"desc": "list", "log_dir": ""}, "config.json")
+    validate_values(OPTIONS.values(), {"desc": "list", "log_dir": ""}, "config.json")
     for option in ("dataset", "method", "model", "recipe"):
         with pytest.raises(UserError, match=f"config.json: has {option} 'list'"):
-            require_accepted(OPTIONS.values(), {option: "list"}, "config.json")
+            validate_values(OPTIONS.values(), {option: "list"}, "config.json")
 
 
 def test_a_run_that_was_made_longer_has_not_ended(tmp_path):
@@ -78,7 +78,7 @@ def test_a_run_that_was_made_longer_has_not_ended(tmp_path):
 def logged(folder, values, device="CPU"):
     """The log of a run of these settings that is resumed."""
     with RunFolder(str(folder)) as opened:
-        write_config(opened, None, RunConfig.of(values), {}, device)
+        write_config(opened, None, RunConfig.from_dict(values), {}, device)
     return (folder / "log.txt").read_text()
 
 

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 import losses.perturbations
+from corruptions.utils.cli import parse
+from corruptions.utils.errors import UserError
 from losses import create_step
 from losses.config.options import create_parser
 from losses.config.resolve import resolve, resolve_config
@@ -18,8 +20,6 @@ from models.layers import batch_norm, conv
 from models.stacked import StackedNetwork, check_stackable
 from models.torch_names import torch_name
 from tests.formula import formula_batch, formula_weight
-from utils.cli import parse
-from utils.errors import UserError
 
 with open(os.path.join(os.path.dirname(__file__), "golden", "sync_bn.json"), encoding="utf-8") as golden:
     RECORDED = json.load(golden)

@@ -3,11 +3,11 @@ import numpy as np
 import pytest
 
 import losses.training.loop
+from corruptions.utils.errors import UserError
+from corruptions.utils.signals import Interrupted
 from losses.step.train_step import StepOutputs
 from losses.training.loop import train_epoch
-from utils.errors import UserError
 from utils.records.checkpoint import Progress
-from utils.runtime.signals import Interrupted
 
 BATCHES, LOGITS, LABELS = 7, np.eye(4), [0, 1, 2, 0]
 

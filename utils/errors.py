@@ -1,14 +1,5 @@
-"""Errors that a user can cause and correct."""
-
-
-class UserError(ValueError):
-    """An error that a user can correct. The message is one line: the flag or file at fault, and the way out."""
-
-    status = 2  # exit status of the program
-
-
-class ResourceGoneError(UserError):
-    """A file that was there can no longer be read, or a worker process was killed."""
+"""Errors of a training. The errors of all programs are in `corruptions/utils/errors.py`."""
+from corruptions.utils.errors import UserError
 
 
 class NotFiniteError(UserError):

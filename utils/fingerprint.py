@@ -1,7 +1,7 @@
 """The identity of a set of images. Code that reuses or resumes something compares fingerprints, never names."""
 from dataclasses import asdict, dataclass, fields
 
-from utils.errors import UserError
+from corruptions.utils.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@ import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from utils.cli import MultipleValues, StoreOneOrMany, existing_file, workers
-from utils.errors import UserError
+from corruptions.utils.cli import MultipleValues, StoreOneOrMany, existing_file, workers
+from corruptions.utils.errors import UserError
 
 # Earlier names of options, to the present ones. Command lines, files of options and stored settings may have them.
 RENAMED = {"save_every_steps": "checkpoint_every", "group_every": "group_update_every", "val_share": "val_fraction",
@@ -139,7 +139,7 @@ class OptionGroup:
             option.add_to(group)
 
 
-def require_accepted(options, values, place):
+def validate_values(options, values, place):
     """Check the values of options that were read from a file, as the command line checks them.
 
     Args:

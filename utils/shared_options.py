@@ -2,7 +2,7 @@
 import os
 from functools import partial
 
-from utils.cli import (
+from corruptions.utils.cli import (
     cpu_count,
     fraction,
     image_side,

@@ -185,7 +185,7 @@ def rotation(height, width, angle, begin, end):
     return scipy.sparse.csr_array((weights, indices, ends), (inside.size, height * width))
 
 
-@register(draws=False)
+@register(is_random=False)
 def circular_motion_blur(images, level, rngs, options):
     """Mean of the image turned by many angles.
 

@@ -16,9 +16,9 @@ from corruptions.generate import corrupt_range
 from corruptions.jobs.cluster import Cluster
 from corruptions.jobs.parallel import parallel_map
 from corruptions.jobs.provenance import options_identity, recipe, write_record
-from utils.checksums import array_digest
-from utils.errors import UserError
-from utils.files import (
+from corruptions.utils.checksums import array_digest
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import (
     TMP_MARK,
     file_lock,
     load_array,
@@ -61,7 +61,7 @@ def write_arrays(images, paths, name, seed, options, workers, show_progress, tit
         workers (int or Cluster): number of processes, or a cluster.
         show_progress (bool): show the progress bar even where the output is no terminal.
         title (str): text before the bar.
-        images_digest (str): `utils.checksums.array_digest(images)`, if it is known already.
+        images_digest (str): `corruptions.utils.checksums.array_digest(images)`, if it is known already.
 
     Returns:
         int: number of arrays that were not there before.

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 
-from utils.errors import UserError
+from corruptions.utils.errors import UserError
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 INSTALL = "pip install dask distributed"

@@ -33,11 +33,11 @@ from corruptions.jobs.sources import (
     check_decoding,
     check_sources,
 )
-from corruptions.registry import CORRUPTIONS
-from utils.checksums import file_checksum
-from utils.cli import one_line
-from utils.errors import UserError
-from utils.files import LONGEST_NAME, is_writable
+from corruptions.table import CORRUPTIONS
+from corruptions.utils.checksums import file_checksum
+from corruptions.utils.cli import one_line
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import LONGEST_NAME, is_writable
 
 FILES_AT_A_TIME = 16
 

@@ -6,8 +6,8 @@ import os
 import numpy as np
 
 from corruptions.registry import check_images
-from utils.errors import UserError
-from utils.files import load_array, write_array
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import load_array, write_array
 
 LABELS_FILE = "labels.npy"
 LAYOUTS = {

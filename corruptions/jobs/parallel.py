@@ -11,8 +11,8 @@ from joblib.externals import loky
 from tqdm import tqdm
 
 from corruptions.jobs.cluster import Cluster
-from utils.errors import UserError
-from utils.runtime.signals import STOPPING, block_signals
+from corruptions.utils.errors import UserError
+from corruptions.utils.signals import STOPPING, block_signals
 
 tqdm.monitor_interval = 0  # its thread that watches bars would get Ctrl-C in place of the main thread
 

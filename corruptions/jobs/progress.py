@@ -18,8 +18,8 @@ from corruptions.jobs.sources import (
     sources_path,
     write_sources,
 )
-from utils.errors import UserError
-from utils.files import TMP_MARK
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import TMP_MARK
 
 
 def nothing_readable(source, files):

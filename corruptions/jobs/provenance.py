@@ -6,9 +6,9 @@ of the content of the set, so that other images that somebody puts in its place 
 import os
 
 from corruptions.registry import DEFAULTS
+from corruptions.utils.checksums import array_digest, file_checksums, new_hash
+from corruptions.utils.files import read_json, write_json
 from corruptions.weather import FROST_FILES, frost_folder
-from utils.checksums import array_digest, file_checksums, new_hash
-from utils.files import read_json, write_json
 
 
 def options_identity(options, names):

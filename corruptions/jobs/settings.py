@@ -2,8 +2,8 @@
 import os
 
 from corruptions.jobs.provenance import textures_digest
-from utils.errors import UserError
-from utils.files import file_lock, is_writable, read_json, remove_temporary, write_json
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import file_lock, is_writable, read_json, remove_temporary, write_json
 
 SETTINGS_FILE = "settings.json"
 SETTINGS_SECONDS = 60  # jobs that begin at the same time wait for each other to write the settings

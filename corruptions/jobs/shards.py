@@ -9,7 +9,7 @@ import os
 import re
 from typing import NamedTuple
 
-from utils.files import file_lock, read_json, write_json
+from corruptions.utils.files import file_lock, read_json, write_json
 
 LOCK_FILE = ".lock"
 ENDED_FILE = ".shards.json"  # the ended shards of a corruption at a severity, while others have not ended

@@ -6,9 +6,9 @@ import os
 from corruptions.images import is_shown_otherwise
 from corruptions.jobs.settings import SETTINGS_FILE
 from corruptions.jobs.shards import SINGLE_SHARD
-from utils.checksums import file_checksums
-from utils.errors import UserError
-from utils.files import read_json, write_csv
+from corruptions.utils.checksums import file_checksums
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import read_json, write_csv
 
 SOURCES_FILE = "sources.csv"
 
@@ -122,9 +122,9 @@ def check_sources(source, files, target, checksums, shard):
     Raises:
         UserError: an image has changed or is gone.
     """
-    other_shard_files = set(files).difference(shard.of(list(files)))
+    unassigned = set(files).difference(shard.of(list(files)))
     for name, (checksum, _) in read_sources(target).items():
-        if name not in other_shard_files and checksums.get(name, (None,))[0] != checksum:
+        if name not in unassigned and checksums.get(name, (None,))[0] != checksum:
             path = os.path.join(source, files.get(name, name))
             if name not in files and os.path.exists(path):  # hidden, as earlier versions read it
                 raise UserError(f"{path}: is not read, and {target} was made from it, too; name a new folder")

@@ -5,9 +5,9 @@ from functools import cached_property
 
 import numpy as np
 
+from corruptions.utils.errors import UserError
 from dataset.fingerprints import fingerprint
 from dataset.image_files import FileImages
-from utils.errors import UserError
 from utils.fingerprint import WORDS, require_same
 
 
@@ -25,7 +25,7 @@ class ImageDataset:
             with them.
         num_per_class (int or None): number of training images per class if none is given; None means 4/5 of each class.
         class_names (tuple of str): names of the labels, if they are known.
-        lists (str or None): folder of file lists that give the severity of each training image
+        filelist_dir (str or None): folder of file lists that give the severity of each training image
             (`dataset/sources/imagenet30.py`).
     """
 
@@ -37,7 +37,7 @@ class ImageDataset:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     num_per_class: int | None = None
-    lists: str | None = None
+    filelist_dir: str | None = None
     class_names: tuple[str, ...] = ()
 
     @property
@@ -68,7 +68,7 @@ class ImageDataset:
             changed = sorted(set(names) ^ set(self.class_names)) or ["their order"]
             raise UserError(f"{path}: was trained on other classes than {self.name} has now (see {changed[0]}); name "
                             "the images that it was trained on with --data_dir")
-        lists = "" if self.lists is None else " and --filelist_dir"
+        lists = "" if self.filelist_dir is None else " and --filelist_dir"
         now, advice = {"test": self.test_fingerprint, **fingerprints}, f"name those that it had with --data_dir{lists}"
         require_same(config.get("fingerprints") or {}, now, path, advice)
         for part, digest in (config.get("images_sha256") or {}).items():  # runs of an earlier version have these

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import TMP_MARK, file_hash, file_lock, fsync, with_filename
 from dataset.sources.base import ImageDataset
 from dataset.sources.download import download
-from utils.errors import UserError
-from utils.files import TMP_MARK, file_hash, file_lock, fsync, with_filename
 
 URL = "https://www.cs.toronto.edu/~kriz/"
 PIXELS = 3 * 32 * 32

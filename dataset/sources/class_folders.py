@@ -7,8 +7,8 @@ import sys
 import numpy as np
 
 from corruptions.images import image_suffixes, said_of
+from corruptions.utils.errors import UserError
 from dataset.image_files import FileImages
-from utils.errors import UserError
 
 NOT_REGULAR = "not a regular file"  # such as a FIFO: reading it could wait for ever
 

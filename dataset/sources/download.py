@@ -1,9 +1,9 @@
 """Download of published files that are missing."""
 import os
 
-from utils.cli import DISK_ERRORS
-from utils.errors import UserError
-from utils.files import with_filename
+from corruptions.utils.cli import DISK_ERRORS
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import with_filename
 
 
 def download(url, md5, folder, missing, advice):

@@ -7,9 +7,9 @@ import zlib
 
 import numpy as np
 
+from corruptions.utils.errors import UserError
 from dataset.sources.base import ImageDataset
 from dataset.sources.download import download
-from utils.errors import UserError
 
 URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
 # MD5s of the published .gz files. Debian's files have the same content and other MD5s, because their gzip header has no
@@ -20,7 +20,7 @@ FILES = {
     "test": {"t10k-images-idx3-ubyte": "bef4ecab320f06d8554ea6380940ec79",
              "t10k-labels-idx1-ubyte": "bb300cfdad3c16e7a12a480ee83cd310"},
 }
-OWN_FOLDER = "fashion-mnist"
+DOWNLOAD_FOLDER = "fashion-mnist"
 TORCHVISION_FOLDER = os.path.join("FashionMNIST", "raw")
 DEBIAN_FOLDER = "/usr/share/datasets/fashion-mnist"  # of the package dataset-fashion-mnist
 
@@ -100,26 +100,26 @@ def find_files(data_dir):
     Raises:
         UserError: the download fails, or a place has only some of the files.
     """
-    own_folder = os.path.join(data_dir, OWN_FOLDER)
+    download_folder = os.path.join(data_dir, DOWNLOAD_FOLDER)
     places = {place: files_in(place)
-              for place in (data_dir, own_folder, os.path.join(data_dir, TORCHVISION_FOLDER), DEBIAN_FOLDER)}
+              for place in (data_dir, download_folder, os.path.join(data_dir, TORCHVISION_FOLDER), DEBIAN_FOLDER)}
     checksums = {name: md5 for files in FILES.values() for name, md5 in files.items()}
     for files in places.values():
         if len(files) == len(checksums):
             return files
     for place, files in places.items():
         missing = [name for name in checksums if name not in files]
-        if files and place != own_folder:  # there a download may have been interrupted
+        if files and place != download_folder:  # there a download may have been interrupted
             raise UserError(f"{os.path.join(place, missing[0])}.gz: not there, though others of the four files are; "
                             "put it there, or take the others away")
     for name in checksums:
-        if name not in places[own_folder]:
-            places[own_folder][name] = download(
-                f"{URL}{name}.gz", checksums[name], own_folder,
-                f"fashion_mnist: {name}.gz is not in {data_dir} or {own_folder}",
-                f"put {', '.join(f'{file}.gz' for file in checksums)} from {URL} into {own_folder}, install Debian's "
-                "package dataset-fashion-mnist, or name another folder with --data_dir")
-    return places[own_folder]
+        if name not in places[download_folder]:
+            places[download_folder][name] = download(
+                f"{URL}{name}.gz", checksums[name], download_folder,
+                f"fashion_mnist: {name}.gz is not in {data_dir} or {download_folder}",
+                f"put {', '.join(f'{file}.gz' for file in checksums)} from {URL} into {download_folder}, install "
+                "Debian's package dataset-fashion-mnist, or name another folder with --data_dir")
+    return places[download_folder]
 
 
 def load_fashion_mnist(data_dir):

@@ -11,13 +11,13 @@ import numpy as np
 
 from corruptions.images import check_header, said_of
 from corruptions.jobs.sources import read_sources, sources_lists
+from corruptions.utils.cli import one_line
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import file_lock, write_csv
 from dataset.image_files import centre_crop
 from dataset.sources.base import ImageDataset
 from dataset.sources.class_folders import list_class_images, list_classes, require_all_classes
 from dataset.sources.imagenet import MEAN, STD
-from utils.cli import one_line
-from utils.errors import UserError
-from utils.files import file_lock, write_csv
 
 IMAGE_SIZE = 64
 VALIDATION_FOLDERS = ("val", "valid", "validation")  # usual names of a folder that is not read here

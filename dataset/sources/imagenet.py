@@ -2,10 +2,10 @@
 import os
 from functools import partial
 
+from corruptions.utils.errors import UserError
 from dataset.image_files import centre_crop
 from dataset.sources.base import ImageDataset
 from dataset.sources.class_folders import list_class_images, list_classes, require_all_classes
-from utils.errors import UserError
 
 SIDE, SHORTER = 224, 256
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -7,13 +7,13 @@ from functools import partial
 
 import numpy as np
 
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import atomic_write
 from dataset.image_files import exact, require_sizes, squash
 from dataset.poisson import Split, most_validation, poisson_counts, poisson_split
 from dataset.sources.base import ImageDataset
 from dataset.sources.class_folders import list_class_images, list_classes, require_all_classes
 from dataset.sources.imagenet import MEAN, STD
-from utils.errors import UserError
-from utils.files import atomic_write
 
 SIDE = 64
 NUM_PER_CLASS = 1000
@@ -145,32 +145,33 @@ def listed_split(source, num_severity, seed, num_per_class=None, num_val=None):
         UserError: a list does not fit, or the lists do not have the numbers of images that are asked for.
     """
     names, labels = source.images["train"].names, source.labels["train"]
-    if not has_lists(source.lists):
+    if not has_lists(source.filelist_dir):
         split = poisson_split(labels, num_per_class or source.num_per_class, num_severity, seed, num_val,
                               most_validation(num_per_class))
-        return replace(split, lists=source.lists)
-    split = read_lists(source.lists, names, labels, num_severity)
+        return replace(split, filelist_dir=source.filelist_dir)
+    split = read_lists(source.filelist_dir, names, labels, num_severity)
     expected_counts = [source.classes * count
                        for count in poisson_counts(num_per_class or source.num_per_class, num_severity)]
     if split.counts != expected_counts:
-        summary = f"the lists in {source.lists} have {', '.join(map(str, split.counts))} images of the severities"
+        numbers = ", ".join(map(str, split.counts))
+        summary = f"the lists in {source.filelist_dir} have {numbers} images of the severities"
         if num_per_class:
             raise UserError(f"-n {num_per_class}: {summary}; leave -n out, or remove the lists to have new ones drawn")
         print(f"warning: {summary}, where {source.num_per_class} images a class make "
               f"{', '.join(map(str, expected_counts))}; remove the lists to have new ones drawn", file=sys.stderr)
     if num_val and len(split.validation) != num_val * source.classes:
-        raise UserError(f"--num_val {num_val}: the lists in {source.lists} have {len(split.validation)} validation "
-                        "images; leave --num_val out, or remove the lists to have new ones drawn")
-    print(f"severities as the lists in {source.lists} say")
+        raise UserError(f"--num_val {num_val}: the lists in {source.filelist_dir} have {len(split.validation)} "
+                        "validation images; leave --num_val out, or remove the lists to have new ones drawn")
+    print(f"severities as the lists in {source.filelist_dir} say")
     return split
 
 
 def begin_lists(source, split):
     """Write the lists of a split that was drawn because there were none. Lists that are there by now stay."""
-    if split.lists is not None and not has_lists(split.lists):
-        write_lists(split.lists, split, source.images["train"].names, source.labels["train"],
+    if split.filelist_dir is not None and not has_lists(split.filelist_dir):
+        write_lists(split.filelist_dir, split, source.images["train"].names, source.labels["train"],
                     (source.images["test"].names, source.labels["test"]))
-        print(f"severities drawn, and written to the lists in {split.lists}", flush=True)
+        print(f"severities drawn, and written to the lists in {split.filelist_dir}", flush=True)
 
 
 def read_lists(folder, names, labels, num_severity):

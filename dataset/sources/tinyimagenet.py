@@ -4,10 +4,10 @@ from functools import partial
 
 import numpy as np
 
+from corruptions.utils.errors import UserError
 from dataset.image_files import FileImages, exact, require_sizes
 from dataset.sources.base import ImageDataset
 from dataset.sources.class_folders import list_class_images, list_classes, list_files
-from utils.errors import UserError
 
 FOLDER = "tiny-imagenet-200"
 SIDE = 64

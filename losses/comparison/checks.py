@@ -1,10 +1,10 @@
 """Checks that a stored comparison has the runs and the images that the command asks for."""
 import os
 
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import file_hash, read_json
 from dataset import SOURCE_OPTIONS
 from losses.config.resolve import resume_config
-from utils.errors import UserError
-from utils.files import file_hash, read_json
 from utils.options import with_new_names
 from utils.records.reading import PLAN_FILE
 from utils.records.settings import (
@@ -15,13 +15,36 @@ from utils.records.settings import (
 )
 
 
-def check_plan(folder, planned, paths):
-    """Return the plan of the comparison, after a check that it contains the stored plan. A comparison may grow."""
+def read_plan(folder, planned):
+    """Return the entries of a stored plan, a list of dicts; empty if there is none.
+
+    An entry that was written under earlier names of options or values has the present names, and the name that its row
+    has now. Its run keeps its folder.
+
+    Args:
+        folder (str): folder of the comparison.
+        planned (list of RunSpec): the runs that the command asks for.
+    """
+    entries = []
+    for entry in read_json(os.path.join(folder, PLAN_FILE)) or []:
+        given = with_new_names(entry["given"])
+        names = [spec.name for spec in planned if path_independent(spec.given) == given and given != entry["given"]]
+        entries.append({**entry, "given": given, "name": names[0] if names else entry["name"]})
+    return entries
+
+
+def check_plan(folder, planned, paths, stored):
+    """Return the plan of the comparison, after a check that it contains the stored plan. A comparison may grow.
+
+    Args:
+        folder (str): folder of the comparison.
+        planned (list of RunSpec): the runs that the command asks for.
+        paths (list of str): their folders.
+        stored (list of dict): the entries that `read_plan` returns.
+    """
     plan = [{"name": entry.name, "folder": os.path.basename(path),
              "given": path_independent(entry.given)}
             for entry, path in zip(planned, paths, strict=True)]
-    stored = [{**entry, "given": with_new_names(entry["given"])}
-              for entry in read_json(os.path.join(folder, PLAN_FILE)) or []]
     # Plans of earlier versions lack the name of the data folder.
     earlier = [{**entry, "given": {option: value for option, value in entry["given"].items() if option != "data_dir"}}
                for entry in plan]
@@ -39,7 +62,7 @@ def check_rows(folder, planned, configs):
     """Check that the runs of a row, begun or not, differ only in the seed."""
     first = {}
     for spec, config in zip(planned, configs, strict=True):
-        method_options = config.method.flat()
+        method_options = config.method.to_dict()
         del method_options["train_on"]  # begun runs have the value of their split, which a table decides
         row_options = first.setdefault((spec.setting, spec.name), method_options)
         for option, value in row_options.items():

@@ -3,6 +3,8 @@ import itertools
 import shlex
 from dataclasses import dataclass
 
+from corruptions.utils.cli import MultipleValues, parse
+from corruptions.utils.errors import UserError
 from losses.components import DATA_STRATEGIES
 from losses.config.resolve import resolve
 from losses.config.table import (
@@ -15,8 +17,6 @@ from losses.config.table import (
     used_by,
 )
 from losses.methods import METHOD_OPTIONS, METHODS
-from utils.cli import MultipleValues, parse
-from utils.errors import UserError
 
 BENCHMARK_KEYS = ("dataset", "corruption", "model")  # methods are compared within these
 COMPONENT_OPTIONS = ("method", "objective", "perturbation", "risk")  # they decide which other options are read
@@ -52,7 +52,7 @@ def uses_option(option, method, given):
     """
     row = METHODS[method]
     if option == "sampler":  # weighted data or sampling allow only replacement
-        is_weighted = DATA_STRATEGIES[row.data].repeats or given.get("sampling") == "balanced"
+        is_weighted = DATA_STRATEGIES[row.data].oversamples or given.get("sampling") == "balanced"
         return given[option] == "replacement" or not is_weighted
     if option == "is_adaptive":
         return given.get("perturbation", row.perturbation) in ("l2", "adaptive")

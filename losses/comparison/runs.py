@@ -6,11 +6,15 @@ import sys
 import tempfile
 import time
 
+from corruptions.utils import cli, signals
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import file_lock, safe_filename, write_json
 from losses.comparison.checks import (
     check_begun_images,
     check_files,
     check_plan,
     check_rows,
+    read_plan,
     resumable_options,
     stored_config,
 )
@@ -18,17 +22,13 @@ from losses.comparison.plan import BENCHMARK_KEYS
 from losses.config.recipes import to_argv
 from losses.training.run import run, write_config
 from losses.training.step_cache import StepCache
-from utils import cli
-from utils.errors import UserError
 from utils.figures.severity import accuracy
 from utils.figures.style import save
-from utils.files import file_lock, safe_filename, write_json
 from utils.records.cost import duration
 from utils.records.logs import RunFolder
 from utils.records.reading import PLAN_FILE, by_setting, is_finished, read_record
-from utils.records.settings import read_settings
+from utils.records.settings import path_independent, read_settings
 from utils.reports.comparison import ComparisonRow, last_weights, write_comparison, write_comparison_page
-from utils.runtime import signals
 
 
 def compare(planned, configs, folder, loader, device, jobs, program):
@@ -53,8 +53,10 @@ def compare(planned, configs, folder, loader, device, jobs, program):
     """
     os.makedirs(folder, exist_ok=True)
     with file_lock(os.path.join(folder, ".lock"), folder):
-        paths = [os.path.join(folder, run_name(spec, config)) for spec, config in zip(planned, configs, strict=True)]
-        plan = check_plan(folder, planned, paths)
+        stored = read_plan(folder, planned)
+        paths = [os.path.join(folder, run_folder(spec, config, stored))
+                 for spec, config in zip(planned, configs, strict=True)]
+        plan = check_plan(folder, planned, paths, stored)
         waiting = [k for k, path in enumerate(paths) if not is_finished(path)]
         configs = [stored_config(*run) for run in zip(planned, configs, paths, strict=True)]
         check_rows(folder, planned, configs)
@@ -112,8 +114,12 @@ def _plot_accuracy(folder, records):
     return drawn
 
 
-def run_name(spec, config):
-    """Return the name of a run's folder."""
+def run_folder(spec, config, stored):
+    """Return the name of a run's folder: its name in the stored plan if it is there, as in `read_plan`."""
+    given = path_independent(spec.given)
+    for entry in stored:
+        if (entry["name"], entry["given"]) == (spec.name, given):
+            return entry["folder"]
     return safe_filename(f"{spec.name}_{config.dataset}_{config.corruption}_{config.model}_seed{config.seed}")
 
 

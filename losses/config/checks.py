@@ -4,6 +4,10 @@ import numbers
 from dataclasses import fields
 
 from corruptions import CORRUPTIONS, SETS
+from corruptions.utils import cli
+from corruptions.utils.cli import FLOAT32_MAX
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import require_writable_folder
 from dataset.sources.imagenet30 import find_test_list
 from losses.components import DATA_STRATEGIES, OBJECTIVES, PERTURBATIONS
 from losses.config.settings import MethodConfig
@@ -13,11 +17,7 @@ from losses.schedules import warmup_epochs
 from models import check_image_size, create_model
 from models.initial_weights import check_weights
 from models.stacked import check_stackable, model_has_batch_norm
-from utils import cli
-from utils.cli import FLOAT32_MAX
-from utils.errors import UserError
-from utils.files import require_writable_folder
-from utils.options import require_accepted
+from utils.options import validate_values
 from utils.runtime import distributed
 
 LEAST = 1.2e-38  # a positive float32; some devices round smaller ones to 0
@@ -68,17 +68,17 @@ def check_method(settings, given):
     for option, (_, _, reason) in DEPENDENT_OPTIONS.items():
         if option in given and not takes_effect(option, settings.options):
             raise UserError(f"--{option}: {reason}")
-    if settings.options.get("group_loss") == "validation" and DATA_STRATEGIES[settings.data].sets_groups:
+    if settings.options.get("group_loss") == "validation" and DATA_STRATEGIES[settings.data].replaces_groups:
         raise UserError(f"--group_loss validation: validation images have severities, not the environments of "
                         f"{settings.method}; leave it out")
-    if DATA_STRATEGIES[settings.data].sets_groups and not OBJECTIVES[settings.objective].reads_groups:
+    if DATA_STRATEGIES[settings.data].replaces_groups and not OBJECTIVES[settings.objective].reads_groups:
         readers = ", ".join(name for name, part in OBJECTIVES.items() if part.reads_groups)
         raise UserError(f"--objective {settings.objective}: does not look at the environments that {settings.method} "
                         f"finds; use one of {readers}")
     if settings.sampler == "permutation" and settings.sampling == "balanced":
         raise UserError("--sampler permutation: passes over every image once, and --sampling balanced draws those of "
                         "rare severities more often; leave out one of them")
-    if settings.sampler == "permutation" and DATA_STRATEGIES[settings.data].repeats:
+    if settings.sampler == "permutation" and DATA_STRATEGIES[settings.data].oversamples:
         raise UserError(f"--sampler permutation: passes over every image once, and {settings.method} draws some images "
                         "more often; leave it out")
     if settings.objective == "sharpdro_agnostic" and settings.sampling == "balanced":
@@ -149,7 +149,7 @@ def check_saved(values, path):
     Raises:
         UserError: no options give these settings, because the file was damaged or edited.
     """
-    require_accepted(OPTIONS.values(), values, path)
+    validate_values(OPTIONS.values(), values, path)
     cli.require_known(f"{path}: corruption", values["corruption"], CORRUPTIONS, SETS)
     needed = [field.name for field in fields(MethodConfig) if "None" not in str(field.type) and field.name != "options"]
     lacking = [option for option in needed if values.get(option) is None]
@@ -217,7 +217,7 @@ def check_fits_data(config, source, split):
     if config.save_best and len(split.validation) == 0:
         raise UserError("--save_best: no image is left for validation; leave it out, or give a --split that has some")
     alone = f"only severity {split.nonempty_severities[0]} has training images"
-    if len(split.nonempty_severities) == 1 and not DATA_STRATEGIES[method.data].sets_groups and not has_begun:
+    if len(split.nonempty_severities) == 1 and not DATA_STRATEGIES[method.data].replaces_groups and not has_begun:
         defaults = OBJECTIVES[method.objective].defaults
         for option in (option for option in GROUP_OPTIONS if option in defaults):
             value = options[option]
@@ -241,5 +241,5 @@ def check_fits_data(config, source, split):
     # A resumed run may not need the file that it began with.
     init_checkpoint = None if config.resume else config.init_checkpoint
     check_weights(config.model, source.classes, init_checkpoint, options.get("stage_one"))
-    if split.lists is not None:  # the run will write them
-        require_writable_folder("--filelist_dir", split.lists)
+    if split.filelist_dir is not None:  # the run will write them
+        require_writable_folder("--filelist_dir", split.filelist_dir)

@@ -5,10 +5,10 @@ import json
 import os
 import sys
 
+from corruptions.utils import cli
+from corruptions.utils.errors import UserError
 from losses.config.recipes import RECIPES
 from losses.config.table import EVALUATION_OPTIONS, OPTION_GROUPS, OPTIONS
-from utils import cli
-from utils.errors import UserError
 from utils.options import RENAMED
 from utils.records.settings import NEWEST
 from utils.runtime.requirements import require
@@ -116,10 +116,26 @@ def read_option_file(path):
         reason = " ".join(str(error).split())
         raise UserError(f"--config {path}: cannot be read: {reason}") from error
     if isinstance(content, dict) and isinstance(content.get("given"), dict):
-        return {name: value for name, value in content["given"].items() if name != "resume"}, True
+        return {name: value for name, value in _present_names(path, content["given"]).items() if name != "resume"}, True
     if not isinstance(content, dict) or not content:
         raise UserError(f"--config {path}: holds no options; write them as NAME: VALUE, named as on the command line")
-    return content, False
+    return _present_names(path, content), False
+
+
+def _present_names(path, options):
+    """Return options (dict) under their present names without dashes.
+
+    Raises:
+        UserError: the file `path` has an option twice, under two names.
+    """
+    renamed = {}
+    for key, value in options.items():
+        name = str(key).removeprefix("--")
+        name = RENAMED.get(name, name)
+        if name in renamed:
+            raise UserError(f"--config {path}: has {name} twice, the second time as {key}; leave one of them out")
+        renamed[name] = value
+    return renamed
 
 
 def option_words(path, options):
@@ -127,16 +143,14 @@ def option_words(path, options):
 
     Args:
         path (str): file of the options, for errors.
-        options (dict): names, with or without the dashes, to a value, or to a list if the option takes several values.
-            None leaves an option at its default.
+        options (dict): names to a value, or to a list if the option takes several values. None leaves an option at its
+            default.
 
     Raises:
         UserError: an option is unknown, or a command line could not have the value.
     """
     words = []
-    for key, value in options.items():
-        name = str(key).removeprefix("--")
-        name = RENAMED.get(name, name)
+    for name, value in options.items():
         if name not in OPTIONS or name == "config":
             similar = difflib.get_close_matches(name, OPTIONS, 1)
             advice = f"did you mean {similar[0]}?" if similar else "main.py --help lists the options"

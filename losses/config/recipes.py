@@ -137,12 +137,12 @@ def recipes_table():
     """Return the recipes as a Markdown table, for the README."""
     lines = ["| `--recipe` | experiment | sets | for one method |", "| --- | --- | --- | --- |"]
     for name, recipe in RECIPES.items():
-        for_one = "; ".join(f"{method} `{' '.join(to_argv(options))}`" for method, options in recipe.methods.items())
+        by_method = "; ".join(f"{method} `{' '.join(to_argv(options))}`" for method, options in recipe.methods.items())
         family, is_special, _ = name.partition("/")
         general = RECIPES[family].training if is_special else {}
         dataset = recipe.benchmark.get("dataset")
         sets = {option: value for option, value in recipe.settings.items()
                 if option not in general or default_for_dataset(general[option], dataset) != value}
         lines.append(f"| `{name}` | {recipe.title} | {f'as `{family}`, and ' if is_special else ''}"
-                     f"`{' '.join(to_argv(sets))}` | {for_one} |")
+                     f"`{' '.join(to_argv(sets))}` | {by_method} |")
     return "\n".join(lines) + "\n"

@@ -2,6 +2,8 @@
 import os
 from dataclasses import fields, replace
 
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import file_hash, require_writable_folder
 from losses.components import DATA_STRATEGIES
 from losses.config.checks import check_ascents, check_method, check_options, check_saved, check_world_size
 from losses.config.recipes import RECIPES
@@ -9,8 +11,6 @@ from losses.config.settings import MethodConfig, RunConfig
 from losses.config.table import METHOD_ARGUMENTS, OPTIONS, TRAINING_PARTS, chosen_name
 from losses.methods import METHODS, default_for_dataset, default_options
 from models.stacked import model_has_batch_norm
-from utils.errors import UserError
-from utils.files import file_hash, require_writable_folder
 from utils.options import with_new_names
 from utils.records.settings import NEWEST, newest_run, resumed_settings
 from utils.runtime import distributed
@@ -59,7 +59,7 @@ def resolve(method="sharpdro", dataset="cifar10", sync_perturbation=None, **give
         values["nesterov"] = False
     if "crop" not in given and values["crop"] == "random_resized" and values["train_on"] != "clean":
         values["crop"] = "none"  # corrupted images are cropped before they are corrupted
-    if "sampler" not in given and (values["sampling"] == "balanced" or DATA_STRATEGIES[row.data].repeats):
+    if "sampler" not in given and (values["sampling"] == "balanced" or DATA_STRATEGIES[row.data].oversamples):
         values["sampler"] = "replacement"
     defaults = default_options(method, objective, perturbation)
     if perturbation == row.perturbation:
@@ -149,7 +149,7 @@ def resolve_config(args, given):
 
 
 def require_folders(args):
-    """Check that the folders for the results of runs are writable, with `utils.files.require_writable_folder`."""
+    """Check that the folders for the results of runs are writable, with `require_writable_folder`."""
     require_writable_folder("--log_dir", args.log_dir)
     if args.compile_cache is not None:
         require_writable_folder("--compile_cache", args.compile_cache)
@@ -178,4 +178,4 @@ def load_or_resolve_config(args, given):
 
 def resume_config(folder, defaults, given):
     """Return the settings of a run that has begun; arguments and errors as in `resumed_settings`."""
-    return RunConfig.of(resumed_settings(folder, defaults, given, check_saved))
+    return RunConfig.from_dict(resumed_settings(folder, defaults, given, check_saved))

@@ -2,19 +2,21 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 
+from corruptions.utils.files import safe_filename
 from losses.components import OBJECTIVES, OPTIMIZERS, PERTURBATIONS, num_passes
 from losses.config.table import OPTIONS, TRAINING_OPTIONS
 from losses.methods import METHOD_OPTIONS, METHODS, default_for_dataset, default_options
 from losses.schedules import SCHEDULES
-from utils.files import safe_filename
 
 # These entries of `config.json` mark a run that has begun, and identify its classes and images.
 STORED = ("classes", "fingerprints", "images_sha256")
 
 
 def default(name):
-    """Return a dataclass field with the default of an option of `main.py`."""
+    """Return a dataclass field with the default of an option of `main.py`, as the command line reads it."""
     value = OPTIONS[name].default
+    if isinstance(value, str):
+        value = OPTIONS[name].kind(value)
     return field(default=tuple(value) if isinstance(value, list) else value)
 
 
@@ -58,8 +60,8 @@ class MethodConfig:
     options: dict
 
     @classmethod
-    def of(cls, values):
-        """Return the settings from the values of all options (dict), in the form that `flat` returns."""
+    def from_dict(cls, values):
+        """Return the settings from the values of all options (dict), in the form that `to_dict` returns."""
         defaults = default_options(values["method"], values["objective"], values["perturbation"])
         chosen = {field.name: values[field.name] for field in fields(cls) if field.name != "options"}
         options = {option: values[option] for option in defaults}
@@ -68,7 +70,7 @@ class MethodConfig:
                         for option, value in options.items() if value is None})
         return cls(**chosen, options=options)
 
-    def flat(self):
+    def to_dict(self):
         """Return all options to their values, None for options that the method does not read."""
         chosen = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "options"}
         return {**chosen, **dict.fromkeys(METHOD_OPTIONS), **self.options}
@@ -185,11 +187,11 @@ class RunConfig:
     stored: dict | None = None
 
     @classmethod
-    def of(cls, values):
+    def from_dict(cls, values):
         """Return the settings from the values of all options (dict), with `stored` for a run that has begun."""
         names = {field.name for field in fields(cls)} & values.keys() - {"method"}
         stored = {name: values.get(name) for name in STORED} if values.get("classes") is not None else None
-        return cls(method=MethodConfig.of(values), stored=stored, **{name: values[name] for name in names})
+        return cls(method=MethodConfig.from_dict(values), stored=stored, **{name: values[name] for name in names})
 
     def to_dict(self):
         """Return all options of the run to their values, None for options that its method does not read."""
@@ -197,7 +199,7 @@ class RunConfig:
                   if field.name not in ("method", "stored")}
         if self.num_per_class is None:
             del values["num_per_class"]
-        return {**values, **self.method.flat()}
+        return {**values, **self.method.to_dict()}
 
     @property
     def has_begun(self):

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 from corruptions import ALIASES, CORRUPTIONS, SETS
+from corruptions.utils import cli
 from dataset import SOURCE_OPTIONS, SOURCES, datasets_list
 from dataset.corrupted import STORAGE_MODES
 from dataset.poisson import TRAIN_ON
@@ -17,7 +18,6 @@ from losses.config.recipes import RECIPES, format_value, recipes_list
 from losses.methods import METHOD_OPTIONS, METHODS, methods_list
 from losses.schedules import SCHEDULES
 from models import FAMILIES, MODELS, find_model, models_list
-from utils import cli
 from utils.metrics import SHARPNESS_IMAGES, SHARPNESS_RHO
 from utils.options import Option, OptionGroup, choice, new_value
 from utils.records.settings import NEWEST
@@ -34,7 +34,7 @@ def _component_default(option):
     # No option chooses the data strategy, so the text names the methods with this strategy.
     defaults.update({name: DATA_STRATEGIES[row.data].defaults[option] for name, row in METHODS.items()
                      if option in DATA_STRATEGIES[row.data].defaults})
-    defaults.update({name: row.own_defaults[option] for name, row in METHODS.items() if option in row.own_defaults})
+    defaults.update({name: row.defaults[option] for name, row in METHODS.items() if option in row.defaults})
     if not any(value is not None for value in defaults.values()):  # the help explains it
         return ""
     if len(set(map(str, defaults.values()))) == 1:
@@ -163,9 +163,9 @@ RUN = OptionGroup("run and records", [
     Option("keep_last", "there is a checkpoint after every epoch; keep the N newest, from which --resume starts",
            cli.positive_int, 2, metavar="N"),
     Option("checkpoint_every", "a checkpoint at every N-th batch of an epoch, too", cli.positive_int, metavar="N"),
-    Option("save_step", "keep the checkpoints of after the first epoch and every N-th after it, too", cli.positive_int,
-           50, metavar="N"),
-    Option("keep_epochs", "keep those of after these epochs, too, counted from 0", cli.non_negative_int, [],
+    Option("save_step", "keep the checkpoint after the first epoch and after every N-th epoch from there, too",
+           cli.positive_int, 50, metavar="N"),
+    Option("keep_epochs", "keep the checkpoints after these epochs, too, counted from 0", cli.non_negative_int, [],
            metavar="N", nargs="+"),
     Option("save_last", "keep the newest one as last_model.ckpt, too", bool, False),
     Option("save_best", "keep the one with the best mean validation accuracy over severities as best_model.ckpt, too",

@@ -5,6 +5,9 @@ It is separate from the run. The settings of the run name the network and the da
 import os
 import sys
 
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import read_json, require_writable_folder
+from corruptions.utils.signals import defer_signals
 from dataset import (
     SOURCE_DEFAULTS,
     SOURCES,
@@ -15,8 +18,6 @@ from dataset import (
 from losses.evaluation.network import evaluate_network, load_evaluation_set
 from models import check_image_size, find_model
 from models.weights import load_network
-from utils.errors import UserError
-from utils.files import read_json, require_writable_folder
 from utils.fingerprint import first_difference
 from utils.records import alexnet
 from utils.records.baseline import Baseline
@@ -25,7 +26,6 @@ from utils.records.reading import is_finished, planned_runs, read_record, requir
 from utils.records.settings import FOLDER_OPTIONS, has_same_basename
 from utils.records.trained import TrainedNetwork, find_trained
 from utils.reports.summary import write_evaluation_table
-from utils.runtime.signals import defer_signals
 
 ALEXNET = "alexnet"  # the only --baseline that is not a path
 

@@ -15,6 +15,9 @@ import mindspore as ms
 import numpy as np
 from tqdm import tqdm
 
+from corruptions.utils.cli import cpu_count
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import file_hash, read_json, write_json
 from dataset import SOURCES, load_source, source_options
 from dataset.batches import EvaluationBatches
 from dataset.corrupted import open_corrupted
@@ -27,9 +30,6 @@ from losses.evaluation.probes import at_sam_perturbation, loss_surface, random_d
 from losses.evaluation.probes import sharpness as sharpness_of
 from losses.objectives import ood_weights
 from models import create_model, is_model
-from utils.cli import cpu_count
-from utils.errors import UserError
-from utils.files import file_hash, read_json, write_json
 from utils.metrics import SHARPNESS_IMAGES, SHARPNESS_RHO, calibration_bins, log_softmax
 from utils.records.checkpoint import find_checkpoints, load_checkpoint
 from utils.records.reading import first_of_each_name

@@ -9,6 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from corruptions import COMMON, CORRUPTIONS, SETS
+from corruptions.utils.errors import UserError
 from dataset.corrupted import open_corrupted
 from dataset.find_published import find_published
 from dataset.fingerprints import joint_fingerprint
@@ -17,17 +18,16 @@ from dataset.published import CorruptedTestSet
 from dataset.sources.base import ImageDataset
 from losses.evaluation.predict import describe_network, evaluate_arrays
 from models.weights import load_network
-from utils.errors import UserError
 from utils.metrics import SEVERITIES
 from utils.records.evaluation import (
     CLEAN,
-    as_record,
     averages,
     file_tag,
     heading,
     row,
     stored_evaluation,
     stored_scores,
+    to_dict,
     write_evaluation,
 )
 from utils.records.reading import read_results
@@ -144,7 +144,7 @@ def evaluate_network(trained, model, test, baseline=None, stored=None, is_shown=
                    "checkpoint": os.path.basename(trained.checkpoint), "checkpoint_sha256": trained.sha256,
                    "epochs": epochs}
     if weights.prefix:
-        print(f"{trained.checkpoint}: {weights.about_prefix}")
+        print(f"{trained.checkpoint}: {weights.prefix_description}")
     if stored is not None and is_shown:
         print("\nevaluated before; delete the evaluation_SET.json files of the run to have it done again")
 
@@ -160,7 +160,7 @@ def evaluate_network(trained, model, test, baseline=None, stored=None, is_shown=
                             "training went astray")
         values[name] = rows
         show(row(name, rows, description, test.names, baseline))
-    record = as_record(description, *values.pop(CLEAN), values, baseline)
+    record = to_dict(description, *values.pop(CLEAN), values, baseline)
     show(averages(record))
     if baseline is None and stored is not None and set(stored["corrupted"]) == set(values):
         record.update({key: stored[key] for key in ("corruption_error",) if key in stored})  # of an earlier baseline

@@ -100,7 +100,7 @@ def filter_normalised(direction, weight):
     return (direction * (lengths[0] / (lengths[1] + 1e-10))).astype(np.float32)
 
 
-def loss_surface(step, directions, severities, coefficients, note=lambda: None):
+def loss_surface(step, directions, severities, coefficients, on_point=lambda: None):
     """Return the mean loss at theta + a d1 + b d2 (Li 2018; SharpDRO, Fig. 2).
 
     Args:
@@ -108,7 +108,7 @@ def loss_surface(step, directions, severities, coefficients, note=lambda: None):
         directions (tuple): d1 and d2, as `random_direction` returns them.
         severities (list): for each severity a list of batches.
         coefficients (list of float): the values of a, and of b; a = b = 0 is the unchanged network.
-        note (callable): a function that is called after every point.
+        on_point (callable): a function that is called after every point.
 
     Returns:
         numpy.ndarray: float64 (S, P, P), indexed by severity, b and a.
@@ -120,5 +120,5 @@ def loss_surface(step, directions, severities, coefficients, note=lambda: None):
                 move([(weight + a * d1 + b * d2).astype(weight.dtype)
                       for weight, d1, d2 in zip(before, *directions, strict=True)])
                 surface[:, row, column] = [mean_loss(step, batches) for batches in severities]
-                note()
+                on_point()
     return surface

@@ -6,9 +6,9 @@ import mindspore.nn as nn
 import mindspore.ops as ops
 
 from utils.runtime.device import pynative_mode
+from corruptions.utils.errors import UserError
 from losses.collectives import AllGatherOutputs
 from models.stacked import check_stackable
-from utils.errors import UserError
 from utils.runtime import distributed
 
 

@@ -9,15 +9,15 @@ import numpy as np
 from tqdm import tqdm
 
 from utils.runtime.device import max_steps_in_flight, synchronize
+from corruptions.utils.signals import Interrupted, raise_if_interrupted
 from losses.evaluation.predict import distribution_gradient_norms
 from losses.schedules import set_learning_rate
 from utils.errors import NotFiniteError
 from utils.records.checkpoint import Progress, lasting_parameters
 from utils.records.cost import duration
-from utils.runtime.signals import Interrupted, raise_if_interrupted
 
 PACE_STEPS = 5
-WAY_OUT = "lower --lr, or --rho, --step_size or the weight of a penalty (checkpoints of earlier epochs are kept)"
+HINT = "lower --lr, or --rho, --step_size or the weight of a penalty (checkpoints of earlier epochs are kept)"
 
 
 class PendingLosses:
@@ -46,7 +46,7 @@ class PendingLosses:
         for outs in self.steps:
             losses, *measures = (out.asnumpy() for out in outs)
             if not np.isfinite([array.sum() for array in (losses, *measures)]).all():
-                raise NotFiniteError(f"the loss is not finite at step {self.batch} of epoch {self.epoch}; {WAY_OUT}")
+                raise NotFiniteError(f"the loss is not finite at step {self.batch} of epoch {self.epoch}; {HINT}")
             self.loss += losses.mean()
             self.batch += 1
         self.steps.clear()
@@ -121,7 +121,7 @@ def require_finite_parameters(step, done):
     """
     for parameter in lasting_parameters(step):
         if not np.isfinite(parameter.asnumpy()).all():
-            raise NotFiniteError(f"{parameter.name} is not finite after {done}; {WAY_OUT}")
+            raise NotFiniteError(f"{parameter.name} is not finite after {done}; {HINT}")
 
 
 def require_finite_losses(results, done):
@@ -132,7 +132,7 @@ def require_finite_losses(results, done):
     for part, rows in results.items():
         for severity, row in enumerate(rows):
             if row.images and not np.isfinite(row.loss):
-                raise NotFiniteError(f"the {part} loss at severity {severity} is not finite after {done}; {WAY_OUT}")
+                raise NotFiniteError(f"the {part} loss at severity {severity} is not finite after {done}; {HINT}")
 
 
 @contextlib.contextmanager

@@ -15,6 +15,9 @@ from utils.runtime.device import (
     broadcast_text,
     device,
 )
+from corruptions.utils.errors import ResourceGoneError, UserError
+from corruptions.utils.files import read_json, write_json
+from corruptions.utils.signals import Interrupted, defer_signals, interruptible
 from dataset.pipeline import load_batches
 from losses.components import DATA_STRATEGIES, OBJECTIVES
 from losses.config.recipes import to_argv
@@ -31,8 +34,7 @@ from losses.training.validation_weights import create_reweighter
 from models.initial_weights import check_sha256, load_initial_weights
 from models.stacked import model_has_batch_norm
 from models.weights import load_network
-from utils.errors import NotFiniteError, ResourceGoneError, RunInterruptedError, UserError
-from utils.files import read_json, write_json
+from utils.errors import NotFiniteError, RunInterruptedError
 from utils.metrics import SHARPNESS_IMAGES, SHARPNESS_RHO
 from utils.records.checkpoint import LAST, Progress, newest_checkpoint
 from utils.records.logs import open_run_folder
@@ -41,7 +43,6 @@ from utils.records.run import NullRecorder, RunRecorder
 from utils.records.settings import FAILED, write_run_settings
 from utils.reports.run import report_results, run_title
 from utils.runtime import distributed
-from utils.runtime.signals import Interrupted, defer_signals, interruptible
 
 
 def run(config, data, folder, cells=None):
@@ -62,7 +63,9 @@ def run(config, data, folder, cells=None):
     if is_finished(folder.path, config.method.total_epoch):
         folder.log(f"{folder.path}: all epochs are done, results.json is left as it is")
         return
-    with defer_signals(), with_resume_hint(folder.path), marking_failure(folder):
+    # Only the main process stops at a signal. It holds what must be saved, and then ends the other processes, which
+    # cannot take another step alone.
+    with defer_signals(raises=distributed.is_main_process()), with_resume_hint(folder.path), marking_failure(folder):
         batch_options = apply_data_strategy(config.method, data, config.corruption, config.seed, folder,
                                             lambda: stage_one_logits(config, data, folder))
         train(config, data, folder, cells or StepCache(), **batch_options)
@@ -88,12 +91,12 @@ def with_resume_hint(path):
 def marking_failure(folder):
     """Record in the folder of a run (`RunFolder`) why the body, which is the run, has failed, until it runs again."""
     path = folder.file(FAILED)
-    if folder.writes and os.path.exists(path):
+    if folder.is_writable and os.path.exists(path):
         os.remove(path)
     try:
         yield
     except NotFiniteError as error:
-        if folder.writes:
+        if folder.is_writable:
             folder.note(f"failed: {error}")
             write_json(path, {"reason": str(error)})
         raise
@@ -175,7 +178,7 @@ def train(config, data, folder, cells, **batch_options):
         batch_options: further arguments of `dataset.batches.TrainBatches`.
     """
     method = config.method
-    environments = ENVIRONMENTS if DATA_STRATEGIES[method.data].sets_groups else 0
+    environments = ENVIRONMENTS if DATA_STRATEGIES[method.data].replaces_groups else 0
     group_sizes = np.bincount(batch_options["groups"], minlength=environments) if environments else data.split.counts
     network, step, evaluation, gradient_norm = cells.get(config, data.source.classes, group_sizes)
     reweighter = None
@@ -197,7 +200,7 @@ def train(config, data, folder, cells, **batch_options):
         return number, SHARPNESS_RHO, [sharpness(evaluation, gradient_norm, batch, SHARPNESS_RHO) for batch in batches]
 
     def open_records():
-        if not folder.writes:
+        if not folder.is_writable:
             return NullRecorder(folder, step, batches, config.log_train, config.checkpoint_every)
         return RunRecorder(
             folder, step, data.num_severity, batches, environments, config.log_train, config.checkpoint_every,
@@ -233,8 +236,8 @@ def train(config, data, folder, cells, **batch_options):
                       weight_decay=method.weight_decay,
                       decay_mask=weight_decay_mask(step.weights, method.weight_decay_on),
                       gradient_norm=recorded_norm, reweighter=reweighter,
-                      show_progress=config.show_progress and folder.writes)
-    if folder.writes:
+                      show_progress=config.show_progress and folder.is_writable)
+    if folder.is_writable:
         report_results(folder, run_title(method.title, config.dataset, config.corruption), method.total_epoch,
                        data.split, results, records.cost)
     barrier()  # other ranks may read the files that this rank has written

@@ -15,10 +15,10 @@ import subprocess  # noqa: E402
 import tempfile  # noqa: E402
 import time  # noqa: E402
 
+from corruptions.utils.cli import Parser, positive_int, validated_by  # noqa: E402
 from losses.methods import METHODS  # noqa: E402
 from models import find_model  # noqa: E402
 from tests.cifar_files import make_cifar  # noqa: E402
-from utils.cli import Parser, positive_int, validated_by  # noqa: E402
 
 
 def seconds(*options, until=None):

@@ -22,7 +22,7 @@ import numpy as np  # noqa: E402
 from dataset.batches import normalise  # noqa: E402
 from dataset.pipeline import iterate_arrays  # noqa: E402
 from models import create_model, find_model  # noqa: E402
-from utils.cli import Parser, validated_by, positive_int, cpu_count  # noqa: E402
+from corruptions.utils.cli import Parser, validated_by, positive_int, cpu_count  # noqa: E402
 from losses.evaluation.predict import evaluate_arrays  # noqa: E402
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)

@@ -29,7 +29,7 @@ from mindspore.profiler import ProfilerActivity, ProfilerLevel  # noqa: E402
 from losses import create_step  # noqa: E402
 from models import create_model, find_model  # noqa: E402
 from tests.benchmarks.release_process import start_release  # noqa: E402
-from utils.cli import Parser, validated_by, positive_int  # noqa: E402
+from corruptions.utils.cli import Parser, validated_by, positive_int  # noqa: E402
 
 # Kinds of kernels, to the names that they have in MindSpore and in PyTorch, which has one for both gradients of a
 # convolution.

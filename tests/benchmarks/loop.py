@@ -24,7 +24,7 @@ from losses.training.step_cache import StepCache  # noqa: E402
 from losses.training.loop import train_epoch  # noqa: E402
 from models import find_model  # noqa: E402
 from tests.cifar_files import make_cifar  # noqa: E402
-from utils.cli import Parser, validated_by, positive_int, cpu_count  # noqa: E402
+from corruptions.utils.cli import Parser, validated_by, positive_int, cpu_count  # noqa: E402
 from utils.records.checkpoint import Progress  # noqa: E402
 from utils.records.logs import RunFolder  # noqa: E402
 from utils.records.run import RunRecorder  # noqa: E402

@@ -18,7 +18,7 @@ import scipy.ndimage
 import skimage.filters
 from PIL import Image
 
-from utils.errors import UserError
+from corruptions.utils.errors import UserError
 
 END = "# /////////////// End Distortions ///////////////"
 NEED_WAND = ("motion_blur", "snow")

@@ -31,7 +31,7 @@ from dataset.batches import TrainBatches  # noqa: E402
 from dataset.image_files import LazyCorruptedFiles  # noqa: E402
 from dataset.pipeline import prefetch, reading_processes  # noqa: E402
 from dataset.poisson import Split, poisson_split  # noqa: E402
-from utils.cli import Parser, positive_int  # noqa: E402
+from corruptions.utils.cli import Parser, positive_int  # noqa: E402
 
 BATCH, SEVERITY = 100, 3
 

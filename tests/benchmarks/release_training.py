@@ -25,11 +25,11 @@ from losses import create_step  # noqa: E402
 from losses.evaluation.cells import EvaluationStep  # noqa: E402
 from models.torch_names import torch_name  # noqa: E402
 from models.wideresnet import WideResNet  # noqa: E402
-from utils.cli import Parser, positive_int, cpu_count  # noqa: E402
-from utils.files import require_writable_folder  # noqa: E402
+from corruptions.utils.cli import Parser, positive_int, cpu_count  # noqa: E402
+from corruptions.utils.files import require_writable_folder  # noqa: E402
 from losses.evaluation.predict import predict  # noqa: E402
 from utils.figures.style import legend_below, line_styles, save, subplots  # noqa: E402
-from utils.files import write_csv  # noqa: E402
+from corruptions.utils.files import write_csv  # noqa: E402
 from losses.schedules import set_learning_rate, step_schedule  # noqa: E402
 
 LR, BATCH = 0.1, 100

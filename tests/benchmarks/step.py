@@ -26,7 +26,7 @@ from losses import create_step  # noqa: E402
 from models import create_model, find_model  # noqa: E402
 from tests.benchmarks.release_process import start_release  # noqa: E402
 from utils.runtime import distributed  # noqa: E402
-from utils.cli import Parser, validated_by, positive_int  # noqa: E402
+from corruptions.utils.cli import Parser, validated_by, positive_int  # noqa: E402
 from utils.runtime.compile_cache import compile_cached  # noqa: E402
 
 

@@ -5,7 +5,7 @@
 import sys
 
 if sys.argv[:1] == ["-m"] and __name__ in sys.orig_argv:  # python -m utils.figures imports this before __main__.py
-    from utils.runtime.startup import begin_imports
+    from corruptions.utils.startup import begin_imports
     begin_imports("python -m utils.figures")
 
 from collections.abc import Callable

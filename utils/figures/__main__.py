@@ -7,15 +7,15 @@ import sys
 
 if not __package__:  # for `python utils/figures`, Python searches this file's folder first for modules
     sys.path[0] = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
-    from utils.runtime.startup import begin_imports
+    from corruptions.utils.startup import begin_imports
     begin_imports("python -m utils.figures")
     import utils.runtime.requirements  # noqa: F401, it reports missing packages
 
-from utils import cli
-from utils.errors import UserError
+from corruptions.utils import cli
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import require_writable_folder, safe_filename
 from utils.figures import FIGURES
 from utils.figures.style import save
-from utils.files import require_writable_folder, safe_filename
 from utils.options import OptionGroup
 from utils.records.reading import by_setting, read_records
 from utils.shared_options import DEVICE, DEVICE_OPTIONS, device_options
@@ -41,7 +41,7 @@ def create_parser():
             ("points", cli.odd, "N", "places on an axis, an odd number (default: 11)"),
             ("span", cli.positive_float, "X", "the axes go from -X to X, 1 being the length of the weights (default: "
                                               "1)"),
-            ("epoch", cli.non_negative_int, "N", "take the checkpoint of after epoch N, from 0, which --keep_epochs N "
+            ("epoch", cli.non_negative_int, "N", "take the checkpoint after epoch N, from 0, which --keep_epochs N "
                                                  "keeps (default: the newest)"),
             ("image", cli.non_negative_int, "K", "number of the test image (default: 0)")):
         parser.add_argument(f"--{option}", type=kind, default=None, metavar=metavar,

@@ -1,7 +1,7 @@
 """Figures of evaluations under many corruptions, from the records that main.py --evaluate writes."""
 import numpy as np
 
-from utils.errors import UserError
+from corruptions.utils.errors import UserError
 from utils.figures.style import WIDTH, subplots, wrapped
 from utils.records.evaluation import CLEAN, common_evaluations, run_evaluations
 

@@ -2,7 +2,7 @@
 import numpy as np
 from matplotlib.colors import LogNorm
 
-from utils.errors import UserError
+from corruptions.utils.errors import UserError
 from utils.figures.severity import mean_and_std_by_name
 from utils.figures.style import WIDTH, legend_below, line_styles, subplots, wrapped
 from utils.metrics import BINS

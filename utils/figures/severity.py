@@ -1,7 +1,7 @@
 """Figures with the severity as the horizontal axis."""
 import numpy as np
 
-from utils.errors import UserError
+from corruptions.utils.errors import UserError
 from utils.figures.style import legend_below, line_styles, subplots
 
 

@@ -11,7 +11,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
-from utils.files import atomic_write  # noqa: E402
+from corruptions.utils.files import atomic_write  # noqa: E402
 
 # Okabe and Ito's colours, which people with any kind of colour vision can tell apart. Black is the last one.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

@@ -3,7 +3,7 @@ import itertools
 
 import numpy as np
 
-from utils.errors import UserError
+from corruptions.utils.errors import UserError
 from utils.figures.style import WIDTH, legend_below, line_styles, subplots, wrapped
 from utils.metrics import SEVERITY_LEVELS
 from utils.records.evaluation import common_evaluations, run_evaluations

@@ -2,7 +2,7 @@
 import os
 from dataclasses import dataclass
 
-from utils.errors import UserError
+from corruptions.utils.errors import UserError
 from utils.metrics import SEVERITIES, corruption_error
 from utils.records import alexnet
 from utils.records.evaluation import severities_of
@@ -26,7 +26,7 @@ class Baseline:
 
         Args:
             path (str): path as the user named it, for errors.
-            record (dict): the evaluation, as `as_record` returns it or as read from its file.
+            record (dict): the evaluation, as `to_dict` returns it or as read from its file.
             names (list of str): the needed corruptions.
             severities (list of int): the needed severities.
 

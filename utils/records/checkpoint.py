@@ -13,8 +13,8 @@ import mindspore as ms
 import mindspore.ops as ops
 import numpy as np
 
-from utils.errors import UserError
-from utils.files import atomic_write
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import atomic_write
 
 # Names of the entries beside the parameters: the numbers of a `Progress`. The last two are only there within an epoch.
 EPOCHS, BATCHES, LOSS = "epochs", "epoch_batches", "epoch_loss"

@@ -2,7 +2,7 @@
 import contextlib
 import time
 
-from utils.files import read_json, write_json
+from corruptions.utils.files import read_json, write_json
 
 
 def reset_peak_memory():

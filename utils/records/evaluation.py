@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 
-from utils.files import read_json, safe_filename, write_csv, write_json
+from corruptions.utils.files import read_json, safe_filename, write_csv, write_json
 from utils.fingerprint import Fingerprint, first_difference
 from utils.metrics import BINS, SEVERITIES, SEVERITY_LEVELS, CalibrationScores
 
@@ -73,7 +73,7 @@ def summary(clean, corrupted, severities=SEVERITIES):
                          for level, indices in rows.items()}}
 
 
-def as_record(description, clean, corrupted, baseline=None):
+def to_dict(description, clean, corrupted, baseline=None):
     """Return an evaluation in the form in which it is stored.
 
     Args:

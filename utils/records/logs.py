@@ -9,7 +9,7 @@ import sys
 import numpy as np
 
 from utils.runtime.device import broadcast_text
-from utils.files import TMP_MARK, file_lock, with_filename, write_csv
+from corruptions.utils.files import TMP_MARK, file_lock, with_filename, write_csv
 from utils.metrics import group_means
 from utils.runtime.distributed import is_main_process
 
@@ -52,7 +52,7 @@ class RunFolder(contextlib.AbstractContextManager):
         UserError: another process has opened the folder.
     """
 
-    writes = True
+    is_writable = True
 
     def __init__(self, path):
         self.path = path
@@ -86,7 +86,7 @@ class RunFolder(contextlib.AbstractContextManager):
 class ReadOnlyRunFolder(RunFolder):
     """The folder of a run for ranks other than 0, which only read there."""
 
-    writes = False
+    is_writable = False
 
     def __init__(self, path):
         self.path = path

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from utils.errors import UserError
-from utils.files import read_json, safe_filename
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import read_json, safe_filename
 from utils.records.settings import FAILED, FOLDER_OPTIONS, LEGACY_DEFAULTS, OVERRIDABLE_ON_RESUME, read_settings
 
 PLAN_FILE = "comparison.json"  # the runs of a comparison, in its folder
@@ -172,8 +172,8 @@ def read_records(paths, shared=SETTING_KEYS, shown=()):
             raise UserError(f"{record.path}: is named twice; name each run once")
         seen.add(place)
     if len(paths) > 1:
-        first, *other_settings = [[str(record.config[option]) for option in shared] for record in records]
-        for record, setting in zip(records[1:], other_settings, strict=True):
+        first, *later_settings = [[str(record.config[option]) for option in shared] for record in records]
+        for record, setting in zip(records[1:], later_settings, strict=True):
             if setting != first:
                 raise UserError(f"{record.path}: its data ({', '.join(setting)}) are not those of "
                                 f"{records[0].path} ({', '.join(first)}); draw them apart")

@@ -3,8 +3,8 @@ import contextlib
 import glob
 import os
 
-from utils.errors import UserError
-from utils.files import read_json, write_json
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import read_json, write_json
 from utils.options import with_new_names
 from utils.runtime.distributed import world_size
 from utils.shared_options import DEVICE_OPTIONS

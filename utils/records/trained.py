@@ -3,8 +3,8 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 
-from utils.errors import UserError
-from utils.files import file_hash
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import file_hash
 from utils.records.checkpoint import newest_checkpoint
 from utils.records.settings import read_settings
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from utils.files import atomic_write, write_csv
+from corruptions.utils.files import atomic_write, write_csv
 from utils.reports.page import Cell, Section, Table, write_page
 from utils.reports.tables import aligned, best, csv_columns, markdown, statistics, texts
 

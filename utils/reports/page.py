@@ -8,7 +8,7 @@ from utils.runtime.requirements import require
 require("jinja2")
 import jinja2  # noqa: E402
 
-from utils.files import atomic_write  # noqa: E402
+from corruptions.utils.files import atomic_write  # noqa: E402
 
 ENVIRONMENT = jinja2.Environment(loader=jinja2.FileSystemLoader(os.path.dirname(__file__)), autoescape=True,
                                  undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)

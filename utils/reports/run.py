@@ -3,10 +3,10 @@ import os
 
 import numpy as np
 
+from corruptions.utils.files import read_json, write_csv, write_json
 from utils.figures.severity import accuracy_and_images
 from utils.figures.style import save
 from utils.figures.training import training
-from utils.files import read_json, write_csv, write_json
 from utils.records.evaluation import run_evaluations
 from utils.records.reading import FinishedRun
 from utils.reports.page import Section, Table, settings_section, write_page
@@ -88,7 +88,7 @@ def report_stage_one(folder, name, column, split, labels, selected, **columns):
         selected (numpy.ndarray): bool (n,), of the same images.
         columns: name to values (n,), further columns.
     """
-    if not folder.writes:
+    if not folder.is_writable:
         return
     write_csv(folder.file(f"{name}.csv"), {"index": split.indices, "label": labels, "severity": split.severities,
                                            **columns, column: selected.astype(int)})

@@ -3,7 +3,7 @@ import os
 
 import numpy as np
 
-from utils.files import atomic_write, write_csv
+from corruptions.utils.files import atomic_write, write_csv
 from utils.metrics import CalibrationScores
 from utils.records.evaluation import CLEAN, averaged_over, common_evaluations, file_tag, network_title, severities_of
 from utils.reports.page import Cell, Table

@@ -20,7 +20,7 @@ import time
 import mindspore as ms
 
 from utils.runtime.device import MINDSPORE_VERSION, device
-from utils.files import TMP_MARK, file_hash, read_json, write_json
+from corruptions.utils.files import TMP_MARK, file_hash, read_json, write_json
 from utils.runtime import distributed
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))

@@ -22,9 +22,9 @@ if tuple(int(part) for part in MINDSPORE_VERSION.split(".")[:2]) >= (2, 9):
     # From 2.9 on, the bundled oneDNN has no fast convolution for plain layouts on AVX-512 CPUs and is 100 times slower.
     os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
 
-from utils.errors import UserError  # noqa: E402
+from corruptions.utils.errors import UserError  # noqa: E402
+from corruptions.utils.signals import block_signals  # noqa: E402
 from utils.runtime import distributed, plugins  # noqa: E402
-from utils.runtime.signals import block_signals  # noqa: E402
 
 if distributed.world_size() > 1 and os.environ.get("MS_SCHED_HOST") in ("127.0.0.1", "::1"):  # all on this machine
     # Otherwise each process starts as many threads as there are processors, and the threads wait for each other.

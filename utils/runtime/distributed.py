@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 
-from utils.errors import UserError
+from corruptions.utils.errors import UserError, set_error_reporter
 
 GRACE_SECONDS = 3  # time for rank 0 to report an error before another rank does
 # Messages between ranks, one byte each.
@@ -176,7 +176,7 @@ def set_resume_hint(way):
         monitor.resume_hint = way
 
 
-def print_error(message):
+def report_error(message):
     """Print to stderr why this process is about to end.
 
     Rank 0 prints for all ranks. Another rank first waits for rank 0, and then prints its own error.
@@ -190,3 +190,6 @@ def print_error(message):
     if is_main_process() and monitor is not None:
         monitor.announce_error()
         time.sleep(1)  # msrun needs this time to show the message
+
+
+set_error_reporter(report_error)

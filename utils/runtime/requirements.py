@@ -3,21 +3,19 @@
 Missing packages are reported in one line. This module imports none of these packages. A program imports this module
 before any module that does.
 """
-import importlib.util
 import os
 import sys
 
-from utils.runtime.distributed import print_error, world_size
+from corruptions.utils import requirements
+from corruptions.utils.requirements import BASICS
+from utils.runtime.distributed import world_size
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-# Import names of packages to their names for pip: the packages that every program needs, and all packages. Other
-# packages are checked where they are needed.
-BASICS = {"numpy": "numpy", "scipy": "scipy", "cv2": "opencv-python", "PIL": "pillow", "skimage": "scikit-image",
-          "joblib": "joblib", "tqdm": "tqdm", "matplotlib": "matplotlib"}
+# Import names of all packages to their names for pip. Other packages are checked where they are needed.
 PACKAGES = {"mindspore": "MindSpore", **BASICS, "safetensors": "safetensors",
             "tensorboardX": "tensorboardX", "pandas": "pandas", "jinja2": "Jinja2", "yaml": "PyYAML"}
-# Folders with programs that need only `BASICS` unless they ask for more, and the folder with its own requirements.txt.
-LIGHT, GENERATORS = ("corruptions", "dataset", "imagenet30_filelist", "utils"), "corruptions"
+# Folders with programs that need only `BASICS` unless they ask for more.
+LIGHT = ("corruptions", "dataset", "imagenet30_filelist", "utils")
 
 
 def require(*packages):
@@ -32,19 +30,10 @@ def require(*packages):
     if command is None:
         return
     needed = {*packages, *(BASICS if _room(command) in LIGHT else PACKAGES)}
-    missing = [name for name in PACKAGES if name in needed and _is_missing(name)]
-    if not set(missing).isdisjoint(packages):
+    names = requirements.missing_packages({name: PACKAGES[name] for name in PACKAGES if name in needed})
+    if not set(names).isdisjoint(PACKAGES[package] for package in packages):
         program = f"python {command}" if command.startswith("-m ") else os.path.basename(command)
-        names = ", ".join(PACKAGES[name] for name in missing)
-        print_error(f"{program}: error: not installed in {sys.executable}: {names}; {_way_out(command)}")
-        sys.exit(2)
-
-
-def _is_missing(package):
-    try:
-        return importlib.util.find_spec(package) is None
-    except ModuleNotFoundError:
-        return True
+        requirements.exit_missing(program, names, _way_out(command))
 
 
 def _command():
@@ -66,24 +55,17 @@ def _room(command):
 
 
 def _way_out(command):
-    environment = os.path.join(ROOT, ".venv")
-    pip, python, activate = (os.path.relpath(os.path.join(environment, "bin", name))
-                             for name in ("pip", "python", "activate"))
-    folder = os.path.join(ROOT, GENERATORS) if _room(command) == GENERATORS else ROOT
-    requirements = os.path.relpath(os.path.join(folder, "requirements.txt"))
-    is_there = os.path.realpath(sys.prefix) != os.path.realpath(environment) and os.path.exists(python)
-    install = f"{sys.executable} -m pip install -r {requirements}"
-    make = f"python3 -m venv {os.path.relpath(environment)} && {pip} install -r {requirements}"
-    if world_size() > 1:
-        start = "msrun starts the first `python` in PATH; "
-        if is_there:
-            return f"{start}activate the environment before msrun: source {activate}"
-        if sys.prefix != sys.base_prefix:
-            return f"{start}activate another environment before msrun, or: {install}"
-        return f"{start}make an environment and activate it before msrun: {make} && source {activate}"
-    if is_there:
-        return f"type {python} {command}"
-    return install if sys.prefix != sys.base_prefix else f"{make}, then {python} {command}"
+    file, environment = os.path.join(ROOT, "requirements.txt"), os.path.join(ROOT, ".venv")
+    if world_size() == 1:
+        return requirements.way_out(command, file, environment)
+    start = "msrun starts the first `python` in PATH; "
+    activate = requirements.in_environment(environment, "activate")
+    if requirements.has_environment(environment):
+        return f"{start}activate the environment before msrun: source {activate}"
+    if sys.prefix != sys.base_prefix:
+        return f"{start}activate another environment before msrun, or: {requirements.install_command(file)}"
+    return (f"{start}make an environment and activate it before msrun: "
+            f"{requirements.make_command(file, environment)} && source {activate}")
 
 
 require(*BASICS)

@@ -18,7 +18,7 @@ import warnings
 
 import numpy as np
 
-from utils.errors import UserError
+from corruptions.utils.errors import UserError
 
 TMP_MARK = ".partial"  # in the name of every incomplete file
 LONGEST_NAME = 255  # bytes, on most file systems
@@ -150,10 +150,10 @@ def _open_lock(path):
     except FileNotFoundError:
         return _open_lock(path)
     except PermissionError as error:
-        raise _others_lock(path) from error
+        raise _foreign_lock_error(path) from error
 
 
-def _others_lock(path):
+def _foreign_lock_error(path):
     return UserError(f"{path}: cannot be locked, because the file is another user's; remove it if that user's command "
                      "has ended")
 
@@ -170,7 +170,7 @@ def _lock(file, guarded, wait):
                         "it") from error
     except OSError as error:
         if error.errno == errno.EBADF:  # NFS locks only files that are open for writing
-            raise _others_lock(file.name) from error
+            raise _foreign_lock_error(file.name) from error
         if error.errno not in NO_LOCKS:
             raise
         print(f"warning: {guarded}: cannot be locked on this file system ({error.strerror}); make sure that no other "

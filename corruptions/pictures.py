@@ -1,11 +1,12 @@
 """Pictures that show images."""
 import textwrap
 
+import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image
 
-from utils.figures.style import plt
-from utils.files import atomic_write
+from corruptions.utils.files import atomic_write
 
 SHEET = 7  # images in a row of a sheet
 # The largest side of an image in a picture, in pixels. More would not be visible, but would be kept for each of many
@@ -29,8 +30,9 @@ def plot_image_sheet(path, images):
         images (dict): title to image, uint8 (H, W) or (H, W, 3).
     """
     lines = -(-len(images) // SHEET)
-    figure, axes = plt.subplots(lines, min(len(images), SHEET), figsize=(1.5 * min(len(images), SHEET), 1.8 * lines),
-                                squeeze=False, layout="constrained")
+    columns = min(len(images), SHEET)
+    figure = Figure(figsize=(1.5 * columns, 1.8 * lines), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
     for axis, (title, image) in zip(axes.flat, images.items(), strict=False):
@@ -44,9 +46,9 @@ def show(axis, image):
 
 
 def save_picture(figure, path):
-    with atomic_write(path) as temporary:
+    # The same picture has the same bytes, and text in an SVG file stays text.
+    with matplotlib.rc_context({"svg.hashsalt": "figures", "svg.fonttype": "none"}), atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=120)
-    plt.close(figure)
 
 
 def plot_image_grid(path, rows, columns):
@@ -57,13 +59,14 @@ def plot_image_grid(path, rows, columns):
         rows (dict): title of a row to the images of the row, uint8 (H, W) or (H, W, 3).
         columns (list of str): titles of the columns.
     """
-    figure, axes = plt.subplots(len(rows), len(columns), figsize=(1.4 * len(columns) + 1, 1.4 * len(rows) + 0.3),
-                                squeeze=False, layout="constrained")
+    figure = Figure(figsize=(1.4 * len(columns) + 1, 1.4 * len(rows) + 0.3), layout="constrained")
+    axes = figure.subplots(len(rows), len(columns), squeeze=False)
     for line, (title, images) in zip(axes, rows.items(), strict=True):
         for axis, image in zip(line, images, strict=True):
             show(axis, image)
             axis.set(xticks=[], yticks=[])
-        line[0].set_ylabel(title.replace("_", "\n"), rotation=0, ha="right", va="center")
+            axis.spines[["top", "right"]].set_visible(False)
+        line[0].set_ylabel(title.replace("_", "\n"), rotation=0, ha="right", va="center", fontsize=8)
     for axis, title in zip(axes[0], columns, strict=True):
         axis.set_title(title, fontsize=10)
     save_picture(figure, path)

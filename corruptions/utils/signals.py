@@ -8,11 +8,10 @@ import contextlib
 import signal
 import threading
 
-from utils.runtime.distributed import is_main_process
-
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 _pending = None  # numbers of the signals that were held back; None outside `defer_signals`
+_raises = True  # whether `raise_if_interrupted` raises in this `defer_signals`
 
 
 class Interrupted(KeyboardInterrupt):
@@ -79,20 +78,23 @@ def sigterm_interrupts(resume_hint):
 
 
 @contextlib.contextmanager
-def defer_signals():
+def defer_signals(raises=True):
     """Hold back SIGINT and SIGTERM while the body runs, until `raise_if_interrupted` or the end of the body.
 
     Outside the main thread, or within another `defer_signals`, this does nothing. A signal that the program ignores
     from its start, for example because of `nohup`, is still ignored.
 
+    Args:
+        raises (bool): whether a signal raises an error. Without it, the signals have no effect in the body.
+
     Raises:
         Interrupted: a signal was received; raised by `raise_if_interrupted` or at the end.
     """
-    global _pending
+    global _pending, _raises
     if _pending is not None or threading.current_thread() is not threading.main_thread():
         yield
         return
-    _pending = []
+    _pending, _raises = [], raises
     handlers = {number: signal.getsignal(number) for number in STOPPING}
     handlers = {number: handler for number, handler in handlers.items() if handler != signal.SIG_IGN}
     for number in handlers:
@@ -117,12 +119,8 @@ def interruptible(batches):
 
 
 def raise_if_interrupted():
-    """Raise `Interrupted` if a signal is waiting.
-
-    If several processes train together, only the main process raises. It holds what must be saved. It then ends the
-    other processes, which cannot take another step alone.
-    """
-    if _pending is None or not is_main_process():
+    """Raise `Interrupted` if a signal is waiting."""
+    if _pending is None or not _raises:
         return
     # The time-out is 0: a thread without a mask may take the signal first, and then the handler adds it to the list.
     while (taken := signal.sigtimedwait({signal.SIGINT}, 0)) is not None:

@@ -6,10 +6,9 @@ import os
 import sys
 import textwrap
 
-from utils.errors import UserError
-from utils.runtime.distributed import print_error
-from utils.runtime.signals import Interrupted
-from utils.runtime.startup import end_imports
+from corruptions.utils.errors import UserError, print_error
+from corruptions.utils.signals import Interrupted
+from corruptions.utils.startup import end_imports
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):

@@ -17,7 +17,7 @@ import zlib
 import numpy as np
 from tqdm import tqdm
 
-from utils.runtime.signals import raise_if_interrupted
+from corruptions.utils.signals import raise_if_interrupted
 
 BLOCK_BYTES = 1 << 24
 THREADS = 8  # reading and computing checksums release the GIL

@@ -28,7 +28,7 @@ def begin_imports(program):
 
 
 def has_begun():
-    """Whether this process is a program of this project, which imports MindSpore itself when it needs it."""
+    """Whether this process is a program of this project, which makes its slow imports itself when it needs them."""
     return bool(_program)
 
 

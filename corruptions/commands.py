@@ -1,0 +1,124 @@
+"""The commands of `python -m corruptions`, without their options (`parser.py`)."""
+import contextlib
+import os
+
+from corruptions.blur import require_wand
+from corruptions.generate import corrupt
+from corruptions.images import BadImages, read_image
+from corruptions.jobs.arrays import write_arrays
+from corruptions.jobs.cluster import connect
+from corruptions.jobs.folders import corrupt_folder
+from corruptions.jobs.layouts import check_stored_labels, places, read_images, read_labels, store_labels
+from corruptions.jobs.parallel import RESUME_HINT
+from corruptions.jobs.provenance import options_identity
+from corruptions.jobs.settings import use_settings
+from corruptions.jobs.shards import SINGLE_SHARD
+from corruptions.pictures import panel, plot_image_grid, plot_image_sheet
+from corruptions.registry import Options
+from corruptions.severities import SEVERITY_CONSTANTS
+from corruptions.utils import cli
+from corruptions.utils.checksums import array_digest
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import require_writable_file
+from corruptions.utils.signals import sigterm_interrupts
+from corruptions.weather import frost_textures
+
+
+def folder_command(args):
+    """Corrupt a folder of images."""
+    options = options_of(args)
+    try:
+        with workers_of(args, args.target, args.source) as workers:
+            made, awaited, unfinished_parts = corrupt_folder(args.source, args.target, args.corruption, args.severity,
+                                                             args.seed, options, workers, args.format, args.skip_bad,
+                                                             args.show_progress, shard=args.shard)
+    except BadImages as error:
+        raise UserError(f"{error}; or pass --skip-bad") from error
+    print(f"{written(args, made)} {args.target}" + (
+        f"; shards that have not ended: {', '.join(map(str, awaited))}" if awaited else "") + (
+        f"; begun by other commands and not ended: {', '.join(unfinished_parts)}" if unfinished_parts else ""))
+
+
+def array_command(args):
+    """Corrupt a .npy file."""
+    images = read_images(args.source)
+    options = options_of(args)
+    paths = places(args.target, args.corruption, args.severity, args.layout)
+    settings = {"shape": list(images.shape), "seed": args.seed, **options_identity(options, args.corruption)}
+    if args.layout == "stacked":
+        if args.labels is None:
+            raise UserError("--layout stacked: has labels.npy beside the arrays; give --labels FILE, too, or leave the "
+                            "option out")
+        settings |= {"layout": "stacked"}
+    labels = None if args.labels is None else read_labels(args.labels, len(images))
+    if labels is not None:
+        check_stored_labels(labels, args.target)
+    arrays = list(dict.fromkeys(path for files in paths.values() for path in files.values()))
+    mine, made = args.shard.of(arrays), 0
+    with workers_of(args, args.target, args.source) as workers:
+        images_digest = array_digest(images)
+        use_settings(args.target, {"images": images_digest, **settings})
+        if labels is not None:
+            made += store_labels(labels, paths[args.corruption[0]])
+        for name, files in paths.items():
+            made += write_arrays(images, {severity: path for severity, path in files.items() if path in mine}, name,
+                                 args.seed, options, workers, args.show_progress, name, images_digest)
+    missing = sum(not os.path.exists(path) for path in arrays)
+    print(f"{written(args, made)} {args.target}" + (
+        f"; arrays of other shards that are not there yet: {missing} of {len(arrays)}" if missing else ""))
+
+
+def written(args, made):
+    """Return the beginning of a command's last message; `made` is the number of results that were not there before."""
+    if args.shard == SINGLE_SHARD:
+        return "written to" if made else "was all made before in"
+    # A shard that made nothing was made before, or its share is empty because there are fewer images or arrays.
+    return f"shard {args.shard} {'written to' if made else 'had nothing to make in'}"
+
+
+@contextlib.contextmanager
+def workers_of(args, target, *sources):
+    """Yield the workers for the body: a number of processes, or a `Cluster` that sees these paths."""
+    with sigterm_interrupts(RESUME_HINT):
+        if args.scheduler is None:
+            yield args.workers or cli.cpu_count()
+        else:
+            with connect(args.scheduler, target, sources) as cluster:
+                yield cluster
+
+
+def preview_command(args):
+    """Draw one image under every corruption and severity: a row for each corruption, or a sheet for one severity."""
+    image = read_image(args.image)
+    options = options_of(args)
+    require_writable_file("--output", args.output)
+    if os.path.exists(args.output) and os.path.samefile(args.image, args.output):
+        raise UserError(f"--output {args.output}: is the image itself, which would be lost; name another file")
+    clean = panel(image)
+    rows = {name: [clean] + [panel(corrupt(image, name, severity, args.seed, options)) for severity in args.severity]
+            for name in args.corruption}
+    if len(args.severity) == 1:
+        plot_image_sheet(args.output, {"clean": clean, **{name: images[1] for name, images in rows.items()}})
+    else:
+        plot_image_grid(args.output, rows, ["clean"] + [f"severity {severity}" for severity in args.severity])
+    print(f"written to {args.output}")
+
+
+def options_of(args):
+    """Return the `Options`, after a check that what they need exists and that one of the corruptions uses it.
+
+    Raises:
+        UserError: something that an option needs is missing, or no corruption uses it.
+    """
+    lacking = [name for name in args.corruption if args.preset and name not in SEVERITY_CONSTANTS[args.preset]]
+    if lacking:
+        raise UserError(f"--preset {args.preset}: has no constants of {', '.join(lacking)}; give 32 or 224, or none")
+    if "frost" in args.corruption:
+        frost_textures(args.frost_dir, 1)
+    elif args.frost_dir is not None:
+        raise UserError("--frost_dir: only frost uses it; leave it out")
+    if args.backend == "wand":
+        if not {"motion_blur", "snow"} & set(args.corruption):
+            raise UserError("--backend wand: only motion_blur and snow use it; leave it out")
+        require_wand()
+    return Options(args.preset, args.frost_dir, args.backend)

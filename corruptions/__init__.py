@@ -1,4 +1,4 @@
-"""Image corruptions: `corrupt(images, name, severity, seed)` for arrays, `python -m corruptions` for files.
+"""Image corruptions: `corrupt` for arrays, `Corrupt` for data pipelines, `python -m corruptions` for files.
 
 `CORRUPTIONS` maps each name to its pure function `f(image, severity, rng, options)`. Each kind of corruption has its
 own file, and C-bar has the folder `bar/`. `registry.py` says what the functions have in common, `severities.py` holds
@@ -12,7 +12,7 @@ import importlib
 __version__ = "1.0.0"
 
 _MODULES = {"ALIASES": "bar_levels", "COMMON": "table", "CORRUPTIONS": "table", "SETS": "table",
-            "ImageRng": "generate", "Options": "registry", "corrupt": "generate"}
+            "Corrupt": "transform", "ImageRng": "generate", "Options": "registry", "corrupt": "generate"}
 __all__ = [*_MODULES]
 
 

@@ -1,6 +1,9 @@
 """Corrupted versions of a whole array of images, the same bytes for any number of workers."""
 import hashlib
 import numbers
+import os
+import warnings
+import zlib
 
 import numpy as np
 
@@ -79,8 +82,59 @@ def corrupt_images(images, corruption, severity, seed, keys, options=DEFAULTS):
     return out
 
 
-def corrupt(images, name, severity, seed=0, options=DEFAULTS):
+def stream_key(key):
+    """Return the key of an image as a whole number or a text.
+
+    Args:
+        key (int, str, os.PathLike or tuple of these): number, path or other name of the image. A tuple, such as
+            (epoch, number), gives its parts with '/' between them.
+
+    Raises:
+        UserError: the key is none of these.
+    """
+    if isinstance(key, np.ndarray) and key.ndim == 0:
+        key = key.item()
+    if isinstance(key, tuple) and key:
+        return "/".join(str(stream_key(part)) for part in key)
+    if isinstance(key, os.PathLike):
+        key = os.fspath(key)
+    if isinstance(key, numbers.Integral) and not isinstance(key, bool):
+        return int(key)
+    if not isinstance(key, str):
+        raise UserError(f"key of type {type(key).__name__}: must be a whole number, a text or a path")
+    return str(key)
+
+
+def check_seed(seed):
+    """Raise a `UserError` unless a seed is a whole number of 0 or more."""
+    if type(seed) is bool or not isinstance(seed, numbers.Integral) or seed < 0:
+        value = seed if isinstance(seed, numbers.Number) else f"of type {type(seed).__name__}"
+        raise UserError(f"seed {value}: must be a whole number of 0 or more")
+
+
+_single_images = {}  # (seed, name, severity) to the checksum of the image that was corrupted without a key
+_has_warned = False
+
+
+def _warn_if_repeated(image, corruption, severity, seed):
+    """Warn once if a second image is corrupted with the same random numbers, because neither has a key."""
+    global _has_warned
+    if _has_warned or not corruption.is_random:
+        return
+    if len(_single_images) > 1000:
+        _single_images.clear()
+    checksum = zlib.crc32(np.ascontiguousarray(image))
+    if _single_images.setdefault((seed, corruption.name, severity), checksum) != checksum:
+        _has_warned = True
+        warnings.warn("corrupt: several single images get the same random numbers, because each counts as image 0; "
+                      "pass key=, the number or path of each image, or take corruptions.Corrupt", stacklevel=3)
+
+
+def corrupt(images, name, severity, seed=0, options=DEFAULTS, key=None, first=0):
     """Corrupt a batch of images, or one.
+
+    Single images without a key all count as image 0, and get the same random numbers. In a loop over images, give each
+    a key, or take `Corrupt`.
 
     Args:
         images (numpy.ndarray or PIL.Image.Image): uint8 (N, H, W, C) for a batch, or a list of colour images of one
@@ -89,25 +143,44 @@ def corrupt(images, name, severity, seed=0, options=DEFAULTS):
             Its transparent parts are composited on white, and its EXIF data do not turn it.
         name (str): a key of `CORRUPTIONS`, or of `ALIASES`.
         severity (int): 1 to 5.
-        seed (int): at least 0; image k of a batch draws from the stream of (seed, name, severity, k). One image counts
-            as image 0.
+        seed (int): at least 0. An image draws from the random stream of (seed, name, severity, key).
         options (Options): the other options.
+        key (int, str, os.PathLike or tuple of these): number, path or other name of the image. A batch takes a sequence
+            with a key for each image. None numbers the images from `first`.
+        first (int): number of the first image, such as of a batch in the middle of a data set.
 
     Returns:
         numpy.ndarray: uint8, the shape of `images`, in RGB.
 
     Raises:
         UserError: an argument is not as above.
+
+    Warns:
+        UserWarning: a second single image without a key is corrupted with the same random numbers.
     """
     if not isinstance(name, str):
         raise UserError(f"corruption of type {type(name).__name__}: must be one name, such as 'fog'")
-    if type(seed) is bool or not isinstance(seed, numbers.Integral) or seed < 0:
-        value = seed if isinstance(seed, numbers.Number) else f"of type {type(seed).__name__}"
-        raise UserError(f"seed {value}: must be a whole number of 0 or more")
+    check_seed(seed)
     name = ALIASES.get(name, name)
     if name not in CORRUPTIONS:
         raise UserError(f"corruption {name}: unknown; there are {', '.join(CORRUPTIONS)}")
+    if isinstance(first, bool) or not isinstance(first, numbers.Integral) or first < 0:
+        raise UserError(f"first {first!r}: must be a whole number of 0 or more")
+    if key is not None and first:
+        raise UserError(f"first {first}: has no effect beside key; leave one of them out")
     images = as_array(images)
-    if images.ndim == 4:
-        return corrupt_range(images, name, severity, seed, 0, options)
-    return corrupt_range(images[None], name, severity, seed, 0, options)[0]
+    is_batch = images.ndim == 4
+    batch = images if is_batch else images[None]
+    check_images(batch)
+    if key is None:
+        keys = range(first, first + len(batch))
+    elif not is_batch:
+        keys = [stream_key(key)]
+    elif isinstance(key, (str, os.PathLike)) or not hasattr(key, "__len__") or len(key) != len(batch):
+        raise UserError(f"key {key!r}: must be a sequence of {len(batch)} keys, one for each image of the batch")
+    else:
+        keys = [stream_key(image_key) for image_key in key]
+    out = corrupt_images(batch, CORRUPTIONS[name], severity, seed, keys, options)
+    if key is None and not is_batch and not first:
+        _warn_if_repeated(images, CORRUPTIONS[name], severity, seed)
+    return out if is_batch else out[0]

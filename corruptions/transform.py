@@ -1,0 +1,197 @@
+"""`Corrupt`, a transform of single images or batches for the data pipelines of other libraries."""
+import collections
+import itertools
+import multiprocessing
+import numbers
+import os
+
+import numpy as np
+from PIL import Image
+
+from corruptions.bar_levels import ALIASES
+from corruptions.generate import SEED, check_seed, corrupt_images, image_stream, stream_key
+from corruptions.registry import DEFAULTS, as_array, check_images
+from corruptions.table import CORRUPTIONS, SETS
+from corruptions.utils.errors import UserError
+
+_copied_calls = collections.defaultdict(itertools.count)  # for each seed, the calls of all copies in this process
+_forks = 0  # number of processes that this process has forked
+_lineage = ()  # for this process and each of its parents but the first, the number of the fork that made it
+
+
+def _count_fork():
+    global _forks
+    _forks += 1
+
+
+def _extend_lineage():
+    global _forks, _lineage
+    _lineage, _forks = (*_lineage, _forks), 0
+
+
+os.register_at_fork(before=_count_fork, after_in_child=_extend_lineage)
+
+
+def process_key():
+    """Return a text that tells apart the processes of a program, the same in every run of the program.
+
+    Forked processes are counted. Processes that `multiprocessing` spawns have a number in their name. The main process
+    has the empty text.
+    """
+    name = multiprocessing.current_process().name
+    return "/".join([*([] if name == "MainProcess" else [name]), *map(str, _lineage)])
+
+
+class Corrupt:
+    """A transform that corrupts images, in any process or thread of a data pipeline.
+
+    Each call draws new random numbers, also in worker processes and in later epochs. A program that is run again gets
+    the same images, as long as its processes see the images in the same order. With a key, the random numbers of an
+    image depend on the key, the seed, the corruption and the severity alone. Then the order, the number of workers and
+    threads have no effect, and integers give the pixels of `corrupt(images, ...)[key]`.
+
+    Args:
+        names (str, sequence of str or callable): the corruption; or several, of which each image draws one, such as a
+            key of `SETS`; or a function of a random generator that returns the name for an image.
+        severity (int, sequence of int or callable): 1 to 5; or several, of which each image draws one; or a function of
+            a random generator that returns the severity for an image.
+        seed (int): at least 0. Transforms with the same seed draw the same random numbers, so that transforms of
+            different data sets need different seeds.
+        p (float): probability with which an image is corrupted, 0 to 1. Other images are returned as they are.
+        options (Options): the other options.
+
+    Raises:
+        UserError: an argument is not as above.
+    """
+
+    def __init__(self, names, severity=(1, 2, 3, 4, 5), seed=SEED, p=1.0, options=DEFAULTS):
+        check_seed(seed)
+        if isinstance(p, bool) or not isinstance(p, numbers.Real) or not 0 <= p <= 1:
+            raise UserError(f"p {p!r}: must be a probability from 0 to 1")
+        self.names = names if callable(names) else _known_names(names)
+        self.severity = severity if callable(severity) else _severities(severity)
+        self.seed, self.p, self.options = seed, p, options
+        self._calls, self._is_copy = itertools.count(), False
+
+    def __repr__(self):
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()
+                  if not name.startswith("_") and value is not DEFAULTS}
+        return f"Corrupt({', '.join(f'{name}={value!r}' for name, value in values.items())})"
+
+    def __getstate__(self):
+        return {**vars(self), "_calls": None, "_is_copy": None}
+
+    def __setstate__(self, state):
+        # Some libraries send a copy to a process with each image. The copies in a process therefore count together.
+        vars(self).update(state, _calls=_copied_calls[state["seed"]], _is_copy=True)
+
+    def __call__(self, images, key=None):
+        """Corrupt an image or a batch.
+
+        Args:
+            images (numpy.ndarray, PIL.Image.Image or list): one image or several, as in `corrupt`.
+            key (int, str, os.PathLike or tuple of these): number, path or other name of the image. A batch takes a
+                sequence with a key for each image. None draws new random numbers.
+
+        Returns:
+            numpy.ndarray or PIL.Image.Image: uint8, the shape of `images`. A PIL image has the mode of the given image.
+            Its transparent parts are composited on white. A list gives a list of images.
+
+        Raises:
+            UserError: the images or the key are not as above.
+        """
+        if isinstance(images, (list, tuple)):
+            keys = self._keys(key, len(images))
+            return [self(image, image_key) for image, image_key in zip(images, keys, strict=True)]
+        if isinstance(images, Image.Image):
+            pixels = self._corrupt(as_array(images)[None], self._keys(None if key is None else [key], 1))[0]
+            return in_mode(Image.fromarray(pixels), images.mode)
+        images = as_array(images)
+        if images.ndim == 4:
+            return self._corrupt(images, self._keys(key, len(images)))
+        return self._corrupt(images[None], self._keys(None if key is None else [key], 1))[0]
+
+    def _keys(self, keys, number):
+        """Return a key for each of `number` images."""
+        if keys is None:
+            process, word = process_key(), "call of a copy" if self._is_copy else "call"
+            return [f"{word} {next(self._calls)}{process and f' in {process}'}" for _ in range(number)]
+        if isinstance(keys, (str, os.PathLike)) or not hasattr(keys, "__len__") or len(keys) != number:
+            raise UserError(f"key {keys!r}: must be a sequence of {number} keys, one for each image of the batch")
+        return [stream_key(key) for key in keys]
+
+    def _corrupt(self, images, keys):
+        check_images(images)
+        choices = {}
+        for position, key in enumerate(keys):
+            choices.setdefault(self._choose(key), []).append(position)
+        out = np.array(images)  # a copy, in which images that are not corrupted stay as they are
+        for choice, positions in choices.items():
+            if choice is not None:
+                name, severity = choice
+                out[positions] = corrupt_images(images[positions], CORRUPTIONS[name], severity, self.seed,
+                                                [keys[position] for position in positions], self.options)
+        return out
+
+    def _choose(self, key):
+        """Return the corruption and the severity of an image, or None if the image stays as it is."""
+        rng = image_stream(self.seed, "choice", 0, key)
+        if rng.random() >= self.p:
+            return None
+        [name] = _known_names(self.names(rng)) if callable(self.names) else [_draw(self.names, rng)]
+        [severity] = _severities(self.severity(rng)) if callable(self.severity) else [_draw(self.severity, rng)]
+        return name, severity
+
+
+def _draw(values, rng):
+    return values[int(rng.integers(len(values)))]
+
+
+def _known_names(names):
+    """Return names of corruptions as a tuple, after a check.
+
+    Raises:
+        UserError: a name is unknown, or there is none.
+    """
+    names = SETS.get(names, (names,)) if isinstance(names, str) else tuple(names)
+    known = tuple(ALIASES.get(name, name) for name in names)
+    for name in known:
+        if name not in CORRUPTIONS:
+            raise UserError(f"corruption {name}: unknown; there are {', '.join([*SETS, *CORRUPTIONS])}")
+    if not known:
+        raise UserError("names: there is none; give the name of a corruption, or several")
+    return known
+
+
+def _severities(severities):
+    """Return severities as a tuple of int, after a check.
+
+    Raises:
+        UserError: a severity is not a whole number from 1 to 5, or there is none.
+    """
+    severities = tuple(severities) if hasattr(severities, "__iter__") else (severities,)
+    for severity in severities:
+        if isinstance(severity, bool) or not isinstance(severity, numbers.Integral) or not 1 <= severity <= 5:
+            raise UserError(f"severity {severity!r}: must be a whole number from 1 to 5, or several")
+    if not severities:
+        raise UserError("severity: there is none; give a whole number from 1 to 5, or several")
+    return tuple(map(int, severities))
+
+
+def in_mode(image, mode):
+    """Return a PIL image of mode L or RGB in another mode.
+
+    Raises:
+        UserError: PIL cannot convert to this mode.
+    """
+    if image.mode == mode:
+        return image
+    if mode == "P":
+        return image.convert("RGB").convert("P", palette=Image.Palette.ADAPTIVE)
+    steps = {"RGBa": ("RGBA", "RGBa"), "La": ("LA", "La"), "PA": ("RGB", "P", "PA")}.get(mode, (mode,))
+    try:
+        for step in steps:
+            image = image.convert(step)
+    except ValueError as error:
+        raise UserError(f"a PIL image of mode {mode} cannot be made ({error}); convert it to RGB or L first") from error
+    return image

@@ -1,0 +1,320 @@
+"""`Corrupt` as a transform: streams of images, processes, threads, modes of PIL, other libraries' pipelines."""
+import concurrent.futures
+import copy
+import multiprocessing
+import os
+import pathlib
+import pickle
+import subprocess
+import sys
+import warnings
+
+import joblib
+import numpy as np
+import pytest
+from PIL import Image
+
+import corruptions.generate
+from corruptions import SETS, Corrupt, corrupt
+from corruptions.utils.errors import UserError
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+IMAGES = np.random.RandomState(0).randint(0, 256, (6, 16, 16, 3)).astype(np.uint8)
+GREY = np.full((16, 16, 3), 128, np.uint8)  # on which the noise alone is seen
+
+
+def noise(*_):
+    """The noise that a call of one transform in this process adds to an image."""
+    return TRANSFORM(GREY).tobytes()
+
+
+TRANSFORM = Corrupt("gaussian_noise", 3)
+
+
+def call(transform):
+    return transform(GREY).tobytes()
+
+
+def test_a_key_gives_the_image_of_the_batch():
+    batch = corrupt(IMAGES, "gaussian_noise", 3, seed=5)
+    transform = Corrupt("gaussian_noise", 3, seed=5)
+    for number in (4, 0, 2):
+        np.testing.assert_array_equal(corrupt(IMAGES[number], "gaussian_noise", 3, 5, key=number), batch[number])
+        np.testing.assert_array_equal(transform(IMAGES[number], key=number), batch[number])
+        np.testing.assert_array_equal(transform(IMAGES[number], np.array(number)), batch[number])
+    np.testing.assert_array_equal(corrupt(IMAGES[2:4], "gaussian_noise", 3, 5, first=2), batch[2:4])
+    np.testing.assert_array_equal(corrupt(IMAGES[::2], "gaussian_noise", 3, 5, key=[0, 2, 4]), batch[::2])
+    np.testing.assert_array_equal(transform(IMAGES[::2], key=range(0, 6, 2)), batch[::2])
+
+
+def test_a_path_is_a_key_as_its_text():
+    images = [corrupt(GREY, "fog", 3, key=key).tobytes() for key in
+              ("a/b.png", pathlib.PurePosixPath("a/b.png"), ("a", "b.png"), "a/c.png", (0, 1), (np.int64(0), 1), "0/1",
+               1)]
+    assert images[0] == images[1] == images[2] and images[4] == images[5] == images[6]
+    assert len(set(images)) == 4
+
+
+def test_single_images_without_a_key_warn_once(monkeypatch):
+    monkeypatch.setattr(corruptions.generate, "_has_warned", False)
+    monkeypatch.setattr(corruptions.generate, "_single_images", {})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for severity in (1, 2, 2):  # the same image again
+            corrupt(IMAGES[0], "gaussian_noise", severity)
+        corrupt(IMAGES[1], "gaussian_noise", 2, key=1)
+        corrupt(IMAGES[1], "gaussian_noise", 2, first=1)
+        corrupt(IMAGES[:2], "gaussian_noise", 2)
+        corrupt(IMAGES[0], "contrast", 2)
+        corrupt(IMAGES[1], "contrast", 2)  # needs no random numbers
+    with pytest.warns(UserWarning, match="several single images get the same random numbers.* pass key=") as record:
+        corrupt(IMAGES[1], "gaussian_noise", 2)
+    assert record[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        corrupt(IMAGES[2], "gaussian_noise", 2)
+
+
+def test_every_call_draws_anew_and_a_new_transform_draws_the_same():
+    transform, again, other_seed = (Corrupt("gaussian_noise", 3, seed=seed) for seed in (1, 1, 2))
+    first = [transform(GREY).tobytes() for _ in range(20)]
+    assert len(set(first)) == 20
+    batch = again(np.stack([GREY] * 20))
+    assert [image.tobytes() for image in batch] == first
+    assert not set(first) & {other_seed(GREY).tobytes() for _ in range(20)}
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_worker_processes_never_repeat(method):
+    """A process that was forked has the parent's counter, and a process that was spawned has a counter of its own."""
+    context = multiprocessing.get_context(method)
+    images = []
+    for _ in range(2):  # two epochs with workers of their own
+        with context.Pool(2) as pool:
+            images += pool.map(noise, range(6), chunksize=1)
+            images += pool.map(call, [TRANSFORM] * 6, chunksize=1)  # a copy with each image
+    assert len(set(images)) == 24
+
+
+def test_copies_threads_and_forks_of_a_fork_never_repeat():
+    transform = Corrupt("gaussian_noise", 3)
+    images = [call(item) for item in (transform, copy.copy(transform), copy.deepcopy(transform), transform,
+                                      pickle.loads(pickle.dumps(transform)))]
+    images += joblib.Parallel(2)(joblib.delayed(call)(transform) for _ in range(6))
+    with concurrent.futures.ThreadPoolExecutor(4) as threads:
+        images += threads.map(lambda _: call(transform), range(20))
+    assert len(set(images)) == 31
+    assert len(forked(transform, 2)) == 6
+
+
+def forked(transform, depth):
+    """What two processes give, one after the other, and two of each of them in turn."""
+    images = set()
+    for _ in range(2 if depth else 0):
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.write(writing, b"".join({call(transform)[:32], *forked(transform, depth - 1)}))
+            os._exit(0)
+        os.close(writing)
+        os.waitpid(child, 0)
+        content = os.read(reading, 1 << 16)
+        os.close(reading)
+        images |= {content[k:k + 32] for k in range(0, len(content), 32)}
+    return images
+
+
+PROGRAM = """
+import hashlib, multiprocessing, sys
+import numpy as np
+from corruptions import Corrupt
+transform = Corrupt(["fog", "gaussian_noise"], seed=4, p=0.9)
+image = np.full((16, 16, 3), 128, np.uint8)
+def work(start, queue):
+    for k in range(start, 6, 2):
+        queue.put((k, transform(image).tobytes()))
+if __name__ == "__main__":
+    digest = hashlib.sha256()
+    for epoch in range(2):
+        context = multiprocessing.get_context(sys.argv[1])
+        queue = context.Queue()
+        workers = [context.Process(target=work, args=(start, queue)) for start in range(2)]
+        for worker in workers:
+            worker.start()
+        digest.update(b"".join(content for _, content in sorted(queue.get() for _ in range(6))))
+        for worker in workers:
+            worker.join()
+    print(digest.hexdigest())
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_the_same_program_makes_the_same_images(method, tmp_path):
+    (tmp_path / "program.py").write_text(PROGRAM)
+    runs = [subprocess.run([sys.executable, "program.py", method], cwd=tmp_path, capture_output=True, text=True,
+                           env={**os.environ, "PYTHONPATH": ROOT}, timeout=120) for _ in range(2)]
+    assert runs[0].stdout == runs[1].stdout != "", runs[0].stderr
+
+
+def test_corruption_and_severity_are_drawn_for_each_image():
+    transform = Corrupt(["contrast", "fog"], [1, 5], seed=3, p=0.75)
+    candidates = {(name, severity): corrupt(GREY, name, severity, 3, key=0) for name in ("contrast", "fog")
+                  for severity in (1, 5)}
+    assert len(candidates) == 4
+    image = IMAGES[0]
+    counts = {}
+    for key in range(400):
+        made = transform(image, key)
+        choices = [None] if np.array_equal(made, image) else [
+            choice for choice in candidates if np.array_equal(made, corrupt(image, *choice, 3, key=key))]
+        [choice] = choices
+        counts[choice] = counts.get(choice, 0) + 1
+    assert 60 < counts[None] < 140 and all(45 < counts[choice] < 110 for choice in candidates)
+
+
+def test_choices_may_be_functions_of_a_generator():
+    transform = Corrupt(lambda rng: "fog" if rng.random() < 0.5 else "snow", lambda rng: 1 + int(rng.integers(2)))
+    keys = range(60)
+    made = transform(np.stack([IMAGES[0]] * 60), keys)
+    choices = {(name, severity) for key in keys for name in ("fog", "snow") for severity in (1, 2)
+               if np.array_equal(made[key], corrupt(IMAGES[0], name, severity, key=key))}
+    assert len(choices) == 4
+    with pytest.raises(UserError, match="severity 0: must be a whole number from 1 to 5"):
+        Corrupt("fog", lambda rng: 0)(GREY)
+
+
+def test_a_set_stands_for_its_corruptions():
+    assert Corrupt("common").names == SETS["common"] and Corrupt("fog").severity == (1, 2, 3, 4, 5)
+    assert Corrupt("fog", p=0)(GREY) is not GREY and np.array_equal(Corrupt("fog", p=0)(GREY), GREY)
+    assert repr(Corrupt("fog", 3)) == "Corrupt(names=['fog'], severity=[3], seed=0, p=1.0)"
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr",
+                                  "HSV"])
+def test_a_pil_image_keeps_its_mode(mode):
+    image = Image.fromarray(IMAGES[0]).resize((40, 30))
+    for step in {"RGBa": ("RGBA", "RGBa"), "La": ("LA", "La"), "PA": ("RGB", "P", "PA")}.get(mode, (mode,)):
+        image = image.convert(step)
+    made = Corrupt("contrast", 2)(image)
+    assert (made.mode, made.size) == (mode, image.size)
+    wanted = corrupt(image, "contrast", 2)
+    if mode in ("L", "RGB", "RGBA", "LA", "RGBX"):
+        np.testing.assert_array_equal(np.asarray(made.convert("L" if wanted.ndim == 2 else "RGB")), wanted)
+    elif mode == "P":  # a palette of its own for the result
+        assert np.abs(np.asarray(made.convert("RGB")).astype(int) - wanted).mean() < 8
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (("smoke",), "corruption smoke: unknown"), (((),), "names: there is none"), (("fog", 6), "severity 6"),
+    (("fog", ()), "severity: there is none"), (("fog", True), "severity True"), (("fog", 3, -1), "seed -1"),
+    (("fog", 3, 0, 1.5), "p 1.5: must be a probability"), (("fog", 3, 0, "x"), "p 'x'")])
+def test_a_wrong_argument_is_named(arguments, message):
+    with pytest.raises(UserError, match=message):
+        Corrupt(*arguments)
+
+
+@pytest.mark.parametrize("images, key, message", [
+    (GREY, 0.5, "key of type float"), (GREY, True, "key of type bool"), (IMAGES, 3, "sequence of 6 keys"),
+    (IMAGES, "abcdef", "sequence of 6 keys"), (IMAGES, [1], "sequence of 6 keys"), ([GREY], [1, 2], "sequence of 1"),
+    (GREY.astype(float), None, "uint8"), (Image.new("I;16", (9, 9)), None, "more than 8 bits")])
+def test_wrong_images_and_keys_are_named(images, key, message):
+    with pytest.raises(UserError, match=message):
+        Corrupt("fog", 3)(images, key)
+    if not isinstance(images, list):
+        with pytest.raises(UserError, match=message):
+            corrupt(images, "fog", 3, key=key)
+
+
+def test_a_number_of_the_first_image_beside_keys_is_an_error():
+    with pytest.raises(UserError, match="first 2: has no effect beside key"):
+        corrupt(GREY, "fog", 3, key=1, first=2)
+    with pytest.raises(UserError, match="first -1: must be"):
+        corrupt(GREY, "fog", 3, first=-1)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Pipelines of other libraries
+
+
+@pytest.mark.parametrize("options", [{}, {"num_parallel_workers": 2},
+                                     {"num_parallel_workers": 2, "python_multiprocessing": True}])
+def test_a_dataset_of_mindspore(options):
+    dataset = pytest.importorskip("mindspore.dataset")
+
+    def source():
+        return dataset.NumpySlicesDataset({"image": np.stack([GREY] * 8), "index": np.arange(8)}, shuffle=False)
+    plain = source().map(Corrupt("gaussian_noise", 3), "image", **options)
+    epochs = [{row["image"].tobytes() for row in plain.create_dict_iterator(num_epochs=1, output_numpy=True)}
+              for _ in range(2)]
+    assert len(epochs[0] | epochs[1]) == 16
+    keyed = source().map(Corrupt("gaussian_noise", 3), ["image", "index"], ["image"], **options)
+    images = [row["image"] for row in keyed.create_dict_iterator(num_epochs=1, output_numpy=True)]
+    np.testing.assert_array_equal(np.stack(images), corrupt(np.stack([GREY] * 8), "gaussian_noise", 3))
+
+
+class TorchImages:
+    """A data set of torch: its workers number the images, or leave that to the transform."""
+
+    def __init__(self, transform, has_keys):
+        self.transform, self.has_keys = transform, has_keys
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        return self.transform(GREY, index) if self.has_keys else self.transform(GREY)
+
+
+@pytest.mark.parametrize("workers, method", [(0, None), (2, "fork"), (2, "spawn")])
+@pytest.mark.parametrize("is_persistent", [False, True])
+def test_a_data_loader_of_torch(workers, method, is_persistent):
+    data = pytest.importorskip("torch.utils.data")
+    options = {"num_workers": workers, "batch_size": 2, "multiprocessing_context": method,
+               "persistent_workers": is_persistent and workers > 0}
+    loader = data.DataLoader(TorchImages(Corrupt("gaussian_noise", 3), False), **options)
+    images = [image.numpy().tobytes() for _ in range(2) for batch in loader for image in batch]
+    assert len(set(images)) == 16
+    loader = data.DataLoader(TorchImages(Corrupt("gaussian_noise", 3), True), **options)
+    np.testing.assert_array_equal(np.concatenate([batch.numpy() for batch in loader]),
+                                  corrupt(np.stack([GREY] * 8), "gaussian_noise", 3))
+
+
+def test_a_transform_of_torchvision():
+    try:
+        from torchvision.transforms import v2 as transforms
+    except (ImportError, RuntimeError) as error:  # its operators are built for one version of torch
+        pytest.skip(str(error))
+    both = transforms.Compose([transforms.Resize(24), Corrupt("gaussian_noise", 3), transforms.ToImage()])
+    made = [both(Image.fromarray(GREY)).numpy() for _ in range(2)]
+    assert made[0].shape == (3, 24, 24) and not np.array_equal(*made)
+
+
+def test_a_transform_of_albumentations():
+    albumentations = pytest.importorskip("albumentations")
+
+    class AlbumentationsCorrupt(albumentations.ImageOnlyTransform):
+        def __init__(self, transform, p=1.0):
+            super().__init__(p=p)
+            self.transform = transform
+
+        def apply(self, img, **_):
+            return self.transform(img)
+    both = albumentations.Compose([albumentations.HorizontalFlip(),
+                                   AlbumentationsCorrupt(Corrupt("gaussian_noise", 3))])
+    made = [both(image=GREY)["image"] for _ in range(2)]
+    assert made[0].shape == GREY.shape and not np.array_equal(*made)
+
+
+@pytest.mark.parametrize("processes", [None, 2])
+def test_a_map_of_hugging_face(processes):
+    datasets = pytest.importorskip("datasets")
+    source = datasets.Dataset.from_dict({"image": [GREY.tolist()] * 8})
+    transform = Corrupt("gaussian_noise", 3)
+
+    def add(row, index):
+        image = np.asarray(row["image"], np.uint8)
+        return {"keyed": transform(image, index).tolist(), "drawn": transform(image).tolist()}
+    made = source.map(add, with_indices=True, num_proc=processes)
+    np.testing.assert_array_equal(np.asarray(made["keyed"], np.uint8),
+                                  corrupt(np.stack([GREY] * 8), "gaussian_noise", 3))
+    assert len({np.asarray(image).tobytes() for image in made["drawn"]}) == 8

@@ -29,7 +29,7 @@ def gaussian_blur(images, sigma, rngs, options):
 @functools.lru_cache
 def disk_kernel(radius, smoothing):
     """Return the kernel of a disk of light with a smoothed edge; float32 (K, K), K = 17 or more."""
-    reach = max(8, radius)
+    reach = max(8, math.ceil(radius))
     offsets = np.arange(-reach, reach + 1)
     disk = (offsets[:, None] ** 2 + offsets ** 2 <= radius ** 2).astype(np.float32)
     size = 3 if radius <= 8 else 5

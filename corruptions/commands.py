@@ -1,27 +1,79 @@
 """The commands of `python -m corruptions`, without their options (`parser.py`)."""
 import contextlib
 import os
+import sys
+
+import numpy as np
 
 from corruptions.blur import require_wand
 from corruptions.generate import corrupt
-from corruptions.images import BadImages, read_image
+from corruptions.images import BadImages, read_image, write_image_file
 from corruptions.jobs.arrays import write_arrays
 from corruptions.jobs.cluster import connect
 from corruptions.jobs.folders import corrupt_folder
-from corruptions.jobs.layouts import check_stored_labels, places, read_images, read_labels, store_labels
+from corruptions.jobs.layouts import (
+    check_labels,
+    check_stored_labels,
+    places,
+    read_images,
+    read_labels,
+    store_labels,
+)
 from corruptions.jobs.parallel import RESUME_HINT
 from corruptions.jobs.provenance import options_identity
 from corruptions.jobs.settings import use_settings
 from corruptions.jobs.shards import SINGLE_SHARD
 from corruptions.pictures import panel, plot_image_grid, plot_image_sheet
 from corruptions.registry import Options
-from corruptions.severities import SEVERITY_CONSTANTS
+from corruptions.severities import (
+    MEANINGS,
+    NEAREST,
+    SEVERITY_CONSTANTS,
+    WHOLE,
+    check_constants,
+    severity_constants,
+)
+from corruptions.table import CORRUPTIONS
 from corruptions.utils import cli
 from corruptions.utils.checksums import array_digest
 from corruptions.utils.errors import UserError
 from corruptions.utils.files import require_writable_file
 from corruptions.utils.signals import sigterm_interrupts
 from corruptions.weather import frost_textures
+
+
+def list_command(args):
+    """Print what each corruption does, and the constants of every severity."""
+    for name in args.names or CORRUPTIONS:
+        print(f"{name}: {CORRUPTIONS[name].summary}")
+        marks = {position: " (whole)" for position in WHOLE.get(name, ())}
+        print("  " + "; ".join(meaning + marks.get(k, "") for k, meaning in enumerate(MEANINGS[name])))
+        for size in (size for size in SEVERITY_CONSTANTS if name in SEVERITY_CONSTANTS[size]):
+            rows = [" ".join(f"{value:g}" for value in np.atleast_1d(constants))
+                    for constants in SEVERITY_CONSTANTS[size][name]]
+            print(f"  {size:5d}  " + "  |  ".join(rows))
+
+
+def image_command(args):
+    """Corrupt one image file."""
+    image = read_image(args.source)
+    options = options_of(args)
+    require_writable_file("TARGET", args.target)
+    require_another_file("TARGET", args.target, args.source)
+    [name] = args.corruption
+    if args.constants and args.preset:
+        raise UserError("--preset: has no effect beside --constants; leave one of them out")
+    severity = None if args.constants else args.severity[0]
+    constants = check_constants(name, args.constants) if args.constants else None
+    write_image_file(args.target, corrupt(image, name, severity, args.seed, options, os.path.basename(args.source),
+                                          constants=constants))
+    print(f"written to {args.target}")
+
+
+def require_another_file(flag, path, source):
+    """Raise a `UserError` that names `flag` if a file to write is the image that is read."""
+    if os.path.exists(path) and os.path.samefile(source, path):
+        raise UserError(f"{flag} {path}: is the image itself, which would be lost; name another file")
 
 
 def folder_command(args):
@@ -40,17 +92,28 @@ def folder_command(args):
 
 
 def array_command(args):
-    """Corrupt a .npy file."""
-    images = read_images(args.source)
+    """Corrupt a .npy or .npz file."""
+    images, labels = read_images(args.source, args.part)
+    if labels is not None and args.labels is not None:
+        raise UserError(f"--labels {args.labels}: {args.source} has labels; leave one of them out")
+    if args.labels is not None:
+        labels = read_labels(args.labels, len(images))
+    elif labels is not None:
+        try:
+            labels = check_labels(labels, len(images), args.source)
+        except UserError as error:
+            if args.layout == "stacked":
+                raise
+            print(f"warning: {error}; the labels are left out", file=sys.stderr)
+            labels = None
     options = options_of(args)
     paths = places(args.target, args.corruption, args.severity, args.layout)
     settings = {"shape": list(images.shape), "seed": args.seed, **options_identity(options, args.corruption)}
     if args.layout == "stacked":
-        if args.labels is None:
+        if labels is None:
             raise UserError("--layout stacked: has labels.npy beside the arrays; give --labels FILE, too, or leave the "
                             "option out")
         settings |= {"layout": "stacked"}
-    labels = None if args.labels is None else read_labels(args.labels, len(images))
     if labels is not None:
         check_stored_labels(labels, args.target)
     arrays = list(dict.fromkeys(path for files in paths.values() for path in files.values()))
@@ -92,8 +155,7 @@ def preview_command(args):
     image = read_image(args.image)
     options = options_of(args)
     require_writable_file("--output", args.output)
-    if os.path.exists(args.output) and os.path.samefile(args.image, args.output):
-        raise UserError(f"--output {args.output}: is the image itself, which would be lost; name another file")
+    require_another_file("--output", args.output, args.image)
     clean = panel(image)
     rows = {name: [clean] + [panel(corrupt(image, name, severity, args.seed, options)) for severity in args.severity]
             for name in args.corruption}
@@ -113,6 +175,11 @@ def options_of(args):
     lacking = [name for name in args.corruption if args.preset and name not in SEVERITY_CONSTANTS[args.preset]]
     if lacking:
         raise UserError(f"--preset {args.preset}: has no constants of {', '.join(lacking)}; give 32 or 224, or none")
+    for name in args.corruption:
+        for preset in [args.preset] if args.preset else NEAREST:
+            if name in SEVERITY_CONSTANTS[preset]:
+                for severity in args.severity:
+                    severity_constants(name, severity, preset)  # not every severity between two has an effect
     if "frost" in args.corruption:
         frost_textures(args.frost_dir, 1)
     elif args.frost_dir is not None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from corruptions.bar_levels import ALIASES
 from corruptions.registry import DEFAULTS, as_array, check_images
+from corruptions.severities import check_severity
 from corruptions.table import CORRUPTIONS
 from corruptions.utils.errors import UserError
 
@@ -58,7 +59,7 @@ def corrupt_range(images, name, severity, seed, start, options=DEFAULTS):
     return corrupt_images(images, CORRUPTIONS[name], severity, seed, range(start, start + len(images)), options)
 
 
-def corrupt_images(images, corruption, severity, seed, keys, options=DEFAULTS):
+def corrupt_images(images, corruption, severity, seed, keys, options=DEFAULTS, constants=None):
     """Corrupt images, a few at a time.
 
     Args:
@@ -66,10 +67,12 @@ def corrupt_images(images, corruption, severity, seed, keys, options=DEFAULTS):
         corruption (Corruption): the corruption to apply.
         severity, seed, options: as in `corrupt_range`.
         keys (sequence): number or name of each image, which its random stream depends on, as in `ImageRng.reseed`.
+        constants: as in `corrupt`; the random stream then depends on the word 'constants' instead of the severity.
 
     Returns:
         numpy.ndarray: uint8, the shape of `images`.
     """
+    label = "constants" if constants is not None else severity
     size = max(1, BATCH_PIXELS // (images.shape[1] * images.shape[2]))
     streams = [ImageRng(np.random.PCG64(0)) for _ in range(min(size, len(images)))]
     out = np.empty(images.shape, np.uint8)
@@ -77,8 +80,8 @@ def corrupt_images(images, corruption, severity, seed, keys, options=DEFAULTS):
         batch = np.ascontiguousarray(images[first:first + size])  # a file may store them in Fortran order
         if corruption.is_random:
             for k, stream in enumerate(streams[:len(batch)]):
-                stream.reseed(seed, corruption.name, severity, keys[first + k])
-        out[first:first + size] = corruption.batch(batch, severity, streams[:len(batch)], options)
+                stream.reseed(seed, corruption.name, label, keys[first + k])
+        out[first:first + size] = corruption.batch(batch, severity, streams[:len(batch)], options, constants)
     return out
 
 
@@ -130,7 +133,7 @@ def _warn_if_repeated(image, corruption, severity, seed):
                       "pass key=, the number or path of each image, or take corruptions.Corrupt", stacklevel=3)
 
 
-def corrupt(images, name, severity, seed=0, options=DEFAULTS, key=None, first=0):
+def corrupt(images, name, severity=None, seed=0, options=DEFAULTS, key=None, first=0, constants=None):
     """Corrupt a batch of images, or one.
 
     Single images without a key all count as image 0, and get the same random numbers. In a loop over images, give each
@@ -142,12 +145,15 @@ def corrupt(images, name, severity, seed=0, options=DEFAULTS, key=None, first=0)
             BGR; `image[..., ::-1]` converts it to RGB. A PIL image is converted to RGB or, where it is grey, to (H, W).
             Its transparent parts are composited on white, and its EXIF data do not turn it.
         name (str): a key of `CORRUPTIONS`, or of `ALIASES`.
-        severity (int): 1 to 5.
+        severity (int or float): 1 to 5. Between whole numbers, the constants are interpolated; whole constants, such as
+            a JPEG quality, are rounded.
         seed (int): at least 0. An image draws from the random stream of (seed, name, severity, key).
         options (Options): the other options.
         key (int, str, os.PathLike or tuple of these): number, path or other name of the image. A batch takes a sequence
             with a key for each image. None numbers the images from `first`.
         first (int): number of the first image, such as of a batch in the middle of a data set.
+        constants (float or tuple of float): constants of the corruption instead of a severity, as
+            `python -m corruptions list` explains them. The random stream is that of (seed, name, 'constants', key).
 
     Returns:
         numpy.ndarray: uint8, the shape of `images`, in RGB.
@@ -168,6 +174,10 @@ def corrupt(images, name, severity, seed=0, options=DEFAULTS, key=None, first=0)
         raise UserError(f"first {first!r}: must be a whole number of 0 or more")
     if key is not None and first:
         raise UserError(f"first {first}: has no effect beside key; leave one of them out")
+    if constants is not None and severity is not None:
+        raise UserError(f"severity {severity!r}: has no effect beside constants; leave one of them out")
+    if constants is None:
+        severity = check_severity(severity)
     images = as_array(images)
     is_batch = images.ndim == 4
     batch = images if is_batch else images[None]
@@ -180,7 +190,7 @@ def corrupt(images, name, severity, seed=0, options=DEFAULTS, key=None, first=0)
         raise UserError(f"key {key!r}: must be a sequence of {len(batch)} keys, one for each image of the batch")
     else:
         keys = [stream_key(image_key) for image_key in key]
-    out = corrupt_images(batch, CORRUPTIONS[name], severity, seed, keys, options)
+    out = corrupt_images(batch, CORRUPTIONS[name], severity, seed, keys, options, constants)
     if key is None and not is_batch and not first:
         _warn_if_repeated(images, CORRUPTIONS[name], severity, seed)
     return out if is_batch else out[0]

@@ -180,3 +180,25 @@ def write_image(path, pixels, image_format):
     with atomic_write(path) as temporary:
         options = JPEG_OPTIONS if image_format == "jpeg" else {}
         Image.fromarray(pixels).save(temporary, image_format.upper(), **options)
+
+
+def writable_suffixes():
+    """Return the suffixes of the image files that can be written, in lower case."""
+    formats = Image.registered_extensions().items()
+    return {suffix for suffix, name in formats if name in Image.SAVE and name in Image.OPEN}
+
+
+def write_image_file(path, pixels):
+    """Write an image uint8 (H, W) or (H, W, 3) in the format of its suffix, JPEG in quality 85.
+
+    Raises:
+        UserError: the format cannot hold the image.
+    """
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix in (".jpg", ".jpeg", ".png"):
+        return write_image(os.path.abspath(path), pixels, "png" if suffix == ".png" else "jpeg")
+    with atomic_write(path) as temporary:
+        try:
+            Image.fromarray(pixels).save(temporary)
+        except (ValueError, KeyError) as error:
+            raise UserError(f"{path}: cannot be written ({error}); give another suffix, such as .png") from error

@@ -3,20 +3,23 @@ import argparse
 import importlib
 import os
 import re
+import sys
 from functools import partial
 
 from matplotlib.backend_bases import FigureCanvasBase
 
 from corruptions.bar_levels import ALIASES
-from corruptions.commands import array_command, folder_command, preview_command
+from corruptions.commands import array_command, folder_command, image_command, list_command, preview_command
+from corruptions.images import writable_suffixes
 from corruptions.jobs.cluster import INSTALL
-from corruptions.jobs.layouts import LAYOUTS
+from corruptions.jobs.layouts import LAYOUTS, PARTS
 from corruptions.jobs.shards import SINGLE_SHARD, Shard
 from corruptions.registry import BACKENDS
-from corruptions.severities import SEVERITY_CONSTANTS
+from corruptions.severities import SEVERITY_CONSTANTS, check_severity
 from corruptions.table import CORRUPTIONS, SETS
 from corruptions.utils import cli
 
+SEVERITY_HELP = "1 to 5; between whole numbers, the constants are interpolated"
 PICTURE_TYPES = sorted(set(FigureCanvasBase.get_supported_filetypes()) - {"pgf"})  # pgf needs LaTeX
 
 
@@ -43,6 +46,20 @@ def picture_name(text):
     return text
 
 
+def severity(text):
+    """Return a severity, int or float, as an argparse type."""
+    try:
+        return check_severity(float(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 5") from error
+
+
+def image_name(text):
+    if os.path.splitext(text)[1].lower() not in writable_suffixes():
+        raise argparse.ArgumentTypeError(f"{text!r} has no suffix of an image file, such as .png or .jpg")
+    return text
+
+
 def repository_module():
     """Return the module with the command `dataset`, which is part of SharpDRO-MindSpore; None if it is not there."""
     folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -56,79 +73,168 @@ def create_parser(program="python -m corruptions"):
     parser = cli.Parser(prog=program, description="Corrupt images as the published benchmarks do: "
                         f"{len(CORRUPTIONS)} corruptions, severities 1 to 5, any image size.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=cli.Parser)
+    add_list(commands)
+    add_image(commands)
+    add_folder(commands)
+    add_array(commands)
+    add_preview(commands)
+    repository = repository_module()
+    if repository is not None:
+        dataset = repository.add_command(commands)
+        add_corruptions(dataset)
+        add_workers(dataset)
+    return parser
 
-    folder = commands.add_parser("folder", help="a folder of images, stored as TARGET/CORRUPTION/SEVERITY/...",
-                                 description="Corrupt a folder of images. The random numbers of an image depend on the "
-                                 "seed, the corruption, the severity and the image's name in the folder.")
-    folder.add_argument("source", help="folder of images, with sub-folders or not; links are followed, hidden files "
-                        "and folders left out")
-    folder.add_argument("target", help="folder for the corrupted images")
-    folder.add_argument("--format", choices=("jpeg", "png"), default="jpeg",
-                        help="jpeg of quality 85, as the published data sets have it, or png, without loss")
-    folder.add_argument("--skip-bad", action="store_true", help="leave out files and folders that cannot be read")
-    folder.set_defaults(run=folder_command)
 
-    array = commands.add_parser("array", help="a .npy file of images, stored as TARGET/SEVERITY/CORRUPTION.npy, or the "
-                                "severities in one file",
-                                description="Corrupt a .npy file. The random numbers of an image depend on the seed, "
-                                "the corruption, the severity and the image's place in the array.")
-    array.add_argument("source", help=".npy file of uint8, shape (N, H, W, 3), (N, H, W, 1) or (N, H, W)")
-    array.add_argument("target", help="folder for the corrupted arrays")
-    array.add_argument("--labels", default=None, metavar="FILE",
-                       help=".npy file of an integer for each image; stored as labels.npy beside the arrays, so that "
-                       "--test_corrupted of main.py reads them")
-    array.add_argument("--layout", choices=LAYOUTS, default="folders",
-                       help="; ".join(f"{name}: {form}" for name, form in LAYOUTS.items()) + ", which needs --labels")
-    array.set_defaults(run=array_command)
+def add_list(commands):
+    command = commands.add_parser("list", help="the corruptions, what each does, and the constants of every severity",
+                                  description="Print what each corruption does and its constants: for each published "
+                                  "image size a line with severities 1 to 5. An image takes the constants of the "
+                                  "nearest of the sizes 32, 64 and 224; --preset chooses another table.")
+    command.add_argument("names", nargs="*", type=cli.names(CORRUPTIONS, {}, aliases=ALIASES), metavar="NAME",
+                         help="corruptions; without any, all")
+    command.set_defaults(run=list_command)
 
-    picture = commands.add_parser("preview", help="one picture of an image, corruptions x severities, to look at",
+
+def add_image(commands):
+    command = commands.add_parser("image", help="one image file; the word image may be left out",
+                                  description="Corrupt an image file. The random numbers depend on the seed, the "
+                                  "corruption, the severity and the file's name without its folder.")
+    command.add_argument("source", help="image file")
+    command.add_argument("target", type=image_name, help="image file to write, its format by the suffix")
+    name = cli.names(CORRUPTIONS, {}, aliases=ALIASES)
+    command.add_argument("-c", "--corruption", type=cli.or_list(partial(cli.two_columns, CORRUPTIONS), name),
+                         required=True, metavar="NAME", help="name of the corruption, list says which")
+    strength = command.add_mutually_exclusive_group()
+    strength.add_argument("--severity", nargs=1, type=severity, default=[3], metavar="S", help=SEVERITY_HELP)
+    strength.add_argument("--constants", nargs="+", type=float, metavar="X",
+                          help="constants of the corruption instead of a severity, as the command list explains them")
+    add_generator(command)
+    command.set_defaults(run=image_command)
+
+
+def add_folder(commands):
+    command = commands.add_parser("folder", help="a folder of images, stored as TARGET/CORRUPTION/SEVERITY/...",
+                                  description="Corrupt a folder of images. The random numbers of an image depend on "
+                                  "the seed, the corruption, the severity and the image's name in the folder.")
+    command.add_argument("source", help="folder of images, with sub-folders or not; links are followed, hidden files "
+                         "and folders left out")
+    command.add_argument("target", help="folder for the corrupted images")
+    command.add_argument("--format", choices=("jpeg", "png"), default="jpeg",
+                         help="jpeg of quality 85, as the published data sets have it, or png, without loss")
+    command.add_argument("--skip-bad", action="store_true", help="leave out files and folders that cannot be read")
+    add_corruptions(command)
+    add_severities(command)
+    add_generator(command)
+    add_workers(command)
+    command.set_defaults(run=folder_command)
+
+
+def add_array(commands):
+    command = commands.add_parser("array", help="a .npy or .npz file of images, stored as "
+                                  "TARGET/SEVERITY/CORRUPTION.npy, or the severities in one file",
+                                  description="Corrupt a .npy or .npz file. The random numbers of an image depend on "
+                                  "the seed, the corruption, the severity and the image's place in the array.")
+    command.add_argument("source", help=".npy file of uint8, shape (N, H, W, 3), (N, H, W, 1) or (N, H, W); or .npz "
+                         "file with such images and their labels: images and labels, x_test and y_test (Keras), or "
+                         "test_images and test_labels (MedMNIST)")
+    command.add_argument("target", help="folder for the corrupted arrays")
+    command.add_argument("--labels", default=None, metavar="FILE",
+                         help=".npy file of an integer for each image; stored as labels.npy beside the arrays, so that "
+                         "--test_corrupted of main.py reads them")
+    command.add_argument("--part", choices=PARTS, default=None,
+                         help="part of an .npz file that has several (default: test)")
+    command.add_argument("--layout", choices=LAYOUTS, default="folders",
+                         help="; ".join(f"{name}: {form}" for name, form in LAYOUTS.items()) + ", which needs labels")
+    add_corruptions(command)
+    add_severities(command)
+    add_generator(command)
+    add_workers(command)
+    command.set_defaults(run=array_command)
+
+
+def add_preview(commands):
+    command = commands.add_parser("preview", help="one picture of an image, corruptions x severities, to look at",
                                   description="Draw an image, a row for each corruption, a column for each severity; "
                                   "with one severity a sheet of all corruptions.")
-    picture.add_argument("image", help="image file")
-    picture.add_argument("-o", "--output", type=picture_name, default="preview.png",
+    command.add_argument("image", help="image file")
+    command.add_argument("-o", "--output", type=picture_name, default="preview.png",
                          help="picture to write, its type by the suffix: " + ", ".join(PICTURE_TYPES))
-    picture.set_defaults(run=preview_command)
+    add_corruptions(command, default=list(SETS["all"]))
+    add_severities(command)
+    add_generator(command)
+    command.set_defaults(run=preview_command)
 
-    corruption = cli.or_list(partial(cli.two_columns, CORRUPTIONS), cli.names(CORRUPTIONS, SETS, aliases=ALIASES))
-    repository = repository_module()
-    dataset = None if repository is None else repository.add_command(commands)
-    for command in filter(None, (dataset, folder, array, picture)):
-        command.add_argument("-c", "--corruption", type=corruption,
-                             action=cli.StoreOneOrMany, metavar="NAME",
-                             default=list(SETS["all"]) if command is picture else argparse.SUPPRESS,
-                             required=command is not picture,
-                             help="names, list says which; or all (19), common (the 15 of them that the benchmarks "
-                             "have), bar (the 15 of C-bar), all+bar")
-        if command is not dataset:
-            command.add_argument("--severity", nargs="+", type=int, choices=range(1, 6), default=[1, 2, 3, 4, 5],
-                                 metavar="S", help="severities, 1 to 5")
-            command.add_argument("--seed", type=cli.seed, default=0, help="seed of the random numbers")
-            command.add_argument("--preset", type=int, choices=sorted(SEVERITY_CONSTANTS), default=None,
-                                 help="constants published for this image size; without it those of the nearest size")
-            command.add_argument("--frost_dir", default=None,
-                                 help="folder of frost1.png ... frost5.jpg; without it those of imagecorruptions")
-            command.add_argument("--backend", choices=BACKENDS, default="numpy",
-                                 help="who does the motion blur of motion_blur and snow; wand is ImageMagick")
-        if command is not picture:
-            crew = command.add_mutually_exclusive_group()
-            crew.add_argument("--workers", type=cli.workers, default=None,
-                              help="processes, at most one a processor; does not change the result (default: "
-                              f"{cli.cpu_count()})")
-            crew.add_argument("--scheduler", type=address, default=None, metavar="HOST:PORT",
-                              help="let the workers of a Dask cluster that see the same files do the work, with the "
-                              f"same result; needs {INSTALL}")
-            command.add_argument("--shard", type=shard, default=SINGLE_SHARD, metavar="I/N",
-                                 help="make the I-th of N shares of the job, in any order or at the same time: every "
-                                 "N-th image of a folder, every N-th array")
-            command.add_argument("--show_progress", action="store_true",
-                                 help="show the progress bar even where the output is not a terminal")
-    return parser
+
+def add_corruptions(command, default=None):
+    """Add the option for several corruptions; without a default it is required."""
+    kind = cli.or_list(partial(cli.two_columns, CORRUPTIONS), cli.names(CORRUPTIONS, SETS, aliases=ALIASES))
+    command.add_argument("-c", "--corruption", type=kind, action=cli.StoreOneOrMany, metavar="NAME",
+                         default=default or argparse.SUPPRESS, required=default is None,
+                         help="names, list says which; or all (19), common (the 15 of them that the benchmarks "
+                         "have), bar (the 15 of C-bar), all+bar")
+
+
+def add_severities(command):
+    command.add_argument("--severity", nargs="+", type=severity, default=[1, 2, 3, 4, 5], metavar="S",
+                         help=SEVERITY_HELP)
+
+
+def add_generator(command):
+    """Add the options on which the pixels depend, besides corruption and severity."""
+    command.add_argument("--seed", type=cli.seed, default=0, help="seed of the random numbers")
+    command.add_argument("--preset", type=int, choices=sorted(SEVERITY_CONSTANTS), default=None,
+                         help="constants published for this image size; without it those of the nearest size, of 32, "
+                         "64 and 224")
+    command.add_argument("--frost_dir", default=None,
+                         help="folder of frost1.png ... frost5.jpg; without it those of imagecorruptions")
+    command.add_argument("--backend", choices=BACKENDS, default="numpy",
+                         help="who does the motion blur of motion_blur and snow; wand is ImageMagick")
+
+
+def add_workers(command):
+    crew = command.add_mutually_exclusive_group()
+    crew.add_argument("--workers", type=cli.workers, default=None,
+                      help="processes, at most one a processor; does not change the result (default: "
+                      f"{cli.cpu_count()})")
+    crew.add_argument("--scheduler", type=address, default=None, metavar="HOST:PORT",
+                      help="let the workers of a Dask cluster that see the same files do the work, with the "
+                      f"same result; needs {INSTALL}")
+    command.add_argument("--shard", type=shard, default=SINGLE_SHARD, metavar="I/N",
+                         help="make the I-th of N shares of the job, in any order or at the same time: every "
+                         "N-th image of a folder, every N-th array")
+    command.add_argument("--show_progress", action="store_true",
+                         help="show the progress bar even where the output is not a terminal")
+
+
+EXAMPLES = """\
+{program} photo.jpg foggy.png -c fog --severity 3
+{program} folder photos/ corrupted/ -c common
+{program} array images.npz corrupted/ -c all --layout stacked
+{program} list
+
+{program} --help lists the commands, {program} COMMAND --help their options."""
 
 
 def run(program, argv=None):
     """Carry out a command line. `program` is the name of the program, `argv` is as in `argparse`."""
-    args = create_parser(program).parse_args(argv)
-    if not isinstance(args.corruption, list):
+    argv = sys.argv[1:] if argv is None else list(argv)
+    if not argv:
+        print(EXAMPLES.format(program=program))
+        return
+    parser = create_parser(program)
+    if not argv[0].startswith("-") and argv[0] not in command_names(parser):
+        # A word without a suffix, such as `foldr`, is rather a mistyped command than an image.
+        if not os.path.exists(argv[0]) and not os.path.splitext(argv[0])[1]:
+            parser.error(f"unknown command {argv[0]!r}; there are {', '.join(command_names(parser))}, or an image file")
+        argv = ["image", *argv]
+    args = parser.parse_args(argv)
+    if not isinstance(getattr(args, "corruption", []), list):
         args.corruption = [args.corruption]
     with cli.exit_on_error(program):
         args.run(args)
+
+
+def command_names(parser):
+    """Return the names of the commands of a parser."""
+    return list(next(action for action in parser._actions if action.dest == "command").choices)

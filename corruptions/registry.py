@@ -14,7 +14,13 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from corruptions.severities import SEVERITY_CONSTANTS, nearest_preset
+from corruptions.severities import (
+    SEVERITY_CONSTANTS,
+    check_constants,
+    check_severity,
+    nearest_preset,
+    severity_constants,
+)
 from corruptions.utils.errors import UserError
 
 CORRUPTIONS = {}
@@ -28,7 +34,8 @@ class Options:
     """The options of a corruption besides its name and severity.
 
     Attributes:
-        preset (int or None): table of severity constants, 32, 64 or 224; None takes the table nearest to the image.
+        preset (int or None): image size whose severity constants are taken, 32, 64, 224 or 299; None takes the nearest
+            of the first three.
         frost_dir (str or None): folder of frost textures; None takes the textures of the installed package
             imagecorruptions.
         backend (str): 'numpy', or 'wand' to have ImageMagick do the motion blurs.
@@ -147,36 +154,46 @@ class Corruption:
         """The first paragraph of the docstring of the function, as one line."""
         return " ".join(self.function.__doc__.partition("\n\n")[0].split())
 
-    def __call__(self, image, severity, rng, options=DEFAULTS):
+    def __call__(self, image, severity, rng, options=DEFAULTS, constants=None):
         """Corrupt one image.
 
         Args:
             image (numpy.ndarray or PIL.Image.Image): uint8 (H, W), (H, W, 1) or (H, W, 3) in RGB.
-            severity (int): 1 to 5.
+            severity (int or float): 1 to 5, as in `severities.severity_constants`; without effect beside constants.
             rng (numpy.random.RandomState): random number generator; freshly seeded with k, it draws what the published
                 code draws after `numpy.random.seed(k)`.
             options (Options): the other options.
+            constants (float or tuple of float): constants in place of the published ones, one for each of
+                `severities.MEANINGS`.
 
         Returns:
             numpy.ndarray: uint8, the shape of `image`, a colour image in RGB.
 
         Raises:
-            UserError: the image or the severity is not as above, or something that the options need is missing.
+            UserError: the image, the severity or the constants are not as above, or something that the options need is
+                missing.
         """
-        return self.batch(as_array(image)[None], severity, [rng], options)[0]
+        return self.batch(as_array(image)[None], severity, [rng], options, constants)[0]
 
-    def batch(self, images, severity, rngs, options=DEFAULTS):
+    def batch(self, images, severity, rngs, options=DEFAULTS, constants=None):
         """Corrupt a small batch (N, ...) of images of one size, image k with `rngs[k]`; otherwise as for one image."""
         check_images(images)
-        if type(severity) is bool or not isinstance(severity, numbers.Integral) or severity not in range(1, 6):
-            raise UserError(f"severity {severity}: must be a whole number from 1 to 5")
         if not isinstance(options, Options):
             raise UserError(f"options of type {type(options).__name__}: must be corruptions.Options, such as "
                             "Options(preset=32)")
+        if constants is not None:
+            try:
+                return self._apply(images, check_constants(self.name, constants), rngs, options)
+            except UserError:
+                raise
+            except (ArithmeticError, TypeError, ValueError, IndexError, MemoryError, cv2.error) as error:
+                reason = " ".join(str(error).split())
+                raise UserError(f"constants {constants!r}: {self.name} does not work with them ({reason}); give others"
+                                ) from error
         preset = options.preset or nearest_preset(self.name, *images.shape[1:3])
-        if self.name not in SEVERITY_CONSTANTS[preset]:
-            raise UserError(f"preset {preset}: has no constants of {self.name}; take another one, or none")
-        constants = SEVERITY_CONSTANTS[preset][self.name][severity - 1]
+        return self._apply(images, severity_constants(self.name, check_severity(severity), preset), rngs, options)
+
+    def _apply(self, images, constants, rngs, options):
         channels = images if images.ndim == 4 else images[..., None]
         if self.colour and channels.shape[3] == 1:
             out = self.function(np.repeat(channels, 3, axis=3), constants, rngs, options)

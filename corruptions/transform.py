@@ -11,6 +11,7 @@ from PIL import Image
 from corruptions.bar_levels import ALIASES
 from corruptions.generate import SEED, check_seed, corrupt_images, image_stream, stream_key
 from corruptions.registry import DEFAULTS, as_array, check_images
+from corruptions.severities import check_constants, check_severity
 from corruptions.table import CORRUPTIONS, SETS
 from corruptions.utils.errors import UserError
 
@@ -53,29 +54,37 @@ class Corrupt:
     Args:
         names (str, sequence of str or callable): the corruption; or several, of which each image draws one, such as a
             key of `SETS`; or a function of a random generator that returns the name for an image.
-        severity (int, sequence of int or callable): 1 to 5; or several, of which each image draws one; or a function of
-            a random generator that returns the severity for an image.
+        severity (float, sequence of float or callable): 1 to 5, as in `corrupt`; or several, of which each image draws
+            one; or a function of a random generator that returns the severity for an image. None stands for 1, 2, 3, 4
+            and 5.
         seed (int): at least 0. Transforms with the same seed draw the same random numbers, so that transforms of
             different data sets need different seeds.
         p (float): probability with which an image is corrupted, 0 to 1. Other images are returned as they are.
         options (Options): the other options.
+        constants (float or tuple of float): constants of one corruption instead of a severity, as in `corrupt`.
 
     Raises:
         UserError: an argument is not as above.
     """
 
-    def __init__(self, names, severity=(1, 2, 3, 4, 5), seed=SEED, p=1.0, options=DEFAULTS):
+    def __init__(self, names, severity=None, seed=SEED, p=1.0, options=DEFAULTS, constants=None):
         check_seed(seed)
         if isinstance(p, bool) or not isinstance(p, numbers.Real) or not 0 <= p <= 1:
             raise UserError(f"p {p!r}: must be a probability from 0 to 1")
         self.names = names if callable(names) else _known_names(names)
-        self.severity = severity if callable(severity) else _severities(severity)
-        self.seed, self.p, self.options = seed, p, options
+        levels = (1, 2, 3, 4, 5) if severity is None else severity
+        self.severity = levels if callable(levels) else _severities(levels)
+        if constants is not None:
+            if callable(names) or len(self.names) != 1 or severity is not None:
+                raise UserError(f"constants {constants!r}: are of one corruption, without a severity; give one name")
+            constants = check_constants(self.names[0], constants)
+        self.seed, self.p, self.options, self.constants = seed, p, options, constants
         self._calls, self._is_copy = itertools.count(), False
 
     def __repr__(self):
+        hidden = ("severity" if self.constants is not None else "constants", "_calls", "_is_copy")
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()
-                  if not name.startswith("_") and value is not DEFAULTS}
+                  if name not in hidden and value is not DEFAULTS}
         return f"Corrupt({', '.join(f'{name}={value!r}' for name, value in values.items())})"
 
     def __getstate__(self):
@@ -130,7 +139,8 @@ class Corrupt:
             if choice is not None:
                 name, severity = choice
                 out[positions] = corrupt_images(images[positions], CORRUPTIONS[name], severity, self.seed,
-                                                [keys[position] for position in positions], self.options)
+                                                [keys[position] for position in positions], self.options,
+                                                self.constants)
         return out
 
     def _choose(self, key):
@@ -164,18 +174,15 @@ def _known_names(names):
 
 
 def _severities(severities):
-    """Return severities as a tuple of int, after a check.
+    """Return severities as a tuple of int and float, after a check.
 
     Raises:
-        UserError: a severity is not a whole number from 1 to 5, or there is none.
+        UserError: a severity is not a number from 1 to 5, or there is none.
     """
     severities = tuple(severities) if hasattr(severities, "__iter__") else (severities,)
-    for severity in severities:
-        if isinstance(severity, bool) or not isinstance(severity, numbers.Integral) or not 1 <= severity <= 5:
-            raise UserError(f"severity {severity!r}: must be a whole number from 1 to 5, or several")
     if not severities:
-        raise UserError("severity: there is none; give a whole number from 1 to 5, or several")
-    return tuple(map(int, severities))
+        raise UserError("severity: there is none; give a number from 1 to 5, or several")
+    return tuple(map(check_severity, severities))
 
 
 def in_mode(image, mode):

@@ -84,7 +84,8 @@ def without_work(monkeypatch):
     for target in ("losses.comparison.runs.write_json", "losses.evaluation.corruptions.evaluate_network",
                    "dataset.corrupted.generate",
                    "dataset.store_corrupted.generate", "dataset.store_corrupted.open_corrupted",
-                   "corruptions.commands.plot_image_grid", "corruptions.commands.connect"):
+                   "corruptions.commands.write_image_file", "corruptions.commands.plot_image_grid",
+                   "corruptions.commands.connect"):
         monkeypatch.setattr(target, accept)
     for name in ("corrupt_folder", "write_arrays"):
         monkeypatch.setattr(corruption_commands, name, in_begun(getattr(corruption_commands, name)))
@@ -118,11 +119,13 @@ def programs():
     commands = next(action for action in corruption_parser.create_parser()._actions if action.dest == "command").choices
     quiet = ["-c", "contrast", "--workers", "1"]
     good = {"dataset": ["cifar10", "--data_dir", "data", *quiet], "folder": ["flat", "target", *quiet],
-            "array": ["array.npy", "target", *quiet], "preview": ["flat/one.jpeg", "-c", "contrast"]}
+            "array": ["array.npy", "target", *quiet], "preview": ["flat/one.jpeg", "-c", "contrast"],
+            "image": ["flat/one.jpeg", "target.png", "-c", "contrast"]}
     return {
         "main.py": Program(main.main, create_parser(), train(), []),
         "prepare_dataset.py": Program(prepare_dataset.main, prepare_dataset.create_parser(), prepare("cifar10"), []),
-        **{name: Program(corrupt_main, parser, good[name], [name]) for name, parser in commands.items()}}
+        **{name: Program(corrupt_main, parser, good[name], [name]) for name, parser in commands.items()
+           if name != "list"}}  # which has no work to stop before
 
 
 def train(*more):

@@ -16,6 +16,7 @@ from functools import partial
 from types import SimpleNamespace
 from unittest.mock import Mock
 
+import joblib
 import numpy as np
 import psutil
 import pytest
@@ -604,3 +605,9 @@ def test_a_process_takes_little_memory(tmp_path):
                 peaks[item.pid] = max(peaks.get(item.pid, 0), item.memory_info().rss)
         time.sleep(0.2)
     assert job.returncode == 0 and len(peaks) >= 3 and 50e6 < max(peaks.values()) < 300e6
+
+
+def test_joblib_works_beside_a_job():
+    arguments = [(k,) for k in range(4)]
+    assert list(parallel_map(2, abs, arguments)) == joblib.Parallel(2)(joblib.delayed(abs)(*a) for a in arguments)
+    assert list(parallel_map(2, abs, arguments)) == list(range(4))

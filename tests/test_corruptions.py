@@ -138,7 +138,7 @@ def test_motion_blur_is_imagemagicks(angle):
     (np.zeros((7, 32, 3), np.uint8), "fog", 1, "7x32"),
     (np.zeros((32, 32, 3), np.uint8), "fog", 0, "severity 0"),
     (np.zeros((32, 32, 3), np.uint8), "fog", 6, "severity 6"),
-    (np.zeros((32, 32, 3), np.uint8), "fog", 2.0, "severity 2.0"),
+    (np.zeros((32, 32, 3), np.uint8), "fog", 0.5, "severity 0.5"),
     (np.zeros((32, 32, 3), np.uint8), "fog", True, "severity True"),
     (np.zeros((32, 32, 3), np.uint8), "smog", 1, "gaussian_noise"),
 ])
@@ -148,7 +148,7 @@ def test_bad_input_is_named(image, name, severity, culprit):
     assert culprit in str(error.value) and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("options, culprit", [({"preset": 100}, "preset 100: must be 32, 64, 224 or None"),
+@pytest.mark.parametrize("options, culprit", [({"preset": 100}, "preset 100: must be 32, 64, 224, 299 or None"),
                                               ({"backend": "wnd"}, "backend wnd: must be numpy or wand")])
 def test_options_that_there_are_not_are_named(options, culprit):
     with pytest.raises(UserError, match=culprit):

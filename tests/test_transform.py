@@ -179,7 +179,7 @@ def test_choices_may_be_functions_of_a_generator():
     choices = {(name, severity) for key in keys for name in ("fog", "snow") for severity in (1, 2)
                if np.array_equal(made[key], corrupt(IMAGES[0], name, severity, key=key))}
     assert len(choices) == 4
-    with pytest.raises(UserError, match="severity 0: must be a whole number from 1 to 5"):
+    with pytest.raises(UserError, match="severity 0: must be a number from 1 to 5"):
         Corrupt("fog", lambda rng: 0)(GREY)
 
 

@@ -1,4 +1,5 @@
 """Corrupted folders of images, made by several processes and resumed after a stop; existing images stay."""
+import collections
 import contextlib
 import os
 import socket
@@ -33,6 +34,7 @@ from corruptions.jobs.sources import (
     check_decoding,
     check_sources,
 )
+from corruptions.severities import check_severity, nearest_preset
 from corruptions.table import CORRUPTIONS
 from corruptions.utils.checksums import file_checksum
 from corruptions.utils.cli import one_line
@@ -59,16 +61,17 @@ def check_image(path, read, image_format):
     """Read an image file with `read`, and check that its pixels can be stored as 'jpeg' or 'png'.
 
     Returns:
-        tuple: the problem with the file, or None; the CRC-32 and the number of its bytes, or None if not computed.
+        tuple: the problem with the file, or None; the CRC-32 and the number of its bytes, or None if not computed; the
+        height and width of the image, or None.
     """
-    problem = checksum = None
+    problem = checksum = size = None
     try:
         path.encode()
         if len(os.fsencode(os.path.basename(corrupted_name(path, image_format)))) > LONGEST_NAME:
             raise UserError(f"{path}: the name of its corrupted image would have more than {LONGEST_NAME} bytes; give "
                             "the file a shorter one")
         checksum = file_checksum(path)
-        height, width = read(path).shape[:2]
+        height, width = size = read(path).shape[:2]
         if image_format == "jpeg" and max(height, width) > JPEG_MOST_SIDE:
             problem = (f"{path}: an image of {height}x{width} is too large for JPEG, which has at most "
                        f"{JPEG_MOST_SIDE} pixels a side; pass --format png")
@@ -78,14 +81,15 @@ def check_image(path, read, image_format):
         problem = f"{path!a}: the name is not in UTF-8; rename the file"
     except UserError as error:
         problem = str(error)
-    return problem, checksum
+    return problem, checksum, size
 
 
 def checksums_of(source, files, read, workers, image_format, skip_bad, hidden):
     """Read the images in a folder; `files` (dict), `read` and `image_format` are as in `corrupt_folder`.
 
     Returns:
-        dict: relative name to CRC-32 and size in bytes, for the files that can be read and stored.
+        tuple: a dict of relative name to CRC-32 and size in bytes, for the files that can be read and stored; the
+        heights and widths of their images, a list of pairs.
 
     Raises:
         BadImages: some files cannot be read or stored, and `skip_bad` is false. If it is true, a warning names them.
@@ -98,12 +102,29 @@ def checksums_of(source, files, read, workers, image_format, skip_bad, hidden):
         for group in checked:
             results += group
             bar.update(len(group))
-    problems = [problem for problem, _ in results if problem]
+    problems = [problem for problem, *_ in results if problem]
     if problems and not skip_bad:
         raise BadImages(f"{problems[0]} ({len(problems)} of {len(files)} files)")
     for problem in problems:
         print(f"warning: skipped {problem}", file=sys.stderr)
-    return {file: checksum for file, (problem, checksum) in zip(files, results, strict=True) if not problem}
+    checksums = {file: checksum for file, (problem, checksum, _) in zip(files, results, strict=True) if not problem}
+    return checksums, [size for problem, _, size in results if not problem]
+
+
+def warn_if_tables_differ(sizes, names, preset):
+    """Warn if images of one job take constants that were published for different image sizes.
+
+    Args:
+        sizes (list): height and width of each image.
+        names (list of str): the corruptions.
+        preset (int or None): as in `Options`.
+    """
+    tables = {name: collections.Counter(nearest_preset(name, *size) for size in sizes) for name in names}
+    name, counts = max(tables.items(), key=lambda item: len(item[1]))
+    if preset is None and len(counts) > 1:
+        parts = ", ".join(f"{number} those for {size}x{size}" for size, number in sorted(counts.items()))
+        print(f"warning: by their size, images take different constants of {name}: {parts}; --preset takes one table "
+              "for all", file=sys.stderr)
 
 
 def batched(files):
@@ -150,7 +171,7 @@ def corrupt_folder(source, target, names, severities, seed, options, workers, im
     Args:
         source, target (str): folders.
         names (list of str): names of the corruptions.
-        severities (list of int): severities, each 1 to 5.
+        severities (list): severities, int or float, each 1 to 5.
         seed (int): seed of the random streams.
         options (Options): the other options.
         workers (int or Cluster): number of processes, or a cluster.
@@ -179,7 +200,9 @@ def corrupt_folder(source, target, names, severities, seed, options, workers, im
     if files is None:
         names_there, left_out = list_images(source, skip_bad)
         files = {name: name for name in names_there}
-    checksums = checksums_of(source, dict(shard.of(list(files.items()))), read, workers, image_format, skip_bad, hidden)
+    checksums, sizes = checksums_of(source, dict(shard.of(list(files.items()))), read, workers, image_format, skip_bad,
+                                    hidden)
+    warn_if_tables_differ(sizes, names, options.preset)
     if files and not checksums and shard == SINGLE_SHARD:
         raise nothing_readable(source, files)
     if left_out is not None:
@@ -230,7 +253,7 @@ def _corrupt_files(target, files, read, parts, seed, options, image_format):
         if missing_parts:
             image = read(path)
         for part in missing_parts:
-            name, severity = corruption_of(part), int(part.partition("/")[2])
+            name, severity = corruption_of(part), check_severity(float(part.partition("/")[2]))
             corrupted = CORRUPTIONS[name](image, severity, image_stream(seed, name, severity, file), options)
             write_image(os.path.join(target, part, stored), corrupted, image_format)
         made += len(missing_parts)

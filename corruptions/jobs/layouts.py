@@ -1,7 +1,9 @@
-"""Arrays of images in .npy files: reading the arrays, and the layout of the corrupted arrays."""
+"""Arrays of images in .npy and .npz files: reading the arrays, and the layout of the corrupted arrays."""
 import collections
 import glob
 import os
+import zipfile
+import zlib
 
 import numpy as np
 
@@ -22,7 +24,7 @@ def places(target, names, severities, layout):
     Args:
         target (str): target folder.
         names (list of str): names of the corruptions.
-        severities (list of int): severities, each 1 to 5.
+        severities (list): severities, int or float, each 1 to 5.
         layout (str): a key of `LAYOUTS`.
 
     Returns:
@@ -41,16 +43,37 @@ def places(target, names, severities, layout):
     return {name: dict.fromkeys((1, 2, 3, 4, 5), os.path.join(target, f"{name}.npy")) for name in names}
 
 
-def read_images(path):
-    """Return the images in a .npy file, memory-mapped; uint8 (N, H, W) or (N, H, W, C).
+# Names of the images and the labels in .npz files. MedMNIST has the first two, Keras the next two.
+NPZ_NAMES = (("{part}_images", "{part}_labels"), ("x_{part}", "y_{part}"), ("images", "labels"), ("x", "y"),
+             ("data", "labels"))
+PARTS = ("train", "val", "test")
+
+
+def read_images(path, part=None):
+    """Read the images in a .npy or .npz file, and the labels that an .npz file has beside them.
+
+    Args:
+        path (str): the file.
+        part (str or None): one of `PARTS`, for an .npz file that has several; None takes 'test' there.
+
+    Returns:
+        tuple: the images, uint8 (N, H, W) or (N, H, W, C), memory-mapped from a .npy file; the labels, an array with a
+            row for each image, or None.
 
     Raises:
         UserError: the file is missing, or has no images that can be corrupted.
     """
-    try:
-        images = load_array(path, "r")
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path}: missing, truncated or not a numpy array; name a .npy file of images") from error
+    labels = None
+    if path.endswith(".npz"):
+        images, labels = _read_npz(path, part)
+    elif part is not None:
+        raise UserError(f"--part {part}: only an .npz file has parts; leave it out")
+    else:
+        try:
+            images = load_array(path, "r")
+        except (OSError, ValueError, EOFError) as error:
+            raise UserError(f"{path}: missing, truncated or not a numpy array; name a .npy or .npz file of images"
+                            ) from error
     if images.ndim == 2 or (images.ndim == 3 and images.shape[2] in (1, 3)):
         raise UserError(f"{path}: has shape {images.shape}, as one image x, and must have (N, H, W, C) or (N, H, W); "
                         f"store x[None], of shape {(1, *images.shape)}")
@@ -60,7 +83,23 @@ def read_images(path):
         raise UserError(f"{path}: {error}") from error
     if len(images) == 0:
         raise UserError(f"{path}: has no images, its shape is {images.shape}; name an array of one or more")
-    return images
+    return images, labels
+
+
+def _read_npz(path, part):
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            for images, labels in NPZ_NAMES:
+                has_parts = "{" in images
+                images, labels = (name.format(part=part or "test") for name in (images, labels))
+                if images in file and (has_parts or part is None):
+                    return file[images], file.get(labels)
+            there = ", ".join(file.files) or "nothing"
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path}: missing, truncated or not an .npz file of arrays; name one") from error
+    wanted = "test_images, x_test, images" if part is None else f"{part}_images, x_{part}"
+    raise UserError(f"{path}: has {there}, and none of {wanted}; store the images under such a name, or name another "
+                    "part with --part")
 
 
 def read_labels(path, number):
@@ -74,11 +113,20 @@ def read_labels(path, number):
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"--labels {path}: missing, truncated or not a numpy array; name a .npy file of integers"
                         ) from error
+    return check_labels(labels, number, f"--labels {path}")
+
+
+def check_labels(labels, number, place):
+    """Return labels as integers (number,), from this shape or a column.
+
+    Raises:
+        UserError: the labels have another shape or type; the error names `place`.
+    """
     if labels.shape == (number, 1):
         labels = labels[:, 0]
     if labels.shape != (number,) or not np.issubdtype(labels.dtype, np.integer):
-        raise UserError(f"--labels {path}: {labels.dtype} of shape {labels.shape}, but {number} images need integers "
-                        f"of shape {(number,)}; store one for each image")
+        raise UserError(f"{place}: {labels.dtype} of shape {labels.shape}, but {number} images need integers of shape "
+                        f"{(number,)}; store one for each image")
     return labels
 
 
@@ -92,7 +140,7 @@ def check_stored_labels(labels, target):
     Raises:
         UserError: the folder has other labels, or its labels cannot be read.
     """
-    for inner in ("", "[1-5]"):
+    for inner in ("", "[1-5]*"):
         for path in sorted(glob.glob(os.path.join(glob.escape(target), inner, LABELS_FILE))):
             stored = _read(path)
             if not np.array_equal(stored, np.tile(labels, max(1, stored.size // len(labels)))):

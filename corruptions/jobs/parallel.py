@@ -1,5 +1,6 @@
 """One loop for all kinds of workers: this process, several on this machine, or the workers of a Dask cluster."""
 import collections
+import functools
 import os
 import signal
 import threading
@@ -47,6 +48,16 @@ def single_threaded(function, *arguments):
     return function(*arguments)
 
 
+@functools.lru_cache(maxsize=1)
+def get_executor(number, parent):
+    """Return the executor of `number` processes whose parent has this process ID; the same one at every call.
+
+    `loky.get_reusable_executor` is not used, because `joblib.Parallel` shares its processes and would fail.
+    """
+    return loky.ProcessPoolExecutor(number, timeout=IDLE_SECONDS, initializer=start_worker, initargs=(parent,),
+                                    env=ONE_THREAD)
+
+
 class ProcessPool:
     """Several worker processes on this machine; they stay for the next job.
 
@@ -57,8 +68,7 @@ class ProcessPool:
     def __init__(self, number):
         self.max_pending = 2 * number  # this many fit into the executor's queue; `stop` relies on it
         resource_tracker.ensure_running()  # starts before the workers, because its start unblocks Ctrl-C
-        self.executor = loky.get_reusable_executor(number, timeout=IDLE_SECONDS, initializer=start_worker,
-                                                   initargs=(os.getpid(),), env=ONE_THREAD)
+        self.executor = get_executor(number, os.getpid())
 
     def submit(self, function, *arguments):
         return self.executor.submit(function, *arguments)
@@ -79,6 +89,7 @@ class ProcessPool:
         """End the processes at once. Their work in progress is lost."""
         while any(not future.running() and not future.done() for future in futures):
             time.sleep(0.01)  # loky's thread fails for a future that it has not queued yet
+        get_executor.cache_clear()
         self.executor.shutdown(kill_workers=True)
 
 

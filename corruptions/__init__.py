@@ -3,7 +3,8 @@
 `CORRUPTIONS` maps each name to its pure function `f(image, severity, rng, options)`. Each kind of corruption has its
 own file, and C-bar has the folder `bar/`. `registry.py` says what the functions have in common, `severities.py` holds
 their constants, and `generate.py` gives every image its random numbers. `images.py` reads and writes single files, and
-`jobs/` has the jobs over arrays and folders of images. `utils/` is the ground floor: errors, files, signals, options.
+`jobs/` has the jobs over arrays and folders of images. `evaluation/` measures classifiers. `utils/` has what all need:
+errors, files, signals, options.
 
 The modules are imported when a name is first used, so that a program can first report what is missing.
 """
@@ -11,8 +12,10 @@ import importlib
 
 __version__ = "1.0.0"
 
-_MODULES = {"ALIASES": "bar_levels", "COMMON": "table", "CORRUPTIONS": "table", "SETS": "table",
-            "Corrupt": "transform", "ImageRng": "generate", "Options": "registry", "corrupt": "generate"}
+_MODULES = {
+    "ALIASES": "bar_levels", "BenchmarkResult": "evaluation.benchmark", "COMMON": "table", "CORRUPTIONS": "table",
+    "Corrupt": "transform", "ImageRng": "generate", "Options": "registry", "SETS": "table",
+    "benchmark": "evaluation.benchmark", "corrupt": "generate"}
 __all__ = [*_MODULES]
 
 

@@ -10,6 +10,8 @@ import numbers
 from corruptions.bar_levels import LEVELS
 from corruptions.utils.errors import UserError
 
+SEVERITIES = (1, 2, 3, 4, 5)
+
 SEVERITY_CONSTANTS = {
     32: {
         "gaussian_noise": (0.04, 0.06, 0.08, 0.09, 0.10),

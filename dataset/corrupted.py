@@ -18,6 +18,7 @@ from corruptions.jobs.provenance import read_made, recipe, write_record
 from corruptions.jobs.settings import SETTINGS_FILE
 from corruptions.jobs.shards import SINGLE_SHARD
 from corruptions.jobs.sources import check_stored
+from corruptions.severities import SEVERITIES
 from corruptions.utils.errors import UserError
 from corruptions.utils.files import read_json, write_array
 from corruptions.utils.signals import sigterm_interrupts
@@ -33,7 +34,6 @@ from dataset.stored import (
     severity_folder,
     stored_names,
 )
-from utils.metrics import SEVERITIES
 
 # Sources of corrupted images, with their texts for the help.
 STORAGE_MODES = {

@@ -10,9 +10,9 @@ from dataclasses import replace
 import numpy as np
 
 from corruptions import ALIASES, CORRUPTIONS
+from corruptions.severities import SEVERITIES
 from corruptions.utils.errors import UserError
 from dataset.published import ArrayLocation, CorruptedTestSet, map_array
-from utils.metrics import SEVERITIES
 
 LABELS = "labels"
 CORRUPTION_FOLDERS = ("noise", "blur", "weather", "digital", "extra")  # the folders of corruptions in ImageNet-C

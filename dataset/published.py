@@ -10,12 +10,12 @@ from functools import cached_property, partial
 
 import numpy as np
 
+from corruptions.severities import SEVERITIES
 from corruptions.utils.errors import UserError
 from corruptions.utils.files import load_array
 from dataset.image_files import FileImages, exact, require_size
 from dataset.sources.base import ImageDataset
 from dataset.sources.class_folders import list_classes, list_files
-from utils.metrics import SEVERITIES
 
 
 @dataclass(frozen=True)

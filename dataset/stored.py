@@ -9,11 +9,11 @@ from corruptions.jobs.arrays import is_partial
 from corruptions.jobs.folders import corrupted_name
 from corruptions.jobs.provenance import read_made, recipe
 from corruptions.jobs.shards import is_unfinished
+from corruptions.severities import SEVERITIES
 from corruptions.utils.checksums import array_digest
 from corruptions.utils.errors import UserError
 from corruptions.utils.files import load_array
 from dataset.image_files import FileImages, exact, files_recipe
-from utils.metrics import SEVERITIES
 
 
 def corrupted_folder(data_dir, source, part):

@@ -22,6 +22,8 @@ import main
 from corruptions import commands as corruption_commands
 from corruptions import parser as corruption_parser
 from corruptions.__main__ import main as corrupt_main
+from corruptions.evaluation.metrics import CalibrationScores
+from corruptions.evaluation.record import to_dict, write_evaluation
 from corruptions.jobs.settings import SETTINGS_FILE
 from corruptions.utils.cli import one_line
 from corruptions.utils.files import write_json
@@ -42,10 +44,8 @@ from tests.cifar_files import make_cifar
 from tests.fashion_files import make_fashion
 from tests.image_trees import make_folder, make_imagenet30, make_tinyimagenet, picture, save
 from tests.published_files import make_stacked
-from utils.metrics import CalibrationScores
 from utils.records.checkpoint import newest_checkpoint, write_checkpoint
 from utils.records.cost import ResourceUsage, peak_memory, reset_peak_memory
-from utils.records.evaluation import to_dict, write_evaluation
 from utils.records.reading import is_finished
 
 MOST_MEMORY = 2  # GiB

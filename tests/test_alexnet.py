@@ -8,6 +8,10 @@ import pytest
 
 import main
 from corruptions import COMMON, SETS
+from corruptions.evaluation import alexnet
+from corruptions.evaluation.baseline import Baseline
+from corruptions.evaluation.metrics import CalibrationScores
+from corruptions.evaluation.record import averages, to_dict
 from corruptions.utils.files import read_json
 from dataset import load_source
 from losses.evaluation.corruptions import load_baseline
@@ -15,10 +19,6 @@ from models import create_model
 from tests.image_trees import make_imagenet
 from tests.published_files import make_class_folders, same_files
 from tests.test_evaluate import fails
-from utils.metrics import CalibrationScores
-from utils.records import alexnet
-from utils.records.baseline import Baseline
-from utils.records.evaluation import averages, to_dict
 from utils.reports.summary import evaluation_table
 
 # Means over severities, as they were published beside the errors; AugMix's imagenet.py has the first fifteen, too.

@@ -13,6 +13,8 @@ import pytest
 
 import losses.comparison.runs
 import main
+from corruptions.evaluation.metrics import CalibrationScores
+from corruptions.evaluation.record import to_dict, write_evaluation
 from corruptions.utils import cli
 from corruptions.utils.errors import UserError
 from corruptions.utils.files import read_json, write_json
@@ -30,9 +32,7 @@ from tests.published_files import stored_fingerprints
 from tests.test_figures import make_run
 from tests.test_main import RECORDS, arguments, checkpoint_bytes, files, only_run, read_csv
 from utils.figures.__main__ import main as draw
-from utils.metrics import CalibrationScores
 from utils.records.cost import duration
-from utils.records.evaluation import to_dict, write_evaluation
 from utils.records.reading import PLAN_FILE
 from utils.records.settings import path_independent
 from utils.reports.comparison import ComparisonRow, accuracy_statistics, write_comparison, write_comparison_page

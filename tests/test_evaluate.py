@@ -12,6 +12,8 @@ import pytest
 
 import main
 from corruptions import COMMON, SETS, corrupt
+from corruptions.evaluation.metrics import CalibrationScores, scores
+from corruptions.evaluation.record import summary, to_dict
 from corruptions.utils.files import read_json
 from corruptions.utils.signals import Interrupted, raise_if_interrupted
 from dataset import SOURCES
@@ -23,8 +25,6 @@ from losses.evaluation.network import corruption_set_name
 from models import create_model
 from tests.test_main import arguments, only_run
 from utils.figures.__main__ import main as draw
-from utils.metrics import CalibrationScores, scores
-from utils.records.evaluation import summary, to_dict
 
 
 @pytest.fixture(scope="module")

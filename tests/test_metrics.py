@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from utils.metrics import (
+from corruptions.evaluation.metrics import (
     corruption_error,
     expected_calibration_error,
     log_softmax,

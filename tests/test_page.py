@@ -8,13 +8,14 @@ import subprocess
 import numpy as np
 import pytest
 
+from corruptions.evaluation.metrics import CalibrationScores
+from corruptions.evaluation.record import to_dict, write_evaluation
 from dataset.poisson import Split
 from tests.test_figures import make_run
 from utils.figures.severity import accuracy
 from utils.figures.style import save
-from utils.metrics import CalibrationScores, SeverityResult
+from utils.metrics import SeverityResult
 from utils.records.cost import ResourceUsage
-from utils.records.evaluation import to_dict, write_evaluation
 from utils.records.logs import RunFolder
 from utils.records.reading import read_records
 from utils.reports.comparison import ComparisonRow, write_comparison_page

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 import main
+from corruptions.evaluation.metrics import CalibrationScores
+from corruptions.evaluation.record import averages, to_dict
 from corruptions.utils.errors import UserError
 from corruptions.utils.files import read_json, write_json
 from dataset import load_source
@@ -30,8 +32,7 @@ from tests.published_files import (
 )
 from tests.test_evaluate import contents
 from tests.test_main import arguments, only_run
-from utils.metrics import CalibrationScores
-from utils.records.evaluation import averages, common_evaluations, to_dict
+from utils.records.evaluation import common_evaluations
 from utils.records.reading import read_record, read_records
 from utils.reports.summary import evaluation_table
 

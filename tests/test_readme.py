@@ -43,6 +43,16 @@ def test_the_main_readme_is_short_and_its_links_lead_somewhere():
         assert os.path.exists(os.path.join(ROOT, target)), target
 
 
+def test_the_page_of_the_library_is_short_and_its_links_lead_somewhere():
+    page = text("corruptions", "README.md")
+    assert len(page.splitlines()) <= 150
+    for target in re.findall(r"\]\((?!http)([^)]+)\)", page):
+        file, _, anchor = target.partition("#")
+        assert os.path.exists(os.path.join(ROOT, "corruptions", file)), target
+        titles = re.findall(r"^## (.*)$", text("corruptions", file), re.MULTILINE) if anchor else []
+        assert not anchor or anchor in [title.lower().replace(" ", "-") for title in titles], target
+
+
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_lists_its_files_and_how_to_add_one(room):
     readme = text(room, "README.md")

@@ -237,13 +237,23 @@ def reopen_memmap(filename, *arguments):
                         "command resumes it") from error
 
 
+def corrupt_chunk(images, part, name, severity, seed, start, options):
+    """Return a part of an array, corrupted.
+
+    Args:
+        images, part: as `chunk_of` returns them.
+        Others as in `corrupt_range`.
+    """
+    pixels = (reopen_memmap(*images) if isinstance(images, tuple) else images)[part]
+    return corrupt_range(pixels, name, severity, seed, start, options)
+
+
 def _corrupt_into(images, part, start, name, severity, seed, options, path, begin, sync):
     """Corrupt a part of an array and write it to its place in a .npy file; return the number of images.
 
     Image 0 is at byte `begin` of the file. With `sync`, the part is on disk afterwards.
     """
-    pixels = (reopen_memmap(*images) if isinstance(images, tuple) else images)[part]
-    corrupted = corrupt_range(pixels, name, severity, seed, start, options)
+    corrupted = corrupt_chunk(images, part, name, severity, seed, start, options)
     # Open for writing only: if it were open for reading, too, NFS would write whole pages over the data of others.
     with with_filename(path), open(os.open(path, os.O_WRONLY), "wb") as file:
         file.seek(begin + start * corrupted[:1].nbytes)

@@ -108,8 +108,12 @@ def parallel_map(workers, function, arguments):
         UserError: a process was killed, or the cluster is gone. Errors of the function are raised, too.
     """
     if workers == 1:
-        for call_arguments in arguments:
-            yield single_threaded(function, *call_arguments)
+        threads = cv2.getNumThreads()
+        try:
+            for call_arguments in arguments:
+                yield single_threaded(function, *call_arguments)
+        finally:
+            cv2.setNumThreads(threads)
         return
     with block_signals():
         pool = workers if isinstance(workers, Cluster) else ProcessPool(workers)

@@ -5,6 +5,9 @@ It is separate from the run. The settings of the run name the network and the da
 import os
 import sys
 
+from corruptions.evaluation import alexnet
+from corruptions.evaluation.baseline import Baseline
+from corruptions.evaluation.record import CLEAN
 from corruptions.utils.errors import UserError
 from corruptions.utils.files import read_json, require_writable_folder
 from corruptions.utils.signals import defer_signals
@@ -19,9 +22,6 @@ from losses.evaluation.network import evaluate_network, load_evaluation_set
 from models import check_image_size, find_model
 from models.weights import load_network
 from utils.fingerprint import first_difference
-from utils.records import alexnet
-from utils.records.baseline import Baseline
-from utils.records.evaluation import CLEAN
 from utils.records.reading import is_finished, planned_runs, read_record, require_not_failed
 from utils.records.settings import FOLDER_OPTIONS, has_same_basename
 from utils.records.trained import TrainedNetwork, find_trained

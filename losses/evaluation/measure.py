@@ -15,6 +15,7 @@ import mindspore as ms
 import numpy as np
 from tqdm import tqdm
 
+from corruptions.evaluation.metrics import calibration_bins, log_softmax
 from corruptions.utils.cli import cpu_count
 from corruptions.utils.errors import UserError
 from corruptions.utils.files import file_hash, read_json, write_json
@@ -30,7 +31,7 @@ from losses.evaluation.probes import at_sam_perturbation, loss_surface, random_d
 from losses.evaluation.probes import sharpness as sharpness_of
 from losses.objectives import ood_weights
 from models import create_model, is_model
-from utils.metrics import SHARPNESS_IMAGES, SHARPNESS_RHO, calibration_bins, log_softmax
+from utils.metrics import SHARPNESS_IMAGES, SHARPNESS_RHO
 from utils.records.checkpoint import find_checkpoints, load_checkpoint
 from utils.records.reading import first_of_each_name
 
@@ -240,7 +241,7 @@ def measure_calibration(records, data_dir=None, images=None):
         images (int or None): number of images of each severity; None takes all test images.
 
     Returns:
-        list of dict: `images`, `hits` and `confidence`, for each severity a list over `utils.metrics.BINS` bins of
+        list of dict: `images`, `hits` and `confidence`, for each severity a list over `metrics.BINS` bins of
         confidence: number of images in the bin, number of correctly classified images, sum of their confidences.
     """
     def measure(run, _):

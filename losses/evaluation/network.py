@@ -9,6 +9,8 @@ import numpy as np
 from tqdm import tqdm
 
 from corruptions import COMMON, CORRUPTIONS, SETS
+from corruptions.evaluation.record import CLEAN, averages, file_tag, heading, row, to_dict, write_evaluation
+from corruptions.severities import SEVERITIES
 from corruptions.utils.errors import UserError
 from dataset.corrupted import open_corrupted
 from dataset.find_published import find_published
@@ -18,18 +20,7 @@ from dataset.published import CorruptedTestSet
 from dataset.sources.base import ImageDataset
 from losses.evaluation.predict import describe_network, evaluate_arrays
 from models.weights import load_network
-from utils.metrics import SEVERITIES
-from utils.records.evaluation import (
-    CLEAN,
-    averages,
-    file_tag,
-    heading,
-    row,
-    stored_evaluation,
-    stored_scores,
-    to_dict,
-    write_evaluation,
-)
+from utils.records.evaluation import network_title, stored_evaluation, stored_scores
 from utils.records.reading import read_results
 from utils.reports.run import run_title, write_run_page
 
@@ -152,7 +143,8 @@ def evaluate_network(trained, model, test, baseline=None, stored=None, is_shown=
         if is_shown:
             tqdm.write(text)  # above the progress bar
             sys.stdout.flush()
-    show(heading(description, test.names, baseline))
+    show(heading(f"{title} on {test.source.name}, {description['test_images']} test images: {model}, "
+                 f"{network_title(description)}", description, test.names, baseline))
     values = {}
     for name, rows in scores_by_corruption(network, test) if stored is None else stored_scores(stored, test.names):
         if not all(np.isfinite(score.nll) for score in rows):

@@ -7,7 +7,8 @@ import mindspore as ms
 import numpy as np
 
 from utils.runtime.device import all_gather_arrays, arithmetic
-from utils.metrics import SeverityResult, scores
+from corruptions.evaluation.metrics import scores
+from utils.metrics import SeverityResult
 from utils.runtime import distributed
 
 

@@ -1,9 +1,10 @@
 """Figures of evaluations under many corruptions, from the records that main.py --evaluate writes."""
 import numpy as np
 
+from corruptions.evaluation.record import CLEAN
 from corruptions.utils.errors import UserError
 from utils.figures.style import WIDTH, subplots, wrapped
-from utils.records.evaluation import CLEAN, common_evaluations, run_evaluations
+from utils.records.evaluation import common_evaluations, run_evaluations
 
 BEST = 5  # training corruptions shown of a method that was trained with more
 

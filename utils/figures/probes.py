@@ -2,10 +2,10 @@
 import numpy as np
 from matplotlib.colors import LogNorm
 
+from corruptions.evaluation.metrics import BINS
 from corruptions.utils.errors import UserError
 from utils.figures.severity import mean_and_std_by_name
 from utils.figures.style import WIDTH, legend_below, line_styles, subplots, wrapped
-from utils.metrics import BINS
 from utils.records.reading import first_of_each_name
 
 

@@ -3,9 +3,9 @@ import itertools
 
 import numpy as np
 
+from corruptions.evaluation.metrics import SEVERITY_LEVELS
 from corruptions.utils.errors import UserError
 from utils.figures.style import WIDTH, legend_below, line_styles, subplots, wrapped
-from utils.metrics import SEVERITY_LEVELS
 from utils.records.evaluation import common_evaluations, run_evaluations
 
 

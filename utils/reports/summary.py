@@ -3,9 +3,10 @@ import os
 
 import numpy as np
 
+from corruptions.evaluation.metrics import CalibrationScores
+from corruptions.evaluation.record import CLEAN, averaged_over, file_tag, severities_of
 from corruptions.utils.files import atomic_write, write_csv
-from utils.metrics import CalibrationScores
-from utils.records.evaluation import CLEAN, averaged_over, common_evaluations, file_tag, network_title, severities_of
+from utils.records.evaluation import common_evaluations, network_title
 from utils.reports.page import Cell, Table
 from utils.reports.tables import aligned, csv_columns, markdown, statistics, texts
 

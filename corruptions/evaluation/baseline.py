@@ -2,10 +2,11 @@
 import os
 from dataclasses import dataclass
 
+from corruptions.evaluation import alexnet
+from corruptions.evaluation.metrics import corruption_error
+from corruptions.evaluation.record import severities_of
+from corruptions.severities import SEVERITIES
 from corruptions.utils.errors import UserError
-from utils.metrics import SEVERITIES, corruption_error
-from utils.records import alexnet
-from utils.records.evaluation import severities_of
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Baseline:
     errors: dict
 
     @classmethod
-    def of_record(cls, path, record, names, severities=SEVERITIES):
+    def of_record(cls, path, record, names, severities=SEVERITIES, option="--baseline"):
         """Make a baseline from an evaluation.
 
         Args:
@@ -29,6 +30,7 @@ class Baseline:
             record (dict): the evaluation, as `to_dict` returns it or as read from its file.
             names (list of str): the needed corruptions.
             severities (list of int): the needed severities.
+            option (str): name of the option or argument, for errors.
 
         Raises:
             UserError: the record is not an evaluation, lacks a corruption or a severity, or has a corruption without an
@@ -36,7 +38,8 @@ class Baseline:
         """
         try:
             description = {"name": os.path.basename(os.path.abspath(path)),
-                           **{key: record[key] for key in ("model", "checkpoint", "epochs")}}
+                           "model": record["model"],
+                           **{key: record[key] for key in ("checkpoint", "epochs") if key in record}}
             places = {severity: k for k, severity in enumerate(severities_of(record))}
             lacking = [str(severity) for severity in severities if severity not in places]
             errors_by_corruption = {name: [1 - metrics["accuracy"][places[s]] for s in severities if s in places]
@@ -44,23 +47,23 @@ class Baseline:
             if not all(0 <= error <= 1 for errors in errors_by_corruption.values() for error in errors):
                 raise TypeError
         except (LookupError, TypeError, AttributeError) as error:
-            raise UserError(f"--baseline {path}: not an evaluation; name a run's folder, a checkpoint, or an "
+            raise UserError(f"{option} {path}: not an evaluation; name a run's folder, a checkpoint, or an "
                             "evaluation_SET.json of one") from error
         missing = [name for name in names if name not in errors_by_corruption]
         if lacking:
-            raise UserError(f"--baseline {path}: lacks severity {', '.join(lacking)}; name the run that it is of, "
+            raise UserError(f"{option} {path}: lacks severity {', '.join(lacking)}; name the run that it is of, "
                             "which is then evaluated again")
         if missing:
-            raise UserError(f"--baseline {path}: lacks {', '.join(missing)}; name the run that it is of, which is "
+            raise UserError(f"{option} {path}: lacks {', '.join(missing)}; name the run that it is of, which is "
                             "then evaluated again, or leave these out of -c")
         perfect = [name for name in names if sum(errors_by_corruption[name]) == 0]
         if perfect:
-            raise UserError(f"--baseline {path}: makes no error under {', '.join(perfect)}, so that nothing can be "
+            raise UserError(f"{option} {path}: makes no error under {', '.join(perfect)}, so that nothing can be "
                             "relative to it; name another, or leave these out of -c")
         return cls(description, errors_by_corruption)
 
     @classmethod
-    def of_alexnet(cls, names, severities=SEVERITIES):
+    def of_alexnet(cls, names, severities=SEVERITIES, option="--baseline"):
         """Make a baseline from AlexNet's published errors. Arguments are as in `of_record`.
 
         Raises:
@@ -68,7 +71,7 @@ class Baseline:
         """
         missing = [name for name in names if name not in alexnet.ERRORS]
         if missing:
-            raise UserError(f"--baseline alexnet: no errors of it are published under {', '.join(missing)}; name a "
+            raise UserError(f"{option} alexnet: no errors of it are published under {', '.join(missing)}; name a "
                             "run, or name others with -c")
         return cls({"name": alexnet.NAME, "source": alexnet.SOURCE},
                    {name: [alexnet.ERRORS[name][severity - 1] for severity in severities] for name in names})

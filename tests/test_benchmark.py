@@ -1,0 +1,192 @@
+"""`benchmark`: any classifier under corruptions, against the corrupted images, closed forms and other libraries."""
+import json
+import os
+
+import numpy as np
+import pytest
+
+from corruptions import SETS, Options, benchmark, corrupt
+from corruptions.evaluation.alexnet import ERRORS
+from corruptions.evaluation.metrics import CalibrationScores, scores
+from corruptions.utils.errors import UserError
+
+RNG = np.random.RandomState(0)
+IMAGES = RNG.randint(0, 256, (10, 16, 16, 3)).astype(np.uint8)
+LABELS = RNG.randint(0, 4, 10)
+PROJECTION = RNG.randn(16 * 16 * 3, 4) / 500
+
+
+def logits(batch):
+    return batch.reshape(len(batch), -1).astype(float) @ PROJECTION
+
+
+def probabilities(batch):
+    values = np.exp(logits(batch) - logits(batch).max(axis=1, keepdims=True))
+    return values / values.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_scores_are_those_of_the_corrupted_images(workers, tmp_path):
+    np.save(tmp_path / "images.npy", IMAGES)
+    stored = np.load(tmp_path / "images.npy", mmap_mode="r")
+    result = benchmark(logits, stored, LABELS, ["fog", "gaussian_noise"], [2, 2.5], batch_size=4, workers=workers,
+                       seed=7)
+    assert result.clean == scores(logits(IMAGES), LABELS)
+    assert result.corrupted == {name: [scores(logits(corrupt(IMAGES, name, severity, 7)), LABELS)
+                                       for severity in (2, 2.5)] for name in ("fog", "gaussian_noise")}
+    error = np.mean([[1 - score.accuracy for score in rows] for rows in result.corrupted.values()], axis=0)
+    assert result.error_by_severity == pytest.approx({0: 1 - result.clean.accuracy, 2: error[0], 2.5: error[1]})
+    assert result.mean_corruption_error is None
+
+
+def test_logits_and_probabilities_give_the_same_scores():
+    first, second = (benchmark(predict, IMAGES, LABELS, "contrast", (1, 5), workers=1)
+                     for predict in (logits, probabilities))
+    assert (first.record["outputs"], second.record["outputs"]) == ("logits", "probabilities")
+    np.testing.assert_allclose(first.clean, second.clean, atol=1e-6)
+    named = benchmark(probabilities, IMAGES, LABELS, "contrast", 1, outputs="logits", workers=1)
+    assert named.clean.nll == pytest.approx(scores(probabilities(IMAGES), LABELS).nll)
+
+
+def test_a_perfect_and_a_constant_classifier():
+    sides = np.array([10, 240, 10, 240])
+    images = np.broadcast_to(sides[:, None, None, None].astype(np.uint8), (4, 16, 16, 3))
+    labels = (sides > 100).astype(int)
+    perfect = benchmark(lambda batch: np.eye(2)[(batch.mean((1, 2, 3)) > 100).astype(int)], images, labels, "contrast",
+                        workers=1)
+    assert perfect.clean == pytest.approx(CalibrationScores(1, 0, 0), abs=1e-6)
+    assert perfect.error_by_severity == dict.fromkeys(range(6), 0)
+    even = benchmark(lambda batch: np.full((len(batch), 2), 0.5), images, labels, "contrast", workers=1)
+    assert even.clean == pytest.approx(CalibrationScores(0.5, np.log(2), 0), abs=1e-6)
+
+
+def test_preprocessing_comes_before_the_classifier():
+    seen = []
+
+    def predict(batch):
+        seen.append((batch.dtype, batch.shape))
+        return logits(255 * batch)
+    result = benchmark(predict, IMAGES, LABELS, "contrast", 3, lambda batch: batch / 255, batch_size=6, workers=1)
+    assert set(seen) == {(np.dtype(float), (6, 16, 16, 3)), (np.dtype(float), (4, 16, 16, 3))}
+    assert result.clean.nll == pytest.approx(benchmark(logits, IMAGES, LABELS, "contrast", 3, workers=1).clean.nll)
+
+
+def test_corruption_errors_are_relative_to_a_baseline(tmp_path):
+    base = benchmark(logits, IMAGES, LABELS, ["fog", "snow"], workers=1, name="base")
+    base.write(str(tmp_path / "out" / "base"))
+    for baseline in (base, str(tmp_path / "out" / "base.json")):
+        same = benchmark(logits, IMAGES, LABELS, ["fog", "snow"], workers=1, baseline=baseline)
+        assert same.mean_corruption_error == pytest.approx(1) and "relative to base" in str(same)
+    alexnet = benchmark(lambda batch: np.zeros((len(batch), 4)), IMAGES, LABELS, workers=1, baseline="alexnet")
+    error = 1 - alexnet.clean.accuracy
+    wanted = {name: 5 * error / sum(ERRORS[name]) for name in SETS["common"]}
+    assert alexnet.record["corruption_error"]["by_corruption"] == pytest.approx(wanted)
+    assert alexnet.mean_corruption_error == pytest.approx(np.mean(list(wanted.values())))
+
+
+def test_the_files_and_the_table_have_the_numbers(tmp_path):
+    result = benchmark(logits, IMAGES, LABELS, "bar", 4, workers=1, name="linear", options=Options(preset=32))
+    result.write(str(tmp_path / "linear"))
+    assert json.loads((tmp_path / "linear.json").read_text()) == json.loads(json.dumps(result.record))
+    lines = (tmp_path / "linear.csv").read_text().splitlines()
+    assert lines[0] == "set,corruption,severity,accuracy,nll,ece" and len(lines) == 17
+    table = str(result).splitlines()
+    assert table[0] == "linear: bar (15 corruptions), 10 images"
+    assert table[1].split() == ["accuracy", "(%)", "4", "mean", "NLL", "ECE"]
+    fog = next(line for line in table if line.startswith("lines"))
+    assert float(fog.split()[1]) == pytest.approx(100 * result.corrupted["lines"][0].accuracy, abs=0.01)
+    for suffix in ("png", "svg"):
+        result.plot(str(tmp_path / f"linear.{suffix}"))
+    assert "caustic refraction" in (tmp_path / "linear.svg").read_text()
+
+
+class Tensor:
+    """What tensors of PyTorch have."""
+
+    def __init__(self, values):
+        self.values, self.dtype = values, "torch.bfloat16"
+
+    def detach(self):
+        return self
+
+    def cpu(self):
+        return self
+
+    def float(self):
+        return self.values
+
+
+class MindSporeTensor:
+    def __init__(self, values):
+        self.values = values
+
+    def asnumpy(self):
+        return self.values
+
+
+@pytest.mark.parametrize("wrap", [Tensor, MindSporeTensor, lambda values: [values], lambda values: values.tolist(),
+                                  np.float32, np.float16])
+def test_outputs_of_other_libraries(wrap):
+    result = benchmark(lambda batch: wrap(logits(batch)), IMAGES, LABELS, "contrast", 3, workers=1)
+    assert result.clean.nll == pytest.approx(scores(logits(IMAGES), LABELS).nll, rel=1e-3)
+
+
+@pytest.mark.parametrize("arguments, message", [
+    ({"labels": LABELS[:5]}, "labels are int64 of shape"), ({"labels": LABELS / 2}, "labels are float64"),
+    ({"labels": LABELS - 5}, "is negative"), ({"labels": LABELS + 9}, "is no class, because predict gives 4 values"),
+    ({"corruptions": "smoke"}, "corruption smoke: unknown"), ({"corruptions": []}, "corruptions: there is none"),
+    ({"severities": (1, 6)}, "severity 6: must be a number from 1 to 5"), ({"severities": ()}, "one at least"),
+    ({"severities": (1, 1.0)}, "give each once"), ({"batch_size": 0}, "batch_size 0"),
+    ({"workers": 1.5}, "workers 1.5"),
+    ({"outputs": "classes"}, "outputs 'classes'"), ({"seed": -1}, "seed -1"), ({"options": None}, "options of type"),
+    ({"images": IMAGES / 255}, "arrays of uint8"), ({"baseline": "nothing.json"}, "baseline nothing.json: must be"),
+    ({"baseline": "alexnet", "corruptions": "lines"}, "baseline alexnet: no errors of it are published under lines"),
+    ({"baseline": "alexnet", "severities": 2.5}, "published for whole severities"),
+    ({"corruptions": "spatter", "severities": 3.5}, "spatter has another effect at 3"),
+    ({"predict": lambda batch: batch.mean((1, 2, 3))}, "predict gives float64 of shape"),
+    ({"predict": lambda batch: logits(batch)[:3]}, "predict gives float64 of shape"),
+    ({"predict": lambda batch: logits(batch) * np.nan}, "not finite for the clean images"),
+    ({"predict": logits, "outputs": "probabilities"}, "for the clean images that are no probabilities")])
+def test_bad_input_is_named(arguments, message):
+    given = {"predict": logits, "images": IMAGES, "labels": LABELS, "corruptions": "contrast", "workers": 1}
+    with pytest.raises(UserError, match=message) as error:
+        benchmark(**{**given, **arguments})
+    assert "\n" not in str(error.value)
+
+
+def test_an_error_of_the_classifier_is_its_own():
+    def predict(batch):
+        raise ZeroDivisionError("in the classifier")
+    with pytest.raises(ZeroDivisionError, match="in the classifier"):
+        benchmark(predict, IMAGES, LABELS, "contrast", 1)
+
+
+def test_a_network_of_torch():
+    torch = pytest.importorskip("torch")
+    layer = torch.nn.Linear(16 * 16 * 3, 4)
+    result = benchmark(lambda batch: layer(torch.from_numpy(batch).flatten(1) / 255), IMAGES, LABELS, "contrast", 3)
+    weights = layer.weight.detach().numpy().T, layer.bias.detach().numpy()
+    wanted = scores(IMAGES.reshape(10, -1).astype(np.float32) / 255 @ weights[0] + weights[1], LABELS)
+    np.testing.assert_allclose(result.clean, wanted, rtol=1e-4)
+
+
+def test_a_network_of_onnx_runtime(tmp_path):
+    """A linear classifier, in a file that is written here."""
+    runtime = pytest.importorskip("onnxruntime")
+    onnx = pytest.importorskip("onnx")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        [helper.make_node("Flatten", ["images"], ["flat"]),
+         helper.make_node("MatMul", ["flat", "weights"], ["logits"])],
+        "linear", [helper.make_tensor_value_info("images", kind, [None, 16, 16, 3])],
+        [helper.make_tensor_value_info("logits", kind, [None, 4])],
+        [onnx.numpy_helper.from_array(PROJECTION.astype(np.float32), "weights")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path = os.path.join(tmp_path, "linear.onnx")
+    onnx.save(model, path)
+    session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    result = benchmark(lambda batch: session.run(None, {"images": batch}), IMAGES, LABELS, "contrast", (1, 3),
+                       preprocess=lambda batch: batch.astype(np.float32))
+    reference = benchmark(logits, IMAGES, LABELS, "contrast", (1, 3), workers=1)
+    np.testing.assert_allclose(result.clean, reference.clean, rtol=1e-3)
+    np.testing.assert_allclose(result.corrupted["contrast"], reference.corrupted["contrast"], rtol=1e-3)

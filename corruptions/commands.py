@@ -27,13 +27,12 @@ from corruptions.pictures import panel, plot_image_grid, plot_image_sheet
 from corruptions.registry import Options
 from corruptions.severities import (
     MEANINGS,
-    NEAREST,
     SEVERITY_CONSTANTS,
     WHOLE,
     check_constants,
-    severity_constants,
 )
 from corruptions.table import CORRUPTIONS
+from corruptions.transform import check_strengths
 from corruptions.utils import cli
 from corruptions.utils.checksums import array_digest
 from corruptions.utils.errors import UserError
@@ -44,29 +43,31 @@ from corruptions.weather import frost_textures
 
 def list_command(args):
     """Print what each corruption does, and the constants of every severity."""
+    lines = []
     for name in args.names or CORRUPTIONS:
-        print(f"{name}: {CORRUPTIONS[name].summary}")
         marks = {position: " (whole)" for position in WHOLE.get(name, ())}
-        print("  " + "; ".join(meaning + marks.get(k, "") for k, meaning in enumerate(MEANINGS[name])))
+        lines += [f"{name}: {CORRUPTIONS[name].summary}",
+                  "  " + "; ".join(meaning + marks.get(k, "") for k, meaning in enumerate(MEANINGS[name]))]
         for size in (size for size in SEVERITY_CONSTANTS if name in SEVERITY_CONSTANTS[size]):
             rows = [" ".join(f"{value:g}" for value in np.atleast_1d(constants))
                     for constants in SEVERITY_CONSTANTS[size][name]]
-            print(f"  {size:5d}  " + "  |  ".join(rows))
+            lines.append(f"  {size:5d}  " + "  |  ".join(rows))
+    cli.print_text("\n".join(lines))
 
 
 def image_command(args):
     """Corrupt one image file."""
     image = read_image(args.source)
     options = options_of(args)
-    require_writable_file("TARGET", args.target)
     require_another_file("TARGET", args.target, args.source)
     [name] = args.corruption
     if args.constants and args.preset:
         raise UserError("--preset: has no effect beside --constants; leave one of them out")
     severity = None if args.constants else args.severity[0]
     constants = check_constants(name, args.constants) if args.constants else None
-    write_image_file(args.target, corrupt(image, name, severity, args.seed, options, os.path.basename(args.source),
-                                          constants=constants))
+    made = corrupt(image, name, severity, args.seed, options, os.path.basename(args.source), constants=constants)
+    require_writable_file("TARGET", args.target)
+    write_image_file(args.target, made)
     print(f"written to {args.target}")
 
 
@@ -98,14 +99,12 @@ def array_command(args):
         raise UserError(f"--labels {args.labels}: {args.source} has labels; leave one of them out")
     if args.labels is not None:
         labels = read_labels(args.labels, len(images))
+    elif labels is not None and labels.ndim == 2 and labels.shape[1] > 1 and args.layout == "folders":
+        print(f"warning: {args.source}: has {labels.shape[1]} labels for each image, and labels.npy has one; they are "
+              "left out", file=sys.stderr)
+        labels = None
     elif labels is not None:
-        try:
-            labels = check_labels(labels, len(images), args.source)
-        except UserError as error:
-            if args.layout == "stacked":
-                raise
-            print(f"warning: {error}; the labels are left out", file=sys.stderr)
-            labels = None
+        labels = check_labels(labels, len(images), args.source)
     options = options_of(args)
     paths = places(args.target, args.corruption, args.severity, args.layout)
     settings = {"shape": list(images.shape), "seed": args.seed, **options_identity(options, args.corruption)}
@@ -115,7 +114,7 @@ def array_command(args):
                             "option out")
         settings |= {"layout": "stacked"}
     if labels is not None:
-        check_stored_labels(labels, args.target)
+        check_stored_labels(labels, args.target, "--labels" if args.labels else args.source)
     arrays = list(dict.fromkeys(path for files in paths.values() for path in files.values()))
     mine, made = args.shard.of(arrays), 0
     with workers_of(args, args.target, args.source) as workers:
@@ -175,11 +174,7 @@ def options_of(args):
     lacking = [name for name in args.corruption if args.preset and name not in SEVERITY_CONSTANTS[args.preset]]
     if lacking:
         raise UserError(f"--preset {args.preset}: has no constants of {', '.join(lacking)}; give 32 or 224, or none")
-    for name in args.corruption:
-        for preset in [args.preset] if args.preset else NEAREST:
-            if name in SEVERITY_CONSTANTS[preset]:
-                for severity in args.severity:
-                    severity_constants(name, severity, preset)  # not every severity between two has an effect
+    check_strengths(args.corruption, args.severity, Options(args.preset))
     if "frost" in args.corruption:
         frost_textures(args.frost_dir, 1)
     elif args.frost_dir is not None:

@@ -4,6 +4,7 @@ import numbers
 import os
 import warnings
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -28,7 +29,8 @@ class ImageRng(np.random.Generator):
 
         `image` is the number of the image in an array, or its relative name in a folder, with '/'.
         """
-        key = hashlib.blake2b(f"{seed} {name} {severity} {image}".encode(), digest_size=16).digest()
+        text = f"{seed} {name} {severity} {image}".encode("utf-8", "surrogateescape")
+        key = hashlib.blake2b(text, digest_size=16).digest()
         self.bit_generator.state = {
             "bit_generator": "PCG64", "state": {"state": int.from_bytes(key, "little"), "inc": 1},
             "has_uint32": 0, "uinteger": 0}
@@ -89,8 +91,9 @@ def stream_key(key):
     """Return the key of an image as a whole number or a text.
 
     Args:
-        key (int, str, os.PathLike or tuple of these): number, path or other name of the image. A tuple, such as
-            (epoch, number), gives its parts with '/' between them.
+        key (int, str, os.PathLike or tuple of these): number, path or other name of the image. A number is the same key
+            as its text. A tuple, such as (epoch, number), is the same key as its parts with '/' between them, where '%'
+            and '/' in a part become '%25' and '%2F'.
 
     Raises:
         UserError: the key is none of these.
@@ -98,7 +101,7 @@ def stream_key(key):
     if isinstance(key, np.ndarray) and key.ndim == 0:
         key = key.item()
     if isinstance(key, tuple) and key:
-        return "/".join(str(stream_key(part)) for part in key)
+        return "/".join(str(stream_key(part)).replace("%", "%25").replace("/", "%2F") for part in key)
     if isinstance(key, os.PathLike):
         key = os.fspath(key)
     if isinstance(key, numbers.Integral) and not isinstance(key, bool):
@@ -108,6 +111,18 @@ def stream_key(key):
     return str(key)
 
 
+def batch_keys(keys, number):
+    """Return the `stream_key` of each image of a batch.
+
+    Raises:
+        UserError: `keys` is no sequence with a key for each image.
+    """
+    is_sequence = isinstance(keys, (Sequence, np.ndarray)) and not isinstance(keys, str)
+    if not is_sequence or len(keys) != number:
+        raise UserError(f"key {keys!r}: must be a sequence of {number} keys, one for each image of the batch")
+    return [stream_key(key) for key in keys]
+
+
 def check_seed(seed):
     """Raise a `UserError` unless a seed is a whole number of 0 or more."""
     if type(seed) is bool or not isinstance(seed, numbers.Integral) or seed < 0:
@@ -115,29 +130,32 @@ def check_seed(seed):
         raise UserError(f"seed {value}: must be a whole number of 0 or more")
 
 
-_single_images = {}  # (seed, name, severity) to the checksum of the image that was corrupted without a key
+_first_images = {}  # arguments of a call without a key or a first number, to the checksum of its first image
 _has_warned = False
 
 
-def _warn_if_repeated(image, corruption, severity, seed):
-    """Warn once if a second image is corrupted with the same random numbers, because neither has a key."""
+def _warn_if_repeated(batch, corruption, severity, seed, constants):
+    """Warn once if another batch of the same shape gets the same random numbers, because it begins with image 0, too.
+    """
     global _has_warned
-    if _has_warned or not corruption.is_random:
+    if _has_warned or not corruption.is_random or len(batch) == 0:
         return
-    if len(_single_images) > 1000:
-        _single_images.clear()
-    checksum = zlib.crc32(np.ascontiguousarray(image))
-    if _single_images.setdefault((seed, corruption.name, severity), checksum) != checksum:
+    if len(_first_images) > 1000:
+        _first_images.clear()
+    checksum = zlib.crc32(np.ascontiguousarray(batch[0]))
+    call = seed, corruption.name, severity, str(constants), batch.shape
+    if _first_images.setdefault(call, checksum) != checksum:
         _has_warned = True
-        warnings.warn("corrupt: several single images get the same random numbers, because each counts as image 0; "
-                      "pass key=, the number or path of each image, or take corruptions.Corrupt", stacklevel=3)
+        warnings.warn("corrupt: several images or batches get the same random numbers, because each begins with image "
+                      "0; pass key=, the number or path of each image, or first=, or take corruptions.Corrupt",
+                      stacklevel=3)
 
 
 def corrupt(images, name, severity=None, seed=0, options=DEFAULTS, key=None, first=0, constants=None):
     """Corrupt a batch of images, or one.
 
-    Single images without a key all count as image 0, and get the same random numbers. In a loop over images, give each
-    a key, or take `Corrupt`.
+    A call without a key begins with image 0, so that the images of several calls get the same random numbers. In a loop
+    over images or batches, give `key` or `first`, or take `Corrupt`.
 
     Args:
         images (numpy.ndarray or PIL.Image.Image): uint8 (N, H, W, C) for a batch, or a list of colour images of one
@@ -162,7 +180,7 @@ def corrupt(images, name, severity=None, seed=0, options=DEFAULTS, key=None, fir
         UserError: an argument is not as above.
 
     Warns:
-        UserWarning: a second single image without a key is corrupted with the same random numbers.
+        UserWarning: a second image, or a second batch of the same shape, gets the same random numbers.
     """
     if not isinstance(name, str):
         raise UserError(f"corruption of type {type(name).__name__}: must be one name, such as 'fog'")
@@ -186,11 +204,9 @@ def corrupt(images, name, severity=None, seed=0, options=DEFAULTS, key=None, fir
         keys = range(first, first + len(batch))
     elif not is_batch:
         keys = [stream_key(key)]
-    elif isinstance(key, (str, os.PathLike)) or not hasattr(key, "__len__") or len(key) != len(batch):
-        raise UserError(f"key {key!r}: must be a sequence of {len(batch)} keys, one for each image of the batch")
     else:
-        keys = [stream_key(image_key) for image_key in key]
+        keys = batch_keys(key, len(batch))
     out = corrupt_images(batch, CORRUPTIONS[name], severity, seed, keys, options, constants)
-    if key is None and not is_batch and not first:
-        _warn_if_repeated(images, CORRUPTIONS[name], severity, seed)
+    if key is None and not first:
+        _warn_if_repeated(batch, CORRUPTIONS[name], severity, seed, constants)
     return out if is_batch else out[0]

@@ -99,7 +99,8 @@ def add_list(commands):
 def add_image(commands):
     command = commands.add_parser("image", help="one image file; the word image may be left out",
                                   description="Corrupt an image file. The random numbers depend on the seed, the "
-                                  "corruption, the severity and the file's name without its folder.")
+                                  "corruption, the severity and the file's name without its folder, as in the command "
+                                  "folder.")
     command.add_argument("source", help="image file")
     command.add_argument("target", type=image_name, help="image file to write, its format by the suffix")
     name = cli.names(CORRUPTIONS, {}, aliases=ALIASES)
@@ -189,7 +190,7 @@ def add_generator(command):
     command.add_argument("--frost_dir", default=None,
                          help="folder of frost1.png ... frost5.jpg; without it those of imagecorruptions")
     command.add_argument("--backend", choices=BACKENDS, default="numpy",
-                         help="who does the motion blur of motion_blur and snow; wand is ImageMagick")
+                         help="program that computes the motion blur of motion_blur and snow; wand is ImageMagick")
 
 
 def add_workers(command):
@@ -209,8 +210,8 @@ def add_workers(command):
 
 EXAMPLES = """\
 {program} photo.jpg foggy.png -c fog --severity 3
-{program} folder photos/ corrupted/ -c common
-{program} array images.npz corrupted/ -c all --layout stacked
+{program} folder photos/ corrupted_photos/ -c common
+{program} array images.npz corrupted_set/ -c all --layout stacked
 {program} list
 
 {program} --help lists the commands, {program} COMMAND --help their options."""
@@ -223,7 +224,9 @@ def run(program, argv=None):
         print(EXAMPLES.format(program=program))
         return
     parser = create_parser(program)
-    if not argv[0].startswith("-") and argv[0] not in command_names(parser):
+    if argv[0].startswith("-") and argv[0] not in ("-h", "--help"):  # options before the image
+        argv = ["image", *argv]
+    if argv[0] not in ("-h", "--help", *command_names(parser)):
         # A word without a suffix, such as `foldr`, is rather a mistyped command than an image.
         if not os.path.exists(argv[0]) and not os.path.splitext(argv[0])[1]:
             parser.error(f"unknown command {argv[0]!r}; there are {', '.join(command_names(parser))}, or an image file")

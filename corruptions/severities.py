@@ -141,6 +141,18 @@ MEANINGS = {
     **dict.fromkeys(LEVELS, ("level",)),
     "pinch_and_twirl": ("level", "disks along the shorter side"),
 }
+# The smallest and the largest value of each constant of one's own.
+SMALL = 1e-3
+LIMITS = {
+    "gaussian_noise": ((0, 100),), "shot_noise": ((SMALL, 1e9),), "impulse_noise": ((0, 1),),
+    "defocus_blur": ((0, 1e3), (SMALL, 1e3)), "glass_blur": ((0, 1e3), (1, 1e3), (1, 100)),
+    "motion_blur": ((0, 1e3), (SMALL, 1e3)), "zoom_blur": ((1 + SMALL, 10), (SMALL, 1)),
+    "snow": ((-10, 10), (0, 10), (1, 100), (-10, 10), (0, 1e3), (SMALL, 1e3), (0, 1)),
+    "frost": ((0, 10), (0, 10), (0.01, 10)), "fog": ((0, 1e3), (1 + SMALL, 100)), "brightness": ((-1, 1),),
+    "contrast": ((0, 100),), "elastic_transform": ((0, 1e5), (0, 1e4), (0, 1e4)), "pixelate": ((SMALL, 1),),
+    "jpeg_compression": ((1, 100),), "gaussian_blur": ((0, 1e4),), "saturate": ((0, 1e3), (-1, 1)),
+    "speckle_noise": ((0, 100),), "spatter": ((-10, 10), (0, 10), (0, 1e3), (-10, 10), (0, 1e3), (0, 1)),
+    **dict.fromkeys(LEVELS, ((0, 10),)), "pinch_and_twirl": ((0, 10), (1, 100))}
 WHOLE = {"glass_blur": (1, 2), "motion_blur": (0,), "snow": (4,), "jpeg_compression": (0,), "pinch_and_twirl": (1,)}
 SWITCHES = {"spatter": (5,)}
 
@@ -153,14 +165,15 @@ def nearest_preset(name, height, width):
 
 
 def check_severity(severity):
-    """Return a severity as int, or as float if it lies between two whole numbers.
+    """Return a severity as int, or as float of six digits if it lies between two whole numbers.
 
     Raises:
         UserError: the severity is not a number from 1 to 5.
     """
     if isinstance(severity, bool) or not isinstance(severity, numbers.Real) or not 1 <= severity <= 5:
         raise UserError(f"severity {severity!r}: must be a number from 1 to 5")
-    return int(severity) if severity == int(severity) else float(severity)
+    rounded = round(float(severity), 6)  # the same random stream for 2.1 of any float type
+    return int(rounded) if rounded == int(rounded) else rounded
 
 
 def severity_constants(name, severity, preset):
@@ -185,10 +198,12 @@ def severity_constants(name, severity, preset):
     share, upper = severity - int(severity), table[int(severity)]
     pairs = list(zip(*([values] if isinstance(values, numbers.Real) else values for values in (lower, upper)),
                      strict=True))
-    for position in SWITCHES.get(name, ()):
-        if len(set(pairs[position])) > 1:
-            raise UserError(f"severity {severity}: {name} has another effect at {int(severity)} than at "
-                            f"{int(severity) + 1} ({MEANINGS[name][position]}); give a severity on one side")
+    turns = [position for position in SWITCHES.get(name, ()) if len(set(pairs[position])) > 1]
+    if name == "saturate" and (pairs[0][0] - 1) * (pairs[0][1] - 1) < 0:  # from fewer to more colours, through none
+        turns.append(0)
+    if turns:
+        raise UserError(f"severity {severity}: {name} has another effect at {int(severity)} than at "
+                        f"{int(severity) + 1} ({MEANINGS[name][turns[0]]}); give a severity on one side")
     values = [(1 - share) * first + share * second for first, second in pairs]
     for position in WHOLE.get(name, ()):
         values[position] = math.floor(values[position] + 0.5)
@@ -208,8 +223,12 @@ def check_constants(name, constants):
                                                math.isfinite(value) for value in values):
         raise UserError(f"constants {constants!r}: {name} has {len(meanings)}: {', '.join(meanings)}; give a number "
                         "for each")
+    for value, meaning, (low, high) in zip(values, meanings, LIMITS.get(name, ()), strict=False):
+        if not low <= value <= high:
+            raise UserError(f"constants {constants!r}: {meaning} of {name} must be from {low:g} to {high:g}")
     for position in (*WHOLE.get(name, ()), *SWITCHES.get(name, ())):
         if values[position] != int(values[position]):
             raise UserError(f"constants {constants!r}: {meanings[position]} of {name} must be a whole number")
-        values[position] = int(values[position])
+    whole = (*WHOLE.get(name, ()), *SWITCHES.get(name, ()))
+    values = [int(value) if position in whole else float(value) for position, value in enumerate(values)]
     return values[0] if len(values) == 1 else tuple(values)

@@ -1,19 +1,21 @@
 """`Corrupt`, a transform of single images or batches for the data pipelines of other libraries."""
 import collections
 import itertools
-import multiprocessing
+import multiprocessing  # noqa: F401, `process_key` finds it among the loaded modules
 import numbers
 import os
+import sys
 
 import numpy as np
 from PIL import Image
 
 from corruptions.bar_levels import ALIASES
-from corruptions.generate import SEED, check_seed, corrupt_images, image_stream, stream_key
-from corruptions.registry import DEFAULTS, as_array, check_images
-from corruptions.severities import check_constants, check_severity
+from corruptions.generate import SEED, batch_keys, check_seed, corrupt_images, image_stream
+from corruptions.registry import DEFAULTS, Options, as_array, check_images
+from corruptions.severities import NEAREST, SEVERITY_CONSTANTS, check_constants, check_severity, severity_constants
 from corruptions.table import CORRUPTIONS, SETS
 from corruptions.utils.errors import UserError
+from corruptions.weather import frost_textures
 
 _copied_calls = collections.defaultdict(itertools.count)  # for each seed, the calls of all copies in this process
 _forks = 0  # number of processes that this process has forked
@@ -32,15 +34,22 @@ def _extend_lineage():
 
 os.register_at_fork(before=_count_fork, after_in_child=_extend_lineage)
 
+# Names in the environment of the rank of a program: torchrun, msrun, Slurm, Open MPI, MPICH.
+RANKS = ("RANK", "RANK_ID", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
+
 
 def process_key():
     """Return a text that tells apart the processes of a program, the same in every run of the program.
 
-    Forked processes are counted. Processes that `multiprocessing` spawns have a number in their name. The main process
-    has the empty text.
+    Forked processes are counted. Processes that `multiprocessing` or `multiprocess` starts have a number. Programs that
+    train together have a rank in their environment. The main process has the empty text.
     """
-    name = multiprocessing.current_process().name
-    return "/".join([*([] if name == "MainProcess" else [name]), *map(str, _lineage)])
+    parts = [f"{name} {rank}" for name in RANKS if (rank := os.environ.get(name, "0")) != "0"]
+    for module in map(sys.modules.get, ("multiprocessing", "multiprocess")):
+        process = module and module.current_process()
+        if process and process.name != "MainProcess":
+            parts.append("-".join(map(str, (process.name, *getattr(process, "_identity", ())))))
+    return "/".join([*parts, *map(str, _lineage)])
 
 
 class Corrupt:
@@ -51,14 +60,17 @@ class Corrupt:
     image depend on the key, the seed, the corruption and the severity alone. Then the order, the number of workers and
     threads have no effect, and integers give the pixels of `corrupt(images, ...)[key]`.
 
+    Processes are told apart as in `process_key`. Programs on several machines that have no rank need keys, or a seed
+    each.
+
     Args:
         names (str, sequence of str or callable): the corruption; or several, of which each image draws one, such as a
             key of `SETS`; or a function of a random generator that returns the name for an image.
         severity (float, sequence of float or callable): 1 to 5, as in `corrupt`; or several, of which each image draws
             one; or a function of a random generator that returns the severity for an image. None stands for 1, 2, 3, 4
             and 5.
-        seed (int): at least 0. Transforms with the same seed draw the same random numbers, so that transforms of
-            different data sets need different seeds.
+        seed (int): at least 0. Transforms of one corruption with the same seed draw the same random numbers, so that
+            transforms of different data sets, or one after the other, need different seeds.
         p (float): probability with which an image is corrupted, 0 to 1. Other images are returned as they are.
         options (Options): the other options.
         constants (float or tuple of float): constants of one corruption instead of a severity, as in `corrupt`.
@@ -69,6 +81,8 @@ class Corrupt:
 
     def __init__(self, names, severity=None, seed=SEED, p=1.0, options=DEFAULTS, constants=None):
         check_seed(seed)
+        if not isinstance(options, Options):
+            raise UserError(f"options of type {type(options).__name__}: must be corruptions.Options")
         if isinstance(p, bool) or not isinstance(p, numbers.Real) or not 0 <= p <= 1:
             raise UserError(f"p {p!r}: must be a probability from 0 to 1")
         self.names = names if callable(names) else _known_names(names)
@@ -78,6 +92,10 @@ class Corrupt:
             if callable(names) or len(self.names) != 1 or severity is not None:
                 raise UserError(f"constants {constants!r}: are of one corruption, without a severity; give one name")
             constants = check_constants(self.names[0], constants)
+        elif not callable(self.names) and not callable(self.severity):
+            check_strengths(self.names, self.severity, options)
+        if not callable(self.names) and "frost" in self.names:
+            frost_textures(options.frost_dir, 1)  # raises an error if they are missing
         self.seed, self.p, self.options, self.constants = seed, p, options, constants
         self._calls, self._is_copy = itertools.count(), False
 
@@ -103,33 +121,39 @@ class Corrupt:
                 sequence with a key for each image. None draws new random numbers.
 
         Returns:
-            numpy.ndarray or PIL.Image.Image: uint8, the shape of `images`. A PIL image has the mode of the given image.
-            Its transparent parts are composited on white. A list gives a list of images.
+            numpy.ndarray or PIL.Image.Image: uint8, the shape of `images`. A PIL image has the mode and the
+            transparency of the given image; its colours are corrupted as they look on white. A list gives a list of
+            images.
 
         Raises:
             UserError: the images or the key are not as above.
         """
         if isinstance(images, (list, tuple)):
-            keys = self._keys(key, len(images))
-            return [self(image, image_key) for image, image_key in zip(images, keys, strict=True)]
-        if isinstance(images, Image.Image):
-            pixels = self._corrupt(as_array(images)[None], self._keys(None if key is None else [key], 1))[0]
-            return in_mode(Image.fromarray(pixels), images.mode)
-        images = as_array(images)
-        if images.ndim == 4:
-            return self._corrupt(images, self._keys(key, len(images)))
-        return self._corrupt(images[None], self._keys(None if key is None else [key], 1))[0]
+            return [self._one(image, image_key) for image, image_key in
+                    zip(images, self._keys(key, len(images)), strict=True)]
+        if isinstance(images, np.ndarray) and images.ndim == 4:
+            return self._batch(images, self._keys(key, len(images)))
+        [key] = self._keys(None if key is None else [key], 1)
+        return self._one(images, key)
+
+    def _one(self, image, key):
+        """Corrupt one image; an image that stays as it is is returned itself."""
+        if isinstance(image, np.ndarray):
+            check_images(image[None])
+        choice = self._choose(key)
+        if choice is None:
+            return image
+        pixels = self._apply(as_array(image)[None], choice, [key])[0]
+        return in_mode_of(image, pixels) if isinstance(image, Image.Image) else pixels
 
     def _keys(self, keys, number):
         """Return a key for each of `number` images."""
         if keys is None:
             process, word = process_key(), "call of a copy" if self._is_copy else "call"
             return [f"{word} {next(self._calls)}{process and f' in {process}'}" for _ in range(number)]
-        if isinstance(keys, (str, os.PathLike)) or not hasattr(keys, "__len__") or len(keys) != number:
-            raise UserError(f"key {keys!r}: must be a sequence of {number} keys, one for each image of the batch")
-        return [stream_key(key) for key in keys]
+        return batch_keys(keys, number)
 
-    def _corrupt(self, images, keys):
+    def _batch(self, images, keys):
         check_images(images)
         choices = {}
         for position, key in enumerate(keys):
@@ -137,20 +161,44 @@ class Corrupt:
         out = np.array(images)  # a copy, in which images that are not corrupted stay as they are
         for choice, positions in choices.items():
             if choice is not None:
-                name, severity = choice
-                out[positions] = corrupt_images(images[positions], CORRUPTIONS[name], severity, self.seed,
-                                                [keys[position] for position in positions], self.options,
-                                                self.constants)
+                out[positions] = self._apply(images[positions], choice, [keys[position] for position in positions])
         return out
+
+    def _apply(self, images, choice, keys):
+        """Corrupt a batch with one corruption and severity."""
+        name, severity = choice
+        check_images(images)
+        return corrupt_images(images, CORRUPTIONS[name], severity, self.seed, keys, self.options, self.constants)
 
     def _choose(self, key):
         """Return the corruption and the severity of an image, or None if the image stays as it is."""
-        rng = image_stream(self.seed, "choice", 0, key)
+        label = "" if callable(self.names) else ",".join(self.names)  # transforms of other names choose otherwise
+        rng = image_stream(self.seed, "choice", label, key)
         if rng.random() >= self.p:
             return None
-        [name] = _known_names(self.names(rng)) if callable(self.names) else [_draw(self.names, rng)]
-        [severity] = _severities(self.severity(rng)) if callable(self.severity) else [_draw(self.severity, rng)]
-        return name, severity
+        names = _known_names(self.names(rng)) if callable(self.names) else [_draw(self.names, rng)]
+        severities = _severities(self.severity(rng)) if callable(self.severity) else [_draw(self.severity, rng)]
+        if len(names) != 1 or len(severities) != 1:
+            raise UserError("a function of Corrupt gives several names or severities: it must give one for an image")
+        return names[0], severities[0]
+
+
+def check_strengths(names, severities, options):
+    """Check that corruptions have an effect at severities.
+
+    Args:
+        names (sequence of str): corruptions.
+        severities (sequence): severities, int or float.
+        options (Options): options with a preset, or None for every size.
+
+    Raises:
+        UserError: a preset has no constants of a corruption, or a corruption has no effect between two severities.
+    """
+    for name in names:
+        for preset in [options.preset] if options.preset else NEAREST:
+            if options.preset or name in SEVERITY_CONSTANTS[preset]:
+                for severity in severities:
+                    severity_constants(name, severity, preset)
 
 
 def _draw(values, rng):
@@ -163,6 +211,8 @@ def _known_names(names):
     Raises:
         UserError: a name is unknown, or there is none.
     """
+    if not hasattr(names, "__iter__"):
+        raise UserError(f"names {names!r}: must be the name of a corruption, or several")
     names = SETS.get(names, (names,)) if isinstance(names, str) else tuple(names)
     known = tuple(ALIASES.get(name, name) for name in names)
     for name in known:
@@ -185,20 +235,22 @@ def _severities(severities):
     return tuple(map(check_severity, severities))
 
 
-def in_mode(image, mode):
-    """Return a PIL image of mode L or RGB in another mode.
+def in_mode_of(image, pixels):
+    """Return pixels uint8 (H, W) or (H, W, 3) as a PIL image of the mode of `image`, with its transparency.
 
     Raises:
         UserError: PIL cannot convert to this mode.
     """
-    if image.mode == mode:
-        return image
-    if mode == "P":
-        return image.convert("RGB").convert("P", palette=Image.Palette.ADAPTIVE)
-    steps = {"RGBa": ("RGBA", "RGBa"), "La": ("LA", "La"), "PA": ("RGB", "P", "PA")}.get(mode, (mode,))
+    made, mode = Image.fromarray(pixels), image.mode
     try:
-        for step in steps:
-            image = image.convert(step)
+        if mode in ("P", "PA"):
+            made = made.convert("RGB").convert("P", palette=Image.Palette.ADAPTIVE).convert(mode)
+        elif mode in ("RGBa", "La"):
+            made = made.convert(mode.upper())
+        elif mode != made.mode:
+            made = made.convert(mode)
+        if mode in ("LA", "RGBA", "PA", "La", "RGBa"):
+            made.putalpha(image.convert(mode.upper()).getchannel("A"))
+        return made.convert(mode)
     except ValueError as error:
         raise UserError(f"a PIL image of mode {mode} cannot be made ({error}); convert it to RGB or L first") from error
-    return image

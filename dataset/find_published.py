@@ -5,11 +5,13 @@ A layout is a function. It maps a folder to its `CorruptedTestSet`, or to None i
 """
 import os
 import re
+import sys
 from dataclasses import replace
 
 import numpy as np
 
 from corruptions import ALIASES, CORRUPTIONS
+from corruptions.jobs.settings import SETTINGS_FILE
 from corruptions.severities import SEVERITIES
 from corruptions.utils.errors import UserError
 from dataset.published import ArrayLocation, CorruptedTestSet, map_array
@@ -133,7 +135,8 @@ def severity_folders(folder):
     """Return the `ArrayLocation` of each severity in the folder of a corruption. There may be none.
 
     The folders are named 1 to 5. The authors' code for ImageNet-C-bar names them by strengths instead, such as 2.35, in
-    ascending order.
+    ascending order. This project's folders may also have severities between whole numbers, which are left out with a
+    warning.
 
     Raises:
         UserError: the folders are named by strengths, and there are not five.
@@ -141,7 +144,12 @@ def severity_folders(folder):
     names = [entry.name for entry in os.scandir(folder) if entry.is_dir()] if os.path.isdir(folder) else []
     numbers = {severity: str(severity) for severity in SEVERITIES if str(severity) in names}
     strengths = sorted((name for name in names if re.fullmatch(r"\d+\.\d\d", name)), key=float)
-    if not numbers and strengths:
+    if os.path.exists(os.path.join(os.path.dirname(folder), SETTINGS_FILE)):  # made by this project
+        between = sorted(name for name in names if re.fullmatch(r"[1-5]\.\d+", name))
+        if between:
+            print(f"warning: {folder}: severity {', '.join(between)} is between whole numbers and left out",
+                  file=sys.stderr)
+    elif not numbers and strengths:
         if len(strengths) != len(SEVERITIES):
             raise UserError(f"{folder}: has {', '.join(strengths)}, and must have five strengths for severities 1 to 5"
                             "; complete it, or remove it")

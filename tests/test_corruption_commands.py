@@ -1,5 +1,8 @@
 """The commands of `python -m corruptions` for one file, for .npz files, and without a word; severities between two."""
 import os
+import subprocess
+import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -9,7 +12,9 @@ from corruptions import CORRUPTIONS, corrupt
 from corruptions.__main__ import main
 from corruptions.images import read_image
 from corruptions.severities import SEVERITY_CONSTANTS
+from corruptions.utils import cli
 
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PIXELS = np.random.RandomState(0).randint(0, 256, (40, 50, 3)).astype(np.uint8)
 GREY = np.random.RandomState(1).randint(0, 256, (6, 28, 28)).astype(np.uint8)
 
@@ -101,7 +106,8 @@ def test_the_list_has_every_constant(capsys):
 
 @pytest.mark.parametrize("names, part", [
     (("test_images", "test_labels"), None), (("val_images", "val_labels"), "val"), (("x_test", "y_test"), None),
-    (("x_train", "y_train"), "train"), (("images", "labels"), None), (("x", "y"), None), (("data", "labels"), None)])
+    (("x_train", "y_train"), "train"), (("images", "labels"), None), (("x", "y"), None), (("data", "labels"), None),
+    (("images", "y"), None), (("x_test", "targets"), None)])
 def test_an_npz_file_has_images_and_labels(folder, names, part):
     more = {"train_images": GREY[:2], "train_labels": np.arange(2)} if names[0].endswith("_images") else {}
     np.savez_compressed("set.npz", **{names[0]: GREY, names[1]: np.arange(6)[:, None]}, **more)
@@ -131,7 +137,8 @@ def test_labels_that_are_not_one_number_each_are_left_out_but_not_of_a_stacked_s
     assert "chest.npz: int64 of shape (6, 14), but 6 images need" in line_of(
         capsys, "array", "chest.npz", "out", "-c", "contrast", "--layout", "stacked")
     main(["array", "chest.npz", "out", "-c", "contrast", "--severity", "1", "--workers", "1"])
-    assert "the labels are left out" in capsys.readouterr().err and "labels.npy" not in os.listdir("out/1")
+    assert "has 14 labels for each image, and labels.npy has one; they are left out" in capsys.readouterr().err
+    assert "labels.npy" not in os.listdir("out/1")
 
 
 @pytest.mark.parametrize("content, words, message", [
@@ -139,16 +146,73 @@ def test_labels_that_are_not_one_number_each_are_left_out_but_not_of_a_stacked_s
     ({"images": GREY}, ["--part", "val"], "has images, and none of val_images, x_val"),
     ({"images": GREY, "labels": np.arange(6)}, ["--labels", "labels.npy"], "set.npz has labels; leave one of them out"),
     ({"images": GREY.astype(float)}, [], "arrays of uint8"), (None, [], "not an .npz file of arrays"),
+    ({"images": GREY, "labels": np.arange(5)}, [], "6 images need integers"),
+    ({"images": GREY, "labels": np.arange(6) / 2}, [], "6 images need integers"),
+    (b"\x93NUMPY", [], "not an .npz file of arrays"), ({"images": np.array(3)}, [], "arrays of uint8"),
     ({"images": GREY}, ["--layout", "stacked"], "has labels.npy beside the arrays")])
 def test_an_npz_file_that_does_not_do_is_one_line(folder, capsys, content, words, message):
     np.save("labels.npy", np.arange(6))
-    if content is None:
+    if isinstance(content, bytes):
+        with open("set.npz", "wb") as file:
+            np.save(file, GREY)
+    elif content is None:
         np.savez("set.npz", images=GREY)
         os.truncate("set.npz", 1000)
     else:
         np.savez("set.npz", **content)
     assert message in line_of(capsys, "array", "set.npz", "out", "-c", "contrast", *words)
     assert not os.path.exists("out")
+
+
+def test_members_of_an_npz_file_that_are_no_arrays(folder, capsys):
+    with zipfile.ZipFile("set.npz", "w") as file:
+        file.writestr("images", b"pixels")
+    assert "set.npz: has something that is no array" in line_of(capsys, "array", "set.npz", "out", "-c", "fog")
+
+
+def test_labels_that_differ_from_those_in_the_target_are_an_error(folder, capsys):
+    for labels in (np.arange(6), np.zeros(6, int)):
+        np.savez("SET.NPZ", images=GREY, labels=labels)
+        os.rename("SET.NPZ.npz", "SET.NPZ")
+        command = ["array", "SET.NPZ", "out", "-c", "contrast", "--severity", "1.5", "--workers", "1"]
+        if labels.any():
+            main(command)
+            capsys.readouterr()
+    assert "has other labels than SET.NPZ" in line_of(capsys, *command)
+
+
+def test_shards_at_severities_between_two(folder, capsys):
+    os.mkdir("some")
+    for name in "abcd":
+        Image.fromarray(PIXELS).save(f"some/{name}.png")
+    command = ["folder", "some", "out", "-c", "brightness", "--workers", "1", "--severity"]
+    main([*command, "2.5", "--shard", "1/2"])
+    assert "shards that have not ended: 2" in capsys.readouterr().out
+    main([*command, "3"])
+    assert "begun by other commands and not ended: brightness/2.5" in capsys.readouterr().out
+    main([*command, "2.5", "--shard", "2/2"])
+    assert capsys.readouterr().out.endswith("written to out\n") and len(os.listdir("out/brightness/2.5")) == 4
+
+
+def test_options_may_come_before_the_image(folder):
+    main(["-c", "contrast", "photo.png", "out.png"])
+    np.testing.assert_array_equal(read_image("out.png"), corrupt(PIXELS, "contrast", 3))
+
+
+def test_a_mistake_leaves_no_folder(folder, capsys):
+    line_of(capsys, "photo.png", "new/dir/out.png", "-c", "fog", "--constants", "-1", "2")
+    assert not os.path.exists("new")
+
+
+def test_a_list_that_nobody_reads_to_the_end(folder):
+    done = subprocess.run(f"{sys.executable} -m corruptions list | head -1", shell=True, capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": ROOT}, timeout=60)
+    assert done.stdout.startswith("gaussian_noise: ") and done.stderr == ""
+
+
+def test_processors_are_counted_where_the_system_has_no_affinity(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert cli.cpu_count() == os.cpu_count()
 
 
 def test_a_part_of_an_array_is_an_error(folder, capsys):

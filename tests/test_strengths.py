@@ -1,16 +1,19 @@
 """Severities: the tables of constants, numbers between two severities, a user's own constants, and their list."""
 import hashlib
 import os
+import warnings
 
 import numpy as np
 import pytest
 
 from corruptions import CORRUPTIONS, SETS, Corrupt, Options, corrupt
 from corruptions.severities import (
+    LIMITS,
     MEANINGS,
     SEVERITY_CONSTANTS,
     SWITCHES,
     WHOLE,
+    check_constants,
     nearest_preset,
     severity_constants,
 )
@@ -66,14 +69,22 @@ def test_constants_between_severities_are_means_of_both(preset):
 
 @pytest.mark.parametrize("name", sorted(CORRUPTIONS))
 def test_severities_between_whole_numbers(name):
-    made = {severity: corrupt(IMAGE, name, severity, key=3) for severity in (2, 2.0, np.float32(2), 2.5, 4.5)}
-    assert made[2].shape == IMAGE.shape and made[2.5].dtype == np.uint8
+    made = {severity: corrupt(IMAGE, name, severity, key=3) for severity in (2, 1.5, 4.5)}
+    assert made[2].shape == IMAGE.shape and made[1.5].dtype == np.uint8
     np.testing.assert_array_equal(corrupt(IMAGE, name, 2.0, key=3), made[2])
-    low, middle, high = (np.atleast_1d(severity_constants(name, severity, 32)) for severity in (2, 2.5, 3))
+    low, middle, high = (np.atleast_1d(severity_constants(name, severity, 32)) for severity in (1, 1.5, 2))
     assert np.all((middle >= np.minimum(low, high)) & (middle <= np.maximum(low, high)))
 
 
+def test_the_same_number_of_any_type_is_the_same_severity():
+    made = [corrupt(IMAGE, "gaussian_noise", severity, key=0) for severity in (2.1, np.float32(2.1), np.float64(2.1))]
+    np.testing.assert_array_equal(made[0], made[1])
+    np.testing.assert_array_equal(made[0], made[2])
+
+
 def test_a_severity_between_two_effects_is_an_error():
+    with pytest.raises(UserError, match="severity 2.5: saturate has another effect at 2 than at 3"):
+        corrupt(IMAGE, "saturate", 2.5)
     with pytest.raises(UserError, match=r"severity 3.5: spatter has another effect at 3 than at 4 \(0 water, 1 mud\)"):
         corrupt(IMAGE, "spatter", 3.5)
     corrupt(IMAGE, "spatter", 2.5, key=0)
@@ -96,12 +107,36 @@ def test_the_constants_of_a_severity_do_what_the_severity_does(name):
     ("fog", (1, "x"), "fog has 2"), ("fog", (1, float("nan")), "fog has 2"), ("fog", (True, 2), "fog has 2"),
     ("jpeg_compression", 30.5, "JPEG quality of jpeg_compression must be a whole number"),
     ("spatter", (0.65, 0.3, 4, 0.69, 0.6, 0.5), "0 water, 1 mud of spatter must be a whole number"),
-    ("shot_noise", -5, "shot_noise does not work with them"), ("pixelate", -1, "pixelate does not work with them"),
-    ("zoom_blur", (1.2, 0), "zoom_blur does not work with them"), ("fog", (1, 0), "fog does not work with them")])
+    ("shot_noise", 0, "photons at full brightness of shot_noise must be from 0.001 to 1e\\+09"),
+    ("pixelate", -1, "must be from 0.001 to 1"), ("zoom_blur", (1.2, 0), "step between the factors of zoom_blur"),
+    ("fog", (-1, 2), "thickness of fog must be from 0"), ("jpeg_compression", 500, "must be from 1 to 100"),
+    ("spatter", (0.65, 0.3, 4, 0.69, 0.6, 7), "0 water, 1 mud of spatter must be from 0 to 1")])
 def test_constants_that_do_not_work_are_named(name, constants, message):
     with pytest.raises(UserError, match=message) as error:
         corrupt(IMAGE, name, constants=constants)
     assert str(error.value).startswith(f"constants {constants!r}: ") and "\n" not in str(error.value)
+
+
+def test_every_published_constant_is_within_the_limits():
+    for table in SEVERITY_CONSTANTS.values():
+        for name, constants in table.items():
+            for values in constants:
+                check_constants(name, values)
+    assert list(LIMITS) == list(MEANINGS)
+
+
+@pytest.mark.parametrize("name", sorted(LIMITS))
+def test_constants_at_the_limits_work(name):
+    """Each constant at its smallest value, the others as published; no warning comes of NumPy or OpenCV."""
+    published = SEVERITY_CONSTANTS[32][name][2]
+    values = list(published) if isinstance(published, tuple) else [published]
+    for position, (low, _) in enumerate(LIMITS[name]):
+        low = 0.1 if name == "pixelate" else low  # less of a small image is nothing
+        chosen = [*values[:position], int(low) if position in WHOLE.get(name, ()) else low, *values[position + 1:]]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            made = corrupt(IMAGE, name, constants=chosen[0] if len(chosen) == 1 else chosen, key=0)
+        assert made.shape == IMAGE.shape
 
 
 def test_constants_exclude_a_severity():

@@ -7,6 +7,7 @@ import pathlib
 import pickle
 import subprocess
 import sys
+import types
 import warnings
 
 import joblib
@@ -15,7 +16,9 @@ import pytest
 from PIL import Image
 
 import corruptions.generate
-from corruptions import SETS, Corrupt, corrupt
+from corruptions import SETS, Corrupt, Options, corrupt
+from corruptions.generate import stream_key
+from corruptions.transform import RANKS
 from corruptions.utils.errors import UserError
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -53,11 +56,13 @@ def test_a_path_is_a_key_as_its_text():
                1)]
     assert images[0] == images[1] == images[2] and images[4] == images[5] == images[6]
     assert len(set(images)) == 4
+    assert len({stream_key(key) for key in (("a/b", "c"), ("a", "b/c"), ("a%2Fb", "c"))}) == 3
+    assert corrupt(GREY, "fog", 3, key="a\udcff.jpg").shape == GREY.shape  # a file name that is not in UTF-8
 
 
 def test_single_images_without_a_key_warn_once(monkeypatch):
     monkeypatch.setattr(corruptions.generate, "_has_warned", False)
-    monkeypatch.setattr(corruptions.generate, "_single_images", {})
+    monkeypatch.setattr(corruptions.generate, "_first_images", {})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for severity in (1, 2, 2):  # the same image again
@@ -67,12 +72,21 @@ def test_single_images_without_a_key_warn_once(monkeypatch):
         corrupt(IMAGES[:2], "gaussian_noise", 2)
         corrupt(IMAGES[0], "contrast", 2)
         corrupt(IMAGES[1], "contrast", 2)  # needs no random numbers
-    with pytest.warns(UserWarning, match="several single images get the same random numbers.* pass key=") as record:
-        corrupt(IMAGES[1], "gaussian_noise", 2)
+        corrupt(IMAGES[2:5], "gaussian_noise", 2)  # another number of images
+    with pytest.warns(UserWarning, match="several images or batches get the same random numbers.* pass key=") as record:
+        corrupt(IMAGES[2:4], "gaussian_noise", 2)
     assert record[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         corrupt(IMAGES[2], "gaussian_noise", 2)
+
+
+def test_single_images_in_a_loop_warn(monkeypatch):
+    monkeypatch.setattr(corruptions.generate, "_has_warned", False)
+    monkeypatch.setattr(corruptions.generate, "_first_images", {})
+    corrupt(IMAGES[0], "gaussian_noise", 2)
+    with pytest.warns(UserWarning, match="each begins with image 0"):
+        corrupt(IMAGES[1], "gaussian_noise", 2)
 
 
 def test_every_call_draws_anew_and_a_new_transform_draws_the_same():
@@ -122,6 +136,43 @@ def forked(transform, depth):
         os.close(reading)
         images |= {content[k:k + 32] for k in range(0, len(content), 32)}
     return images
+
+
+def put_noise(queue):
+    queue.put(noise())
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_processes_of_one_name_do_not_repeat(method):
+    context = multiprocessing.get_context(method)
+    queue, images = context.Queue(), []
+    for _ in range(2):
+        process = context.Process(target=put_noise, args=(queue,), name="worker")
+        process.start()
+        images.append(queue.get())
+        process.join()
+    assert images[0] != images[1]
+
+
+@pytest.mark.parametrize("name", RANKS)
+def test_ranks_do_not_repeat(name, monkeypatch):
+    images = []
+    for rank in ("0", "1", "2"):
+        monkeypatch.setenv(name, rank)
+        images.append(call(Corrupt("gaussian_noise", 3)))
+    assert len(set(images)) == 3
+    monkeypatch.delenv(name)
+    assert call(Corrupt("gaussian_noise", 3)) == images[0]
+
+
+def test_processes_of_multiprocess_do_not_repeat(monkeypatch):
+    """The library of Hugging Face has processes that `multiprocessing` does not know."""
+    images = []
+    for number in (1, 2):
+        process = types.SimpleNamespace(name="SpawnPoolWorker", _identity=(number,))
+        monkeypatch.setitem(sys.modules, "multiprocess", types.SimpleNamespace(current_process=lambda p=process: p))
+        images.append(call(Corrupt("gaussian_noise", 3)))
+    assert images[0] != images[1]
 
 
 PROGRAM = """
@@ -181,11 +232,39 @@ def test_choices_may_be_functions_of_a_generator():
     assert len(choices) == 4
     with pytest.raises(UserError, match="severity 0: must be a number from 1 to 5"):
         Corrupt("fog", lambda rng: 0)(GREY)
+    for transform in (Corrupt(lambda rng: "common"), Corrupt("fog", lambda rng: [1, 2])):
+        with pytest.raises(UserError, match="it must give one for an image"):
+            transform(GREY)
+
+
+def test_transforms_one_after_the_other_choose_for_themselves():
+    choices = [(np.array_equal(Corrupt("fog", 3, p=0.5)(GREY, key), GREY),
+                np.array_equal(Corrupt("contrast", 3, p=0.5)(IMAGES[0], key), IMAGES[0])) for key in range(40)]
+    assert len(set(choices)) == 4
+
+
+def test_images_that_are_not_corrupted_are_returned_themselves():
+    image = Image.fromarray(IMAGES[0]).convert("RGBA")
+    image.putalpha(Image.fromarray(GREY[..., 0]))
+    image.info["dpi"] = (72, 72)
+    assert Corrupt("fog", p=0)(image) is image and Corrupt("fog", p=0)([image])[0] is image
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "RGBa", "La"])
+def test_transparency_stays(mode):
+    alpha = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16))
+    image = Image.fromarray(IMAGES[0]).convert(mode.upper())
+    image.putalpha(alpha)
+    made = Corrupt("contrast", 2)(image.convert(mode))
+    assert made.mode == mode
+    np.testing.assert_array_equal(np.asarray(made.convert(mode.upper()).getchannel("A")), np.asarray(alpha))
+    if mode.isupper():
+        wanted = corrupt(image, "contrast", 2)
+        np.testing.assert_array_equal(np.asarray(made)[..., :-1].squeeze(), wanted)
 
 
 def test_a_set_stands_for_its_corruptions():
     assert Corrupt("common").names == SETS["common"] and Corrupt("fog").severity == (1, 2, 3, 4, 5)
-    assert Corrupt("fog", p=0)(GREY) is not GREY and np.array_equal(Corrupt("fog", p=0)(GREY), GREY)
     assert repr(Corrupt("fog", 3)) == "Corrupt(names=['fog'], severity=[3], seed=0, p=1.0)"
 
 
@@ -198,7 +277,7 @@ def test_a_pil_image_keeps_its_mode(mode):
     made = Corrupt("contrast", 2)(image)
     assert (made.mode, made.size) == (mode, image.size)
     wanted = corrupt(image, "contrast", 2)
-    if mode in ("L", "RGB", "RGBA", "LA", "RGBX"):
+    if mode in ("L", "RGB", "RGBX"):
         np.testing.assert_array_equal(np.asarray(made.convert("L" if wanted.ndim == 2 else "RGB")), wanted)
     elif mode == "P":  # a palette of its own for the result
         assert np.abs(np.asarray(made.convert("RGB")).astype(int) - wanted).mean() < 8
@@ -207,7 +286,10 @@ def test_a_pil_image_keeps_its_mode(mode):
 @pytest.mark.parametrize("arguments, message", [
     (("smoke",), "corruption smoke: unknown"), (((),), "names: there is none"), (("fog", 6), "severity 6"),
     (("fog", ()), "severity: there is none"), (("fog", True), "severity True"), (("fog", 3, -1), "seed -1"),
-    (("fog", 3, 0, 1.5), "p 1.5: must be a probability"), (("fog", 3, 0, "x"), "p 'x'")])
+    (("fog", 3, 0, 1.5), "p 1.5: must be a probability"), (("fog", 3, 0, "x"), "p 'x'"), ((5,), "names 5: must be"),
+    (("all", 3.5), "spatter has another effect"), (("fog", 3, 0, 1, "x"), "options of type str"),
+    (("all+bar", 3, 0, 1, Options(preset=64)), "preset 64: has no constants of blue_noise_sample"),
+    (("frost", 3, 0, 1, Options(frost_dir="/nowhere")), "/nowhere")])
 def test_a_wrong_argument_is_named(arguments, message):
     with pytest.raises(UserError, match=message):
         Corrupt(*arguments)
@@ -215,7 +297,8 @@ def test_a_wrong_argument_is_named(arguments, message):
 
 @pytest.mark.parametrize("images, key, message", [
     (GREY, 0.5, "key of type float"), (GREY, True, "key of type bool"), (IMAGES, 3, "sequence of 6 keys"),
-    (IMAGES, "abcdef", "sequence of 6 keys"), (IMAGES, [1], "sequence of 6 keys"), ([GREY], [1, 2], "sequence of 1"),
+    (IMAGES, "abcdef", "sequence of 6 keys"), (IMAGES, set("abcdef"), "sequence of 6 keys"),
+    (IMAGES, [1], "sequence of 6 keys"), ([GREY], [1, 2], "sequence of 1"),
     (GREY.astype(float), None, "uint8"), (Image.new("I;16", (9, 9)), None, "more than 8 bits")])
 def test_wrong_images_and_keys_are_named(images, key, message):
     with pytest.raises(UserError, match=message):

@@ -100,7 +100,7 @@ def test_a_missing_package_is_named_with_the_way_out(python, tmp_path):
     finally:
         os.rename(os.path.join(site, "hidden"), os.path.join(site, "tqdm"))
     [line] = done.stderr.splitlines()
-    assert done.returncode == 2 and line.endswith(": tqdm; " + f"{python} -m pip install sharpdro-corruptions")
+    assert done.returncode == 2 and line.endswith(": tqdm; " + f"{python} -m pip install tqdm")
 
 
 @pytest.mark.slow

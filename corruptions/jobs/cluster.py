@@ -102,14 +102,14 @@ def connect(address, target, sources=()):
         raise UserError(f"{flag}: needs the package distributed; {INSTALL}, or leave the option out") from error
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # one line reports what ends the job
     if not asyncio.run(is_scheduler(address)):
-        raise UserError(f"{flag}: no Dask scheduler answers there; start one, as corruptions/DETAILS.md says, or leave "
-                        "the option out")
+        raise UserError(f"{flag}: no Dask scheduler answers there; start one (dask scheduler), or leave the option "
+                        "out")
     with Client(address, timeout=CONNECT_SECONDS, set_as_default=False) as client:
         try:
             client.wait_for_workers(1, timeout=WORKERS_SECONDS)
         except TimeoutError as error:
-            raise UserError(f"{flag}: the scheduler has no workers; start some, as corruptions/DETAILS.md "
-                            "says") from error
+            raise UserError(f"{flag}: the scheduler has no workers; start some (dask worker {address})"
+                            ) from error
         with probe(target) as probed:
             check_workers(client, flag, [*(os.path.abspath(path) for path in sources if os.path.exists(path)), probed])
         yield Cluster(client, address)

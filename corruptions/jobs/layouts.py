@@ -2,8 +2,6 @@
 import collections
 import glob
 import os
-import zipfile
-import zlib
 
 import numpy as np
 
@@ -43,9 +41,9 @@ def places(target, names, severities, layout):
     return {name: dict.fromkeys((1, 2, 3, 4, 5), os.path.join(target, f"{name}.npy")) for name in names}
 
 
-# Names of the images and the labels in .npz files. MedMNIST has the first two, Keras the next two.
-NPZ_NAMES = (("{part}_images", "{part}_labels"), ("x_{part}", "y_{part}"), ("images", "labels"), ("x", "y"),
-             ("data", "labels"))
+# Names of the images and of the labels in .npz files. MedMNIST has the first ones, Keras the second.
+IMAGE_NAMES = ("{part}_images", "x_{part}", "images", "x", "data")
+LABEL_NAMES = ("{part}_labels", "y_{part}", "labels", "y", "targets")
 PARTS = ("train", "val", "test")
 
 
@@ -64,7 +62,7 @@ def read_images(path, part=None):
         UserError: the file is missing, or has no images that can be corrupted.
     """
     labels = None
-    if path.endswith(".npz"):
+    if path.lower().endswith(".npz"):
         images, labels = _read_npz(path, part)
     elif part is not None:
         raise UserError(f"--part {part}: only an .npz file has parts; leave it out")
@@ -87,19 +85,25 @@ def read_images(path, part=None):
 
 
 def _read_npz(path, part):
+    wanted = [name.format(part=part or "test") for name in IMAGE_NAMES if part is None or "{" in name]
     try:
-        with np.load(path, allow_pickle=False) as file:
-            for images, labels in NPZ_NAMES:
-                has_parts = "{" in images
-                images, labels = (name.format(part=part or "test") for name in (images, labels))
-                if images in file and (has_parts or part is None):
-                    return file[images], file.get(labels)
-            there = ", ".join(file.files) or "nothing"
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path}: missing, truncated or not an .npz file of arrays; name one") from error
-    wanted = "test_images, x_test, images" if part is None else f"{part}_images, x_{part}"
-    raise UserError(f"{path}: has {there}, and none of {wanted}; store the images under such a name, or name another "
-                    "part with --part")
+        if os.path.exists(path) and not os.path.isfile(path):  # reading a pipe could wait for ever
+            raise ValueError("no file")
+        file = np.load(path, allow_pickle=False)
+        if isinstance(file, np.ndarray):
+            raise ValueError("one array")
+        with file:
+            there = file.files
+            [images, labels] = [next((file[name] for name in names if name in there), None) for names in (
+                wanted, [name.format(part=part or "test") for name in LABEL_NAMES])]
+    except Exception as error:  # a damaged file raises many kinds of errors
+        raise UserError(f"{path}: missing, damaged or not an .npz file of arrays; name one") from error
+    if images is None:
+        raise UserError(f"{path}: has {', '.join(there) or 'nothing'}, and none of {', '.join(wanted)}; store the "
+                        "images under such a name, or name another part with --part")
+    if not isinstance(images, np.ndarray) or not isinstance(labels, (np.ndarray, type(None))):
+        raise UserError(f"{path}: has something that is no array; name an .npz file of arrays")
+    return images, labels
 
 
 def read_labels(path, number):
@@ -130,12 +134,13 @@ def check_labels(labels, number, place):
     return labels
 
 
-def check_stored_labels(labels, target):
+def check_stored_labels(labels, target, place):
     """Check that the arrays in a folder, of all severities, have no other labels; a folder has one labelling.
 
     Args:
         labels (numpy.ndarray): integers (N,).
         target (str): target folder, as in `places`; it may be missing.
+        place (str): where the labels come from, for the error.
 
     Raises:
         UserError: the folder has other labels, or its labels cannot be read.
@@ -144,7 +149,7 @@ def check_stored_labels(labels, target):
         for path in sorted(glob.glob(os.path.join(glob.escape(target), inner, LABELS_FILE))):
             stored = _read(path)
             if not np.array_equal(stored, np.tile(labels, max(1, stored.size // len(labels)))):
-                raise UserError(f"{path}: has other labels than --labels; give those, or name a new folder")
+                raise UserError(f"{path}: has other labels than {place}; give those, or name a new folder")
 
 
 def store_labels(labels, paths):

@@ -121,8 +121,9 @@ def read_finished(target, parts, shard, size):
 def read_unfinished(target):
     """Return the records of the parts that are not finished, a dict as in `read_finished`."""
     stored = read_json(os.path.join(target, ENDED_FILE))
-    return {part: job for part, job in (stored.items() if isinstance(stored, dict) else ())
-            if re.fullmatch("[^/]+/[1-5]", part) and is_unfinished(target, corruption_of(part)) and is_record(job)}
+    jobs = stored.items() if isinstance(stored, dict) else ()
+    return {part: job for part, job in jobs if re.fullmatch(r"[^/]+/[1-5](\.\d+)?", part)
+            and is_unfinished(target, corruption_of(part)) and is_record(job)}
 
 
 def is_record(job):

@@ -140,7 +140,7 @@ def _number(kind, accepts, requirement):
 
 def cpu_count():
     """Return the number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS lacks it
 
 
 def workers(text):
@@ -190,14 +190,19 @@ def or_list(table, kind=str):
     """An argument type: the word 'list' prints the text `table()` and ends the program; `kind` parses other words."""
     def parse(text):
         if text == "list":
-            try:
-                print(table(), flush=True)
-            except BrokenPipeError:  # such as by `| head`
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            print_text(table())
             sys.exit(0)
         return kind(text)
     parse.prints_list = True
     return parse
+
+
+def print_text(text):
+    """Print a text to standard output, which may end before the text does, such as by `| head`."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def listing(table):

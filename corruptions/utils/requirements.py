@@ -11,7 +11,6 @@ from corruptions.utils.errors import print_error
 # Import names of the packages that every program needs, to their names for pip.
 BASICS = {"numpy": "numpy", "scipy": "scipy", "cv2": "opencv-python", "PIL": "pillow", "skimage": "scikit-image",
           "joblib": "joblib", "tqdm": "tqdm", "matplotlib": "matplotlib"}
-DISTRIBUTION = "sharpdro-corruptions"
 
 
 def missing_packages(packages):
@@ -85,4 +84,4 @@ def require_basics(program, command):
     requirements = os.path.join(folder, "requirements.txt")
     if os.path.exists(requirements):  # a checkout
         exit_missing(program, names, way_out(command, requirements, os.path.join(os.path.dirname(folder), ".venv")))
-    exit_missing(program, names, f"{sys.executable} -m pip install {DISTRIBUTION}")
+    exit_missing(program, names, f"{sys.executable} -m pip install {' '.join(names)}")

@@ -9,6 +9,7 @@ from corruptions.registry import register, to_uint8
 from corruptions.utils.errors import UserError
 
 PIXELS_AT_A_TIME = 1 << 14
+LEVELS = np.arange(256) / 255.0
 
 LONGEST_IN_OPENCV = 32767  # sides of this length or more are too long for some OpenCV functions
 LONGEST_IN_JPEG = 65500
@@ -83,12 +84,14 @@ def saturate(images, constants, rngs, options):
 @register(is_random=False)
 def contrast(images, factor, rngs, options):
     """Shrink each channel's distance from its mean over the image."""
-    values = images / 255.0
-    means = values.mean(axis=(1, 2), keepdims=True)
-    values -= means
-    values *= factor
-    values += means
-    return to_uint8(values)
+    means = (images / 255.0).mean(axis=(1, 2))
+    out = np.empty_like(images)
+    for image, mean, result in zip(images, means, out, strict=True):
+        table = LEVELS[:, None] - mean  # the result for each grey level of each channel
+        table *= factor
+        table += mean
+        result[...] = cv2.LUT(image, to_uint8(table)[None]).reshape(image.shape)
+    return out
 
 
 def rounded_places(affines, height, width):

@@ -1,4 +1,5 @@
 """The commands of `python -m corruptions` for one file, for .npz files, and without a word; severities between two."""
+import csv
 import os
 import subprocess
 import sys
@@ -232,3 +233,15 @@ def test_images_that_take_different_tables_give_a_warning(folder, capsys):
         "--preset takes one table for all")
     main(["folder", "mixed", "same", "--severity", "1", "--workers", "1", "-c", "contrast", "--preset", "299"])
     assert "warning" not in capsys.readouterr().err
+
+
+def test_times_beside_other_libraries_are_measured(folder):
+    """Libraries that are not installed are left out, with a warning."""
+    done = subprocess.run([sys.executable, os.path.join(ROOT, "tests", "benchmarks", "libraries.py"), "-o", "times.csv",
+                           "--size", "32", "--rounds", "1", "-c", "fog", "contrast"], capture_output=True, text=True,
+                          timeout=120)
+    assert done.returncode == 0, done.stderr
+    with open("times.csv", newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["library"] == "here"]
+    assert [(row["corruption"], row["size"]) for row in rows] == [("fog", "32"), ("contrast", "32")]
+    assert all(0 < float(row["milliseconds"]) < 1000 for row in rows)

@@ -1,4 +1,5 @@
 """The READMEs are right: their Python runs, their files are there, the main one is short."""
+import csv
 import os
 import re
 import shutil
@@ -17,6 +18,15 @@ from utils.figures.style import subplots
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ROOMS = ("corruptions", "dataset", "losses", "models", "tests", "utils")
+
+
+with open(os.path.join(ROOT, "tests", "benchmarks", "results", "libraries.csv"), encoding="utf-8") as table:
+    MILLISECONDS = {(row["corruption"], row["size"], row["library"]): float(row["milliseconds"])
+                    for row in csv.DictReader(table)}
+
+
+def digits(value):
+    return f"{value:.2g}" if value < 10 else f"{value:.0f}"
 
 
 def text(*parts):
@@ -68,8 +78,21 @@ def test_a_room_lists_its_files_and_how_to_add_one(room):
 
 
 def test_every_corruption_is_listed_with_what_it_does():
-    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", text("corruptions", "README.md"), re.MULTILINE)
-    assert rows == [(name, corruption.summary) for name, corruption in CORRUPTIONS.items()]
+    number = r"([\d.]+) \|"
+    rows = re.findall(rf"^\| `(\w+)` \| (.*) \| {number} {number} {number}$", text("corruptions", "README.md"),
+                      re.MULTILINE)
+    assert rows == [(name, corruption.summary, *(digits(MILLISECONDS[name, size, "here"])
+                                                 for size in ("32", "224", "12MP")))
+                    for name, corruption in CORRUPTIONS.items()]
+
+
+def test_the_times_of_other_libraries_are_those_that_were_measured():
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", text("corruptions", "DETAILS.md"), re.MULTILINE)
+    libraries = ("here", "imagecorruptions", "albumentations", "kornia")
+    assert len(rows) == 20
+    for name, cells in rows:
+        keys = [(name, size, library) for size in ("224", "12MP") for library in libraries]
+        assert cells.split(" | ") == [digits(MILLISECONDS[key]) if key in MILLISECONDS else "" for key in keys]
 
 
 def test_the_corruption_that_the_readme_adds_corrupts(monkeypatch):

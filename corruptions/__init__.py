@@ -13,7 +13,7 @@ import importlib
 __version__ = "1.0.0"
 
 _MODULES = {
-    "ALIASES": "bar_levels", "BenchmarkResult": "evaluation.benchmark", "COMMON": "table", "CORRUPTIONS": "table",
+    "ALIASES": "bar_levels", "BenchmarkResult": "evaluation.result", "COMMON": "table", "CORRUPTIONS": "table",
     "Corrupt": "transform", "ImageRng": "generate", "Options": "registry", "SETS": "table",
     "benchmark": "evaluation.benchmark", "corrupt": "generate"}
 __all__ = [*_MODULES]

@@ -5,7 +5,6 @@ uint8 (N, H, W, C), and `constants` are the constants of the severity (`severiti
 generator for each image, and `options` is an `Options`. The decorator `register` wraps the function in a `Corruption`
 and adds the `Corruption` to `CORRUPTIONS`.
 """
-import importlib
 import numbers
 import os
 from dataclasses import dataclass, replace
@@ -146,9 +145,6 @@ class Corruption:
     colour: bool
     is_random: bool
 
-    def __reduce__(self):  # by name, because pickle cannot find the decorated function under its own name
-        return registered, (self.name,)
-
     @property
     def summary(self):
         """The first paragraph of the docstring of the function, as one line."""
@@ -201,12 +197,6 @@ class Corruption:
         else:
             out = self.function(channels, constants, rngs, options)
         return out.reshape(images.shape)
-
-
-def registered(name):
-    """Return the corruption with a name, for `pickle`."""
-    importlib.import_module("corruptions.table")  # fills the table
-    return CORRUPTIONS[name]
 
 
 def register(colour=False, is_random=True):

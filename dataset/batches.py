@@ -6,8 +6,7 @@ A batch depends only on its number. Its bytes are the same for any number of wor
 resumes at any step. `describe(k)` returns the parts of batch k. The parts are cheap to find, and small enough to send
 to another process, which makes the images from them.
 
-Where several devices train together, each device draws the whole batch. It reads and makes only its own images of the
-batch (`rank_slice`).
+If several devices train together, each draws the whole batch, and makes only its own images of it (`rank_slice`).
 """
 import functools
 from dataclasses import dataclass
@@ -15,8 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from corruptions import CORRUPTIONS, ImageRng
-from corruptions.utils.errors import UserError
-from dataset.sampling import CROP_MODES, SAMPLERS, SAMPLINGS
+from dataset.sampling import check_names
 from utils.options import new_value
 from utils.runtime.distributed import rank_slice
 
@@ -74,8 +72,8 @@ class TrainBatches(Batches):
         crop (str): random crop of the images: a key of `PADDINGS`, 'random_resized' for images in files, or 'none'.
         sampling (str): 'uniform' draws every image with equal probability, so that severities keep their shares.
             'balanced' draws every severity that has images with equal probability (`reweight_groups` of group_DRO).
-        repeats (numpy.ndarray): int (n,), for each of `split.indices` how many times as often as other images it is
-            drawn. With balanced sampling this holds within its severity. None for once each.
+        repeats (numpy.ndarray): int (n,), how many times as often as others each of `split.indices` is drawn, with
+            balanced sampling within its severity. None for once each.
         groups (numpy.ndarray): int32 (n,), for each of `split.indices` the distribution that a step gets for it; None
             for its severity.
         corruption (str): corruption of one half of every batch, chosen at random (DAMP paper, Algorithm 2). Each of
@@ -84,8 +82,8 @@ class TrainBatches(Batches):
         sampler (str): 'replacement' or 'permutation'. 'permutation' passes over every image once an epoch, in a new
             order each epoch, and leaves out the last incomplete batch. It requires uniform sampling without repeats.
         share (tuple): rank of this device, from 0, and the world size, which divides the batch size. The images are the
-            `rank_slice` of the batch; the other columns have the whole batch. All devices together have the images that
-            one device alone would have. The exception is 'random_resized' crops, which each device draws for itself.
+            `rank_slice` of the batch; the other columns have the whole batch. All devices together have the images of
+            one device alone. Only 'random_resized' crops differ, which each device draws for itself.
 
     Raises:
         UserError: `crop`, `sampling` or `sampler` is unknown.
@@ -95,10 +93,8 @@ class TrainBatches(Batches):
 
     def __init__(self, images, labels, split, mean, std, batch_size, steps, seed, crop="none", sampling="uniform",
                  repeats=None, groups=None, corruption=None, probabilities=None, sampler="replacement", share=(0, 1)):
-        for option, value, names in (("crop", crop := new_value("crop", crop), CROP_MODES),
-                                     ("sampling", sampling, SAMPLINGS), ("sampler", sampler, SAMPLERS)):
-            if value not in names:
-                raise UserError(f"{option} {value}: unknown; there are {', '.join(names)}")
+        crop = new_value("crop", crop)
+        check_names(crop, sampling, sampler)
         self.images, self.labels = images, labels
         self.indices, self.severities = split.indices, split.severities
         self.groups = self.severities if groups is None else groups
@@ -212,10 +208,7 @@ PADDINGS = {
 
 
 def random_crop(images, rng, pad_y, pad_x, mode, size, local):
-    """Pad each side, then cut out the old size at a random place, drawn for each image.
-
-    The images are the slice `local` of a batch of `size` images.
-    """
+    """Pad the images, the slice `local` of a batch of `size`, and cut out the old size at random places."""
     n, height, width, _ = images.shape
     padded = np.pad(images, ((0, 0), (pad_y, pad_y), (pad_x, pad_x), (0, 0)), mode=mode)
     tops, lefts = rng.integers(2 * pad_y + 1, size=size)[local], rng.integers(2 * pad_x + 1, size=size)[local]

@@ -1,4 +1,5 @@
 """Names of the ways in which training images are drawn and cropped (`dataset/batches.py`), with what they are."""
+from corruptions.utils.errors import UserError
 
 SAMPLINGS = {
     "uniform": "training images are drawn with equal chance",
@@ -17,3 +18,11 @@ CROP_MODES = {
     "zero_pad": "at random after padding by 4 with zeros",
     "random_resized": "a random part of the image, resized, for images in files",
 }
+
+
+def check_names(crop, sampling, sampler):
+    """Raise a `UserError` unless the names are keys of `CROP_MODES`, `SAMPLINGS` and `SAMPLERS`."""
+    for option, value, names in (("crop", crop, CROP_MODES), ("sampling", sampling, SAMPLINGS),
+                                 ("sampler", sampler, SAMPLERS)):
+        if value not in names:
+            raise UserError(f"{option} {value}: unknown; there are {', '.join(names)}")

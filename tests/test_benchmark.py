@@ -2,6 +2,7 @@
 import json
 import os
 
+import cv2
 import numpy as np
 import pytest
 
@@ -77,11 +78,81 @@ def test_corruption_errors_are_relative_to_a_baseline(tmp_path):
     for baseline in (base, str(tmp_path / "out" / "base.json")):
         same = benchmark(logits, IMAGES, LABELS, ["fog", "snow"], workers=1, baseline=baseline)
         assert same.mean_corruption_error == pytest.approx(1) and "relative to base" in str(same)
-    alexnet = benchmark(lambda batch: np.zeros((len(batch), 4)), IMAGES, LABELS, workers=1, baseline="alexnet")
+    alexnet = benchmark(lambda batch: np.full((len(batch), 1000), -1.0), IMAGES, LABELS, workers=1, baseline="alexnet",
+                        options=Options(preset=224))
     error = 1 - alexnet.clean.accuracy
     wanted = {name: 5 * error / sum(ERRORS[name]) for name in SETS["common"]}
     assert alexnet.record["corruption_error"]["by_corruption"] == pytest.approx(wanted)
     assert alexnet.mean_corruption_error == pytest.approx(np.mean(list(wanted.values())))
+
+
+@pytest.mark.parametrize("change, word", [
+    ({"images": IMAGES[::-1]}, "images"), ({"labels": LABELS[::-1]}, "labels"), ({"seed": 3}, "seed"),
+    ({"options": Options(preset=64)}, "preset")])
+def test_a_baseline_of_other_images_is_an_error(change, word):
+    base = benchmark(logits, IMAGES, LABELS, "fog", workers=1)
+    given = {"images": IMAGES, "labels": LABELS, **change}
+    with pytest.raises(UserError, match=f"baseline classifier: has other .*{word}; measure it on the same images"):
+        benchmark(logits, corruptions="fog", workers=1, baseline=base, **given)
+
+
+def test_alexnet_is_a_baseline_for_its_own_classes_and_constants():
+    with pytest.raises(UserError, match="is of 1000 classes, and predict gives 4"):
+        benchmark(logits, IMAGES, LABELS, "fog", workers=1, baseline="alexnet", options=Options(preset=224))
+    with pytest.raises(UserError, match="published for the constants for 224 pixels"):
+        benchmark(logits, IMAGES, LABELS, "fog", workers=1, baseline="alexnet")
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_small_probabilities_of_any_type_give_the_same_scores(kind):
+    many = np.random.RandomState(3).randn(16 * 16 * 3, 1000) / 2000
+    values = np.exp(IMAGES.reshape(10, -1) @ many)
+    values /= values.sum(axis=1, keepdims=True)
+    result = benchmark(lambda batch: values[:len(batch)].astype(kind), IMAGES, LABELS, "contrast", 1, workers=1)
+    np.testing.assert_allclose(result.clean, scores(np.log(values.astype(kind).astype(float)), LABELS), rtol=1e-3)
+    hard = benchmark(lambda batch: np.eye(4, dtype=kind)[np.zeros(len(batch), int)], IMAGES, LABELS, "contrast", 1,
+                     workers=1)
+    assert hard.clean.nll == pytest.approx((LABELS != 0).mean() * 30 * np.log(10))
+
+
+def test_an_error_that_is_kept_does_not_stop_the_next_benchmark():
+    kept = []
+
+    def fails(batch):
+        raise ZeroDivisionError
+    for _ in range(2):
+        try:
+            benchmark(fails, IMAGES, LABELS, "glass_blur", workers=2)
+        except ZeroDivisionError as error:
+            kept.append(error)
+    result = benchmark(logits, IMAGES, LABELS, "contrast", 1, workers=2)
+    kept.clear()
+    assert result.clean == benchmark(logits, IMAGES, LABELS, "contrast", 1, workers=2).clean
+
+
+def test_threads_of_opencv_stay_what_they_were():
+    threads, seen = cv2.getNumThreads(), []
+
+    def predict(batch):
+        seen.append(cv2.getNumThreads())
+        return logits(batch)
+    benchmark(predict, IMAGES, LABELS, "contrast", 1, workers=1)
+    assert set(seen) == {threads} and cv2.getNumThreads() == threads
+
+
+def test_a_last_batch_of_one_image_as_a_list():
+    result = benchmark(lambda batch: logits(batch).tolist(), IMAGES, LABELS, "contrast", 1, batch_size=9, workers=1)
+    assert result.clean == scores(logits(IMAGES), LABELS)
+
+
+def test_paths_and_numpy_numbers_can_be_written(tmp_path):
+    result = benchmark(logits, IMAGES, LABELS, "fog", 1, workers=1, seed=np.int64(3), name=tmp_path,
+                       options=Options(preset=np.int64(32)))
+    result.write(tmp_path / "new" / "result")
+    result.plot(tmp_path / "other" / "result.png")
+    assert (tmp_path / "new" / "result.json").exists() and (tmp_path / "other" / "result.png").exists()
+    with pytest.raises(UserError, match="has no suffix of a picture"):
+        result.plot(str(tmp_path / "result"))
 
 
 def test_the_files_and_the_table_have_the_numbers(tmp_path):
@@ -133,7 +204,15 @@ def test_outputs_of_other_libraries(wrap):
 
 @pytest.mark.parametrize("arguments, message", [
     ({"labels": LABELS[:5]}, "labels are int64 of shape"), ({"labels": LABELS / 2}, "labels are float64"),
-    ({"labels": LABELS - 5}, "is negative"), ({"labels": LABELS + 9}, "is no class, because predict gives 4 values"),
+    ({"labels": LABELS - 5}, "are no classes"), ({"labels": [[1], [2, 3]] * 5}, "labels are"),
+    ({"labels": np.full(10, 2 ** 63, np.uint64)}, "are no classes"), ({"predict": 5}, "predict of type int"),
+    ({"preprocess": 5}, "preprocess of type int"), ({"corruptions": None}, "there is none"),
+    ({"corruptions": [["fog"]]}, "must be names"),
+    ({"predict": lambda batch: 1 / (1 + np.exp(-logits(batch)))}, "from 0 to 1 whose sum is not 1"),
+    ({"predict": lambda batch: [[1], [2, 3]] * 5}, "predict gives"),
+    ({"predict": lambda batch: logits(batch)[:, :4 - len(batch) // 8], "batch_size": 8},
+     "another number of classes"),
+    ({"labels": LABELS + 9}, "is no class, because predict gives 4 values"),
     ({"corruptions": "smoke"}, "corruption smoke: unknown"), ({"corruptions": []}, "corruptions: there is none"),
     ({"severities": (1, 6)}, "severity 6: must be a number from 1 to 5"), ({"severities": ()}, "one at least"),
     ({"severities": (1, 1.0)}, "give each once"), ({"batch_size": 0}, "batch_size 0"),

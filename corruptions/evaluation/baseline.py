@@ -47,8 +47,8 @@ class Baseline:
             if not all(0 <= error <= 1 for errors in errors_by_corruption.values() for error in errors):
                 raise TypeError
         except (LookupError, TypeError, AttributeError) as error:
-            raise UserError(f"{option} {path}: not an evaluation; name a run's folder, a checkpoint, or an "
-                            "evaluation_SET.json of one") from error
+            raise UserError(f"{option} {path}: not an evaluation; name a run's folder, a checkpoint, or the JSON "
+                            "file of one") from error
         missing = [name for name in names if name not in errors_by_corruption]
         if lacking:
             raise UserError(f"{option} {path}: lacks severity {', '.join(lacking)}; name the run that it is of, "

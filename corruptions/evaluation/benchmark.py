@@ -1,105 +1,33 @@
 """The benchmark of any classifier under corruptions: `benchmark(predict, images, labels)`."""
+import contextlib
 import itertools
 import numbers
 import os
-from dataclasses import dataclass
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from corruptions.bar_levels import ALIASES
+from corruptions.evaluation.alexnet import CLASSES
 from corruptions.evaluation.alexnet import NAME as ALEXNET
 from corruptions.evaluation.baseline import Baseline
-from corruptions.evaluation.metrics import CalibrationScores, scores
-from corruptions.evaluation.record import CLEAN, averages, heading, row, severities_of, to_dict, write_evaluation
+from corruptions.evaluation.metrics import scores
+from corruptions.evaluation.record import CLEAN, to_dict
+from corruptions.evaluation.result import BenchmarkResult
 from corruptions.generate import SEED, check_seed
 from corruptions.jobs.arrays import chunk_of, corrupt_chunk
 from corruptions.jobs.parallel import parallel_map
 from corruptions.registry import DEFAULTS, Options, as_array, check_images
 from corruptions.severities import check_severity, nearest_preset, severity_constants
 from corruptions.table import CORRUPTIONS, SETS
+from corruptions.utils.checksums import array_digest
 from corruptions.utils.cli import cpu_count
 from corruptions.utils.errors import UserError
-from corruptions.utils.files import atomic_write, read_json
+from corruptions.utils.files import read_json
 from corruptions.weather import frost_textures
 
 ROUNDING = 0.01  # by which the sum of probabilities in half precision may differ from 1
-
-
-@dataclass(frozen=True)
-class BenchmarkResult:
-    """The result of a classifier on clean and on corrupted images. `print` shows it as a table.
-
-    Attributes:
-        record (dict): all numbers as plain values: `clean` and `corrupted` (accuracy, nll, ece), averages
-            `by_severity` and `by_level`, and with a baseline `corruption_error`, whose `mean` is the mCE.
-        baseline (Baseline or None): the baseline of the corruption errors.
-    """
-
-    record: dict
-    baseline: Baseline | None = None
-
-    @property
-    def clean(self):
-        """The `CalibrationScores` on the clean images."""
-        return CalibrationScores(**self.record["clean"])
-
-    @property
-    def corrupted(self):
-        """Each corruption to a list of `CalibrationScores`, one for each severity."""
-        return {name: [CalibrationScores(*values) for values in zip(*metrics.values(), strict=True)]
-                for name, metrics in self.record["corrupted"].items()}
-
-    @property
-    def error_by_severity(self):
-        """The error, 0..1, averaged over corruptions: a dict of severity to float, with the clean images as 0."""
-        severities = (0, *severities_of(self.record))
-        return dict(zip(severities, self.record["by_severity"]["error"], strict=True))
-
-    @property
-    def mean_corruption_error(self):
-        """The mean over corruptions of the corruption error (mCE), relative to the baseline; None without one."""
-        return self.record["corruption_error"]["mean"] if "corruption_error" in self.record else None
-
-    def __str__(self):
-        names = list(self.corrupted)
-        title = f"{self.record['model']}: {self.record['set']}, {self.record['test_images']} images"
-        lines = [heading(title, self.record, names, self.baseline).lstrip("\n")]
-        lines += [row(name, rows, self.record, names, self.baseline)
-                  for name, rows in {CLEAN: [self.clean], **self.corrupted}.items()]
-        return "\n".join([*lines, averages(self.record)])
-
-    def write(self, path):
-        """Write the numbers as `PATH.json` and as `PATH.csv`, one row for each corruption and severity."""
-        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        write_evaluation(path, self.record)
-
-    def plot(self, path):
-        """Draw the error of each corruption at each severity, as a heat map with its numbers.
-
-        Args:
-            path (str): picture file to write, its format by the suffix.
-        """
-        rows = {name: [100 * (1 - score.accuracy) for score in line] for name, line in self.corrupted.items()}
-        rows = {**rows, "mean": np.mean(list(rows.values()), axis=0)}
-        values = np.array([[*line, np.mean(line)] for line in rows.values()])
-        figure = Figure(figsize=(1.6 + 0.5 * values.shape[1], 0.9 + 0.19 * len(rows)), layout="constrained")
-        axes = figure.subplots()
-        axes.imshow(values, cmap="Oranges", vmin=0, vmax=100, aspect="auto")
-        for (y, x), value in np.ndenumerate(values):
-            axes.text(x, y, f"{value:.1f}", ha="center", va="center", fontsize=6.5,
-                      color="white" if value > 70 else "black")
-        axes.set_xticks(range(values.shape[1]), [*map(str, severities_of(self.record)), "mean"], fontsize=7)
-        axes.set_yticks(range(len(rows)), [name.replace("_", " ") for name in rows], fontsize=7)
-        axes.tick_params(length=0)
-        axes.set_xlabel("severity", fontsize=7)
-        axes.set_title(f"{self.record['model']}: error (%)\nclean images {100 * (1 - self.clean.accuracy):.1f}",
-                       fontsize=8)
-        options = {"svg.hashsalt": "figures", "svg.fonttype": "none"}
-        with matplotlib.rc_context(options), atomic_write(path) as temporary:
-            figure.savefig(temporary, dpi=200)
+LEAST = 1e-30  # for which a probability of 0 counts, so that the mean of the logarithms stays finite
 
 
 def benchmark(predict, images, labels, corruptions="common", severities=(1, 2, 3, 4, 5), preprocess=None,
@@ -119,13 +47,14 @@ def benchmark(predict, images, labels, corruptions="common", severities=(1, 2, 3
         severities (sequence of float): severities, each 1 to 5.
         preprocess (callable or None): function of a batch, uint8 (B, H, W, C), before `predict`.
         outputs (str): 'logits' or 'probabilities'. 'auto' takes the outputs for the clean images as probabilities if
-            none is negative and each row has the sum 1.
-        baseline (str, BenchmarkResult or None): baseline of the corruption errors: 'alexnet' (ImageNet), another
-            result, or the JSON file that `BenchmarkResult.write` has written.
+            none is negative and each row has the sum 1. A probability of 0 counts as 1e-30 in the NLL.
+        baseline (str, BenchmarkResult or None): baseline of the corruption errors, with the same images, seed and
+            preset: another result, or the JSON file that `BenchmarkResult.write` has written. 'alexnet' stands for its
+            published errors on ImageNet, for classifiers of 1000 classes and the constants for 224 pixels.
         name (str): name of the classifier, for titles.
-        batch_size (int): images in a batch.
-        workers (int or None): number of processes that corrupt images; None takes one for each processor.
-        seed (int): seed of the corrupted images.
+        batch_size (int): images in a batch, at least 1.
+        workers (int or None): number of processes that corrupt images, at least 1; None takes one for each processor.
+        seed (int): seed of the corrupted images, at least 0.
         options (Options): options of the corruptions.
         show_progress (bool or None): whether to show a progress bar; None shows it on a terminal.
 
@@ -138,6 +67,9 @@ def benchmark(predict, images, labels, corruptions="common", severities=(1, 2, 3
     Sources:
         error and mCE: Hendrycks and Dietterich (2019); ECE: Guo et al. (2017), Eq. 3, with 15 bins.
     """
+    for option, value in (("predict", predict), ("preprocess", preprocess or len)):
+        if not callable(value):
+            raise UserError(f"{option} of type {type(value).__name__}: must be a function of a batch of images")
     images = as_array(images)
     check_images(images)
     labels = _checked_labels(labels, len(images))
@@ -158,44 +90,57 @@ def benchmark(predict, images, labels, corruptions="common", severities=(1, 2, 3
         severity_constants(corruption, severity, options.preset or nearest_preset(corruption, *images.shape[1:3]))
     if "frost" in names:
         frost_textures(options.frost_dir, 1)  # raises an error if they are missing
-    relative_to = _find_baseline(baseline, names, severities)
+    source = _describe(images, labels, seed, options)
+    relative_to = _find_baseline(baseline, names, severities, source)
+    is_alexnet = relative_to is not None and relative_to.description["name"] == ALEXNET
+    if is_alexnet and any((options.preset or nearest_preset(key, *images.shape[1:3])) != 224 for key in names):
+        raise UserError("baseline alexnet: its errors are published for the constants for 224 pixels; give "
+                        "Options(preset=224)")
     cells = list(itertools.product(names, severities))
     starts = range(0, len(images), batch_size)
     tasks = ((*chunk_of(images, first, batch_size), corruption, severity, seed, first, options.with_absolute_paths())
              for corruption, severity in cells for first in starts)
-    batches = itertools.chain((np.array(images[first:first + batch_size]) for first in starts),
-                              parallel_map(workers or cpu_count(), corrupt_chunk, tasks))
     results = {}
-    with tqdm(total=(1 + len(cells)) * len(images), desc="benchmark", unit=" images",
-              disable=None if show_progress is None else not show_progress) as bar:
+    with contextlib.closing(parallel_map(workers or cpu_count(), corrupt_chunk, tasks)) as corrupted, \
+            tqdm(total=(1 + len(cells)) * len(images), desc="benchmark", unit=" images",
+                 disable=None if show_progress is None else not show_progress) as bar:
+        batches = itertools.chain((np.array(images[first:first + batch_size]) for first in starts), corrupted)
         for corruption, severity in [(CLEAN, 0), *cells]:
             parts = []
             for batch in itertools.islice(batches, len(starts)):
                 parts.append(_to_numpy(predict(batch if preprocess is None else preprocess(batch)), len(batch)))
                 bar.update(len(batch))
+            if len({part.shape[1] for part in parts}) > 1:
+                raise UserError("predict gives another number of classes for some batches")
             values = np.concatenate(parts)
-            if outputs == "auto":
-                outputs = "probabilities" if _are_probabilities(values) else "logits"
+            if corruption == CLEAN:
+                outputs = _kind_of(values) if outputs == "auto" else outputs
+                if is_alexnet and values.shape[1] != CLASSES:
+                    raise UserError(f"baseline alexnet: is of {CLASSES} classes, and predict gives {values.shape[1]}")
             results.setdefault(corruption, []).append(_score(values, labels, outputs, corruption, severity))
     [clean] = results.pop(CLEAN)
-    description = {"model": name, "set": title, "test_images": len(images), "severities": severities, "seed": seed,
-                   "preset": options.preset, "outputs": outputs}
+    description = {"model": str(name), "set": title, **source, "severities": severities, "outputs": outputs}
     return BenchmarkResult(to_dict(description, clean, results, relative_to), relative_to)
 
 
 def _checked_labels(labels, number):
-    labels = np.asarray(labels)
+    try:
+        labels = np.asarray(labels)
+    except ValueError as error:
+        raise UserError(f"labels are no array ({error}); give integers, one for each image") from error
     if labels.shape != (number,) or labels.dtype.kind not in "iu" or number == 0:
         raise UserError(f"labels are {labels.dtype} of shape {labels.shape}: must be integers of shape {(number,)}, "
                         "one for each image, and at least one")
-    if labels.min() < 0:
-        raise UserError(f"labels: {labels.min()} is negative; classes count from 0")
+    if labels.min() < 0 or labels.max() >= 2 ** 31:
+        raise UserError(f"labels: {labels.min()} to {labels.max()} are no classes, which count from 0")
     return labels.astype(np.int64)
 
 
 def _checked_names(corruptions):
     """Return names of corruptions, and a title for them."""
-    words = [corruptions] if isinstance(corruptions, str) else list(corruptions)
+    words = [corruptions] if isinstance(corruptions, str) else list(corruptions or ())
+    if not all(isinstance(word, str) for word in words):
+        raise UserError(f"corruptions {corruptions!r}: must be names of corruptions")
     names = [ALIASES.get(name, name) for word in words for name in SETS.get(word, (word,))]
     for name in names:
         if name not in CORRUPTIONS:
@@ -207,33 +152,67 @@ def _checked_names(corruptions):
     return names, f"{word} ({len(names)} corruption{'' if len(names) == 1 else 's'})"
 
 
-def _find_baseline(baseline, names, severities):
+def _describe(images, labels, seed, options):
+    """Return what the images of a benchmark depend on, as plain values."""
+    return {"test_images": len(images), "images": array_digest(images), "labels": array_digest(labels),
+            "seed": int(seed), "preset": options.preset and int(options.preset)}
+
+
+def _find_baseline(baseline, names, severities, description):
     if baseline is None:
         return None
     if isinstance(baseline, BenchmarkResult):
-        return Baseline.of_record(baseline.record["model"], baseline.record, names, severities, "baseline")
+        return _checked_baseline(baseline.record["model"], baseline.record, names, severities, description)
     if isinstance(baseline, str) and baseline.lower() == ALEXNET.lower():
         if any(isinstance(severity, float) for severity in severities):
             raise UserError("baseline alexnet: its errors are published for whole severities; leave the others out")
         return Baseline.of_alexnet(names, severities, "baseline")
     if not isinstance(baseline, (str, os.PathLike)) or not os.path.isfile(baseline):
         raise UserError(f"baseline {baseline}: must be 'alexnet', a BenchmarkResult or the JSON file of one")
-    return Baseline.of_record(os.fspath(baseline), read_json(baseline), names, severities, "baseline")
+    return _checked_baseline(os.fspath(baseline), read_json(baseline), names, severities, description)
+
+
+def _checked_baseline(path, record, names, severities, description):
+    """Return the `Baseline` of a record, after a check that it is of the same images."""
+    checked = Baseline.of_record(path, record, names, severities, "baseline")
+    changed = [key for key, value in description.items() if record.get(key) != value]
+    if changed:
+        raise UserError(f"baseline {path}: has other {', '.join(changed)}; measure it on the same images")
+    return checked
 
 
 def _to_numpy(outputs, number):
     """Return the outputs of a classifier as an array of a float type, (number, K)."""
-    if isinstance(outputs, (list, tuple)) and len(outputs) == 1:  # ONNX Runtime gives a list of all outputs
-        [outputs] = outputs
+    if isinstance(outputs, (list, tuple)) and len(outputs) == 1 and getattr(outputs[0], "ndim", 0) == 2:
+        [outputs] = outputs  # ONNX Runtime gives a list of all outputs
     if hasattr(outputs, "detach"):  # PyTorch
         outputs = outputs.detach().cpu()
         if str(outputs.dtype) == "torch.bfloat16":  # which NumPy does not have
             outputs = outputs.float()
-    outputs = outputs.asnumpy() if hasattr(outputs, "asnumpy") else np.asarray(outputs)  # MindSpore; JAX and others
+    try:
+        outputs = outputs.asnumpy() if hasattr(outputs, "asnumpy") else np.asarray(outputs)  # MindSpore; JAX and others
+    except ValueError as error:
+        raise UserError(f"predict gives no array ({error}); it must give logits or probabilities") from error
+    if outputs.dtype.name == "bfloat16":
+        outputs = outputs.astype(np.float32)
     if outputs.ndim != 2 or len(outputs) != number or outputs.shape[1] < 2 or outputs.dtype.kind not in "fiu":
         raise UserError(f"predict gives {outputs.dtype} of shape {outputs.shape} for {number} images: must be logits "
                         f"or probabilities of shape ({number}, number of classes)")
     return outputs if outputs.dtype.kind == "f" else outputs.astype(np.float64)
+
+
+def _kind_of(values):
+    """Return whether outputs for the clean images are 'logits' or 'probabilities'.
+
+    Raises:
+        UserError: the outputs may be either, such as the values of a sigmoid.
+    """
+    if _are_probabilities(values):
+        return "probabilities"
+    if (values >= 0).all() and (values <= 1).all():
+        raise UserError("predict gives values from 0 to 1 whose sum is not 1; pass outputs='logits', or give "
+                        "probabilities")
+    return "logits"
 
 
 def _are_probabilities(values):
@@ -242,6 +221,7 @@ def _are_probabilities(values):
 
 def _score(values, labels, outputs, corruption, severity):
     """Return the `CalibrationScores` of logits or probabilities (N, K)."""
+    values = values.astype(np.float64)
     place = "the clean images" if corruption == CLEAN else f"{corruption} at severity {severity}"
     if not np.isfinite(values).all():
         raise UserError(f"predict gives values that are not finite for {place}; they cannot be compared")
@@ -252,6 +232,5 @@ def _score(values, labels, outputs, corruption, severity):
         if not _are_probabilities(values):
             raise UserError(f"predict gives values for {place} that are no probabilities, which have the sum 1; pass "
                             "outputs='logits'")
-        # A probability of 0 counts as the smallest number of its type, so that the mean stays finite.
-        values = np.log(np.maximum(values, np.finfo(values.dtype).tiny).astype(np.float64))
-    return scores(values.astype(np.float64), labels)
+        values = np.log(np.maximum(values, LEAST))
+    return scores(values, labels)

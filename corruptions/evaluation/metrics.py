@@ -49,7 +49,8 @@ def negative_log_likelihood(log_probabilities, labels):
     Returns:
         float: in nats, 0 or more.
     """
-    return float(-np.take_along_axis(log_probabilities, np.asarray(labels)[:, None], axis=1).mean(dtype=np.float64))
+    chosen = np.take_along_axis(log_probabilities, np.asarray(labels)[:, None], axis=1)
+    return float(0 - chosen.mean(dtype=np.float64))  # 0, not -0, for a perfect classifier
 
 
 def expected_calibration_error(probabilities, labels, bins=BINS):

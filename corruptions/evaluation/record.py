@@ -82,7 +82,7 @@ def write_evaluation(path, record):
 
 def heading(title, description, names, baseline=None):
     """Return the lines above the rows of the table. `description` is as in `to_dict`, `names` are the corruptions."""
-    columns = "".join(f"{severity:7}" for severity in severities_of(description)) + "   mean     NLL    ECE"
+    columns = "".join(f"{severity:7.4g}" for severity in severities_of(description)) + "   mean     NLL    ECE"
     return f"\n{title}\n{'accuracy (%)':{_width(names)}}{columns}{'' if baseline is None else '     CE'}"
 
 
@@ -109,7 +109,7 @@ def averaged_over(record):
 def averages(record):
     """Return the lines below the table: averages over corruptions, by severity and by level."""
     lines = ["", averaged_over(record),
-             "severity     " + "".join(f"{severity:7}" for severity in (0, *severities_of(record))) +
+             "severity     " + "".join(f"{severity:7.4g}" for severity in (0, *severities_of(record))) +
              "".join(f"{level:>8}" for level in record["by_level"])]
     for metric, title, factor in (("error", "error (%)", 100), ("nll", "NLL", 1), ("ece", "ECE", 1)):
         digits = 2 if factor == 100 else 3

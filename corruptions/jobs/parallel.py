@@ -44,8 +44,12 @@ def end_with(parent):
 
 def single_threaded(function, *arguments):
     """Call a function in a process that shares the cores with others."""
+    threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
-    return function(*arguments)
+    try:
+        return function(*arguments)
+    finally:
+        cv2.setNumThreads(threads)
 
 
 @functools.lru_cache(maxsize=1)
@@ -108,12 +112,8 @@ def parallel_map(workers, function, arguments):
         UserError: a process was killed, or the cluster is gone. Errors of the function are raised, too.
     """
     if workers == 1:
-        threads = cv2.getNumThreads()
-        try:
-            for call_arguments in arguments:
-                yield single_threaded(function, *call_arguments)
-        finally:
-            cv2.setNumThreads(threads)
+        for call_arguments in arguments:
+            yield single_threaded(function, *call_arguments)
         return
     with block_signals():
         pool = workers if isinstance(workers, Cluster) else ProcessPool(workers)

@@ -2,9 +2,9 @@
 
 The other libraries are imagecorruptions, albumentations and kornia; those that are not installed are left out. All
 libraries corrupt the same photograph on one core, in turns, at 32 and 224 pixels and at 12 megapixels. Constants are
-those of severity 3 for 224 pixels, or the nearest that a library takes. kornia gets a float tensor, whose conversion is
-not timed. Writes milliseconds an image, the median of several rounds. A call of more than 5 seconds is timed once. A
-library whose call fails has no row.
+those of severity 3 for 224 pixels, or the nearest that a library takes; at 32 pixels this project takes those for 32.
+kornia gets a float tensor, whose conversion is not timed. Writes milliseconds an image, the median of several rounds. A
+call of more than 5 seconds is timed once, the first time. A library whose call fails has no row.
 """
 import contextlib
 import os

@@ -1,0 +1,94 @@
+"""The result of a benchmark: its numbers, a table, files and a figure."""
+import os
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from corruptions.evaluation.baseline import Baseline
+from corruptions.evaluation.metrics import CalibrationScores
+from corruptions.evaluation.record import CLEAN, averages, heading, row, severities_of, write_evaluation
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import atomic_write
+
+
+@dataclass(frozen=True)
+class BenchmarkResult:
+    """The result of a classifier on clean and on corrupted images. `print` shows it as a table.
+
+    Attributes:
+        record (dict): all numbers as plain values: `clean` and `corrupted` (accuracy, nll, ece), averages
+            `by_severity` and `by_level`, and with a baseline `corruption_error`, whose `mean` is the mCE.
+        baseline (Baseline or None): the baseline of the corruption errors.
+    """
+
+    record: dict
+    baseline: Baseline | None = None
+
+    @property
+    def clean(self):
+        """The `CalibrationScores` on the clean images."""
+        return CalibrationScores(**self.record["clean"])
+
+    @property
+    def corrupted(self):
+        """Each corruption to a list of `CalibrationScores`, one for each severity."""
+        return {name: [CalibrationScores(*values) for values in zip(*metrics.values(), strict=True)]
+                for name, metrics in self.record["corrupted"].items()}
+
+    @property
+    def error_by_severity(self):
+        """The error, 0..1, averaged over corruptions: a dict of severity to float, with the clean images as 0."""
+        severities = (0, *severities_of(self.record))
+        return dict(zip(severities, self.record["by_severity"]["error"], strict=True))
+
+    @property
+    def mean_corruption_error(self):
+        """The mean over corruptions of the corruption error (mCE), relative to the baseline; None without one."""
+        return self.record["corruption_error"]["mean"] if "corruption_error" in self.record else None
+
+    def __str__(self):
+        names = list(self.corrupted)
+        title = f"{self.record['model']}: {self.record['set']}, {self.record['test_images']} images"
+        lines = [heading(title, self.record, names, self.baseline).lstrip("\n")]
+        lines += [row(name, rows, self.record, names, self.baseline)
+                  for name, rows in {CLEAN: [self.clean], **self.corrupted}.items()]
+        return "\n".join([*lines, averages(self.record)])
+
+    def write(self, path):
+        """Write the numbers as `PATH.json` and as `PATH.csv`, one row for each corruption and severity."""
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        write_evaluation(os.fspath(path), self.record)
+
+    def plot(self, path):
+        """Draw the error of each corruption at each severity, as a heat map with its numbers.
+
+        Args:
+            path (str): picture file to write, its format by the suffix.
+
+        Raises:
+            UserError: there is no such format.
+        """
+        formats = Figure().canvas.get_supported_filetypes()
+        if os.path.splitext(path)[1].lower().removeprefix(".") not in formats:
+            raise UserError(f"{path}: has no suffix of a picture; there are {', '.join(sorted(formats))}")
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        rows = {name: [100 * (1 - score.accuracy) for score in line] for name, line in self.corrupted.items()}
+        rows = {**rows, "mean": np.mean(list(rows.values()), axis=0)}
+        values = np.array([[*line, np.mean(line)] for line in rows.values()])
+        figure = Figure(figsize=(1.6 + 0.5 * values.shape[1], 0.9 + 0.19 * len(rows)), layout="constrained")
+        axes = figure.subplots()
+        axes.imshow(values, cmap="Oranges", vmin=0, vmax=100, aspect="auto")
+        for (y, x), value in np.ndenumerate(values):
+            axes.text(x, y, f"{value:.1f}", ha="center", va="center", fontsize=6.5,
+                      color="white" if value > 70 else "black")
+        axes.set_xticks(range(values.shape[1]), [*map(str, severities_of(self.record)), "mean"], fontsize=7)
+        axes.set_yticks(range(len(rows)), [name.replace("_", " ") for name in rows], fontsize=7)
+        axes.tick_params(length=0)
+        axes.set_xlabel("severity", fontsize=7)
+        axes.set_title(f"{self.record['model']}: error (%)\nclean images {100 * (1 - self.clean.accuracy):.1f}",
+                       fontsize=8)
+        options = {"svg.hashsalt": "figures", "svg.fonttype": "none"}
+        with matplotlib.rc_context(options), atomic_write(path) as temporary:
+            figure.savefig(temporary, dpi=200)

@@ -25,20 +25,13 @@ from corruptions.jobs.settings import use_settings
 from corruptions.jobs.shards import SINGLE_SHARD
 from corruptions.pictures import panel, plot_image_grid, plot_image_sheet
 from corruptions.registry import Options
-from corruptions.severities import (
-    MEANINGS,
-    SEVERITY_CONSTANTS,
-    WHOLE,
-    check_constants,
-)
-from corruptions.table import CORRUPTIONS
-from corruptions.transform import check_strengths
+from corruptions.severities import MEANINGS, SEVERITY_CONSTANTS, WHOLE
+from corruptions.table import CORRUPTIONS, check_usable
 from corruptions.utils import cli
 from corruptions.utils.checksums import array_digest
 from corruptions.utils.errors import UserError
 from corruptions.utils.files import require_writable_file
 from corruptions.utils.signals import sigterm_interrupts
-from corruptions.weather import frost_textures
 
 
 def list_command(args):
@@ -64,8 +57,7 @@ def image_command(args):
     if args.constants and args.preset:
         raise UserError("--preset: has no effect beside --constants; leave one of them out")
     severity = None if args.constants else args.severity[0]
-    constants = check_constants(name, args.constants) if args.constants else None
-    made = corrupt(image, name, severity, args.seed, options, os.path.basename(args.source), constants=constants)
+    made = corrupt(image, name, severity, args.seed, options, os.path.basename(args.source), constants=args.constants)
     require_writable_file("TARGET", args.target)
     write_image_file(args.target, made)
     print(f"written to {args.target}")
@@ -174,13 +166,12 @@ def options_of(args):
     lacking = [name for name in args.corruption if args.preset and name not in SEVERITY_CONSTANTS[args.preset]]
     if lacking:
         raise UserError(f"--preset {args.preset}: has no constants of {', '.join(lacking)}; give 32 or 224, or none")
-    check_strengths(args.corruption, args.severity, Options(args.preset))
-    if "frost" in args.corruption:
-        frost_textures(args.frost_dir, 1)
-    elif args.frost_dir is not None:
+    options = Options(args.preset, args.frost_dir, args.backend)
+    check_usable(args.corruption, args.severity, options)
+    if "frost" not in args.corruption and args.frost_dir is not None:
         raise UserError("--frost_dir: only frost uses it; leave it out")
     if args.backend == "wand":
         if not {"motion_blur", "snow"} & set(args.corruption):
             raise UserError("--backend wand: only motion_blur and snow use it; leave it out")
         require_wand()
-    return Options(args.preset, args.frost_dir, args.backend)
+    return options

@@ -6,21 +6,19 @@ import re
 import sys
 from functools import partial
 
-from matplotlib.backend_bases import FigureCanvasBase
-
 from corruptions.bar_levels import ALIASES
 from corruptions.commands import array_command, folder_command, image_command, list_command, preview_command
 from corruptions.images import writable_suffixes
 from corruptions.jobs.cluster import INSTALL
 from corruptions.jobs.layouts import LAYOUTS, PARTS
 from corruptions.jobs.shards import SINGLE_SHARD, Shard
+from corruptions.pictures import PICTURE_TYPES, check_picture_name
 from corruptions.registry import BACKENDS
-from corruptions.severities import SEVERITY_CONSTANTS, check_severity
+from corruptions.severities import SEVERITIES, SEVERITY_CONSTANTS, check_severity
 from corruptions.table import CORRUPTIONS, SETS
 from corruptions.utils import cli
 
 SEVERITY_HELP = "1 to 5; between whole numbers, the constants are interpolated"
-PICTURE_TYPES = sorted(set(FigureCanvasBase.get_supported_filetypes()) - {"pgf"})  # pgf needs LaTeX
 
 
 def address(text):
@@ -37,13 +35,6 @@ def shard(text):
     if numbers is None or not 1 <= int(numbers[1]) <= int(numbers[2]):
         raise argparse.ArgumentTypeError(f"{text!r} is not I/N, I from 1 to N, such as 1/4")
     return Shard(int(numbers[1]), int(numbers[2]))
-
-
-def picture_name(text):
-    suffix = os.path.splitext(text)[1].lower().removeprefix(".")
-    if suffix not in PICTURE_TYPES:
-        raise argparse.ArgumentTypeError(f"{text!r} has no suffix of a picture; there are {', '.join(PICTURE_TYPES)}")
-    return text
 
 
 def severity(text):
@@ -159,7 +150,7 @@ def add_preview(commands):
                                   description="Draw an image, a row for each corruption, a column for each severity; "
                                   "with one severity a sheet of all corruptions.")
     command.add_argument("image", help="image file")
-    command.add_argument("-o", "--output", type=picture_name, default="preview.png",
+    command.add_argument("-o", "--output", type=cli.validated_by(check_picture_name), default="preview.png",
                          help="picture to write, its type by the suffix: " + ", ".join(PICTURE_TYPES))
     add_corruptions(command, default=list(SETS["all"]))
     add_severities(command)
@@ -177,7 +168,7 @@ def add_corruptions(command, default=None):
 
 
 def add_severities(command):
-    command.add_argument("--severity", nargs="+", type=severity, default=[1, 2, 3, 4, 5], metavar="S",
+    command.add_argument("--severity", nargs="+", type=severity, default=list(SEVERITIES), metavar="S",
                          help=SEVERITY_HELP)
 
 

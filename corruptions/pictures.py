@@ -1,17 +1,28 @@
 """Pictures that show images."""
+import os
 import textwrap
 
 import matplotlib
 import numpy as np
+from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 from PIL import Image
 
+from corruptions.utils.errors import UserError
 from corruptions.utils.files import atomic_write
 
+# The suffixes of pictures, without the dot; pgf needs LaTeX.
+PICTURE_TYPES = sorted(set(FigureCanvasBase.get_supported_filetypes()) - {"pgf"})
 SHEET = 7  # images in a row of a sheet
 # The largest side of an image in a picture, in pixels. More would not be visible, but would be kept for each of many
 # images.
 PANEL = 180
+
+
+def check_picture_name(path):
+    """Raise a `UserError` unless a path has the suffix of a picture."""
+    if os.path.splitext(path)[1].lower().removeprefix(".") not in PICTURE_TYPES:
+        raise UserError(f"{os.fspath(path)!r} has no suffix of a picture; there are {', '.join(PICTURE_TYPES)}")
 
 
 def panel(image):
@@ -45,10 +56,10 @@ def show(axis, image):
     axis.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
 
 
-def save_picture(figure, path):
-    # The same picture has the same bytes, and text in an SVG file stays text.
+def save_picture(figure, path, dpi=120):
+    """Write a figure, in the format of the suffix. The same figure has the same bytes, and text in SVG stays text."""
     with matplotlib.rc_context({"svg.hashsalt": "figures", "svg.fonttype": "none"}), atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=120)
+        figure.savefig(temporary, dpi=dpi)
 
 
 def plot_image_grid(path, rows, columns):

@@ -61,6 +61,19 @@ class Options:
 DEFAULTS = Options()
 
 
+def check_options(options, constants=None):
+    """Check the options of a corruption, beside constants in place of the published ones, if they are given.
+
+    Raises:
+        UserError: `options` is no `Options`, or its preset has no effect.
+    """
+    if not isinstance(options, Options):
+        raise UserError(f"options of type {type(options).__name__}: must be corruptions.Options, such as "
+                        "Options(preset=32)")
+    if constants is not None and options.preset is not None:
+        raise UserError(f"preset {options.preset}: has no effect beside constants; leave one of them out")
+
+
 def is_grey(image):
     """Whether a PIL image has no colours, either because of its mode or because its palette has none."""
     if image.mode not in ("P", "PA"):
@@ -174,9 +187,7 @@ class Corruption:
     def batch(self, images, severity, rngs, options=DEFAULTS, constants=None):
         """Corrupt a small batch (N, ...) of images of one size, image k with `rngs[k]`; otherwise as for one image."""
         check_images(images)
-        if not isinstance(options, Options):
-            raise UserError(f"options of type {type(options).__name__}: must be corruptions.Options, such as "
-                            "Options(preset=32)")
+        check_options(options, constants)
         if constants is not None:
             try:
                 return self._apply(images, check_constants(self.name, constants), rngs, options)

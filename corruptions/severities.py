@@ -115,7 +115,7 @@ NEAREST = (32, 64, 224)
 for size, fallback in ((32, 224), (224, 32)):
     SEVERITY_CONSTANTS[size] |= {name: levels.get(size, levels.get(fallback)) for name, levels in LEVELS.items()}
 
-# The meaning of each constant. A constant in `WHOLE` is a whole number, and in `SWITCHES` a choice between two effects.
+# The meaning of each constant.
 MEANINGS = {
     "gaussian_noise": ("standard deviation of the noise",),
     "shot_noise": ("photons at full brightness",),
@@ -153,8 +153,11 @@ LIMITS = {
     "jpeg_compression": ((1, 100),), "gaussian_blur": ((0, 1e4),), "saturate": ((0, 1e3), (-1, 1)),
     "speckle_noise": ((0, 100),), "spatter": ((-10, 10), (0, 10), (0, 1e3), (-10, 10), (0, 1e3), (0, 1)),
     **dict.fromkeys(LEVELS, ((0, 10),)), "pinch_and_twirl": ((0, 10), (1, 100))}
-WHOLE = {"glass_blur": (1, 2), "motion_blur": (0,), "snow": (4,), "jpeg_compression": (0,), "pinch_and_twirl": (1,)}
-SWITCHES = {"spatter": (5,)}
+# The places of the constants that are whole numbers.
+WHOLE = {"glass_blur": (1, 2), "motion_blur": (0,), "snow": (4,), "jpeg_compression": (0,), "spatter": (5,),
+         "pinch_and_twirl": (1,)}
+# The place of a constant on which the kind of the effect depends, and the value at which the effect turns.
+TURNS = {"spatter": (5, 0.5), "saturate": (0, 1)}
 
 
 def nearest_preset(name, height, width):
@@ -198,12 +201,11 @@ def severity_constants(name, severity, preset):
     share, upper = severity - int(severity), table[int(severity)]
     pairs = list(zip(*([values] if isinstance(values, numbers.Real) else values for values in (lower, upper)),
                      strict=True))
-    turns = [position for position in SWITCHES.get(name, ()) if len(set(pairs[position])) > 1]
-    if name == "saturate" and (pairs[0][0] - 1) * (pairs[0][1] - 1) < 0:  # from fewer to more colours, through none
-        turns.append(0)
-    if turns:
-        raise UserError(f"severity {severity}: {name} has another effect at {int(severity)} than at "
-                        f"{int(severity) + 1} ({MEANINGS[name][turns[0]]}); give a severity on one side")
+    if name in TURNS:
+        position, turn = TURNS[name]
+        if (pairs[position][0] - turn) * (pairs[position][1] - turn) < 0:
+            raise UserError(f"severity {severity}: {name} has another effect at {int(severity)} than at "
+                            f"{int(severity) + 1} ({MEANINGS[name][position]}); give a severity on one side")
     values = [(1 - share) * first + share * second for first, second in pairs]
     for position in WHOLE.get(name, ()):
         values[position] = math.floor(values[position] + 0.5)
@@ -226,9 +228,9 @@ def check_constants(name, constants):
     for value, meaning, (low, high) in zip(values, meanings, LIMITS.get(name, ()), strict=False):
         if not low <= value <= high:
             raise UserError(f"constants {constants!r}: {meaning} of {name} must be from {low:g} to {high:g}")
-    for position in (*WHOLE.get(name, ()), *SWITCHES.get(name, ())):
+    whole = WHOLE.get(name, ())
+    for position in whole:
         if values[position] != int(values[position]):
             raise UserError(f"constants {constants!r}: {meanings[position]} of {name} must be a whole number")
-    whole = (*WHOLE.get(name, ()), *SWITCHES.get(name, ()))
     values = [int(value) if position in whole else float(value) for position, value in enumerate(values)]
     return values[0] if len(values) == 1 else tuple(values)

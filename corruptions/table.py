@@ -3,8 +3,10 @@ import copyreg
 
 from corruptions import blur, digital, noise, weather  # noqa: F401, they fill the table
 from corruptions.bar import cover, patterns, warps  # noqa: F401, they fill it, too
-from corruptions.bar_levels import BAR
+from corruptions.bar_levels import ALIASES, BAR
 from corruptions.registry import CORRUPTIONS, Corruption
+from corruptions.severities import NEAREST, SEVERITY_CONSTANTS, severity_constants
+from corruptions.utils.errors import UserError
 
 # The fifteen corruptions of the published benchmarks, and four that were meant for validation (Hendrycks 2019).
 COMMON = ("gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur",
@@ -15,6 +17,50 @@ for name in (*COMMON, *VALIDATION, *OTHERS, *BAR):
     CORRUPTIONS[name] = CORRUPTIONS.pop(name)
 ALL = tuple(name for name in CORRUPTIONS if name not in BAR)
 SETS = {"common": COMMON, "all": ALL, "bar": BAR, "all+bar": ALL + BAR}
+
+
+def known_names(names):
+    """Return names of corruptions as the table has them, a tuple. `names` is a sequence of str.
+
+    Raises:
+        UserError: a name is unknown.
+    """
+    known = tuple(ALIASES.get(name, name) for name in names)
+    for name in known:
+        if name not in CORRUPTIONS:
+            raise UserError(f"corruption {name}: unknown; there are {', '.join([*SETS, *CORRUPTIONS])}")
+    return known
+
+
+def set_words(names):
+    """Return the key of `SETS` that has these corruptions, or else their names as a list."""
+    return next((word for word, members in SETS.items() if set(members) == set(names)), ", ".join(names))
+
+
+def set_title(words, number):
+    """Return the title of a set of corruptions, such as 'common (15 corruptions)'."""
+    return f"{words} ({number} corruption{'' if number == 1 else 's'})"
+
+
+def check_usable(names, severities, options):
+    """Check that corruptions can be made, before the work begins.
+
+    Args:
+        names (sequence of str): corruptions.
+        severities (sequence): severities, int or float.
+        options (Options): options with a preset, or with None for images of every size.
+
+    Raises:
+        UserError: a preset has no constants of a corruption, a corruption has no effect between two severities, or the
+            textures of frost are missing.
+    """
+    for name in names:
+        for preset in [options.preset] if options.preset else NEAREST:
+            if options.preset or name in SEVERITY_CONSTANTS[preset]:
+                for severity in severities:
+                    severity_constants(name, severity, preset)
+    if "frost" in names:
+        weather.frost_textures(options.frost_dir, 1)
 
 
 def find_corruption(name):

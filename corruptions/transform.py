@@ -9,13 +9,11 @@ import sys
 import numpy as np
 from PIL import Image
 
-from corruptions.bar_levels import ALIASES
 from corruptions.generate import SEED, batch_keys, check_seed, corrupt_images, image_stream
-from corruptions.registry import DEFAULTS, Options, as_array, check_images
-from corruptions.severities import NEAREST, SEVERITY_CONSTANTS, check_constants, check_severity, severity_constants
-from corruptions.table import CORRUPTIONS, SETS
+from corruptions.registry import DEFAULTS, as_array, check_images, check_options
+from corruptions.severities import SEVERITIES, check_constants, check_severity
+from corruptions.table import CORRUPTIONS, SETS, check_usable, known_names
 from corruptions.utils.errors import UserError
-from corruptions.weather import frost_textures
 
 _copied_calls = collections.defaultdict(itertools.count)  # for each seed, the calls of all copies in this process
 _forks = 0  # number of processes that this process has forked
@@ -81,21 +79,19 @@ class Corrupt:
 
     def __init__(self, names, severity=None, seed=SEED, p=1.0, options=DEFAULTS, constants=None):
         check_seed(seed)
-        if not isinstance(options, Options):
-            raise UserError(f"options of type {type(options).__name__}: must be corruptions.Options")
+        check_options(options, constants)
         if isinstance(p, bool) or not isinstance(p, numbers.Real) or not 0 <= p <= 1:
             raise UserError(f"p {p!r}: must be a probability from 0 to 1")
         self.names = names if callable(names) else _known_names(names)
-        levels = (1, 2, 3, 4, 5) if severity is None else severity
+        levels = SEVERITIES if severity is None else severity
         self.severity = levels if callable(levels) else _severities(levels)
         if constants is not None:
             if callable(names) or len(self.names) != 1 or severity is not None:
                 raise UserError(f"constants {constants!r}: are of one corruption, without a severity; give one name")
             constants = check_constants(self.names[0], constants)
-        elif not callable(self.names) and not callable(self.severity):
-            check_strengths(self.names, self.severity, options)
-        if not callable(self.names) and "frost" in self.names:
-            frost_textures(options.frost_dir, 1)  # raises an error if they are missing
+        if not callable(self.names):
+            has_strengths = constants is None and not callable(self.severity)
+            check_usable(self.names, self.severity if has_strengths else (), options)
         self.seed, self.p, self.options, self.constants = seed, p, options, constants
         self._calls, self._is_copy = itertools.count(), False
 
@@ -183,24 +179,6 @@ class Corrupt:
         return names[0], severities[0]
 
 
-def check_strengths(names, severities, options):
-    """Check that corruptions have an effect at severities.
-
-    Args:
-        names (sequence of str): corruptions.
-        severities (sequence): severities, int or float.
-        options (Options): options with a preset, or None for every size.
-
-    Raises:
-        UserError: a preset has no constants of a corruption, or a corruption has no effect between two severities.
-    """
-    for name in names:
-        for preset in [options.preset] if options.preset else NEAREST:
-            if options.preset or name in SEVERITY_CONSTANTS[preset]:
-                for severity in severities:
-                    severity_constants(name, severity, preset)
-
-
 def _draw(values, rng):
     return values[int(rng.integers(len(values)))]
 
@@ -214,10 +192,7 @@ def _known_names(names):
     if not hasattr(names, "__iter__"):
         raise UserError(f"names {names!r}: must be the name of a corruption, or several")
     names = SETS.get(names, (names,)) if isinstance(names, str) else tuple(names)
-    known = tuple(ALIASES.get(name, name) for name in names)
-    for name in known:
-        if name not in CORRUPTIONS:
-            raise UserError(f"corruption {name}: unknown; there are {', '.join([*SETS, *CORRUPTIONS])}")
+    known = known_names(names)
     if not known:
         raise UserError("names: there is none; give the name of a corruption, or several")
     return known

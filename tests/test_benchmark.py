@@ -172,7 +172,7 @@ def test_the_files_and_the_table_have_the_numbers(tmp_path):
 
 
 class Tensor:
-    """What tensors of PyTorch have."""
+    """A stand-in with the methods of PyTorch's tensors."""
 
     def __init__(self, values):
         self.values, self.dtype = values, "torch.bfloat16"

@@ -11,7 +11,6 @@ from corruptions.severities import (
     LIMITS,
     MEANINGS,
     SEVERITY_CONSTANTS,
-    SWITCHES,
     WHOLE,
     check_constants,
     nearest_preset,
@@ -50,8 +49,7 @@ def test_every_corruption_says_what_its_constants_are():
             for constants in table[name]:
                 values = constants if isinstance(constants, tuple) else (constants,)
                 assert len(values) == len(meanings)
-                assert all(values[position] == int(values[position])
-                           for position in (*WHOLE.get(name, ()), *SWITCHES.get(name, ())))
+                assert all(values[position] == int(values[position]) for position in WHOLE.get(name, ()))
 
 
 @pytest.mark.parametrize("preset", SEVERITY_CONSTANTS)
@@ -140,6 +138,10 @@ def test_constants_at_the_limits_work(name):
 
 
 def test_constants_exclude_a_severity():
+    for call in (lambda options: corrupt(IMAGE, "fog", constants=(1, 2), options=options),
+                 lambda options: Corrupt("fog", constants=(1, 2), options=options)):
+        with pytest.raises(UserError, match="preset 64: has no effect beside constants; leave one of them out"):
+            call(Options(preset=64))
     with pytest.raises(UserError, match="severity 3: has no effect beside constants"):
         corrupt(IMAGE, "fog", 3, constants=(1, 2))
     with pytest.raises(UserError, match="severity None: must be a number from 1 to 5"):

@@ -122,7 +122,7 @@ def test_copies_threads_and_forks_of_a_fork_never_repeat():
 
 
 def forked(transform, depth):
-    """What two processes give, one after the other, and two of each of them in turn."""
+    """The noise of two processes, one after the other, and of two of each of them in turn."""
     images = set()
     for _ in range(2 if depth else 0):
         reading, writing = os.pipe()

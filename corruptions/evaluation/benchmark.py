@@ -7,30 +7,28 @@ import os
 import numpy as np
 from tqdm import tqdm
 
-from corruptions.bar_levels import ALIASES
 from corruptions.evaluation.alexnet import CLASSES
 from corruptions.evaluation.alexnet import NAME as ALEXNET
 from corruptions.evaluation.baseline import Baseline
 from corruptions.evaluation.metrics import scores
-from corruptions.evaluation.record import CLEAN, to_dict
+from corruptions.evaluation.record import to_dict
 from corruptions.evaluation.result import BenchmarkResult
 from corruptions.generate import SEED, check_seed
 from corruptions.jobs.arrays import chunk_of, corrupt_chunk
 from corruptions.jobs.parallel import parallel_map
-from corruptions.registry import DEFAULTS, Options, as_array, check_images
-from corruptions.severities import check_severity, nearest_preset, severity_constants
-from corruptions.table import CORRUPTIONS, SETS
+from corruptions.registry import DEFAULTS, as_array, check_images, check_options
+from corruptions.severities import SEVERITIES, check_severity, nearest_preset
+from corruptions.table import SETS, check_usable, known_names, set_title, set_words
 from corruptions.utils.checksums import array_digest
 from corruptions.utils.cli import cpu_count
 from corruptions.utils.errors import UserError
 from corruptions.utils.files import read_json
-from corruptions.weather import frost_textures
 
 ROUNDING = 0.01  # by which the sum of probabilities in half precision may differ from 1
 LEAST = 1e-30  # for which a probability of 0 counts, so that the mean of the logarithms stays finite
 
 
-def benchmark(predict, images, labels, corruptions="common", severities=(1, 2, 3, 4, 5), preprocess=None,
+def benchmark(predict, images, labels, corruptions="common", severities=SEVERITIES, preprocess=None,
               outputs="auto", baseline=None, name="classifier", batch_size=128, workers=None, seed=SEED,
               options=DEFAULTS, show_progress=None):
     """Measure a classifier on clean and on corrupted images.
@@ -67,7 +65,8 @@ def benchmark(predict, images, labels, corruptions="common", severities=(1, 2, 3
     Sources:
         error and mCE: Hendrycks and Dietterich (2019); ECE: Guo et al. (2017), Eq. 3, with 15 bins.
     """
-    for option, value in (("predict", predict), ("preprocess", preprocess or len)):
+    preprocess = (lambda batch: batch) if preprocess is None else preprocess
+    for option, value in (("predict", predict), ("preprocess", preprocess)):
         if not callable(value):
             raise UserError(f"{option} of type {type(value).__name__}: must be a function of a batch of images")
     images = as_array(images)
@@ -77,19 +76,16 @@ def benchmark(predict, images, labels, corruptions="common", severities=(1, 2, 3
     severities = [check_severity(severity) for severity in
                   (severities if hasattr(severities, "__iter__") else [severities])]
     check_seed(seed)
-    for option, value in (("batch_size", batch_size), ("workers", cpu_count() if workers is None else workers)):
+    workers = cpu_count() if workers is None else workers
+    for option, value in (("batch_size", batch_size), ("workers", workers)):
         if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
             raise UserError(f"{option} {value!r}: must be a whole number of 1 or more")
     if outputs not in ("auto", "logits", "probabilities"):
         raise UserError(f"outputs {outputs!r}: must be auto, logits or probabilities")
-    if not isinstance(options, Options):
-        raise UserError(f"options of type {type(options).__name__}: must be corruptions.Options")
+    check_options(options)
     if not severities or len(set(severities)) < len(severities):
         raise UserError(f"severities {severities}: give each once, and one at least")
-    for corruption, severity in itertools.product(names, severities):  # some have no effect between two severities
-        severity_constants(corruption, severity, options.preset or nearest_preset(corruption, *images.shape[1:3]))
-    if "frost" in names:
-        frost_textures(options.frost_dir, 1)  # raises an error if they are missing
+    check_usable(names, severities, options)
     source = _describe(images, labels, seed, options)
     relative_to = _find_baseline(baseline, names, severities, source)
     is_alexnet = relative_to is not None and relative_to.description["name"] == ALEXNET
@@ -100,27 +96,34 @@ def benchmark(predict, images, labels, corruptions="common", severities=(1, 2, 3
     starts = range(0, len(images), batch_size)
     tasks = ((*chunk_of(images, first, batch_size), corruption, severity, seed, first, options.with_absolute_paths())
              for corruption, severity in cells for first in starts)
-    results = {}
-    with contextlib.closing(parallel_map(workers or cpu_count(), corrupt_chunk, tasks)) as corrupted, \
+    with contextlib.closing(parallel_map(workers, corrupt_chunk, tasks)) as corrupted, \
             tqdm(total=(1 + len(cells)) * len(images), desc="benchmark", unit=" images",
                  disable=None if show_progress is None else not show_progress) as bar:
-        batches = itertools.chain((np.array(images[first:first + batch_size]) for first in starts), corrupted)
-        for corruption, severity in [(CLEAN, 0), *cells]:
-            parts = []
-            for batch in itertools.islice(batches, len(starts)):
-                parts.append(_to_numpy(predict(batch if preprocess is None else preprocess(batch)), len(batch)))
-                bar.update(len(batch))
-            if len({part.shape[1] for part in parts}) > 1:
-                raise UserError("predict gives another number of classes for some batches")
-            values = np.concatenate(parts)
-            if corruption == CLEAN:
-                outputs = _kind_of(values) if outputs == "auto" else outputs
-                if is_alexnet and values.shape[1] != CLASSES:
-                    raise UserError(f"baseline alexnet: is of {CLASSES} classes, and predict gives {values.shape[1]}")
-            results.setdefault(corruption, []).append(_score(values, labels, outputs, corruption, severity))
-    [clean] = results.pop(CLEAN)
+        def outputs_for(batches):
+            return _predict(predict, preprocess, batches, bar)
+        values = outputs_for(np.array(images[first:first + batch_size]) for first in starts)
+        if outputs == "auto":
+            outputs = _kind_of(values)
+        if is_alexnet and values.shape[1] != CLASSES:
+            raise UserError(f"baseline alexnet: is of {CLASSES} classes, and predict gives {values.shape[1]}")
+        clean, results = _score(values, labels, outputs, "the clean images"), {}
+        for corruption, severity in cells:
+            values = outputs_for(itertools.islice(corrupted, len(starts)))
+            results.setdefault(corruption, []).append(
+                _score(values, labels, outputs, f"{corruption} at severity {severity}"))
     description = {"model": str(name), "set": title, **source, "severities": severities, "outputs": outputs}
     return BenchmarkResult(to_dict(description, clean, results, relative_to), relative_to)
+
+
+def _predict(predict, preprocess, batches, bar):
+    """Return the outputs of a classifier for all batches, (N, K), and advance the progress bar."""
+    parts = []
+    for batch in batches:
+        parts.append(_to_numpy(predict(preprocess(batch)), len(batch)))
+        bar.update(len(batch))
+    if len({part.shape[1] for part in parts}) > 1:
+        raise UserError("predict gives another number of classes for some batches")
+    return np.concatenate(parts)
 
 
 def _checked_labels(labels, number):
@@ -141,15 +144,10 @@ def _checked_names(corruptions):
     words = [corruptions] if isinstance(corruptions, str) else list(corruptions or ())
     if not all(isinstance(word, str) for word in words):
         raise UserError(f"corruptions {corruptions!r}: must be names of corruptions")
-    names = [ALIASES.get(name, name) for word in words for name in SETS.get(word, (word,))]
-    for name in names:
-        if name not in CORRUPTIONS:
-            raise UserError(f"corruption {name}: unknown; there are {', '.join([*SETS, *CORRUPTIONS])}")
-    names = list(dict.fromkeys(names))
+    names = list(dict.fromkeys(known_names([name for word in words for name in SETS.get(word, (word,))])))
     if not names:
         raise UserError("corruptions: there is none; name one or more")
-    word = next((word for word, members in SETS.items() if set(members) == set(names)), ", ".join(names))
-    return names, f"{word} ({len(names)} corruption{'' if len(names) == 1 else 's'})"
+    return names, set_title(set_words(names), len(names))
 
 
 def _describe(images, labels, seed, options):
@@ -219,10 +217,9 @@ def _are_probabilities(values):
     return bool((values >= 0).all() and np.abs(values.sum(axis=1, dtype=np.float64) - 1).max() < ROUNDING)
 
 
-def _score(values, labels, outputs, corruption, severity):
-    """Return the `CalibrationScores` of logits or probabilities (N, K)."""
+def _score(values, labels, outputs, place):
+    """Return the `CalibrationScores` of logits or probabilities (N, K). `place` names the images, for errors."""
     values = values.astype(np.float64)
-    place = "the clean images" if corruption == CLEAN else f"{corruption} at severity {severity}"
     if not np.isfinite(values).all():
         raise UserError(f"predict gives values that are not finite for {place}; they cannot be compared")
     if labels.max() >= values.shape[1]:

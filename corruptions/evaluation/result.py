@@ -2,15 +2,13 @@
 import os
 from dataclasses import dataclass
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
 from corruptions.evaluation.baseline import Baseline
 from corruptions.evaluation.metrics import CalibrationScores
 from corruptions.evaluation.record import CLEAN, averages, heading, row, severities_of, write_evaluation
-from corruptions.utils.errors import UserError
-from corruptions.utils.files import atomic_write
+from corruptions.pictures import check_picture_name, save_picture
 
 
 @dataclass(frozen=True)
@@ -70,9 +68,7 @@ class BenchmarkResult:
         Raises:
             UserError: there is no such format.
         """
-        formats = Figure().canvas.get_supported_filetypes()
-        if os.path.splitext(path)[1].lower().removeprefix(".") not in formats:
-            raise UserError(f"{path}: has no suffix of a picture; there are {', '.join(sorted(formats))}")
+        check_picture_name(path)
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         rows = {name: [100 * (1 - score.accuracy) for score in line] for name, line in self.corrupted.items()}
         rows = {**rows, "mean": np.mean(list(rows.values()), axis=0)}
@@ -89,6 +85,4 @@ class BenchmarkResult:
         axes.set_xlabel("severity", fontsize=7)
         axes.set_title(f"{self.record['model']}: error (%)\nclean images {100 * (1 - self.clean.accuracy):.1f}",
                        fontsize=8)
-        options = {"svg.hashsalt": "figures", "svg.fonttype": "none"}
-        with matplotlib.rc_context(options), atomic_write(path) as temporary:
-            figure.savefig(temporary, dpi=200)
+        save_picture(figure, path, dpi=200)

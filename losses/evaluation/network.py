@@ -8,9 +8,10 @@ from functools import cached_property
 import numpy as np
 from tqdm import tqdm
 
-from corruptions import COMMON, CORRUPTIONS, SETS
+from corruptions import COMMON, CORRUPTIONS
 from corruptions.evaluation.record import CLEAN, averages, file_tag, heading, row, to_dict, write_evaluation
 from corruptions.severities import SEVERITIES
+from corruptions.table import set_title, set_words
 from corruptions.utils.errors import UserError
 from dataset.corrupted import open_corrupted
 from dataset.find_published import find_published
@@ -98,10 +99,10 @@ def corruption_set_name(names, published=None):
         names (list of str): the corruptions.
         published (CorruptedTestSet or None): source of the images if they were not made here.
     """
-    words = next((word for word, members in SETS.items() if set(members) == set(names)), ", ".join(names))
+    words = set_words(names)
     if published is not None:
         words = published.name if set(names) == set(published.places) else f"{words} of {published.name}"
-    title = f"{words} ({len(names)} corruption{'' if len(names) == 1 else 's'})"
+    title = set_title(words, len(names))
     return file_tag(title), title
 
 

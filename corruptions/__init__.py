@@ -3,7 +3,8 @@
 `CORRUPTIONS` maps each name to its pure function `f(image, severity, rng, options)`. Each kind of corruption has its
 own file, and C-bar has the folder `bar/`. `registry.py` says what the functions have in common, `severities.py` holds
 their constants, and `generate.py` gives every image its random numbers. `images.py` reads and writes single files, and
-`jobs/` has the jobs over arrays and folders of images. `evaluation/` measures classifiers. `utils/` has what all need:
+`jobs/` has the jobs over arrays and folders of images. `evaluation/` measures classifiers. `sequences/` makes the
+perturbation sequences of ImageNet-P and CIFAR-10-P, and measures stability over them. `utils/` has what all need:
 errors, files, signals, options.
 
 The modules are imported when a name is first used, so that a program can first report what is missing.
@@ -14,8 +15,10 @@ __version__ = "1.0.0"
 
 _MODULES = {
     "ALIASES": "bar_levels", "BenchmarkResult": "evaluation.result", "COMMON": "table", "CORRUPTIONS": "table",
-    "Corrupt": "transform", "ImageRng": "generate", "Options": "registry", "SETS": "table",
-    "benchmark": "evaluation.benchmark", "corrupt": "generate"}
+    "Corrupt": "transform", "ImageRng": "generate", "Options": "registry",
+    "PERTURBATIONS": "sequences.perturbations", "PERTURBATION_SETS": "sequences.perturbations", "SETS": "table",
+    "benchmark": "evaluation.benchmark", "corrupt": "generate", "flip_rate": "sequences.metrics",
+    "perturb": "sequences.perturb", "top5_distance": "sequences.metrics"}
 __all__ = [*_MODULES]
 
 

@@ -178,8 +178,10 @@ def line_blur(image, radius, sigma, angle, backend):
     if backend == "wand":
         return magick_blur(image, radius, sigma, angle)
     taps, weights = half_gaussian(radius, sigma)
-    turn = math.radians(angle)
-    places = np.ceil(taps * [[math.sin(turn)], [math.cos(turn)]] - 0.5).astype(int)
+    # In the order of ImageMagick's operations, because a place halfway between pixels, as at 30 degrees, is rounded.
+    turn = math.pi * angle / 180
+    ends = len(taps) * math.sin(turn), len(taps) * math.cos(turn)
+    places = np.ceil(taps * np.array(ends)[:, None] / math.hypot(*ends) - 0.5).astype(int)
     top, left = first = places.min(axis=1)
     height, width = places.max(axis=1) + 1 - first
     kernel = np.bincount((places[0] - top) * width + (places[1] - left), weights, height * width)

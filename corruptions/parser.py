@@ -14,6 +14,7 @@ from corruptions.jobs.layouts import LAYOUTS, PARTS
 from corruptions.jobs.shards import SINGLE_SHARD, Shard
 from corruptions.pictures import PICTURE_TYPES, check_picture_name
 from corruptions.registry import BACKENDS
+from corruptions.sequences.command import add_sequence
 from corruptions.severities import SEVERITIES, SEVERITY_CONSTANTS, check_severity
 from corruptions.table import CORRUPTIONS, SETS
 from corruptions.utils import cli
@@ -68,6 +69,7 @@ def create_parser(program="python -m corruptions"):
     add_image(commands)
     add_folder(commands)
     add_array(commands)
+    add_sequence(commands)
     add_preview(commands)
     repository = repository_module()
     if repository is not None:

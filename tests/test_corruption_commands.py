@@ -75,7 +75,7 @@ def test_the_suffix_is_the_format(folder, suffix, kind):
     (["photo.png", "photo.png", "-c", "fog"], "TARGET photo.png: is the image itself"),
     (["photo.png", "out.xyz", "-c", "fog"], "'out.xyz' has no suffix of an image file"),
     (["nothing.png", "out.png", "-c", "fog"], "nothing.png: not a readable image"),
-    (["foldr", "a", "b", "-c", "fog"], "unknown command 'foldr'; there are list, image, folder, array, preview"),
+    (["foldr", "a", "b", "-c", "fog"], "unknown command 'foldr'; there are list, image, folder, array, seq"),
     (["photo.png", "out.png"], "required: -c"), (["photo.png", "out.png", "-c", "smoke"], "unknown name 'smoke'"),
     (["photo.png", "out.png", "-c", "all"], "unknown name 'all'"),
     (["photo.png", "out.png", "-c", "fog", "--severity", "0.9"], "'0.9' is not a number from 1 to 5"),

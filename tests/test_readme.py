@@ -96,7 +96,7 @@ def test_the_times_of_other_libraries_are_those_that_were_measured():
 
 
 def test_the_corruption_that_the_readme_adds_corrupts(monkeypatch):
-    readme = text("corruptions", "README.md")
+    readme = text("corruptions", "DETAILS.md")
     added, constants = re.findall(r"```python\n(.*?)```", readme[readme.index("## How to add one"):], re.DOTALL)
     monkeypatch.setitem(CORRUPTIONS, "posterize", None)
     exec(added, vars(digital).copy())

@@ -134,8 +134,10 @@ _first_images = {}  # arguments of a call without a key or a first number, to th
 _has_warned = False
 
 
-def _warn_if_repeated(batch, corruption, severity, seed, constants):
+def warn_if_repeated(batch, corruption, severity, seed, constants, caller, ways):
     """Warn once if another batch of the same shape gets the same random numbers, because it begins with image 0, too.
+
+    `corruption` is a `Corruption` or a `Perturbation`. `caller` and `ways` are for the text.
     """
     global _has_warned
     if _has_warned or not corruption.is_random or len(batch) == 0:
@@ -143,12 +145,11 @@ def _warn_if_repeated(batch, corruption, severity, seed, constants):
     if len(_first_images) > 1000:
         _first_images.clear()
     checksum = zlib.crc32(np.ascontiguousarray(batch[0]))
-    call = seed, corruption.name, severity, str(constants), batch.shape
+    call = seed, type(corruption), corruption.name, severity, str(constants), batch.shape
     if _first_images.setdefault(call, checksum) != checksum:
         _has_warned = True
-        warnings.warn("corrupt: several images or batches get the same random numbers, because each begins with image "
-                      "0; pass key=, the number or path of each image, or first=, or take corruptions.Corrupt",
-                      stacklevel=3)
+        warnings.warn(f"{caller}: several images or batches get the same random numbers, because each begins with "
+                      f"image 0; pass {ways}", stacklevel=3)
 
 
 def corrupt(images, name, severity=None, seed=0, options=DEFAULTS, key=None, first=0, constants=None):
@@ -208,5 +209,6 @@ def corrupt(images, name, severity=None, seed=0, options=DEFAULTS, key=None, fir
         keys = batch_keys(key, len(batch))
     out = corrupt_images(batch, CORRUPTIONS[name], severity, seed, keys, options, constants)
     if key is None and not first:
-        _warn_if_repeated(batch, CORRUPTIONS[name], severity, seed, constants)
+        warn_if_repeated(batch, CORRUPTIONS[name], severity, seed, constants, "corrupt", "key=, the number or path of "
+                         "each image, or first=, or take corruptions.Corrupt")
     return out if is_batch else out[0]

@@ -120,7 +120,8 @@ def programs():
     quiet = ["-c", "contrast", "--workers", "1"]
     good = {"dataset": ["cifar10", "--data_dir", "data", *quiet], "folder": ["flat", "target", *quiet],
             "array": ["array.npy", "target", *quiet], "preview": ["flat/one.jpeg", "-c", "contrast"],
-            "image": ["flat/one.jpeg", "target.png", "-c", "contrast"]}
+            "image": ["flat/one.jpeg", "target.png", "-c", "contrast"],
+            "sequence": ["array.npy", "target", "-p", "tilt", "--workers", "1"]}
     return {
         "main.py": Program(main.main, create_parser(), train(), []),
         "prepare_dataset.py": Program(prepare_dataset.main, prepare_dataset.create_parser(), prepare("cifar10"), []),

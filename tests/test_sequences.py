@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import corruptions.generate
 from corruptions import PERTURBATION_SETS, PERTURBATIONS, Options, flip_rate, perturb, top5_distance
 from corruptions.__main__ import main
 from corruptions.sequences import perturb as perturb_module
@@ -197,3 +198,14 @@ def test_command_errors(tmp_path, monkeypatch, capsys, words, problem):
     [line] = capsys.readouterr().err.splitlines()
     assert stop.value.code == 2 and problem in line
     assert sorted(os.walk(".")) == before
+
+
+def test_loops_without_keys_give_a_warning(monkeypatch):
+    monkeypatch.setattr(corruptions.generate, "_has_warned", False)
+    monkeypatch.setattr(corruptions.generate, "_first_images", {})
+    perturb(SMALL[0], "snow", key="0")
+    perturb(SMALL[0], "snow")
+    perturb(SMALL[0], "tilt")
+    perturb(SMALL[1], "tilt")  # draws nothing
+    with pytest.warns(UserWarning, match="perturb: several images or batches get the same random numbers"):
+        perturb(SMALL[1], "snow")

@@ -3,7 +3,7 @@ import numbers
 
 import numpy as np
 
-from corruptions.generate import SEED, batch_keys, check_seed, image_stream, stream_key
+from corruptions.generate import SEED, batch_keys, check_seed, image_stream, stream_key, warn_if_repeated
 from corruptions.registry import DEFAULTS, SMALLEST_SIDE, as_array, check_images, check_options
 from corruptions.sequences.constants import DIFFICULTIES, sequence_constants
 from corruptions.sequences.perturbations import PERTURBATION_SETS, PERTURBATIONS
@@ -85,6 +85,9 @@ def perturb(images, name, seed=SEED, difficulty=1, crop=None, options=DEFAULTS, 
 
     Raises:
         UserError: an argument is not as above.
+
+    Warns:
+        UserWarning: as in `corrupt`.
     """
     check_seed(seed)
     if isinstance(first, bool) or not isinstance(first, numbers.Integral) or first < 0:
@@ -102,4 +105,7 @@ def perturb(images, name, seed=SEED, difficulty=1, crop=None, options=DEFAULTS, 
     else:
         keys = batch_keys(key, len(batch)) if is_batch else [stream_key(key)]
     frames = perturb_range(batch, name, seed, keys, difficulty, crop, options)
+    if key is None and not first:
+        warn_if_repeated(batch, PERTURBATIONS[name], difficulty, seed, crop, "perturb",
+                         "key=, the number or path of each image, or first=")
     return frames if is_batch else frames[0]

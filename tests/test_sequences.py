@@ -96,6 +96,7 @@ def test_size_of_constants():
     ({"name": "fog"}, "perturbation fog: unknown"),
     ({"name": "tilt", "difficulty": 2}, "the frames of tilt are the same"),
     ({"name": "shot_noise", "difficulty": 4}, "difficulty 4: must be 1, 2 or 3"),
+    ({"name": "shot_noise", "difficulty": 2.0}, "difficulty 2.0: must be 1, 2 or 3"),
     ({"name": "tilt", "crop": 17}, "crop 17: must be a whole number from 8 to 16"),
     ({"name": "tilt", "seed": -1}, "seed -1"), ({"name": "tilt", "first": -1}, "first -1"),
     ({"name": "tilt", "key": [1]}, "a sequence of 3 keys"),
@@ -138,6 +139,7 @@ def test_distance_by_hand():
 @pytest.mark.parametrize("function, arguments, problem", [
     (flip_rate, ({},), "must be a dict"), (flip_rate, ({"fog": SMALL},), "perturbation fog: unknown"),
     (flip_rate, ({"tilt": np.zeros((2, 1), int)},), "2 frames at least"),
+    (flip_rate, ({"tilt": [[1, 2], [3]]},), "tilt: is no array"),
     (flip_rate, ({"tilt": np.zeros((2, 5))},), "must be finite logits"),
     (flip_rate, ({"tilt": np.full((1, 5, 3), np.nan)},), "must be finite logits"),
     (top5_distance, ({"tilt": np.zeros((1, 5, 4))},), "K at least 5"),

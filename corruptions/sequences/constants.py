@@ -7,6 +7,8 @@ brightness is in 0..1. A list has one value for each frame.
 The script for 64 blurs the original photograph by `motion_blur` before it shrinks the photograph to 64 pixels. Its
 constants are therefore not for images of 64 pixels, and the table leaves them out.
 """
+import numbers
+
 from corruptions.severities import NEAREST
 from corruptions.utils.errors import UserError
 
@@ -74,6 +76,12 @@ SEQUENCE_CONSTANTS[299] = SEQUENCE_CONSTANTS[224] | {
     "gaussian_blur": (6, [0.35 + 0.035 * i for i in range(LAST + 1)]),
     "spatter": (0.65, 0.3, 4, 0.69, (0.05, 0.1, 0.15, 0.7)),
 }
+
+
+def check_difficulty(difficulty):
+    """Raise a `UserError` unless a difficulty is the whole number 1, 2 or 3."""
+    if isinstance(difficulty, bool) or not isinstance(difficulty, numbers.Integral) or difficulty not in DIFFICULTIES:
+        raise UserError(f"difficulty {difficulty!r}: must be 1, 2 or 3")
 
 
 def sequence_constants(name, height, width, preset=None):

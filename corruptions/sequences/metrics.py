@@ -7,7 +7,7 @@ import numbers
 
 import numpy as np
 
-from corruptions.sequences.constants import DIFFICULTIES
+from corruptions.sequences.constants import check_difficulty
 from corruptions.sequences.perturbations import PERTURBATIONS
 from corruptions.utils.errors import UserError
 
@@ -57,15 +57,17 @@ def top5_distance(outputs, baseline=None, difficulty=1):
 
 
 def _measure(sequences, baseline, difficulty, prepare, compare):
-    if isinstance(difficulty, bool) or difficulty not in DIFFICULTIES:
-        raise UserError(f"difficulty {difficulty!r}: must be 1, 2 or 3")
+    check_difficulty(difficulty)
     if not isinstance(sequences, dict) or not sequences:
         raise UserError("sequences: must be a dict of the name of a perturbation to an array, with one at least")
     values = {}
     for name, frames in sequences.items():
         if name not in PERTURBATIONS:
             raise UserError(f"perturbation {name}: unknown; there are {', '.join(PERTURBATIONS)}")
-        frames = np.asarray(frames)
+        try:
+            frames = np.asarray(frames)
+        except ValueError as error:
+            raise UserError(f"{name}: is no array ({error}); give (N, F) or (N, F, K)") from error
         if frames.ndim < 2 or len(frames) == 0 or frames.shape[1] <= difficulty:
             raise UserError(f"{name}: has shape {frames.shape}; must be (N, F) or (N, F, K), with one image and "
                             f"{difficulty + 1} frames at least")

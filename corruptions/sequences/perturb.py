@@ -5,7 +5,7 @@ import numpy as np
 
 from corruptions.generate import SEED, batch_keys, check_seed, image_stream, stream_key, warn_if_repeated
 from corruptions.registry import DEFAULTS, SMALLEST_SIDE, as_array, check_images, check_options
-from corruptions.sequences.constants import DIFFICULTIES, sequence_constants
+from corruptions.sequences.constants import check_difficulty, sequence_constants
 from corruptions.sequences.perturbations import PERTURBATION_SETS, PERTURBATIONS
 from corruptions.utils.errors import UserError
 
@@ -23,8 +23,7 @@ def check_sequence(name, height, width, difficulty, crop, options):
     if not isinstance(name, str) or name not in PERTURBATIONS:
         known = ", ".join([*PERTURBATION_SETS, *PERTURBATIONS])
         raise UserError(f"perturbation {name}: unknown; there are {known}")
-    if isinstance(difficulty, bool) or difficulty not in DIFFICULTIES:
-        raise UserError(f"difficulty {difficulty!r}: must be 1, 2 or 3")
+    check_difficulty(difficulty)
     if difficulty > 1 and not PERTURBATIONS[name].is_noise:
         raise UserError(f"difficulty {difficulty}: the frames of {name} are the same for every difficulty; leave it "
                         f"out here, and give difficulty={difficulty} to flip_rate and top5_distance")

@@ -97,13 +97,14 @@ def test_size_of_constants():
     ({"name": "tilt", "difficulty": 2}, "the frames of tilt are the same"),
     ({"name": "shot_noise", "difficulty": 4}, "difficulty 4: must be 1, 2 or 3"),
     ({"name": "shot_noise", "difficulty": 2.0}, "difficulty 2.0: must be 1, 2 or 3"),
+    ({"name": "tilt", "images": np.zeros((1, 8, 40000, 3), np.uint8)}, "tilt: an image has at most 32766 pixels"),
     ({"name": "tilt", "crop": 17}, "crop 17: must be a whole number from 8 to 16"),
     ({"name": "tilt", "seed": -1}, "seed -1"), ({"name": "tilt", "first": -1}, "first -1"),
     ({"name": "tilt", "key": [1]}, "a sequence of 3 keys"),
     ({"name": "tilt", "options": Options(frost_dir="x")}, "frost_dir: no perturbation uses it")])
 def test_bad_arguments(arguments, problem):
     with pytest.raises(UserError, match=problem):
-        perturb(SMALL, **arguments)
+        perturb(**{"images": SMALL, **arguments})
 
 
 @pytest.mark.parametrize("case", METRICS)

@@ -75,9 +75,10 @@ def sequence_command(args):
         for folder in folders.values():
             if os.path.lexists(folder):
                 raise UserError(f"{folder}: exists; remove it, or name a new folder")
-        for name, folder in folders.items():
-            write_frames(images[0], folder, name, args.seed, os.path.basename(args.source), args.difficulty, args.crop,
-                         options)
+        with sigterm_interrupts("remove the folders that are there, and give the same command again"):
+            for name, folder in folders.items():
+                write_frames(images[0], folder, name, args.seed, os.path.basename(args.source), args.difficulty,
+                             args.crop, options)
         print(f"written to {args.target}")
         return
     if labels is not None:

@@ -39,9 +39,9 @@ def flip_rate(predictions, baseline=None, difficulty=1):
 def top5_distance(outputs, baseline=None, difficulty=1):
     """Return how far the five most probable classes move between frames: uT5D, or T5D and mT5D with a baseline.
 
-    The distance of two frames is the sum over i = 1..5 of |i - min(r_i, 6)|, where r_i is the rank in the one frame of
-    the class that has rank i in the other. Of equal outputs, the class with the lower number has the better rank. Pairs
-    of frames are those of `flip_rate`.
+    The distance of two frames is the sum over i = 1..5 of |i - min(r_i, 6)|, where r_i is the rank in the later
+    frame of the class that has rank i in the earlier one. Of equal outputs, the class with the lower
+    number has the better rank. Pairs of frames are those of `flip_rate`.
 
     Args:
         outputs (dict): perturbation to logits or probabilities, float (N, F, K), K at least 5.

@@ -3,6 +3,7 @@ import numbers
 
 import numpy as np
 
+from corruptions.digital import LONGEST_IN_OPENCV
 from corruptions.generate import SEED, batch_keys, check_seed, image_stream, stream_key, warn_if_repeated
 from corruptions.registry import DEFAULTS, SMALLEST_SIDE, as_array, check_images, check_options
 from corruptions.sequences.constants import check_difficulty, sequence_constants
@@ -27,6 +28,9 @@ def check_sequence(name, height, width, difficulty, crop, options):
     if difficulty > 1 and not PERTURBATIONS[name].is_noise:
         raise UserError(f"difficulty {difficulty}: the frames of {name} are the same for every difficulty; leave it "
                         f"out here, and give difficulty={difficulty} to flip_rate and top5_distance")
+    if name == "tilt" and max(height, width) >= LONGEST_IN_OPENCV:
+        raise UserError(f"tilt: an image has at most {LONGEST_IN_OPENCV - 1} pixels a side here, not "
+                        f"{max(height, width)}; leave it out, or cut the image")
     if crop is not None:
         most = min(height, width)
         if isinstance(crop, bool) or not isinstance(crop, numbers.Integral) or not SMALLEST_SIDE <= crop <= most:

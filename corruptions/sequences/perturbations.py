@@ -13,10 +13,8 @@ from PIL import Image
 from scipy import ndimage
 
 from corruptions.blur import line_blur, smooth, to_pil
-from corruptions.digital import LONGEST_IN_OPENCV
 from corruptions.digital import brightness as brighten
 from corruptions.registry import DEFAULTS, to_uint8
-from corruptions.utils.errors import UserError
 from corruptions.weather import WATER, water_drops, zoom_about_centre
 
 PERTURBATIONS = {}
@@ -225,9 +223,6 @@ def in_perspective(image, degrees):
     away = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, distance], [0, 0, 0, 1]])
     to_pixels = np.array([[distance, 0, width / 2, 0], [0, distance, height / 2, 0], [0, 0, 1, 0]])
     matrix = to_pixels @ away @ about_x @ about_y @ from_pixels
-    if max(height, width) >= LONGEST_IN_OPENCV:
-        raise UserError(f"tilt: an image has at most {LONGEST_IN_OPENCV - 1} pixels a side here, not "
-                        f"{max(height, width)}; leave it out, or cut the image")
     # `cv2.warpPerspective` of OpenCV 4, which OpenCV 5 has changed: places are rounded to 1/32 of a pixel.
     inverse = cv2.invert(matrix)[1]
     columns, rows = np.arange(width), np.arange(height)[:, None]

@@ -193,6 +193,18 @@ def line_blur(image, radius, sigma, angle, backend):
     return blurred.astype(np.uint8).reshape(image.shape)
 
 
+def check_backend(backend, names):
+    """Check the option `--backend` for the effects `names`.
+
+    Raises:
+        UserError: none of the effects uses ImageMagick, or it is not installed.
+    """
+    if backend == "wand":
+        if not {"motion_blur", "snow"} & set(names):
+            raise UserError("--backend wand: only motion_blur and snow use it; leave it out")
+        require_wand()
+
+
 def require_wand():
     """Return Wand's class of images.
 

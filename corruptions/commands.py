@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 
-from corruptions.blur import require_wand
+from corruptions.blur import check_backend
 from corruptions.generate import corrupt
 from corruptions.images import BadImages, read_image, write_image_file
 from corruptions.jobs.arrays import write_arrays
@@ -170,8 +170,5 @@ def options_of(args):
     check_usable(args.corruption, args.severity, options)
     if "frost" not in args.corruption and args.frost_dir is not None:
         raise UserError("--frost_dir: only frost uses it; leave it out")
-    if args.backend == "wand":
-        if not {"motion_blur", "snow"} & set(args.corruption):
-            raise UserError("--backend wand: only motion_blur and snow use it; leave it out")
-        require_wand()
+    check_backend(args.backend, args.corruption)
     return options

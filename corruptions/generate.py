@@ -123,6 +123,21 @@ def batch_keys(keys, number):
     return [stream_key(key) for key in keys]
 
 
+def image_keys(number, is_batch, key, first):
+    """Return a key for each of the `number` images of a call, from its arguments `key` and `first`, as in `corrupt`.
+
+    Raises:
+        UserError: `key` or `first` is not as in `corrupt`.
+    """
+    if isinstance(first, bool) or not isinstance(first, numbers.Integral) or first < 0:
+        raise UserError(f"first {first!r}: must be a whole number of 0 or more")
+    if key is None:
+        return range(first, first + number)
+    if first:
+        raise UserError(f"first {first}: has no effect beside key; leave one of them out")
+    return batch_keys(key, number) if is_batch else [stream_key(key)]
+
+
 def check_seed(seed):
     """Raise a `UserError` unless a seed is a whole number of 0 or more."""
     if type(seed) is bool or not isinstance(seed, numbers.Integral) or seed < 0:
@@ -134,10 +149,11 @@ _first_images = {}  # arguments of a call without a key or a first number, to th
 _has_warned = False
 
 
-def warn_if_repeated(batch, corruption, severity, seed, constants, caller, ways):
+def warn_if_repeated(batch, corruption, arguments, caller, ways):
     """Warn once if another batch of the same shape gets the same random numbers, because it begins with image 0, too.
 
-    `corruption` is a `Corruption` or a `Perturbation`. `caller` and `ways` are for the text.
+    `corruption` is a `Corruption` or a `Perturbation`, and `arguments` are the others on which the random numbers
+    depend. The text of the warning has `caller`, the name of a function, and `ways` to mend the call.
     """
     global _has_warned
     if _has_warned or not corruption.is_random or len(batch) == 0:
@@ -145,7 +161,7 @@ def warn_if_repeated(batch, corruption, severity, seed, constants, caller, ways)
     if len(_first_images) > 1000:
         _first_images.clear()
     checksum = zlib.crc32(np.ascontiguousarray(batch[0]))
-    call = seed, type(corruption), corruption.name, severity, str(constants), batch.shape
+    call = type(corruption), corruption.name, str(arguments), batch.shape
     if _first_images.setdefault(call, checksum) != checksum:
         _has_warned = True
         warnings.warn(f"{caller}: several images or batches get the same random numbers, because each begins with "
@@ -189,10 +205,6 @@ def corrupt(images, name, severity=None, seed=0, options=DEFAULTS, key=None, fir
     name = ALIASES.get(name, name)
     if name not in CORRUPTIONS:
         raise UserError(f"corruption {name}: unknown; there are {', '.join(CORRUPTIONS)}")
-    if isinstance(first, bool) or not isinstance(first, numbers.Integral) or first < 0:
-        raise UserError(f"first {first!r}: must be a whole number of 0 or more")
-    if key is not None and first:
-        raise UserError(f"first {first}: has no effect beside key; leave one of them out")
     if constants is not None and severity is not None:
         raise UserError(f"severity {severity!r}: has no effect beside constants; leave one of them out")
     if constants is None:
@@ -201,14 +213,9 @@ def corrupt(images, name, severity=None, seed=0, options=DEFAULTS, key=None, fir
     is_batch = images.ndim == 4
     batch = images if is_batch else images[None]
     check_images(batch)
-    if key is None:
-        keys = range(first, first + len(batch))
-    elif not is_batch:
-        keys = [stream_key(key)]
-    else:
-        keys = batch_keys(key, len(batch))
+    keys = image_keys(len(batch), is_batch, key, first)
     out = corrupt_images(batch, CORRUPTIONS[name], severity, seed, keys, options, constants)
     if key is None and not first:
-        warn_if_repeated(batch, CORRUPTIONS[name], severity, seed, constants, "corrupt", "key=, the number or path of "
-                         "each image, or first=, or take corruptions.Corrupt")
+        warn_if_repeated(batch, CORRUPTIONS[name], (seed, severity, constants), "corrupt",
+                         "key=, the number or path of each image, or first=, or take corruptions.Corrupt")
     return out if is_batch else out[0]

@@ -14,7 +14,9 @@ from corruptions.jobs.layouts import LAYOUTS, PARTS
 from corruptions.jobs.shards import SINGLE_SHARD, Shard
 from corruptions.pictures import PICTURE_TYPES, check_picture_name
 from corruptions.registry import BACKENDS
-from corruptions.sequences.command import add_sequence
+from corruptions.sequences.command import sequence_command
+from corruptions.sequences.constants import DIFFICULTIES
+from corruptions.sequences.perturbations import PERTURBATION_SETS, PERTURBATIONS
 from corruptions.severities import SEVERITIES, SEVERITY_CONSTANTS, check_severity
 from corruptions.table import CORRUPTIONS, SETS
 from corruptions.utils import cli
@@ -136,8 +138,7 @@ def add_array(commands):
     command.add_argument("--labels", default=None, metavar="FILE",
                          help=".npy file of an integer for each image; stored as labels.npy beside the arrays, so that "
                          "--test_corrupted of main.py reads them")
-    command.add_argument("--part", choices=PARTS, default=None,
-                         help="part of an .npz file that has several (default: test)")
+    add_part(command)
     command.add_argument("--layout", choices=LAYOUTS, default="folders",
                          help="; ".join(f"{name}: {form}" for name, form in LAYOUTS.items()) + ", which needs labels")
     add_corruptions(command)
@@ -160,6 +161,30 @@ def add_preview(commands):
     command.set_defaults(run=preview_command)
 
 
+def add_sequence(commands):
+    command = commands.add_parser(
+        "sequence", help="the frames of ImageNet-P and CIFAR-10-P, of an array or of one image",
+        description="Make perturbation sequences: frames of an image that change little by little. Of an array, they "
+        "are stored as TARGET/PERTURBATION.npy, of shape (images, frames, H, W, C), as in CIFAR-10-P; of an image "
+        "file, as TARGET/PERTURBATION/00.png, 01.png, ... The random numbers of an image depend on the seed, the "
+        "perturbation, the difficulty and the image's place in the array, or its file's name.")
+    command.add_argument("source", help=".npy or .npz file of images, as in the command array, or an image file")
+    command.add_argument("target", help="folder for the sequences")
+    kind = cli.or_list(partial(cli.two_columns, PERTURBATIONS), cli.names(PERTURBATIONS, PERTURBATION_SETS))
+    command.add_argument("-p", "--perturbation", type=kind, action=cli.StoreOneOrMany, metavar="NAME", required=True,
+                         help="names, list says which; or common (the ten that are benchmarked), all (these and four "
+                         "for validation)")
+    command.add_argument("-d", "--difficulty", type=int, choices=DIFFICULTIES, default=1,
+                         help="strength of the noise; files of 2 and 3 are called gaussian_noise_2.npy and so on")
+    command.add_argument("--crop", type=int, default=None, metavar="PIXELS",
+                         help="side of the centre crop that the frames have; ImageNet-P has 224, out of images whose "
+                         "shorter side is 256 (default: whole images)")
+    add_part(command)
+    add_generator(command, has_frost=False)
+    add_processes(command)
+    command.set_defaults(run=sequence_command)
+
+
 def add_corruptions(command, default=None):
     """Add the option for several corruptions; without a default it is required."""
     kind = cli.or_list(partial(cli.two_columns, CORRUPTIONS), cli.names(CORRUPTIONS, SETS, aliases=ALIASES))
@@ -174,31 +199,44 @@ def add_severities(command):
                          help=SEVERITY_HELP)
 
 
-def add_generator(command):
+def add_generator(command, has_frost=True):
     """Add the options on which the pixels depend, besides corruption and severity."""
     command.add_argument("--seed", type=cli.seed, default=0, help="seed of the random numbers")
     command.add_argument("--preset", type=int, choices=sorted(SEVERITY_CONSTANTS), default=None,
                          help="constants published for this image size; without it those of the nearest size, of 32, "
                          "64 and 224")
-    command.add_argument("--frost_dir", default=None,
-                         help="folder of frost1.png ... frost5.jpg; without it those of imagecorruptions")
+    if has_frost:
+        command.add_argument("--frost_dir", default=None,
+                             help="folder of frost1.png ... frost5.jpg; without it those of imagecorruptions")
     command.add_argument("--backend", choices=BACKENDS, default="numpy",
                          help="program that computes the motion blur of motion_blur and snow; wand is ImageMagick")
 
 
-def add_workers(command):
+def add_part(command):
+    command.add_argument("--part", choices=PARTS, default=None,
+                         help="part of an .npz file that has several (default: test)")
+
+
+def add_processes(command):
+    """Add the options of processes on this machine. Return the group of `--workers`, which excludes other workers."""
     crew = command.add_mutually_exclusive_group()
     crew.add_argument("--workers", type=cli.workers, default=None,
                       help="processes, at most one a processor; does not change the result (default: "
                       f"{cli.cpu_count()})")
+    command.add_argument("--show_progress", action="store_true",
+                         help="show the progress bar even where the output is not a terminal")
+    return crew
+
+
+def add_workers(command):
+    """Add the options of all kinds of workers."""
+    crew = add_processes(command)
     crew.add_argument("--scheduler", type=address, default=None, metavar="HOST:PORT",
                       help="let the workers of a Dask cluster that see the same files do the work, with the "
                       f"same result; needs {INSTALL}")
     command.add_argument("--shard", type=shard, default=SINGLE_SHARD, metavar="I/N",
                          help="make the I-th of N shares of the job, in any order or at the same time: every "
                          "N-th image of a folder, every N-th array")
-    command.add_argument("--show_progress", action="store_true",
-                         help="show the progress bar even where the output is not a terminal")
 
 
 EXAMPLES = """\
@@ -225,8 +263,9 @@ def run(program, argv=None):
             parser.error(f"unknown command {argv[0]!r}; there are {', '.join(command_names(parser))}, or an image file")
         argv = ["image", *argv]
     args = parser.parse_args(argv)
-    if not isinstance(getattr(args, "corruption", []), list):
-        args.corruption = [args.corruption]
+    for option in ("corruption", "perturbation"):
+        if not isinstance(getattr(args, option, []), list):
+            setattr(args, option, [getattr(args, option)])
     with cli.exit_on_error(program):
         args.run(args)
 

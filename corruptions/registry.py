@@ -141,6 +141,16 @@ def check_images(images):
                         "is the least that every corruption can work on")
 
 
+def summary_of(function):
+    """Return the first paragraph of the docstring of a function, as one line."""
+    return " ".join(function.__doc__.partition("\n\n")[0].split())
+
+
+def to_grey(images):
+    """Return colour images uint8 (N, H, W, 3) as grey ones, uint8 (N, H, W)."""
+    return np.stack([cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images])
+
+
 @dataclass(frozen=True)
 class Corruption:
     """A corruption that can be called for one image.
@@ -161,7 +171,7 @@ class Corruption:
     @property
     def summary(self):
         """The first paragraph of the docstring of the function, as one line."""
-        return " ".join(self.function.__doc__.partition("\n\n")[0].split())
+        return summary_of(self.function)
 
     def __call__(self, image, severity, rng, options=DEFAULTS, constants=None):
         """Corrupt one image.
@@ -203,8 +213,7 @@ class Corruption:
     def _apply(self, images, constants, rngs, options):
         channels = images if images.ndim == 4 else images[..., None]
         if self.colour and channels.shape[3] == 1:
-            out = self.function(np.repeat(channels, 3, axis=3), constants, rngs, options)
-            out = np.stack([cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in out])
+            out = to_grey(self.function(np.repeat(channels, 3, axis=3), constants, rngs, options))
         else:
             out = self.function(channels, constants, rngs, options)
         return out.reshape(images.shape)

@@ -237,6 +237,11 @@ def reopen_memmap(filename, *arguments):
                         "command resumes it") from error
 
 
+def read_chunk(images, part):
+    """Return the pixels of a part of an array, given as `chunk_of` returns them."""
+    return (reopen_memmap(*images) if isinstance(images, tuple) else images)[part]
+
+
 def corrupt_chunk(images, part, name, severity, seed, start, options):
     """Return a part of an array, corrupted.
 
@@ -244,8 +249,7 @@ def corrupt_chunk(images, part, name, severity, seed, start, options):
         images, part: as `chunk_of` returns them.
         Others as in `corrupt_range`.
     """
-    pixels = (reopen_memmap(*images) if isinstance(images, tuple) else images)[part]
-    return corrupt_range(pixels, name, severity, seed, start, options)
+    return corrupt_range(read_chunk(images, part), name, severity, seed, start, options)
 
 
 def _corrupt_into(images, part, start, name, severity, seed, options, path, begin, sync):

@@ -1,66 +1,23 @@
 """The command `python -m corruptions sequence`."""
 import os
-from functools import partial
 
-from corruptions.blur import require_wand
+from corruptions.blur import check_backend
 from corruptions.images import read_image
-from corruptions.jobs.layouts import PARTS, check_labels, check_stored_labels, read_images, store_labels
+from corruptions.jobs.layouts import check_labels, check_stored_labels, read_images, store_labels
 from corruptions.jobs.settings import use_settings
-from corruptions.registry import BACKENDS, Options
-from corruptions.sequences.constants import DIFFICULTIES, SEQUENCE_CONSTANTS
+from corruptions.registry import Options
 from corruptions.sequences.jobs import sequence_name, write_frames, write_sequences
 from corruptions.sequences.perturb import check_sequence
-from corruptions.sequences.perturbations import PERTURBATION_SETS, PERTURBATIONS
 from corruptions.utils import cli
 from corruptions.utils.checksums import array_digest
 from corruptions.utils.errors import UserError
 from corruptions.utils.signals import sigterm_interrupts
 
 
-def add_sequence(commands):
-    """Add the command `sequence` to the commands of a parser."""
-    command = commands.add_parser(
-        "sequence", help="the frames of ImageNet-P and CIFAR-10-P, of an array or of one image",
-        description="Make perturbation sequences: frames of an image that change little by little. Of an array, they "
-        "are stored as TARGET/PERTURBATION.npy, of shape (images, frames, H, W, C), as in CIFAR-10-P; of an image "
-        "file, as TARGET/PERTURBATION/00.png, 01.png, ... The random numbers of an image depend on the seed, the "
-        "perturbation, the difficulty and the image's place in the array, or its file's name.")
-    command.add_argument("source", help=".npy or .npz file of images, as in the command array, or an image file")
-    command.add_argument("target", help="folder for the sequences")
-    kind = cli.or_list(partial(cli.two_columns, PERTURBATIONS), cli.names(PERTURBATIONS, PERTURBATION_SETS))
-    command.add_argument("-p", "--perturbation", type=kind, action=cli.StoreOneOrMany, metavar="NAME", required=True,
-                         help="names, list says which; or common (the ten that are benchmarked), all (these and four "
-                         "for validation)")
-    command.add_argument("-d", "--difficulty", type=int, choices=DIFFICULTIES, default=1,
-                         help="strength of the noise; files of 2 and 3 are called gaussian_noise_2.npy and so on")
-    command.add_argument("--crop", type=int, default=None, metavar="PIXELS",
-                         help="side of the centre crop that the frames have; ImageNet-P has 224, out of images whose "
-                         "shorter side is 256 (default: whole images)")
-    command.add_argument("--part", choices=PARTS, default=None,
-                         help="part of an .npz file that has several (default: test)")
-    command.add_argument("--seed", type=cli.seed, default=0, help="seed of the random numbers")
-    command.add_argument("--preset", type=int, choices=sorted(SEQUENCE_CONSTANTS), default=None,
-                         help="constants published for this image size; without it those of the nearest size, of 32, "
-                         "64 and 224")
-    command.add_argument("--backend", choices=BACKENDS, default="numpy",
-                         help="program that computes the motion blur of motion_blur and snow; wand is ImageMagick")
-    command.add_argument("--workers", type=cli.workers, default=None,
-                         help="processes, at most one a processor; does not change the result (default: "
-                         f"{cli.cpu_count()})")
-    command.add_argument("--show_progress", action="store_true",
-                         help="show the progress bar even where the output is not a terminal")
-    command.set_defaults(run=sequence_command)
-
-
 def sequence_command(args):
     """Make perturbation sequences of an array or of one image."""
-    names = args.perturbation if isinstance(args.perturbation, list) else [args.perturbation]
-    names = list(dict.fromkeys(names))
-    options = Options(args.preset, backend=args.backend)
-    if args.backend == "wand":
-        if not {"motion_blur", "snow"} & set(names):
-            raise UserError("--backend wand: only motion_blur and snow use it; leave it out")
-        require_wand()
+    names, options = args.perturbation, Options(args.preset, backend=args.backend)
+    check_backend(args.backend, names)
     is_array = os.path.splitext(args.source)[1].lower() in (".npy", ".npz")
     if is_array:
         images, labels = read_images(args.source, args.part)

@@ -19,53 +19,46 @@ DEGREES = [i - MIDDLE for i in range(LAST + 1)]
 ZOOM_FACTORS = [1 + 0.004 * i for i in range(1, LAST + 1)]
 SNOW_ANGLES = [i * 4 - 150 for i in range(LAST + 1)]
 
+# Rows that are the same at 64, 224 and 299 pixels. Those of noise have a value for each difficulty.
+SHARED = {
+    "zoom_blur": ZOOM_FACTORS,
+    "brightness": [(i - MIDDLE) * 2 / 100 for i in range(LAST + 1)],
+    "rotate": DEGREES,
+    "tilt": DEGREES,
+    "scale": [(i * 2.5 + 40) / 100 for i in range(LAST + 1)],
+    "speckle_noise": (0.05, 0.1, 0.15),
+    "shear": DEGREES,
+}
 SEQUENCE_CONSTANTS = {
-    32: {
-        "gaussian_noise": (0.02, 0.04, 0.06),  # a value for each difficulty
+    32: SHARED | {
+        "gaussian_noise": (0.02, 0.04, 0.06),
         "shot_noise": (700, 400, 200),
         "motion_blur": (6, 1.8, [(i - 20) * 9 for i in range(21)]),
-        "zoom_blur": ZOOM_FACTORS,
         "snow": (0.05, 0.3, 2, 10, 2, SNOW_ANGLES),
         "brightness": [(i - MIDDLE) * 1.5 / 100 for i in range(LAST + 1)],
         "translate": [i - 7 for i in range(16)],
-        "rotate": DEGREES,
         "tilt": [0.75 * degrees for degrees in DEGREES],
         "scale": [(i * 2 + 70) / 100 for i in range(LAST + 1)],
         "speckle_noise": (0.05, 0.07, 0.1),
         "gaussian_blur": (7, [0.3 + 0.015 * i for i in range(LAST + 1)]),
         "spatter": (0.6, 0.265, 1.75, 0.7, (0.2, 0.8)),
-        "shear": DEGREES,
     },
-    64: {
+    64: SHARED | {
         "gaussian_noise": (0.025, 0.05, 0.075),
         "shot_noise": (500, 250, 125),
-        "zoom_blur": ZOOM_FACTORS,
         "snow": (0.05, 0.28, 2, 10, 2.5, SNOW_ANGLES),
-        "brightness": [(i - MIDDLE) * 2 / 100 for i in range(LAST + 1)],
         "translate": [i - MIDDLE for i in range(LAST + 1)],
-        "rotate": DEGREES,
-        "tilt": DEGREES,
-        "scale": [(i * 2.5 + 40) / 100 for i in range(LAST + 1)],
-        "speckle_noise": (0.05, 0.1, 0.15),
         "gaussian_blur": (7, [0.35 + 0.014 * i for i in range(LAST + 1)]),
         "spatter": (0.6, 0.25, 1.75, 0.7, (0.2, 0.8)),
-        "shear": DEGREES,
     },
-    224: {
+    224: SHARED | {
         "gaussian_noise": (0.03, 0.05, 0.08),
         "shot_noise": (300, 120, 60),
         "motion_blur": (10, 3, [(i - LAST) * 4 for i in range(LAST + 1)]),
-        "zoom_blur": ZOOM_FACTORS,
         "snow": (0.05, 0.3, 3, 14, 4, SNOW_ANGLES),
-        "brightness": [(i - MIDDLE) * 2 / 100 for i in range(LAST + 1)],
         "translate": [i - 20 for i in range(41)],
-        "rotate": DEGREES,
-        "tilt": DEGREES,
-        "scale": [(i * 2.5 + 40) / 100 for i in range(LAST + 1)],
-        "speckle_noise": (0.05, 0.1, 0.15),
         "gaussian_blur": (6, [0.25 + 0.035 * i for i in range(LAST + 1)]),
         "spatter": (0.65, 0.27, 3.7, 0.69, (0.05, 0.1, 0.15, 0.7)),
-        "shear": DEGREES,
     },
 }
 SEQUENCE_CONSTANTS[299] = SEQUENCE_CONSTANTS[224] | {

@@ -6,13 +6,12 @@ import shutil
 import numpy as np
 from tqdm import tqdm
 
-from corruptions.generate import image_stream
 from corruptions.images import write_image
-from corruptions.jobs.arrays import CHUNK_PIXELS, chunk_of, reopen_memmap
+from corruptions.jobs.arrays import CHUNK_PIXELS, chunk_of, read_chunk
 from corruptions.jobs.parallel import parallel_map
 from corruptions.registry import DEFAULTS
-from corruptions.sequences.perturb import check_sequence, perturb_range
-from corruptions.sequences.perturbations import PERTURBATIONS
+from corruptions.sequences.constants import LAST
+from corruptions.sequences.perturb import perturb_range
 from corruptions.utils.files import atomic_write, file_lock, remove_temporary
 
 
@@ -39,11 +38,7 @@ def write_sequences(images, path, name, seed, difficulty=1, crop=None, options=D
     Raises:
         UserError: an argument is not as in `perturb`, or another process is writing the file.
     """
-    size, constants = check_sequence(name, *images.shape[1:3], difficulty, crop, options)
-    blank = np.zeros((8, 8, 3), np.uint8)
-    count = len(PERTURBATIONS[name](blank, constants, image_stream(0, name, 1, 0)))
-    shape = (len(images), count, *size, *images.shape[3:])
-    chunk = max(1, CHUNK_PIXELS // (images.shape[1] * images.shape[2] * count))
+    chunk = max(1, CHUNK_PIXELS // (images.shape[1] * images.shape[2] * (LAST + 1)))
     folder, filename = os.path.split(path)
     if os.path.exists(path):
         return False
@@ -57,8 +52,10 @@ def write_sequences(images, path, name, seed, difficulty=1, crop=None, options=D
                 contextlib.closing(parallel_map(workers, _perturb_chunk, tasks)) as parts, \
                 tqdm(total=len(images), desc=filename, unit=" images",
                      disable=None if show_progress is None else not show_progress) as bar:
-            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
             for frames in parts:
+                if file.tell() == 0:
+                    shape = (len(images), *frames.shape[1:])
+                    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
                 file.write(frames.data)
                 bar.update(len(frames))
     return True
@@ -66,7 +63,7 @@ def write_sequences(images, path, name, seed, difficulty=1, crop=None, options=D
 
 def _perturb_chunk(images, part, name, seed, first, difficulty, crop, options):
     """Return the frames of a part of an array; `images` and `part` are as `chunk_of` returns them."""
-    pixels = (reopen_memmap(*images) if isinstance(images, tuple) else images)[part]
+    pixels = read_chunk(images, part)
     return perturb_range(pixels, name, seed, range(first, first + len(pixels)), difficulty, crop, options)
 
 

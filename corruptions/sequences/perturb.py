@@ -3,8 +3,7 @@ import numbers
 
 import numpy as np
 
-from corruptions.digital import LONGEST_IN_OPENCV
-from corruptions.generate import SEED, batch_keys, check_seed, image_stream, stream_key, warn_if_repeated
+from corruptions.generate import SEED, check_seed, image_keys, image_stream, warn_if_repeated
 from corruptions.registry import DEFAULTS, SMALLEST_SIDE, as_array, check_images, check_options
 from corruptions.sequences.constants import check_difficulty, sequence_constants
 from corruptions.sequences.perturbations import PERTURBATION_SETS, PERTURBATIONS
@@ -28,9 +27,10 @@ def check_sequence(name, height, width, difficulty, crop, options):
     if difficulty > 1 and not PERTURBATIONS[name].is_noise:
         raise UserError(f"difficulty {difficulty}: the frames of {name} are the same for every difficulty; leave it "
                         f"out here, and give difficulty={difficulty} to flip_rate and top5_distance")
-    if name == "tilt" and max(height, width) >= LONGEST_IN_OPENCV:
-        raise UserError(f"tilt: an image has at most {LONGEST_IN_OPENCV - 1} pixels a side here, not "
-                        f"{max(height, width)}; leave it out, or cut the image")
+    longest_side = PERTURBATIONS[name].longest_side
+    if longest_side is not None and max(height, width) > longest_side:
+        raise UserError(f"{name}: an image has at most {longest_side} pixels a side here, not {max(height, width)}; "
+                        "leave it out, or cut the image")
     if crop is not None:
         most = min(height, width)
         if isinstance(crop, bool) or not isinstance(crop, numbers.Integral) or not SMALLEST_SIDE <= crop <= most:
@@ -93,22 +93,15 @@ def perturb(images, name, seed=SEED, difficulty=1, crop=None, options=DEFAULTS, 
         UserWarning: as in `corrupt`.
     """
     check_seed(seed)
-    if isinstance(first, bool) or not isinstance(first, numbers.Integral) or first < 0:
-        raise UserError(f"first {first!r}: must be a whole number of 0 or more")
-    if key is not None and first:
-        raise UserError(f"first {first}: has no effect beside key; leave one of them out")
     images = as_array(images)
     is_batch = images.ndim == 4
     batch = images if is_batch else images[None]
     check_images(batch)
     if len(batch) == 0:
         raise UserError("images: there is none; give one or more")
-    if key is None:
-        keys = range(first, first + len(batch))
-    else:
-        keys = batch_keys(key, len(batch)) if is_batch else [stream_key(key)]
+    keys = image_keys(len(batch), is_batch, key, first)
     frames = perturb_range(batch, name, seed, keys, difficulty, crop, options)
     if key is None and not first:
-        warn_if_repeated(batch, PERTURBATIONS[name], difficulty, seed, crop, "perturb",
+        warn_if_repeated(batch, PERTURBATIONS[name], (seed, difficulty, crop), "perturb",
                          "key=, the number or path of each image, or first=")
     return frames if is_batch else frames[0]

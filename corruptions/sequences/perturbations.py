@@ -13,12 +13,13 @@ from PIL import Image
 from scipy import ndimage
 
 from corruptions.blur import line_blur, smooth, to_pil
+from corruptions.digital import LONGEST_IN_OPENCV
 from corruptions.digital import brightness as brighten
-from corruptions.registry import DEFAULTS, to_uint8
+from corruptions.registry import DEFAULTS, summary_of, to_grey, to_uint8
+from corruptions.sequences.constants import LAST
 from corruptions.weather import WATER, water_drops, zoom_about_centre
 
 PERTURBATIONS = {}
-NOISE_FRAMES = 30  # after the first frame, which is the clean image
 SNOW_SHARE = 0.85  # of the image that snow leaves unwhitened
 DROP_STRENGTH = 0.6
 NEAREST, BILINEAR = Image.Resampling.NEAREST, Image.Resampling.BILINEAR
@@ -35,6 +36,7 @@ class Perturbation:
         is_random (bool): whether the function draws random numbers.
         is_noise (bool): whether the first frame is the clean image, and every other frame has noise of its own.
         moves (bool): whether pixels move. A centre crop then comes after the perturbation, so that real pixels move in.
+        longest_side (int or None): the longest side that an image may have, in pixels.
     """
 
     name: str
@@ -43,25 +45,27 @@ class Perturbation:
     is_random: bool
     is_noise: bool
     moves: bool
+    longest_side: int | None
 
     @property
     def summary(self):
         """The first paragraph of the docstring of the function, as one line."""
-        return " ".join(self.function.__doc__.partition("\n\n")[0].split())
+        return summary_of(self.function)
 
     def __call__(self, image, constants, rng, backend=DEFAULTS.backend):
         """Return the frames of an image, uint8 (F, H, W, C), for an image uint8 (H, W, C)."""
         if self.colour and image.shape[2] == 1:
-            frames = self.function(np.repeat(image, 3, axis=2), constants, rng, backend)
-            return np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames])[..., None]
-        return np.stack(self.function(image, constants, rng, backend)).reshape(-1, *image.shape)
+            frames = to_grey(self.function(np.repeat(image, 3, axis=2), constants, rng, backend))
+        else:
+            frames = np.stack(self.function(image, constants, rng, backend))
+        return frames.reshape(-1, *image.shape)
 
 
-def register(colour=False, is_random=False, is_noise=False, moves=False):
+def register(colour=False, is_random=False, is_noise=False, moves=False, longest_side=None):
     """Return a decorator that adds a function to `PERTURBATIONS`; arguments are attributes of `Perturbation`."""
     def decorate(function):
         name = function.__name__
-        PERTURBATIONS[name] = Perturbation(name, function, colour, is_random or is_noise, is_noise, moves)
+        PERTURBATIONS[name] = Perturbation(name, function, colour, is_random or is_noise, is_noise, moves, longest_side)
         return function
     return decorate
 
@@ -70,7 +74,7 @@ def register(colour=False, is_random=False, is_noise=False, moves=False):
 def gaussian_noise(image, sigma, rng, backend):
     """The image, then x + sigma n, n ~ N(0, 1), drawn anew for each frame."""
     values = image.astype(np.float32) / 255
-    noise = (rng.normal(size=image.shape).astype(np.float32) for _ in range(NOISE_FRAMES))
+    noise = (rng.normal(size=image.shape).astype(np.float32) for _ in range(LAST))
     return [image, *(to_uint8(values + np.float32(sigma) * one) for one in noise)]
 
 
@@ -78,7 +82,7 @@ def gaussian_noise(image, sigma, rng, backend):
 def shot_noise(image, photons, rng, backend):
     """The image, then Poisson(c x) / c, drawn anew for each frame."""
     means = image / 255.0 * photons
-    return [image, *(to_uint8(rng.poisson(means) / float(photons)) for _ in range(NOISE_FRAMES))]
+    return [image, *(to_uint8(rng.poisson(means) / float(photons)) for _ in range(LAST))]
 
 
 @register()
@@ -129,7 +133,7 @@ def rotate(image, angles, rng, backend):
     return [affine(image, angle=degrees) for degrees in angles]
 
 
-@register(moves=True)
+@register(moves=True, longest_side=LONGEST_IN_OPENCV - 1)
 def tilt(image, angles, rng, backend):
     """Turn the image about a horizontal and a vertical axis, in perspective."""
     return [in_perspective(image, degrees) for degrees in angles]
@@ -145,7 +149,7 @@ def scale(image, factors, rng, backend):
 def speckle_noise(image, sigma, rng, backend):
     """The image, then x + x sigma n, n ~ N(0, 1), drawn anew for each frame."""
     values = image / 255.0
-    noise = (rng.normal(size=image.shape, scale=sigma) for _ in range(NOISE_FRAMES))
+    noise = (rng.normal(size=image.shape, scale=sigma) for _ in range(LAST))
     return [image, *(to_uint8(values + values * one) for one in noise)]
 
 
@@ -164,7 +168,7 @@ def spatter(image, constants, rng, backend):
     values, frames = image.astype(np.float32) / 255, []
     liquid = smooth(rng.normal(size=image.shape[:2], loc=mean, scale=deviation)[None, ..., None], blur)[0, ..., 0]
     liquid[liquid < threshold] = 0
-    for _ in range(NOISE_FRAMES + 1):
+    for _ in range(LAST + 1):
         drops = water_drops((liquid * 255).astype(np.uint8))
         drops /= drops.max() or 1  # without a drop, the published code divides by zero
         drops *= DROP_STRENGTH

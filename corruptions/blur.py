@@ -193,6 +193,11 @@ def line_blur(image, radius, sigma, angle, backend):
     return blurred.astype(np.uint8).reshape(image.shape)
 
 
+def uses_backend(names):
+    """Whether one of the effects `names` is made by the program that the option `--backend` names."""
+    return not {"motion_blur", "snow"}.isdisjoint(names)
+
+
 def check_backend(backend, names):
     """Check the option `--backend` for the effects `names`.
 
@@ -200,7 +205,7 @@ def check_backend(backend, names):
         UserError: none of the effects uses ImageMagick, or it is not installed.
     """
     if backend == "wand":
-        if not {"motion_blur", "snow"} & set(names):
+        if not uses_backend(names):
             raise UserError("--backend wand: only motion_blur and snow use it; leave it out")
         require_wand()
 

@@ -20,8 +20,7 @@ from corruptions.jobs.layouts import (
     store_labels,
 )
 from corruptions.jobs.parallel import RESUME_HINT
-from corruptions.jobs.provenance import options_identity
-from corruptions.jobs.settings import use_settings
+from corruptions.jobs.settings import options_settings, use_settings
 from corruptions.jobs.shards import SINGLE_SHARD
 from corruptions.pictures import panel, plot_image_grid, plot_image_sheet
 from corruptions.registry import Options
@@ -99,7 +98,7 @@ def array_command(args):
         labels = check_labels(labels, len(images), args.source)
     options = options_of(args)
     paths = places(args.target, args.corruption, args.severity, args.layout)
-    settings = {"shape": list(images.shape), "seed": args.seed, **options_identity(options, args.corruption)}
+    settings = {"shape": list(images.shape), "seed": args.seed, **options_settings(options, args.corruption)}
     if args.layout == "stacked":
         if labels is None:
             raise UserError("--layout stacked: has labels.npy beside the arrays; give --labels FILE, too, or leave the "

@@ -175,7 +175,8 @@ def add_sequence(commands):
                          help="names, list says which; or common (the ten that are benchmarked), all (these and four "
                          "for validation)")
     command.add_argument("-d", "--difficulty", type=int, choices=DIFFICULTIES, default=1,
-                         help="strength of the noise; files of 2 and 3 are called gaussian_noise_2.npy and so on")
+                         help="strength of noise; files of 2 and 3 are called gaussian_noise_2.npy and so on; frames"
+                         " without noise are the same for all")
     command.add_argument("--crop", type=int, default=None, metavar="PIXELS",
                          help="side of the centre crop that the frames have; ImageNet-P has 224, out of images whose "
                          "shorter side is 256 (default: whole images)")

@@ -10,13 +10,17 @@ from PIL import Image
 import corruptions.generate
 from corruptions import PERTURBATION_SETS, PERTURBATIONS, Options, flip_rate, perturb, top5_distance
 from corruptions.__main__ import main
+from corruptions.sequences import jobs as sequence_jobs
 from corruptions.sequences import perturb as perturb_module
+from corruptions.sequences.constants import SEQUENCE_CONSTANTS, frame_counts
+from corruptions.sequences.perturbations import SEQUENCES
 from corruptions.utils.errors import UserError
 from tests.golden.record_sequences import BEFORE_CROP, image_of, outputs
 
 with open(os.path.join(os.path.dirname(__file__), "golden", "sequences.json"), encoding="utf-8") as golden_file:
     GOLDEN = json.load(golden_file)
 METRICS = GOLDEN.pop("metrics")
+STILL = np.zeros((2, 31), int)
 SMALL = np.random.RandomState(0).randint(0, 256, (3, 16, 20, 3)).astype(np.uint8)
 
 
@@ -29,7 +33,9 @@ def published_draws(monkeypatch):
 @pytest.mark.parametrize("size, name", [(size, name) for size, names in GOLDEN.items() for name in names])
 def test_published(published_draws, size, name):
     """The frames are those of the published scripts, to the byte; only gaussian_noise draws from NumPy, not PyTorch."""
-    frames = perturb(image_of(BEFORE_CROP[int(size)]), name, crop=int(size))
+    perturbation, difficulty = SEQUENCES[name]
+    frames = perturb(image_of(BEFORE_CROP[int(size)]), perturbation, difficulty=difficulty or 1, crop=int(size),
+                     options=Options(int(size)))
     assert [len(frames), hashlib.sha256(frames.tobytes()).hexdigest()] == GOLDEN[size][name]
 
 
@@ -38,7 +44,7 @@ def test_names():
     assert PERTURBATION_SETS["common"] == (
         "gaussian_noise", "shot_noise", "motion_blur", "zoom_blur", "snow", "brightness", "translate", "rotate", "tilt",
         "scale")
-    assert len(PERTURBATIONS) == 14 and len(GOLDEN["32"]) == 14
+    assert len(PERTURBATIONS) == 14 and set(GOLDEN["32"]) == set(SEQUENCES)
     assert perturb(np.zeros((2, 32, 32, 3), np.uint8), "gaussian_blur").shape == (2, 31, 32, 32, 3)
 
 
@@ -88,13 +94,35 @@ def test_size_of_constants():
     assert len(perturb(np.zeros((64, 64), np.uint8), "motion_blur")) == 21
     image = image_of(64)
     assert not np.array_equal(perturb(image, "gaussian_blur"), perturb(image, "gaussian_blur", options=Options(299)))
-    with pytest.raises(UserError, match="preset 64: has no constants of the sequence motion_blur"):
-        perturb(image, "motion_blur", options=Options(64))
+    assert np.array_equal(perturb(image, "motion_blur", options=Options(64)),
+                          perturb(image, "motion_blur", options=Options(32)))
+
+
+@pytest.mark.parametrize("name", PERTURBATIONS)
+def test_frame_counts(name):
+    """The metrics know the number of frames for every published size."""
+    made = {len(perturb(SMALL[0], name, options=Options(size))) for size in SEQUENCE_CONSTANTS}
+    assert made == set(frame_counts(name))
+
+
+@pytest.mark.parametrize("height, width, crop, top, left", [(21, 30, 8, 6, 11), (19, 17, 16, 2, 0)])
+def test_crop_with_odd_margins(height, width, crop, top, left):
+    """The crop begins where CenterCrop of torchvision 0.2 begins, round((H - crop) / 2), with halves to even."""
+    image = np.random.RandomState(2).randint(0, 256, (height, width, 3)).astype(np.uint8)
+    frames = perturb(image, "translate", crop=crop)
+    still = [frame for frame in frames if np.array_equal(frame, image[top:top + crop, left:left + crop])]
+    assert len(still) == 1  # the frame that is not shifted
+
+
+def test_difficulty_without_noise():
+    """Frames without noise are the same for every difficulty, so that one loop makes all for `flip_rate`."""
+    for name in ("snow", "tilt"):
+        assert np.array_equal(perturb(SMALL, name, difficulty=2), perturb(SMALL, name))
 
 
 @pytest.mark.parametrize("arguments, problem", [
     ({"name": "fog"}, "perturbation fog: unknown"),
-    ({"name": "tilt", "difficulty": 2}, "the frames of tilt are the same"),
+    ({"name": "tilt", "difficulty": 5}, "difficulty 5: must be 1, 2 or 3"),
     ({"name": "shot_noise", "difficulty": 4}, "difficulty 4: must be 1, 2 or 3"),
     ({"name": "shot_noise", "difficulty": 2.0}, "difficulty 2.0: must be 1, 2 or 3"),
     ({"name": "tilt", "images": np.zeros((1, 8, 40000, 3), np.uint8)}, "tilt: an image has at most 32766 pixels"),
@@ -121,32 +149,56 @@ def test_published_metrics(case):
 
 def test_mean_and_baseline():
     """The mean is over perturbations; with a baseline, each is relative to it first (mFR, mT5D)."""
-    predictions = {"tilt": np.array([[0, 1, 1], [2, 2, 2]]), "shot_noise": np.array([[0, 1, 0], [3, 3, 3]])}
-    rates = flip_rate(predictions)
-    assert rates == {"tilt": 0.25, "shot_noise": 0.25, "mean": 0.25}
-    assert flip_rate(predictions, {"tilt": 0.5, "shot_noise": 0.25}) == {"tilt": 0.5, "shot_noise": 1, "mean": 0.75}
-    assert flip_rate(predictions, rates)["mean"] == 1
+    still = np.zeros((2, 31), int)
+    predictions = {"tilt": still.copy(), "shot_noise_2": still.copy()}
+    predictions["tilt"][0, 16:] = 1  # one flip from frame to frame, or two pairs of frames that are two apart
+    predictions["shot_noise_2"][0, 1:4] = 1  # three frames unlike the clean one
+    rates = flip_rate(predictions, difficulty=2)
+    assert rates == {"tilt": 2 / 29 / 2, "shot_noise_2": 0.05, "mean": (1 / 29 + 0.05) / 2}
+    assert flip_rate({"tilt": predictions["tilt"]})["tilt"] == 1 / 30 / 2
+    relative = flip_rate(predictions, {"tilt": 1 / 29, "shot_noise_2": np.array(0.1)}, difficulty=2)
+    assert relative == {"tilt": 1, "shot_noise_2": 0.5, "mean": 0.75}
+    assert flip_rate(predictions, rates, difficulty=2)["mean"] == 1
+
+
+def test_tensors():
+    """Outputs of MindSpore, and classes that are ruled out by logits of minus infinity."""
+    ms = pytest.importorskip("mindspore")
+    logits = outputs(10).astype(np.float32)
+    expected = flip_rate({"tilt": logits}), top5_distance({"tilt": logits})
+    assert flip_rate({"tilt": ms.Tensor(logits)}) == expected[0]
+    ruled_out = np.concatenate([logits, np.full((3, 31, 2), -np.inf, np.float32)], axis=2)
+    assert (flip_rate({"tilt": ruled_out}), top5_distance({"tilt": ruled_out})) == expected
 
 
 def test_distance_by_hand():
     """Two classes change places beyond the fifth: the fifth and the sixth, at a distance of one."""
-    first = np.array([9, 8, 7, 6, 5, 4, 3.0])
-    second = np.array([9, 8, 7, 6, 4, 5, 3.0])
-    assert top5_distance({"tilt": np.stack([first, second])[None]})["tilt"] == 1
-    equal = np.zeros((1, 4, 6))  # all classes are equally likely, so that no rank changes
+    frames = np.tile(np.array([9, 8, 7, 6, 5, 4, 3.0]), (1, 31, 1))
+    frames[:, 16:] = [9, 8, 7, 6, 4, 5, 3]
+    assert top5_distance({"tilt": frames})["tilt"] == 1 / 30
+    equal = np.zeros((1, 31, 6))  # all classes are equally likely, so that no rank changes
     assert top5_distance({"tilt": equal})["tilt"] == 0
 
 
 @pytest.mark.parametrize("function, arguments, problem", [
     (flip_rate, ({},), "must be a dict"), (flip_rate, ({"fog": SMALL},), "perturbation fog: unknown"),
-    (flip_rate, ({"tilt": np.zeros((2, 1), int)},), "2 frames at least"),
-    (flip_rate, ({"tilt": [[1, 2], [3]]},), "tilt: is no array"),
-    (flip_rate, ({"tilt": np.zeros((2, 5))},), "must be finite logits"),
-    (flip_rate, ({"tilt": np.full((1, 5, 3), np.nan)},), "must be finite logits"),
-    (top5_distance, ({"tilt": np.zeros((1, 5, 4))},), "K at least 5"),
-    (flip_rate, ({"tilt": np.zeros((2, 5), int)}, {"tilt": 0}), "baseline of tilt: 0 must be a number above 0"),
-    (flip_rate, ({"tilt": np.zeros((2, 5), int)}, {}), "baseline of tilt: None"),
-    (flip_rate, ({"tilt": np.zeros((2, 5), int)}, None, 4), "difficulty 4")])
+    (flip_rate, ({"tilt": np.zeros((2, 1), int)},), r"F = 31 frames"),
+    (flip_rate, ({"translate": np.zeros((2, 30), int)},), r"F = 16 or 31 or 41 frames"),
+    (flip_rate, ({"tilt": np.zeros((31, 2), int)},), r"has shape \(31, 2\)"),  # transposed
+    (flip_rate, ({"tilt": np.zeros((62, 10))},), r"has shape \(62, 10\)"),  # images and frames are one axis
+    (flip_rate, ({"tilt": [[1, 2], [3]]},), "tilt: no array"),
+    (flip_rate, ({"tilt": np.zeros((2, 31))},), r"tilt: classes are float64; must be integers \(N, F\)"),
+    (flip_rate, ({"tilt": np.full((1, 31, 3), np.nan)},), "without NaN"),
+    (flip_rate, ({"shot_noise_2": STILL},), "shot_noise_2: is of difficulty 2; give difficulty=2"),
+    (flip_rate, ({"shot_noise": STILL, "shot_noise_2": STILL}, None, 2), "are the same perturbation; leave one out"),
+    (flip_rate, ({"tilt_2": STILL}, None, 2), "perturbation tilt_2: unknown"),
+    (top5_distance, ({"tilt": np.zeros((1, 31, 4))},), "K at least 5"),
+    (flip_rate, ({"tilt": STILL}, {"tilt": 0}), "baseline of tilt: 0 must be a number above 0"),
+    (flip_rate, ({"tilt": STILL}, {"tilt": True}), "baseline of tilt: True must be a number above 0"),
+    (flip_rate, ({"tilt": STILL}, {"tilt": np.array([1, 2])}), "baseline of tilt: "),
+    (flip_rate, ({"tilt": STILL}, {}), "baseline of tilt: None"),
+    (flip_rate, ({"tilt": STILL}, [0.5]), "baseline of type list: must be a dict"),
+    (flip_rate, ({"tilt": STILL}, None, 4), "difficulty 4")])
 def test_bad_metrics(function, arguments, problem):
     with pytest.raises(UserError, match=problem):
         function(*arguments)
@@ -159,14 +211,66 @@ def test_command_array(tmp_path, monkeypatch, capsys):
     np.savez("set.npz", images=images, labels=np.arange(40) % 10)
     words = ["sequence", "set.npz", "out", "-p", "translate", "shot_noise"]
     main([*words, "--workers", "2"])
-    assert sorted(os.listdir("out")) == ["labels.npy", "settings.json", "shot_noise.npy", "translate.npy"]
+    assert sorted(os.listdir("out")) == ["labels.npy", "settings.json", "shot_noise.npy", "shot_noise.npy.json",
+                                         "translate.npy", "translate.npy.json"]
     assert np.load("out/translate.npy").shape == (40, 16, 32, 32, 3)
     assert np.array_equal(np.load("out/shot_noise.npy"), perturb(images, "shot_noise"))
     assert np.array_equal(np.load("out/labels.npy"), np.arange(40) % 10)
     main([*words, "--workers", "1"])
     assert capsys.readouterr().out == "written to out\nwas all made before in out\n"
-    main(["sequence", "set.npz", "out", "-p", "shot_noise", "-d", "2", "--workers", "1"])
+    main(["sequence", "set.npz", "out", "-p", "shot_noise", "translate", "-d", "2", "--workers", "1"])
     assert np.array_equal(np.load("out/shot_noise_2.npy"), perturb(images, "shot_noise", difficulty=2))
+    assert not os.path.exists("out/translate_2.npy")  # its frames are the same
+
+
+@pytest.mark.parametrize("damage, problem", [
+    (lambda path: os.truncate(path, 5000), "truncated or not a numpy array; remove it"),
+    (lambda path: (os.remove(path), os.mkdir(path)), "truncated or not a numpy array; remove it"),
+    (lambda path: np.save(path, np.zeros_like(np.load(path))), "is not what this command makes"),
+    (lambda path: os.remove(f"{path}.json"), "is not what this command makes")])
+def test_damaged_array(tmp_path, monkeypatch, capsys, damage, problem):
+    """What has the name of an array, and is not the array that was made, is not taken for it."""
+    monkeypatch.chdir(tmp_path)
+    np.save("set.npy", SMALL)
+    words = ["sequence", "set.npy", "out", "-p", "tilt", "--workers", "1"]
+    main(words)
+    damage("out/tilt.npy")
+    with pytest.raises(SystemExit):
+        main(words)
+    [line] = capsys.readouterr().err.splitlines()
+    assert f"out/tilt.npy: {problem}" in line
+
+
+def test_backend_binds_what_uses_it(tmp_path, monkeypatch, capsys):
+    """A target with motion blurs of ImageMagick takes other sequences, but no motion blurs of another program."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("corruptions.blur.require_wand", lambda: None)
+    monkeypatch.setattr("corruptions.blur.magick_blur", lambda image, *_: image)
+    np.save("set.npy", SMALL)
+    main(["sequence", "set.npy", "out", "-p", "motion_blur", "--backend", "wand", "--workers", "1"])
+    main(["sequence", "set.npy", "out", "-p", "tilt", "--workers", "1"])
+    with pytest.raises(SystemExit):
+        main(["sequence", "set.npy", "out", "-p", "snow", "--workers", "1"])
+    assert "made with other settings (backend" in capsys.readouterr().err
+
+
+def test_stopped_array(tmp_path, monkeypatch):
+    """An array that was stopped leaves nothing with its name, and the next command makes it whole."""
+    monkeypatch.chdir(tmp_path)
+    np.save("set.npy", np.tile(SMALL, (200, 1, 1, 1)))
+    words = ["sequence", "set.npy", "out", "-p", "brightness", "--workers", "1"]
+    whole = sequence_jobs.perturb_range
+    monkeypatch.setattr(sequence_jobs, "perturb_range", lambda images, name, seed, keys, *more: (
+        whole(images, name, seed, keys, *more) if keys[0] == 0 else stop()))
+
+    def stop():
+        raise KeyboardInterrupt
+    with pytest.raises(SystemExit):
+        main(words)
+    assert os.listdir("out") == ["settings.json"]
+    monkeypatch.setattr(sequence_jobs, "perturb_range", whole)
+    main(words)
+    assert np.load("out/brightness.npy").shape == (600, 31, 16, 20, 3)
 
 
 def test_command_image(tmp_path, monkeypatch, capsys):
@@ -174,14 +278,36 @@ def test_command_image(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Image.fromarray(SMALL[0]).save("photo.png")
     main(["sequence", "photo.png", "frames", "-p", "snow", "tilt", "--crop", "12"])
-    assert len(os.listdir("frames/tilt")) == 31 and sorted(os.listdir("frames")) == ["snow", "tilt"]
+    assert len(os.listdir("frames/tilt")) == 31
+    assert sorted(os.listdir("frames")) == ["settings.json", "snow", "tilt"]
     stored = np.stack([np.asarray(Image.open(f"frames/snow/{number:02}.png")) for number in range(31)])
     assert np.array_equal(stored, perturb(SMALL[0], "snow", crop=12, key="photo.png"))
+    os.makedirs("frames/.shear.partial")  # of a command that was killed
+    capsys.readouterr()
+    main(["sequence", "photo.png", "frames", "-p", "snow", "shear", "--crop", "12"])
+    main(["sequence", "photo.png", "frames", "-p", "snow", "shear", "--crop", "12"])
+    assert capsys.readouterr().out == "written to frames\nwas all made before in frames\n"
+    assert sorted(os.listdir("frames")) == ["settings.json", "shear", "snow", "tilt"]
+    os.remove("frames/shear/30.png")
+    os.rename("photo.png", "other.png")
+    np.save("set.npy", SMALL)
+    for source, more, problem in [("other.png", ["--crop", "12"], "other settings (key;"),
+                                  ("other.png", ["--crop", "14"], "other settings (crop, key;"),
+                                  ("set.npy", ["--crop", "12"], "was made from other images")]:
+        with pytest.raises(SystemExit):
+            main(["sequence", source, "frames", "-p", "shear", *more])
+        assert problem in capsys.readouterr().err
+    os.rename("other.png", "photo.png")
+    with pytest.raises(SystemExit):
+        main(["sequence", "photo.png", "frames", "-p", "shear", "--crop", "12"])
+    assert "frames/shear: is not a folder with all frames" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words, problem", [
-    (["photo.png", "frames", "-p", "tilt", "shear"], "frames/shear: exists"),
-    (["photo.png", "new", "-p", "tilt", "-d", "3"], "difficulty 3: the frames of tilt are the same"),
+    (["photo.png", "frames", "-p", "tilt", "shear"], "frames: has files, but no settings.json"),
+    (["photo.png", "photo.png", "-p", "tilt"], "photo.png: is a file; name a folder"),
+    (["other.npy", "photo.png", "-p", "tilt"], "photo.png: is a file; name a folder"),
+    (["photo.png", "new", "-p", "tilt", "-d", "3"], "--difficulty 3: has no effect on the frames of tilt"),
     (["photo.png", "new", "-p", "tilt", "--workers", "2"], "only arrays use them"),
     (["photo.png", "new", "-p", "tilt", "--backend", "wand"], "--backend wand"),
     (["photo.png", "new", "-p", "tilts"], "unknown name 'tilts'"),

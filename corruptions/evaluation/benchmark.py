@@ -11,6 +11,7 @@ from corruptions.evaluation.alexnet import CLASSES
 from corruptions.evaluation.alexnet import NAME as ALEXNET
 from corruptions.evaluation.baseline import Baseline
 from corruptions.evaluation.metrics import scores
+from corruptions.evaluation.outputs import to_numpy
 from corruptions.evaluation.record import to_dict
 from corruptions.evaluation.result import BenchmarkResult
 from corruptions.generate import SEED, check_seed
@@ -119,7 +120,7 @@ def _predict(predict, preprocess, batches, bar):
     """Return the outputs of a classifier for all batches, (N, K), and advance the progress bar."""
     parts = []
     for batch in batches:
-        parts.append(_to_numpy(predict(preprocess(batch)), len(batch)))
+        parts.append(_checked_outputs(predict(preprocess(batch)), len(batch)))
         bar.update(len(batch))
     if len({part.shape[1] for part in parts}) > 1:
         raise UserError("predict gives another number of classes for some batches")
@@ -179,20 +180,11 @@ def _checked_baseline(path, record, names, severities, description):
     return checked
 
 
-def _to_numpy(outputs, number):
+def _checked_outputs(outputs, number):
     """Return the outputs of a classifier as an array of a float type, (number, K)."""
     if isinstance(outputs, (list, tuple)) and len(outputs) == 1 and getattr(outputs[0], "ndim", 0) == 2:
         [outputs] = outputs  # ONNX Runtime gives a list of all outputs
-    if hasattr(outputs, "detach"):  # PyTorch
-        outputs = outputs.detach().cpu()
-        if str(outputs.dtype) == "torch.bfloat16":  # which NumPy does not have
-            outputs = outputs.float()
-    try:
-        outputs = outputs.asnumpy() if hasattr(outputs, "asnumpy") else np.asarray(outputs)  # MindSpore; JAX and others
-    except ValueError as error:
-        raise UserError(f"predict gives no array ({error}); it must give logits or probabilities") from error
-    if outputs.dtype.name == "bfloat16":
-        outputs = outputs.astype(np.float32)
+    outputs = to_numpy(outputs, "predict gives")
     if outputs.ndim != 2 or len(outputs) != number or outputs.shape[1] < 2 or outputs.dtype.kind not in "fiu":
         raise UserError(f"predict gives {outputs.dtype} of shape {outputs.shape} for {number} images: must be logits "
                         f"or probabilities of shape ({number}, number of classes)")

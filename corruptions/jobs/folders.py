@@ -19,8 +19,7 @@ from corruptions.images import (
 )
 from corruptions.jobs.parallel import parallel_map
 from corruptions.jobs.progress import made_shares, mark_finished, mark_started, nothing_readable, require_made
-from corruptions.jobs.provenance import options_identity
-from corruptions.jobs.settings import has_settings
+from corruptions.jobs.settings import has_settings, options_settings
 from corruptions.jobs.shards import (
     SINGLE_SHARD,
     Shard,
@@ -210,7 +209,7 @@ def corrupt_folder(source, target, names, severities, seed, options, workers, im
         print(f"images read: {share}{one_line(said_of(left_out))}", flush=True)
     reject_name_clashes(source, checksums if shard == SINGLE_SHARD else files, image_format)
     os.makedirs(target, exist_ok=True)
-    settings = {"seed": seed, **options_identity(options, names), "format": image_format, "transparency": "white",
+    settings = {"seed": seed, **options_settings(options, names), "format": image_format, "transparency": "white",
                 **({"images": made_from} if made_from else {})}
     parts = [f"{name}/{severity}" for name in names for severity in severities]
 

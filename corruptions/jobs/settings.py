@@ -1,12 +1,23 @@
 """`settings.json` in a target folder: the settings that all images there were made with."""
 import os
 
-from corruptions.jobs.provenance import textures_digest
+from corruptions.blur import uses_backend
+from corruptions.jobs.provenance import options_identity, textures_digest
 from corruptions.utils.errors import UserError
 from corruptions.utils.files import file_lock, is_writable, read_json, remove_temporary, write_json
 
 SETTINGS_FILE = "settings.json"
 SETTINGS_SECONDS = 60  # jobs that begin at the same time wait for each other to write the settings
+
+
+def options_settings(options, names):
+    """Return the settings that stand for options, as plain values: those that the pixels of `names` depend on.
+
+    Raises:
+        UserError: a frost texture is missing.
+    """
+    settings = options_identity(options, names)
+    return settings if uses_backend(names) else {key: value for key, value in settings.items() if key != "backend"}
 
 
 def has_settings(folder, settings, besides=None):
@@ -26,7 +37,7 @@ def has_settings(folder, settings, besides=None):
     if "images" in stored and "images" in settings and stored["images"] != settings["images"]:
         raise UserError(f"{folder}: was made from other images; name a new folder")
     merged = {**settings, **stored}
-    for key in ("frost_textures", "transparency"):  # a command without frost, or an earlier version, lacks these
+    for key in ("frost_textures", "backend", "transparency"):  # a command that uses none of it, or an earlier version
         if key not in stored or key not in settings:
             merged.pop(key, None)
     changed = [key for key in merged if stored.get(key) != settings.get(key)]
@@ -63,8 +74,10 @@ def use_settings(folder, settings):
     """Write settings to a folder, which is made if it is missing.
 
     Raises:
-        UserError: as in `has_settings`; or the folder has no settings and cannot be written.
+        UserError: as in `has_settings`; or the folder is a file, or has no settings and cannot be written.
     """
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise UserError(f"{folder}: is a file; name a folder")
     os.makedirs(folder, exist_ok=True)
     if not is_writable(folder):  # everything may exist nevertheless
         if not has_settings(folder, settings):

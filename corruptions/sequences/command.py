@@ -4,10 +4,11 @@ import os
 from corruptions.blur import check_backend
 from corruptions.images import read_image
 from corruptions.jobs.layouts import check_labels, check_stored_labels, read_images, store_labels
-from corruptions.jobs.settings import use_settings
+from corruptions.jobs.settings import options_settings, use_settings
 from corruptions.registry import Options
-from corruptions.sequences.jobs import sequence_name, write_frames, write_sequences
+from corruptions.sequences.jobs import write_frames, write_sequences
 from corruptions.sequences.perturb import check_sequence
+from corruptions.sequences.perturbations import PERTURBATIONS, sequence_name
 from corruptions.utils import cli
 from corruptions.utils.checksums import array_digest
 from corruptions.utils.errors import UserError
@@ -18,6 +19,9 @@ def sequence_command(args):
     """Make perturbation sequences of an array or of one image."""
     names, options = args.perturbation, Options(args.preset, backend=args.backend)
     check_backend(args.backend, names)
+    if args.difficulty > 1 and not any(PERTURBATIONS[name].is_noise for name in names):
+        raise UserError(f"--difficulty {args.difficulty}: has no effect on the frames of {', '.join(names)}; leave it "
+                        f"out here, and give difficulty={args.difficulty} to flip_rate and top5_distance")
     is_array = os.path.splitext(args.source)[1].lower() in (".npy", ".npz")
     if is_array:
         images, labels = read_images(args.source, args.part)
@@ -27,29 +31,28 @@ def sequence_command(args):
         images, labels = read_image(args.source)[None], None
     for name in names:
         check_sequence(name, *images.shape[1:3], args.difficulty, args.crop, options)
-    if not is_array:
-        folders = {name: os.path.join(args.target, sequence_name(name, args.difficulty)) for name in names}
-        for folder in folders.values():
-            if os.path.lexists(folder):
-                raise UserError(f"{folder}: exists; remove it, or name a new folder")
-        with sigterm_interrupts("remove the folders that are there, and give the same command again"):
-            for name, folder in folders.items():
-                write_frames(images[0], folder, name, args.seed, os.path.basename(args.source), args.difficulty,
-                             args.crop, options)
-        print(f"written to {args.target}")
-        return
     if labels is not None:
         labels = check_labels(labels, len(images), args.source)
         check_stored_labels(labels, args.target, args.source)
-    settings = {"sequences": True, "images": array_digest(images), "shape": list(images.shape), "seed": args.seed,
-                "crop": args.crop, "preset": args.preset, "backend": args.backend}
+    clean = array_digest(images)
+    settings = {"sequences": "arrays" if is_array else "frames", "images": clean, "shape": list(images.shape),
+                "seed": args.seed, "crop": args.crop, **options_settings(options, names)}
+    key = os.path.basename(args.source)
+    if not is_array:
+        settings["key"] = key
     made = 0
-    with sigterm_interrupts("the same command makes the arrays that are missing"):
+    with sigterm_interrupts("the same command makes the sequences that are missing"):
         use_settings(args.target, settings)
         if labels is not None:
             made += store_labels(labels, {None: os.path.join(args.target, "labels.npy")})
         for name in names:
-            path = os.path.join(args.target, f"{sequence_name(name, args.difficulty)}.npy")
-            made += write_sequences(images, path, name, args.seed, args.difficulty, args.crop, options,
-                                    args.workers or cli.cpu_count(), args.show_progress or None)
+            stored = sequence_name(name, args.difficulty)
+            path, arguments = os.path.join(args.target, stored), (args.difficulty, args.crop, options)
+            if is_array:
+                record = {"clean_images": clean, "sequence": stored, "seed": args.seed, "crop": args.crop,
+                          **options_settings(options, [name])}
+                made += write_sequences(images, f"{path}.npy", record, name, args.seed, *arguments,
+                                        args.workers or cli.cpu_count(), args.show_progress or None)
+            else:
+                made += write_frames(images[0], path, name, args.seed, key, *arguments)
     print(f"{'written to' if made else 'was all made before in'} {args.target}")

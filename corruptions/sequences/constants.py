@@ -5,7 +5,7 @@ Sources: hendrycks/robustness, folder `ImageNet-P/create_p`: `make_cifar_p.py` f
 brightness is in 0..1. A list has one value for each frame.
 
 The script for 64 blurs the original photograph by `motion_blur` before it shrinks the photograph to 64 pixels. Its
-constants are therefore not for images of 64 pixels, and the table leaves them out.
+constants are therefore not for images of 64 pixels, and the table has the constants for 32 in their place.
 """
 import numbers
 
@@ -61,6 +61,7 @@ SEQUENCE_CONSTANTS = {
         "spatter": (0.65, 0.27, 3.7, 0.69, (0.05, 0.1, 0.15, 0.7)),
     },
 }
+SEQUENCE_CONSTANTS[64]["motion_blur"] = SEQUENCE_CONSTANTS[32]["motion_blur"]
 SEQUENCE_CONSTANTS[299] = SEQUENCE_CONSTANTS[224] | {
     "gaussian_noise": (0.035, 0.055, 0.085),
     "shot_noise": (250, 100, 50),
@@ -69,6 +70,12 @@ SEQUENCE_CONSTANTS[299] = SEQUENCE_CONSTANTS[224] | {
     "gaussian_blur": (6, [0.35 + 0.035 * i for i in range(LAST + 1)]),
     "spatter": (0.65, 0.3, 4, 0.69, (0.05, 0.1, 0.15, 0.7)),
 }
+FRAME_COUNTS = {"motion_blur": (21, 31), "translate": (16, 31, 41)}  # others have LAST + 1 frames
+
+
+def frame_counts(name):
+    """Return the numbers of frames, a tuple of int, that a sequence has for the published image sizes."""
+    return FRAME_COUNTS.get(name, (LAST + 1,))
 
 
 def check_difficulty(difficulty):
@@ -85,13 +92,7 @@ def sequence_constants(name, height, width, preset=None):
         height, width (int): size of the frames.
         preset (int or None): a key of `SEQUENCE_CONSTANTS`; None takes the nearest of 32, 64 and 224 to the shorter
             side.
-
-    Raises:
-        UserError: the preset has no constants of the perturbation.
     """
     if preset is None:
-        preset = min((size for size in NEAREST if name in SEQUENCE_CONSTANTS[size]),
-                     key=lambda size: abs(size - min(height, width)))
-    if name not in SEQUENCE_CONSTANTS[preset]:
-        raise UserError(f"preset {preset}: has no constants of the sequence {name}; take another one, or none")
+        preset = min(NEAREST, key=lambda size: abs(size - min(height, width)))
     return SEQUENCE_CONSTANTS[preset][name]

@@ -3,12 +3,13 @@
 The paper is Hendrycks and Dietterich (2019). In it, the flip probability is the share of pairs of frames with different
 predictions. The flip rate is the flip probability relative to a baseline, which is AlexNet there.
 """
-import numbers
+import math
 
 import numpy as np
 
-from corruptions.sequences.constants import check_difficulty
-from corruptions.sequences.perturbations import PERTURBATIONS
+from corruptions.evaluation.outputs import to_numpy
+from corruptions.sequences.constants import check_difficulty, frame_counts
+from corruptions.sequences.perturbations import PERTURBATIONS, SEQUENCES
 from corruptions.utils.errors import UserError
 
 TOP = 5
@@ -22,7 +23,8 @@ def flip_rate(predictions, baseline=None, difficulty=1):
 
     Args:
         predictions (dict): perturbation to predicted classes, int (N, F), or to logits or probabilities, float
-            (N, F, K), of the F frames of N images.
+            (N, F, K), of the F frames of N images. They are an array, or a tensor of PyTorch, JAX or MindSpore. F is a
+            published number of frames. Noise of difficulty 2 may have the name of its file, `gaussian_noise_2`.
         baseline (dict or None): perturbation to the flip probability of another network, such as the result of this
             function without a baseline.
         difficulty (int): 1, 2 or 3. For noise it has no effect here, because the frames themselves are noisier.
@@ -44,7 +46,7 @@ def top5_distance(outputs, baseline=None, difficulty=1):
     number has the better rank. Pairs of frames are those of `flip_rate`.
 
     Args:
-        outputs (dict): perturbation to logits or probabilities, float (N, F, K), K at least 5.
+        outputs (dict): perturbation to logits or probabilities, float (N, F, K), K at least 5, as in `flip_rate`.
         baseline, difficulty: as in `flip_rate`.
 
     Returns:
@@ -60,18 +62,11 @@ def _measure(sequences, baseline, difficulty, prepare, compare):
     check_difficulty(difficulty)
     if not isinstance(sequences, dict) or not sequences:
         raise UserError("sequences: must be a dict of the name of a perturbation to an array, with one at least")
+    _check_names(sequences, difficulty)
     values = {}
     for name, frames in sequences.items():
-        if name not in PERTURBATIONS:
-            raise UserError(f"perturbation {name}: unknown; there are {', '.join(PERTURBATIONS)}")
-        try:
-            frames = np.asarray(frames)
-        except ValueError as error:
-            raise UserError(f"{name}: is no array ({error}); give (N, F) or (N, F, K)") from error
-        if frames.ndim < 2 or len(frames) == 0 or frames.shape[1] <= difficulty:
-            raise UserError(f"{name}: has shape {frames.shape}; must be (N, F) or (N, F, K), with one image and "
-                            f"{difficulty + 1} frames at least")
-        is_noise, means = PERTURBATIONS[name].is_noise, []
+        frames, means = _frames(name, frames), []
+        is_noise = PERTURBATIONS[SEQUENCES[name][0]].is_noise
         for frame in frames:  # one sequence at a time, so that little memory is needed
             prepared = prepare(name, frame)
             first = np.broadcast_to(prepared[:1], prepared[1:].shape) if is_noise else prepared[:-difficulty]
@@ -83,24 +78,57 @@ def _measure(sequences, baseline, difficulty, prepare, compare):
     return {**values, "mean": float(np.mean(list(values.values())))}
 
 
+def _check_names(names, difficulty):
+    """Raise a `UserError` unless the names are of different perturbations and of this difficulty."""
+    seen = {}
+    for name in names:
+        if name not in SEQUENCES:
+            raise UserError(f"perturbation {name}: unknown; there are {', '.join(SEQUENCES)}")
+        perturbation, of_name = SEQUENCES[name]
+        if of_name not in (None, 1, difficulty):  # without a number, the noise may have been made in memory
+            raise UserError(f"{name}: is of difficulty {of_name}; give difficulty={of_name}, or leave it out")
+        if perturbation in seen:
+            raise UserError(f"{seen[perturbation]} and {name}: are the same perturbation; leave one out")
+        seen[perturbation] = name
+
+
+def _frames(name, frames):
+    """Return the outputs for the frames of all images, (N, F) or (N, F, K)."""
+    frames, counts = to_numpy(frames, f"{name}:"), frame_counts(SEQUENCES[name][0])
+    if frames.ndim not in (2, 3) or len(frames) == 0 or frames.shape[1] not in counts:
+        numbers = " or ".join(map(str, counts))
+        raise UserError(f"{name}: has shape {frames.shape}; must be (N, F) or (N, F, K), of N images, F = {numbers} "
+                        "frames and K classes")
+    return frames
+
+
 def _baseline_value(baseline, name):
-    value = baseline.get(name) if isinstance(baseline, dict) else None
-    if not isinstance(value, numbers.Real) or not 0 < value < float("inf"):
+    if not isinstance(baseline, dict):
+        raise UserError(f"baseline of type {type(baseline).__name__}: must be a dict of perturbation to number")
+    value = baseline.get(name)
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 < number < math.inf:
         raise UserError(f"baseline of {name}: {value!r} must be a number above 0, so that others can be relative to it")
-    return value
+    return number
 
 
 def _classes(name, frames):
     """Return the predicted class of each frame of a sequence, (F,)."""
     if frames.ndim == 1 and frames.dtype.kind in "iu":
         return frames
+    if frames.ndim == 1:
+        raise UserError(f"{name}: classes are {frames.dtype}; must be integers (N, F), or logits or probabilities "
+                        "(N, F, K)")
     return _outputs(name, frames, 1).argmax(axis=1)
 
 
 def _outputs(name, frames, least):
-    if frames.ndim != 2 or frames.dtype.kind != "f" or frames.shape[1] < least or not np.isfinite(frames).all():
-        raise UserError(f"{name}: {frames.dtype} of shape {frames.shape} for a sequence; must be finite logits or "
-                        f"probabilities of shape (F, K), K at least {least}")
+    if frames.ndim != 2 or frames.dtype.kind != "f" or frames.shape[1] < least or np.isnan(frames).any():
+        raise UserError(f"{name}: {frames.dtype} of shape {frames.shape} for a sequence; must be logits or "
+                        f"probabilities of shape (F, K), K at least {least}, without NaN")
     return frames
 
 

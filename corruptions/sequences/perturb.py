@@ -24,9 +24,6 @@ def check_sequence(name, height, width, difficulty, crop, options):
         known = ", ".join([*PERTURBATION_SETS, *PERTURBATIONS])
         raise UserError(f"perturbation {name}: unknown; there are {known}")
     check_difficulty(difficulty)
-    if difficulty > 1 and not PERTURBATIONS[name].is_noise:
-        raise UserError(f"difficulty {difficulty}: the frames of {name} are the same for every difficulty; leave it "
-                        f"out here, and give difficulty={difficulty} to flip_rate and top5_distance")
     longest_side = PERTURBATIONS[name].longest_side
     if longest_side is not None and max(height, width) > longest_side:
         raise UserError(f"{name}: an image has at most {longest_side} pixels a side here, not {max(height, width)}; "
@@ -56,7 +53,7 @@ def perturb_range(images, name, seed, keys, difficulty=1, crop=None, options=DEF
     rows, columns = slice(top, top + height), slice(left, left + width)
     frames = []
     for image, key in zip(images if images.ndim == 4 else images[..., None], keys, strict=True):
-        rng = image_stream(seed, f"sequence {name}", difficulty, key)
+        rng = image_stream(seed, f"sequence {name}", difficulty if perturbation.is_noise else 1, key)
         if perturbation.moves:
             whole = perturbation(np.ascontiguousarray(image), constants, rng, options.backend)
             frames.append(whole[:, rows, columns])
@@ -75,7 +72,8 @@ def perturb(images, name, seed=SEED, difficulty=1, crop=None, options=DEFAULTS, 
         images (numpy.ndarray or PIL.Image.Image): as in `corrupt`.
         name (str): a key of `PERTURBATIONS`.
         seed (int): at least 0. An image draws from the random stream of (seed, name, difficulty, key).
-        difficulty (int): 1, 2 or 3: how strong the noise is. For a perturbation without noise, 1.
+        difficulty (int): 1, 2 or 3: how strong the noise is. The frames of a perturbation without noise are the same
+            for every difficulty, which is then the distance of the frames that `flip_rate` compares.
         crop (int or None): side of the centre crop that the frames have. It is cut out after pixels have moved, so that
             real pixels move into the frame; ImageNet-P has crops of 224 out of images whose shorter side is 256. None
             keeps whole images, and what moves in is black.

@@ -16,7 +16,7 @@ from corruptions.blur import line_blur, smooth, to_pil
 from corruptions.digital import LONGEST_IN_OPENCV
 from corruptions.digital import brightness as brighten
 from corruptions.registry import DEFAULTS, summary_of, to_grey, to_uint8
-from corruptions.sequences.constants import LAST
+from corruptions.sequences.constants import DIFFICULTIES, LAST
 from corruptions.weather import WATER, water_drops, zoom_about_centre
 
 PERTURBATIONS = {}
@@ -241,3 +241,13 @@ def in_perspective(image, degrees):
 VALIDATION = ("speckle_noise", "gaussian_blur", "spatter", "shear")
 PERTURBATION_SETS = {"common": tuple(name for name in PERTURBATIONS if name not in VALIDATION),
                      "all": tuple(PERTURBATIONS)}
+
+
+def sequence_name(name, difficulty):
+    """Return the published name of a sequence: `tilt`, `gaussian_noise`, or `gaussian_noise_2` for difficulty 2."""
+    return f"{name}_{difficulty}" if PERTURBATIONS[name].is_noise and difficulty > 1 else name
+
+
+# Published name of a sequence, to its perturbation and its difficulty; None where each difficulty has the same frames.
+SEQUENCES = {sequence_name(name, difficulty): (name, difficulty if PERTURBATIONS[name].is_noise else None)
+             for difficulty in DIFFICULTIES for name in PERTURBATIONS}

@@ -1,14 +1,15 @@
 """Record frames and metrics of hendrycks/robustness: python tests/golden/record_sequences.py IMAGENET_P FUNCTIONAL
 
 IMAGENET_P is its folder `ImageNet-P`. FUNCTIONAL is `torchvision/transforms/functional.py` of torchvision 0.2, which
-the scripts were written for. Writes `sequences.json` beside this file: for each size and each perturbation, the number
-of frames and their SHA-256, drawn after `numpy.random.seed(0)`; and the metrics of the outputs that `outputs` draws.
+the scripts were written for. Writes `sequences.json` beside this file: for each size and each sequence, the number of
+frames and their SHA-256, drawn after `numpy.random.seed(0)`; and the metrics of the outputs that `outputs` draws.
 
 The scripts hold each perturbation as a section of code between two comment lines, most of it commented out, inside a
-loop over a data set. Here a section is run for one image. Four things are different. `torch` and the transforms of
-torchvision are small stand-ins over NumPy, so that gaussian_noise draws NumPy's numbers instead of PyTorch's. Frames
-are kept instead of stored. scikit-image's `gaussian` gets the new name of an argument. `numpy.fromstring` is
-`numpy.frombuffer`. Needs Wand and ImageMagick.
+loop over a data set. Here a section is run for one image. Noise has a loop for each difficulty, and one of them is run
+at a time. Five things are different. `torch` and the transforms of torchvision are small stand-ins over NumPy, so that
+gaussian_noise draws NumPy's numbers instead of PyTorch's. Frames are kept instead of stored. scikit-image's `gaussian`
+gets the new name of an argument. `numpy.fromstring` is `numpy.frombuffer`. The script for 299 neither crops nor resizes
+its images, which have 299 pixels before. Needs Wand and ImageMagick.
 """
 import ast
 import hashlib
@@ -18,6 +19,7 @@ import math
 import os
 import re
 import sys
+import textwrap
 import types
 
 import cv2
@@ -30,8 +32,10 @@ from scipy.stats import rankdata
 from skimage import data
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-SCRIPTS = {32: "make_cifar_p.py", 64: "make_tinyimagenet_p.py", 224: "make_imagenet_p.py"}
-BEFORE_CROP = {32: 32, 64: 64, 224: 256}  # side of the image that the section for this size gets
+SCRIPTS = {32: "make_cifar_p.py", 64: "make_tinyimagenet_p.py", 224: "make_imagenet_p.py",
+           299: "make_imagenet_p_inception.py"}
+BEFORE_CROP = {32: 32, 64: 64, 224: 256, 299: 299}  # side of the image that the section for this size gets
+NOISE = ("gaussian_noise", "shot_noise", "speckle_noise")
 SECTION = re.compile(r"/{15} (.*?) Code /{15}\n(.*?)\n[^\n]*/{15} End \1 Code", re.DOTALL)
 
 
@@ -84,24 +88,35 @@ def load_functions(source):
     """`clipped_zoom` and `brightness` of a script."""
     tree = ast.parse(source)
     wanted = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
-    names = {"np": np, "scizoom": zoom, "skcolor": skimage.color}
+    names = {"np": np, "scizoom": zoom, "skcolor": skimage.color, "PILImage": Image}
     exec(compile(ast.Module(wanted, []), "script", "exec"), names)
     return names
 
 
 def sections(source):
-    """The sections of a script: name to code, without the marks of comments."""
+    """The sections of a script: published name of a sequence to code, without the marks of comments."""
     found = {}
     for title, body in SECTION.findall(source):
+        name = title.lower().replace(" ", "_")
+        if name in NOISE:
+            lines = dedent(re.sub(r"^(\s*)(# ?)+", r"\1", line) for line in body.splitlines())
+            loops = [k for k, line in enumerate(lines) if line.startswith("for i in range(1, 31)")]
+            for difficulty, first in enumerate(loops, start=1):
+                last = next(k for k, line in enumerate([*lines, "end"]) if k > first and line and line[0] != " ")
+                stored = name if difficulty == 1 else f"{name}_{difficulty}"
+                found[stored] = "\n".join([*lines[:loops[0]], *lines[first:last]])
+            continue
         lines = body.splitlines()
         while not any(line.strip() and not line.strip().startswith("#") for line in lines):
             lines = [re.sub(r"^(\s*)#( |$)", r"\1", line) for line in lines]
-        code = [line for line in lines if line.strip() and not line.strip().startswith("#")]
-        margin = min(len(line) - len(line.lstrip()) for line in code)
-        lines = [line[margin:] if line.strip() else "" for line in lines]
+        lines = dedent(line for line in lines if not line.strip().startswith("#"))
         stop = next((k for k, line in enumerate(lines) if "save_dir" in line or "rmtree" in line), len(lines))
-        found[title.lower().replace(" ", "_")] = "\n".join(lines[:stop])
+        found[name] = "\n".join(lines[:stop])
     return found
+
+
+def dedent(lines):
+    return textwrap.dedent("\n".join(lines)).splitlines()
 
 
 def image_of(side):
@@ -118,7 +133,8 @@ def frames_of(size, code, functions, torchvision):
     torch = types.SimpleNamespace(clamp=np.clip, randn_like=lambda x: np.random.normal(size=x.shape).astype(np.float32))
     older = types.ModuleType("numpy")
     vars(older).update(vars(np), fromstring=np.frombuffer)
-    names = {**functions, "np": older, "cv2": cv2, "torch": torch, "trn": transforms, "trn_F": torchvision,
+    names = {**functions, "resized_center_crop": lambda image: image,
+             "np": older, "cv2": cv2, "torch": torch, "trn": transforms, "trn_F": torchvision,
              "PILImage": Image, "MotionImage": WandImage, "BytesIO": io.BytesIO, "gaussian": gaussian,
              "seq": frames, "img": image}
     if size == 32:
@@ -130,8 +146,7 @@ def frames_of(size, code, functions, torchvision):
         code = re.sub(r"^(\s*)(.*)\.save\(KEPT\)$", r"\1seq.append(np.asarray(\2))", code, flags=re.MULTILINE)
     np.random.seed(0)
     exec(compile(code, f"section for {size}", "exec"), names)
-    # The script for 32 appends the frames of all three difficulties of shot_noise and of speckle_noise.
-    return np.stack([np.asarray(frame, np.uint8) for frame in frames[:31 if len(frames) == 91 else None]])
+    return np.stack([np.asarray(frame, np.uint8) for frame in frames])
 
 
 def outputs(classes=1000):

@@ -79,6 +79,10 @@ GROUP_WEIGHT_OPTIONS = (
 GROUP_WEIGHT_DEFAULTS = {"worst_case": "weights", "step_size": 0.01, "group_loss": "batch", "group_update_every": 50,
                          "group_adjustment": 0.0}
 
+OOD_WEIGHT_DEFAULTS = {"ood_weights": "scaled"}
+OOD_WEIGHT_OPTIONS = (choice("ood_weights", ("scaled", "plain"), "sharpdro_agnostic: lost confidence scaled to 0..1 in "
+                             "every batch, then divided by its mean, or only divided (the paper's Eq. 12)"),)
+
 OBJECTIVES = {
     "mean": Component(lambda num_groups: _objective("Mean")(), "mean loss"),
     "group_dro": Component(_objective("GroupDRO"), "losses of the distributions, weighted toward the worst",
@@ -98,11 +102,13 @@ OBJECTIVES = {
                           GROUP_WEIGHT_DEFAULTS, needs_second_pass=True, reads_groups=True),
     "sharpdro_agnostic": Component(lambda num_groups, ood_weights: _objective("AgnosticSharpness")(ood_weights),
                                    "mean loss + sharpness, weighted toward samples that lose confidence",
-                                   {"ood_weights": "scaled"}, needs_second_pass=True, options=(
-                                       choice("ood_weights", ("scaled", "plain"), "sharpdro_agnostic: lost confidence "
-                                              "scaled to 0..1 in every batch, then divided by its mean, or only "
-                                              "divided (the paper's Eq. 12)"),)),
+                                   OOD_WEIGHT_DEFAULTS, needs_second_pass=True, options=OOD_WEIGHT_OPTIONS),
+    "ood_weighted": Component(lambda num_groups, ood_weights: _objective("OODWeightedRisk")(ood_weights),
+                              "loss at the perturbed weights, weighted toward samples that lose confidence",
+                              OOD_WEIGHT_DEFAULTS, needs_second_pass=True),
 }
+
+AGNOSTIC_OBJECTIVES = ("sharpdro_agnostic", "ood_weighted")  # these do without the severities
 
 RHO = {"rho": 0.05}
 RHO_OPTIONS = (Option("rho", "length of an ascent", cli.non_negative_float),)

@@ -33,15 +33,16 @@ class Objective(nn.Cell):
     """The contract of an objective.
 
     A step calls `first_risk` in its first pass, and `second_risk` in a second pass. Both call methods that an objective
-    defines: `update` once a batch, then `risk`. If `is_sharpness` is true, the second pass takes `sharpness` in place
-    of `risk`, and the step follows the sum of both gradients.
+    defines: `update` once a batch, then `risk`. If `compares_passes` is true, the second pass takes `perturbed_risk` in
+    place of `risk`. If `adds_first_gradient` is true, the step follows the sum of both gradients.
 
     A batch that is cut into sub-batches is different (`MeanOverChunks`). There `update` gets the losses of all
     sub-batches after the last sub-batch, so the state moves once a batch. The sub-batches use the state that earlier
     batches have left. An objective that weighs distributions has its `GroupWeights` as attribute `group_weights`.
     """
 
-    is_sharpness = False
+    compares_passes = False
+    adds_first_gradient = False
 
     def update(self, losses, groups):
         """Update the state that the objective keeps from batch to batch. `losses` carry no gradient."""
@@ -53,17 +54,17 @@ class Objective(nn.Cell):
         return self.risk(losses, logits, labels, groups)
 
     def second_risk(self, losses, logits, labels, groups, first_losses, first_logits):
-        """Return the scalar of the second pass; arguments as in `risk` and `sharpness`."""
-        if self.is_sharpness:
-            return self.sharpness(losses, logits, first_losses, first_logits, groups)
+        """Return the scalar of the second pass; arguments as in `risk` and `perturbed_risk`."""
+        if self.compares_passes:
+            return self.perturbed_risk(losses, logits, first_losses, first_logits, groups)
         return self.risk(losses, logits, labels, groups)
 
     def risk(self, losses, logits, labels, groups):
         """Return the scalar to minimise, float32 ()."""
         raise NotImplementedError
 
-    def sharpness(self, losses, logits, first_losses, first_logits, groups):
-        """Return the scalar of the second pass, float32 ().
+    def perturbed_risk(self, losses, logits, first_losses, first_logits, groups):
+        """Return the scalar of a second pass that reads the first pass, float32 ().
 
         `losses` and `logits` are taken at the perturbed weights. `first_losses` and `first_logits` are the losses and
         logits of the first pass and carry no gradient.
@@ -82,7 +83,7 @@ class MeanOverChunks(Objective):
     def __init__(self, objective, num_chunks):
         super().__init__(auto_prefix=False)
         self.objective, self.num_chunks = objective, num_chunks
-        self.is_sharpness = objective.is_sharpness
+        self.compares_passes, self.adds_first_gradient = objective.compares_passes, objective.adds_first_gradient
 
     def mean(self, function, *tensors):
         if self.num_chunks == 1:
@@ -98,8 +99,8 @@ class MeanOverChunks(Objective):
     def risk(self, losses, logits, labels, groups):
         return self.mean(self.objective.risk, losses, logits, labels, groups)
 
-    def sharpness(self, losses, logits, first_losses, first_logits, groups):
-        return self.mean(self.objective.sharpness, losses, logits, first_losses, first_logits, groups)
+    def perturbed_risk(self, losses, logits, first_losses, first_logits, groups):
+        return self.mean(self.objective.perturbed_risk, losses, logits, first_losses, first_logits, groups)
 
 
 class Mean(Objective):
@@ -209,12 +210,12 @@ class WorstGroupSharpness(GroupWeightedObjective):
     the weights), with q moved by the first pass's losses. The step follows the gradient of L + R.
     """
 
-    is_sharpness = True
+    compares_passes = adds_first_gradient = True
 
     def risk(self, losses, logits, labels, groups):
         return losses.mean()
 
-    def sharpness(self, losses, logits, first_losses, first_logits, groups):
+    def perturbed_risk(self, losses, logits, first_losses, first_logits, groups):
         return self.group_weights(losses - first_losses, groups)
 
 
@@ -243,22 +244,38 @@ def ood_weights(first_logits, logits, scaled=True):
     return ops.select(spread > 0, shares / ops.maximum(shares.mean(), 1e-12), ops.ones_like(shares))
 
 
-class AgnosticSharpness(Mean):
-    """SharpDRO without known distributions; does not read the distribution indices.
+class OODWeightedRisk(Mean):
+    """SharpDRO without known distributions, with both terms of the paper's Eq. 12 over the OOD-weighted samples.
 
-    R = mean of w_i (loss at the perturbed weights - loss at the weights), with the samples' `ood_weights` w_i as
-    constants.
+    The sum of both terms is the mean of w_i (loss at the perturbed weights), with the samples' `ood_weights` w_i as
+    constants. The weights of samples need the second pass, so the ascent follows the gradient of the mean loss, and the
+    first gradient has no other use. Distribution indices are not read.
 
     Args:
         ood_weights (str): 'scaled' or 'plain', as in `ood_weights`.
     """
 
-    is_sharpness = True
+    compares_passes = True
 
     def __init__(self, ood_weights):
         super().__init__()
         self.is_scaled = ood_weights == "scaled"
 
-    def sharpness(self, losses, logits, first_losses, first_logits, groups):
-        weights = ops.stop_gradient(ood_weights(first_logits, logits, self.is_scaled))
-        return (weights * (losses - first_losses)).mean()
+    def perturbed_risk(self, losses, logits, first_losses, first_logits, groups):
+        return (self.sample_weights(first_logits, logits) * losses).mean()
+
+    def sample_weights(self, first_logits, logits):
+        """Return the weights of the samples, float32 (N,), without a gradient."""
+        return ops.stop_gradient(ood_weights(first_logits, logits, self.is_scaled))
+
+
+class AgnosticSharpness(OODWeightedRisk):
+    """SharpDRO without known distributions: the mean loss, and an OOD-weighted sharpness.
+
+    R = mean of w_i (loss at the perturbed weights - loss at the weights). The step follows the gradient of L + R.
+    """
+
+    adds_first_gradient = True
+
+    def perturbed_risk(self, losses, logits, first_losses, first_logits, groups):
+        return (self.sample_weights(first_logits, logits) * (losses - first_losses)).mean()

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from corruptions.utils.cli import MultipleValues, parse
 from corruptions.utils.errors import UserError
-from losses.components import DATA_STRATEGIES
-from losses.config.resolve import resolve
+from losses.components import AGNOSTIC_OBJECTIVES, DATA_STRATEGIES
+from losses.config.resolve import WHOLLY_WEIGHTED, resolve
 from losses.config.table import (
     DEPENDENT_OPTIONS,
     METHOD_ARGUMENTS,
@@ -56,6 +56,8 @@ def uses_option(option, method, given):
         return given[option] == "replacement" or not is_weighted
     if option == "is_adaptive":
         return given.get("perturbation", row.perturbation) in ("l2", "adaptive")
+    if option == "risk":
+        return given.get("objective", row.objective) in WHOLLY_WEIGHTED
     if option in RELEASE_ALIASES:
         return given.get("objective", row.objective) == "sharpdro"
     for part, table in TRAINING_PARTS.items():
@@ -72,7 +74,7 @@ def uses_option(option, method, given):
              and (name not in RELEASE_ALIASES or uses_option(name, method, given))}
     settings = resolve(method, **parts)
     if option == "sampling":
-        return settings.objective != "sharpdro_agnostic"  # this objective does not use the severities
+        return settings.objective not in AGNOSTIC_OBJECTIVES  # these do not use the severities
     return option in settings.options and takes_effect(option, {**settings.options, **given})
 
 

@@ -9,7 +9,7 @@ from corruptions.utils.cli import FLOAT32_MAX
 from corruptions.utils.errors import UserError
 from corruptions.utils.files import require_writable_folder
 from dataset.sources.imagenet30 import find_test_list
-from losses.components import DATA_STRATEGIES, OBJECTIVES, PERTURBATIONS
+from losses.components import AGNOSTIC_OBJECTIVES, DATA_STRATEGIES, OBJECTIVES, PERTURBATIONS
 from losses.config.settings import MethodConfig
 from losses.config.table import DEPENDENT_OPTIONS, OPTIONS, TRAINING_PARTS, takes_effect, used_by
 from losses.methods import METHOD_OPTIONS, METHODS, default_for_dataset, default_options
@@ -81,7 +81,7 @@ def check_method(settings, given):
     if settings.sampler == "permutation" and DATA_STRATEGIES[settings.data].oversamples:
         raise UserError(f"--sampler permutation: passes over every image once, and {settings.method} draws some images "
                         "more often; leave it out")
-    if settings.objective == "sharpdro_agnostic" and settings.sampling == "balanced":
+    if settings.objective in AGNOSTIC_OBJECTIVES and settings.sampling == "balanced":
         raise UserError("--sampling balanced: uses the severities that distribution-agnostic training does without; "
                         "leave it out")
 

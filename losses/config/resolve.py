@@ -15,6 +15,9 @@ from utils.options import with_new_names
 from utils.records.settings import NEWEST, newest_run, resumed_settings
 from utils.runtime import distributed
 
+# With both terms of SharpDRO over Q (Eq. 10, 12), their sum is the Q-weighted loss at the perturbed weights.
+WHOLLY_WEIGHTED = {"sharpdro": "group_dro", "sharpdro_agnostic": "ood_weighted"}
+
 
 def resolve(method="sharpdro", dataset="cifar10", sync_perturbation=None, **given):
     """Fill in the options that are not given from the tables.
@@ -100,18 +103,12 @@ def _resolve_components(objective, perturbation, given):
         if perturbation not in ("l2", "adaptive"):
             raise UserError(f"--is_adaptive: scales an l2 ascent, not {perturbation}; use --perturbation l2")
         perturbation = "adaptive"
-    if agnostic and risk == "worst_case":
-        raise UserError("--risk worst_case: needs known distributions; leave out --distribution_agnostic")
-    is_agnostic = agnostic and objective == "sharpdro_agnostic" and "risk" not in given  # both name the same variant
-    if (agnostic or "risk" in given) and objective != "sharpdro" and not is_agnostic:
+    if (agnostic or "risk" in given) and objective not in WHOLLY_WEIGHTED:
         flag = "--distribution_agnostic" if agnostic else f"--risk {risk}"
         raise UserError(f"{flag}: is a variant of sharpdro, not of {objective}; use --method sharpdro")
     if agnostic:
         objective = "sharpdro_agnostic"
-    elif risk == "worst_case":
-        # With both terms over Q (Eq. 10, 12), their sum is the Q-weighted loss at the perturbed weights.
-        objective = "group_dro"
-    return objective, perturbation
+    return WHOLLY_WEIGHTED[objective] if risk == "worst_case" else objective, perturbation
 
 
 def resolve_config(args, given):

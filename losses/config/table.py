@@ -102,8 +102,8 @@ _ROWS = {option.name: option for table in (PERTURBATIONS, OBJECTIVES, DATA_STRAT
          for component in table.values() for option in component.options}
 COMPONENTS = OptionGroup("options of some methods", [
     *(replace(option, help=option.help + _component_default(option.name), is_grid=True) for option in _ROWS.values()),
-    choice("risk", ("mean", "worst_case"), "sharpdro: first term, the mean loss (the release), or weighted like the "
-           "second (the paper)", default="mean", is_grid=True)])
+    choice("risk", ("mean", "worst_case"), "sharpdro, sharpdro_agnostic: first term, the mean loss (the release), or "
+           "weighted like the second (the paper's Eq. 10 and 12)", default="mean", is_grid=True)])
 
 _USERS = {recipe: [name for name, method in METHODS.items() if method.recipe == recipe] for recipe in RECIPES}
 

@@ -103,7 +103,7 @@ class TwoPassStep(Step):
             images, labels, groups, ops.stop_gradient(losses), ops.stop_gradient(logits))
         self.model.restore(second)  # back to w
         second = self.all_reduce_second(second)
-        if self.objective.is_sharpness:  # the gradient of L at w plus the gradient of R at w + e(w)
+        if self.objective.adds_first_gradient:  # the gradient of L at w plus the gradient of R at w + e(w)
             second = self.hyper_map(_add, gradients, second)
         self.update(self.model.sum_copies(second), losses, groups)
         return losses, logits, perturbed_losses, norm, risk

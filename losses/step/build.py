@@ -35,7 +35,7 @@ def create_train_step(network, objective, perturbation, optimizer, sub_batches=1
     is_accumulating = accumulation_steps > 1 or not is_whole and world_size > 1
 
     is_noise = perturbation is not None and not perturbation.needs_gradient
-    is_two_pass = objective.is_sharpness or perturbation is not None and perturbation.needs_gradient
+    is_two_pass = objective.compares_passes or perturbation is not None and perturbation.needs_gradient
     is_stacked = chunks > 1 and perturbation is not None
     algorithm = TwoPassStep if is_two_pass else NoisyStep if is_noise and not is_stacked else OnePassStep
 

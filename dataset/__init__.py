@@ -5,6 +5,7 @@ if sys.argv[:1] == ["-m"] and f"{__name__}.prepare_dataset" in sys.orig_argv:  #
     from corruptions.utils.startup import begin_imports
     begin_imports("prepare_dataset.py")
 
+from dataclasses import replace
 from functools import partial
 
 import utils.runtime.requirements  # noqa: F401, isort: skip, first: it reports missing packages
@@ -42,9 +43,11 @@ SUMMARIES = {
     "tinyimagenet": "64x64, 200 classes in DATA_DIR/tiny-imagenet-200",
 }
 
-# Options that only some data sets read, each with the names of these data sets.
-SOURCE_OPTIONS = {"image_size": ("folder",), "filelist_dir": ("imagenet30",)}
-SOURCE_DEFAULTS = {"image_size": IMAGE_SIZE, "filelist_dir": LISTS}
+# Options of a data set, each with the names of the data sets that read it.
+SOURCE_OPTIONS = {"image_size": ("folder",), "filelist_dir": ("imagenet30",), "interpolation": ("folder", "imagenet"),
+                  "mean": tuple(SOURCES), "std": tuple(SOURCES)}
+SOURCE_DEFAULTS = {"image_size": IMAGE_SIZE, "filelist_dir": LISTS, "interpolation": "bilinear",
+                   "mean": "that of the data set", "std": "that of the data set"}
 
 
 def datasets_list():
@@ -53,11 +56,12 @@ def datasets_list():
 
 
 def source_options(values):
-    """Return the options of `SOURCE_OPTIONS` from the settings of a run (dict).
+    """Return the options of `SOURCE_OPTIONS` from the settings of a run (dict); lists become tuples.
 
     An option that an older run lacks is None.
     """
-    return {option: values.get(option) for option in SOURCE_OPTIONS}
+    options = {option: values.get(option) for option in SOURCE_OPTIONS}
+    return {option: tuple(value) if isinstance(value, list) else value for option, value in options.items()}
 
 
 def require_source_option(name, option):
@@ -68,13 +72,22 @@ def require_source_option(name, option):
         raise UserError(f"--{option}: only -d {', '.join(SOURCE_OPTIONS[option])} reads it; leave it out")
 
 
+def _per_channel(option, values):
+    """Return one number for each of the three channels, from one number or three."""
+    if len(values) not in (1, 3):
+        raise UserError(f"--{option} {' '.join(map(str, values))}: {len(values)} numbers for red, green and blue; give "
+                        "one or three")
+    return values * 3 if len(values) == 1 else values
+
+
 def load_source(name, data_dir, **options):
     """Load a data set.
 
     Args:
         name (str): a key of `SOURCES`.
         data_dir (str): folder of the data sets.
-        options: values of the options in `SOURCE_OPTIONS`; None stands for the default.
+        options: values of the options in `SOURCE_OPTIONS`; None stands for the default. `mean` and `std` are tuples of
+            one number, for all channels, or of three, for values in 0..1.
 
     Returns:
         ImageDataset
@@ -86,7 +99,8 @@ def load_source(name, data_dir, **options):
     given = {option: value for option, value in options.items() if value is not None}
     for option in given:
         require_source_option(name, option)
-    source = SOURCES[name](data_dir, **given)
+    normalisation = {option: _per_channel(option, given.pop(option)) for option in ("mean", "std") if option in given}
+    source = replace(SOURCES[name](data_dir, **given), **normalisation)
     for part, word in (("train", "training"), ("test", "test")):
         for label in np.setdiff1d(np.arange(source.classes), source.labels[part]):
             title = source.class_names[label] if source.class_names else label

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from corruptions import CORRUPTIONS, ImageRng
-from dataset.sampling import check_names
+from dataset.sampling import CROP_AREA, check_names
 from utils.options import new_value
 from utils.runtime.distributed import rank_slice
 
@@ -70,12 +70,12 @@ class TrainBatches(Batches):
         steps (range): numbers of the batches, counted over the whole run.
         seed (int): seed of the draws.
         crop (str): random crop of the images: a key of `PADDINGS`, 'random_resized' for images in files, or 'none'.
+        crop_area (tuple of float): as in `random_resized_crop`; None takes `CROP_AREA`.
         sampling (str): 'uniform' draws every image with equal probability, so that severities keep their shares.
             'balanced' draws every severity that has images with equal probability (`reweight_groups` of group_DRO).
         repeats (numpy.ndarray): int (n,), how many times as often as others each of `split.indices` is drawn, with
             balanced sampling within its severity. None for once each.
-        groups (numpy.ndarray): int32 (n,), for each of `split.indices` the distribution that a step gets for it; None
-            for its severity.
+        groups (numpy.ndarray): int32 (n,), the distribution of each of `split.indices` for a step; None for severities.
         corruption (str): corruption of one half of every batch, chosen at random (DAMP paper, Algorithm 2). Each of
             these images has a severity of its own, from 1 to the highest of the split. None for no corruption.
         probabilities (numpy.ndarray): float (S - 1,), probabilities of these severities 1, 2, ...; None for equal ones.
@@ -92,7 +92,8 @@ class TrainBatches(Batches):
     columns = ("images", "labels", "groups", "severities")
 
     def __init__(self, images, labels, split, mean, std, batch_size, steps, seed, crop="none", sampling="uniform",
-                 repeats=None, groups=None, corruption=None, probabilities=None, sampler="replacement", share=(0, 1)):
+                 repeats=None, groups=None, corruption=None, probabilities=None, sampler="replacement", share=(0, 1),
+                 crop_area=None):
         crop = new_value("crop", crop)
         check_names(crop, sampling, sampler)
         self.images, self.labels = images, labels
@@ -104,7 +105,7 @@ class TrainBatches(Batches):
         self.reads_files = any(map(are_files, images))
         self.local = rank_slice(batch_size, share)
         self.build = BatchBuilder(images[0].shape[1:], crop, corruption, len(split.train) - 1, probabilities,
-                                  batch_size, share)
+                                  batch_size, share, crop_area or CROP_AREA)
         self.nonempty = np.flatnonzero(split.counts)
         # An image holds as many tickets as it has repeats. The tickets of one severity are consecutive.
         self.cumulative_weight = np.cumsum(np.ones(len(self.indices), int) if repeats is None else repeats)
@@ -152,7 +153,7 @@ class BatchBuilder:
 
     Attributes:
         shape (tuple): shape of an image, (H, W, 3).
-        crop, corruption, probabilities, batch_size, share: as in `TrainBatches`.
+        crop, corruption, probabilities, batch_size, share, crop_area: as in `TrainBatches`.
         max_severity (int): highest severity at which images are corrupted.
     """
 
@@ -163,6 +164,7 @@ class BatchBuilder:
     probabilities: np.ndarray | None
     batch_size: int
     share: tuple = (0, 1)
+    crop_area: tuple = CROP_AREA
 
     def __call__(self, parts, rng):
         """Read, flip, crop and corrupt the images.
@@ -179,7 +181,7 @@ class BatchBuilder:
         batch = np.empty((local_rows.stop - local_rows.start, *self.shape), np.uint8)
         crop_rng = self._crop_rng(rng) if self.crop == "random_resized" else None
         for places, images in parts:
-            batch[places] = images[:] if crop_rng is None else images.resized_crops(crop_rng)
+            batch[places] = images[:] if crop_rng is None else images.resized_crops(crop_rng, self.crop_area)
         flipped = rng.random(self.batch_size)[local_rows] < 0.5
         batch[flipped] = batch[flipped, :, ::-1]
         if self.crop in PADDINGS:

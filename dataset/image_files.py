@@ -17,9 +17,9 @@ from corruptions.images import JPEG_OPTIONS, open_image, read_image
 from corruptions.jobs.provenance import read_made, recipe
 from corruptions.utils.checksums import file_checksums, new_hash
 from corruptions.utils.errors import UserError
+from dataset.sampling import CROP_AREA
 
-RESIZED_AREA = (0.08, 1.0)  # area of a random resized crop, as a fraction of the image
-RESIZED_RATIO = (3 / 4, 4 / 3)  # its aspect ratio, width over height
+RESIZED_RATIO = (3 / 4, 4 / 3)  # aspect ratio of a random resized crop, width over height
 RESIZED_TRIES = 10
 
 
@@ -48,10 +48,10 @@ def prefix_errors(path):
         raise UserError(f"{path}: {error}") from error
 
 
-def _resized(pixels, width, height):
+def _resized(pixels, width, height, interpolation="bilinear"):
     if pixels.shape[:2] == (height, width):
         return pixels
-    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling[interpolation.upper()]))
 
 
 def exact(pixels, side):
@@ -94,10 +94,16 @@ def squash(pixels, side):
     return _resized(pixels, side, side)
 
 
-def centre_crop(pixels, side, shorter):
+def create_centre_crop(side, shorter, interpolation="bilinear"):
+    """Return `centre_crop` with these arguments as a `FileImages.transform`; the default has no part in its name."""
+    chosen = {} if interpolation == "bilinear" else {"interpolation": interpolation}
+    return partial(centre_crop, side=side, shorter=shorter, **chosen)
+
+
+def centre_crop(pixels, side, shorter, interpolation="bilinear"):
     """Scale the shorter side to `shorter`, and cut the square of `side` pixels out of the middle.
 
-    This is what torchvision's `Resize` and `CenterCrop` do.
+    This is what torchvision's `Resize` and `CenterCrop` do. `interpolation` is a key of `INTERPOLATIONS`.
     """
     height, width = pixels.shape[:2]
     if width <= height:
@@ -105,10 +111,10 @@ def centre_crop(pixels, side, shorter):
     else:
         width, height = int(shorter * width / height), shorter
     y, x = round((height - side) / 2), round((width - side) / 2)
-    return _resized(pixels, width, height)[y:y + side, x:x + side]
+    return _resized(pixels, width, height, interpolation)[y:y + side, x:x + side]
 
 
-def random_resized_crop(pixels, side, rng):
+def random_resized_crop(pixels, side, rng, area=CROP_AREA, interpolation="bilinear"):
     """Cut out a piece of random size and shape at a random place, and scale it to a square.
 
     This is torchvision's `RandomResizedCrop`. If no such piece is found, the largest piece in the middle that has an
@@ -118,22 +124,24 @@ def random_resized_crop(pixels, side, rng):
         pixels (numpy.ndarray): uint8 (H, W, 3).
         side (int): side of the result.
         rng (numpy.random.Generator): generator of the random numbers.
+        area (tuple of float): least and largest area of the piece, as fractions of the image, above 0 to 1.
+        interpolation (str): a key of `INTERPOLATIONS`.
 
     Returns:
         numpy.ndarray: uint8 (side, side, 3).
     """
     height, width = pixels.shape[:2]
     for _ in range(RESIZED_TRIES):
-        area = height * width * rng.uniform(*RESIZED_AREA)
+        pixels_wanted = height * width * rng.uniform(*area)
         ratio = np.exp(rng.uniform(*np.log(RESIZED_RATIO)))
-        w, h = round(np.sqrt(area * ratio)), round(np.sqrt(area / ratio))
+        w, h = round(np.sqrt(pixels_wanted * ratio)), round(np.sqrt(pixels_wanted / ratio))
         if 0 < w <= width and 0 < h <= height:
             y, x = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
             break
     else:
         w, h = min(width, round(height * RESIZED_RATIO[1])), min(height, round(width / RESIZED_RATIO[0]))
         y, x = (height - h) // 2, (width - w) // 2
-    return _resized(pixels[y:y + h, x:x + w], side, side)
+    return _resized(pixels[y:y + h, x:x + w], side, side, interpolation)
 
 
 @dataclass(frozen=True)
@@ -175,9 +183,14 @@ class FileImages:
     def __getitem__(self, indices):
         return self._read(self.transform, indices)
 
-    def resized_crops(self, rng):
-        """Return random resized crops of all images, uint8 (N, side, side, 3), instead of the result of `transform`."""
-        return self._read(partial(random_resized_crop, side=self.side, rng=rng), slice(None))
+    def resized_crops(self, rng, area=CROP_AREA):
+        """Return random resized crops of all images, uint8 (N, side, side, 3), instead of the result of `transform`.
+
+        `area` is as in `random_resized_crop`. The interpolation is the same as in `transform`.
+        """
+        interpolation = self.transform.keywords.get("interpolation", "bilinear")
+        return self._read(partial(random_resized_crop, side=self.side, rng=rng, area=area,
+                                  interpolation=interpolation), slice(None))
 
     def _read(self, transform, indices):
         chosen = np.arange(len(self))[indices]

@@ -19,6 +19,9 @@ CROP_MODES = {
     "random_resized": "a random part of the image, resized, for images in files",
 }
 
+INTERPOLATIONS = {"bilinear": "linear", "bicubic": "cubic"}
+CROP_AREA = (0.08, 1.0)  # area of a random resized crop, as a fraction of the image
+
 
 def check_names(crop, sampling, sampler):
     """Raise a `UserError` unless the names are keys of `CROP_MODES`, `SAMPLINGS` and `SAMPLERS`."""

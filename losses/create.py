@@ -18,7 +18,7 @@ from utils.options import with_new_names
 from utils.runtime import distributed
 
 # These options concern the loop around a step or the data before it, so `create_step` does not take them.
-RUN_OPTIONS = ("total_epoch", "batch_size", "schedule", "train_on", "sampler", "crop", "sampling",
+RUN_OPTIONS = ("total_epoch", "batch_size", "schedule", "train_on", "sampler", "crop", "crop_area", "sampling",
                "group_update_every", *(option for table in (DATA_STRATEGIES, SCHEDULES) for row in table.values()
                                        for option in row.defaults))
 

@@ -23,6 +23,8 @@ from models.weight_files import format_of, keep_a_prefix, read_weights, write_we
 from models.weights import check_compatible, classifier_of
 from utils.records.trained import WEIGHT_SUFFIXES
 
+KEPT_OPTIONS = ("image_size", "mean", "std", "interpolation")  # of the run of a .ckpt, in a .safetensors file
+
 
 def classes_of(weights, name, network):
     """Return the number of classes in weights, according to the classifier of the network called `name`.
@@ -69,8 +71,9 @@ def convert(source, target, model=None, classes=None):
         raise UserError(f"{source}: no such file")
     if os.path.realpath(source) == os.path.realpath(target):
         raise UserError(f"{target}: is the file to read; name another to write")
+    config = read_json(os.path.join(os.path.dirname(source), "config.json")) if kind == ".ckpt" else None
+    config = config if isinstance(config, dict) else {}
     if model is None and kind == ".ckpt":
-        config = read_json(os.path.join(os.path.dirname(source), "config.json")) or {}
         model = config.get("model") if is_model(config.get("model") or "") else None
     if model is None and classes is not None:
         raise UserError("--classes: is of a network; name it with -m")
@@ -84,7 +87,8 @@ def convert(source, target, model=None, classes=None):
         description = f"{model} with {classes} classes"
         check_compatible(network, weights, description)
     try:
-        write_weights(target, weights, network)
+        write_weights(target, weights, network, {option: config[option] for option in KEPT_OPTIONS
+                                                 if config.get(option) is not None})
     except OSError as error:
         raise UserError(f"{target}: cannot be written ({error.strerror or error}); name another place") from error
     return report(weights, target, description)

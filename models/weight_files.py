@@ -1,4 +1,5 @@
 """Weights in files: .ckpt, .safetensors and .pth, read without running anything in the files."""
+import json
 import os
 
 import mindspore as ms
@@ -19,6 +20,7 @@ from utils.records.trained import WEIGHT_SUFFIXES
 # checkpoints are known by the count of steps that every optimiser of MindSpore keeps.
 STEP_PARTS = ("group_weights", "numbers")
 STEPS_DONE = "global_step"
+OPTIONS_ENTRY = "data_options"  # in the metadata of a .safetensors file
 SAFETENSORS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
                "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool"}
 
@@ -142,7 +144,27 @@ def keep_a_prefix(weights, network):
             f'{new!r})"')
 
 
-def write_weights(path, weights, network=None):
+def read_options(path):
+    """Return the options of a network's data, a dict, that `write_weights` has put into a .safetensors file.
+
+    The dict is empty for other files, and for files of other programs.
+
+    Raises:
+        UserError: the entry of the file is damaged.
+    """
+    if format_of(path) != ".safetensors":
+        return {}
+    try:
+        with safetensors.safe_open(path, "np") as file:
+            options = json.loads((file.metadata() or {}).get(OPTIONS_ENTRY, "{}"))
+        if not isinstance(options, dict):
+            raise ValueError("no dict")
+    except (safetensors.SafetensorError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: its entry {OPTIONS_ENTRY} is damaged; make the file anew") from error
+    return options
+
+
+def write_weights(path, weights, network=None, options=None):
     """Write `Weights` in any of the formats, by the suffix. The file is replaced as a whole or left as it was.
 
     A .ckpt gets float32 where the weights have 16 bits, which is exact. With a network it gets float32 throughout.
@@ -153,6 +175,7 @@ def write_weights(path, weights, network=None):
         weights (Weights): the weights.
         network (nn.Cell or None): network that gives the names in a .ckpt; without a network a rule does
             (`mindspore_names`).
+        options (dict or None): options of the data as plain values, which a .safetensors file keeps (`read_options`).
 
     Raises:
         UserError: the format does not have a dtype, the suffix is another, or a name would come back as another.
@@ -160,7 +183,8 @@ def write_weights(path, weights, network=None):
     """
     suffix, arrays = _suffix(path), {name: value.array for name, value in weights.tensors.items()}
     if suffix == ".safetensors":
-        content = safetensors.numpy.save(arrays, {"format": "pt"})
+        content = safetensors.numpy.save(arrays, {"format": "pt", **(
+            {OPTIONS_ENTRY: json.dumps(options)} if options else {})})
         with atomic_write(path) as temporary, open(temporary, "wb") as file:
             file.write(content)
     elif suffix != ".ckpt":

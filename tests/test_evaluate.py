@@ -23,6 +23,7 @@ from dataset.stored import corrupted_path
 from losses.evaluation.corruptions import evaluate_runs
 from losses.evaluation.network import corruption_set_name
 from models import create_model
+from models.convert import convert
 from tests.test_main import arguments, only_run
 from utils.figures.__main__ import main as draw
 
@@ -209,6 +210,38 @@ def test_a_checkpoint_without_settings_is_what_the_command_line_says(run, cifar_
     assert sorted(os.listdir(tmp_path / "alone")) == ["my.ckpt", "my_evaluation_fog.csv", "my_evaluation_fog.json"]
     main.main(["--evaluate", run, "-c", "fog", "--baseline", path])
     assert read_json(run + "/evaluation_fog.json")["corruption_error"]["mean"] == 1
+
+
+def test_a_network_is_evaluated_with_its_own_normalisation(run, cifar_dir, tmp_path, capsys):
+    """The mean and standard deviation of a run come from its settings, or with a .safetensors file, or are given."""
+    log_dir = str(tmp_path / "logs")
+    main.main(arguments(cifar_dir, log_dir, "--method", "erm", "--save_last", "--total_epoch", "1", "--mean", "0.5",
+                        "--std", "0.3", "0.4", "0.5", "--eval_batch_size", "25"))
+    other, subject = only_run(log_dir), ["--data_dir", cifar_dir, "-c", "gaussian_noise", "--eval_batch_size", "25"]
+    expected = read_json(other + "/results.json")["test"]["accuracy"]
+    main.main(["--evaluate", other, "-c", "gaussian_noise"])
+    record = read_json(other + "/evaluation_gaussian_noise.json")
+    assert (record["mean"], record["std"]) == ([0.5] * 3, [0.3, 0.4, 0.5])
+    assert [record["clean"]["accuracy"], *record["corrupted"]["gaussian_noise"]["accuracy"]] == pytest.approx(expected)
+
+    os.mkdir(tmp_path / "alone")
+    path = str(tmp_path / "alone" / "my.safetensors")
+    convert(other + "/last_model.ckpt", path)
+    main.main(["--evaluate", path, *subject, "-m", "wideresnet10", "-d", "cifar10"])
+    alone = read_json(str(tmp_path / "alone" / "my_safetensors_evaluation_gaussian_noise.json"))
+    assert alone["corrupted"] == record["corrupted"] and alone["mean"] == [0.5] * 3
+    assert "was trained with (0.5,)" in fails(capsys, "--evaluate", path, *subject, "-m", "wideresnet10", "-d",
+                                              "cifar10", "--mean", "0.4")
+    assert "was trained with that of the data set" in fails(capsys, "--evaluate", run, "--mean", "0.4")
+    bare = str(shutil.copy(other + "/last_model.ckpt", tmp_path / "alone" / "bare.ckpt"))
+    main.main(["--evaluate", bare, *subject, "-m", "wideresnet10", "-d", "cifar10", "--mean", "0.5", "--std", "0.3",
+               "0.4", "0.5"])
+    assert read_json(str(tmp_path / "alone" / "bare_evaluation_gaussian_noise.json"))["corrupted"] == alone["corrupted"]
+
+    # A baseline keeps its own.
+    os.remove(other + "/evaluation_gaussian_noise.json")
+    main.main(["--evaluate", run, "-c", "gaussian_noise", "--baseline", other])
+    assert read_json(other + "/evaluation_gaussian_noise.json")["corrupted"] == record["corrupted"]
 
 
 def test_a_run_may_be_called_alexnet(run, common, tmp_path, monkeypatch, capsys):

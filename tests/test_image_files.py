@@ -30,9 +30,10 @@ from dataset.pipeline import prefetch
 from dataset.poisson import Split, poisson_split
 from dataset.prepare_dataset import main as prepare
 from dataset.sources.base import ImageDataset
-from dataset.sources.folder import draw, split_test, split_test_for_good
+from dataset.sources.folder import draw, load_folder, split_test, split_test_for_good
 from dataset.sources.imagenet30 import NUM_PER_CLASS
-from losses.config.resolve import resolve
+from losses.config.options import apply_recipe, parse_command_line
+from losses.config.resolve import resolve, resolve_config
 from losses.evaluation.corruptions import run_options
 from tests.image_trees import CLASSES, TREES, make_classes, make_folder, make_imagenet30, picture, save
 from tests.test_main import only_run, read_csv
@@ -95,6 +96,30 @@ def test_sizes_are_those_of_torchvision():
                                   np.asarray(Image.fromarray(pixels.swapaxes(0, 1).copy()).resize(
                                       (32, 51), Image.Resampling.BILINEAR))[14:38, 4:28])
     assert squash(pixels, 64).shape == (64, 64, 3)
+
+
+def test_images_are_scaled_by_the_chosen_interpolation(tmp_path):
+    """With bicubic, whole images and crops are what PIL makes; with the default, the name of the images is the old one.
+    """
+    make_folder(str(tmp_path / "own"), (3, 2))
+    own = {name: load_folder(str(tmp_path / "own"), 24, name).images["train"] for name in ("bilinear", "bicubic")}
+    assert own["bilinear"].pixels == load_folder(str(tmp_path / "own"), 24).images["train"].pixels
+    assert own["bilinear"].pixels != own["bicubic"].pixels
+    pixels = read_rgb(os.path.join(own["bicubic"].folder, own["bicubic"].paths[0]))
+    whole = Image.fromarray(pixels).resize((38, 24), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(own["bicubic"][:1][0], np.asarray(whole.crop((7, 0, 31, 24))))
+    first = own["bicubic"].subset([0])
+    crop = random_resized_crop(pixels, 24, np.random.default_rng(0), interpolation="bicubic")
+    np.testing.assert_array_equal(first.resized_crops(np.random.default_rng(0))[0], crop)
+    assert (crop != random_resized_crop(pixels, 24, np.random.default_rng(0))).any()
+
+
+def test_crops_have_the_chosen_area():
+    ramp = np.broadcast_to(np.arange(200, dtype=np.uint8)[:, None, None], (200, 200, 3)).copy()
+    rng = np.random.default_rng(0)
+    for _ in range(20):  # a quarter of the image, whose sides are 87 to 115 pixels
+        crop = random_resized_crop(ramp, 100, rng, area=(0.25, 0.25))
+        assert 84 <= int(crop.max()) - int(crop.min()) <= 116
 
 
 def test_random_resized_crops_are_pieces_of_the_image():
@@ -631,6 +656,38 @@ def test_prepare_dataset_stores_the_corrupted_files(trees, tmp_path):
     shutil.copytree(trees["folder"], folder)
     prepare(["-d", "folder", "--data_dir", folder, "-c", "contrast", "-n", "20", "-o", str(tmp_path / "split.csv")])
     assert len(os.listdir(f"{folder}-C/train/contrast/5/barn")) == 30
+
+
+def test_settings_of_the_data_are_those_of_the_published_experiment():
+    """trungtrinh44/DAMP: its configurations train on all images; its loaders scale bicubically; that for ViT-S/16
+    normalises with 0.5 and crops 0.05 to 1 of the area."""
+    def settings(words):
+        args, given = parse_command_line(words.split())
+        apply_recipe(args, given)
+        return args, resolve_config(args, given)
+    args, config = settings("--recipe damp/imagenet-vit_s16 --method damp")
+    assert (args.mean, args.std, args.interpolation, args.val_fraction) == ([0.5], [0.5], "bicubic", 0)
+    assert config.method.crop_area == [0.05, 1.0] and config.mean == [0.5]
+    args, config = settings("--recipe damp/imagenet --method damp")
+    assert (args.mean, args.interpolation, config.method.crop_area) == (None, "bicubic", [0.08, 1.0])
+    assert settings("--recipe damp/cifar10 --method damp")[0].val_fraction == 0
+    assert settings("--recipe damp/cifar10 --method damp")[1].method.crop_area is None
+    # The user's own words go first, and the options of other data are left alone.
+    assert settings("--recipe damp/imagenet --method damp --mean 0.1 0.2 0.3 --val_fraction 0.1")[1].val_fraction == 0.1
+    assert settings("--recipe damp/cifar10 --method damp -n 5")[0].val_fraction is None
+    assert settings("--recipe damp/imagenet --method damp -d cifar10")[0].interpolation is None
+
+
+@pytest.mark.parametrize("words, problem", [
+    ("-d cifar10 --interpolation bicubic", "--interpolation: only -d folder, imagenet reads it"),
+    ("--mean 0.5 0.5", "--mean 0.5 0.5: 2 numbers for red, green and blue; give one or three"),
+    ("--crop_area 0.1 1", "--crop_area: is of --crop random_resized, and --crop is none"),
+    ("-d imagenet --method damp --crop_area 0.5 0.1", "--crop_area 0.5 0.1: the first is above the second"),
+    ("--std 0", "'0' is not a number above 0"), ("--mean 124", "'124' is not a number from 0 to 1")])
+def test_bad_settings_of_the_data(words, problem, cifar_dir, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main.main(["--data_dir", cifar_dir, *words.split()])
+    assert stop.value.code == 2 and problem in capsys.readouterr().err
 
 
 def test_clean_imagenet_is_cropped_at_random():

@@ -95,7 +95,7 @@ class Option:
             return self.default is None
         if self.kind is bool:
             return isinstance(value, bool)
-        if isinstance(self.default, list):
+        if isinstance(self.default, list) or self.nargs not in (None, "?"):
             return isinstance(value, list) and all(map(self._is_parsable, value))
         return self._is_parsable(value)
 

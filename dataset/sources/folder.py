@@ -5,7 +5,6 @@ import errno
 import hashlib
 import os
 import sys
-from functools import partial
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from corruptions.jobs.sources import read_sources, sources_lists
 from corruptions.utils.cli import one_line
 from corruptions.utils.errors import UserError
 from corruptions.utils.files import file_lock, write_csv
-from dataset.image_files import centre_crop
+from dataset.image_files import create_centre_crop
 from dataset.sources.base import ImageDataset
 from dataset.sources.class_folders import list_class_images, list_classes, require_all_classes
 from dataset.sources.imagenet import MEAN, STD
@@ -154,13 +153,14 @@ def warn_of_replaced(path, names, earlier, exceptions):
                   f"is new; put {lost} back and remove the line of {name} there, or train anew", file=sys.stderr)
 
 
-def load_folder(data_dir, image_size=IMAGE_SIZE):
+def load_folder(data_dir, image_size=IMAGE_SIZE, interpolation="bilinear"):
     """List the images of a folder.
 
     Args:
         data_dir (str): folder that holds train/CLASS/* and test/CLASS/*, or CLASS/*. From CLASS/*,
             `split_test_for_good` holds out about a fifth of each class for testing.
         image_size (int): side of the images. The shorter side of a file is scaled to it, and the middle is cut out.
+        interpolation (str): how images are scaled, a key of `INTERPOLATIONS`.
 
     Returns:
         ImageDataset: data set in files; the labels are the positions of the class folders in alphabetical order.
@@ -168,7 +168,7 @@ def load_folder(data_dir, image_size=IMAGE_SIZE):
     Raises:
         UserError: something is missing, or a file is no image, according to its beginning.
     """
-    transform, left_out = partial(centre_crop, side=image_size, shorter=image_size), collections.Counter()
+    transform, left_out = create_centre_crop(image_size, image_size, interpolation), collections.Counter()
     train, test = (os.path.join(data_dir, part) for part in ("train", "test"))
     if os.path.isdir(train) != os.path.isdir(test):
         there, missing = (train, test) if os.path.isdir(train) else (test, train)

@@ -1,9 +1,8 @@
 """ImageNet: class folders under `train` and `val`. The validation images are the test set."""
 import os
-from functools import partial
 
 from corruptions.utils.errors import UserError
-from dataset.image_files import centre_crop
+from dataset.image_files import create_centre_crop
 from dataset.sources.base import ImageDataset
 from dataset.sources.class_folders import list_class_images, list_classes, require_all_classes
 
@@ -11,11 +10,12 @@ SIDE, SHORTER = 224, 256
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def load_imagenet(data_dir):
+def load_imagenet(data_dir, interpolation="bilinear"):
     """List the files of ImageNet.
 
     Args:
         data_dir (str): folder that holds imagenet/{train,val}/CLASS/*, or train and val themselves.
+        interpolation (str): how images are scaled, a key of `INTERPOLATIONS`.
 
     Returns:
         ImageDataset: data set in files. The shorter side is scaled to 256, and the middle 224x224 is cut out. The
@@ -33,6 +33,6 @@ def load_imagenet(data_dir):
     for part, name in (("train", "train"), ("test", "val")):
         folder = os.path.join(root, name)
         images[part], labels[part] = list_class_images(folder, classes, SIDE,
-                                                       partial(centre_crop, side=SIDE, shorter=SHORTER))
+                                                       create_centre_crop(SIDE, SHORTER, interpolation))
         require_all_classes(folder, classes, labels[part])
     return ImageDataset("imagenet", "ImageNet-C", len(classes), images, labels, MEAN, STD, class_names=tuple(classes))

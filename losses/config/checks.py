@@ -56,6 +56,11 @@ def check_method(settings, given):
         warmup_epochs(settings.warmup, 1)  # raises an error if the text is no length
     if settings.final_lr is not None and settings.final_lr > settings.lr:
         raise UserError(f"--final_lr {settings.final_lr}: is above --lr {settings.lr}, from which it falls; give less")
+    if settings.crop_area is not None and settings.crop != "random_resized":
+        raise UserError(f"--crop_area: is of --crop random_resized, and --crop is {settings.crop}; leave it out")
+    if settings.crop_area is not None and settings.crop_area[0] > settings.crop_area[1]:
+        raise UserError(f"--crop_area {' '.join(map(str, settings.crop_area))}: the first is above the second; swap "
+                        "them")
     if "weight_decay_on" in given and settings.weight_decay == 0:
         raise UserError(f"--weight_decay_on {settings.weight_decay_on}: there is no weight decay; leave it out, or "
                         "give --weight_decay")

@@ -168,7 +168,7 @@ def option_words(path, options):
             raise UserError(f"--config {path}: {name} has {value!r}; no value begins with a dash")
         if option.kind is bool and value is not None:
             raise UserError(f"--config {path}: {name} has {value!r}; give true or false")
-        if isinstance(value, list) and not (option.is_grid or option.is_repeatable or option.nargs == "+"):
+        if isinstance(value, list) and not (option.is_grid or option.is_repeatable or option.nargs not in (None, "?")):
             raise UserError(f"--config {path}: {name} takes one value, not {len(value)}")
         if option.is_repeatable:
             words += [f"--{name}={item}" for item in values]
@@ -180,12 +180,21 @@ def option_words(path, options):
 
 
 def apply_recipe(args, given):
-    """Set the data set and the network by the recipe that the command line names, unless it names them itself.
+    """Set the data set, the network and the options of the data by the recipe that the command line names.
+
+    Options that the command line names itself stay. The options of the data are for the recipe's data set, and its
+    `val_fraction` is not used beside other options that choose the training images.
 
     Args:
         args (argparse.Namespace): all options; changed in place.
         given (dict): the options that the command line names, to their values; gets the options that the recipe names.
     """
     if args.recipe is not None and args.resume in (None, NEWEST):  # a run that --resume names has its own
-        for option, value in RECIPES[args.recipe].benchmark.items():
+        recipe = RECIPES[args.recipe]
+        options = dict(recipe.benchmark)
+        if given.get("dataset", recipe.benchmark.get("dataset")) == recipe.benchmark.get("dataset"):
+            options.update(recipe.data)
+        if {"num_per_class", "num_val", "split"} & given.keys() or given.get("train_on", "clean") != "clean":
+            options.pop("val_fraction", None)
+        for option, value in options.items():
             vars(args)[option] = given.setdefault(option, value)

@@ -20,12 +20,14 @@ class Recipe:
             have the default of the optimizer or schedule.
         benchmark (dict): `dataset` and `model`, if the recipe is for one data set and one network.
         methods (dict): methods to their own options in this experiment, which are dicts of options to defaults.
+        data (dict): options of the data to their values, for the data set of the recipe.
     """
 
     title: str
     training: dict
     benchmark: dict = field(default_factory=dict)
     methods: dict = field(default_factory=dict)
+    data: dict = field(default_factory=dict)
 
     @property
     def settings(self):
@@ -33,7 +35,7 @@ class Recipe:
         dataset = self.benchmark.get("dataset")
         training = {option: value if dataset is None else default_for_dataset(value, dataset)
                     for option, value in self.training.items()}
-        return {**self.benchmark, **training}
+        return {**self.benchmark, **self.data, **training}
 
 
 SHARPDRO = {"total_epoch": 200, "batch_size": 100, "lr": 0.1, "schedule": "step", "optimizer": "sgd", "nesterov": False,
@@ -43,7 +45,11 @@ DAMP = {**SHARPDRO, "total_epoch": 300, "batch_size": 128, "schedule": "linear",
         "sync_bn": True, "train_on": "clean", "sampler": "permutation",
         "crop": {"cifar10": "zero_pad", "imagenet": "random_resized"}}
 IMAGENET = {**DAMP, "schedule": "cosine", "weight_decay_on": "kernels", "crop": "random_resized"}
-VIT = {option: value for option, value in {**IMAGENET, "sync_bn": False}.items() if option != "nesterov"}
+VIT = {option: value for option, value in {**IMAGENET, "sync_bn": False, "crop_area": [0.05, 1.0]}.items()
+       if option != "nesterov"}
+ALL_IMAGES = {"val_fraction": 0.0}  # as in the authors' configurations; they tuned with a tenth for validation
+BICUBIC = {**ALL_IMAGES, "interpolation": "bicubic"}
+VIT_DATA = {**BICUBIC, "mean": [0.5], "std": [0.5]}
 NO_SYNC_BN = {"sync_bn": False}  # as in the authors' configurations of SAM and ASAM for these two networks
 
 
@@ -53,10 +59,10 @@ def _sharpdro(dataset, tables):
                   {"sam": {"rho": 0.05}})
 
 
-def _damp(title, training, dataset, model, damp, sam, asam):
+def _damp(title, training, dataset, model, damp, sam, asam, data=ALL_IMAGES):
     """Return an experiment of Trinh 2024, with each method's own options."""
     return Recipe(f"Trinh 2024, {title}", training, {"dataset": dataset, "model": model},
-                  {"damp": damp, "sam": sam, "asam": asam})
+                  {"damp": damp, "sam": sam, "asam": asam}, data)
 
 
 RECIPES = {
@@ -76,12 +82,12 @@ RECIPES = {
                            {**IMAGENET, "total_epoch": 90, "batch_size": 2048, "lr": 0.8, "warmup": "5epochs",
                             "final_lr": 8e-4, "weight_decay": 1e-4},
                            "imagenet", "resnet50_damp", {"sigma": 0.1}, {"rho": 0.05, **NO_SYNC_BN},
-                           {"rho": 1.5, **NO_SYNC_BN}),
+                           {"rho": 1.5, **NO_SYNC_BN}, BICUBIC),
     "damp/imagenet-vit_s16": _damp("Table 2", {**VIT, "total_epoch": 200, "batch_size": 1024, "lr": 0.001,
                                                "warmup": "10000steps", "final_lr": 0.0, "optimizer": "adamw",
                                                "clip_norm": 1.0, "weight_decay": 0.1},
                                    "imagenet", "vit_s16", {"sigma": 0.25}, {"rho": 0.6, "total_epoch": 100},
-                                   {"rho": 3.0, "total_epoch": 100}),
+                                   {"rho": 3.0, "total_epoch": 100}, VIT_DATA),
 }
 
 

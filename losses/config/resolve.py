@@ -4,6 +4,7 @@ from dataclasses import fields, replace
 
 from corruptions.utils.errors import UserError
 from corruptions.utils.files import file_hash, require_writable_folder
+from dataset.sampling import CROP_AREA
 from losses.components import DATA_STRATEGIES
 from losses.config.checks import check_ascents, check_method, check_options, check_saved, check_world_size
 from losses.config.recipes import RECIPES
@@ -62,6 +63,8 @@ def resolve(method="sharpdro", dataset="cifar10", sync_perturbation=None, **give
         values["nesterov"] = False
     if "crop" not in given and values["crop"] == "random_resized" and values["train_on"] != "clean":
         values["crop"] = "none"  # corrupted images are cropped before they are corrupted
+    if "crop_area" not in given:
+        values["crop_area"] = (values["crop_area"] or list(CROP_AREA)) if values["crop"] == "random_resized" else None
     if "sampler" not in given and (values["sampling"] == "balanced" or DATA_STRATEGIES[row.data].oversamples):
         values["sampler"] = "replacement"
     defaults = default_options(method, objective, perturbation)
@@ -84,7 +87,7 @@ def _resolve_training(recipe, method_defaults, dataset, given):
     schedule do not read are None.
     """
     training = RECIPES[recipe].training
-    values = {option: default_for_dataset(value, dataset) for option, value in training.items()}
+    values = {"crop_area": None, **{option: default_for_dataset(value, dataset) for option, value in training.items()}}
     values.update({option: value for option, value in method_defaults.items() if option in values})
     for part, table in TRAINING_PARTS.items():
         name = chosen_name(part, given, recipe)
@@ -133,7 +136,8 @@ def resolve_config(args, given):
                         "which severity; leave out --train_on, or --split")
     method = resolve(args.method, args.dataset, args.sync_perturbation, **chosen)
     if args.split is not None and "crop" not in given and method.crop == "random_resized":
-        method = replace(method, crop="none")  # the table may have corrupted images, which are cropped before
+        # The table may have corrupted images, which are cropped before.
+        method = replace(method, crop="none", crop_area=None)
     check_options(method, args, given)
     if method.sync_bn and not model_has_batch_norm(args.model):
         method = replace(method, sync_bn=False)

@@ -28,8 +28,8 @@ class MethodConfig:
         method, objective, perturbation (str): keys of `METHODS`, `OBJECTIVES`, `PERTURBATIONS`.
         recipe (str): a key of `losses.config.recipes.RECIPES`.
         total_epoch, batch_size, lr, schedule, warmup, final_lr, optimizer, momentum, nesterov, clip_norm, weight_decay,
-            weight_decay_on, num_sub_batches, sync_bn: options of the training; None if the schedule or the optimizer
-            does not read the option.
+            weight_decay_on, num_sub_batches, sync_bn, crop_area: options of the training; None if the schedule, the
+            optimizer or the crop does not read the option.
         train_on (str): a key of `TRAIN_ON`; without effect if a table sets the training images.
         sampler, crop, sampling (str): keys of `SAMPLERS`, `CROP_MODES`, `SAMPLINGS`.
         options (dict): the options that the parts of the method read, to their values.
@@ -56,6 +56,7 @@ class MethodConfig:
     train_on: str
     sampler: str
     crop: str
+    crop_area: Sequence[float] | None
     sampling: str
     options: dict
 
@@ -149,6 +150,9 @@ class RunConfig:
     val_fraction: float | None = default("val_fraction")
     split: str | None = default("split")
     image_size: int | None = default("image_size")
+    mean: Sequence[float] | None = default("mean")
+    std: Sequence[float] | None = default("std")
+    interpolation: str | None = default("interpolation")
     filelist_dir: str | None = default("filelist_dir")
     corrupted_from: str = default("corrupted_from")
     test_corrupted: str | None = default("test_corrupted")

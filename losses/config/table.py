@@ -12,7 +12,7 @@ from corruptions.utils import cli
 from dataset import SOURCE_OPTIONS, SOURCES, datasets_list
 from dataset.corrupted import STORAGE_MODES
 from dataset.poisson import TRAIN_ON
-from dataset.sampling import CROP_MODES, SAMPLERS, SAMPLINGS
+from dataset.sampling import CROP_AREA, CROP_MODES, INTERPOLATIONS, SAMPLERS, SAMPLINGS
 from losses.components import DATA_STRATEGIES, OBJECTIVES, OPTIMIZERS, PERTURBATIONS, WEIGHT_DECAY_FILTERS
 from losses.config.recipes import RECIPES, format_value, recipes_list
 from losses.methods import METHOD_OPTIONS, METHODS, methods_list
@@ -78,6 +78,11 @@ def _training_choice(name, table, before="", **more):
 DATA = data_options(SOURCES, datasets_list, CORRUPTIONS, STORAGE_MODES, SETS, ALIASES)
 DATA.options.append(Option("split", "table of severities to use instead of drawing one: split.csv of an earlier run or "
                            "of dataset/prepare_dataset.py", metavar="FILE"))
+DATA.options.extend([
+    Option("mean", "mean of the channels red, green and blue, or one for all, of values in 0..1, with which images are "
+           "normalised (default: that of the data set)", cli.share, metavar="X", nargs="+"),
+    Option("std", "their standard deviation, likewise", cli.positive_share, metavar="X", nargs="+"),
+    choice("interpolation", INTERPOLATIONS, "-d folder, imagenet: how images are scaled (default: bilinear)")])
 
 NETWORK = OptionGroup("network and device", [
     Option("model", f"network: {', '.join(MODELS)}, {FAMILIES}; list says what they are",
@@ -137,6 +142,8 @@ TRAINING = OptionGroup("training", [
     _training_choice("train_on", TRAIN_ON),
     _training_choice("sampler", SAMPLERS),
     _training_choice("crop", CROP_MODES, "training images are flipped, and cropped. ", kind=partial(new_value, "crop")),
+    Option("crop_area", "--crop random_resized: least and largest area of the part, as shares of the image (default: "
+           f"{format_value(list(CROP_AREA))})", cli.positive_share, metavar="A", nargs=2),
     Option("augment_data", "the release's name for --crop reflect_pad", bool, False),
 ], "Defaults are those of the recipe.")
 
@@ -205,7 +212,7 @@ EVALUATION_OPTIONS = ("evaluate", "baseline", "corruption", "dataset", "model", 
                       "test_corrupted", *SOURCE_OPTIONS, "eval_batch_size", "num_workers", "show_progress",
                       *DEVICE_OPTIONS)
 RELEASE_ALIASES = ("is_adaptive", "distribution_agnostic", "risk")
-TRAINING_OPTIONS = tuple(dict.fromkeys([*RECIPES["sharpdro"].training, *(
+TRAINING_OPTIONS = tuple(dict.fromkeys([*RECIPES["sharpdro"].training, "crop_area", *(
     option for table in TRAINING_PARTS.values() for row in table.values() for option in row.defaults)]))
 # The options that define a method, besides its name; `resolve` takes them.
 METHOD_ARGUMENTS = ("objective", "perturbation", "recipe", "sampling", *RELEASE_ALIASES, *TRAINING_OPTIONS,

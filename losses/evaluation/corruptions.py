@@ -4,6 +4,7 @@ It is separate from the run. The settings of the run name the network and the da
 """
 import os
 import sys
+from dataclasses import replace
 
 from corruptions.evaluation import alexnet
 from corruptions.evaluation.baseline import Baseline
@@ -13,15 +14,19 @@ from corruptions.utils.files import read_json, require_writable_folder
 from corruptions.utils.signals import defer_signals
 from dataset import (
     SOURCE_DEFAULTS,
+    SOURCE_OPTIONS,
     SOURCES,
     load_source,
     require_source_option,
     source_options,
 )
+from losses.config.table import OPTIONS
 from losses.evaluation.network import evaluate_network, load_evaluation_set
 from models import check_image_size, find_model
+from models.weight_files import read_options
 from models.weights import load_network
 from utils.fingerprint import first_difference
+from utils.options import validate_values
 from utils.records.reading import is_finished, planned_runs, read_record, require_not_failed
 from utils.records.settings import FOLDER_OPTIONS, has_same_basename
 from utils.records.trained import TrainedNetwork, find_trained
@@ -117,21 +122,27 @@ def evaluate_run(path, corruptions=None, baseline=None, model=None, dataset=None
                                show_progress, corrupted_from, test_corrupted)
     load_network(model, test.source.classes, trained.checkpoint)  # finds a wrong checkpoint now
     is_itself = os.path.realpath(trained.checkpoint) == os.path.realpath(getattr(reference, "checkpoint", None) or "")
-    relative_to = None if baseline is None else load_baseline(baseline, reference, model, test, not is_itself)
+    relative_to = None
+    if baseline is not None:
+        own = with_normalisation_of(reference, test, data_dir, options)
+        relative_to = load_baseline(baseline, reference, model, own, not is_itself)
     return evaluate_network(trained, model, test, relative_to, test.stored(trained, model))
 
 
 def run_options(trained, dataset, given):
     """Return the values of `dataset.SOURCE_OPTIONS` that a network was trained with, and the present paths of folders.
 
-    For a network without a config.json, return the given options.
+    For a network without a config.json, return the options that its file keeps, and the given ones.
 
     Raises:
         UserError: a given option differs from the training.
     """
-    if not trained.config:
-        return given
     trained_options = source_options(trained.config)
+    if not trained.config:
+        kept = read_options(trained.checkpoint)
+        validate_values([OPTIONS[option] for option in SOURCE_OPTIONS], kept, trained.path)
+        trained_options = {**given, **{option: value for option, value in source_options(kept).items()
+                                       if value is not None}}
     for option, value in given.items():
         known = trained_options[option] or SOURCE_DEFAULTS[option]
         if value is None:
@@ -142,6 +153,18 @@ def run_options(trained, dataset, given):
         elif value != known:
             raise UserError(f"--{option} {value}: {trained.path} was trained with {known}; leave the option out")
     return {**given, **trained_options}
+
+
+def with_normalisation_of(reference, test, data_dir, given):
+    """Return a copy of an `EvaluationSet` with the normalisation of another network, if that is a `TrainedNetwork`.
+
+    The normalisation of a network without a config.json is the one of the `given` options.
+    """
+    if not isinstance(reference, TrainedNetwork):
+        return test
+    own = load_source(test.source.name, data_dir,
+                      **run_options(reference, test.source.name, {} if reference.config else given))
+    return replace(test, source=replace(test.source, mean=own.mean, std=own.std))
 
 
 def locate_baseline(path, dataset):

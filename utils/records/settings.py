@@ -21,9 +21,10 @@ FAILED = "failed.json"  # file in the folder of a run, with the reason why the r
 NEWEST = "newest"  # the value of `--resume` without a folder: the newest run of the settings on the command line
 
 # Old runs have no such options in their settings. These values describe the behaviour of old runs.
-LEGACY_DEFAULTS = {"train_on": "poisson", "sampler": "replacement", "crop": "none", "optimizer": "sgd",
-                   "clip_norm": 0.0, "weight_decay_on": "all", "sync_bn": False, "warmup": None, "final_lr": None,
-                   "init_checkpoint": None, "init_sha256": None, "stage_one_sha256": None, "split_sha256": None}
+LEGACY_DEFAULTS = {"train_on": "poisson", "sampler": "replacement", "crop": "none", "crop_area": None,
+                   "optimizer": "sgd", "clip_norm": 0.0, "weight_decay_on": "all", "sync_bn": False, "warmup": None,
+                   "final_lr": None, "init_checkpoint": None, "init_sha256": None, "stage_one_sha256": None,
+                   "split_sha256": None}
 
 
 def write_run_settings(path, settings, title, given, **machine):

@@ -1,7 +1,6 @@
 """The commands of `python -m corruptions`, without their options (`parser.py`)."""
 import contextlib
 import os
-import sys
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from corruptions.jobs.layouts import (
     read_images,
     read_labels,
     store_labels,
+    stored_labels,
 )
 from corruptions.jobs.parallel import RESUME_HINT
 from corruptions.jobs.settings import options_settings, use_settings
@@ -90,12 +90,9 @@ def array_command(args):
         raise UserError(f"--labels {args.labels}: {args.source} has labels; leave one of them out")
     if args.labels is not None:
         labels = read_labels(args.labels, len(images))
-    elif labels is not None and labels.ndim == 2 and labels.shape[1] > 1 and args.layout == "folders":
-        print(f"warning: {args.source}: has {labels.shape[1]} labels for each image, and labels.npy has one; they are "
-              "left out", file=sys.stderr)
-        labels = None
     elif labels is not None:
-        labels = check_labels(labels, len(images), args.source)
+        read = stored_labels if args.layout == "folders" else check_labels
+        labels = read(labels, len(images), args.source)
     options = options_of(args)
     paths = places(args.target, args.corruption, args.severity, args.layout)
     settings = {"shape": list(images.shape), "seed": args.seed, **options_settings(options, args.corruption)}

@@ -2,6 +2,7 @@
 import hashlib
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -122,6 +123,7 @@ def test_difficulty_without_noise():
 
 @pytest.mark.parametrize("arguments, problem", [
     ({"name": "fog"}, "perturbation fog: unknown"),
+    ({"name": "common"}, "perturbation common: unknown; there are gaussian_noise, shot_noise"),
     ({"name": "tilt", "difficulty": 5}, "difficulty 5: must be 1, 2 or 3"),
     ({"name": "shot_noise", "difficulty": 4}, "difficulty 4: must be 1, 2 or 3"),
     ({"name": "shot_noise", "difficulty": 2.0}, "difficulty 2.0: must be 1, 2 or 3"),
@@ -159,6 +161,7 @@ def test_mean_and_baseline():
     relative = flip_rate(predictions, {"tilt": 1 / 29, "shot_noise_2": np.array(0.1)}, difficulty=2)
     assert relative == {"tilt": 1, "shot_noise_2": 0.5, "mean": 0.75}
     assert flip_rate(predictions, rates, difficulty=2)["mean"] == 1
+    assert flip_rate(predictions, {"tilt": 1, "shot_noise": 0.1}, difficulty=2)["shot_noise_2"] == 0.5
 
 
 def test_tensors():
@@ -196,7 +199,8 @@ def test_distance_by_hand():
     (flip_rate, ({"tilt": STILL}, {"tilt": 0}), "baseline of tilt: 0 must be a number above 0"),
     (flip_rate, ({"tilt": STILL}, {"tilt": True}), "baseline of tilt: True must be a number above 0"),
     (flip_rate, ({"tilt": STILL}, {"tilt": np.array([1, 2])}), "baseline of tilt: "),
-    (flip_rate, ({"tilt": STILL}, {}), "baseline of tilt: None"),
+    (flip_rate, ({"tilt": STILL}, {"snow": 1}), "baseline: has no tilt, only snow; measure it, too"),
+    (flip_rate, ({"tilt": None},), "tilt: no array .its items are no numbers"),
     (flip_rate, ({"tilt": STILL}, [0.5]), "baseline of type list: must be a dict"),
     (flip_rate, ({"tilt": STILL}, None, 4), "difficulty 4")])
 def test_bad_metrics(function, arguments, problem):
@@ -224,10 +228,10 @@ def test_command_array(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("damage, problem", [
-    (lambda path: os.truncate(path, 5000), "truncated or not a numpy array; remove it"),
-    (lambda path: (os.remove(path), os.mkdir(path)), "truncated or not a numpy array; remove it"),
-    (lambda path: np.save(path, np.zeros_like(np.load(path))), "is not what this command makes"),
-    (lambda path: os.remove(f"{path}.json"), "is not what this command makes")])
+    (lambda path: os.truncate(path, 5000), "is damaged or something else; remove it"),
+    (lambda path: (os.remove(path), os.mkdir(path)), "is damaged or something else; remove it"),
+    (lambda path: np.save(path, np.zeros_like(np.load(path))), "has no record out/tilt.npy.json that says"),
+    (lambda path: os.remove(f"{path}.json"), "has no record out/tilt.npy.json that says")])
 def test_damaged_array(tmp_path, monkeypatch, capsys, damage, problem):
     """What has the name of an array, and is not the array that was made, is not taken for it."""
     monkeypatch.chdir(tmp_path)
@@ -279,7 +283,7 @@ def test_command_image(tmp_path, monkeypatch, capsys):
     Image.fromarray(SMALL[0]).save("photo.png")
     main(["sequence", "photo.png", "frames", "-p", "snow", "tilt", "--crop", "12"])
     assert len(os.listdir("frames/tilt")) == 31
-    assert sorted(os.listdir("frames")) == ["settings.json", "snow", "tilt"]
+    assert sorted(os.listdir("frames")) == ["settings.json", "snow", "snow.json", "tilt", "tilt.json"]
     stored = np.stack([np.asarray(Image.open(f"frames/snow/{number:02}.png")) for number in range(31)])
     assert np.array_equal(stored, perturb(SMALL[0], "snow", crop=12, key="photo.png"))
     os.makedirs("frames/.shear.partial")  # of a command that was killed
@@ -287,29 +291,65 @@ def test_command_image(tmp_path, monkeypatch, capsys):
     main(["sequence", "photo.png", "frames", "-p", "snow", "shear", "--crop", "12"])
     main(["sequence", "photo.png", "frames", "-p", "snow", "shear", "--crop", "12"])
     assert capsys.readouterr().out == "written to frames\nwas all made before in frames\n"
-    assert sorted(os.listdir("frames")) == ["settings.json", "shear", "snow", "tilt"]
-    os.remove("frames/shear/30.png")
+    assert sorted(name for name in os.listdir("frames") if not name.endswith("json")) == ["shear", "snow", "tilt"]
     os.rename("photo.png", "other.png")
     np.save("set.npy", SMALL)
-    for source, more, problem in [("other.png", ["--crop", "12"], "other settings (key;"),
-                                  ("other.png", ["--crop", "14"], "other settings (crop, key;"),
+    for source, more, problem in [("other.png", ["--crop", "12"], "other settings (file_name;"),
+                                  ("other.png", ["--crop", "14"], "other settings (crop, file_name;"),
                                   ("set.npy", ["--crop", "12"], "was made from other images")]:
         with pytest.raises(SystemExit):
             main(["sequence", source, "frames", "-p", "shear", *more])
         assert problem in capsys.readouterr().err
-    os.rename("other.png", "photo.png")
+
+
+@pytest.mark.parametrize("damage, problem", [
+    (lambda: [os.remove(f"frames/translate/{number}.png") for number in range(16, 31)], "has no record"),
+    (lambda: os.truncate("frames/translate/05.png", 0), "is damaged or something else"),
+    (lambda: os.truncate("frames/translate/05.png", 100), "is damaged or something else"),
+    (lambda: shutil.copy("frames/translate/00.png", "frames/translate/06.png"), "has no record"),
+    (lambda: open("frames/translate/extra.png", "wb").close(), "is damaged or something else"),
+    (lambda: os.remove("frames/translate.json"), "has no record")])
+def test_damaged_frames(tmp_path, monkeypatch, capsys, damage, problem):
+    """Frames are taken for those that were made only if all are there, unchanged."""
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(SMALL[0]).save("photo.png")
+    words = ["sequence", "photo.png", "frames", "-p", "translate", "--preset", "64"]
+    main(words)
+    damage()
     with pytest.raises(SystemExit):
-        main(["sequence", "photo.png", "frames", "-p", "shear", "--crop", "12"])
-    assert "frames/shear: is not a folder with all frames" in capsys.readouterr().err
+        main(words)
+    [line] = capsys.readouterr().err.splitlines()
+    assert f"frames/translate: {problem}" in line
+
+
+def test_several_labels(tmp_path, monkeypatch, capsys):
+    """Labels that labels.npy cannot hold are left out with a warning, as by the command array."""
+    monkeypatch.chdir(tmp_path)
+    np.savez("chest.npz", test_images=SMALL, test_labels=np.zeros((3, 14), int))
+    main(["sequence", "chest.npz", "out", "-p", "tilt", "--workers", "1"])
+    assert "14 labels for each image" in capsys.readouterr().err and not os.path.exists("out/labels.npy")
+    assert len(np.load("out/tilt.npy")) == 3
+
+
+def test_finished_targets_may_be_read_only(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(SMALL[0]).save("photo.png")
+    words = ["sequence", "photo.png", "frames", "-p", "tilt"]
+    main(words)
+    monkeypatch.setattr("corruptions.jobs.settings.is_writable", lambda folder: False)
+    monkeypatch.setattr(sequence_jobs, "file_lock", None)  # needs a file in the folder
+    main(words)
+    assert capsys.readouterr().out.endswith("was all made before in frames\n")
 
 
 @pytest.mark.parametrize("words, problem", [
     (["photo.png", "frames", "-p", "tilt", "shear"], "frames: has files, but no settings.json"),
-    (["photo.png", "photo.png", "-p", "tilt"], "photo.png: is a file; name a folder"),
-    (["other.npy", "photo.png", "-p", "tilt"], "photo.png: is a file; name a folder"),
+    (["photo.png", "photo.png", "-p", "tilt"], "photo.png: is a file, or"),
+    (["other.npy", "photo.png", "-p", "tilt"], "photo.png: is a file, or"),
     (["photo.png", "new", "-p", "tilt", "-d", "3"], "--difficulty 3: has no effect on the frames of tilt"),
     (["photo.png", "new", "-p", "tilt", "--workers", "2"], "only arrays use them"),
     (["photo.png", "new", "-p", "tilt", "--backend", "wand"], "--backend wand"),
+    (["photo.png", "link", "-p", "tilt"], "link: is a file, or a link that leads nowhere"),
     (["photo.png", "new", "-p", "tilts"], "unknown name 'tilts'"),
     (["set.npy", "new", "-p", "tilt"], "set.npy: missing"),
     (["other.npy", "made", "-p", "tilt"], "made: has files")])
@@ -321,6 +361,7 @@ def test_command_errors(tmp_path, monkeypatch, capsys, words, problem):
     os.makedirs("frames/shear")
     os.makedirs("made")
     open("made/tilt.npy", "wb").close()
+    os.symlink("nowhere", "link")
     before = sorted(os.walk("."))
     with pytest.raises(SystemExit) as stop:
         main(["sequence", *words])

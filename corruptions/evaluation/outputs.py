@@ -10,12 +10,16 @@ def to_numpy(outputs, what):
     Raises:
         UserError: it is none of these; the error begins with `what`, such as 'predict gives'.
     """
-    if hasattr(outputs, "detach"):  # PyTorch
-        outputs = outputs.detach().cpu()
-        if str(outputs.dtype) == "torch.bfloat16":  # which NumPy does not have
-            outputs = outputs.float()
     try:
+        if hasattr(outputs, "detach"):  # PyTorch
+            outputs = outputs.detach().cpu()
+            if str(outputs.dtype) == "torch.bfloat16":  # which NumPy does not have
+                outputs = outputs.float()
         outputs = outputs.asnumpy() if hasattr(outputs, "asnumpy") else np.asarray(outputs)  # MindSpore; JAX and others
-    except ValueError as error:
-        raise UserError(f"{what} no array ({error}); it must be classes, logits or probabilities") from error
+        if outputs.dtype == object:
+            raise ValueError("its items are no numbers")
+    except (ValueError, TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{what} no array ({reason}); it must be one array of classes, logits or probabilities"
+                        ) from error
     return outputs.astype(np.float32) if outputs.dtype.name == "bfloat16" else outputs

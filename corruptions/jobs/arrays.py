@@ -233,8 +233,8 @@ def reopen_memmap(filename, *arguments):
     try:
         return np.memmap(filename, *arguments)
     except ValueError as error:
-        raise UserError(f"{filename}: has become shorter while it was read; put the whole file back, and the same "
-                        "command resumes it") from error
+        raise UserError(f"{filename}: has become shorter while it was read; put the whole file back, and give the same "
+                        "command again") from error
 
 
 def read_chunk(images, part):
@@ -258,11 +258,16 @@ def _corrupt_into(images, part, start, name, severity, seed, options, path, begi
     Image 0 is at byte `begin` of the file. With `sync`, the part is on disk afterwards.
     """
     corrupted = corrupt_chunk(images, part, name, severity, seed, start, options)
+    write_part(path, begin + start * corrupted[:1].nbytes, corrupted, sync)
+    return len(corrupted)
+
+
+def write_part(path, offset, values, sync=False):
+    """Write the bytes of an array to a place in an existing file. With `sync`, they are on disk afterwards."""
     # Open for writing only: if it were open for reading, too, NFS would write whole pages over the data of others.
     with with_filename(path), open(os.open(path, os.O_WRONLY), "wb") as file:
-        file.seek(begin + start * corrupted[:1].nbytes)
-        file.write(corrupted.data)
+        file.seek(offset)
+        file.write(values.data)
         if sync:
             file.flush()
             os.fsync(file.fileno())
-    return len(corrupted)

@@ -2,6 +2,7 @@
 import collections
 import glob
 import os
+import sys
 
 import numpy as np
 
@@ -132,6 +133,15 @@ def check_labels(labels, number, place):
         raise UserError(f"{place}: {labels.dtype} of shape {labels.shape}, but {number} images need integers of shape "
                         f"{(number,)}; store one for each image")
     return labels
+
+
+def stored_labels(labels, number, place):
+    """Return the labels of an .npz file as `check_labels` does; several for each image are left out with a warning."""
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        print(f"warning: {place}: has {labels.shape[1]} labels for each image, and labels.npy has one; they are left "
+              "out", file=sys.stderr)
+        return None
+    return check_labels(labels, number, place)
 
 
 def check_stored_labels(labels, target, place):

@@ -87,7 +87,7 @@ class ProcessPool:
             return future.result()
         except loky.process_executor.TerminatedWorkerError as error:
             raise UserError("a process that corrupts images was killed, perhaps because memory was full; give the same "
-                            "command with fewer --workers, which resumes it") from error
+                            "command again, with fewer --workers") from error
 
     def stop(self, futures):
         """End the processes at once. Their work in progress is lost."""

@@ -76,8 +76,8 @@ def use_settings(folder, settings):
     Raises:
         UserError: as in `has_settings`; or the folder is a file, or has no settings and cannot be written.
     """
-    if os.path.exists(folder) and not os.path.isdir(folder):
-        raise UserError(f"{folder}: is a file; name a folder")
+    if os.path.lexists(folder) and not os.path.isdir(folder):
+        raise UserError(f"{folder}: is a file, or a link that leads nowhere; name a folder")
     os.makedirs(folder, exist_ok=True)
     if not is_writable(folder):  # everything may exist nevertheless
         if not has_settings(folder, settings):

@@ -3,7 +3,7 @@ import os
 
 from corruptions.blur import check_backend
 from corruptions.images import read_image
-from corruptions.jobs.layouts import check_labels, check_stored_labels, read_images, store_labels
+from corruptions.jobs.layouts import check_stored_labels, read_images, store_labels, stored_labels
 from corruptions.jobs.settings import options_settings, use_settings
 from corruptions.registry import Options
 from corruptions.sequences.jobs import write_frames, write_sequences
@@ -32,14 +32,15 @@ def sequence_command(args):
     for name in names:
         check_sequence(name, *images.shape[1:3], args.difficulty, args.crop, options)
     if labels is not None:
-        labels = check_labels(labels, len(images), args.source)
+        labels = stored_labels(labels, len(images), args.source)
+    if labels is not None:
         check_stored_labels(labels, args.target, args.source)
     clean = array_digest(images)
     settings = {"sequences": "arrays" if is_array else "frames", "images": clean, "shape": list(images.shape),
                 "seed": args.seed, "crop": args.crop, **options_settings(options, names)}
     key = os.path.basename(args.source)
     if not is_array:
-        settings["key"] = key
+        settings["file_name"] = key
     made = 0
     with sigterm_interrupts("the same command makes the sequences that are missing"):
         use_settings(args.target, settings)
@@ -48,11 +49,11 @@ def sequence_command(args):
         for name in names:
             stored = sequence_name(name, args.difficulty)
             path, arguments = os.path.join(args.target, stored), (args.difficulty, args.crop, options)
+            record = {"clean_images": clean, "sequence": stored, "seed": args.seed, "crop": args.crop,
+                      **options_settings(options, [name])}
             if is_array:
-                record = {"clean_images": clean, "sequence": stored, "seed": args.seed, "crop": args.crop,
-                          **options_settings(options, [name])}
                 made += write_sequences(images, f"{path}.npy", record, name, args.seed, *arguments,
                                         args.workers or cli.cpu_count(), args.show_progress or None)
             else:
-                made += write_frames(images[0], path, name, args.seed, key, *arguments)
+                made += write_frames(images[0], path, {**record, "file_name": key}, name, args.seed, key, *arguments)
     print(f"{'written to' if made else 'was all made before in'} {args.target}")

@@ -70,12 +70,18 @@ SEQUENCE_CONSTANTS[299] = SEQUENCE_CONSTANTS[224] | {
     "gaussian_blur": (6, [0.35 + 0.035 * i for i in range(LAST + 1)]),
     "spatter": (0.65, 0.3, 4, 0.69, (0.05, 0.1, 0.15, 0.7)),
 }
-FRAME_COUNTS = {"motion_blur": (21, 31), "translate": (16, 31, 41)}  # others have LAST + 1 frames
+
+
+def frame_count(name, constants):
+    """Return the number of frames of a sequence with these constants, which are a row of `SEQUENCE_CONSTANTS`."""
+    parts = [constants] if isinstance(constants, list) else constants
+    lengths = [len(part) for part in parts if isinstance(part, list)] if isinstance(parts, (list, tuple)) else []
+    return lengths[0] + (name == "zoom_blur") if lengths else LAST + 1  # zoom_blur begins with the image itself
 
 
 def frame_counts(name):
-    """Return the numbers of frames, a tuple of int, that a sequence has for the published image sizes."""
-    return FRAME_COUNTS.get(name, (LAST + 1,))
+    """Return the numbers of frames, ascending, that a sequence has for the published image sizes."""
+    return sorted({frame_count(name, table[name]) for table in SEQUENCE_CONSTANTS.values()})
 
 
 def check_difficulty(difficulty):

@@ -9,7 +9,7 @@ import numpy as np
 
 from corruptions.evaluation.outputs import to_numpy
 from corruptions.sequences.constants import check_difficulty, frame_counts
-from corruptions.sequences.perturbations import PERTURBATIONS, SEQUENCES
+from corruptions.sequences.perturbations import PERTURBATIONS, SEQUENCES, sequence_name
 from corruptions.utils.errors import UserError
 
 TOP = 5
@@ -74,7 +74,7 @@ def _measure(sequences, baseline, difficulty, prepare, compare):
             means.append(np.mean(compare(first, second)))
         values[name] = float(np.mean(means))
     if baseline is not None:
-        values = {name: value / _baseline_value(baseline, name) for name, value in values.items()}
+        values = {name: value / _baseline_value(baseline, name, difficulty) for name, value in values.items()}
     return {**values, "mean": float(np.mean(list(values.values())))}
 
 
@@ -102,10 +102,14 @@ def _frames(name, frames):
     return frames
 
 
-def _baseline_value(baseline, name):
+def _baseline_value(baseline, name, difficulty):
     if not isinstance(baseline, dict):
         raise UserError(f"baseline of type {type(baseline).__name__}: must be a dict of perturbation to number")
-    value = baseline.get(name)
+    perturbation = SEQUENCES[name][0]
+    there = [other for other in (name, sequence_name(perturbation, difficulty), perturbation) if other in baseline]
+    if not there:
+        raise UserError(f"baseline: has no {name}, only {', '.join(map(str, baseline)) or 'nothing'}; measure it, too")
+    value = baseline[there[0]]
     try:
         number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):

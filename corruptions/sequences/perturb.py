@@ -6,7 +6,7 @@ import numpy as np
 from corruptions.generate import SEED, check_seed, image_keys, image_stream, warn_if_repeated
 from corruptions.registry import DEFAULTS, SMALLEST_SIDE, as_array, check_images, check_options
 from corruptions.sequences.constants import check_difficulty, sequence_constants
-from corruptions.sequences.perturbations import PERTURBATION_SETS, PERTURBATIONS
+from corruptions.sequences.perturbations import PERTURBATIONS
 from corruptions.utils.errors import UserError
 
 
@@ -21,8 +21,7 @@ def check_sequence(name, height, width, difficulty, crop, options):
         UserError: an argument is not as in `perturb`.
     """
     if not isinstance(name, str) or name not in PERTURBATIONS:
-        known = ", ".join([*PERTURBATION_SETS, *PERTURBATIONS])
-        raise UserError(f"perturbation {name}: unknown; there are {known}")
+        raise UserError(f"perturbation {name}: unknown; there are {', '.join(PERTURBATIONS)}")
     check_difficulty(difficulty)
     longest_side = PERTURBATIONS[name].longest_side
     if longest_side is not None and max(height, width) > longest_side:
@@ -59,7 +58,8 @@ def perturb_range(images, name, seed, keys, difficulty=1, crop=None, options=DEF
             frames.append(whole[:, rows, columns])
         else:
             frames.append(perturbation(np.ascontiguousarray(image[rows, columns]), constants, rng, options.backend))
-    return np.stack(frames).reshape(len(images), -1, height, width, *images.shape[3:])
+    sequences = np.stack(frames) if len(frames) > 1 else frames[0][None]  # one large image is not copied
+    return sequences.reshape(len(images), -1, height, width, *images.shape[3:])
 
 
 def perturb(images, name, seed=SEED, difficulty=1, crop=None, options=DEFAULTS, key=None, first=0):

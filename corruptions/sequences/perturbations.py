@@ -141,7 +141,7 @@ def tilt(image, angles, rng, backend):
 
 @register(moves=True)
 def scale(image, factors, rng, backend):
-    """Enlarge the image about its centre."""
+    """Shrink the image about its centre, then enlarge it."""
     return [affine(image, scale=factor) for factor in factors]
 
 

@@ -13,9 +13,8 @@ if __name__ == "__main__":  # before anything that takes long
 from corruptions import CORRUPTIONS, SETS
 from corruptions.utils import cli, startup
 from corruptions.utils.errors import UserError
-from dataset import source_options
-from losses.config.options import apply_recipe, create_parser, parse_command_line
-from losses.config.table import EVALUATION_OPTIONS
+from losses.config.options import OF_THE_RELEASE, apply_recipe, create_parser, parse_command_line
+from losses.config.table import EVALUATION_ONLY
 from utils.runtime.distributed import require_single_process, set_resume_hint
 from utils.shared_options import device_options
 
@@ -74,20 +73,16 @@ def compare_command(args, given):
 
 
 def evaluate_command(args, given):
-    """Evaluate a trained network, or all networks of a comparison, under many corruptions.
+    """Evaluate a trained network, or all networks of a comparison, under corruptions or on other images.
 
     `given` has the options that the command line names.
     """
     with startup.late_imports():
         from utils.runtime.device import set_up_device
-        from losses.evaluation.corruptions import evaluate_runs
-    cli.reject_unused("--evaluate", given, EVALUATION_OPTIONS, grid=("corruption",))
+        from losses.evaluation.commands import check_evaluation, evaluate
+    check_evaluation(given)
     set_up_device(**device_options(vars(args)))
-    if not evaluate_runs(args.evaluate, corruptions=given.get("corruption"), baseline=args.baseline,
-                         model=given.get("model"), dataset=given.get("dataset"), data_dir=given.get("data_dir"),
-                         eval_batch_size=given.get("eval_batch_size"), num_workers=args.num_workers,
-                         show_progress=args.show_progress, corrupted_from=args.corrupted_from,
-                         test_corrupted=args.test_corrupted, **source_options(given)):
+    if not evaluate(args, given):
         sys.exit(1)
 
 
@@ -100,8 +95,10 @@ def main(argv=None):
             require_single_process("--evaluate")
             return evaluate_command(args, given)
         apply_recipe(args, given)
-        if args.baseline is not None:
-            raise UserError("--baseline: is what --evaluate compares with; name a run with --evaluate, too")
+        for option in EVALUATION_ONLY:
+            if option in given:
+                reason = OF_THE_RELEASE.get(f"--{option}", "name a run with --evaluate, too, or leave it out")
+                raise UserError(f"--{option}: is of --evaluate; {reason}")
         if args.variant or any(isinstance(value, cli.MultipleValues) for value in given.values()):
             require_single_process("a comparison of several values")
             return compare_command(args, given)

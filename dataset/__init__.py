@@ -13,6 +13,7 @@ import numpy as np
 
 from corruptions.utils.cli import two_columns
 from corruptions.utils.errors import UserError
+from dataset.sources.base import per_channel
 from dataset.sources.cifar import load_cifar
 from dataset.sources.fashion_mnist import load_fashion_mnist
 from dataset.sources.folder import IMAGE_SIZE, load_folder
@@ -72,14 +73,6 @@ def require_source_option(name, option):
         raise UserError(f"--{option}: only -d {', '.join(SOURCE_OPTIONS[option])} reads it; leave it out")
 
 
-def _per_channel(option, values):
-    """Return one number for each of the three channels, from one number or three."""
-    if len(values) not in (1, 3):
-        raise UserError(f"--{option} {' '.join(map(str, values))}: {len(values)} numbers for red, green and blue; give "
-                        "one or three")
-    return values * 3 if len(values) == 1 else values
-
-
 def load_source(name, data_dir, **options):
     """Load a data set.
 
@@ -99,7 +92,7 @@ def load_source(name, data_dir, **options):
     given = {option: value for option, value in options.items() if value is not None}
     for option in given:
         require_source_option(name, option)
-    normalisation = {option: _per_channel(option, given.pop(option)) for option in ("mean", "std") if option in given}
+    normalisation = {option: per_channel(option, given.pop(option)) for option in ("mean", "std") if option in given}
     source = replace(SOURCES[name](data_dir, **given), **normalisation)
     for part, word in (("train", "training"), ("test", "test")):
         for label in np.setdiff1d(np.arange(source.classes), source.labels[part]):

@@ -81,6 +81,30 @@ def test_run_ends_with_a_table(run):
     assert results["test"]["images"] == [50] * 6
 
 
+def test_the_best_checkpoint_by_the_worst_severity(cifar_dir, tmp_path, monkeypatch):
+    """The epochs have made-up validation accuracies; a resumed run knows the best of the epochs before."""
+    accuracies = [[0.9, 0.2], [0.5, 0.5], [0.99, 0.4], [0.6, 0.55], [0.9, 0.1]]
+    log_dir, epochs, evaluate = str(tmp_path / "logs"), iter(accuracies), losses.training.run.evaluate
+
+    def made_up(*args, **more):
+        results = evaluate(*args, **more)
+        values = next(epochs) if args[2] == "val" else [0.5, 0.5]
+        return [result._replace(accuracy=value) for result, value in zip(results, values, strict=True)]
+    monkeypatch.setattr(losses.training.run, "evaluate", made_up)
+    options = ["--method", "erm", "--save_best", "--best_by", "worst", "--save_step", "1", "--num_severity", "2"]
+    main.main(arguments(cifar_dir, log_dir, *options, "--total_epoch", "3"))
+    folder = only_run(log_dir)
+
+    def best():
+        with open(f"{folder}/best_model.ckpt", "rb") as file:
+            content = file.read()
+        return [epoch for epoch in range(5) if os.path.exists(f"{folder}/{epoch}_model.ckpt")
+                and open(f"{folder}/{epoch}_model.ckpt", "rb").read() == content]
+    assert best() == [1]
+    main.main(["--resume", folder, "--total_epoch", "5"])
+    assert best() == [3]
+
+
 def test_run_shows_progress_and_no_warnings_of_mindspore(run):
     process, _ = run
     assert "steps/s" in process.stderr or "s/ steps" in process.stderr
@@ -608,6 +632,7 @@ def test_corrupt_aug_changes_the_training_images(cifar_dir, tmp_path):
     (["--stage_one", os.path.join(ROOT, "main.py")], "--stage_one"),
     (["--method", "jtt", "--jtt_lambda", "0"], "--jtt_lambda"),
     (["-n", "1"], "-b 40"),
+    (["--best_by", "worst"], "--best_by worst: is of --save_best; give that, too"),
     (["--split", "SPLIT", "--save_best"], "--save_best: no image is left for validation"),
     (["--split", "SPLIT", "-n", "10"], "-n 10: the table "),
     (["--split", "SPLIT", "--num_val", "10"], "--num_val 10: the table "),

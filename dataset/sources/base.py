@@ -11,6 +11,18 @@ from dataset.image_files import FileImages
 from utils.fingerprint import WORDS, require_same
 
 
+def per_channel(option, values):
+    """Return one number for each of the three channels, from one number or three.
+
+    Raises:
+        UserError: there is another number of numbers; the error names `option`.
+    """
+    if len(values) not in (1, 3):
+        raise UserError(f"--{option} {' '.join(map(str, values))}: {len(values)} numbers for red, green and blue; give "
+                        "one or three")
+    return tuple(values) * 3 if len(values) == 1 else tuple(values)
+
+
 @dataclass(frozen=True)
 class ImageDataset:
     """A data set of clean images.

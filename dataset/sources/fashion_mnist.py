@@ -26,6 +26,7 @@ DEBIAN_FOLDER = "/usr/share/datasets/fashion-mnist"  # of the package dataset-fa
 
 CLASS_NAMES = ("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 CLASSES, SIDE, PADDED = len(CLASS_NAMES), 28, 32
+MEAN, STD = (0.2190,) * 3, (0.3318,) * 3
 UNSIGNED_BYTES = 8  # the type of the values, in the third byte of an idx file; the fourth byte is the number of axes
 
 
@@ -140,5 +141,5 @@ def load_fashion_mnist(data_dir):
     images, labels = {}, {}
     for part, files in FILES.items():
         images[part], labels[part] = read_part(*(paths[name] for name in files))
-    return ImageDataset("fashion_mnist", "Fashion-MNIST-C", CLASSES, images, labels, mean=(0.2190,) * 3,
-                        std=(0.3318,) * 3, class_names=CLASS_NAMES)
+    return ImageDataset("fashion_mnist", "Fashion-MNIST-C", CLASSES, images, labels, MEAN, STD,
+                        class_names=CLASS_NAMES)

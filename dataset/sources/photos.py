@@ -15,6 +15,7 @@ FILES = ("astronaut.png", "brick.png", "chelsea.png", "coffee.png", "grass.png",
 SIZE = 32
 NUM_CROPS = {"train": 500, "test": 100}  # per photograph
 LEFT_SHARE = 0.7
+MEAN, STD = (0.514, 0.390, 0.342), (0.264, 0.227, 0.231)
 
 
 def load_photos(data_dir=None):
@@ -38,5 +39,5 @@ def load_photos(data_dir=None):
             images[part] += [area[y:y + SIZE, x:x + SIZE] for y, x in zip(tops, lefts, strict=True)]
     labels = {part: np.repeat(np.arange(len(FILES), dtype=np.int32), count) for part, count in NUM_CROPS.items()}
     images = {part: np.stack(crops) for part, crops in images.items()}
-    return ImageDataset("photos", "photos-C", len(FILES), images, labels, mean=(0.514, 0.390, 0.342),
-                        std=(0.264, 0.227, 0.231), class_names=tuple(name.rsplit(".", 1)[0] for name in FILES))
+    return ImageDataset("photos", "photos-C", len(FILES), images, labels, MEAN, STD,
+                        class_names=tuple(name.rsplit(".", 1)[0] for name in FILES))

@@ -11,8 +11,8 @@ from dataset.sources.class_folders import list_class_images, list_classes, list_
 
 FOLDER = "tiny-imagenet-200"
 SIDE = 64
-# Statistics of the DAMP authors, for values in 0..255.
-MEAN, STD = (122.48, 114.28, 101.40), (70.49, 68.57, 71.81)
+# Statistics of the DAMP authors, who give them for values in 0..255.
+MEAN, STD = (tuple(value / 255 for value in values) for values in ((122.48, 114.28, 101.40), (70.49, 68.57, 71.81)))
 
 
 def read_annotations(path, folder, classes):
@@ -82,5 +82,4 @@ def load_tinyimagenet(data_dir):
     for part in (images, test):
         require_sizes(part)
     return ImageDataset("tinyimagenet", f"{FOLDER}-C", len(classes), {"train": images, "test": test},
-                        {"train": labels, "test": test_labels}, mean=tuple(value / 255 for value in MEAN),
-                        std=tuple(value / 255 for value in STD), class_names=tuple(classes))
+                        {"train": labels, "test": test_labels}, MEAN, STD, class_names=tuple(classes))

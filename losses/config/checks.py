@@ -139,6 +139,8 @@ def check_options(method, args, given):
                         "give a divisor of the batch size")
     if method.sync_bn and "sync_bn" in given and not model_has_batch_norm(args.model):
         raise UserError(f"--sync_bn: {args.model} has no BatchNorm; leave it out")
+    if "best_by" in given and not args.save_best:
+        raise UserError(f"--best_by {given['best_by']}: is of --save_best; give that, too, or leave it out")
     late = [epoch for epoch in args.keep_epochs if epoch >= method.total_epoch]
     if late:
         raise UserError(f"--keep_epochs {late[0]}: the last epoch is {method.total_epoch - 1}; give none above that")

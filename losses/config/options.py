@@ -16,7 +16,7 @@ from utils.runtime.requirements import require
 _UNUSED = "the release reads it and does nothing with it; "
 # Options of the release's main.py that are missing here, to their meaning there and their replacement here.
 OF_THE_RELEASE = {
-    "--severity": "the release puts it into the names of its files alone; leave it out, or name the run with --desc. "
+    "--severity": "the release puts it into the names of its files; leave it out, or name the run with --desc. "
                   "--num_severity says how many severities there are",
     "--proportion": _UNUSED + "leave it out. --split FILE gives every training image its severity",
     "--shift": _UNUSED + "leave it out. --train_on says whether training images are corrupted",

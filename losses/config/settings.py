@@ -178,6 +178,7 @@ class RunConfig:
     save_step: int = default("save_step")
     save_last: bool = default("save_last")
     save_best: bool = default("save_best")
+    best_by: str = default("best_by")
     keep_epochs: Sequence[int] = default("keep_epochs")
     log_sharpness: int | None = default("log_sharpness")
     tensorboard: bool = default("tensorboard")

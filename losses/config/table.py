@@ -3,11 +3,14 @@
 The parser, the settings of a method, the check of a saved `config.json` and the key of compiled steps follow from these
 rows. The options of objectives, perturbations and data strategies are in `losses/components.py`.
 """
+import argparse
 import os
 from dataclasses import replace
+from fractions import Fraction
 from functools import partial
 
 from corruptions import ALIASES, CORRUPTIONS, SETS
+from corruptions.severities import SEVERITIES
 from corruptions.utils import cli
 from dataset import SOURCE_OPTIONS, SOURCES, datasets_list
 from dataset.corrupted import STORAGE_MODES
@@ -25,6 +28,24 @@ from utils.shared_options import DEVICE, DEVICE_OPTIONS, data_options
 
 # These parts of a training have options of their own.
 TRAINING_PARTS = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES}
+
+
+def severity(text):
+    """An argument type: a severity, 1 to 5."""
+    if text not in map(str, SEVERITIES):
+        raise argparse.ArgumentTypeError(f"{text!r} is no severity, which are {', '.join(map(str, SEVERITIES))}")
+    return int(text)
+
+
+def epsilon(text):
+    """An argument type: the strength of an attack, 0 to 1, as a number or a fraction such as 2/255."""
+    try:
+        value = float(Fraction(text))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        value = -1
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1, such as 2/255")
+    return value
 
 
 def _component_default(option):
@@ -175,8 +196,9 @@ RUN = OptionGroup("run and records", [
     Option("keep_epochs", "keep the checkpoints after these epochs, too, counted from 0", cli.non_negative_int, [],
            metavar="N", nargs="+"),
     Option("save_last", "keep the newest one as last_model.ckpt, too", bool, False),
-    Option("save_best", "keep the one with the best mean validation accuracy over severities as best_model.ckpt, too",
-           bool, False),
+    Option("save_best", "keep the one with the best validation accuracy as best_model.ckpt, too", bool, False),
+    choice("best_by", ("mean", "worst"), "--save_best: the mean accuracy over severities, or that at the worst one",
+           default="mean"),
     Option("compile_cache", "keep the compiled step in DIR, so that the next run with the same settings starts sooner",
            os.path.abspath, metavar="DIR"),
 ], "utils/README.md lists the files that a run leaves.")
@@ -199,6 +221,20 @@ EVALUATION = OptionGroup("evaluation of trained networks", [
     Option("test_corrupted", "test on published corrupted images, such as CIFAR-10-C or ImageNet-C, in place of those "
            "made here; with --evaluate, -c takes the names that are in DIR, by default all. dataset/README.md lists "
            "the layouts", os.path.abspath, metavar="DIR"),
+    Option("severity", "--evaluate: severities of corrupted images (default: 1 2 3 4 5)", severity, metavar="S",
+           nargs="+"),
+    Option("test_images", "--evaluate: another test set instead, DIR/CLASS/FILE, such as ImageNet-A, -R or -Sketch; "
+           "its folders are matched with the classes by name", os.path.abspath, metavar="DIR"),
+    Option("class_map", "--test_images: JSON file of folder names to lists of the classes that are right, names or "
+           "numbers, as ImageNet-D has", cli.existing_file, metavar="FILE"),
+    Option("predict", "--evaluate: classify all images below DIR instead, labelled or not", os.path.abspath,
+           metavar="DIR"),
+    Option("output", "--predict: CSV file for the five most probable classes of each image", os.path.abspath,
+           metavar="FILE", short="-o"),
+    Option("class_names", "--test_images, --predict: file with the name of a class in each line, for weights without a "
+           "config.json", cli.existing_file, metavar="FILE"),
+    Option("fgsm", "--evaluate: the clean test images instead, changed by up to EPSILON, of values in 0..1, along the "
+           "sign of the loss's gradient; such as 2/255", epsilon, metavar="EPSILON", nargs="+"),
 ])
 
 OPTION_GROUPS = (DATA, NETWORK, METHOD, COMPONENTS, TRAINING, RUN, COMPARISON, EVALUATION)
@@ -207,10 +243,18 @@ OPTIONS = {option.name: option for group in OPTION_GROUPS for option in group.op
 DEPENDENT_OPTIONS = {option.name: option.requires for option in OPTIONS.values() if option.requires}
 # These settings of a training are part of its compiled step.
 GRAPH_OPTIONS = tuple(option.name for option in OPTIONS.values() if option.in_graph)
-# Options that have an effect with --evaluate.
-EVALUATION_OPTIONS = ("evaluate", "baseline", "corruption", "dataset", "model", "data_dir", "corrupted_from",
-                      "test_corrupted", *SOURCE_OPTIONS, "eval_batch_size", "num_workers", "show_progress",
-                      *DEVICE_OPTIONS)
+# Options that have an effect with --evaluate: those of every evaluation, and for each option that chooses an evaluation
+# its others. None stands for the evaluation on corrupted images.
+SHARED_EVALUATION_OPTIONS = ("evaluate", "dataset", "model", *SOURCE_OPTIONS, "eval_batch_size", "num_workers",
+                             "show_progress", *DEVICE_OPTIONS)
+EVALUATIONS = {None: ("baseline", "corruption", "data_dir", "corrupted_from", "test_corrupted", "severity"),
+               "test_images": ("test_images", "class_map", "class_names"),
+               "predict": ("predict", "output", "class_names"),
+               "fgsm": ("fgsm", "data_dir")}
+EVALUATION_OPTIONS = tuple(dict.fromkeys([*SHARED_EVALUATION_OPTIONS, *(
+    option for options in EVALUATIONS.values() for option in options)]))
+# Options that have an effect with --evaluate alone.
+EVALUATION_ONLY = ("baseline", "severity", "test_images", "class_map", "predict", "output", "class_names", "fgsm")
 RELEASE_ALIASES = ("is_adaptive", "distribution_agnostic", "risk")
 TRAINING_OPTIONS = tuple(dict.fromkeys([*RECIPES["sharpdro"].training, "crop_area", *(
     option for table in TRAINING_PARTS.values() for row in table.values() for option in row.defaults)]))

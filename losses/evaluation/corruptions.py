@@ -52,30 +52,48 @@ def evaluate_runs(path, **options):
         UserError: as in `evaluate_run`, for a single network.
         Interrupted: a signal has stopped the evaluation between two batches; stored evaluations are not repeated.
     """
-    runs = planned_runs(path)
-    if runs == [path]:
-        evaluate_run(path, **options)
-        return True
-    baseline, done = options.get("baseline"), {}
-    runs.sort(key=lambda run: baseline is None or os.path.realpath(run) != os.path.realpath(baseline))  # baseline first
-    for number, run in enumerate(runs, 1):
-        print(f"\nrun {number} of {len(runs)}: {run}", flush=True)
-        try:
-            require_not_failed(run)
-            if not is_finished(run):
-                raise UserError(f"{run}: this run has not ended; resume it with the command of the comparison")
-            done[run] = evaluate_run(run, **options)
-        except UserError as error:
-            print(f"failed: {error}", flush=True)
-    if done:
-        evaluated = [run for run in planned_runs(path) if run in done]
+    baseline = options.get("baseline")
+    done, runs = evaluate_each(path, lambda run: evaluate_run(run, **options), baseline)
+    if done and runs != [path]:
+        evaluated = [run for run in runs if run in done]
         records, evaluations = [read_record(run) for run in evaluated], [done[run] for run in evaluated]
         print("\n" + write_evaluation_table(path, records, evaluations))
     return len(done) == len(runs)
 
 
+def evaluate_each(path, evaluate, baseline=None):
+    """Evaluate a network, or the networks of all runs of a comparison, of which one that fails does not stop others.
+
+    Args:
+        path (str): as in `evaluate_runs`.
+        evaluate (callable): function from the path of a network to its result.
+        baseline (str or None): run that goes first.
+
+    Returns:
+        tuple: the networks that were evaluated, a dict of paths to results; the list of all paths.
+
+    Raises:
+        UserError: the evaluation of a single network has failed.
+    """
+    runs = planned_runs(path)
+    if runs == [path]:
+        return {path: evaluate(path)}, runs
+    done, is_other = {}, lambda run: baseline is None or os.path.realpath(run) != os.path.realpath(baseline)
+    for number, run in enumerate(sorted(runs, key=is_other), 1):
+        print(f"\nrun {number} of {len(runs)}: {run}", flush=True)
+        try:
+            require_not_failed(run)
+            if not is_finished(run):
+                raise UserError(f"{run}: this run has not ended; resume it with the command of the comparison")
+            done[run] = evaluate(run)
+        except UserError as error:
+            print(f"failed: {error}", flush=True)
+    return done, runs
+
+
 def evaluate_run(path, corruptions=None, baseline=None, model=None, dataset=None, data_dir=None, eval_batch_size=None,
-                 num_workers=1, show_progress=False, corrupted_from="auto", test_corrupted=None, **options):
+                 num_workers=1, show_progress=False, corrupted_from="auto", test_corrupted=None, severities=None,
+                 **options):
     """Evaluate a network on clean and corrupted test images, print a table, and write JSON and CSV beside it.
 
     Args:
@@ -93,6 +111,8 @@ def evaluate_run(path, corruptions=None, baseline=None, model=None, dataset=None
         show_progress (bool): whether to show the progress bar even if the output is not a terminal.
         corrupted_from (str): source of the corrupted images, a key of `dataset.corrupted.STORAGE_MODES`.
         test_corrupted (str or None): folder of published corrupted images to use instead, as in `find_published`.
+        severities (list of int or None): severities of the corrupted images, each 1 to 5; None takes all that there
+            are.
         options: values of `dataset.SOURCE_OPTIONS`, for a checkpoint without a config.json beside it.
 
     Returns:
@@ -101,13 +121,7 @@ def evaluate_run(path, corruptions=None, baseline=None, model=None, dataset=None
     Raises:
         UserError: a file is missing or damaged, or options do not fit the network or the data.
     """
-    trained = find_trained("--evaluate", path)
-    model = trained.setting("model", model)
-    find_model(model, f"{trained.path}: is of ")
-    dataset = trained.setting("dataset", dataset, SOURCES)
-    if trained.checkpoint is None:
-        require_not_failed(path)
-        raise UserError(f"--evaluate {path}: has no checkpoint; --resume it, which leaves one after every epoch")
+    trained, model, dataset = find_network(path, model, dataset)
     require_writable_folder("--evaluate", trained.folder)
     reference = None if baseline is None else locate_baseline(baseline, dataset)
 
@@ -119,7 +133,7 @@ def evaluate_run(path, corruptions=None, baseline=None, model=None, dataset=None
     check_image_size(model, *source.image_size)
     test = load_evaluation_set(source, data_dir, corruptions,
                                eval_batch_size or trained.config.get("eval_batch_size", 128), num_workers,
-                               show_progress, corrupted_from, test_corrupted)
+                               show_progress, corrupted_from, test_corrupted, severities)
     load_network(model, test.source.classes, trained.checkpoint)  # finds a wrong checkpoint now
     is_itself = os.path.realpath(trained.checkpoint) == os.path.realpath(getattr(reference, "checkpoint", None) or "")
     relative_to = None
@@ -127,6 +141,21 @@ def evaluate_run(path, corruptions=None, baseline=None, model=None, dataset=None
         own = with_normalisation_of(reference, test, data_dir, options)
         relative_to = load_baseline(baseline, reference, model, own, not is_itself)
     return evaluate_network(trained, model, test, relative_to, test.stored(trained, model))
+
+
+def find_network(path, model=None, dataset=None):
+    """Return the `TrainedNetwork` at a path, with a checkpoint, and the names of its network and its data set.
+
+    Arguments and errors are as in `evaluate_run`.
+    """
+    trained = find_trained("--evaluate", path)
+    model = trained.setting("model", model)
+    find_model(model, f"{trained.path}: is of ")
+    dataset = trained.setting("dataset", dataset, SOURCES)
+    if trained.checkpoint is None:
+        require_not_failed(path)
+        raise UserError(f"--evaluate {path}: has no checkpoint; --resume it, which leaves one after every epoch")
+    return trained, model, dataset
 
 
 def run_options(trained, dataset, given):

@@ -65,7 +65,7 @@ class EvaluationSet:
 
 
 def load_evaluation_set(source, data_dir, corruptions, batch_size, workers, show_progress, corrupted_from="auto",
-                        test_corrupted=None):
+                        test_corrupted=None, severities=None):
     """Return the `EvaluationSet` of an `ImageDataset`. Images are read or made later.
 
     Other arguments are as in `evaluate_run`.
@@ -78,32 +78,43 @@ def load_evaluation_set(source, data_dir, corruptions, batch_size, workers, show
                             "leave it out")
         published = find_published(test_corrupted, source)
         print(published, flush=True)
-        severities = published.severities(chosen or published.places)
+        there = published.severities(chosen or published.places)
+        lacking = [severity for severity in severities or () if severity not in there]
+        if lacking:
+            raise UserError(f"--severity {lacking[0]}: not all of these corruptions in {test_corrupted} have it; they "
+                            f"have {', '.join(map(str, there))}")
+        severities = severities or there
         names = [name for name in published.places if chosen is None or name in chosen]
         images.update({name: published.images(name, severities) for name in names})
-        left_out = sorted({s for name in names for s in published.places[name]} - set(severities))
+        left_out = sorted({s for name in names for s in published.places[name]} - set(there))
         if left_out:
             print(f"warning: {test_corrupted}: not all of these corruptions have severity "
                   f"{', '.join(map(str, left_out))}, which is left out", file=sys.stderr)
         return EvaluationSet(source, images, batch_size, workers, show_progress, severities, published)
+    severities = severities or SEVERITIES
     for name in CORRUPTIONS:
         if name in (chosen or COMMON):
-            images[name] = open_corrupted(data_dir, source, "test", name, corrupted_from)
-    return EvaluationSet(source, images, batch_size, workers, show_progress)
+            by_severity = dict(zip(SEVERITIES, open_corrupted(data_dir, source, "test", name, corrupted_from),
+                                   strict=True))
+            images[name] = [by_severity[severity] for severity in severities]
+    return EvaluationSet(source, images, batch_size, workers, show_progress, severities)
 
 
-def corruption_set_name(names, published=None):
+def corruption_set_name(names, published=None, severities=SEVERITIES):
     """Return the name of a set of corruptions in file names, and its title in texts, 'common (15 corruptions)'.
 
     Args:
         names (list of str): the corruptions.
         published (CorruptedTestSet or None): source of the images if they were not made here.
+        severities (sequence of int): severities that are evaluated.
     """
     words = set_words(names)
     if published is not None:
         words = published.name if set(names) == set(published.places) else f"{words} of {published.name}"
     title = set_title(words, len(names))
-    return file_tag(title), title
+    everything = SEVERITIES if published is None else published.severities(names)
+    chosen = "" if list(severities) == list(everything) else f"_severity{'+'.join(map(str, severities))}"
+    return file_tag(title) + chosen, title
 
 
 def evaluate_network(trained, model, test, baseline=None, stored=None, is_shown=True):
@@ -128,9 +139,10 @@ def evaluate_network(trained, model, test, baseline=None, stored=None, is_shown=
     if os.path.isdir(trained.path) and epochs < planned:
         print(f"warning: {trained.path}: the newest checkpoint is of epoch {epochs} of {planned}; --resume it trains "
               "the others", file=sys.stderr)
-    tag, title = corruption_set_name(test.names, test.published)
+    tag, title = corruption_set_name(test.names, test.published, test.severities)
     description = {"set": title, "dataset": test.source.name, "test_images": len(test.source.labels["test"]),
                    "test_corrupted": test.published and test.published.name, "severities": list(test.severities),
+                   "file_tag": tag,
                    "fingerprints": {name: values.to_dict() for name, values in test.fingerprints.items()},
                    **describe_network(model, test.source),
                    "checkpoint": os.path.basename(trained.checkpoint), "checkpoint_sha256": trained.sha256,

@@ -204,8 +204,9 @@ def train(config, data, folder, cells, **batch_options):
             return NullRecorder(folder, step, batches, config.log_train, config.checkpoint_every)
         return RunRecorder(
             folder, step, data.num_severity, batches, environments, config.log_train, config.checkpoint_every,
-            config.save_best, config.log_sharpness is not None, config.tensorboard, keep_last=config.keep_last,
-            save_step=config.save_step, keep_epochs=config.keep_epochs, save_last=config.save_last)
+            config.best_by if config.save_best else None, config.log_sharpness is not None, config.tensorboard,
+            keep_last=config.keep_last, save_step=config.save_step, keep_epochs=config.keep_epochs,
+            save_last=config.save_last)
     with contextlib.closing(open_records()) as records:
         check_same_progress(records.start, folder.path)
         folder.log(f"{method.title}: {method.objective} x {method.perturbation}, recipe {method.recipe}, "

@@ -245,16 +245,16 @@ class EvaluationLog:
         for log in self._logs:
             log.close()
 
-    def best(self):
-        """Return the best mean accuracy over the severities among the rows that were kept, and its epoch.
+    def best(self, combine):
+        """Return the best accuracy among the rows that were kept, and its epoch.
 
-        Without such rows, return -1 and None.
+        `combine` maps the accuracies at all severities to a number. Without such rows, return -1 and None.
         """
         accuracies_by_severity = [{int(row["epoch"]): float(row["avg_acc"]) for row in log.rows} for log in self._logs]
-        means = [(np.mean([accuracies[epoch] for accuracies in accuracies_by_severity]), epoch)
-                 for epoch in accuracies_by_severity[0]
-                 if all(epoch in accuracies for accuracies in accuracies_by_severity)]
-        return max(means, key=lambda mean: mean[0], default=(-1.0, None))
+        values = [(combine([accuracies[epoch] for accuracies in accuracies_by_severity]), epoch)
+                  for epoch in accuracies_by_severity[0]
+                  if all(epoch in accuracies for accuracies in accuracies_by_severity)]
+        return max(values, key=lambda value: value[0], default=(-1.0, None))
 
 
 class SharpnessLog(CSVLog):

@@ -19,7 +19,7 @@ SETTING_KEYS = ("dataset", "corruption", "model", "num_severity")
 # evaluated and stored, and settings that follow from other settings.
 AVERAGED_OVER = ("seed", "log_dir", "desc", "variant", "jobs", "evaluate", "baseline", "eval_every", "eval_batch_size",
                  "log_train", "log_sharpness", "record_norm", "tensorboard", "save_step", "keep_epochs", "save_last",
-                 "save_best", "device", "mindspore", "given", "title", "classes", "is_adaptive",
+                 "save_best", "best_by", "device", "mindspore", "given", "title", "classes", "is_adaptive",
                  "distribution_agnostic", "risk", "augment_data", "init_checkpoint", "stage_one", "images_sha256",
                  "fingerprints")
 

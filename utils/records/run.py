@@ -6,6 +6,8 @@ from utils.records.cost import ResourceUsage, duration, percentages
 from utils.records.logs import EvaluationLog, SharpnessLog, TrainLog
 from utils.records.tensorboard import TensorBoard
 
+BEST = {"mean": np.mean, "worst": np.min}  # over the accuracies at all severities
+
 
 class RunRecorder:
     """CSV files, checkpoints and the text log of one training. The newest checkpoint, if there is one, is loaded.
@@ -18,8 +20,8 @@ class RunRecorder:
         environments (int): as in `TrainLog`.
         log_train (int): interval in batches of the rows of `train.csv`; the last batch of an epoch has a row, too.
         checkpoint_every (int or None): interval in batches of checkpoints within an epoch, besides the one at its end.
-        save_best (bool): whether to replace `best_model.ckpt` when the mean validation accuracy over the severities
-            rises.
+        best_by (str or None): what replaces `best_model.ckpt` when it rises on validation images: the 'mean' accuracy
+            over the severities, or the accuracy at the 'worst' severity. None keeps no such file.
         measures_sharpness (bool): whether to write `sharpness.csv`.
         tensorboard (bool): whether to write TensorBoard's format, too.
         checkpoint_options: further arguments of `Checkpoints`.
@@ -29,9 +31,9 @@ class RunRecorder:
     """
 
     def __init__(self, folder, step, num_severity, batches, environments=0, log_train=100, checkpoint_every=None,
-                 save_best=False, measures_sharpness=False, tensorboard=False, **checkpoint_options):
+                 best_by=None, measures_sharpness=False, tensorboard=False, **checkpoint_options):
         self.folder, self.step, self.batches, self.log_train = folder, step, batches, log_train
-        self.checkpoint_every, self.save_best = checkpoint_every, save_best
+        self.checkpoint_every, self.best_by = checkpoint_every, best_by
         checkpoint = newest_checkpoint(folder.path)
         self.start = start = load_checkpoint(step, checkpoint) if checkpoint else Progress()
         self.cost = ResourceUsage(folder.file("cost.json"), checkpoint is not None)
@@ -42,9 +44,9 @@ class RunRecorder:
         self.sharpness_log = measures_sharpness and SharpnessLog(folder.file("sharpness.csv"), num_severity, start)
         self.logs = [log for log in (self.train_log, *self.evaluation_logs.values(), self.sharpness_log) if log]
         self.checkpoints = Checkpoints(folder.path, **checkpoint_options)
-        self.best, best_epoch = self.evaluation_logs["val"].best()
+        self.best, best_epoch = self.evaluation_logs["val"].best(BEST[best_by or "mean"])
         if checkpoint:
-            is_best = save_best and not start.batches and best_epoch == start.epochs - 1
+            is_best = best_by is not None and not start.batches and best_epoch == start.epochs - 1
             self.checkpoints.finish_and_prune(checkpoint, start, is_best)
             folder.log(f"resumed after {start}, from {checkpoint}")
 
@@ -89,9 +91,9 @@ class RunRecorder:
             self.sharpness_log.write_epoch(epoch, *sharpness)
         is_best = False
         if results:
-            mean = np.mean([result.accuracy for result in results["val"]])
-            is_best = self.save_best and mean > self.best
-            self.best = max(self.best, mean)
+            value = BEST[self.best_by or "mean"]([result.accuracy for result in results["val"]])
+            is_best = self.best_by is not None and value > self.best
+            self.best = max(self.best, value)
         if self.tensorboard:
             for part, rows in results.items():
                 for metric in ("accuracy", "loss", "gradient_norm"):

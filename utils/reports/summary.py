@@ -35,7 +35,8 @@ def write_evaluation_table(folder, records, evaluations):
         names = [name for name in names if name != "mCE"]
     table = statistics([[[errors[name] for name in names] for errors in row] for row in runs.values()], names)
 
-    path = os.path.join(folder, "evaluation_" + file_tag(evaluations[0]["set"]))
+    tag = evaluations[0].get("file_tag") or file_tag(evaluations[0]["set"])  # earlier versions have none
+    path = os.path.join(folder, f"evaluation_{tag}")
     columns = {key: [row[k] for row in runs] for k, key in enumerate(("dataset", "corruption", "model", "method"))}
     write_csv(path + ".csv", {**columns, "runs": list(map(len, runs.values())), **csv_columns(table)})
     description = f"error in percent, {averaged_over(evaluations[0])}"

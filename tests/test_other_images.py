@@ -1,0 +1,258 @@
+"""A trained network on other images: --test_images, --predict, --fgsm, --severity."""
+import csv
+import json
+import os
+import shutil
+
+import mindspore as ms
+import mindspore.nn as nn
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.special import log_softmax, softmax
+
+import main
+from corruptions.utils.files import read_json
+from dataset import load_source
+from dataset.batches import normalise
+from dataset.inputs import NORMALISATIONS, input_format
+from losses.evaluation.adversarial import FastGradientSign
+from losses.evaluation.test_images import match_classes, scores_of_sets
+from models import create_model
+from tests.test_evaluate import fails
+from tests.test_main import arguments, only_run
+
+NAMES = ("cat", "airplane", "ship")
+
+
+@pytest.fixture(scope="module")
+def trained(cifar_dir, tmp_path_factory):
+    """The folder of a run of one epoch."""
+    log_dir = str(tmp_path_factory.mktemp("logs"))
+    main.main(arguments(cifar_dir, log_dir, "--method", "erm", "--save_last", "--total_epoch", "1"))
+    return only_run(log_dir)
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    return str(shutil.copytree(trained, tmp_path / "run"))
+
+
+@pytest.fixture(scope="module")
+def source(cifar_dir):
+    return load_source("cifar10", cifar_dir)
+
+
+@pytest.fixture(scope="module")
+def logits(trained, source):
+    """The logits of the network for the test images, by a forward pass of its own."""
+    network = create_model("wideresnet10", 10)
+    ms.load_param_into_net(network, ms.load_checkpoint(os.path.join(trained, "last_model.ckpt")))
+    images = normalise(source.images["test"], source.mean, source.std)
+    return network.set_train(False)(ms.Tensor(images)).asnumpy()
+
+
+@pytest.fixture
+def folder(tmp_path, source):
+    """Test images of three classes as files, and images of something else; the numbers of the former."""
+    chosen = []
+    for name in NAMES:
+        os.makedirs(tmp_path / "pictures" / name)
+        for number in np.flatnonzero(source.labels["test"] == source.class_names.index(name))[:4]:
+            Image.fromarray(source.images["test"][number]).save(tmp_path / "pictures" / name / f"{number:03}.png")
+            chosen.append(number)
+    os.makedirs(tmp_path / "pictures" / "unicorn")
+    Image.new("RGB", (40, 50)).save(tmp_path / "pictures" / "unicorn" / "a.png")
+    return str(tmp_path / "pictures"), np.array(chosen)
+
+
+def read_rows(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_inputs_are_those_of_the_data_sets(source):
+    """The normalisation that a network for a data set has without the data set."""
+    assert NORMALISATIONS["cifar10"] == (source.mean, source.std)
+    photos = load_source("photos", None)
+    assert NORMALISATIONS["photos"] == (photos.mean, photos.std)
+    form = input_format("imagenet", mean=(0.5,), interpolation="bicubic")
+    assert form.mean == (0.5, 0.5, 0.5) and form.std == NORMALISATIONS["imagenet"][1]
+    assert form.images("", []).transform_name == "centre_crop side=224 shorter=256 interpolation=bicubic"
+
+
+def test_predictions(run, folder, source, logits, tmp_path, capsys):
+    """Every image below a folder, with the classes and probabilities of the network; the data set is not needed."""
+    path, chosen = folder
+    output = str(tmp_path / "new" / "predictions.csv")
+    main.main(["--evaluate", run, "--predict", path, "-o", output, "--eval_batch_size", "5"])
+    rows = read_rows(output)
+    assert "images read: 13" in capsys.readouterr().out
+    assert [row["file"] for row in rows][:4] == [f"airplane/{number:03}.png" for number in chosen[4:8]]
+    by_file = {row["file"].rpartition("/")[2]: row for row in rows}
+    for number in chosen:
+        row, order = by_file[f"{number:03}.png"], np.argsort(-logits[number])
+        assert [row["class"], row["class_5"]] == [source.class_names[order[0]], source.class_names[order[4]]]
+        probabilities = softmax(logits[number])[order]
+        assert float(row["probability"]) == pytest.approx(probabilities[0], rel=1e-3)
+        assert float(row["probability_5"]) == pytest.approx(probabilities[4], rel=1e-3)
+
+    os.makedirs(tmp_path / "alone")
+    weights = str(shutil.copy(run + "/last_model.ckpt", tmp_path / "alone" / "w.ckpt"))
+    subject = ["--evaluate", weights, "-m", "wideresnet10", "-d", "cifar10", "--predict", path, "-o", output,
+               "--eval_batch_size", "5"]
+    main.main(subject)
+    assert [row["class"] for row in read_rows(output)] == [str(source.class_names.index(row["class"])) for row in rows]
+    with open(tmp_path / "names.txt", "w", encoding="utf-8") as file:
+        file.write("\n".join(source.class_names) + "\n")
+    main.main([*subject, "--class_names", str(tmp_path / "names.txt")])
+    assert read_rows(output) == rows
+
+
+def test_another_test_set(run, folder, source, logits, capsys):
+    """Folders are matched by name; scores are among all classes, and among those that the set has."""
+    path, chosen = folder
+    main.main(["--evaluate", run, "--test_images", path])
+    out = capsys.readouterr().out
+    assert "12 images in 3 folders, which stand for 3 of 10 classes" in out
+    assert "left out, no class of that name: unicorn" in out
+    record = read_json(run + "/test_images_pictures.json")
+    labels = source.labels["test"][chosen]
+    hits = logits[chosen].argmax(1) == labels
+    assert record["among_all"]["top1"] == hits.mean()
+    log_probabilities = log_softmax(logits[chosen].astype(np.float64), 1)
+    assert record["among_all"]["nll"] == pytest.approx(-log_probabilities[np.arange(12), labels].mean(), rel=1e-3)
+    assert record["among_all"]["top5"] == np.mean(
+        [label in row for label, row in zip(labels, np.argsort(-logits[chosen])[:, :5], strict=True)])
+    matched = sorted(source.class_names.index(name) for name in NAMES)
+    subset = logits[chosen][:, matched]
+    assert record["among_matched"]["top1"] == np.mean(np.array(matched)[subset.argmax(1)] == labels)
+    assert record["among_matched"]["top5"] == 1
+    assert (record["images"], record["folders"], record["folders_left_out"]) == (12, 3, ["unicorn"])
+
+    rows = {row["folder"]: row for row in read_rows(run + "/test_images_pictures.csv")}
+    confusion = {row["folder"]: row for row in read_rows(run + "/test_images_pictures_confusion.csv")}
+    for place, name in enumerate(sorted(NAMES)):
+        members = chosen[source.labels["test"][chosen] == source.class_names.index(name)]
+        predicted = [source.class_names[number] for number in logits[members].argmax(1)]
+        assert float(rows[name]["top1"]) == predicted.count(name) / 4 and rows[name]["images"] == "4", place
+        assert {key: int(value) for key, value in confusion[name].items() if key != "folder"} == {
+            key: predicted.count(key) for key in source.class_names}
+        wrong = [key for key in predicted if key != name]
+        assert int(rows[name]["times"]) == max(map(wrong.count, wrong), default=0)
+
+
+def test_several_classes_may_be_right(run, folder, source, logits, tmp_path):
+    """The JSON file has names, or numbers as that of ImageNet-D, where -1 counts for nothing."""
+    path, chosen = folder
+    right = {"cat": [3, 5, -1], "ship": ["ship", "airplane"], "unicorn": [7, -1, -1], "airplane": [-1], "other": [99]}
+    with open(tmp_path / "map.json", "w", encoding="utf-8") as file:
+        json.dump(right, file)
+    main.main(["--evaluate", run, "--test_images", path, "--class_map", str(tmp_path / "map.json")])
+    record = read_json(run + "/test_images_pictures.json")
+    assert (record["folders"], record["matched_classes"], record["folders_left_out"]) == (3, 5, ["airplane"])
+    assert "nll" not in record["among_all"]
+    rows = {row["folder"]: float(row["top1"]) for row in read_rows(run + "/test_images_pictures.csv")}
+    cats = chosen[source.labels["test"][chosen] == 3]
+    assert rows["cat"] == np.isin(logits[cats].argmax(1), [3, 5]).mean()
+
+
+def test_scores_by_hand():
+    logits = np.array([[5, 4, 3, 2, 1, 0.0], [0, 1, 2, 3, 4, 5.0]])
+    assert scores_of_sets(logits, [[1, 2], [0]]) == {"top1": 0, "top5": 0.5}
+    assert scores_of_sets(logits, [[0], [0]])["nll"] == pytest.approx(-log_softmax(logits, 1)[:, 0].mean())
+    assert match_classes(["b", "x"], ("a", "b")) == {"b": [1]}
+
+
+class Linear(nn.Cell):
+    """Logits W x + b of images (N, 3, 2, 2)."""
+
+    def __init__(self, weight, bias):
+        super().__init__()
+        self.weight, self.bias = ms.Parameter(ms.Tensor(weight), name="w"), ms.Parameter(ms.Tensor(bias), name="b")
+
+    def construct(self, images):
+        return ms.ops.matmul(images.reshape((images.shape[0], -1)), self.weight.T) + self.bias
+
+
+def test_fast_gradient_sign_of_a_linear_network():
+    """The gradient of a linear network is W^T (softmax - onehot), so that the attack has a closed form."""
+    rng = np.random.RandomState(0)
+    weight, bias = rng.standard_normal((5, 12)).astype(np.float32), rng.standard_normal(5).astype(np.float32)
+    mean, std = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
+    pixels, labels = rng.random_sample((8, 3, 2, 2)), rng.randint(0, 5, 8)
+    shift, scale = (np.reshape(values, (1, 3, 1, 1)) for values in (mean, std))
+
+    def forward(x):
+        return ((x - shift) / scale).reshape(8, 12) @ weight.T.astype(np.float64) + bias
+    off = softmax(forward(pixels), 1) - np.eye(5)[labels]
+    step = np.sign((off @ weight).reshape(pixels.shape))
+    attack = FastGradientSign(Linear(weight, bias), mean, std)
+    images = ms.Tensor((pixels - shift) / scale, ms.float32)
+    for epsilon in (0.0, 0.03, 0.4):
+        ours = attack(images, ms.Tensor(labels, ms.int32), ms.Tensor(epsilon, ms.float32)).asnumpy()
+        np.testing.assert_allclose(ours, forward(np.clip(pixels + epsilon * step, 0, 1)), rtol=2e-5, atol=2e-5)
+
+
+def test_attacks_of_a_run(run, source, logits, capsys):
+    main.main(["--evaluate", run, "--fgsm", "2/255", "0.1", "--eval_batch_size", "16"])
+    record = read_json(run + "/fgsm.json")
+    assert [row["epsilon"] for row in record["attacks"]] == [0, 2 / 255, 0.1]
+    clean = scores_of_sets(logits, source.labels["test"][:, None].tolist())
+    assert {key: record["attacks"][0][key] for key in clean} == pytest.approx(clean, rel=1e-3)
+    losses = [row["nll"] for row in record["attacks"]]
+    assert losses[0] < losses[1] < losses[2]
+    assert [float(row["nll"]) for row in read_rows(run + "/fgsm.csv")] == losses
+    assert "epsilon top-1 (%)" in capsys.readouterr().out
+
+
+def test_chosen_severities(run, capsys):
+    """The columns of two severities are those of the whole evaluation, which stays."""
+    main.main(["--evaluate", run, "-c", "fog", "contrast"])
+    whole = read_json(run + "/evaluation_fog+contrast.json")
+    main.main(["--evaluate", run, "-c", "fog", "contrast", "--severity", "5", "3"])
+    part = read_json(run + "/evaluation_fog+contrast_severity3+5.json")
+    assert part["severities"] == [3, 5]
+    for name in ("fog", "contrast"):
+        accuracy = whole["corrupted"][name]["accuracy"]
+        assert part["corrupted"][name]["accuracy"] == [accuracy[2], accuracy[4]]
+    assert read_json(run + "/evaluation_fog+contrast.json") == whole
+
+
+@pytest.mark.parametrize("words, problem", [
+    (["--predict", "{folder}"], "--predict: give -o FILE, too"),
+    (["--predict", "{folder}/none", "-o", "p.csv"], "none: no such folder"),
+    (["--predict", "{folder}", "-o", "p.csv", "-c", "fog"], "--corruption: has no effect with --predict"),
+    (["--predict", "{folder}", "--test_images", "{folder}"], "--predict: is another evaluation than --test_images"),
+    (["--test_images", "{folder}/cat"], "cat: has no class folder"),
+    (["--test_images", "{above}"], "no folder has the name of a class; it has pictures"),
+    (["--test_images", "{folder}", "--class_map", "{run}/split.csv"], "split.csv: must be JSON"),
+    (["--test_images", "{folder}", "--class_names", "{run}/split.csv"], "have the names; leave it out"),
+    (["--test_images", "{folder}", "-o", "p.csv"], "--output: has no effect with --test_images"),
+    (["-o", "p.csv"], "--output: has no effect with --evaluate"),
+    (["--fgsm", "2"], "'2' is not a number from 0 to 1, such as 2/255"),
+    (["--severity", "6"], "'6' is no severity"),
+    (["--fgsm", "0.1", "--severity", "3"], "--severity: has no effect with --fgsm")])
+def test_bad_input_is_one_line(run, folder, capsys, words, problem):
+    path, _ = folder
+    above = os.path.join(os.path.dirname(path), "above")
+    os.makedirs(os.path.join(above, "pictures"))
+    words = [word.format(folder=path, run=run, above=above) for word in words]
+    before = sorted(os.listdir(run))
+    assert problem in fails(capsys, "--evaluate", run, *words)
+    assert sorted(os.listdir(run)) == before and not os.path.exists("p.csv")
+
+
+@pytest.mark.parametrize("words, problem", [
+    (["--predict", "x"], "--predict: is of --evaluate; name a run with --evaluate, too"),
+    (["--severity", "3"], "--severity: is of --evaluate; the release puts it into the names of its files")])
+def test_options_of_an_evaluation_without_one(words, problem, capsys):
+    assert problem in fails(capsys, *words)
+
+
+def test_a_damaged_image_is_named(run, folder, tmp_path, capsys):
+    path, _ = folder
+    with open(os.path.join(path, "cat", "zzz.png"), "wb") as file:
+        file.write(b"no image")
+    line = fails(capsys, "--evaluate", run, "--test_images", path)
+    assert "zzz.png" in line and not os.path.exists(run + "/test_images_pictures.json")

@@ -13,6 +13,7 @@ import pytest
 
 import losses.comparison.runs
 import main
+from corruptions import COMMON, SETS
 from corruptions.evaluation.metrics import CalibrationScores
 from corruptions.evaluation.record import to_dict, write_evaluation
 from corruptions.utils import cli
@@ -24,9 +25,11 @@ from losses.comparison.checks import check_plan, read_plan
 from losses.comparison.plan import expand_grid, parse_variants
 from losses.comparison.runs import run_folder
 from losses.config.options import create_parser
+from losses.config.published import published_row
 from losses.config.recipes import to_argv
 from losses.config.resolve import resolve, resolve_config
 from losses.evaluation.corruptions import evaluate_runs
+from losses.evaluation.network import IMAGENET_C_BAR, published_errors
 from tests.image_trees import make_classes
 from tests.published_files import stored_fingerprints
 from tests.test_figures import make_run
@@ -668,3 +671,40 @@ def test_validation_accuracy_is_a_table_of_its_own(tmp_path):
     (12.3, "12 s"), (59.9, "1 min"), (3700, "1 h 2 min"), (200000, "2 d 7 h 33 min")])
 def test_durations_in_words(seconds, text):
     assert duration(seconds) == text
+
+
+def test_published_numbers_stand_under_the_measured_ones(tmp_path):
+    """Mean over seeds minus the published mean, in percentage points, in the tables, the CSV file and the page."""
+    published = published_row("sharpdro/cifar10", "cifar10", "wideresnet", "erm", "gaussian_noise", 200)
+    table = [ComparisonRow(SETTING, "erm", {0: [0.92, 0.5], 1: [0.90, 0.5]}, {}, published=published),
+             ComparisonRow(SETTING, "own", {0: [0.5, 0.5]}, {}),
+             ComparisonRow(SETTING, "failed", {}, {0: "x"}, published=published)]
+    text = write_comparison(str(tmp_path), table).splitlines()
+    start = next(k for k, line in enumerate(text) if line.startswith("test accuracy in percent beside the published"))
+    assert text[start + 2].split()[:2] == ["erm", "91.00"]
+    assert text[start + 3].split() == ["Huang", "2023,", "Table", "1", "90.9", "±", "0.02", "89.2", "±", "0.02"]
+    assert text[start + 4].split() == ["difference", "+0.10", "-39.20"] and text[start + 5] == ""
+    markdown = (tmp_path / "comparison.md").read_text()
+    assert "|   Huang 2023, Table 1 | 90.9 ± 0.02 | 89.2 ± 0.02 |\n|   difference | +0.10 | -39.20 |" in markdown
+    rows = read_csv(tmp_path / "comparison.csv")
+    assert [(row["published_0"], row["difference_0"], row["difference_1"]) for row in rows] == [
+        ("90.9", "0.1", "-39.2"), ("", "", ""), ("", "", "")]
+    write_comparison_page(str(tmp_path), table, {}, {})
+    page = (tmp_path / "report.html").read_text()
+    assert "Test accuracy in percent beside the published numbers" in page and ">-39.20<" in page
+
+
+def test_published_errors_of_an_evaluation():
+    """Those of ImageNet-C for the fifteen common corruptions, and of ImageNet-C-bar for its ten."""
+    source = SimpleNamespace(name="imagenet")
+    config = {"recipe": "damp/imagenet", "title": "damp"}
+
+    def found(names, config=config, severities=(1, 2, 3, 4, 5), model="resnet50_damp", epochs=90):
+        test = SimpleNamespace(names=list(names), severities=severities, source=source)
+        row = published_errors(config, model, test, epochs)
+        return row and (row.corruption, row.numbers[1])
+    assert found(COMMON) == ("ImageNet-C", 38.2) and found(IMAGENET_C_BAR) == ("ImageNet-C-bar", 42.4)
+    assert set(IMAGENET_C_BAR) < set(SETS["bar"])
+    for other in ({"names": COMMON[:3]}, {"names": COMMON, "severities": (3,)}, {"names": COMMON, "epochs": 5},
+                  {"names": COMMON, "config": {}}, {"names": COMMON, "model": "resnet50"}):
+        assert found(**other) is None

@@ -20,7 +20,8 @@ from dataset.sources.base import ImageDataset
 from losses import create_step
 from losses.components import DATA_STRATEGIES, OBJECTIVES, PERTURBATIONS
 from losses.config.checks import check_reweighter
-from losses.config.recipes import PUBLISHED, RECIPES, recipes_list, recipes_table
+from losses.config.published import PUBLISHED, published_row, recipes_list
+from losses.config.recipes import RECIPES, recipes_table
 from losses.config.resolve import resolve
 from losses.config.settings import MethodConfig
 from losses.config.table import TRAINING_OPTIONS
@@ -623,6 +624,17 @@ def test_published_numbers_are_those_that_the_papers_speak_of():
     agnostic = [rows["sharpdro/cifar10", "Huang 2023, Table 2", method, "gaussian_noise"]
                 for method in ("sharpdro_agnostic", "jtt")]
     assert round(agnostic[0][0] - agnostic[1][0], 1) == 1.4 and round(agnostic[0][5] - agnostic[1][5], 1) == 2.9
+    # Deviations, of which the text has a few in fractions that its extraction has garbled.
+    with open(PUBLISHED, newline="") as file:
+        deviations = [row[f"std_{s}"] for row in csv.DictReader(file) for s in range(6) if row["recipe"] != "sharpdro"]
+    assert {text for text in deviations if text} == {"0.01", "0.02", "0.03", "0.04", "0.06", "0.1", "0.2", "0.3",
+                                                     "<0.1"}
+    row = published_row("sharpdro/cifar10", "cifar10", "wideresnet", "erm", "gaussian_noise", 200)
+    assert row.texts()[:2] == ["90.9 ± 0.02", "89.2 ± 0.02"] and row.differences([91.9]) == [pytest.approx(1)]
+    vit = [published_row("damp/imagenet-vit_s16", "imagenet", "vit_s16", "damp", "ImageNet-C", epochs)
+           for epochs in (100, 200, 50)]
+    assert [found and found.numbers[0] for found in vit] == [25.5, 23.7, None]
+    assert published_row("sharpdro/cifar10", "cifar10", "wideresnet10", "erm", "gaussian_noise", 200) is None
     # Table 3 has two rows of Table 1.
     for method in ("group_dro", "sharpdro"):
         assert (rows["sharpdro/cifar10", "Huang 2023, Table 3", method, "gaussian_noise"]

@@ -1,13 +1,8 @@
-"""Training settings of the published experiments, one row each, and the published numbers."""
-import csv
-import itertools
-import os
+"""Training settings of the published experiments, one row each."""
 import textwrap
 from dataclasses import dataclass, field
 
 from losses.methods import default_for_dataset
-
-PUBLISHED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "published.csv")
 
 
 @dataclass(frozen=True)
@@ -107,36 +102,11 @@ def to_argv(options):
             for option, value in options.items()]
 
 
-def _wrapped(texts):
+def wrapped(texts):
     """Return the texts one after the other in lines of 80 characters; no text is broken."""
     lines = textwrap.wrap(" ".join(text.replace(" ", "\0") for text in texts), 80, initial_indent="  ",
                           subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
     return [line.replace("\0", " ") for line in lines]
-
-
-def _published():
-    """Return the rows of `published.csv`, by recipe.
-
-    A row has source, method, corruption, measure ('accuracy' or 'error', in percent), and six numbers for severities 0
-    to 5.
-    """
-    with open(PUBLISHED, newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))[1:]
-    return {recipe: [row[1:] for row in group] for recipe, group in itertools.groupby(rows, key=lambda row: row[0])}
-
-
-def recipes_list():
-    """Return all recipes as text: the options that each sets, and the published numbers that it aims at."""
-    published, lines = _published(), []
-    for name, recipe in RECIPES.items():
-        lines += [f"{name}: {recipe.title}", *_wrapped(to_argv(recipe.settings))]
-        lines += [f"  {method}: {' '.join(to_argv(options))}" for method, options in recipe.methods.items()]
-        for (source, measure), rows in itertools.groupby(published.get(name, []), key=lambda row: (row[0], row[3])):
-            lines.append(f"  published {measure} (%) at severity 0 to 5, {source}:")
-            lines += [f"    {corruption:15s} {method:18s}" + "".join(f"{number:>6s}" for number in numbers)
-                      for _, method, corruption, _, *numbers in rows]
-        lines.append("")
-    return "\n".join(lines)
 
 
 def recipes_table():

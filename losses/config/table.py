@@ -17,7 +17,8 @@ from dataset.corrupted import STORAGE_MODES
 from dataset.poisson import TRAIN_ON
 from dataset.sampling import CROP_AREA, CROP_MODES, INTERPOLATIONS, SAMPLERS, SAMPLINGS
 from losses.components import DATA_STRATEGIES, OBJECTIVES, OPTIMIZERS, PERTURBATIONS, WEIGHT_DECAY_FILTERS
-from losses.config.recipes import RECIPES, format_value, recipes_list
+from losses.config.published import recipes_list
+from losses.config.recipes import RECIPES, format_value
 from losses.methods import METHOD_OPTIONS, METHODS, methods_list
 from losses.schedules import SCHEDULES
 from models import FAMILIES, MODELS, find_model, models_list

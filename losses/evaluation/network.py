@@ -19,11 +19,17 @@ from dataset.fingerprints import joint_fingerprint
 from dataset.pipeline import iterate_arrays
 from dataset.published import CorruptedTestSet
 from dataset.sources.base import ImageDataset
+from losses.config.published import published_row
 from losses.evaluation.predict import describe_network, evaluate_arrays
 from models.weights import load_network
 from utils.records.evaluation import network_title, stored_evaluation, stored_scores
 from utils.records.reading import read_results
 from utils.reports.run import run_title, write_run_page
+
+# The ten corruptions of the published set ImageNet-C-bar.
+IMAGENET_C_BAR = ("blue_noise_sample", "brownish_noise", "caustic_refraction", "checkerboard_cutout",
+                  "cocentric_sine_waves", "inverse_sparkles", "perlin_noise", "plasma_noise",
+                  "single_frequency_greyscale", "sparkles")
 
 
 @dataclass(frozen=True)
@@ -167,6 +173,14 @@ def evaluate_network(trained, model, test, baseline=None, stored=None, is_shown=
         show(row(name, rows, description, test.names, baseline))
     record = to_dict(description, *values.pop(CLEAN), values, baseline)
     show(averages(record))
+    published = published_errors(trained.config, model, test, epochs)
+    if published is not None:
+        measured = [100 * error for error in record["by_severity"]["error"]]
+        record["published"] = {"source": published.source, "error": published.numbers, "std": published.deviations,
+                               "difference": published.differences(measured)}
+        differences = "  ".join(f"{value:+.2f}" for value in record["published"]["difference"])
+        show(f"published error (%), {published.source}: {'  '.join(published.texts())}\n"
+             f"measured - published (percentage points): {differences}")
     if baseline is None and stored is not None and set(stored["corrupted"]) == set(values):
         record.update({key: stored[key] for key in ("corruption_error",) if key in stored})  # of an earlier baseline
     write_evaluation(trained.file(f"evaluation_{tag}"), record)
@@ -176,6 +190,22 @@ def evaluate_network(trained, model, test, baseline=None, stored=None, is_shown=
         write_run_page(trained.path, title, results)
     show(f"\nresults are in {trained.file(f'evaluation_{tag}')}.json and .csv")
     return record
+
+
+def published_errors(config, model, test, epochs):
+    """Return the published errors of a trained network, averaged over the corruptions of its evaluation, or None.
+
+    Args:
+        config (dict): settings of its run; empty if there are none.
+        model (str): name of the network.
+        test (EvaluationSet): images of the evaluation.
+        epochs (int or None): number of epochs that it was trained for.
+    """
+    corruptions = {frozenset(COMMON): "ImageNet-C", frozenset(IMAGENET_C_BAR): "ImageNet-C-bar"}.get(
+        frozenset(test.names))
+    if corruptions is None or list(test.severities) != list(SEVERITIES):
+        return None
+    return published_row(config.get("recipe"), test.source.name, model, config.get("title"), corruptions, epochs)
 
 
 def scores_by_corruption(network, test):

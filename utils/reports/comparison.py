@@ -9,6 +9,7 @@ from utils.reports.page import Cell, Section, Table, write_page
 from utils.reports.tables import aligned, best, csv_columns, markdown, statistics, texts
 
 VALIDATION_CAPTION = "validation accuracy at the end, in percent, to choose methods and options by"
+PUBLISHED_CAPTION = "test accuracy in percent beside the published numbers"
 LATEX = str.maketrans({**{sign: "\\" + sign for sign in "_%&#${}"}, "\\": r"\textbackslash{}", "^": r"\^{}",
                        "~": r"\~{}"})
 
@@ -24,6 +25,7 @@ class ComparisonRow:
         failures (dict): seed to the reason why its run gave none.
         weights (dict): seed to the last weights q over distributions, of methods that have them.
         validation (dict): seed to validation accuracies 0..1 at the end, None at a severity without such images.
+        published (losses.config.published.Published or None): published accuracies of this row.
     """
 
     setting: tuple[str, str, str]
@@ -32,6 +34,7 @@ class ComparisonRow:
     failures: dict
     weights: dict = field(default_factory=dict)
     validation: dict = field(default_factory=dict)
+    published: object = None
 
     @property
     def setting_title(self):
@@ -101,6 +104,9 @@ def write_comparison(folder, rows):
             weights = texts(weight_statistics(weighted), 3)
             md += ["weights over distributions in the last row of `train.csv`", "",
                    *markdown(["method", *weights], _lines([row.title for row in weighted], weights)), ""]
+        published = beside_published(members)
+        if published:
+            md += [PUBLISHED_CAPTION, "", *markdown(*published), ""]
         validated = [row for row in members if row.is_validated]
         if validated:
             accuracy = validation_statistics(validated)
@@ -109,6 +115,8 @@ def write_comparison(folder, rows):
         tex += [f"% {setting}", *_latex(names, table, is_best), ""]
         terminal += [f"test accuracy in percent, {setting}",
                      *aligned(header, _lines(names, texts(table), is_best, "", "*", " ")), "* best", ""]
+        if published:
+            terminal += [f"{PUBLISHED_CAPTION}, {setting}", *aligned(*published), ""]
     notes = [f"failed: {row.name}, seed {seed} ({row.setting_title}): {reason}" for row in rows
              for seed, reason in row.failures.items()]
     runs = max((len(row.accuracies) for row in rows), default=0)
@@ -132,6 +140,10 @@ def write_comparison_page(folder, rows, drawn, options):
     sections = []
     for setting, members in _by_setting(rows).items():
         sections.append(Section(f"Test accuracy in percent, {setting}", table=_table(members, accuracy_statistics)))
+        published = beside_published(members)
+        if published:
+            sections.append(Section(f"{PUBLISHED_CAPTION[0].upper()}{PUBLISHED_CAPTION[1:]}, {setting}",
+                                    table=Table(*published)))
         validated = [row for row in members if row.is_validated]
         if validated:
             sections.append(Section(f"{VALIDATION_CAPTION[0].upper()}{VALIDATION_CAPTION[1:]}, {setting}",
@@ -143,6 +155,29 @@ def write_comparison_page(folder, rows, drawn, options):
     sections += [Section("Figures", figures=drawn),
                  Section("Settings", table=Table(["method", "options of its runs"], list(options.items()), "settings"))]
     write_page(folder, "Comparison", sections)
+
+
+def beside_published(rows):
+    """Return the header and the lines of a table of measured accuracies, the published ones, and their differences.
+
+    There are three lines for each of `rows` that has published numbers and a run that ended. If there is none, return
+    None.
+    """
+    rows, lines = [row for row in rows if row.published is not None and row.accuracies], []
+    if not rows:
+        return None
+    table = accuracy_statistics(rows).drop(columns=["worst", "mean"], level=0)
+    names = table.columns.unique(0)
+    for k, row in enumerate(rows):
+        lines.append([row.title, *texts(table).loc[k]])
+        lines.append([f"  {row.published.source}", *row.published.texts()[:len(names)]])
+        lines.append(["  difference", *(f"{value:+.2f}" for value in _differences(row, table.loc[k]))])
+    return ["method", *names], lines
+
+
+def _differences(row, statistics_of_row):
+    """Measured minus published accuracies of a row, in percentage points."""
+    return row.published.differences(statistics_of_row.xs("mean", level=1))
 
 
 def _table(rows, statistics_of):
@@ -202,7 +237,20 @@ def _columns(rows):
                 "failed": [len(row.failures) for row in rows]}
     accuracy, weights, validation = accuracy_statistics(rows), weight_statistics(rows), validation_statistics(rows)
     means = {name: values for name, values in _named("q for s = ", "q_", weights).items() if name.endswith("_mean")}
-    return columns | _named("s = ", "severity_", accuracy) | means | _named("s = ", "val_severity_", validation)
+    return (columns | _named("s = ", "severity_", accuracy) | means | _named("s = ", "val_severity_", validation)
+            | _published_columns(rows, accuracy))
+
+
+def _published_columns(rows, accuracy):
+    """The published accuracies and the differences from them for a CSV file; none if no row has published ones."""
+    columns = {}
+    if any(row.published is not None for row in rows):
+        for s, name in enumerate(name for name in accuracy.columns.unique(0) if name.startswith("s = ")):
+            pairs = [("", "") if row.published is None or np.isnan(value) else
+                     (row.published.numbers[s], round(value - row.published.numbers[s], 4))
+                     for row, value in zip(rows, accuracy[name, "mean"], strict=True)]
+            columns[f"published_{s}"], columns[f"difference_{s}"] = map(list, zip(*pairs, strict=True))
+    return columns
 
 
 def _named(title, name, table):

@@ -76,5 +76,11 @@ def evaluation_table(record):
     description = f"{network_title(record)}; test accuracy (%) at each severity"
     if errors:
         description += f"; mean corruption error {errors['mean']:.3f}, relative to {errors['baseline']['name']}"
+    published = record.get("published")
+    if published:
+        numbers = ", ".join(f"{error} ({difference:+.2f})" for error, difference in
+                            zip(published["error"], published["difference"], strict=True))
+        description += (f"; published mean errors (%) at severity 0 to 5, and how much higher the measured ones are, "
+                        f"{published['source']}: {numbers}")
     cells = [[name, *(Cell(text, float(text) if text else None) for text in numbers)] for name, *numbers in rows]
     return description, Table(header, cells, "sortable")

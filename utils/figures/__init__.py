@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import utils.runtime.requirements  # noqa: F401, imported first because it reports missing packages
-from utils.figures.evaluations import ce
-from utils.figures.probes import calibration, ood, samples, sharpness, surface
+from utils.figures.evaluations import ce, error
+from utils.figures.probes import calibration, ood, samples, sharpness, surface, xi
 from utils.figures.severity import accuracy, gradnorm
 from utils.figures.sweep import rho, sigma
 from utils.figures.training import training
@@ -51,6 +51,8 @@ FIGURES = {
     "sigma": Figure(sigma, shown=("sigma",)),
     "ood": Figure(ood, True, ("images", "rho", "epoch")),
     "ce": Figure(ce, shared=("dataset",), shown=("corruption", "model", "aug_corruption")),
+    "error": Figure(error, shared=("dataset", "model"), shown=("corruption",)),
     "samples": Figure(samples, True, ("image",)),
     "calibration": Figure(calibration, True, ("images",)),
+    "xi": Figure(xi, True, ("images",)),
 }

@@ -36,7 +36,7 @@ def create_parser():
                              "run)")
     for option, kind, metavar, text in (
             ("images", cli.positive_int, "N", "test images of each severity, spread evenly over all (default: 512; "
-                                              "surface: 256; calibration: all)"),
+                                              "surface: 256; xi: 1000; calibration: all)"),
             ("rho", cli.positive_float, "RHO", "distance from the weights (default: 0.05)"),
             ("points", cli.odd, "N", "places on an axis, an odd number (default: 11)"),
             ("span", cli.positive_float, "X", "the axes go from -X to X, 1 being the length of the weights (default: "

@@ -1,8 +1,9 @@
 """Figures of evaluations under many corruptions, from the records that main.py --evaluate writes."""
 import numpy as np
 
-from corruptions.evaluation.record import CLEAN
+from corruptions.evaluation.record import CLEAN, severities_of
 from corruptions.utils.errors import UserError
+from utils.figures.severity import lines_over_severity
 from utils.figures.style import WIDTH, subplots, wrapped
 from utils.records.evaluation import common_evaluations, run_evaluations
 
@@ -14,15 +15,7 @@ def ce(records):
     method and training corruption x test corruption (DAMP, Fig. 1), none being clean images and Avg the mean of all
     these columns; of a method with several training corruptions the five best, which come last.
     """
-    candidates = [run_evaluations(record.path) for record in records]
-    for record, run_candidates in zip(records, candidates, strict=True):
-        if not run_candidates:
-            raise UserError(f"{record.path}: has no evaluation of its newest checkpoint; make one with main.py "
-                            f"--evaluate {record.path}")
-    evaluations = common_evaluations(candidates)
-    if evaluations is None:
-        raise UserError(f"{records[0].path} and the others were not evaluated on one set of corruptions and the same "
-                        "test images; evaluate all with the same -c")
+    evaluations = evaluations_of(records)
     tests = list(evaluations[0]["corrupted"])
     rows = {}
     for record, evaluation in zip(records, evaluations, strict=True):
@@ -40,6 +33,37 @@ def ce(records):
     reference = title(first) + (f", mean over {len(runs)} runs" if len(runs) > 1 else "")
     yield "ce", heat_map({title(row): np.append(ratios[row], ratios[row].mean()) for row in best_last(ratios)},
                          [CLEAN, *tests, "Avg"], reference)
+
+
+def error(records):
+    """Test error at every severity, averaged over the corruptions of an evaluation that all runs have, a line for each
+    method, with a band of one standard deviation over seeds (DAMP, Fig. 3).
+    """
+    evaluations = evaluations_of(records)
+    errors = {record.path: 100 * np.array(evaluation["by_severity"]["error"])
+              for record, evaluation in zip(records, evaluations, strict=True)}
+    yield "error", lines_over_severity(
+        records, lambda record: errors[record.path], "test error (%)",
+        wrapped(f"{records[0].config['dataset']}, averaged over {evaluations[0]['set']}", 60),
+        [0, *severities_of(evaluations[0])])
+
+
+def evaluations_of(records):
+    """Return the evaluation of each run on the largest set of corruptions that all runs were evaluated on.
+
+    Raises:
+        UserError: a run has no evaluation, or the runs have none on the same corruptions and images.
+    """
+    candidates = [run_evaluations(record.path) for record in records]
+    for record, run_candidates in zip(records, candidates, strict=True):
+        if not run_candidates:
+            raise UserError(f"{record.path}: has no evaluation of its newest checkpoint; make one with main.py "
+                            f"--evaluate {record.path}")
+    evaluations = common_evaluations(candidates)
+    if evaluations is None:
+        raise UserError(f"{records[0].path} and the others were not evaluated on one set of corruptions and the same "
+                        "test images; evaluate all with the same -c")
+    return evaluations
 
 
 def title(row):

@@ -149,3 +149,22 @@ def samples(records, measured):
     dataset, corruption, _, _ = records[0].setting
     figure.supxlabel(f"{dataset}, {corruption.replace('_', ' ')}", fontsize="medium")
     yield "samples", figure
+
+
+def xi(records, measured):
+    """What each corruption at severity 3 does to the loss of a small perceptron, trained on clean images of the first
+    run's data set: the loss on corrupted images, to first order (Trinh 2024, Lemma 1), and with weights times xi
+    (Eq. 14).
+    """
+    names = list(measured["corruptions"])
+    values = np.array([measured["corruptions"][name] for name in names])
+    figure, axes = subplots(height=2.4, width=2 * WIDTH)
+    labels = ("on corrupted images", "to first order in the shifts (Lemma 1)", "with the weights times xi (Eq. 14)")
+    for k, (label, look) in enumerate(line_styles(labels).items()):
+        axes.plot(range(len(names)), values[:, k], label=label, **{**look, "linestyle": ""})
+    axes.axhline(measured["clean"], color="0.4", linestyle="--", linewidth=0.9, label="on clean images")
+    axes.set(ylabel="mean loss (test)", yscale="log",
+             title=f"{records[0].config['dataset']}, a perceptron under corruptions at severity 3")
+    axes.set_xticks(range(len(names)), [name.replace("_", " ") for name in names], rotation=90, fontsize=6.5)
+    legend_below(figure, axes)
+    yield "xi", figure

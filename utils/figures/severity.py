@@ -22,20 +22,31 @@ def mean_and_std_by_name(records, values):
             for name, runs in runs_by_name.items()}
 
 
-def lines_over_severity(records, values, label):
-    """Draw a line for each name, with a band of one standard deviation if a name has several runs."""
+def lines_over_severity(records, values, label, title=None, severities=None):
+    """Draw a line for each name, with a band of one standard deviation if a name has several runs.
+
+    Args:
+        records (list of FinishedRun): the runs.
+        values (callable): record to its numbers.
+        label (str): label of the vertical axis.
+        title (str or None): title of the figure; None takes the data set and the corruption of the runs.
+        severities (list of int or None): severity of each number; None stands for 0, 1, 2, ...
+
+    Returns:
+        matplotlib.figure.Figure
+    """
     statistics = mean_and_std_by_name(records, values)
     figure, axes = subplots(height=2.2)
     for name, look in line_styles(statistics).items():
         mean, deviation = statistics[name]
-        severities = np.arange(len(mean))
+        severities = range(len(mean)) if severities is None else severities
         axes.plot(severities, mean, label=name, **look)
         if deviation.any():
             axes.fill_between(severities, mean - deviation, mean + deviation, color=look["color"], linewidth=0,
                               alpha=0.15 if len(statistics) < 5 else 0.07)
     dataset, corruption, _, _ = records[0].setting
     axes.set(xlabel="severity (0 = clean)", ylabel=label, xticks=severities,
-             title=f"{dataset}, {corruption.replace('_', ' ')}")
+             title=title or f"{dataset}, {corruption.replace('_', ' ')}")
     legend_below(figure, axes)
     return figure
 

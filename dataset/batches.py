@@ -9,11 +9,10 @@ to another process, which makes the images from them.
 If several devices train together, each draws the whole batch, and makes only its own images of it (`rank_slice`).
 """
 import functools
-from dataclasses import dataclass
 
 import numpy as np
 
-from corruptions import CORRUPTIONS, ImageRng
+from dataset.augmentation import BatchBuilder
 from dataset.sampling import CROP_AREA, check_names
 from utils.options import new_value
 from utils.runtime.distributed import rank_slice
@@ -71,6 +70,9 @@ class TrainBatches(Batches):
         seed (int): seed of the draws.
         crop (str): random crop of the images: a key of `PADDINGS`, 'random_resized' for images in files, or 'none'.
         crop_area (tuple of float): as in `random_resized_crop`; None takes `CROP_AREA`.
+        rand_augment (tuple of int): layers and magnitude, as in `rand_augment.draw`; None for none.
+        mixup (float): weight of an image when it is mixed with the image at the mirrored place in the batch of its
+            device; labels are then int32 (B, 2), its own and the other's. None for none.
         sampling (str): 'uniform' draws every image with equal probability, so that severities keep their shares.
             'balanced' draws every severity that has images with equal probability (`reweight_groups` of group_DRO).
         repeats (numpy.ndarray): int (n,), how many times as often as others each of `split.indices` is drawn, with
@@ -93,7 +95,7 @@ class TrainBatches(Batches):
 
     def __init__(self, images, labels, split, mean, std, batch_size, steps, seed, crop="none", sampling="uniform",
                  repeats=None, groups=None, corruption=None, probabilities=None, sampler="replacement", share=(0, 1),
-                 crop_area=None):
+                 crop_area=None, rand_augment=None, mixup=None):
         crop = new_value("crop", crop)
         check_names(crop, sampling, sampler)
         self.images, self.labels = images, labels
@@ -105,7 +107,8 @@ class TrainBatches(Batches):
         self.reads_files = any(map(are_files, images))
         self.local = rank_slice(batch_size, share)
         self.build = BatchBuilder(images[0].shape[1:], crop, corruption, len(split.train) - 1, probabilities,
-                                  batch_size, share, crop_area or CROP_AREA)
+                                  batch_size, share, crop_area or CROP_AREA, rand_augment)
+        self.mixup, self.world_size = mixup, share[1]
         self.nonempty = np.flatnonzero(split.counts)
         # An image holds as many tickets as it has repeats. The tickets of one severity are consecutive.
         self.cumulative_weight = np.cumsum(np.ones(len(self.indices), int) if repeats is None else repeats)
@@ -133,6 +136,15 @@ class TrainBatches(Batches):
             tickets = rng.integers(self.cumulative_weight[-1], size=self.batch_size)
         return np.searchsorted(self.cumulative_weight, tickets, side="right")
 
+    def collate(self, images, columns):
+        """Return the columns of a batch, mixed if `mixup` is set."""
+        images, labels, *rest = super().collate(images, columns)
+        if self.mixup is not None:
+            images = np.float32(self.mixup) * images + np.float32(1 - self.mixup) * images[::-1]
+            others = labels.reshape(self.world_size, -1)[:, ::-1].reshape(-1)
+            labels = np.stack([labels, others], axis=1)
+        return images, labels, *rest
+
     def describe(self, k):
         """Return the parts of batch number `steps[k]`: a function for other processes, its arguments, other columns."""
         number = self.steps[int(k)]
@@ -143,103 +155,6 @@ class TrainBatches(Batches):
         parts = [(np.flatnonzero(levels == s), take(self.images[s], local_indices[levels == s]))
                  for s in np.unique(levels)]
         return self.build, (parts, rng), (self.labels[indices], self.groups[picks], severities)
-
-
-@dataclass(frozen=True)
-class BatchBuilder:
-    """The function that makes the images of a training batch.
-
-    Random numbers are drawn for the whole batch, whichever device makes which part of it.
-
-    Attributes:
-        shape (tuple): shape of an image, (H, W, 3).
-        crop, corruption, probabilities, batch_size, share, crop_area: as in `TrainBatches`.
-        max_severity (int): highest severity at which images are corrupted.
-    """
-
-    shape: tuple
-    crop: str
-    corruption: str | None
-    max_severity: int
-    probabilities: np.ndarray | None
-    batch_size: int
-    share: tuple = (0, 1)
-    crop_area: tuple = CROP_AREA
-
-    def __call__(self, parts, rng):
-        """Read, flip, crop and corrupt the images.
-
-        Args:
-            parts (list): pairs of positions in this device's part of the batch, int (m,), and the images for these
-                positions, uint8 (m, H, W, 3) or files.
-            rng (numpy.random.Generator): generator of this batch.
-
-        Returns:
-            numpy.ndarray: uint8 (n, H, W, 3), this device's part of the batch.
-        """
-        local_rows = rank_slice(self.batch_size, self.share)
-        batch = np.empty((local_rows.stop - local_rows.start, *self.shape), np.uint8)
-        crop_rng = self._crop_rng(rng) if self.crop == "random_resized" else None
-        for places, images in parts:
-            batch[places] = images[:] if crop_rng is None else images.resized_crops(crop_rng, self.crop_area)
-        flipped = rng.random(self.batch_size)[local_rows] < 0.5
-        batch[flipped] = batch[flipped, :, ::-1]
-        if self.crop in PADDINGS:
-            batch = random_crop(batch, rng, *PADDINGS[self.crop](*self.shape[:2]), self.batch_size, local_rows)
-        if self.corruption:
-            batch = corrupt_half(batch, self.corruption, self.max_severity, rng, self.probabilities, self.batch_size,
-                                 local_rows)
-        return batch
-
-    def _crop_rng(self, rng):
-        """Return the generator for the resized crops of this device.
-
-        The number of draws for a crop depends on the size of the image. The draws for images that are not read
-        therefore cannot be skipped, and each device needs its own generator.
-        """
-        rank, world_size = self.share
-        return rng if world_size == 1 else rng.spawn(world_size)[rank]
-
-
-# Padding of images before a random crop to their size. Each function maps height and width to the pixels above, the
-# pixels to the left, and the mode of `numpy.pad`.
-PADDINGS = {
-    "reflect_pad": lambda height, width: (height // 8, width // 8, "reflect"),
-    "zero_pad": lambda height, width: (4, 4, "constant"),  # as the DAMP authors pad, at 32 and at 64 pixels
-}
-
-
-def random_crop(images, rng, pad_y, pad_x, mode, size, local):
-    """Pad the images, the slice `local` of a batch of `size`, and cut out the old size at random places."""
-    n, height, width, _ = images.shape
-    padded = np.pad(images, ((0, 0), (pad_y, pad_y), (pad_x, pad_x), (0, 0)), mode=mode)
-    tops, lefts = rng.integers(2 * pad_y + 1, size=size)[local], rng.integers(2 * pad_x + 1, size=size)[local]
-    rows = tops[:, None] + np.arange(height)
-    cols = lefts[:, None] + np.arange(width)
-    return padded[np.arange(n)[:, None, None], rows[:, :, None], cols[:, None, :]]
-
-
-def corrupt_half(images, name, max_severity, rng, probabilities, size, local):
-    """Corrupt one half of a batch, chosen at random.
-
-    Each image has a random severity from 1 to `max_severity`. `probabilities` are those of these severities; None for
-    equal ones. The images are the slice `local` of a batch of `size` images.
-    """
-    chosen = rng.permutation(size)[:size // 2]
-    if probabilities is None:
-        severities = rng.integers(1, max_severity + 1, size=len(chosen))
-    else:
-        severities = rng.choice(np.arange(1, max_severity + 1), size=len(chosen), p=probabilities)
-    images = images.copy()
-    for severity in np.unique(severities):
-        members = chosen[severities == severity]
-        bits = rng.bit_generator.spawn(len(members))
-        local_positions = np.flatnonzero((members >= local.start) & (members < local.stop))
-        if len(local_positions):
-            places = members[local_positions] - local.start
-            streams = [ImageRng(bits[k]) for k in local_positions]
-            images[places] = CORRUPTIONS[name].batch(images[places], int(severity), streams)
-    return images
 
 
 class EvaluationBatches(Batches):

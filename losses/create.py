@@ -9,6 +9,7 @@ from losses.collectives import convert_sync_batchnorm
 from losses.components import DATA_STRATEGIES, OBJECTIVES, OPTIMIZERS, PERTURBATIONS
 from losses.config.checks import check_world_size
 from losses.config.resolve import resolve
+from losses.objectives import TrainingLoss
 from losses.optimizers import ClipByGlobalNorm, weight_decay_mask
 from losses.schedules import SCHEDULES
 from losses.step.build import create_train_step
@@ -18,9 +19,9 @@ from utils.options import with_new_names
 from utils.runtime import distributed
 
 # These options concern the loop around a step or the data before it, so `create_step` does not take them.
-RUN_OPTIONS = ("total_epoch", "batch_size", "schedule", "train_on", "sampler", "crop", "crop_area", "sampling",
-               "group_update_every", *(option for table in (DATA_STRATEGIES, SCHEDULES) for row in table.values()
-                                       for option in row.defaults))
+RUN_OPTIONS = ("total_epoch", "batch_size", "schedule", "train_on", "sampler", "crop", "crop_area", "rand_augment",
+               "sampling", "group_update_every",
+               *(option for table in (DATA_STRATEGIES, SCHEDULES) for row in table.values() for option in row.defaults))
 
 
 def create_step(network, method="sharpdro", num_groups=6, dataset="cifar10", seed=0, group_sizes=None, **options):
@@ -39,8 +40,9 @@ def create_step(network, method="sharpdro", num_groups=6, dataset="cifar10", see
         group_sizes (list of int): numbers of training images of each distribution, which group_adjustment needs. If
             only one distribution has training images, it has all weight over distributions from the start.
         options: lr, optimizer, momentum, nesterov, clip_norm, weight_decay, weight_decay_on, num_sub_batches, sync_bn,
-            recipe, objective, perturbation, and the options that these read, such as rho, sigma, step_size. The names
-            are the names of the options of `main.py`, and its help explains them.
+            mixup (with two labels for each sample), label_smoothing, recipe, objective, perturbation, and the options
+            that these read, such as rho, sigma, step_size. The names are the names of the options of `main.py`, and its
+            help explains them.
 
     Returns:
         losses.step.train_step.TrainStep: the step. Its `train_batch` documents inputs and outputs.
@@ -104,6 +106,7 @@ def build_step(network, settings, num_groups, seed, group_sizes=None):
     sync_bn = settings.sync_bn and has_batch_norm(network)
     if sync_bn and distributed.world_size() > 1:
         convert_sync_batchnorm(network, BATCH_NORMS)
-    step = create_train_step(network, objective, perturbation, optimizer, settings.num_sub_batches, sync_bn)
+    step = create_train_step(network, objective, perturbation, optimizer, settings.num_sub_batches, sync_bn,
+                             TrainingLoss(settings.mixup, settings.label_smoothing))
     step.num_groups = num_groups if OBJECTIVES[settings.objective].reads_groups else None
     return step

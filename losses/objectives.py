@@ -29,6 +29,35 @@ def cross_entropy(logits, labels):
     return ops.log1p(remainder) + highest - label_logits(logits, labels)
 
 
+class TrainingLoss(nn.Cell):
+    """The loss of each sample in training: the cross-entropy, with labels that may be mixed and smoothed.
+
+    Args:
+        mixup (float or None): lambda, the weight of the first of two labels of a sample; the second has 1 - lambda
+            (Zhang 2018, with a constant lambda as in the DAMP authors' code). None for one label.
+        label_smoothing (float or None): share of a label that is spread evenly over all classes (Szegedy 2016).
+
+    Inputs: logits float32 (N, K); labels int32 (N,), or (N, 2) with mixup. Outputs: losses float32 (N,).
+    """
+
+    def __init__(self, mixup=None, label_smoothing=None):
+        super().__init__()
+        self.mixup, self.label_smoothing = mixup, label_smoothing
+
+    def construct(self, logits, labels):
+        if self.mixup is None:
+            losses = cross_entropy(logits, labels)
+        else:
+            losses = (self.mixup * cross_entropy(logits, labels[:, 0])
+                      + (1 - self.mixup) * cross_entropy(logits, labels[:, 1]))
+        if self.label_smoothing is None:
+            return losses
+        highest = ops.stop_gradient(ops.amax(logits, 1))
+        remainder = ops.exp(logits - highest.reshape((-1, 1))).sum(1) - 1
+        to_all = ops.log1p(remainder) + highest - logits.mean(1)  # the mean cross-entropy of all classes
+        return (1 - self.label_smoothing) * losses + self.label_smoothing * to_all
+
+
 class Objective(nn.Cell):
     """The contract of an objective.
 

@@ -22,7 +22,7 @@ if not startup.has_begun():  # the programs of this project import MindSpore lat
 
 resnet18, resnet50 = (import_on_call("models.resnet", name) for name in ("resnet18", "resnet50"))
 wide_resnet = import_on_call("models.wideresnet", "WideResNet")
-PATCH = 16  # side of the patches of vit_s16
+PATCH = 16  # side of the patches of vit_s16 and vit_b16
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ MODELS = {
     "preactresnet18": Network(import_on_call("models.preactresnet", "preactresnet18"), "the DAMP authors', for 64x64"),
     "vit_s16": Network(import_on_call("models.vit", "vit_s16"),
                        "ViT-S/16 of the DAMP authors, sides a multiple of 16", PATCH),
+    "vit_b16": Network(import_on_call("models.vit", "vit_b16"), "ViT-B/16, likewise", PATCH),
 }
 FAMILIES = "wideresnetD-W of any depth D and width W, mindcv:NAME"
 

@@ -149,3 +149,8 @@ class VisionTransformer(nn.Cell):
 def vit_s16(num_classes):
     """Return a ViT-S/16."""
     return VisionTransformer(384, 12, 6, 1536, num_classes)
+
+
+def vit_b16(num_classes):
+    """Return a ViT-B/16."""
+    return VisionTransformer(768, 12, 12, 3072, num_classes)

@@ -118,18 +118,22 @@ def check_perceptron_case(entry):
 
     Args:
         entry (dict): method, sub_batches, rho, lr, momentum, nesterov, weight_decay, params, x, y, and the published
-            code's losses and final parameters.
+            code's losses and final parameters; mixup and label_smoothing, or None, in `mixup.json` alone.
 
     Returns:
         dict: largest relative error of the losses and of the final parameters.
     """
     options = {key: entry[key] for key in ("rho", "lr", "momentum", "nesterov", "weight_decay")}
+    options.update({key: entry[key] for key in ("mixup", "label_smoothing") if entry.get(key) is not None})
     network = Perceptron(entry["params"])
     step = create_step(network, entry["method"], 1, num_sub_batches=entry["sub_batches"], **options)
     losses = []
-    for x, y in zip(entry["x"], entry["y"], strict=True):
+    for x, y in zip(np.array(entry["x"]), np.array(entry["y"]), strict=True):
+        groups = ops.zeros((len(y),), ms.int32)
+        if "mixup" in options:
+            x, y = options["mixup"] * x + (1 - options["mixup"]) * x[::-1], np.stack([y, y[::-1]], axis=1)
         x, y = ms.Tensor(x, ms.float32), ms.Tensor(y, ms.int32)
-        losses.append(step.train_batch(x, y, ops.zeros_like(y))[0].mean())
+        losses.append(step.train_batch(x, y, groups)[0].mean())
     final = {p.name: p.asnumpy() for p in network.get_parameters()}
     return {"losses": relative_error(losses, entry["losses"]),
             "parameters": max(relative_error(final[f"{layer}.{name}"], value)

@@ -12,7 +12,7 @@ import pytest
 from scipy.special import log_softmax, softmax
 
 from corruptions.utils.errors import UserError
-from dataset import batches
+from dataset import augmentation
 from dataset.data import ExperimentData
 from dataset.poisson import Split
 from dataset.sampling import CROP_MODES
@@ -28,7 +28,7 @@ from losses.config.table import TRAINING_OPTIONS
 from losses.evaluation.cells import EvaluationStep
 from losses.group_weights import GroupWeights
 from losses.methods import METHOD_OPTIONS, METHODS, default_options, methods_table
-from losses.objectives import IRM, GroupDRO, REx, WorstGroupSharpness, ood_weights
+from losses.objectives import IRM, GroupDRO, REx, TrainingLoss, WorstGroupSharpness, ood_weights
 from losses.perturbations import CounterBasedNormal
 from losses.step.algorithms import TwoPassStep
 from losses.training.validation_weights import UpdateGroupWeights, create_reweighter
@@ -36,6 +36,7 @@ from tests import crosscheck
 from utils.records.checkpoint import lasting_parameters
 
 GOLDEN = os.path.join(os.path.dirname(__file__), "golden", "damp_sam_asam.json")
+MIXUP = os.path.join(os.path.dirname(__file__), "golden", "mixup.json")
 GROUPS = {"mixed": [0, 1, 0, 2, 1, 0, 2, 0], "one of a kind": [0, 0, 0, 0, 0, 0, 0, 3], "one": [1] * 8}
 
 
@@ -43,6 +44,32 @@ GROUPS = {"mixed": [0, 1, 0, 2, 1, 0, 2, 0], "one of a kind": [0, 0, 0, 0, 0, 0,
 def test_sam_and_asam_equal_the_damp_authors(case):
     errors = crosscheck.check_perceptron_case(crosscheck.load_json(GOLDEN)[case])
     assert max(errors.values()) < 2e-6
+
+
+@pytest.mark.parametrize("case", range(4))
+def test_mixed_and_smoothed_labels_equal_the_damp_authors(case):
+    errors = crosscheck.check_perceptron_case(crosscheck.load_json(MIXUP)[case])
+    assert max(errors.values()) < 2e-6
+
+
+def test_losses_of_mixed_and_smoothed_labels():
+    """They are the cross-entropy with soft labels; SharpDRO's and DAMP's steps take them, too."""
+    rng = np.random.RandomState(0)
+    logits, labels = rng.standard_normal((6, 5)) * 3, rng.randint(0, 5, (6, 2))
+    soft = (0.7 * np.eye(5)[labels[:, 0]] + 0.3 * np.eye(5)[labels[:, 1]]) * 0.9 + 0.1 / 5
+    expected = -(soft * log_softmax(logits, 1)).sum(1)
+    ours = TrainingLoss(0.7, 0.1)(ms.Tensor(logits, ms.float32), ms.Tensor(labels, ms.int32)).asnumpy()
+    np.testing.assert_allclose(ours, expected, rtol=1e-5)
+    plain = train("sharpdro", steps=1)[0]
+    for method in ("sharpdro", "damp"):
+        parts = {"num_sub_batches": 4} if method == "damp" else {}
+        def pairs(k):
+            x, y, groups = example(k)
+            return x, ops.stack([y, y[::-1]], 1), groups
+        mixed, step = train(method, steps=1, batches=pairs, mixup=0.8, **parts)
+        assert difference(mixed, plain) > 1e-4 and step.graph.loss.mixup == 0.8
+    with pytest.raises(UserError, match=r"labels: must be a Tensor of int32 of shape \(N, 2\)"):
+        step.train_batch(*example())
 
 
 def cross_entropy(logits, labels):
@@ -641,6 +668,21 @@ def test_published_numbers_are_those_that_the_papers_speak_of():
                 == rows["sharpdro/cifar10", "Huang 2023, Table 1", method, "gaussian_noise"])
 
 
+@pytest.mark.parametrize("network, method, expected", [
+    ("vit_s16", "damp", {"sigma": 0.1, "total_epoch": 500}), ("vit_s16", "sam", {"rho": 0.015, "total_epoch": 300}),
+    ("vit_s16", "asam", {"rho": 0.4, "total_epoch": 300}), ("vit_b16", "damp", {"sigma": 0.15, "total_epoch": 300}),
+    ("vit_b16", "sam", {"rho": 0.025, "total_epoch": 150}), ("vit_b16", "asam", {"rho": 0.6, "total_epoch": 150})])
+def test_advanced_augmentation_is_that_of_the_authors(network, method, expected):
+    """trungtrinh44/DAMP, configs/*/vit_*_imagenet_advancedaug.json."""
+    settings = resolve(method, "imagenet", recipe=f"damp/imagenet-{network}-advanced")
+    values = settings.to_dict()
+    assert {key: values[key] for key in expected} == expected
+    shared = {"batch_size": 1024, "weight_decay": 0.1, "clip_norm": 1.0, "lr": 0.001, "warmup": "10000steps",
+              "final_lr": 0.0, "num_sub_batches": 8, "mixup": 0.8, "rand_augment": [2, 10], "label_smoothing": None,
+              "optimizer": "adamw", "weight_decay_on": "kernels", "crop_area": [0.05, 1.0]}
+    assert {key: values[key] for key in shared} == shared
+
+
 def test_recipes_say_what_is_trained_on_and_how_it_is_drawn():
     def chosen(*names, **options):
         settings = resolve(*names, **options)
@@ -651,7 +693,7 @@ def test_recipes_say_what_is_trained_on_and_how_it_is_drawn():
     assert chosen("erm", sampler="permutation", crop="reflect_pad") == ("poisson", "permutation", "reflect_pad")
     # What draws some images more often has no permutation, unless it is asked for, which is refused.
     assert chosen("damp", sampling="balanced") == chosen("jtt", recipe="damp") == ("clean", "replacement", "zero_pad")
-    assert set(CROP_MODES) == {"none", "random_resized", *batches.PADDINGS}
+    assert set(CROP_MODES) == {"none", "random_resized", *augmentation.PADDINGS}
 
 
 def test_settings_survive_a_file():
@@ -679,6 +721,9 @@ def test_settings_survive_a_file():
     ({"method": "sharpdro", "perturbation": "none", "rho": 0.1}, "--rho"),
     ({"method": "group_dro", "worst_case": "argmax", "step_size": 0.1}, "--step_size: moves weights"),
     ({"method": "sgd"}, "--method sgd: unknown; there are erm"),
+    ({"method": "irm", "mixup": 0.5}, "--mixup: irm's penalty is of one label"),
+    ({"mixup": 1.0}, "--mixup 1: mixes nothing"), ({"label_smoothing": 0.0}, "--label_smoothing 0: smooths nothing"),
+    ({"rand_augment": [2, 11]}, "--rand_augment 2 11: the strength is at most 10"),
     ({"group_loss": "median"}, "--group_loss median: unknown"),
     ({"train_on": "noise"}, "--train_on noise: unknown; there are poisson, clean"),
     ({"crop": "big"}, "--crop big: unknown; there are none, reflect_pad, zero_pad, random_resized"),

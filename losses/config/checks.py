@@ -8,6 +8,7 @@ from corruptions.utils import cli
 from corruptions.utils.cli import FLOAT32_MAX
 from corruptions.utils.errors import UserError
 from corruptions.utils.files import require_writable_folder
+from dataset.rand_augment import MAX_MAGNITUDE
 from dataset.sources.imagenet30 import find_test_list
 from losses.components import AGNOSTIC_OBJECTIVES, DATA_STRATEGIES, OBJECTIVES, PERTURBATIONS
 from losses.config.settings import MethodConfig
@@ -61,6 +62,15 @@ def check_method(settings, given):
     if settings.crop_area is not None and settings.crop_area[0] > settings.crop_area[1]:
         raise UserError(f"--crop_area {' '.join(map(str, settings.crop_area))}: the first is above the second; swap "
                         "them")
+    if settings.mixup == 1:
+        raise UserError("--mixup 1: mixes nothing; give less, or leave it out")
+    if settings.mixup is not None and settings.objective == "irm":
+        raise UserError("--mixup: irm's penalty is of one label for each image; leave it out")
+    if settings.label_smoothing == 0:
+        raise UserError("--label_smoothing 0: smooths nothing; give more, or leave it out")
+    if settings.rand_augment is not None and settings.rand_augment[1] > MAX_MAGNITUDE:
+        raise UserError(f"--rand_augment {' '.join(map(str, settings.rand_augment))}: the strength is at most "
+                        f"{MAX_MAGNITUDE}; give less")
     if "weight_decay_on" in given and settings.weight_decay == 0:
         raise UserError(f"--weight_decay_on {settings.weight_decay_on}: there is no weight decay; leave it out, or "
                         "give --weight_decay")

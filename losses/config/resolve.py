@@ -9,7 +9,7 @@ from losses.components import DATA_STRATEGIES
 from losses.config.checks import check_ascents, check_method, check_options, check_saved, check_world_size
 from losses.config.recipes import RECIPES
 from losses.config.settings import MethodConfig, RunConfig
-from losses.config.table import METHOD_ARGUMENTS, OPTIONS, TRAINING_PARTS, chosen_name
+from losses.config.table import AUGMENTATION_OPTIONS, METHOD_ARGUMENTS, OPTIONS, TRAINING_PARTS, chosen_name
 from losses.methods import METHODS, default_for_dataset, default_options
 from models.stacked import model_has_batch_norm
 from utils.options import with_new_names
@@ -63,6 +63,8 @@ def resolve(method="sharpdro", dataset="cifar10", sync_perturbation=None, **give
         values["nesterov"] = False
     if "crop" not in given and values["crop"] == "random_resized" and values["train_on"] != "clean":
         values["crop"] = "none"  # corrupted images are cropped before they are corrupted
+    if objective == "irm" and "mixup" not in given:
+        values["mixup"] = None  # its penalty is of one label for each image
     if "crop_area" not in given:
         values["crop_area"] = (values["crop_area"] or list(CROP_AREA)) if values["crop"] == "random_resized" else None
     if "sampler" not in given and (values["sampling"] == "balanced" or DATA_STRATEGIES[row.data].oversamples):
@@ -87,7 +89,8 @@ def _resolve_training(recipe, method_defaults, dataset, given):
     schedule do not read are None.
     """
     training = RECIPES[recipe].training
-    values = {"crop_area": None, **{option: default_for_dataset(value, dataset) for option, value in training.items()}}
+    values = {**dict.fromkeys(AUGMENTATION_OPTIONS), **{option: default_for_dataset(value, dataset)
+                                                        for option, value in training.items()}}
     values.update({option: value for option, value in method_defaults.items() if option in values})
     for part, table in TRAINING_PARTS.items():
         name = chosen_name(part, given, recipe)

@@ -166,6 +166,12 @@ TRAINING = OptionGroup("training", [
     _training_choice("crop", CROP_MODES, "training images are flipped, and cropped. ", kind=partial(new_value, "crop")),
     Option("crop_area", "--crop random_resized: least and largest area of the part, as shares of the image (default: "
            f"{format_value(list(CROP_AREA))})", cli.positive_share, metavar="A", nargs=2),
+    Option("rand_augment", "RandAugment: N operations of strength M on every training image, such as 2 10 (default: "
+           "none)", cli.positive_int, metavar="N M", nargs=2),
+    Option("mixup", "mix every training image with another of its batch; L is the weight of the image itself and of "
+           "its label, the same for all (default: none)", cli.positive_share, metavar="L", in_graph=True),
+    Option("label_smoothing", "spread a share S of every label over all classes (default: none)", cli.fraction,
+           metavar="S", in_graph=True),
     Option("augment_data", "the release's name for --crop reflect_pad", bool, False),
 ], "Defaults are those of the recipe.")
 
@@ -256,8 +262,10 @@ EVALUATION_OPTIONS = tuple(dict.fromkeys([*SHARED_EVALUATION_OPTIONS, *(
     option for options in EVALUATIONS.values() for option in options)]))
 # Options that have an effect with --evaluate alone.
 EVALUATION_ONLY = ("baseline", "severity", "test_images", "class_map", "predict", "output", "class_names", "fgsm")
+# Options of the training that most recipes leave out; None stands for none, or for the default.
+AUGMENTATION_OPTIONS = ("crop_area", "rand_augment", "mixup", "label_smoothing")
 RELEASE_ALIASES = ("is_adaptive", "distribution_agnostic", "risk")
-TRAINING_OPTIONS = tuple(dict.fromkeys([*RECIPES["sharpdro"].training, "crop_area", *(
+TRAINING_OPTIONS = tuple(dict.fromkeys([*RECIPES["sharpdro"].training, *AUGMENTATION_OPTIONS, *(
     option for table in TRAINING_PARTS.values() for row in table.values() for option in row.defaults)]))
 # The options that define a method, besides its name; `resolve` takes them.
 METHOD_ARGUMENTS = ("objective", "perturbation", "recipe", "sampling", *RELEASE_ALIASES, *TRAINING_OPTIONS,

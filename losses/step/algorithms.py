@@ -9,8 +9,6 @@ which made the gradient of the first convolution wrong by a hundredth at a radiu
 import mindspore.nn as nn
 import mindspore.ops as ops
 
-from losses.objectives import cross_entropy
-
 _add = ops.MultitypeFuncGraph("add")
 
 
@@ -22,8 +20,8 @@ def _add_tensor(left, right):
 class Step(nn.Cell):
     """The parts of a step. `losses/step/build.py` chooses them.
 
-    Inputs: images float32 (n, C, H, W), normalised, of this rank; labels int32 (N,) and groups int32 (N,), distribution
-        indices, of the samples whose risk is taken.
+    Inputs: images float32 (n, C, H, W), normalised, of this rank; labels int32 (N,), or (N, 2) with mixup, and groups
+        int32 (N,), distribution indices, of the samples whose risk is taken.
     Outputs: a tuple of
         losses float32 (N,), of the first pass;
         logits float32 (N, K), of the first pass;
@@ -37,9 +35,10 @@ class Step(nn.Cell):
         perturbation (nn.Cell): map from weights and their gradients to the weights of the last pass.
         all_reduce, all_reduce_second (nn.Cell): maps from local to global gradients of the first and the second pass.
         update (nn.Cell): cell that takes gradients, losses and groups, and applies or accumulates the gradients.
+        loss (TrainingLoss): map from logits and labels to the losses of samples.
     """
 
-    def __init__(self, model, objective, perturbation, all_reduce, all_reduce_second, update):
+    def __init__(self, model, objective, perturbation, all_reduce, all_reduce_second, update, loss):
         super().__init__(auto_prefix=False)  # parameters keep the names that they have in the network
         self.model = model
         self.objective = objective
@@ -47,6 +46,7 @@ class Step(nn.Cell):
         self.all_reduce = all_reduce
         self.all_reduce_second = all_reduce_second
         self.update = update
+        self.loss = loss
         self.weights = model.weights
         self.gradient = ops.value_and_grad(self.first_pass, None, model.perturbed_weights, has_aux=True)
         self.second_gradient = ops.value_and_grad(self.second_pass, None, model.perturbed_weights, has_aux=True)
@@ -54,12 +54,12 @@ class Step(nn.Cell):
 
     def first_pass(self, images, labels, groups):
         logits = self.model(images)
-        losses = cross_entropy(logits, labels)
+        losses = self.loss(logits, labels)
         return self.objective.first_risk(losses, logits, labels, groups), losses, logits
 
     def second_pass(self, images, labels, groups, first_losses, first_logits):
         logits = self.model(images)
-        losses = cross_entropy(logits, labels)
+        losses = self.loss(logits, labels)
         return self.objective.second_risk(losses, logits, labels, groups, first_losses, first_logits), losses
 
 

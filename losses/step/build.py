@@ -2,7 +2,7 @@
 import mindspore.nn as nn
 
 from losses.collectives import AllGatherRows, AllReduceGradients
-from losses.objectives import MeanOverChunks
+from losses.objectives import MeanOverChunks, TrainingLoss
 from losses.step.algorithms import NoisyStep, OnePassStep, TwoPassStep
 from losses.step.gradients import AccumulateGradients, ApplyAccumulated, ApplyChunked, ApplyGradients
 from losses.step.train_step import TrainStep
@@ -11,7 +11,7 @@ from models.stacked import StackedNetwork, running_statistics
 from utils.runtime import distributed
 
 
-def create_train_step(network, objective, perturbation, optimizer, sub_batches=1, sync_bn=False):
+def create_train_step(network, objective, perturbation, optimizer, sub_batches=1, sync_bn=False, loss=None):
     """Return the step that an objective and a perturbation need, with no more passes than they need.
 
     Args:
@@ -23,6 +23,7 @@ def create_train_step(network, objective, perturbation, optimizer, sub_batches=1
         sync_bn (bool): whether BatchNorm takes its statistics over all sub-batches, each seen through its own perturbed
             weights. If true, all sub-batches go through the graph at once, as chunks of the batch. Otherwise they go
             one after the other, each with statistics of its own.
+        loss (TrainingLoss or None): loss of a sample; None for the cross-entropy.
 
     Returns:
         TrainStep: the step.
@@ -71,6 +72,7 @@ def create_train_step(network, objective, perturbation, optimizer, sub_batches=1
         update = ApplyGradients(optimizer) if is_whole else ApplyChunked(objective, optimizer)
 
     graph_objective = objective if is_whole else MeanOverChunks(objective, chunks)
-    graph = algorithm(model, graph_objective, graph_perturbation, all_reduce, all_reduce_second, update)
+    graph = algorithm(model, graph_objective, graph_perturbation, all_reduce, all_reduce_second, update,
+                      loss or TrainingLoss())
     return TrainStep(network, objective, perturbation, optimizer, graph, sub_batches, accumulation_steps,
                      apply_accumulated, presampled_noise)

@@ -80,8 +80,9 @@ class TrainStep(nn.Cell):
         """
         num_images = batch_size // distributed.world_size() // self.accumulation_steps
         images = ops.zeros((num_images, *shape), ms.float32)
-        labels = ops.zeros((batch_size if self.sub_batches == 1 else num_images,), ms.int32)
-        return images, labels, ops.zeros_like(labels)
+        groups = ops.zeros((batch_size if self.sub_batches == 1 else num_images,), ms.int32)
+        labels = groups if self.graph.loss.mixup is None else ops.zeros((*groups.shape, 2), ms.int32)
+        return images, labels, groups
 
     def train_batch(self, images, labels, groups):
         """Take one step and wait for it; for arguments see `train_batch_async`.
@@ -92,7 +93,7 @@ class TrainStep(nn.Cell):
         Raises:
             UserError: as in `train_batch_async`, or a label or a distribution index is out of its range.
         """
-        self.check_range("labels", labels, self.classes_of(images))
+        self.check_range("labels", labels, self.classes_of(images), () if self.graph.loss.mixup is None else (2,))
         self.check_range("groups", groups, self.num_groups)
         *rows, norms, values = (out.asnumpy() for out in self.train_batch_async(images, labels, groups))
         return StepOutputs(*rows, norms.mean(), values.mean())
@@ -103,7 +104,7 @@ class TrainStep(nn.Cell):
         Args:
             images (Tensor): float32 (N/W, C, H, W), normalised, the share of this rank; N must be a multiple of the
                 number of sub-batches and of the world size.
-            labels (Tensor): int32 (N,), of all ranks.
+            labels (Tensor): int32 (N,), of all ranks; (N, 2) with mixup.
             groups (Tensor): int32 (N,), distribution indices, of all ranks.
 
         Returns:
@@ -160,12 +161,17 @@ class TrainStep(nn.Cell):
         return self.num_classes
 
     @staticmethod
-    def check_range(name, values, number):
-        """Raise a `UserError` unless `values` is a Tensor of integers (N,), from 0 to below `number` if that is known.
+    def check_range(name, values, number, per_sample=()):
+        """Raise a `UserError` unless `values` is a Tensor of integers (N, *per_sample), from 0 to below `number`.
+
+        The range is not checked if `number` is None.
         """
-        if not isinstance(values, ms.Tensor) or values.ndim != 1 or values.dtype not in (ms.int32, ms.int64):
-            kind = f"{values.dtype} of shape {values.shape}" if isinstance(values, ms.Tensor) else type(values).__name__
-            raise UserError(f"{name}: must be a Tensor of int32 of shape (N,), not {kind}")
+        is_tensor = isinstance(values, ms.Tensor)
+        if not is_tensor or values.shape[1:] != per_sample or values.ndim == 0 or values.dtype not in (ms.int32,
+                                                                                                       ms.int64):
+            kind = f"{values.dtype} of shape {values.shape}" if is_tensor else type(values).__name__
+            shape = f"(N, {per_sample[0]})" if per_sample else "(N,)"
+            raise UserError(f"{name}: must be a Tensor of int32 of shape {shape}, not {kind}")
         values = values.asnumpy()
         outside = [] if number is None else values[(values < 0) | (values >= number)]
         if len(outside):

@@ -89,14 +89,14 @@ def train_epoch(step, loader, batches, start, records, schedule, weight_decay, d
                 reweighter(epoch * batches + batch)
             norms = {}
             if gradient_norm is not None and records.logs_batch(batch):
-                norms = distribution_gradient_norms(gradient_norm, images, labels, severities.asnumpy())
+                norms = distribution_gradient_norms(gradient_norm, images, first_labels(labels), severities.asnumpy())
             outs = step.train_batch_async(images, labels, groups)
             unread.add(outs)
             if records.logs_batch(batch) or len(unread.steps) == ahead:
                 bar.set_postfix(loss=f"{unread.read().loss / (batch + 1):.3f}", refresh=False)
             bar.update()
             if records.logs_batch(batch):
-                hits = outs.logits.asnumpy().argmax(1) == labels.asnumpy()
+                hits = outs.logits.asnumpy().argmax(1) == first_labels(labels).asnumpy()
                 gradient_norm_of_batch = outs.gradient_norm.asnumpy().mean()
                 records.train_log.write_batch(epoch, batch, outs.losses.asnumpy(), hits, severities.asnumpy(),
                                               gradient_norm_of_batch, norms, step, weight_decay, decay_mask)
@@ -107,6 +107,11 @@ def train_epoch(step, loader, batches, start, records, schedule, weight_decay, d
             with checkpoint_on_signal(step, records, unread.read):
                 raise_if_interrupted()
     return unread.read()
+
+
+def first_labels(labels):
+    """Return the labels (N,) of samples; of two for each, as mixup has them, the first."""
+    return labels if labels.ndim == 1 else labels[:, 0]
 
 
 def require_finite_parameters(step, done):

@@ -228,8 +228,9 @@ def train(config, data, folder, cells, **batch_options):
                        "images give some")
         steps = range(batches * records.start.epochs + records.start.batches, batches * method.total_epoch)
         loader = data.train_batches(method.batch_size, steps, config.seed, config.num_workers,
-                                    crop=method.crop, crop_area=method.crop_area, sampling=method.sampling,
-                                    sampler=method.sampler, **batch_options)
+                                    crop=method.crop, crop_area=method.crop_area, rand_augment=method.rand_augment,
+                                    mixup=method.mixup, sampling=method.sampling, sampler=method.sampler,
+                                    **batch_options)
         if steps:
             cells.compile(config, (3, *data.source.image_size), folder.log)
         schedule = create_schedule(method.schedule, method.lr, method.total_epoch, batches, **method.schedule_options)

@@ -31,6 +31,8 @@ CASES = [
     {"name": "preactresnet18", "height": 32, "width": 32, "first": "conv1.weight", "last": "linear.weight"},
     {"name": "vit_s16", "height": 48, "width": 64, "first": "patch_embed.proj.weight", "last": "head.weight",
      "settled": False},
+    {"name": "vit_b16", "height": 32, "width": 48, "first": "patch_embed.proj.weight", "last": "head.weight",
+     "settled": False},
 ]
 COMMON = {"seed": 0, "batch": 4, "classes": 10, "settled": True}
 
@@ -197,9 +199,9 @@ def originals(case, args):
     import jax.numpy as jnp
     jax.config.update("jax_enable_x64", True)
     models = import_models(args.damp)
-    if name == "vit_s16":
+    if name in ("vit_s16", "vit_b16"):
         # Its encoder asks for float32 by name, whatever it is given.
-        model = models.ViT_S1k16(num_classes=classes)
+        model = {"vit_s16": models.ViT_S1k16, "vit_b16": models.ViT_B1k16}[name](num_classes=classes)
         yield "DAMP", flax_results(model, case, vit_names, "embedding", "head", True)
         yield "timm", torch_results(timm_vit(case), case)
     else:
@@ -216,12 +218,12 @@ def timm_vit(case, dtype=None):
     """
     import timm
     import torch
-    size = case["height"], case["width"]
+    size, width = (case["height"], case["width"]), {"vit_s16": 384, "vit_b16": 768}[case["name"]]
     model = timm.models.vision_transformer.VisionTransformer(
-        img_size=size, patch_size=16, embed_dim=384, depth=12, num_heads=6, class_token=False, global_pool="avg",
-        fc_norm=False, pos_embed="none", num_classes=case["classes"],
+        img_size=size, patch_size=16, embed_dim=width, depth=12, num_heads=width // 64, class_token=False,
+        global_pool="avg", fc_norm=False, pos_embed="none", num_classes=case["classes"],
         act_layer=lambda: torch.nn.GELU(approximate="tanh"))
-    frequencies = 10000 ** -(torch.arange(96, dtype=torch.float64) / 95)
+    frequencies = 10000 ** -(torch.arange(width // 4, dtype=torch.float64) / (width // 4 - 1))
     y, x = torch.meshgrid(*(torch.arange(side // 16, dtype=torch.float64) for side in size), indexing="ij")
     x, y = (grid.reshape(-1, 1) * frequencies for grid in (x, y))
     positions = torch.cat([x.sin(), x.cos(), y.sin(), y.cos()], 1).to(dtype or torch.float64)

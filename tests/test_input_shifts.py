@@ -1,4 +1,5 @@
 """Corruptions of inputs as perturbations of weights (Trinh 2024, section 2), on a small perceptron in float64."""
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -12,6 +13,9 @@ from losses.evaluation.input_shifts import (
     train_perceptron,
     weight_factors,
 )
+from tests.test_figures import make_run
+from utils.figures import FIGURES
+from utils.records.reading import read_records
 
 
 @pytest.fixture(scope="module")
@@ -92,9 +96,16 @@ def test_no_shift_has_factors_of_one(images, perceptron):
     assert all((factor == 1).all() for factor in weight_factors(perceptron, x, x, labels))
 
 
-def test_the_measurement_of_a_figure(images):
+def test_the_measurement_of_a_figure(images, tmp_path):
     pixels, labels, source = images
     found = measure_corruptions((pixels[:20], labels[:20]), (pixels, labels), 10, source.mean, source.std)
     assert list(found["corruptions"]) == list(CORRUPTIONS)
     for name in ("fog", "plasma_noise"):
         assert found["corruptions"][name][0] != found["clean"] and len(found["corruptions"][name]) == 3
+    run = make_run(tmp_path / "run", "erm", 0)
+    [(name, figure)] = FIGURES["xi"].draw(read_records([run]), found)
+    [axes] = figure.axes
+    assert name == "xi" and len(axes.get_xticklabels()) == len(CORRUPTIONS)
+    plotted = np.array([line.get_ydata() for line in axes.lines[:3]]).T
+    np.testing.assert_array_equal(plotted, list(found["corruptions"].values()))
+    plt.close(figure)

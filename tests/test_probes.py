@@ -315,6 +315,27 @@ def evaluate_as(folder, errors, corruptions=("fog", "snow"), pixels="1"):
     return folder
 
 
+def test_errors_over_severity_are_averaged_over_corruptions_and_seeds(tmp_path):
+    """DAMP, Fig. 3: a line for each method, a band of one standard deviation over its seeds."""
+    runs = []
+    for k, (method, errors) in enumerate([("erm", [10, 20, 30]), ("erm", [10, 40, 50]), ("damp", [5, 10, 15])]):
+        run = evaluate_as(make_run(tmp_path / str(k), method, k % 2), (0.1, 0.2, 0.4))
+        path = os.path.join(run, "evaluation_fog+snow.json")
+        record = read_json(path)
+        record |= {"severities": [2, 4], "by_severity": {"error": [error / 100 for error in errors]}}
+        with open(path, "w") as file:
+            json.dump(record, file)
+        runs.append(run)
+    [(name, figure)] = FIGURES["error"].draw(read_records(runs, FIGURES["error"].shared, FIGURES["error"].shown))
+    [axes] = figure.axes
+    assert name == "error" and axes.get_title() == "cifar10, averaged over fog snow"
+    assert [tick for tick in axes.get_xticks()] == [0, 2, 4]
+    assert [line.get_ydata().tolist() for line in axes.lines] == [[10, 30, 40], [5, 10, 15]]
+    [band] = axes.collections
+    assert band.get_paths()[0].get_extents().y1 == pytest.approx(40 + np.std([30, 50], ddof=1))
+    plt.close(figure)
+
+
 def test_corruption_errors_are_relative_to_the_first_method(tmp_path):
     runs = [evaluate_as(make_run(tmp_path / "a", "erm", 0), (0.1, 0.2, 0.4)),
             evaluate_as(make_run(tmp_path / "b", "erm", 1), (0.1, 0.4, 0.4)),

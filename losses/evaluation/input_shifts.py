@@ -11,10 +11,13 @@ import numpy as np
 
 from corruptions import CORRUPTIONS, corrupt
 from corruptions.evaluation.metrics import log_softmax
+from corruptions.utils.errors import UserError
+from dataset import load_source, source_options
 from dataset.batches import normalise
 
 STEPS, LEARNING_RATE, HIDDEN = 300, 0.01, (32, 32)
 SEVERITY = 3
+XI_IMAGES, XI_SIDE = 1000, 64  # images of a figure; their longest side, in pixels
 BETAS, EPS = (0.9, 0.999), 1e-8  # of Adam
 
 
@@ -130,3 +133,25 @@ def measure_corruptions(train, test, classes, mean, std, severity=SEVERITY):
         found["corruptions"][name] = [float(perceptron.losses(corrupted, labels).mean()), float(clean + first),
                                       float(perturbed.losses(images, labels).mean())]
     return found
+
+
+def measure_xi(records, data_dir=None, images=XI_IMAGES):
+    """Return the result of `measure_corruptions` for the data set of the first run, whose network is not used.
+
+    Args:
+        images (int): number of training images, and at most of test images, spread evenly.
+
+    Raises:
+        UserError: the images are larger than `XI_SIDE`.
+    """
+    config = records[0].config
+    source = load_source(config["dataset"], data_dir or config["data_dir"], **source_options(config))
+    if max(source.image_size) > XI_SIDE:
+        raise UserError(f"xi: images of {max(source.image_size)} pixels are too large for its perceptron; name a run "
+                        f"with images of at most {XI_SIDE}")
+    parts = []
+    for part in ("train", "test"):
+        labels = source.labels[part]
+        chosen = np.linspace(0, len(labels) - 1, min(images, len(labels))).round().astype(int)
+        parts.append((source.images[part][chosen], labels[chosen]))
+    return measure_corruptions(*parts, source.classes, source.mean, source.std)

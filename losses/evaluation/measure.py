@@ -26,7 +26,7 @@ from dataset.find_published import find_published
 from dataset.fingerprints import joint_fingerprint
 from dataset.pipeline import iterate_arrays, load_batches
 from losses.evaluation.cells import EvaluationStep, GradientNorm
-from losses.evaluation.input_shifts import measure_corruptions
+from losses.evaluation.input_shifts import measure_xi
 from losses.evaluation.predict import describe_network, predict
 from losses.evaluation.probes import at_sam_perturbation, loss_surface, random_direction
 from losses.evaluation.probes import sharpness as sharpness_of
@@ -35,8 +35,6 @@ from models import create_model, is_model
 from utils.metrics import SHARPNESS_IMAGES, SHARPNESS_RHO
 from utils.records.checkpoint import find_checkpoints, load_checkpoint
 from utils.records.reading import first_of_each_name
-
-XI_IMAGES, XI_SIDE = 1000, 64
 
 
 class TrainedRun:
@@ -283,28 +281,6 @@ def measure_samples(records, data_dir=None, image=0):
                                           run.source.std, 1)[0]
         pictures.append(np.rint(255 * (batch[0] * std + mean)).astype(np.uint8).transpose(1, 2, 0))
     return pictures
-
-
-def measure_xi(records, data_dir=None, images=XI_IMAGES):
-    """Return the result of `measure_corruptions` for the data set of the first run, whose network is not used.
-
-    Args:
-        images (int): number of training images, and at most of test images, spread evenly.
-
-    Raises:
-        UserError: the images are larger than `XI_SIDE`.
-    """
-    config = records[0].config
-    source = load_source(config["dataset"], data_dir or config["data_dir"], **source_options(config))
-    if max(source.image_size) > XI_SIDE:
-        raise UserError(f"xi: images of {max(source.image_size)} pixels are too large for its perceptron; name a run "
-                        f"with images of at most {XI_SIDE}")
-    parts = []
-    for part in ("train", "test"):
-        labels = source.labels[part]
-        chosen = np.linspace(0, len(labels) - 1, min(images, len(labels))).round().astype(int)
-        parts.append((source.images[part][chosen], labels[chosen]))
-    return measure_corruptions(*parts, source.classes, source.mean, source.std)
 
 
 MEASUREMENTS = {"sharpness": measure_sharpness, "surface": measure_surface, "ood": measure_ood,

@@ -44,7 +44,7 @@ def error(records):
               for record, evaluation in zip(records, evaluations, strict=True)}
     yield "error", lines_over_severity(
         records, lambda record: errors[record.path], "test error (%)",
-        wrapped(f"{records[0].config['dataset']}, averaged over {evaluations[0]['set']}", 60),
+        wrapped(f"{records[0].config['dataset']}, averaged over {evaluations[0]['set']}", 44),
         [0, *severities_of(evaluations[0])])
 
 

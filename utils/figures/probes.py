@@ -158,7 +158,7 @@ def xi(records, measured):
     """
     names = list(measured["corruptions"])
     values = np.array([measured["corruptions"][name] for name in names])
-    figure, axes = subplots(height=2.4, width=2 * WIDTH)
+    figure, axes = subplots(height=4, width=2 * WIDTH)
     labels = ("on corrupted images", "to first order in the shifts (Lemma 1)", "with the weights times xi (Eq. 14)")
     for k, (label, look) in enumerate(line_styles(labels).items()):
         axes.plot(range(len(names)), values[:, k], label=label, **{**look, "linestyle": ""})

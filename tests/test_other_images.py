@@ -194,6 +194,31 @@ def test_fast_gradient_sign_of_a_linear_network():
         np.testing.assert_allclose(ours, forward(np.clip(pixels + epsilon * step, 0, 1)), rtol=2e-5, atol=2e-5)
 
 
+class Perceptron(nn.Cell):
+    """tanh(x W1) W2 of images (N, 3, H, W), whose values are taken row by row, the channels last."""
+
+    def __init__(self, first, second):
+        super().__init__()
+        self.first = ms.Parameter(ms.Tensor(first, ms.float32), name="first")
+        self.second = ms.Parameter(ms.Tensor(second, ms.float32), name="second")
+
+    def construct(self, images):
+        x = images.transpose((0, 2, 3, 1)).reshape((images.shape[0], -1))
+        return ms.ops.matmul(ms.ops.tanh(ms.ops.matmul(x, self.first)), self.second)
+
+
+def test_attacks_are_those_of_the_damp_authors():
+    """Their `eval_batch`, recorded by golden/record_fgsm.py."""
+    record = read_json(os.path.join(os.path.dirname(__file__), "golden", "fgsm.json"))
+    mean, std = (np.reshape(record[key], (1, 3, 1, 1)) for key in ("mean", "std"))
+    images = (np.array(record["images"]).transpose(0, 3, 1, 2) - mean) / std
+    attack = FastGradientSign(Perceptron(*map(np.array, record["weights"])), record["mean"], record["std"])
+    for row in record["attacks"]:
+        logits = attack(ms.Tensor(images, ms.float32), ms.Tensor(record["labels"], ms.int32),
+                        ms.Tensor(row["epsilon"], ms.float32)).asnumpy()
+        np.testing.assert_allclose(softmax(logits, 1), row["probabilities"], rtol=1e-4, atol=1e-5)
+
+
 def test_attacks_of_a_run(run, source, logits, capsys):
     main.main(["--evaluate", run, "--fgsm", "2/255", "0.1", "--eval_batch_size", "16"])
     record = read_json(run + "/fgsm.json")

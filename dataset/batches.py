@@ -42,6 +42,11 @@ def take(images, indices):
     return images.subset(indices) if are_files(images) else images[indices]
 
 
+def neighbours(rows):
+    """Return rows (N, ...), N even, with the first and the second exchanged, the third and the fourth, and so on."""
+    return rows.reshape(-1, 2, *rows.shape[1:])[:, ::-1].reshape(rows.shape)
+
+
 class Batches:
     """Batches by number, made from the parts that `describe` returns.
 
@@ -71,8 +76,8 @@ class TrainBatches(Batches):
         crop (str): random crop of the images: a key of `PADDINGS`, 'random_resized' for images in files, or 'none'.
         crop_area (tuple of float): as in `random_resized_crop`; None takes `CROP_AREA`.
         rand_augment (tuple of int): layers and magnitude, as in `rand_augment.draw`; None for none.
-        mixup (float): weight of an image when it is mixed with the image at the mirrored place in the batch of its
-            device; labels are then int32 (B, 2), its own and the other's. None for none.
+        mixup (float): weight of an image when it is mixed with its neighbour in the batch, the first with the second
+            and so on; labels are then int32 (B, 2), its own and the other's. None for none.
         sampling (str): 'uniform' draws every image with equal probability, so that severities keep their shares.
             'balanced' draws every severity that has images with equal probability (`reweight_groups` of group_DRO).
         repeats (numpy.ndarray): int (n,), how many times as often as others each of `split.indices` is drawn, with
@@ -85,7 +90,7 @@ class TrainBatches(Batches):
             order each epoch, and leaves out the last incomplete batch. It requires uniform sampling without repeats.
         share (tuple): rank of this device, from 0, and the world size, which divides the batch size. The images are the
             `rank_slice` of the batch; the other columns have the whole batch. All devices together have the images of
-            one device alone. Only 'random_resized' crops differ, which each device draws for itself.
+            one device alone. With 'random_resized' they have not, because each device draws for itself.
 
     Raises:
         UserError: `crop`, `sampling` or `sampler` is unknown.
@@ -108,7 +113,7 @@ class TrainBatches(Batches):
         self.local = rank_slice(batch_size, share)
         self.build = BatchBuilder(images[0].shape[1:], crop, corruption, len(split.train) - 1, probabilities,
                                   batch_size, share, crop_area or CROP_AREA, rand_augment)
-        self.mixup, self.world_size = mixup, share[1]
+        self.mixup = mixup
         self.nonempty = np.flatnonzero(split.counts)
         # An image holds as many tickets as it has repeats. The tickets of one severity are consecutive.
         self.cumulative_weight = np.cumsum(np.ones(len(self.indices), int) if repeats is None else repeats)
@@ -140,9 +145,8 @@ class TrainBatches(Batches):
         """Return the columns of a batch, mixed if `mixup` is set."""
         images, labels, *rest = super().collate(images, columns)
         if self.mixup is not None:
-            images = np.float32(self.mixup) * images + np.float32(1 - self.mixup) * images[::-1]
-            others = labels.reshape(self.world_size, -1)[:, ::-1].reshape(-1)
-            labels = np.stack([labels, others], axis=1)
+            images = np.float32(self.mixup) * images + np.float32(1 - self.mixup) * neighbours(images)
+            labels = np.stack([labels, neighbours(labels)], axis=1)
         return images, labels, *rest
 
     def describe(self, k):

@@ -114,6 +114,13 @@ def centre_crop(pixels, side, shorter, interpolation="bilinear"):
     return _resized(pixels, width, height, interpolation)[y:y + side, x:x + side]
 
 
+def padded_crop(pixels, side, shorter):
+    """Scale the shorter side to `shorter`, cut the square in the middle out, and pad it with zeros to `side` pixels."""
+    before = (side - shorter) // 2
+    after = side - shorter - before
+    return np.pad(centre_crop(pixels, shorter, shorter), ((before, after), (before, after), (0, 0)))
+
+
 def random_resized_crop(pixels, side, rng, area=CROP_AREA, interpolation="bilinear"):
     """Cut out a piece of random size and shape at a random place, and scale it to a square.
 

@@ -3,7 +3,7 @@ import os
 from dataclasses import dataclass
 from functools import partial
 
-from dataset.image_files import FileImages, create_centre_crop
+from dataset.image_files import FileImages, create_centre_crop, padded_crop, squash
 from dataset.sources import fashion_mnist, imagenet, photos, tinyimagenet
 from dataset.sources.base import per_channel
 from dataset.sources.cifar import CIFAR
@@ -27,7 +27,7 @@ class InputFormat:
 
     Attributes:
         side (int): side of an image, in pixels.
-        transform (functools.partial): as in `FileImages`. It scales the shorter side and cuts out the middle.
+        transform (functools.partial): as in `FileImages`; that of the data set, for images of any size.
         mean, std (tuple of float): as in `ImageDataset`.
     """
 
@@ -54,5 +54,9 @@ def input_format(dataset, image_size=None, mean=None, std=None, interpolation=No
     side = image_size or SIDES.get(dataset, SMALL_SIDE)
     shorter = imagenet.SHORTER if dataset == "imagenet" else side
     known_mean, known_std = NORMALISATIONS[dataset]
-    return InputFormat(side, create_centre_crop(side, shorter, interpolation or "bilinear"),
-                       per_channel("mean", mean or known_mean), per_channel("std", std or known_std))
+    transform = create_centre_crop(side, shorter, interpolation or "bilinear")
+    if dataset == "imagenet30":
+        transform = partial(squash, side=side)
+    elif dataset == "fashion_mnist":
+        transform = partial(padded_crop, side=side, shorter=fashion_mnist.SIDE)
+    return InputFormat(side, transform, per_channel("mean", mean or known_mean), per_channel("std", std or known_std))

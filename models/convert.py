@@ -17,6 +17,7 @@ import utils.runtime.device  # noqa: F401, first: it reports missing packages
 from corruptions.utils.cli import Parser, exit_on_error, or_list, positive_int, validated_by
 from corruptions.utils.errors import UserError
 from corruptions.utils.files import read_json
+from dataset.inputs import NORMALISATIONS
 from models import FAMILIES, MODELS, create_model, find_model, is_model, models_list
 from models.torch_names import COUNTER
 from models.weight_files import format_of, keep_a_prefix, read_weights, write_weights
@@ -24,6 +25,15 @@ from models.weights import check_compatible, classifier_of
 from utils.records.trained import WEIGHT_SUFFIXES
 
 KEPT_OPTIONS = ("image_size", "mean", "std", "interpolation")  # of the run of a .ckpt, in a .safetensors file
+
+
+def kept_options(config):
+    """Return the options of `KEPT_OPTIONS` of a run (dict of its settings), with the normalisation of its data set."""
+    options = {option: config[option] for option in KEPT_OPTIONS if config.get(option) is not None}
+    if config.get("dataset") in NORMALISATIONS:
+        mean, std = map(list, NORMALISATIONS[config["dataset"]])
+        options = {"mean": mean, "std": std, **options}
+    return options
 
 
 def classes_of(weights, name, network):
@@ -87,8 +97,7 @@ def convert(source, target, model=None, classes=None):
         description = f"{model} with {classes} classes"
         check_compatible(network, weights, description)
     try:
-        write_weights(target, weights, network, {option: config[option] for option in KEPT_OPTIONS
-                                                 if config.get(option) is not None})
+        write_weights(target, weights, network, kept_options(config))
     except OSError as error:
         raise UserError(f"{target}: cannot be written ({error.strerror or error}); name another place") from error
     return report(weights, target, description)

@@ -62,16 +62,17 @@ def batches(share=(0, 1), **options):
     return TrainBatches([images], labels, split, (0.5,) * 3, (0.25,) * 3, 8, range(3), 0, share=share, **options)
 
 
-def test_mixup_mixes_with_the_mirrored_place():
-    """As the DAMP authors' `mixup`: x L + x[::-1] (1 - L) on each device, with both labels."""
+def test_mixup_mixes_with_the_neighbour():
+    """Two devices together have the images and labels of one."""
     images, labels, groups, severities = batches()[1]
     mixed, pairs, mixed_groups, _ = batches(mixup=0.8)[1]
-    np.testing.assert_allclose(mixed, 0.8 * images + 0.2 * images[::-1], rtol=1e-6, atol=1e-6)
-    np.testing.assert_array_equal(pairs, np.stack([labels, labels[::-1]], axis=1))
+    others = [1, 0, 3, 2, 5, 4, 7, 6]
+    np.testing.assert_allclose(mixed, 0.8 * images + 0.2 * images[others], rtol=1e-6, atol=1e-6)
+    np.testing.assert_array_equal(pairs, np.stack([labels, labels[others]], axis=1))
     np.testing.assert_array_equal(mixed_groups, groups)
-    second, pairs, _, _ = batches(share=(1, 2), mixup=0.8)[1]
-    np.testing.assert_allclose(second, 0.8 * images[4:] + 0.2 * images[:3:-1], rtol=1e-6, atol=1e-6)
-    np.testing.assert_array_equal(pairs[:, 1], np.concatenate([labels[3::-1], labels[:3:-1]]))
+    parts = [batches(share=(rank, 2), mixup=0.8)[1] for rank in range(2)]
+    np.testing.assert_array_equal(np.concatenate([part[0] for part in parts]), mixed)
+    assert all((part[1] == pairs).all() for part in parts)
 
 
 @pytest.mark.parametrize("options", [{}, {"crop": "zero_pad"}])

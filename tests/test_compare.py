@@ -25,7 +25,7 @@ from losses.comparison.checks import check_plan, read_plan
 from losses.comparison.plan import expand_grid, parse_variants
 from losses.comparison.runs import run_folder
 from losses.config.options import create_parser
-from losses.config.published import published_row
+from losses.config.published import read_published
 from losses.config.recipes import to_argv
 from losses.config.resolve import resolve, resolve_config
 from losses.evaluation.corruptions import evaluate_runs
@@ -675,7 +675,7 @@ def test_durations_in_words(seconds, text):
 
 def test_published_numbers_stand_under_the_measured_ones(tmp_path):
     """Mean over seeds minus the published mean, in percentage points, in the tables, the CSV file and the page."""
-    published = published_row("sharpdro/cifar10", "cifar10", "wideresnet", "erm", "gaussian_noise", 200)
+    published = next(row for row in read_published() if row.method == "erm")
     table = [ComparisonRow(SETTING, "erm", {0: [0.92, 0.5], 1: [0.90, 0.5]}, {}, published=published),
              ComparisonRow(SETTING, "own", {0: [0.5, 0.5]}, {}),
              ComparisonRow(SETTING, "failed", {}, {0: "x"}, published=published)]
@@ -687,8 +687,9 @@ def test_published_numbers_stand_under_the_measured_ones(tmp_path):
     markdown = (tmp_path / "comparison.md").read_text()
     assert "|   Huang 2023, Table 1 | 90.9 ± 0.02 | 89.2 ± 0.02 |\n|   difference | +0.10 | -39.20 |" in markdown
     rows = read_csv(tmp_path / "comparison.csv")
-    assert [(row["published_0"], row["difference_0"], row["difference_1"]) for row in rows] == [
-        ("90.9", "0.1", "-39.2"), ("", "", ""), ("", "", "")]
+    assert [(row["published_0"], row["published_std_0"], row["difference_0"], row["difference_1"]) for row in rows] == [
+        ("90.9", "0.02", "0.1", "-39.2"), ("", "", "", ""), ("", "", "", "")]
+    assert [row["published"] for row in rows] == ["Huang 2023, Table 1", "", "Huang 2023, Table 1"]
     write_comparison_page(str(tmp_path), table, {}, {})
     page = (tmp_path / "report.html").read_text()
     assert "Test accuracy in percent beside the published numbers" in page and ">-39.20<" in page
@@ -697,7 +698,7 @@ def test_published_numbers_stand_under_the_measured_ones(tmp_path):
 def test_published_errors_of_an_evaluation():
     """Those of ImageNet-C for the fifteen common corruptions, and of ImageNet-C-bar for its ten."""
     source = SimpleNamespace(name="imagenet")
-    config = {"recipe": "damp/imagenet", "title": "damp"}
+    config = {"recipe": "damp/imagenet", "title": "damp", "dataset": "imagenet", "method": "damp"}
 
     def found(names, config=config, severities=(1, 2, 3, 4, 5), model="resnet50_damp", epochs=90):
         test = SimpleNamespace(names=list(names), severities=severities, source=source)

@@ -24,6 +24,7 @@ from losses.evaluation.corruptions import evaluate_runs
 from losses.evaluation.network import corruption_set_name
 from models import create_model
 from models.convert import convert
+from tests.image_trees import make_folder
 from tests.test_main import arguments, only_run
 from utils.figures.__main__ import main as draw
 
@@ -230,7 +231,7 @@ def test_a_network_is_evaluated_with_its_own_normalisation(run, cifar_dir, tmp_p
     main.main(["--evaluate", path, *subject, "-m", "wideresnet10", "-d", "cifar10"])
     alone = read_json(str(tmp_path / "alone" / "my_safetensors_evaluation_gaussian_noise.json"))
     assert alone["corrupted"] == record["corrupted"] and alone["mean"] == [0.5] * 3
-    assert "was trained with (0.5,)" in fails(capsys, "--evaluate", path, *subject, "-m", "wideresnet10", "-d",
+    assert "was trained with 0.5; leave" in fails(capsys, "--evaluate", path, *subject, "-m", "wideresnet10", "-d",
                                               "cifar10", "--mean", "0.4")
     assert "was trained with that of the data set" in fails(capsys, "--evaluate", run, "--mean", "0.4")
     bare = str(shutil.copy(other + "/last_model.ckpt", tmp_path / "alone" / "bare.ckpt"))
@@ -238,10 +239,33 @@ def test_a_network_is_evaluated_with_its_own_normalisation(run, cifar_dir, tmp_p
                "0.4", "0.5"])
     assert read_json(str(tmp_path / "alone" / "bare_evaluation_gaussian_noise.json"))["corrupted"] == alone["corrupted"]
 
+    # A run with the normalisation of its data set has it in such a file, too.
+    convert(run + "/last_model.ckpt", str(tmp_path / "alone" / "plain.safetensors"))
+    assert "--mean 0.4: " in fails(capsys, "--evaluate", str(tmp_path / "alone" / "plain.safetensors"), *subject, "-m",
+                                   "wideresnet10", "-d", "cifar10", "--mean", "0.4")
+
     # A baseline keeps its own.
     os.remove(other + "/evaluation_gaussian_noise.json")
     main.main(["--evaluate", run, "-c", "gaussian_noise", "--baseline", other])
     assert read_json(other + "/evaluation_gaussian_noise.json")["corrupted"] == record["corrupted"]
+
+
+def test_a_baseline_is_scaled_as_in_its_own_training(tmp_path):
+    """Two networks of one folder with another interpolation; each sees the images that it was trained with."""
+    make_folder(str(tmp_path / "own"), (12, 4))
+    runs = []
+    for name in ("bilinear", "bicubic"):
+        log_dir = str(tmp_path / name)
+        main.main(["-d", "folder", "--data_dir", str(tmp_path / "own"), "--image_size", "16", "-m", "wideresnet10",
+                   "-b", "8", "--total_epoch", "1", "--method", "erm", "--num_workers", "1", "--interpolation", name,
+                   "--log_dir", log_dir, "-c", "fog"])
+        runs.append(only_run(log_dir))
+    main.main(["--evaluate", runs[1], "-c", "fog"])
+    alone = read_json(runs[1] + "/evaluation_fog.json")
+    os.remove(runs[1] + "/evaluation_fog.json")
+    main.main(["--evaluate", runs[0], "-c", "fog", "--baseline", runs[1]])
+    assert read_json(runs[1] + "/evaluation_fog.json") == alone
+    assert "corruption_error" in read_json(runs[0] + "/evaluation_fog.json")
 
 
 def test_a_run_may_be_called_alexnet(run, common, tmp_path, monkeypatch, capsys):

@@ -669,7 +669,7 @@ def test_settings_of_the_data_are_those_of_the_published_experiment():
     assert (args.mean, args.std, args.interpolation, args.val_fraction) == ([0.5], [0.5], "bicubic", 0)
     assert config.method.crop_area == [0.05, 1.0] and config.mean == [0.5]
     args, config = settings("--recipe damp/imagenet --method damp")
-    assert (args.mean, args.interpolation, config.method.crop_area) == (None, "bicubic", [0.08, 1.0])
+    assert (args.mean, args.interpolation, config.method.crop_area) == (None, "bicubic", None)
     assert settings("--recipe damp/cifar10 --method damp")[0].val_fraction == 0
     assert settings("--recipe damp/cifar10 --method damp")[1].method.crop_area is None
     # The user's own words go first, and the options of other data are left alone.
@@ -683,11 +683,23 @@ def test_settings_of_the_data_are_those_of_the_published_experiment():
     ("--mean 0.5 0.5", "--mean 0.5 0.5: 2 numbers for red, green and blue; give one or three"),
     ("--crop_area 0.1 1", "--crop_area: is of --crop random_resized, and --crop is none"),
     ("-d imagenet --method damp --crop_area 0.5 0.1", "--crop_area 0.5 0.1: the first is above the second"),
+    ("-d imagenet --method damp --crop_area 0.5 1 --split FILE", "--crop_area: is of --crop random_resized, which the"),
     ("--std 0", "'0' is not a number above 0"), ("--mean 124", "'124' is not a number from 0 to 1")])
 def test_bad_settings_of_the_data(words, problem, cifar_dir, capsys):
+    words = words.replace("FILE", os.path.abspath(__file__))
     with pytest.raises(SystemExit) as stop:
         main.main(["--data_dir", cifar_dir, *words.split()])
     assert stop.value.code == 2 and problem in capsys.readouterr().err
+
+
+def test_a_recipe_of_one_data_set_beside_several(capsys):
+    """Its options of the data are left out with a warning; a variant with other data has no share of its own."""
+    args, given = parse_command_line(["--recipe", "damp/cifar10", "--method", "damp", "-d", "cifar10", "cifar100"])
+    apply_recipe(args, given)
+    assert "val_fraction" not in given and "(--val_fraction 0.0) are for -d cifar10 alone" in capsys.readouterr().err
+    args, given = parse_command_line(["--recipe", "damp/cifar10", "--variant", "a: --method damp --train_on poisson"])
+    apply_recipe(args, given)
+    assert "val_fraction" not in given and capsys.readouterr().err == ""
 
 
 def test_clean_imagenet_is_cropped_at_random():

@@ -19,8 +19,9 @@ from dataset.sampling import CROP_MODES
 from dataset.sources.base import ImageDataset
 from losses import create_step
 from losses.components import DATA_STRATEGIES, OBJECTIVES, PERTURBATIONS
-from losses.config.checks import check_reweighter
-from losses.config.published import PUBLISHED, published_row, recipes_list
+from losses.config.checks import check_reweighter, check_world_size
+from losses.config.published import PUBLISHED, recipes_list
+from losses.config.published_run import published_row
 from losses.config.recipes import RECIPES, recipes_table
 from losses.config.resolve import resolve
 from losses.config.settings import MethodConfig
@@ -50,6 +51,12 @@ def test_sam_and_asam_equal_the_damp_authors(case):
 def test_mixed_and_smoothed_labels_equal_the_damp_authors(case):
     errors = crosscheck.check_perceptron_case(crosscheck.load_json(MIXUP)[case])
     assert max(errors.values()) < 2e-6
+
+
+def test_mixup_needs_pairs():
+    check_world_size(resolve(mixup=0.8), 24)
+    with pytest.raises(UserError, match="--mixup: images are mixed in pairs, and -b 25 is no multiple of 2"):
+        check_world_size(resolve(mixup=0.8), 25)
 
 
 def test_losses_of_mixed_and_smoothed_labels():
@@ -656,12 +663,22 @@ def test_published_numbers_are_those_that_the_papers_speak_of():
         deviations = [row[f"std_{s}"] for row in csv.DictReader(file) for s in range(6) if row["recipe"] != "sharpdro"]
     assert {text for text in deviations if text} == {"0.01", "0.02", "0.03", "0.04", "0.06", "0.1", "0.2", "0.3",
                                                      "<0.1"}
-    row = published_row("sharpdro/cifar10", "cifar10", "wideresnet", "erm", "gaussian_noise", 200)
+    def row_of(recipe, method, corruption, **changes):
+        values = {**resolve(method, RECIPES[recipe].benchmark["dataset"], recipe=recipe).to_dict(),
+                  **RECIPES[recipe].settings, **changes}
+        return published_row(values, method, corruption)
+    row = row_of("sharpdro/cifar10", "erm", "gaussian_noise")
+    assert row.title == "Huang 2023, Table 1"
     assert row.texts()[:2] == ["90.9 ± 0.02", "89.2 ± 0.02"] and row.differences([91.9]) == [pytest.approx(1)]
-    vit = [published_row("damp/imagenet-vit_s16", "imagenet", "vit_s16", "damp", "ImageNet-C", epochs)
-           for epochs in (100, 200, 50)]
+    vit = [row_of("damp/imagenet-vit_s16", "damp", "ImageNet-C", total_epoch=epochs) for epochs in (100, 200, 50)]
     assert [found and found.numbers[0] for found in vit] == [25.5, 23.7, None]
-    assert published_row("sharpdro/cifar10", "cifar10", "wideresnet10", "erm", "gaussian_noise", 200) is None
+    assert vit[1].title == "Trinh 2024, Table 2, 200 epochs"
+    assert row_of("sharpdro/cifar10", "erm", "gaussian_noise", model="wideresnet10") is None
+    other = row_of("sharpdro/cifar10", "sharpdro", "gaussian_noise", lr=0.2, rho=0.1, num_per_class=40)
+    assert other.title == "Huang 2023, Table 1; here with --lr 0.2, --rho 0.1, --num_per_class 40"
+    assert row_of("damp/imagenet", "damp", "ImageNet-C").title == "Trinh 2024, Table 1, 90 epochs"
+    changed = row_of("damp/imagenet", "damp", "ImageNet-C", interpolation="bilinear", sync_bn=False)
+    assert changed.overridden == ("--no-sync_bn", "--interpolation bilinear")
     # Table 3 has two rows of Table 1.
     for method in ("group_dro", "sharpdro"):
         assert (rows["sharpdro/cifar10", "Huang 2023, Table 3", method, "gaussian_noise"]
@@ -681,6 +698,9 @@ def test_advanced_augmentation_is_that_of_the_authors(network, method, expected)
               "final_lr": 0.0, "num_sub_batches": 8, "mixup": 0.8, "rand_augment": [2, 10], "label_smoothing": None,
               "optimizer": "adamw", "weight_decay_on": "kernels", "crop_area": [0.05, 1.0]}
     assert {key: values[key] for key in shared} == shared
+    off = resolve(method, "imagenet", recipe=f"damp/imagenet-{network}-advanced", mixup=1.0, rand_augment=[0, 0])
+    assert (off.mixup, off.rand_augment) == (None, None)
+    assert resolve("irm", "imagenet", recipe=f"damp/imagenet-{network}-advanced").mixup is None
 
 
 def test_recipes_say_what_is_trained_on_and_how_it_is_drawn():
@@ -722,8 +742,11 @@ def test_settings_survive_a_file():
     ({"method": "group_dro", "worst_case": "argmax", "step_size": 0.1}, "--step_size: moves weights"),
     ({"method": "sgd"}, "--method sgd: unknown; there are erm"),
     ({"method": "irm", "mixup": 0.5}, "--mixup: irm's penalty is of one label"),
+    ({"method": "eiil", "label_smoothing": 0.1}, "--label_smoothing: irm's penalty is of one label"),
+    ({"mixup": 0.3}, "--mixup 0.3: an image counts as of its own label"),
+    ({"rand_augment": [0, 0]}, "--rand_augment 0 0: takes one operation or more"),
     ({"mixup": 1.0}, "--mixup 1: mixes nothing"), ({"label_smoothing": 0.0}, "--label_smoothing 0: smooths nothing"),
-    ({"rand_augment": [2, 11]}, "--rand_augment 2 11: the strength is at most 10"),
+    ({"rand_augment": [2, 11]}, "--rand_augment 2 11: takes one operation or more, of strength 1 to 10"),
     ({"group_loss": "median"}, "--group_loss median: unknown"),
     ({"train_on": "noise"}, "--train_on noise: unknown; there are poisson, clean"),
     ({"crop": "big"}, "--crop big: unknown; there are none, reflect_pad, zero_pad, random_resized"),

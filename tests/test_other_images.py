@@ -15,12 +15,14 @@ import main
 from corruptions.utils.files import read_json
 from dataset import load_source
 from dataset.batches import normalise
+from dataset.image_files import squash
 from dataset.inputs import NORMALISATIONS, input_format
 from losses.evaluation.adversarial import FastGradientSign
-from losses.evaluation.test_images import match_classes, scores_of_sets
+from losses.evaluation.test_images import match_classes, scores_of_sets, title_of
 from models import create_model
 from tests.test_evaluate import fails
 from tests.test_main import arguments, only_run
+from utils.records.evaluation import run_evaluations
 
 NAMES = ("cat", "airplane", "ship")
 
@@ -79,6 +81,11 @@ def test_inputs_are_those_of_the_data_sets(source):
     form = input_format("imagenet", mean=(0.5,), interpolation="bicubic")
     assert form.mean == (0.5, 0.5, 0.5) and form.std == NORMALISATIONS["imagenet"][1]
     assert form.images("", []).transform_name == "centre_crop side=224 shorter=256 interpolation=bicubic"
+    pixels = np.random.RandomState(0).randint(0, 256, (28, 28, 3)).astype(np.uint8)
+    padded = input_format("fashion_mnist").transform(pixels)
+    np.testing.assert_array_equal(padded, np.pad(pixels, ((2, 2), (2, 2), (0, 0))))
+    wide = np.random.RandomState(0).randint(0, 256, (50, 100, 3)).astype(np.uint8)
+    np.testing.assert_array_equal(input_format("imagenet30").transform(wide), squash(wide, 64))
 
 
 def test_predictions(run, folder, source, logits, tmp_path, capsys):
@@ -142,6 +149,13 @@ def test_another_test_set(run, folder, source, logits, capsys):
         assert int(rows[name]["times"]) == max(map(wrong.count, wrong), default=0)
 
 
+def test_files_of_test_sets_have_different_names():
+    names = [title_of(folder, class_map) for folder, class_map in (
+        ("a/imagenet-r", None), ("a/imagenet-r/val", None), ("a/imagenet-a/val", None),
+        ("a/imagenet-a/val", "b/m.json"), ("a/imagenet-a/val", "b/n.json"))]
+    assert names == ["imagenet-r", "imagenet-r-val", "imagenet-a-val", "imagenet-a-val-m", "imagenet-a-val-n"]
+
+
 def test_several_classes_may_be_right(run, folder, source, logits, tmp_path):
     """The JSON file has names, or numbers as that of ImageNet-D, where -1 counts for nothing."""
     path, chosen = folder
@@ -149,10 +163,10 @@ def test_several_classes_may_be_right(run, folder, source, logits, tmp_path):
     with open(tmp_path / "map.json", "w", encoding="utf-8") as file:
         json.dump(right, file)
     main.main(["--evaluate", run, "--test_images", path, "--class_map", str(tmp_path / "map.json")])
-    record = read_json(run + "/test_images_pictures.json")
+    record = read_json(run + "/test_images_pictures-map.json")
     assert (record["folders"], record["matched_classes"], record["folders_left_out"]) == (3, 5, ["airplane"])
     assert "nll" not in record["among_all"]
-    rows = {row["folder"]: float(row["top1"]) for row in read_rows(run + "/test_images_pictures.csv")}
+    rows = {row["folder"]: float(row["top1"]) for row in read_rows(run + "/test_images_pictures-map.csv")}
     cats = chosen[source.labels["test"][chosen] == 3]
     assert rows["cat"] == np.isin(logits[cats].argmax(1), [3, 5]).mean()
 
@@ -242,19 +256,26 @@ def test_chosen_severities(run, capsys):
         accuracy = whole["corrupted"][name]["accuracy"]
         assert part["corrupted"][name]["accuracy"] == [accuracy[2], accuracy[4]]
     assert read_json(run + "/evaluation_fog+contrast.json") == whole
+    assert part["set"] == "fog, contrast (2 corruptions), severity 3, 5"
+    # More corruptions at fewer severities do not take the place of all severities in figures.
+    main.main(["--evaluate", run, "-c", "fog", "contrast", "snow", "--severity", "5"])
+    assert [len(record["severities"]) for record in run_evaluations(run)] == [5, 2, 1]
 
 
 @pytest.mark.parametrize("words, problem", [
     (["--predict", "{folder}"], "--predict: give -o FILE, too"),
     (["--predict", "{folder}/none", "-o", "p.csv"], "none: no such folder"),
     (["--predict", "{folder}", "-o", "p.csv", "-c", "fog"], "--corruption: has no effect with --predict"),
+    (["--class_map", "{run}/split.csv"], "--class_map: is of --test_images, and has no effect with --evaluate"),
+    (["--test_images", "{folder}", "--class_map", "{above}/far.json"], "cat has 10, and there are 10 classes"),
+    (["--test_images", "{folder}", "--class_map", "{above}/none.json"], "none.json: has no class for a folder in"),
     (["--predict", "{folder}", "--test_images", "{folder}"], "--predict: is another evaluation than --test_images"),
     (["--test_images", "{folder}/cat"], "cat: has no class folder"),
     (["--test_images", "{above}"], "no folder has the name of a class; it has pictures"),
     (["--test_images", "{folder}", "--class_map", "{run}/split.csv"], "split.csv: must be JSON"),
     (["--test_images", "{folder}", "--class_names", "{run}/split.csv"], "have the names; leave it out"),
-    (["--test_images", "{folder}", "-o", "p.csv"], "--output: has no effect with --test_images"),
-    (["-o", "p.csv"], "--output: has no effect with --evaluate"),
+    (["--test_images", "{folder}", "-o", "p.csv"], "--output: is of --predict, and has no effect with --test_images"),
+    (["-o", "p.csv"], "--output: is of --predict, and has no effect with --evaluate"),
     (["--fgsm", "2"], "'2' is not a number from 0 to 1, such as 2/255"),
     (["--severity", "6"], "'6' is no severity"),
     (["--fgsm", "0.1", "--severity", "3"], "--severity: has no effect with --fgsm")])
@@ -262,6 +283,9 @@ def test_bad_input_is_one_line(run, folder, capsys, words, problem):
     path, _ = folder
     above = os.path.join(os.path.dirname(path), "above")
     os.makedirs(os.path.join(above, "pictures"))
+    for name, content in (("far", {"cat": [10]}), ("none", {"dog": [1]})):
+        with open(os.path.join(above, f"{name}.json"), "w", encoding="utf-8") as file:
+            json.dump(content, file)
     words = [word.format(folder=path, run=run, above=above) for word in words]
     before = sorted(os.listdir(run))
     assert problem in fails(capsys, "--evaluate", run, *words)

@@ -75,8 +75,14 @@ def write_evaluation(path, record):
     rows = [(CLEAN, 0, *record["clean"].values())]
     rows += [(name, severity, *values) for name, metrics in record["corrupted"].items()
              for severity, values in zip(severities_of(record), zip(*metrics.values(), strict=True), strict=True)]
+    sets = [record["set"]] * len(rows)
+    if "published" in record:  # means over the set, as accuracies like the others
+        errors, name = record["published"]["error"], f"published mean, {record['published']['source']}"
+        rows += [(CLEAN if severity == 0 else "mean", severity, round(1 - error / 100, 6), "", "")
+                 for severity, error in enumerate(errors)]
+        sets += [name] * len(errors)
     columns = dict(zip(("corruption", "severity", *CalibrationScores._fields), zip(*rows, strict=True), strict=True))
-    write_csv(path + ".csv", {"set": [record["set"]] * len(rows), **columns})
+    write_csv(path + ".csv", {"set": sets, **columns})
     write_json(path + ".json", record)
 
 

@@ -19,7 +19,7 @@ from losses.comparison.checks import (
     stored_config,
 )
 from losses.comparison.plan import BENCHMARK_KEYS
-from losses.config.published import published_row
+from losses.config.published_run import published_row
 from losses.config.recipes import to_argv
 from losses.training.run import run, write_config
 from losses.training.step_cache import StepCache
@@ -84,9 +84,7 @@ def compare(planned, configs, folder, loader, device, jobs, program):
         rows, records = {}, []
         for k, (spec, settings) in enumerate(zip(planned, configs, strict=True)):
             setting = tuple(getattr(settings, option) for option in BENCHMARK_KEYS)
-            method = settings.method
-            published = published_row(method.recipe, settings.dataset, settings.model, method.title,
-                                      settings.corruption, method.total_epoch)
+            published = published_row(settings.to_dict(), settings.method.title, settings.corruption)
             row = rows.setdefault((setting, spec.name), ComparisonRow(setting, spec.name, {}, {}, published=published))
             if k in failures:
                 row.failures[settings.seed] = failures[k]

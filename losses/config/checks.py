@@ -64,13 +64,18 @@ def check_method(settings, given):
                         "them")
     if settings.mixup == 1:
         raise UserError("--mixup 1: mixes nothing; give less, or leave it out")
-    if settings.mixup is not None and settings.objective == "irm":
-        raise UserError("--mixup: irm's penalty is of one label for each image; leave it out")
+    if settings.mixup is not None and settings.mixup < 0.5:
+        raise UserError(f"--mixup {settings.mixup}: an image counts as of its own label and severity, so that its "
+                        "share is at least 0.5; give that or more")
+    for option in ("mixup", "label_smoothing"):
+        if getattr(settings, option) is not None and settings.objective == "irm":
+            raise UserError(f"--{option}: irm's penalty is of one label for each image; leave it out")
     if settings.label_smoothing == 0:
         raise UserError("--label_smoothing 0: smooths nothing; give more, or leave it out")
-    if settings.rand_augment is not None and settings.rand_augment[1] > MAX_MAGNITUDE:
-        raise UserError(f"--rand_augment {' '.join(map(str, settings.rand_augment))}: the strength is at most "
-                        f"{MAX_MAGNITUDE}; give less")
+    if settings.rand_augment is not None and not (settings.rand_augment[0] >= 1 <= settings.rand_augment[1]
+                                                  <= MAX_MAGNITUDE):
+        raise UserError(f"--rand_augment {' '.join(map(str, settings.rand_augment))}: takes one operation or more, of "
+                        f"strength 1 to {MAX_MAGNITUDE}; give such, or leave it out")
     if "weight_decay_on" in given and settings.weight_decay == 0:
         raise UserError(f"--weight_decay_on {settings.weight_decay_on}: there is no weight decay; leave it out, or "
                         "give --weight_decay")
@@ -124,6 +129,9 @@ def check_world_size(settings, batch_size=None):
         UserError: the workers cannot share a batch.
     """
     count, parts = distributed.world_size(), settings.num_sub_batches
+    if settings.mixup is not None and (batch_size or 0) % (2 * count):
+        raise UserError(f"--mixup: images are mixed in pairs, and -b {batch_size} is no multiple of {2 * count}; give "
+                        "one")
     if count == 1:
         return
     if (batch_size or count) % count:
@@ -232,7 +240,8 @@ def check_fits_data(config, source, split):
         raise UserError(f"--warmup {method.warmup}: is not shorter than a training of {shortest} epochs of {batches} "
                         "steps; give less, or more epochs")
     if config.save_best and len(split.validation) == 0:
-        raise UserError("--save_best: no image is left for validation; leave it out, or give a --split that has some")
+        others = "--val_fraction 0.1" if split.is_clean and config.split is None else "a --split that has some"
+        raise UserError(f"--save_best: no image is left for validation; leave it out, or give {others}")
     alone = f"only severity {split.nonempty_severities[0]} has training images"
     if len(split.nonempty_severities) == 1 and not DATA_STRATEGIES[method.data].replaces_groups and not has_begun:
         defaults = OBJECTIVES[method.objective].defaults

@@ -7,7 +7,7 @@ import sys
 
 from corruptions.utils import cli
 from corruptions.utils.errors import UserError
-from losses.config.recipes import RECIPES
+from losses.config.recipes import RECIPES, to_argv
 from losses.config.table import EVALUATION_OPTIONS, OPTION_GROUPS, OPTIONS
 from utils.options import RENAMED
 from utils.records.settings import NEWEST
@@ -192,9 +192,15 @@ def apply_recipe(args, given):
     if args.recipe is not None and args.resume in (None, NEWEST):  # a run that --resume names has its own
         recipe = RECIPES[args.recipe]
         options = dict(recipe.benchmark)
-        if given.get("dataset", recipe.benchmark.get("dataset")) == recipe.benchmark.get("dataset"):
+        dataset = given.get("dataset", recipe.benchmark.get("dataset"))
+        if dataset == recipe.benchmark.get("dataset"):
             options.update(recipe.data)
-        if {"num_per_class", "num_val", "split"} & given.keys() or given.get("train_on", "clean") != "clean":
+        elif isinstance(dataset, cli.MultipleValues) and recipe.data:
+            print(f"warning: --recipe {args.recipe}: its options of the data ({' '.join(to_argv(recipe.data))}) are "
+                  f"for -d {recipe.benchmark['dataset']} alone, and are left out", file=sys.stderr)
+        has_own_split = {"num_per_class", "num_val", "split"} & given.keys()
+        names_data = given.get("train_on", "clean") != "clean" or any("train_on" in text for text in args.variant)
+        if has_own_split or names_data:
             options.pop("val_fraction", None)
         for option, value in options.items():
             vars(args)[option] = given.setdefault(option, value)

@@ -6,7 +6,6 @@ have others. Those of DAMP come from the first version on arXiv.
 import csv
 import itertools
 import os
-import re
 from dataclasses import dataclass
 
 from losses.config.recipes import RECIPES, to_argv, wrapped
@@ -26,6 +25,7 @@ class Published:
         numbers (tuple of float): mean over seeds at severity 0 (clean) to 5.
         deviations (tuple of str): their standard deviations as they are printed, such as '0.02' or '<0.1'; '' where the
             table has none.
+        overridden (tuple of str): settings in which the run beside it differs from the recipe, as on a command line.
     """
 
     recipe: str
@@ -35,6 +35,12 @@ class Published:
     measure: str
     numbers: tuple
     deviations: tuple
+    overridden: tuple = ()
+
+    @property
+    def title(self):
+        """The source, and the settings in which the run differs from the published experiment."""
+        return f"{self.source}; here with {', '.join(self.overridden)}" if self.overridden else self.source
 
     def texts(self):
         """Return the numbers as text, '90.9 ± 0.02'."""
@@ -55,25 +61,6 @@ def read_published():
         rows = list(csv.reader(file))[1:]
     return [Published(recipe, source, method, corruption, measure, tuple(map(float, cells[:6])), tuple(cells[6:]))
             for recipe, source, method, corruption, measure, *cells in rows]
-
-
-def published_row(recipe, dataset, model, method, corruption, epochs):
-    """Return the published numbers of a run, or None if there are none.
-
-    Args:
-        recipe, dataset, model, corruption (str): settings of the run. A recipe that the run used with another data set
-            or network has no published numbers.
-        method (str): title of its method.
-        epochs (int): number of its epochs, which must be one in the source, if the source has any.
-    """
-    if recipe not in RECIPES or RECIPES[recipe].benchmark != {"dataset": dataset, "model": model}:
-        return None
-    for row in read_published():
-        in_source = re.search(r"(\d+) epochs", row.source)
-        if (row.recipe, row.method, row.corruption) == (recipe, method, corruption) and (
-                in_source is None or int(in_source[1]) == epochs):
-            return row
-    return None
 
 
 def recipes_list():

@@ -4,7 +4,6 @@ from dataclasses import fields, replace
 
 from corruptions.utils.errors import UserError
 from corruptions.utils.files import file_hash, require_writable_folder
-from dataset.sampling import CROP_AREA
 from losses.components import DATA_STRATEGIES
 from losses.config.checks import check_ascents, check_method, check_options, check_saved, check_world_size
 from losses.config.recipes import RECIPES
@@ -18,6 +17,11 @@ from utils.runtime import distributed
 
 # With both terms of SharpDRO over Q (Eq. 10, 12), their sum is the Q-weighted loss at the perturbed weights.
 WHOLLY_WEIGHTED = {"sharpdro": "group_dro", "sharpdro_agnostic": "ood_weighted"}
+
+
+# Values that switch off what a recipe has.
+SWITCHED_OFF = {"mixup": lambda value: value == 1, "label_smoothing": lambda value: value == 0,
+                "rand_augment": lambda value: value[0] == 0}
 
 
 def resolve(method="sharpdro", dataset="cifar10", sync_perturbation=None, **given):
@@ -63,10 +67,13 @@ def resolve(method="sharpdro", dataset="cifar10", sync_perturbation=None, **give
         values["nesterov"] = False
     if "crop" not in given and values["crop"] == "random_resized" and values["train_on"] != "clean":
         values["crop"] = "none"  # corrupted images are cropped before they are corrupted
-    if objective == "irm" and "mixup" not in given:
-        values["mixup"] = None  # its penalty is of one label for each image
-    if "crop_area" not in given:
-        values["crop_area"] = (values["crop_area"] or list(CROP_AREA)) if values["crop"] == "random_resized" else None
+    if objective == "irm":  # its penalty is of one label for each image
+        values.update({option: None for option in ("mixup", "label_smoothing") if option not in given})
+    for option, is_off in SWITCHED_OFF.items():
+        if option in given and RECIPES[recipe].training.get(option) is not None and is_off(given[option]):
+            values[option] = None
+    if "crop_area" not in given and values["crop"] != "random_resized":
+        values["crop_area"] = None
     if "sampler" not in given and (values["sampling"] == "balanced" or DATA_STRATEGIES[row.data].oversamples):
         values["sampler"] = "replacement"
     defaults = default_options(method, objective, perturbation)
@@ -139,6 +146,9 @@ def resolve_config(args, given):
                         "which severity; leave out --train_on, or --split")
     method = resolve(args.method, args.dataset, args.sync_perturbation, **chosen)
     if args.split is not None and "crop" not in given and method.crop == "random_resized":
+        if "crop_area" in given:
+            raise UserError("--crop_area: is of --crop random_resized, which the images of --split are not cropped by; "
+                            "leave it out")
         # The table may have corrupted images, which are cropped before.
         method = replace(method, crop="none", crop_area=None)
     check_options(method, args, given)

@@ -167,9 +167,10 @@ TRAINING = OptionGroup("training", [
     Option("crop_area", "--crop random_resized: least and largest area of the part, as shares of the image (default: "
            f"{format_value(list(CROP_AREA))})", cli.positive_share, metavar="A", nargs=2),
     Option("rand_augment", "RandAugment: N operations of strength M on every training image, such as 2 10 (default: "
-           "none)", cli.positive_int, metavar="N M", nargs=2),
+           "none; 0 0 switches off a recipe's)", cli.non_negative_int, metavar="N M", nargs=2),
     Option("mixup", "mix every training image with another of its batch; L is the weight of the image itself and of "
-           "its label, the same for all (default: none)", cli.positive_share, metavar="L", in_graph=True),
+           "its label, 0.5 or more (default: none; 1 switches off a recipe's)", cli.positive_share, metavar="L",
+           in_graph=True),
     Option("label_smoothing", "spread a share S of every label over all classes (default: none)", cli.fraction,
            metavar="S", in_graph=True),
     Option("augment_data", "the release's name for --crop reflect_pad", bool, False),

@@ -21,6 +21,11 @@ def check_evaluation(given):
         raise UserError(f"--{chosen[1]}: is another evaluation than --{chosen[0]}; leave one of them out")
     kind = chosen[0] if chosen else None
     flag = "--evaluate" if kind is None else f"--{kind}"
+    for other, options in EVALUATIONS.items():
+        for option in options:
+            if option in given and option not in EVALUATIONS[kind] and other is not None and option != "data_dir":
+                raise UserError(f"--{option}: is of --{other}, and has no effect with {flag}; leave it out, or give "
+                                f"--{other}")
     cli.reject_unused(flag, given, (*SHARED_EVALUATION_OPTIONS, *EVALUATIONS[kind]), grid=("corruption",))
     return kind
 

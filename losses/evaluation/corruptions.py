@@ -4,7 +4,6 @@ It is separate from the run. The settings of the run name the network and the da
 """
 import os
 import sys
-from dataclasses import replace
 
 from corruptions.evaluation import alexnet
 from corruptions.evaluation.baseline import Baseline
@@ -127,9 +126,7 @@ def evaluate_run(path, corruptions=None, baseline=None, model=None, dataset=None
 
     data_dir = data_dir or trained.config.get("data_dir", os.path.abspath("./data"))
     source = load_source(dataset, data_dir, **run_options(trained, dataset, options))
-    for network in (trained, reference):
-        if isinstance(network, TrainedNetwork):
-            source.check_run(network.config, network.path)
+    source.check_run(trained.config, trained.path)
     check_image_size(model, *source.image_size)
     test = load_evaluation_set(source, data_dir, corruptions,
                                eval_batch_size or trained.config.get("eval_batch_size", 128), num_workers,
@@ -138,8 +135,14 @@ def evaluate_run(path, corruptions=None, baseline=None, model=None, dataset=None
     is_itself = os.path.realpath(trained.checkpoint) == os.path.realpath(getattr(reference, "checkpoint", None) or "")
     relative_to = None
     if baseline is not None:
-        own = with_normalisation_of(reference, test, data_dir, options)
-        relative_to = load_baseline(baseline, reference, model, own, not is_itself)
+        if isinstance(reference, TrainedNetwork):
+            own = load_source(dataset, data_dir, **run_options(reference, dataset, {} if reference.config else options))
+            own.check_run(reference.config, reference.path)
+            test_of_reference = load_evaluation_set(own, data_dir, test.names, test.batch_size, num_workers,
+                                                    show_progress, corrupted_from, test_corrupted, test.severities)
+        else:
+            test_of_reference = test
+        relative_to = load_baseline(baseline, reference, model, test_of_reference, not is_itself)
     return evaluate_network(trained, model, test, relative_to, test.stored(trained, model))
 
 
@@ -171,7 +174,7 @@ def run_options(trained, dataset, given):
         kept = read_options(trained.checkpoint)
         validate_values([OPTIONS[option] for option in SOURCE_OPTIONS], kept, trained.path)
         trained_options = {**given, **{option: value for option, value in source_options(kept).items()
-                                       if value is not None}}
+                                       if value is not None and dataset in SOURCE_OPTIONS[option]}}
     for option, value in given.items():
         known = trained_options[option] or SOURCE_DEFAULTS[option]
         if value is None:
@@ -180,20 +183,13 @@ def run_options(trained, dataset, given):
         if option in FOLDER_OPTIONS and has_same_basename(known, value):
             trained_options[option] = value
         elif value != known:
-            raise UserError(f"--{option} {value}: {trained.path} was trained with {known}; leave the option out")
+            raise UserError(f"--{option} {_words(value)}: {trained.path} was trained with {_words(known)}; leave the "
+                            "option out")
     return {**given, **trained_options}
 
 
-def with_normalisation_of(reference, test, data_dir, given):
-    """Return a copy of an `EvaluationSet` with the normalisation of another network, if that is a `TrainedNetwork`.
-
-    The normalisation of a network without a config.json is the one of the `given` options.
-    """
-    if not isinstance(reference, TrainedNetwork):
-        return test
-    own = load_source(test.source.name, data_dir,
-                      **run_options(reference, test.source.name, {} if reference.config else given))
-    return replace(test, source=replace(test.source, mean=own.mean, std=own.std))
+def _words(value):
+    return " ".join(map(str, value)) if isinstance(value, tuple) else value
 
 
 def locate_baseline(path, dataset):

@@ -19,7 +19,7 @@ from dataset.fingerprints import joint_fingerprint
 from dataset.pipeline import iterate_arrays
 from dataset.published import CorruptedTestSet
 from dataset.sources.base import ImageDataset
-from losses.config.published import published_row
+from losses.config.published_run import published_row
 from losses.evaluation.predict import describe_network, evaluate_arrays
 from models.weights import load_network
 from utils.records.evaluation import network_title, stored_evaluation, stored_scores
@@ -119,8 +119,10 @@ def corruption_set_name(names, published=None, severities=SEVERITIES):
         words = published.name if set(names) == set(published.places) else f"{words} of {published.name}"
     title = set_title(words, len(names))
     everything = SEVERITIES if published is None else published.severities(names)
-    chosen = "" if list(severities) == list(everything) else f"_severity{'+'.join(map(str, severities))}"
-    return file_tag(title) + chosen, title
+    if list(severities) == list(everything):
+        return file_tag(title), title
+    return (f"{file_tag(title)}_severity{'+'.join(map(str, severities))}",
+            f"{title}, severity {', '.join(map(str, severities))}")
 
 
 def evaluate_network(trained, model, test, baseline=None, stored=None, is_shown=True):
@@ -176,10 +178,10 @@ def evaluate_network(trained, model, test, baseline=None, stored=None, is_shown=
     published = published_errors(trained.config, model, test, epochs)
     if published is not None:
         measured = [100 * error for error in record["by_severity"]["error"]]
-        record["published"] = {"source": published.source, "error": published.numbers, "std": published.deviations,
+        record["published"] = {"source": published.title, "error": published.numbers, "std": published.deviations,
                                "difference": published.differences(measured)}
         differences = "  ".join(f"{value:+.2f}" for value in record["published"]["difference"])
-        show(f"published error (%), {published.source}: {'  '.join(published.texts())}\n"
+        show(f"published error (%), {published.title}: {'  '.join(published.texts())}\n"
              f"measured - published (percentage points): {differences}")
     if baseline is None and stored is not None and set(stored["corrupted"]) == set(values):
         record.update({key: stored[key] for key in ("corruption_error",) if key in stored})  # of an earlier baseline
@@ -205,7 +207,7 @@ def published_errors(config, model, test, epochs):
         frozenset(test.names))
     if corruptions is None or list(test.severities) != list(SEVERITIES):
         return None
-    return published_row(config.get("recipe"), test.source.name, model, config.get("title"), corruptions, epochs)
+    return published_row({**config, "model": model, "total_epoch": epochs}, config.get("title"), corruptions)
 
 
 def scores_by_corruption(network, test):

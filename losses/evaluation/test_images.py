@@ -16,6 +16,7 @@ from losses.evaluation.classifier import load_classifier
 
 TOP = 5
 NAMES_SHOWN = 3
+GENERAL_NAMES = ("val", "validation", "test", "train", "images")  # these say nothing without the folder above
 
 
 def evaluate_test_images(path, folder, class_map=None, batch_size=128, workers=1, show_progress=False, **options):
@@ -46,9 +47,13 @@ def evaluate_test_images(path, folder, class_map=None, batch_size=128, workers=1
     right = match_classes(folders, classifier.class_names, class_map)
     left_out = [name for name in folders if name not in right]
     if not right:
+        if class_map is not None:
+            raise UserError(f"--class_map {class_map}: has no class for a folder in {folder}, which has "
+                            f"{', '.join(folders[:NAMES_SHOWN])}; name a map for these")
+        advice = "give --class_names" if classifier.class_names[0] == "0" else "rename the folders, or give --class_map"
         raise UserError(f"--test_images {folder}: no folder has the name of a class; it has "
                         f"{', '.join(folders[:NAMES_SHOWN])}, the classes are "
-                        f"{', '.join(classifier.class_names[:NAMES_SHOWN])}; rename the folders, or give --class_map")
+                        f"{', '.join(classifier.class_names[:NAMES_SHOWN])}; {advice}")
     files = {name: list_files(os.path.join(folder, name)) for name in right}
     images = classifier.input.images(folder, [f"{name}/{file}" for name in right for file in files[name]])
     rows = np.repeat(np.arange(len(right)), [len(files[name]) for name in right])
@@ -56,8 +61,9 @@ def evaluate_test_images(path, folder, class_map=None, batch_size=128, workers=1
 
     sets = list(right.values())
     matched = sorted({number for numbers in sets for number in numbers})
-    title = os.path.basename(os.path.abspath(folder))
-    record = {"test_images": title, "images": len(images), "folders": len(right), "folders_left_out": left_out,
+    title = title_of(folder, class_map)
+    record = {"test_images": title, "folder": os.path.abspath(folder), "images": len(images),
+              "folders": len(right), "folders_left_out": left_out,
               "matched_classes": len(matched), **classifier.description(),
               "fingerprint": fingerprint(images, rows.astype(np.int32)).to_dict(),
               "among_all": scores_of_sets(logits, [sets[row] for row in rows])}
@@ -68,6 +74,15 @@ def evaluate_test_images(path, folder, class_map=None, batch_size=128, workers=1
     write_records(classifier, record, list(right), sets, rows, logits)
     print(table(record, classifier))
     return record
+
+
+def title_of(folder, class_map=None):
+    """Return the name of a test set in the names of its files: that of its folder, and of the class map."""
+    path = os.path.abspath(folder)
+    title = os.path.basename(path)
+    if title.lower() in GENERAL_NAMES:
+        title = f"{os.path.basename(os.path.dirname(path))}-{title}"
+    return title if class_map is None else f"{title}-{os.path.splitext(os.path.basename(class_map))[0]}"
 
 
 def match_classes(folders, class_names, class_map=None):
@@ -86,12 +101,16 @@ def match_classes(folders, class_names, class_map=None):
             content = json.load(file)
         right = {name: [value for value in content[name] if isinstance(value, str) or value >= 0]
                  for name in folders if name in content}
-        right = {name: [numbers[value] if isinstance(value, str) else range(len(class_names))[value]
-                        for value in values] for name, values in right.items() if values}
-    except (OSError, ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"--class_map {class_map}: must be JSON of folder names to lists of classes, names or numbers "
-                        f"below {len(class_names)} ({type(error).__name__}: {error})") from error
-    return {name: sorted(set(values)) for name, values in right.items()}
+                        f"({error})") from error
+    for name, values in right.items():
+        for value in values:
+            if value not in numbers if isinstance(value, str) else value >= len(class_names):
+                raise UserError(f"--class_map {class_map}: {name} has {value!r}, and there are {len(class_names)} "
+                                f"classes, {', '.join(class_names[:NAMES_SHOWN])} and so on; correct the map")
+    return {name: sorted({numbers[value] if isinstance(value, str) else value for value in values})
+            for name, values in right.items() if values}
 
 
 def scores_of_sets(logits, right):

@@ -31,7 +31,7 @@ def same_network(record, network):
 
 
 def read_evaluations(trained):
-    """Return the stored evaluations of a trained network, the one with the most corruptions first.
+    """Return the stored evaluations of a trained network, the one with the most severities and corruptions first.
 
     Evaluations of an earlier checkpoint are left out. If no checkpoint remains, all evaluations count.
 
@@ -45,7 +45,7 @@ def read_evaluations(trained):
             continue
         if trained.checkpoint is None or record.get("checkpoint_sha256") == trained.sha256:
             evaluations.append(record)
-    return sorted(evaluations, key=lambda record: -len(record["corrupted"]))
+    return sorted(evaluations, key=lambda record: (-len(severities_of(record)), -len(record["corrupted"])))
 
 
 def _evaluation_files(prefix):

@@ -170,7 +170,7 @@ def beside_published(rows):
     names = table.columns.unique(0)
     for k, row in enumerate(rows):
         lines.append([row.title, *texts(table).loc[k]])
-        lines.append([f"  {row.published.source}", *row.published.texts()[:len(names)]])
+        lines.append([f"  {row.published.title}", *row.published.texts()[:len(names)]])
         lines.append(["  difference", *(f"{value:+.2f}" for value in _differences(row, table.loc[k]))])
     return ["method", *names], lines
 
@@ -246,10 +246,13 @@ def _published_columns(rows, accuracy):
     columns = {}
     if any(row.published is not None for row in rows):
         for s, name in enumerate(name for name in accuracy.columns.unique(0) if name.startswith("s = ")):
-            pairs = [("", "") if row.published is None or np.isnan(value) else
-                     (row.published.numbers[s], round(value - row.published.numbers[s], 4))
+            cells = [("", "", "") if row.published is None or np.isnan(value) else
+                     (row.published.numbers[s], row.published.deviations[s],
+                      round(value - row.published.numbers[s], 4))
                      for row, value in zip(rows, accuracy[name, "mean"], strict=True)]
-            columns[f"published_{s}"], columns[f"difference_{s}"] = map(list, zip(*pairs, strict=True))
+            names = (f"published_{s}", f"published_std_{s}", f"difference_{s}")
+            columns |= zip(names, map(list, zip(*cells, strict=True)), strict=True)
+        columns["published"] = ["" if row.published is None else row.published.title for row in rows]
     return columns
 
 

@@ -78,8 +78,9 @@ def evaluation_table(record):
         description += f"; mean corruption error {errors['mean']:.3f}, relative to {errors['baseline']['name']}"
     published = record.get("published")
     if published:
-        numbers = ", ".join(f"{error} ({difference:+.2f})" for error, difference in
-                            zip(published["error"], published["difference"], strict=True))
+        columns = zip(published["error"], published["std"], published["difference"], strict=True)
+        numbers = ", ".join(f"{error}{deviation and f' ± {deviation}'} ({difference:+.2f})"
+                            for error, deviation, difference in columns)
         description += (f"; published mean errors (%) at severity 0 to 5, and how much higher the measured ones are, "
                         f"{published['source']}: {numbers}")
     cells = [[name, *(Cell(text, float(text) if text else None) for text in numbers)] for name, *numbers in rows]

@@ -232,7 +232,7 @@ def test_an_archive_that_another_run_has_unpacked_meanwhile_is_read(tmp_path, mo
     def locked(*_):
         shutil.unpack_archive(path, tmp_path)  # by the run that had the lock before
         yield
-    monkeypatch.setattr("dataset.sources.cifar.file_lock", locked)
+    monkeypatch.setattr("dataset.sources.download.file_lock", locked)
     np.testing.assert_array_equal(load_cifar("cifar10", str(tmp_path)).images["train"], expected["train"][0])
 
 

@@ -1,22 +1,18 @@
 """CIFAR-10 and CIFAR-100, read from the binary or the python archive, and downloaded if they are missing."""
-import glob
 import os
 import pickle
 import pickletools
-import shutil
-import tarfile
 from dataclasses import dataclass
 
 import numpy as np
 
 from corruptions.utils.errors import UserError
-from corruptions.utils.files import TMP_MARK, file_hash, file_lock, fsync, with_filename
+from corruptions.utils.files import file_hash
 from dataset.sources.base import ImageDataset
-from dataset.sources.download import download
+from dataset.sources.download import download, unpack
 
 URL = "https://www.cs.toronto.edu/~kriz/"
 PIXELS = 3 * 32 * 32
-UNPACK_SECONDS = 600  # runs that start at the same time wait up to this long for the run that unpacks
 
 
 @dataclass(frozen=True)
@@ -146,37 +142,19 @@ def _checked(path, images, labels, spec):
 def extract(archive, layout, data_dir):
     """Unpack a published archive. Its folder appears with all its files, or not at all.
 
-    If several processes call this, only one unpacks.
-
     Raises:
         UserError: the archive is damaged, or is not the published one, or another process does not finish unpacking it.
     """
     if file_hash(archive, "md5") != layout.md5:
         raise UserError(f"{archive}: damaged, or not the published archive (its MD5 is not {layout.md5}); delete it "
                         f"and fetch it again, or unpack other images of this layout into the folder {layout.folder}")
-    folder = os.path.join(data_dir, layout.folder)
-    with with_filename(folder), file_lock(os.path.join(data_dir, f".{layout.folder}.lock"), folder, UNPACK_SECONDS):
-        if not os.path.isdir(folder):  # another process may have unpacked it meanwhile
-            _extract(archive, layout, data_dir)
 
-
-def _extract(archive, layout, data_dir):
-    partial = f"{TMP_MARK}.{layout.folder}"
-    for leftover in glob.glob(os.path.join(glob.escape(data_dir), f".*{partial}")):  # of a killed process
-        shutil.rmtree(leftover)
-    temporary = os.path.join(data_dir, f".{os.getpid()}{partial}")
-    try:
-        with tarfile.open(archive) as tar:
-            tar.extractall(temporary, filter="data")
-        unpacked = os.path.join(temporary, layout.folder)
+    def find_root(temporary):
+        root = os.path.join(temporary, layout.folder)
         for file in (file for files in layout.files.values() for file in files):
-            fsync(os.path.join(unpacked, file))
-        os.rename(unpacked, os.path.join(data_dir, layout.folder))
-    except (tarfile.TarError, EOFError, FileNotFoundError) as error:
-        raise UserError(f"{archive}: damaged, or without all files of the folder {layout.folder}; "
-                        "delete it and fetch it again") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            os.stat(os.path.join(root, file))
+        return root
+    unpack([archive], os.path.join(data_dir, layout.folder), find_root)
 
 
 def find_layout(name, data_dir):

@@ -1,9 +1,14 @@
-"""Download of published files that are missing."""
+"""Published files: downloading and unpacking them."""
+import glob
 import os
+import shutil
+import tarfile
 
 from corruptions.utils.cli import DISK_ERRORS
 from corruptions.utils.errors import UserError
-from corruptions.utils.files import with_filename
+from corruptions.utils.files import TMP_MARK, file_lock, with_filename
+
+UNPACK_SECONDS = 600  # processes that start at the same time wait up to this long for the process that unpacks
 
 
 def download(url, md5, folder, missing, advice):
@@ -38,3 +43,48 @@ def download(url, md5, folder, missing, advice):
         if getattr(error, "errno", None) in DISK_ERRORS:
             raise
         raise UserError(f"{missing} and could not be downloaded ({type(error).__name__}); {advice}") from error
+
+
+def unpack(archives, folder, find_root):
+    """Unpack archives. The folder appears with all their files, or not at all.
+
+    If several processes call this, only one unpacks.
+
+    Args:
+        archives (list of str): tar files.
+        folder (str): folder to make, in the folder of the archives or another existing one.
+        find_root (callable): maps the folder of what was unpacked to the folder in it that becomes `folder`. It raises
+            FileNotFoundError if files are missing.
+
+    Raises:
+        UserError: an archive is damaged or lacks files, or another process does not finish unpacking it.
+        OSError: the disk is full; the error names the folder.
+    """
+    parent, name = os.path.split(folder)
+    with with_filename(folder), file_lock(os.path.join(parent, f".{name}.lock"), folder, UNPACK_SECONDS):
+        if not os.path.isdir(folder):  # another process may have unpacked it meanwhile
+            _unpack(archives, folder, find_root)
+
+
+def _unpack(archives, folder, find_root):
+    parent, name = os.path.split(folder)
+    partial = f"{TMP_MARK}.{name}"
+    for leftover in glob.glob(os.path.join(glob.escape(parent), f".*{partial}")):  # of a killed process
+        shutil.rmtree(leftover)
+    temporary = os.path.join(parent, f".{os.getpid()}{partial}")
+    try:
+        for archive in archives:
+            try:
+                with tarfile.open(archive) as tar:
+                    tar.extractall(temporary, filter="data")
+            except (tarfile.TarError, EOFError) as error:
+                raise UserError(f"{archive}: damaged; delete it and fetch it again") from error
+        try:
+            root = find_root(temporary)
+        except FileNotFoundError as error:
+            raise UserError(f"{archives[0]}: damaged, or without all files of the folder {name}; delete it and fetch "
+                            "it again") from error
+        os.sync()
+        os.rename(root, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

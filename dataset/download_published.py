@@ -1,0 +1,124 @@
+"""Download corrupted test sets that others have published: python dataset/download_published.py CIFAR-10-C
+
+A test set goes into DATA_DIR/published/NAME, where `main.py --test_corrupted` reads it. The archives of a test set are
+removed after they have been unpacked.
+"""
+import contextlib
+import os
+import sys
+from dataclasses import dataclass
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+if __name__ == "__main__":  # before the imports that take long
+    from corruptions.utils.startup import begin_imports
+    begin_imports("download_published.py")
+    import utils.runtime.requirements  # noqa: F401, it reports missing packages
+
+from corruptions import CORRUPTIONS  # noqa: E402
+from corruptions.utils.cli import Parser, exit_on_error, listing  # noqa: E402
+from corruptions.utils.files import require_writable_folder  # noqa: E402
+from dataset.find_published import CORRUPTION_FOLDERS  # noqa: E402
+from dataset.sources.download import download, unpack  # noqa: E402
+
+ZENODO = "https://zenodo.org/records/{record}/files/{archive}"
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published test set.
+
+    Attributes:
+        summary (str): what it holds, for the help.
+        record (int): its number at Zenodo.
+        archives (dict): name of each of its archives to the MD5 that Zenodo states.
+    """
+
+    summary: str
+    record: int
+    archives: dict[str, str]
+
+
+PUBLISHED = {
+    "CIFAR-10-C": Published("19 corruptions of CIFAR-10, 2.9 GB", 2535967,
+                            {"CIFAR-10-C.tar": "56bf5dcef84df0e2308c6dcbcbbd8499"}),
+    "CIFAR-100-C": Published("19 corruptions of CIFAR-100, 2.9 GB", 3555552,
+                             {"CIFAR-100-C.tar": "11f0ed0f1191edbf9fa23466ae6021d3"}),
+    "Tiny-ImageNet-C": Published("the 15 common corruptions of TinyImageNet, 1.8 GB", 8206060,
+                                 {"Tiny-ImageNet-C.tar": "f9c9a9dbdc11469f0b850190f7ad8be1"}),
+    "Tiny-ImageNet-C-extra": Published("four more corruptions of TinyImageNet", 8206060,
+                                       {"Tiny-ImageNet-C-extra.tar": "0db0588d243cf403ef93449ec52b70eb"}),
+    "ImageNet-C": Published("the 15 common corruptions of ImageNet, 50 GB", 2235448,
+                            {"noise.tar": "e80562d7f6c3f8834afb1ecf27252745",
+                             "blur.tar": "2d8e81fdd8e07fef67b9334fa635e45c",
+                             "weather.tar": "33ffea4db4d93fe4a428c40a6ce0c25d",
+                             "digital.tar": "89157860d7b10d5797849337ca2e5c03"}),
+    "ImageNet-C-extra": Published("four more corruptions of ImageNet, 16 GB", 2235448,
+                                  {"extra.tar": "d492dfba5fc162d8ec2c3cd8ee672984"}),
+}
+
+
+def find_root(folder):
+    """Return the folder that holds the corruptions, which is `folder` or a folder that alone lies in it."""
+    entries = os.listdir(folder)
+    while len(entries) == 1 and entries[0] not in (*CORRUPTIONS, *CORRUPTION_FOLDERS) \
+            and os.path.isdir(os.path.join(folder, entries[0])):
+        folder = os.path.join(folder, entries[0])
+        entries = os.listdir(folder)
+    return folder
+
+
+def download_published(name, data_dir):
+    """Download a published test set and unpack it, unless it is there already.
+
+    Args:
+        name (str): a name of `PUBLISHED`.
+        data_dir (str): folder that `published/NAME` goes into.
+
+    Returns:
+        str: the folder of the test set. It appears with all its files, or not at all.
+
+    Raises:
+        UserError: an archive cannot be fetched, or is damaged.
+        OSError: the disk is full.
+    """
+    published = PUBLISHED[name]
+    parent = os.path.join(data_dir, "published")
+    folder = os.path.join(parent, name)
+    if os.path.isdir(folder):
+        return folder
+    require_writable_folder("--data_dir", data_dir)
+    page = ZENODO.format(record=published.record, archive="").removesuffix("/files/")
+    print(f"{name}: from {page}", flush=True)
+    archives = [download(ZENODO.format(record=published.record, archive=archive), md5, parent,
+                         f"{name}: {archive} is not in {parent}", f"put {archive} from {page} into {parent}")
+                for archive, md5 in published.archives.items()]
+    print(f"{name}: unpacking", flush=True)
+    unpack(archives, folder, find_root)
+    for archive in archives:
+        with contextlib.suppress(FileNotFoundError):  # another process may have removed it
+            os.remove(archive)
+    return folder
+
+
+def create_parser():
+    parser = Parser(prog="download_published.py", description="Download corrupted test sets that others have published "
+                    "and check their checksums. main.py --test_corrupted DIR tests on them.")
+    parser.add_argument("names", nargs="+", choices=list(PUBLISHED), metavar="NAME",
+                        help=listing(PUBLISHED))
+    parser.add_argument("--data_dir", default="./data", metavar="DIR",
+                        help="folder of the data sets; NAME goes into DIR/published/NAME")
+    return parser
+
+
+def main(argv=None):
+    parser = create_parser()
+    args = parser.parse_args(argv)
+    with exit_on_error(parser.prog):
+        for name in dict.fromkeys(args.names):
+            folder = download_published(name, args.data_dir)
+            print(f"{name} is in {folder}; --test_corrupted {folder} tests on it")
+
+
+if __name__ == "__main__":
+    main()

@@ -97,8 +97,9 @@ def main(argv=None):
         apply_recipe(args, given)
         for option in EVALUATION_ONLY:
             if option in given:
-                reason = OF_THE_RELEASE.get(f"--{option}", "name a run with --evaluate, too, or leave it out")
-                raise UserError(f"--{option}: is of --evaluate; {reason}")
+                way_out = "name a run with --evaluate, too, or leave it out"
+                raise UserError(f"--{option}: is of --evaluate; "
+                                f"{OF_THE_RELEASE['-s'] if option == 'severity' else way_out}")
         if args.variant or any(isinstance(value, cli.MultipleValues) for value in given.values()):
             require_single_process("a comparison of several values")
             return compare_command(args, given)

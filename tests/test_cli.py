@@ -292,7 +292,7 @@ def test_every_package_that_is_asked_for_is_in_the_requirements():
 
 
 @pytest.mark.parametrize("words, flag, instead", [
-    ("-s 3", "-s", "--num_severity"), ("-s3", "-s", "names of its files"), ("--severity=3", "--severity", "--desc"),
+    ("-s 3", "-s", "--num_severity"), ("-s3", "-s", "names of its files"), ("-s=3", "-s", "--desc"),
     ("-p 0.2", "-p", "--split FILE"), ("--proportion 0.2", "--proportion", "does nothing with it"),
     ("--shift", "--shift", "--train_on"), ("--num_test 100", "--num_test", "All test images"),
     ("--is_worst", "--is_worst", "--worst_case"), ("--is_pretrain", "--is_pretrain", "--init_checkpoint FILE"),

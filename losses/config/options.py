@@ -16,8 +16,8 @@ from utils.runtime.requirements import require
 _UNUSED = "the release reads it and does nothing with it; "
 # Options of the release's main.py that are missing here, to their meaning there and their replacement here.
 OF_THE_RELEASE = {
-    "--severity": "the release puts it into the names of its files; leave it out, or name the run with --desc. "
-                  "--num_severity says how many severities there are",
+    "-s": "the release puts it into the names of its files; leave it out, or name the run with --desc. --num_severity "
+          "says how many severities there are",
     "--proportion": _UNUSED + "leave it out. --split FILE gives every training image its severity",
     "--shift": _UNUSED + "leave it out. --train_on says whether training images are corrupted",
     "--num_test": _UNUSED + "leave it out. All test images are evaluated",
@@ -29,7 +29,7 @@ OF_THE_RELEASE = {
     "--log_eval": "the release writes down every N-th batch of an evaluation; leave it out. Here it is of all images, "
                   "and --eval_every N says after which epochs there is one",
 }
-OF_THE_RELEASE.update({"-s": OF_THE_RELEASE["--severity"], "-p": OF_THE_RELEASE["--proportion"]})
+OF_THE_RELEASE["-p"] = OF_THE_RELEASE["--proportion"]
 
 
 class RunParser(cli.Parser):

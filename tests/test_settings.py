@@ -11,7 +11,7 @@ from corruptions.utils.files import read_json, write_json
 from losses.config.options import create_parser
 from losses.config.resolve import resolve_config
 from losses.config.settings import MethodConfig, RunConfig
-from losses.config.table import OPTIONS
+from losses.config.table import EVALUATION_ONLY, OPTIONS
 from losses.methods import METHOD_OPTIONS
 from losses.training.run import write_config
 from tests.test_main import arguments
@@ -136,6 +136,6 @@ def test_every_option_is_a_setting_of_a_run_or_of_the_command():
     """An option without a place in the settings would have no effect, in silence."""
     settings = {field.name for field in dataclasses.fields(RunConfig)}
     of_method = {field.name for field in dataclasses.fields(MethodConfig)} | set(METHOD_OPTIONS)
-    command = {"config", "variant", "jobs", "evaluate", "baseline"}
+    command = {"config", "variant", "jobs", "evaluate", *EVALUATION_ONLY}
     assert OPTIONS.keys() == command | of_method & OPTIONS.keys() | settings & OPTIONS.keys()
     assert not (settings & of_method) - {"method"} and of_method - {"options"} <= OPTIONS.keys()

@@ -72,6 +72,8 @@ def check_method(settings, given):
             raise UserError(f"--{option}: irm's penalty is of one label for each image; leave it out")
     if settings.label_smoothing == 0:
         raise UserError("--label_smoothing 0: smooths nothing; give more, or leave it out")
+    if settings.accumulate is not None:
+        check_accumulation(settings)
     if settings.rand_augment is not None and not (settings.rand_augment[0] >= 1 <= settings.rand_augment[1]
                                                   <= MAX_MAGNITUDE):
         raise UserError(f"--rand_augment {' '.join(map(str, settings.rand_augment))}: takes one operation or more, of "
@@ -104,6 +106,19 @@ def check_method(settings, given):
     if settings.objective in AGNOSTIC_OBJECTIVES and settings.sampling == "balanced":
         raise UserError("--sampling balanced: uses the severities that distribution-agnostic training does without; "
                         "leave it out")
+
+
+def check_accumulation(settings):
+    """Raise a `UserError` if a batch cannot be taken in parts with the gradient of the whole batch."""
+    if settings.accumulate < 2:
+        raise UserError(f"--accumulate {settings.accumulate}: takes the batch whole; give more, or leave it out")
+    if settings.num_sub_batches > 1:
+        raise UserError(f"--accumulate {settings.accumulate}: takes the gradient of the whole batch, and each of "
+                        f"{settings.num_sub_batches} sub-batches has a perturbation of its own; give --num_sub_batches "
+                        "1, or leave it out, because sub-batches need no more memory than one of them")
+    if distributed.world_size() > 1:
+        raise UserError(f"--accumulate {settings.accumulate}: is for one worker, and there are "
+                        f"{distributed.world_size()}; leave it out")
 
 
 def check_ascents(sync_perturbation, perturbation, sub_batches):
@@ -155,6 +170,12 @@ def check_options(method, args, given):
     if method.batch_size % method.num_sub_batches:
         raise UserError(f"--num_sub_batches {method.num_sub_batches}: does not divide -b {method.batch_size}; "
                         "give a divisor of the batch size")
+    if method.batch_size % (method.accumulate or 1):
+        raise UserError(f"--accumulate {method.accumulate}: does not divide -b {method.batch_size}; give a divisor of "
+                        "the batch size")
+    if method.accumulate is not None and args.compile_cache is not None:
+        raise UserError("--accumulate: its step is of several graphs, and --compile_cache stores one; leave out one of "
+                        "them")
     if method.sync_bn and "sync_bn" in given and not model_has_batch_norm(args.model):
         raise UserError(f"--sync_bn: {args.model} has no BatchNorm; leave it out")
     if "best_by" in given and not args.save_best:

@@ -8,7 +8,7 @@ from losses.components import DATA_STRATEGIES
 from losses.config.checks import check_ascents, check_method, check_options, check_saved, check_world_size
 from losses.config.recipes import RECIPES
 from losses.config.settings import MethodConfig, RunConfig
-from losses.config.table import AUGMENTATION_OPTIONS, METHOD_ARGUMENTS, OPTIONS, TRAINING_PARTS, chosen_name
+from losses.config.table import EXTRA_TRAINING_OPTIONS, METHOD_ARGUMENTS, OPTIONS, TRAINING_PARTS, chosen_name
 from losses.methods import METHODS, default_for_dataset, default_options
 from models.stacked import model_has_batch_norm
 from utils.options import with_new_names
@@ -96,7 +96,7 @@ def _resolve_training(recipe, method_defaults, dataset, given):
     schedule do not read are None.
     """
     training = RECIPES[recipe].training
-    values = {**dict.fromkeys(AUGMENTATION_OPTIONS), **{option: default_for_dataset(value, dataset)
+    values = {**dict.fromkeys(EXTRA_TRAINING_OPTIONS), **{option: default_for_dataset(value, dataset)
                                                         for option, value in training.items()}}
     values.update({option: value for option, value in method_defaults.items() if option in values})
     for part, table in TRAINING_PARTS.items():

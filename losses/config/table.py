@@ -171,6 +171,9 @@ TRAINING = OptionGroup("training", [
     Option("mixup", "mix every training image with another of its batch; L is the weight of the image itself and of "
            "its label, 0.5 or more (default: none; 1 switches off a recipe's)", cli.positive_share, metavar="L",
            in_graph=True),
+    Option("accumulate", "cut a batch into N parts that go through the network one after the other; the gradient is "
+           "that of the whole batch, the memory that of a part, and forward passes double (default: 1)",
+           cli.positive_int, metavar="N", in_graph=True),
     Option("label_smoothing", "spread a share S of every label over all classes (default: none)", cli.fraction,
            metavar="S", in_graph=True),
     Option("augment_data", "the release's name for --crop reflect_pad", bool, False),
@@ -264,9 +267,9 @@ EVALUATION_OPTIONS = tuple(dict.fromkeys([*SHARED_EVALUATION_OPTIONS, *(
 # Options that have an effect with --evaluate alone.
 EVALUATION_ONLY = ("baseline", "severity", "test_images", "class_map", "predict", "output", "class_names", "fgsm")
 # Options of the training that most recipes leave out; None stands for none, or for the default.
-AUGMENTATION_OPTIONS = ("crop_area", "rand_augment", "mixup", "label_smoothing")
+EXTRA_TRAINING_OPTIONS = ("crop_area", "rand_augment", "mixup", "label_smoothing", "accumulate")
 RELEASE_ALIASES = ("is_adaptive", "distribution_agnostic", "risk")
-TRAINING_OPTIONS = tuple(dict.fromkeys([*RECIPES["sharpdro"].training, *AUGMENTATION_OPTIONS, *(
+TRAINING_OPTIONS = tuple(dict.fromkeys([*RECIPES["sharpdro"].training, *EXTRA_TRAINING_OPTIONS, *(
     option for table in TRAINING_PARTS.values() for row in table.values() for option in row.defaults)]))
 # The options that define a method, besides its name; `resolve` takes them.
 METHOD_ARGUMENTS = ("objective", "perturbation", "recipe", "sampling", *RELEASE_ALIASES, *TRAINING_OPTIONS,

@@ -3,6 +3,7 @@ import mindspore.nn as nn
 
 from losses.collectives import AllGatherRows, AllReduceGradients
 from losses.objectives import MeanOverChunks, TrainingLoss
+from losses.step.accumulation import AccumulatedStep
 from losses.step.algorithms import NoisyStep, OnePassStep, TwoPassStep
 from losses.step.gradients import AccumulateGradients, ApplyAccumulated, ApplyChunked, ApplyGradients
 from losses.step.train_step import TrainStep
@@ -11,7 +12,8 @@ from models.stacked import StackedNetwork, running_statistics
 from utils.runtime import distributed
 
 
-def create_train_step(network, objective, perturbation, optimizer, sub_batches=1, sync_bn=False, loss=None):
+def create_train_step(network, objective, perturbation, optimizer, sub_batches=1, sync_bn=False, loss=None,
+                      micro_batches=1):
     """Return the step that an objective and a perturbation need, with no more passes than they need.
 
     Args:
@@ -24,9 +26,14 @@ def create_train_step(network, objective, perturbation, optimizer, sub_batches=1
             weights. If true, all sub-batches go through the graph at once, as chunks of the batch. Otherwise they go
             one after the other, each with statistics of its own.
         loss (TrainingLoss or None): loss of a sample; None for the cross-entropy.
+        micro_batches (int): N, parts of a batch that go through the network one after the other, with the gradient of
+            the whole batch. If it is above 1, there must be one rank and one sub-batch.
 
     Returns:
         TrainStep: the step.
+
+    Raises:
+        UserError: `micro_batches` is above 1, and the network draws random numbers.
     """
     weights, world_size = optimizer.parameters, distributed.world_size()
     local_sub_batches = max(1, sub_batches // world_size)
@@ -71,6 +78,10 @@ def create_train_step(network, objective, perturbation, optimizer, sub_batches=1
         apply_accumulated = None
         update = ApplyGradients(optimizer) if is_whole else ApplyChunked(objective, optimizer)
 
+    if micro_batches > 1:
+        used = graph_perturbation if algorithm is not OnePassStep else None
+        graph = AccumulatedStep(model, objective, used, optimizer, loss or TrainingLoss(), is_two_pass, micro_batches)
+        return TrainStep(network, objective, perturbation, optimizer, graph, 1, 1, None, None)
     graph_objective = objective if is_whole else MeanOverChunks(objective, chunks)
     graph = algorithm(model, graph_objective, graph_perturbation, all_reduce, all_reduce_second, update,
                       loss or TrainingLoss())

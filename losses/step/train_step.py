@@ -43,7 +43,8 @@ class TrainStep(nn.Cell):
     Args:
         network (nn.Cell): map from images to logits.
         objective (Objective), perturbation (nn.Cell or None), optimizer (nn.Optimizer): the parts.
-        graph (Step): cell that takes a gradient of the batch, or of a sub-batch, and applies or accumulates it.
+        graph (Step or AccumulatedStep): cell that takes a gradient of the batch, or of a sub-batch, and applies or
+            accumulates it.
         sub_batches (int): number of parts of the batch, each with a risk and a perturbation of its own. Their gradients
             are averaged.
         accumulation_steps (int): runs of the graph for a batch.

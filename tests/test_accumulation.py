@@ -1,11 +1,13 @@
 """`--accumulate`: micro-batches one after the other, with the gradient of the whole batch."""
 import mindspore as ms
 import mindspore.nn as nn
+import mindspore.ops as ops
 import numpy as np
 import pytest
 
 from corruptions.utils.errors import UserError
 from losses import create_step
+from losses.config.checks import check_world_size
 from losses.config.resolve import resolve
 from models import create_model
 from tests.test_methods import assert_same, difference, example, train
@@ -100,27 +102,94 @@ def test_batch_norm_has_the_statistics_of_a_part():
     assert difference(*weights) < 2e-5
 
 
-class WithDropout(nn.Cell):
-    def __init__(self):
+class WithCell(nn.Cell):
+    def __init__(self, cell):
         super().__init__()
-        self.drop, self.dense = nn.Dropout(p=0.5), nn.Dense(6, 4)
+        self.drop, self.dense = cell, nn.Dense(6, 4)
 
     def construct(self, x):
         return self.dense(self.drop(x))
 
 
-def test_dropout_is_an_error():
+class OwnDropout(nn.Cell):
+    def construct(self, x):
+        return ops.dropout(x, 0.5, training=True)
+
+
+@pytest.mark.parametrize("cell", [nn.Dropout(p=0.5), nn.Dropout(), nn.Dropout(keep_prob=0.5), nn.Dropout1d(0.5)])
+def test_dropout_is_an_error(cell):
     with pytest.raises(UserError, match="--accumulate: drop is a Dropout"):
-        create_step(WithDropout(), "erm", 3, accumulate=2)
+        create_step(WithCell(cell), "erm", 3, accumulate=2)
+
+
+def test_dropout_that_drops_nothing_is_none():
+    for cell in (nn.Dropout(p=0.0), nn.Dropout(keep_prob=1.0)):
+        create_step(WithCell(cell), "erm", 3, accumulate=2)
+
+
+def test_random_numbers_of_other_cells_are_noticed_in_the_first_step():
+    network = WithCell(OwnDropout())
+    before = network.dense.weight.asnumpy()
+    step = create_step(network, "erm", 3, accumulate=2)
+    with pytest.raises(UserError, match="other logits when it runs again"):
+        step.train_batch(*example())
+    assert (network.dense.weight.asnumpy() == before).all()
+
+
+class Counted(nn.Cell):
+    """A network with a state that is not BatchNorm's."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense, self.calls = nn.Dense(6, 4), ms.Parameter(ms.Tensor(0.0), name="calls", requires_grad=False)
+
+    def construct(self, x):
+        return ops.depend(self.dense(x), ops.assign_add(self.calls, ms.Tensor(1.0)))
+
+
+def test_other_states_move_once_for_each_part():
+    network = Counted()
+    create_step(network, "sharpdro", 3, accumulate=3).train_batch_async(*example())
+    assert network.calls.asnumpy() == 3
+
+
+@pytest.mark.parametrize("method, options", [("sharpdro", {"rho": 0.5}),
+                                             ("damp", {"num_sub_batches": 1, "sigma": 0.3})])
+def test_a_step_that_is_interrupted_leaves_the_weights(method, options):
+    weights, step = train(method, steps=0, accumulate=4, **options)
+    backward, calls = step.graph.backward, []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 3 + 4 * (method == "sharpdro"):
+            raise KeyboardInterrupt
+        return backward(*arguments)
+    step.graph.backward = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        step.train_batch(*example())
+    left = {parameter.name: parameter.asnumpy() for parameter in step.weights}
+    assert all((left[name] == weights[name]).all() for name in left)
+    assert not any(part.asnumpy().any() for part in step.graph.update.accumulated)
 
 
 @pytest.mark.parametrize("options, problem", [
-    ({"accumulate": 1}, "--accumulate 1: takes the batch whole"),
-    ({"method": "sam", "accumulate": 4, "num_sub_batches": 2}, "give --num_sub_batches 1"),
-    ({"method": "damp", "accumulate": 4}, "each of 8 sub-batches has a perturbation of its own")])
+    ({"accumulate": 0}, "--accumulate 0: must be a whole number"), ({"accumulate": "2"}, "--accumulate 2: must be a"),
+    ({"accumulate": 2.0}, "--accumulate 2.0: must be"), ({"num_sub_batches": "2"}, "--num_sub_batches 2: must be"),
+    ({"accumulate": 4, "num_sub_batches": 2, "sync_bn": False}, "1, or leave it out, because sub-batches"),
+    ({"method": "damp", "accumulate": 4}, "each of 8 sub-batches has a perturbation of its own.*--no-sync_bn")])
 def test_what_does_not_go_together(options, problem):
     with pytest.raises(UserError, match=problem):
         resolve(**options)
+
+
+def test_one_part_is_the_whole_batch():
+    assert resolve(accumulate=1) == resolve()
+
+
+def test_workers_do_not_accumulate(monkeypatch):
+    monkeypatch.setattr("utils.runtime.distributed.world_size", lambda: 2)
+    with pytest.raises(UserError, match="--accumulate 4: is for one worker, and there are 2"):
+        check_world_size(resolve("erm", accumulate=4), 100)
 
 
 def test_a_batch_that_cannot_be_cut():

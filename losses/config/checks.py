@@ -48,6 +48,10 @@ def check_method(settings, given):
         if is_number and not (value == 0 or LEAST <= value <= FLOAT32_MAX):
             raise UserError(f"--{option} {value}: is no number of float32, in which networks are trained; give one "
                             f"from {LEAST} to {FLOAT32_MAX}")
+    for option in ("num_sub_batches", "accumulate"):
+        value = getattr(settings, option)
+        if value is not None and (not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1):
+            raise UserError(f"--{option} {value}: must be a whole number of 1 or more")
     if not settings.lr:
         raise UserError("--lr 0: trains nothing; give a number above 0")
     if "irm_anneal" in given and settings.options["irm_lambda"] == 1:
@@ -110,15 +114,12 @@ def check_method(settings, given):
 
 def check_accumulation(settings):
     """Raise a `UserError` if a batch cannot be taken in parts with the gradient of the whole batch."""
-    if settings.accumulate < 2:
-        raise UserError(f"--accumulate {settings.accumulate}: takes the batch whole; give more, or leave it out")
     if settings.num_sub_batches > 1:
+        memory = ", or --no-sync_bn in place of it, which needs the memory of one sub-batch" if settings.sync_bn else \
+            ", or leave it out, because sub-batches need the memory of one of them"
         raise UserError(f"--accumulate {settings.accumulate}: takes the gradient of the whole batch, and each of "
                         f"{settings.num_sub_batches} sub-batches has a perturbation of its own; give --num_sub_batches "
-                        "1, or leave it out, because sub-batches need no more memory than one of them")
-    if distributed.world_size() > 1:
-        raise UserError(f"--accumulate {settings.accumulate}: is for one worker, and there are "
-                        f"{distributed.world_size()}; leave it out")
+                        f"1{memory}")
 
 
 def check_ascents(sync_perturbation, perturbation, sub_batches):
@@ -144,6 +145,9 @@ def check_world_size(settings, batch_size=None):
         UserError: the workers cannot share a batch.
     """
     count, parts = distributed.world_size(), settings.num_sub_batches
+    if settings.accumulate is not None and count > 1:
+        raise UserError(f"--accumulate {settings.accumulate}: is for one worker, and there are {count}; leave it out, "
+                        "or train with one")
     if settings.mixup is not None and (batch_size or 0) % (2 * count):
         raise UserError(f"--mixup: images are mixed in pairs, and -b {batch_size} is no multiple of {2 * count}; give "
                         "one")
@@ -173,9 +177,6 @@ def check_options(method, args, given):
     if method.batch_size % (method.accumulate or 1):
         raise UserError(f"--accumulate {method.accumulate}: does not divide -b {method.batch_size}; give a divisor of "
                         "the batch size")
-    if method.accumulate is not None and args.compile_cache is not None:
-        raise UserError("--accumulate: its step is of several graphs, and --compile_cache stores one; leave out one of "
-                        "them")
     if method.sync_bn and "sync_bn" in given and not model_has_batch_norm(args.model):
         raise UserError(f"--sync_bn: {args.model} has no BatchNorm; leave it out")
     if "best_by" in given and not args.save_best:

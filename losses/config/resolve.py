@@ -72,6 +72,8 @@ def resolve(method="sharpdro", dataset="cifar10", sync_perturbation=None, **give
     for option, is_off in SWITCHED_OFF.items():
         if option in given and RECIPES[recipe].training.get(option) is not None and is_off(given[option]):
             values[option] = None
+    if values["accumulate"] == 1 and values["accumulate"] is not True:
+        values["accumulate"] = None
     if "crop_area" not in given and values["crop"] != "random_resized":
         values["crop_area"] = None
     if "sampler" not in given and (values["sampling"] == "balanced" or DATA_STRATEGIES[row.data].oversamples):
@@ -187,6 +189,9 @@ def load_or_resolve_config(args, given):
     if folder is not None:
         config = resume_config(folder, defaults, given)
     check_world_size(config.method, config.method.batch_size)
+    if config.method.accumulate is not None and config.compile_cache is not None:
+        raise UserError("--compile_cache: stores a step of one graph, and the step of --accumulate is of several; "
+                        "leave out one of them")
     return config
 
 

@@ -8,11 +8,11 @@ the gradients of a micro-batch's logits are carried back to the weights, and add
 import mindspore as ms
 import mindspore.nn as nn
 import mindspore.ops as ops
+import numpy as np
 from mindspore import ParameterTuple
 
 from corruptions.utils.errors import UserError
 from losses.perturbations import L2Norm
-from models.stacked import running_statistics
 
 _add_to = ops.MultitypeFuncGraph("add_to")
 _copy = ops.MultitypeFuncGraph("copy")
@@ -35,11 +35,19 @@ def _clear_tensor(zero, total):
 
 
 def check_deterministic(network):
-    """Raise a `UserError` if a network draws random numbers, so that two runs on the same images differ."""
+    """Raise a `UserError` if a network has a cell that drops other values each time that the network runs."""
     for name, cell in network.cells_and_names():
-        if isinstance(cell, nn.Dropout) and cell.p > 0:
-            raise UserError(f"--accumulate: {name} is a Dropout, which drops other values each time that the network "
-                            "runs; leave it out, or take a network without Dropout")
+        is_off = getattr(cell, "p", None) == 0 or getattr(cell, "keep_prob", None) == 1
+        if type(cell).__name__.startswith("Dropout") and not is_off:
+            raise UserError(f"--accumulate: {name} is a {type(cell).__name__}, which drops other values each time that "
+                            "the network runs; leave it out, or take a network without it")
+
+
+def check_same_logits(first, again):
+    """Raise a `UserError` if a network has computed other logits the second time, by more than rounding."""
+    if np.abs(first - again).max() > 0.01 * np.abs(first).max():
+        raise UserError("--accumulate: the network computes other logits when it runs again on the same images, "
+                        "perhaps by dropout; leave it out, or take a network without random numbers")
 
 
 class Logits(nn.Cell):
@@ -86,27 +94,32 @@ class SecondRisk(nn.Cell):
 
 
 class Backward(nn.Cell):
-    """Add a micro-batch's part of the gradient of the weights. Running statistics stay as they are."""
+    """Add a micro-batch's part of the gradient of the weights, and return the logits of the micro-batch again.
+
+    Running statistics and other parameters that are not trained stay as they are.
+    """
 
     def __init__(self, network, weights, accumulated):
         super().__init__(auto_prefix=False)
         self.network, self.accumulated = network, accumulated
-        self.statistics = ParameterTuple(running_statistics(network))
+        self.statistics = ParameterTuple([p for p in network.get_parameters() if not p.requires_grad])
         self.has_statistics = len(self.statistics) > 0
         self.saved = self.statistics.clone(prefix="saved.before", init="zeros")
-        self.gradient = ops.grad(self.weighted_logits, None, weights)
+        self.gradient = ops.value_and_grad(self.weighted_logits, None, weights, has_aux=True)
         self.hyper_map = ops.HyperMap()
 
     def weighted_logits(self, images, logit_gradients):
-        return (self.network(images) * logit_gradients).sum()
+        logits = self.network(images)
+        return (logits * logit_gradients).sum(), logits
 
     def construct(self, images, logit_gradients):
         if self.has_statistics:
             self.hyper_map(_copy, self.saved, self.statistics)
-        gradients = self.gradient(images, logit_gradients)
+        (_, logits), gradients = self.gradient(images, logit_gradients)
         if self.has_statistics:
             self.hyper_map(_copy, self.statistics, ops.depend(self.saved, gradients))
-        return self.hyper_map(_add_to, self.accumulated, gradients)
+        self.hyper_map(_add_to, self.accumulated, gradients)
+        return logits
 
 
 class Perturb(nn.Cell):
@@ -128,6 +141,21 @@ class Perturb(nn.Cell):
         if self.keeps_gradients:
             return moved
         return self.hyper_map(ops.partial(_clear, ops.depend(self.zero, moved)), self.accumulated)
+
+
+class Reset(nn.Cell):
+    """Clear the accumulated gradients, and put the network back where it was before `Perturb`, if it was moved."""
+
+    def __init__(self, model, accumulated, is_perturbed):
+        super().__init__(auto_prefix=False)
+        self.model, self.accumulated, self.is_perturbed = model, accumulated, is_perturbed
+        self.zero = ms.Tensor(0, ms.float32)
+        self.hyper_map = ops.HyperMap()
+
+    def construct(self):
+        if self.is_perturbed:
+            self.model.restore(self.accumulated)
+        return self.hyper_map(ops.partial(_clear, self.zero), self.accumulated)
 
 
 class Norm(nn.Cell):
@@ -161,6 +189,9 @@ class Update(nn.Cell):
 class AccumulatedStep:
     """A step of `losses/step/algorithms.py`, with the same inputs and outputs, in several graphs.
 
+    If a part of a step raises an error, the weights are those from before the step. The first step checks that the
+    network computes the same logits both times.
+
     Args:
         model (InPlace): the model with the weights at which gradients are taken.
         objective, loss, optimizer: as in `create_train_step`.
@@ -181,28 +212,48 @@ class AccumulatedStep:
         if perturbation is not None:
             self.perturb = Perturb(model, perturbation, accumulated, objective.adds_first_gradient)
         self.update = Update(model, optimizer, accumulated, perturbation is not None)
+        self.resets = [Reset(model, accumulated, is_perturbed) for is_perturbed in (False, True)]
+        self.is_perturbed, self.is_checked = False, False
 
     def __call__(self, images, labels, groups):
+        try:
+            return self.take(images, labels, groups)
+        except BaseException:
+            self.resets[self.is_perturbed]()
+            raise
+        finally:
+            self.is_perturbed = False
+
+    def take(self, images, labels, groups):
         if len(images) % self.micro_batches:
             raise UserError(f"a batch of {len(images)} samples: cannot be cut into {self.micro_batches} parts; give a "
                             "multiple, or another accumulate")
         parts = ops.split(images, len(images) // self.micro_batches)
         if self.is_noisy:
-            self.perturb()
+            self.move()
         logits = ops.concat([self.logits(part) for part in parts])
         (risk, losses), logit_gradients = self.first_risk(logits, labels, groups)
-        self.accumulate(parts, logit_gradients)
+        self.accumulate(parts, logit_gradients, logits)
         norm, perturbed_losses = self.norm(), losses
         if self.is_two_pass:
-            self.perturb()
+            self.move()
             perturbed_logits = ops.concat([self.logits(part) for part in parts])
             (risk, perturbed_losses), logit_gradients = self.second_risk(perturbed_logits, labels, groups, losses,
                                                                          logits)
-            self.accumulate(parts, logit_gradients)
+            self.accumulate(parts, logit_gradients, perturbed_logits)
         self.update()
         return losses, logits, perturbed_losses, norm, risk
 
-    def accumulate(self, parts, logit_gradients):
+    def move(self):
+        """Move the network to its perturbed weights."""
+        self.perturb()
+        self.is_perturbed = True
+
+    def accumulate(self, parts, logit_gradients, logits):
         """Add the gradient of the weights of all micro-batches."""
-        for part, gradients in zip(parts, ops.split(logit_gradients, len(parts[0])), strict=True):
-            self.backward(part, gradients)
+        rows = (ops.split(tensor, len(parts[0])) for tensor in (logit_gradients, logits))
+        for part, gradients, first in zip(parts, *rows, strict=True):
+            again = self.backward(part, gradients)
+            if not self.is_checked:
+                check_same_logits(first.asnumpy(), again.asnumpy())
+                self.is_checked = True

@@ -205,11 +205,11 @@ def test_what_killed_processes_left_is_removed(array, tmp_path):
     argv = ["array", str(tmp_path / "images.npy"), str(out), "--severity", "1", "--workers", "1", "-c"]
     main([*argv, "fog"])
     before = contents(out)
-    for name in (".lock", ".0123abcd.partial.settings.json", "1/.fog.npy.lock", "1/.snow.npy.lock",
-                 "1/.0123abcd.partial..snow.npy.partial.json"):
+    for name in (".lock", ".0123abcd.partial.settings.json", "1/.fog.npy.lock", "1/.pixelate.npy.lock",
+                 "1/.0123abcd.partial..pixelate.npy.partial.json"):
         (out / name).touch()
-    main([*argv, "fog", "snow"])
-    for name in with_records(["1/snow.npy"]):
+    main([*argv, "fog", "pixelate"])
+    for name in with_records(["1/pixelate.npy"]):
         os.remove(out / name)
     (out / "1" / ".0123abcd.partial..contrast.npy.partial.json").touch()
     main([*argv, "fog"])

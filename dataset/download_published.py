@@ -1,7 +1,7 @@
 """Download corrupted test sets that others have published: python dataset/download_published.py CIFAR-10-C
 
 A test set goes into DATA_DIR/published/NAME, where `main.py --test_corrupted` reads it. The archives of a test set are
-removed after they have been unpacked.
+removed after they have been unpacked, so until then it takes up to twice their size.
 """
 import contextlib
 import os
@@ -17,11 +17,13 @@ if __name__ == "__main__":  # before the imports that take long
 
 from corruptions import CORRUPTIONS  # noqa: E402
 from corruptions.utils.cli import Parser, exit_on_error, listing  # noqa: E402
-from corruptions.utils.files import require_writable_folder  # noqa: E402
+from corruptions.utils.errors import UserError  # noqa: E402
+from corruptions.utils.files import file_hash, require_writable_folder  # noqa: E402
 from dataset.find_published import CORRUPTION_FOLDERS  # noqa: E402
 from dataset.sources.download import download, unpack  # noqa: E402
 
-ZENODO = "https://zenodo.org/records/{record}/files/{archive}"
+ZENODO = "https://zenodo.org/records"
+UNPACK_SECONDS = 24 * 3600  # ImageNet-C has millions of files
 
 
 @dataclass(frozen=True)
@@ -58,14 +60,41 @@ PUBLISHED = {
 }
 
 
+def has_corruptions(folder):
+    """Whether a folder holds arrays or folders of corruptions, or the folders of their groups."""
+    names = {os.path.splitext(name)[0] for name in os.listdir(folder)}
+    return not names.isdisjoint([*CORRUPTIONS, *CORRUPTION_FOLDERS])
+
+
 def find_root(folder):
-    """Return the folder that holds the corruptions, which is `folder` or a folder that alone lies in it."""
+    """Return the folder that holds the corruptions, which is `folder` or a folder that alone lies in it.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
     entries = os.listdir(folder)
     while len(entries) == 1 and entries[0] not in (*CORRUPTIONS, *CORRUPTION_FOLDERS) \
             and os.path.isdir(os.path.join(folder, entries[0])):
         folder = os.path.join(folder, entries[0])
         entries = os.listdir(folder)
+    if not has_corruptions(folder):
+        raise FileNotFoundError(f"{folder}: holds no corruption")
     return folder
+
+
+def fetch(archive, md5, page, folder, name):
+    """Return the path of an archive in `folder`. It is downloaded if it is missing.
+
+    Raises:
+        UserError: it is there and damaged, or cannot be fetched.
+    """
+    path = os.path.join(folder, archive)
+    if not os.path.isfile(path):
+        return download(f"{page}/files/{archive}", md5, folder, f"{name}: {archive} is not in {folder}",
+                        f"put {archive} from {page} into {folder}")
+    if file_hash(path, "md5") != md5:
+        raise UserError(f"{path}: damaged (its MD5 is not {md5}); delete it, and fetch it again from {page}")
+    return path
 
 
 def download_published(name, data_dir):
@@ -79,22 +108,22 @@ def download_published(name, data_dir):
         str: the folder of the test set. It appears with all its files, or not at all.
 
     Raises:
-        UserError: an archive cannot be fetched, or is damaged.
+        UserError: an archive cannot be fetched, or is damaged, or a folder of this name holds something else.
         OSError: the disk is full.
     """
     published = PUBLISHED[name]
     parent = os.path.join(data_dir, "published")
     folder = os.path.join(parent, name)
     if os.path.isdir(folder):
+        if not has_corruptions(folder):
+            raise UserError(f"{folder}: holds no corruption; remove it, or name another --data_dir")
         return folder
     require_writable_folder("--data_dir", data_dir)
-    page = ZENODO.format(record=published.record, archive="").removesuffix("/files/")
+    page = f"{ZENODO}/{published.record}"
     print(f"{name}: from {page}", flush=True)
-    archives = [download(ZENODO.format(record=published.record, archive=archive), md5, parent,
-                         f"{name}: {archive} is not in {parent}", f"put {archive} from {page} into {parent}")
-                for archive, md5 in published.archives.items()]
+    archives = [fetch(archive, md5, page, parent, name) for archive, md5 in published.archives.items()]
     print(f"{name}: unpacking", flush=True)
-    unpack(archives, folder, find_root)
+    unpack(archives, folder, find_root, seconds=UNPACK_SECONDS)
     for archive in archives:
         with contextlib.suppress(FileNotFoundError):  # another process may have removed it
             os.remove(archive)
@@ -103,7 +132,8 @@ def download_published(name, data_dir):
 
 def create_parser():
     parser = Parser(prog="download_published.py", description="Download corrupted test sets that others have published "
-                    "and check their checksums. main.py --test_corrupted DIR tests on them.")
+                    "and check their checksums. main.py --test_corrupted DIR tests on them. Until a test set is "
+                    "unpacked, it takes twice the size of its archives.")
     parser.add_argument("names", nargs="+", choices=list(PUBLISHED), metavar="NAME",
                         help=listing(PUBLISHED))
     parser.add_argument("--data_dir", default="./data", metavar="DIR",

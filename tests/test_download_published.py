@@ -120,3 +120,33 @@ def test_what_is_interrupted_is_taken_up_with_the_archives_that_are_there(server
     folder = download_published.download_published("CIFAR-100-C", str(tmp_path / "data"))
     assert not asked and sorted(os.listdir(folder)) == ["fog.npy", "labels.npy"]
     assert os.listdir(published) == ["CIFAR-100-C"]
+
+
+def test_an_archive_that_is_there_and_damaged_is_named(server, tmp_path, capsys):
+    _, asked = server
+    published = tmp_path / "data" / "published"
+    published.mkdir(parents=True)
+    (published / "CIFAR-10-C.tar").write_bytes(b"the beginning")
+    with pytest.raises(SystemExit):
+        download_published.main(["CIFAR-10-C", "--data_dir", str(tmp_path / "data")])
+    assert f"{published / 'CIFAR-10-C.tar'}: damaged (its MD5 is not" in capsys.readouterr().err
+    assert not asked and (published / "CIFAR-10-C.tar").read_bytes() == b"the beginning"
+
+
+def test_a_folder_without_corruptions_is_not_the_test_set(server, tmp_path, monkeypatch, capsys):
+    """Neither one that is there, nor what an archive holds."""
+    server, _ = server
+    folder = tmp_path / "data" / "published" / "CIFAR-10-C"
+    folder.mkdir(parents=True)
+    with pytest.raises(SystemExit):
+        download_published.main(["CIFAR-10-C", "--data_dir", str(tmp_path / "data")])
+    assert f"{folder}: holds no corruption; remove it" in capsys.readouterr().err
+    folder.rmdir()
+    (tmp_path / "made" / "CIFAR-10-C").mkdir(parents=True)
+    (tmp_path / "made" / "CIFAR-10-C" / "readme.txt").write_text("nothing")
+    shutil.make_archive(str(server / "CIFAR-10-C"), "tar", tmp_path / "made", "CIFAR-10-C")
+    publish(monkeypatch, "CIFAR-10-C", server)
+    with pytest.raises(SystemExit):
+        download_published.main(["CIFAR-10-C", "--data_dir", str(tmp_path / "data")])
+    assert "CIFAR-10-C.tar: damaged, or without all files of the folder CIFAR-10-C" in capsys.readouterr().err
+    assert not folder.exists()

@@ -8,8 +8,6 @@ from corruptions.utils.cli import DISK_ERRORS
 from corruptions.utils.errors import UserError
 from corruptions.utils.files import TMP_MARK, file_lock, with_filename
 
-UNPACK_SECONDS = 600  # processes that start at the same time wait up to this long for the process that unpacks
-
 
 def download(url, md5, folder, missing, advice):
     """Fetch a file. Its checksum must be the published one.
@@ -45,7 +43,7 @@ def download(url, md5, folder, missing, advice):
         raise UserError(f"{missing} and could not be downloaded ({type(error).__name__}); {advice}") from error
 
 
-def unpack(archives, folder, find_root):
+def unpack(archives, folder, find_root, seconds=600):
     """Unpack archives. The folder appears with all their files, or not at all.
 
     If several processes call this, only one unpacks.
@@ -55,13 +53,14 @@ def unpack(archives, folder, find_root):
         folder (str): folder to make, in the folder of the archives or another existing one.
         find_root (callable): maps the folder of what was unpacked to the folder in it that becomes `folder`. It raises
             FileNotFoundError if files are missing.
+        seconds (float): time to wait for another process that unpacks.
 
     Raises:
         UserError: an archive is damaged or lacks files, or another process does not finish unpacking it.
         OSError: the disk is full; the error names the folder.
     """
     parent, name = os.path.split(folder)
-    with with_filename(folder), file_lock(os.path.join(parent, f".{name}.lock"), folder, UNPACK_SECONDS):
+    with with_filename(folder), file_lock(os.path.join(parent, f".{name}.lock"), folder, seconds):
         if not os.path.isdir(folder):  # another process may have unpacked it meanwhile
             _unpack(archives, folder, find_root)
 

@@ -9,7 +9,7 @@ from corruptions.utils import cli
 from corruptions.utils.errors import UserError
 from corruptions.utils.files import read_json, write_json
 from losses.config.options import create_parser
-from losses.config.resolve import resolve_config
+from losses.config.resolve import load_or_resolve_config, resolve_config
 from losses.config.settings import MethodConfig, RunConfig
 from losses.config.table import EVALUATION_ONLY, OPTIONS
 from losses.methods import METHOD_OPTIONS
@@ -139,3 +139,21 @@ def test_every_option_is_a_setting_of_a_run_or_of_the_command():
     command = {"config", "variant", "jobs", "evaluate", *EVALUATION_ONLY}
     assert OPTIONS.keys() == command | of_method & OPTIONS.keys() | settings & OPTIONS.keys()
     assert not (settings & of_method) - {"method"} and of_method - {"options"} <= OPTIONS.keys()
+
+
+@pytest.mark.parametrize("words", [["--accumulate", "4", "-d", "photos"], ["--resume", "run"]])
+def test_a_step_of_several_graphs_is_not_stored(tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    make_run("run", 0, "-d", "photos", "--accumulate", "4")
+    args, given = cli.parse(create_parser(), [*words, "--compile_cache", "stored"])
+    with pytest.raises(UserError, match="--compile_cache: stores a step of one graph"):
+        load_or_resolve_config(args, given)
+
+
+def test_a_resumed_run_does_not_accumulate_with_several_workers(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_run("run", 0, "-d", "photos", "--accumulate", "4")
+    monkeypatch.setattr("utils.runtime.distributed.world_size", lambda: 2)
+    args, given = cli.parse(create_parser(), ["--resume", "run"])
+    with pytest.raises(UserError, match="--accumulate 4: is for one worker"):
+        load_or_resolve_config(args, given)

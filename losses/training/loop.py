@@ -96,7 +96,7 @@ def train_epoch(step, loader, batches, start, records, schedule, weight_decay, d
                 bar.set_postfix(loss=f"{unread.read().loss / (batch + 1):.3f}", refresh=False)
             bar.update()
             if records.logs_batch(batch):
-                hits = outs.logits.asnumpy().argmax(1) == first_labels(labels).asnumpy()
+                hits = outs.logits.asnumpy().argmax(1) == first_labels(labels.asnumpy())
                 gradient_norm_of_batch = outs.gradient_norm.asnumpy().mean()
                 records.train_log.write_batch(epoch, batch, outs.losses.asnumpy(), hits, severities.asnumpy(),
                                               gradient_norm_of_batch, norms, step, weight_decay, decay_mask)

@@ -696,7 +696,7 @@ def test_published_numbers_stand_under_the_measured_ones(tmp_path):
 
 
 def test_published_errors_of_an_evaluation():
-    """Those of ImageNet-C for the fifteen common corruptions, and of ImageNet-C-bar for its ten."""
+    """The numbers are of ImageNet-C for the fifteen common corruptions, and of ImageNet-C-bar for its ten."""
     source = SimpleNamespace(name="imagenet")
     config = {"recipe": "damp/imagenet", "title": "damp", "dataset": "imagenet", "method": "damp"}
 

@@ -233,7 +233,7 @@ def test_command_array(tmp_path, monkeypatch, capsys):
     (lambda path: np.save(path, np.zeros_like(np.load(path))), "has no record out/tilt.npy.json that says"),
     (lambda path: os.remove(f"{path}.json"), "has no record out/tilt.npy.json that says")])
 def test_damaged_array(tmp_path, monkeypatch, capsys, damage, problem):
-    """What has the name of an array, and is not the array that was made, is not taken for it."""
+    """A file or a folder with the name of an array is not taken for the array that was made."""
     monkeypatch.chdir(tmp_path)
     np.save("set.npy", SMALL)
     words = ["sequence", "set.npy", "out", "-p", "tilt", "--workers", "1"]

@@ -5,7 +5,6 @@ therefore runs the network twice on every micro-batch, as in GradCache (Gao et a
 The first time it keeps only the logits. The objective of all logits gives the gradient of each logit. The second time,
 the gradients of a micro-batch's logits are carried back to the weights, and added up.
 """
-import mindspore as ms
 import mindspore.nn as nn
 import mindspore.ops as ops
 import numpy as np
@@ -13,25 +12,8 @@ from mindspore import ParameterTuple
 
 from corruptions.utils.errors import UserError
 from losses.perturbations import L2Norm
-
-_add_to = ops.MultitypeFuncGraph("add_to")
-_copy = ops.MultitypeFuncGraph("copy")
-_clear = ops.MultitypeFuncGraph("clear")
-
-
-@_add_to.register("Tensor", "Tensor")
-def _add_to_tensor(total, gradient):
-    return ops.assign_add(total, gradient)
-
-
-@_copy.register("Tensor", "Tensor")
-def _copy_tensor(target, value):
-    return ops.assign(target, value)
-
-
-@_clear.register("Tensor", "Tensor")
-def _clear_tensor(zero, total):
-    return ops.assign(total, ops.broadcast_to(zero, total.shape))
+from losses.step.gradients import AccumulateGradients, ClearAccumulated, UpdateWeights
+from losses.step.weights import assign_tensor
 
 
 def check_deterministic(network):
@@ -61,36 +43,27 @@ class Logits(nn.Cell):
         return self.network(images)
 
 
-class FirstRisk(nn.Cell):
-    """The objective of the first pass, the losses, and the gradient of each logit."""
+class RiskGradient(nn.Cell):
+    """The objective of a pass, the losses, and the gradient of each logit.
 
-    def __init__(self, objective, loss):
+    Args:
+        objective (Objective), loss (TrainingLoss): as in `Step`.
+        is_second (bool): whether it is the second pass, whose inputs end with the losses and the logits of the first.
+    """
+
+    def __init__(self, objective, loss, is_second):
         super().__init__(auto_prefix=False)
-        self.objective, self.loss = objective, loss
+        self.objective, self.loss, self.is_second = objective, loss, is_second
         self.gradient = ops.value_and_grad(self.risk, 0, None, has_aux=True)
 
-    def risk(self, logits, labels, groups):
+    def risk(self, logits, labels, groups, *first):
         losses = self.loss(logits, labels)
+        if self.is_second:
+            return self.objective.second_risk(losses, logits, labels, groups, *first), losses
         return self.objective.first_risk(losses, logits, labels, groups), losses
 
-    def construct(self, logits, labels, groups):
-        return self.gradient(logits, labels, groups)
-
-
-class SecondRisk(nn.Cell):
-    """The objective of the second pass, the losses, and the gradient of each logit."""
-
-    def __init__(self, objective, loss):
-        super().__init__(auto_prefix=False)
-        self.objective, self.loss = objective, loss
-        self.gradient = ops.value_and_grad(self.risk, 0, None, has_aux=True)
-
-    def risk(self, logits, labels, groups, first_losses, first_logits):
-        losses = self.loss(logits, labels)
-        return self.objective.second_risk(losses, logits, labels, groups, first_losses, first_logits), losses
-
-    def construct(self, logits, labels, groups, first_losses, first_logits):
-        return self.gradient(logits, labels, groups, first_losses, first_logits)
+    def construct(self, logits, labels, groups, *first):
+        return self.gradient(logits, labels, groups, *first)
 
 
 class Backward(nn.Cell):
@@ -101,7 +74,8 @@ class Backward(nn.Cell):
 
     def __init__(self, network, weights, accumulated):
         super().__init__(auto_prefix=False)
-        self.network, self.accumulated = network, accumulated
+        self.network = network
+        self.accumulate = AccumulateGradients(accumulated, 1)
         self.statistics = ParameterTuple([p for p in network.get_parameters() if not p.requires_grad])
         self.has_statistics = len(self.statistics) > 0
         self.saved = self.statistics.clone(prefix="saved.before", init="zeros")
@@ -114,48 +88,35 @@ class Backward(nn.Cell):
 
     def construct(self, images, logit_gradients):
         if self.has_statistics:
-            self.hyper_map(_copy, self.saved, self.statistics)
+            self.hyper_map(assign_tensor, self.saved, self.statistics)
         (_, logits), gradients = self.gradient(images, logit_gradients)
         if self.has_statistics:
-            self.hyper_map(_copy, self.statistics, ops.depend(self.saved, gradients))
-        self.hyper_map(_add_to, self.accumulated, gradients)
+            self.hyper_map(assign_tensor, self.statistics, ops.depend(self.saved, gradients))
+        self.accumulate(gradients, None, None)
         return logits
 
 
 class Perturb(nn.Cell):
-    """Move the network to its perturbed weights, and clear the accumulated gradients unless they are kept.
+    """Move the network to its perturbed weights. A noise does not read the gradients, which are 0 then."""
 
-    A noise does not read the gradients, which are 0 then.
-    """
-
-    def __init__(self, model, perturbation, accumulated, keeps_gradients):
+    def __init__(self, model, perturbation, accumulated):
         super().__init__(auto_prefix=False)
         self.model, self.perturbation, self.accumulated = model, perturbation, accumulated
         self.weights = model.weights
-        self.keeps_gradients = keeps_gradients
-        self.zero = ms.Tensor(0, ms.float32)
-        self.hyper_map = ops.HyperMap()
 
     def construct(self):
-        moved = self.model.perturb(self.perturbation(self.weights, self.accumulated), self.accumulated)
-        if self.keeps_gradients:
-            return moved
-        return self.hyper_map(ops.partial(_clear, ops.depend(self.zero, moved)), self.accumulated)
+        return self.model.perturb(self.perturbation(self.weights, self.accumulated), self.accumulated)
 
 
-class Reset(nn.Cell):
-    """Clear the accumulated gradients, and put the network back where it was before `Perturb`, if it was moved."""
+class Restore(nn.Cell):
+    """Put the network back where it was before `Perturb`."""
 
-    def __init__(self, model, accumulated, is_perturbed):
+    def __init__(self, model, accumulated):
         super().__init__(auto_prefix=False)
-        self.model, self.accumulated, self.is_perturbed = model, accumulated, is_perturbed
-        self.zero = ms.Tensor(0, ms.float32)
-        self.hyper_map = ops.HyperMap()
+        self.model, self.accumulated = model, accumulated
 
     def construct(self):
-        if self.is_perturbed:
-            self.model.restore(self.accumulated)
-        return self.hyper_map(ops.partial(_clear, self.zero), self.accumulated)
+        return self.model.restore(self.accumulated)
 
 
 class Norm(nn.Cell):
@@ -167,23 +128,6 @@ class Norm(nn.Cell):
 
     def construct(self):
         return self.norm(self.accumulated)
-
-
-class Update(nn.Cell):
-    """Put the network back where it was before `Perturb`, move its weights, and clear the accumulated gradients."""
-
-    def __init__(self, model, optimizer, accumulated, is_perturbed):
-        super().__init__(auto_prefix=False)
-        self.model, self.optimizer, self.accumulated = model, optimizer, accumulated
-        self.is_perturbed = is_perturbed
-        self.zero = ms.Tensor(0, ms.float32)
-        self.hyper_map = ops.HyperMap()
-
-    def construct(self):
-        if self.is_perturbed:
-            self.model.restore(self.accumulated)
-        moved = self.optimizer(self.accumulated)
-        return self.hyper_map(ops.partial(_clear, ops.depend(self.zero, moved)), self.accumulated)
 
 
 class AccumulatedStep:
@@ -206,23 +150,23 @@ class AccumulatedStep:
         self.model, self.loss, self.micro_batches = model, loss, micro_batches
         self.is_two_pass, self.is_noisy = is_two_pass, perturbation is not None and not is_two_pass
         self.logits = Logits(model.network)
-        self.first_risk, self.second_risk = FirstRisk(objective, loss), SecondRisk(objective, loss)
+        self.first_risk, self.second_risk = (RiskGradient(objective, loss, second) for second in (False, True))
         self.backward = Backward(model.network, model.weights, accumulated)
         self.norm = Norm(accumulated)
+        self.keeps_gradients = objective.adds_first_gradient  # the second pass adds its gradients to those of the first
         if perturbation is not None:
-            self.perturb = Perturb(model, perturbation, accumulated, objective.adds_first_gradient)
-        self.update = Update(model, optimizer, accumulated, perturbation is not None)
-        self.resets = [Reset(model, accumulated, is_perturbed) for is_perturbed in (False, True)]
+            self.perturb, self.restore = Perturb(model, perturbation, accumulated), Restore(model, accumulated)
+        self.clear = ClearAccumulated(accumulated)
+        self.update = UpdateWeights(optimizer, accumulated, nn.Identity())
         self.is_perturbed, self.is_checked = False, False
 
     def __call__(self, images, labels, groups):
         try:
             return self.take(images, labels, groups)
         except BaseException:
-            self.resets[self.is_perturbed]()
+            self.move_back()
+            self.clear()
             raise
-        finally:
-            self.is_perturbed = False
 
     def take(self, images, labels, groups):
         if len(images) % self.micro_batches:
@@ -237,10 +181,13 @@ class AccumulatedStep:
         norm, perturbed_losses = self.norm(), losses
         if self.is_two_pass:
             self.move()
+            if not self.keeps_gradients:
+                self.clear()
             perturbed_logits = ops.concat([self.logits(part) for part in parts])
             (risk, perturbed_losses), logit_gradients = self.second_risk(perturbed_logits, labels, groups, losses,
                                                                          logits)
             self.accumulate(parts, logit_gradients, perturbed_logits)
+        self.move_back()
         self.update()
         return losses, logits, perturbed_losses, norm, risk
 
@@ -248,6 +195,12 @@ class AccumulatedStep:
         """Move the network to its perturbed weights."""
         self.perturb()
         self.is_perturbed = True
+
+    def move_back(self):
+        """Put the network back, if it was moved."""
+        if self.is_perturbed:
+            self.restore()
+            self.is_perturbed = False
 
     def accumulate(self, parts, logit_gradients, logits):
         """Add the gradient of the weights of all micro-batches."""

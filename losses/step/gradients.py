@@ -57,29 +57,58 @@ class AccumulateGradients(nn.Cell):
         return self.hyper_map(ops.partial(_accumulate, self.scale), self.accumulated, gradients)
 
 
-class ApplyAccumulated(nn.Cell):
-    """Apply the accumulated gradients after the last sub-batch.
+class ClearAccumulated(nn.Cell):
+    """Set the accumulated gradients to 0."""
 
-    Update the objective by the losses of the whole batch, move the weights along the accumulated gradients, and clear
-    these. The clearing must `ops.depend` on the move that reads the gradients.
+    def __init__(self, accumulated):
+        super().__init__(auto_prefix=False)
+        self.accumulated = accumulated
+        self.zero = ms.Tensor(0, ms.float32)
+        self.hyper_map = ops.HyperMap()
+
+    def construct(self):
+        return self.hyper_map(ops.partial(_clear, self.zero), self.accumulated)
+
+
+class UpdateWeights(nn.Cell):
+    """Move the weights along the accumulated gradients, and clear these.
+
+    The clearing must `ops.depend` on the move that reads the gradients.
 
     Args:
-        objective (Objective): the objective to update.
         optimizer (nn.Optimizer): the optimizer that moves the weights.
         accumulated (ParameterTuple): the gradients of this rank.
         all_reduce (nn.Cell): map from the gradients of this rank to the gradients of all ranks.
     """
 
-    def __init__(self, objective, optimizer, accumulated, all_reduce):
+    def __init__(self, optimizer, accumulated, all_reduce):
         super().__init__(auto_prefix=False)
-        self.objective = objective
         self.optimizer = optimizer
         self.accumulated = accumulated
         self.all_reduce = all_reduce
         self.zero = ms.Tensor(0, ms.float32)
         self.hyper_map = ops.HyperMap()
 
-    def construct(self, losses, groups):
-        self.objective.update(losses, groups)
+    def construct(self):
         moved = self.optimizer(self.all_reduce(self.accumulated))
         return self.hyper_map(ops.partial(_clear, ops.depend(self.zero, moved)), self.accumulated)
+
+
+class ApplyAccumulated(nn.Cell):
+    """Apply the accumulated gradients after the last sub-batch.
+
+    Update the objective by the losses of the whole batch first.
+
+    Args:
+        objective (Objective): the objective to update.
+        Others as in `UpdateWeights`.
+    """
+
+    def __init__(self, objective, optimizer, accumulated, all_reduce):
+        super().__init__(auto_prefix=False)
+        self.objective = objective
+        self.update_weights = UpdateWeights(optimizer, accumulated, all_reduce)
+
+    def construct(self, losses, groups):
+        self.objective.update(losses, groups)
+        return self.update_weights()

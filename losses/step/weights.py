@@ -6,13 +6,13 @@ from mindspore import ParameterTuple
 
 from losses.perturbations import L2Norm
 
-_assign = ops.MultitypeFuncGraph("assign")
+assign_tensor = ops.MultitypeFuncGraph("assign")
 _broadcast_assign = ops.MultitypeFuncGraph("broadcast_assign")
 _assign_row = ops.MultitypeFuncGraph("assign_row")
 _sum_copies = ops.MultitypeFuncGraph("sum_copies")
 
 
-@_assign.register("Tensor", "Tensor")
+@assign_tensor.register("Tensor", "Tensor")
 def _assign_tensor(target, value):
     return ops.assign(target, value)
 
@@ -54,12 +54,12 @@ class PerturbableModel(nn.Cell):
 
     def perturb(self, values, after):
         """Put `values` where the next pass reads its weights, once the tensors `after` are there."""
-        self.hyper_map(_assign, self.saved, self.restored)
-        return self.hyper_map(_assign, self.perturbed_weights, ops.depend(values, after))
+        self.hyper_map(assign_tensor, self.saved, self.restored)
+        return self.hyper_map(assign_tensor, self.perturbed_weights, ops.depend(values, after))
 
     def restore(self, after):
         """Put back the values from before `perturb`, once the tensors `after` are there."""
-        return self.hyper_map(_assign, self.restored, ops.depend(self.saved, after))
+        return self.hyper_map(assign_tensor, self.restored, ops.depend(self.saved, after))
 
 
 class InPlace(PerturbableModel):

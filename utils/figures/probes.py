@@ -152,9 +152,10 @@ def samples(records, measured):
 
 
 def xi(records, measured):
-    """What each corruption at severity 3 does to the loss of a small perceptron, trained on clean images of the first
-    run's data set: the loss on corrupted images, to first order (Trinh 2024, Lemma 1), and with weights times xi
-    (Eq. 14).
+    """Draw what each corruption at severity 3 does to the loss of a small perceptron.
+
+    The perceptron is trained on clean images of the first run's data set. There are the loss on corrupted images, the
+    loss to first order (Trinh 2024, Lemma 1), and the loss with weights times xi (Eq. 14).
     """
     names = list(measured["corruptions"])
     values = np.array([measured["corruptions"][name] for name in names])

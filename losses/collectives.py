@@ -3,6 +3,7 @@
 No graph has these cells if the world size is 1. The collectives of a graph must run in the same order on all ranks, so
 each collective depends on the one before. A collective takes half a millisecond, however small it is, so there are few.
 """
+import mindspore as ms
 import mindspore.nn as nn
 import mindspore.ops as ops
 from mindspore import ParameterTuple
@@ -145,6 +146,7 @@ class SyncBatchNorm(nn.Cell):
         self.world_size = distributed.world_size()
 
     def construct(self, x, gamma, beta, moving_mean, moving_variance):
+        x = x.astype(ms.float32)  # in mixed precision it is float16, which sums would overflow
         channel_shape = (1, -1, 1, 1)
         channels = x.shape[1]
         mean = x.mean((0, 2, 3))

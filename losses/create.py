@@ -40,8 +40,8 @@ def create_step(network, method="sharpdro", num_groups=6, dataset="cifar10", see
         group_sizes (list of int): numbers of training images of each distribution, which group_adjustment needs. If
             only one distribution has training images, it has all weight over distributions from the start.
         options: lr, optimizer, momentum, nesterov, clip_norm, weight_decay, weight_decay_on, num_sub_batches, sync_bn,
-            accumulate, mixup (with two labels for each sample), label_smoothing, recipe, objective, perturbation, and
-            the options that these read, such as rho, sigma, step_size. The names are the names of the options of
+            accumulate, amp, mixup (with two labels for each sample), label_smoothing, recipe, objective, perturbation,
+            and the options that these read, such as rho, sigma, step_size. The names are the names of the options of
             `main.py`, and its help explains them.
 
     Returns:
@@ -107,6 +107,7 @@ def build_step(network, settings, num_groups, seed, group_sizes=None):
     if sync_bn and distributed.world_size() > 1:
         convert_sync_batchnorm(network, BATCH_NORMS)
     step = create_train_step(network, objective, perturbation, optimizer, settings.num_sub_batches, sync_bn,
-                             TrainingLoss(settings.mixup, settings.label_smoothing), settings.accumulate or 1)
+                             TrainingLoss(settings.mixup, settings.label_smoothing), settings.accumulate or 1,
+                             bool(settings.amp))
     step.num_groups = num_groups if OBJECTIVES[settings.objective].reads_groups else None
     return step

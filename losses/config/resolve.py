@@ -74,6 +74,7 @@ def resolve(method="sharpdro", dataset="cifar10", sync_perturbation=None, **give
             values[option] = None
     if values["accumulate"] == 1 and values["accumulate"] is not True:
         values["accumulate"] = None
+    values["amp"] = values["amp"] or None
     if "crop_area" not in given and values["crop"] != "random_resized":
         values["crop_area"] = None
     if "sampler" not in given and (values["sampling"] == "balanced" or DATA_STRATEGIES[row.data].oversamples):

@@ -30,8 +30,8 @@ class MethodConfig:
         total_epoch, batch_size, lr, schedule, warmup, final_lr, optimizer, momentum, nesterov, clip_norm, weight_decay,
             weight_decay_on, num_sub_batches, sync_bn, crop_area: options of the training; None if the schedule, the
             optimizer or the crop does not read the option.
-        rand_augment, mixup, label_smoothing, accumulate: further options of the training; None for none. With random
-            resized crops, None for crop_area stands for `dataset.sampling.CROP_AREA`.
+        rand_augment, mixup, label_smoothing, accumulate, amp: further options of the training; None for none. With
+            random resized crops, None for crop_area stands for `dataset.sampling.CROP_AREA`.
         train_on (str): a key of `TRAIN_ON`; without effect if a table sets the training images.
         sampler, crop, sampling (str): keys of `SAMPLERS`, `CROP_MODES`, `SAMPLINGS`.
         options (dict): the options that the parts of the method read, to their values.
@@ -63,6 +63,7 @@ class MethodConfig:
     mixup: float | None
     label_smoothing: float | None
     accumulate: int | None
+    amp: bool | None
     sampling: str
     options: dict
 

@@ -174,6 +174,8 @@ TRAINING = OptionGroup("training", [
     Option("accumulate", "cut a batch into N parts that go through the network one after the other; the gradient is "
            "that of the whole batch, the memory that of a part, and forward passes double (default: 1)",
            cli.positive_int, metavar="N", in_graph=True),
+    Option("amp", "mixed precision: float16 convolutions and products, with dynamic loss scaling; evaluations stay "
+           "float32", bool, in_graph=True),
     Option("label_smoothing", "spread a share S of every label over all classes (default: none)", cli.fraction,
            metavar="S", in_graph=True),
     Option("augment_data", "the release's name for --crop reflect_pad", bool, False),
@@ -267,7 +269,7 @@ EVALUATION_OPTIONS = tuple(dict.fromkeys([*SHARED_EVALUATION_OPTIONS, *(
 # Options that have an effect with --evaluate alone.
 EVALUATION_ONLY = ("baseline", "severity", "test_images", "class_map", "predict", "output", "class_names", "fgsm")
 # Options of the training that most recipes leave out; None stands for none, or for the default.
-EXTRA_TRAINING_OPTIONS = ("crop_area", "rand_augment", "mixup", "label_smoothing", "accumulate")
+EXTRA_TRAINING_OPTIONS = ("crop_area", "rand_augment", "mixup", "label_smoothing", "accumulate", "amp")
 RELEASE_ALIASES = ("is_adaptive", "distribution_agnostic", "risk")
 TRAINING_OPTIONS = tuple(dict.fromkeys([*RECIPES["sharpdro"].training, *EXTRA_TRAINING_OPTIONS, *(
     option for table in TRAINING_PARTS.values() for row in table.values() for option in row.defaults)]))

@@ -13,6 +13,7 @@ from mindspore import ParameterTuple
 from corruptions.utils.errors import UserError
 from losses.perturbations import L2Norm
 from losses.step.gradients import AccumulateGradients, ClearAccumulated, UpdateWeights
+from losses.step.mixed_precision import value_and_grad
 from losses.step.weights import assign_tensor
 
 
@@ -72,14 +73,14 @@ class Backward(nn.Cell):
     Running statistics and other parameters that are not trained stay as they are.
     """
 
-    def __init__(self, network, weights, accumulated):
+    def __init__(self, network, weights, accumulated, scaling):
         super().__init__(auto_prefix=False)
         self.network = network
         self.accumulate = AccumulateGradients(accumulated, 1)
         self.statistics = ParameterTuple([p for p in network.get_parameters() if not p.requires_grad])
         self.has_statistics = len(self.statistics) > 0
         self.saved = self.statistics.clone(prefix="saved.before", init="zeros")
-        self.gradient = ops.value_and_grad(self.weighted_logits, None, weights, has_aux=True)
+        self.gradient = value_and_grad(self.weighted_logits, weights, scaling)
         self.hyper_map = ops.HyperMap()
 
     def weighted_logits(self, images, logit_gradients):
@@ -142,16 +143,18 @@ class AccumulatedStep:
         perturbation (nn.Cell or None): the perturbation; None if all passes are at the weights themselves.
         is_two_pass (bool): whether a second pass follows the first. If not, a perturbation is a noise.
         micro_batches (int): number of parts N of a batch that follow one another.
+        scaling (LossScaling or None): the loss scale of mixed precision.
     """
 
-    def __init__(self, model, objective, perturbation, optimizer, loss, is_two_pass, micro_batches):
+    def __init__(self, model, objective, perturbation, optimizer, loss, is_two_pass, micro_batches,
+                 scaling=None):
         check_deterministic(model.network)
         accumulated = model.weights.clone(prefix="saved.accumulated", init="zeros")
         self.model, self.loss, self.micro_batches = model, loss, micro_batches
         self.is_two_pass, self.is_noisy = is_two_pass, perturbation is not None and not is_two_pass
         self.logits = Logits(model.network)
         self.first_risk, self.second_risk = (RiskGradient(objective, loss, second) for second in (False, True))
-        self.backward = Backward(model.network, model.weights, accumulated)
+        self.backward = Backward(model.network, model.weights, accumulated, scaling)
         self.norm = Norm(accumulated)
         self.keeps_gradients = objective.adds_first_gradient  # the second pass adds its gradients to those of the first
         if perturbation is not None:

@@ -9,6 +9,8 @@ which made the gradient of the first convolution wrong by a hundredth at a radiu
 import mindspore.nn as nn
 import mindspore.ops as ops
 
+from losses.step.mixed_precision import value_and_grad
+
 _add = ops.MultitypeFuncGraph("add")
 
 
@@ -36,9 +38,11 @@ class Step(nn.Cell):
         all_reduce, all_reduce_second (nn.Cell): maps from local to global gradients of the first and the second pass.
         update (nn.Cell): cell that takes gradients, losses and groups, and applies or accumulates the gradients.
         loss (TrainingLoss): map from logits and labels to the losses of samples.
+        scaling (LossScaling or None): the loss scale of mixed precision.
     """
 
-    def __init__(self, model, objective, perturbation, all_reduce, all_reduce_second, update, loss):
+    def __init__(self, model, objective, perturbation, all_reduce, all_reduce_second, update, loss,
+                 scaling=None):
         super().__init__(auto_prefix=False)  # parameters keep the names that they have in the network
         self.model = model
         self.objective = objective
@@ -48,8 +52,8 @@ class Step(nn.Cell):
         self.update = update
         self.loss = loss
         self.weights = model.weights
-        self.gradient = ops.value_and_grad(self.first_pass, None, model.perturbed_weights, has_aux=True)
-        self.second_gradient = ops.value_and_grad(self.second_pass, None, model.perturbed_weights, has_aux=True)
+        self.gradient = value_and_grad(self.first_pass, model.perturbed_weights, scaling)
+        self.second_gradient = value_and_grad(self.second_pass, model.perturbed_weights, scaling)
         self.hyper_map = ops.HyperMap()
 
     def first_pass(self, images, labels, groups):

@@ -6,6 +6,7 @@ from losses.objectives import MeanOverChunks, TrainingLoss
 from losses.step.accumulation import AccumulatedStep
 from losses.step.algorithms import NoisyStep, OnePassStep, TwoPassStep
 from losses.step.gradients import AccumulateGradients, ApplyAccumulated, ApplyChunked, ApplyGradients
+from losses.step.mixed_precision import Autocast, LossScaling, NanOnOverflow, SkipOnOverflow
 from losses.step.train_step import TrainStep
 from losses.step.weights import InPlace, NoPerturbation, PresampledNoise, Stacked
 from models.stacked import StackedNetwork, running_statistics
@@ -13,7 +14,7 @@ from utils.runtime import distributed
 
 
 def create_train_step(network, objective, perturbation, optimizer, sub_batches=1, sync_bn=False, loss=None,
-                      micro_batches=1):
+                      micro_batches=1, mixed_precision=False):
     """Return the step that an objective and a perturbation need, with no more passes than they need.
 
     Args:
@@ -28,6 +29,7 @@ def create_train_step(network, objective, perturbation, optimizer, sub_batches=1
         loss (TrainingLoss or None): loss of a sample; None for the cross-entropy.
         micro_batches (int): N, parts of a batch that go through the network one after the other, with the gradient of
             the whole batch. If it is above 1, there must be one rank and one sub-batch.
+        mixed_precision (bool): whether the passes are in mixed precision (`losses/step/mixed_precision.py`).
 
     Returns:
         TrainStep: the step.
@@ -64,6 +66,15 @@ def create_train_step(network, objective, perturbation, optimizer, sub_batches=1
         noisy_weights = points.clone(prefix="saved.noisy", init="zeros") if is_two_pass else points
         graph_perturbation = presampled_noise = PresampledNoise(perturbation, weights, noisy_weights, chunks)
 
+    scaling, move_weights = None, optimizer
+    if mixed_precision:
+        model.network = Autocast(model.network)
+        untrained = [parameter for parameter in network.get_parameters() if not parameter.requires_grad]
+        scaling = LossScaling(untrained + list(objective.get_parameters()))
+        move_weights = SkipOnOverflow(optimizer, scaling)
+        if is_two_pass:
+            graph_perturbation = NanOnOverflow(graph_perturbation)
+
     # A graph that accumulates gradients leaves their all-reduce to the end of the batch.
     all_reduce = all_reduce_second = nn.Identity()
     if world_size > 1:
@@ -71,19 +82,20 @@ def create_train_step(network, objective, perturbation, optimizer, sub_batches=1
         all_reduce_second = AllReduceGradients(weights, [])
     if is_accumulating:
         accumulated = weights.clone(prefix="saved.accumulated", init="zeros")
-        apply_accumulated = ApplyAccumulated(objective, optimizer, accumulated, all_reduce)
+        apply_accumulated = ApplyAccumulated(objective, move_weights, accumulated, all_reduce)
         update = AccumulateGradients(accumulated, 1 / (accumulation_steps * world_size))
         all_reduce = all_reduce_second = nn.Identity()
     else:
         apply_accumulated = None
-        update = ApplyGradients(optimizer) if is_whole else ApplyChunked(objective, optimizer)
+        update = ApplyGradients(move_weights) if is_whole else ApplyChunked(objective, move_weights)
 
     if micro_batches > 1:
         used = graph_perturbation if algorithm is not OnePassStep else None
-        graph = AccumulatedStep(model, objective, used, optimizer, loss or TrainingLoss(), is_two_pass, micro_batches)
-        return TrainStep(network, objective, perturbation, optimizer, graph, 1, 1, None, None)
+        graph = AccumulatedStep(model, objective, used, move_weights, loss or TrainingLoss(), is_two_pass,
+                                micro_batches, scaling)
+        return TrainStep(network, objective, perturbation, optimizer, graph, 1, 1, None, None, scaling)
     graph_objective = objective if is_whole else MeanOverChunks(objective, chunks)
     graph = algorithm(model, graph_objective, graph_perturbation, all_reduce, all_reduce_second, update,
-                      loss or TrainingLoss())
+                      loss or TrainingLoss(), scaling)
     return TrainStep(network, objective, perturbation, optimizer, graph, sub_batches, accumulation_steps,
-                     apply_accumulated, presampled_noise)
+                     apply_accumulated, presampled_noise, scaling)

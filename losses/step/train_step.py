@@ -50,10 +50,11 @@ class TrainStep(nn.Cell):
         accumulation_steps (int): runs of the graph for a batch.
         apply_accumulated (ApplyAccumulated or None): cell that follows the last of these runs.
         presampled_noise (PresampledNoise or None): noise that is drawn before the graph runs.
+        scaling (LossScaling or None): the loss scale of mixed precision.
     """
 
     def __init__(self, network, objective, perturbation, optimizer, graph, sub_batches, accumulation_steps,
-                 apply_accumulated, presampled_noise):
+                 apply_accumulated, presampled_noise, scaling=None):
         super().__init__(auto_prefix=False)  # the network keeps the parameter names it has on its own
         self.weights = optimizer.parameters
         self.network = network
@@ -65,6 +66,7 @@ class TrainStep(nn.Cell):
         self.accumulation_steps = accumulation_steps
         self.apply_accumulated = apply_accumulated
         self.presampled_noise = presampled_noise
+        self.scaling = scaling
         self.gather_outputs = None
         if apply_accumulated is not None and distributed.world_size() > 1:
             self.gather_outputs = AllGatherOutputs()
@@ -123,6 +125,8 @@ class TrainStep(nn.Cell):
             self.must_check_stacking = False
         if self.presampled_noise is not None:
             self.presampled_noise.draw()
+        if self.scaling is not None:
+            self.scaling()
         if self.apply_accumulated is None:
             return StepOutputs(*self.graph(images, labels, groups))
         return self.accumulate(images, labels, groups)

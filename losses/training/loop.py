@@ -25,9 +25,11 @@ class PendingLosses:
 
     Args:
         start (Progress): progress before these steps, a part of an epoch.
+        scaling (LossScaling or None): the loss scale of mixed precision, in which a step may overflow and is skipped.
     """
 
-    def __init__(self, start):
+    def __init__(self, start, scaling=None):
+        self.scaling = scaling
         self.epoch, self.batch, self.loss, self.steps = start.epochs, start.batches, start.loss, []
 
     def add(self, outs):
@@ -41,12 +43,16 @@ class PendingLosses:
             Progress: the progress including these steps.
 
         Raises:
-            NotFiniteError: a loss is not finite.
+            NotFiniteError: a loss is not finite. In mixed precision the first pass has such a loss, or the loss scale
+                cannot become lower.
         """
         for outs in self.steps:
             losses, *measures = (out.asnumpy() for out in outs)
-            if not np.isfinite([array.sum() for array in (losses, *measures)]).all():
-                raise NotFiniteError(f"the loss is not finite at step {self.batch} of epoch {self.epoch}; {HINT}")
+            is_finite, *rest = np.isfinite([array.sum() for array in (losses, *measures)])
+            can_skip = self.scaling is not None and self.scaling.loss_scale.asnumpy() > 1
+            if not is_finite or not (all(rest) or can_skip):
+                hint = HINT if self.scaling is None else f"leave out --amp, or {HINT}"
+                raise NotFiniteError(f"the loss is not finite at step {self.batch} of epoch {self.epoch}; {hint}")
             self.loss += losses.mean()
             self.batch += 1
         self.steps.clear()
@@ -77,7 +83,7 @@ def train_epoch(step, loader, batches, start, records, schedule, weight_decay, d
         NotFiniteError: the loss is no longer finite, or a weight is not finite when a checkpoint is due.
         Interrupted: a signal has stopped the training; there is a checkpoint.
     """
-    epoch, rate, unread, ahead = start.epochs, None, PendingLosses(start), max_steps_in_flight()
+    epoch, rate, unread, ahead = start.epochs, None, PendingLosses(start, step.scaling), max_steps_in_flight()
     hidden = False if show_progress else None
     with tqdm(total=batches, initial=start.batches, desc=f"epoch {epoch}", unit=" steps", leave=False,
               disable=hidden) as bar:

@@ -87,6 +87,8 @@ class RunRecorder:
             if part in results:
                 log.write(epoch, self.batches, results[part])
                 message += f"  {part} {percentages(results[part])}"
+        if self.step.scaling is not None:
+            message += f"  loss scale {self.step.scaling.loss_scale.asnumpy():g}"
         if sharpness:
             self.sharpness_log.write_epoch(epoch, *sharpness)
         is_best = False

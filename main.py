@@ -14,6 +14,7 @@ from corruptions import CORRUPTIONS, SETS
 from corruptions.utils import cli, startup
 from corruptions.utils.errors import UserError
 from losses.config.options import OF_THE_RELEASE, apply_recipe, create_parser, parse_command_line
+from losses.config.short_help import NO_OPTIONS
 from losses.config.table import EVALUATION_ONLY
 from utils.runtime.distributed import require_single_process, set_resume_hint
 from utils.shared_options import device_options
@@ -87,6 +88,8 @@ def evaluate_command(args, given):
 
 
 def main(argv=None):
+    if not (sys.argv[1:] if argv is None else argv):
+        return print(NO_OPTIONS)
     with cli.exit_on_error("main.py"):
         args, given = parse_command_line(argv)
         if args.evaluate is None or args.test_corrupted is None:  # else the folder may have other names

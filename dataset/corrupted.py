@@ -37,10 +37,9 @@ from dataset.stored import (
 
 # Sources of corrupted images, with their texts for the help.
 STORAGE_MODES = {
-    "auto": "arrays from disk, where they are made once if they are missing; files from disk, or else made when they "
-            "are read",
-    "disk": "all from disk, made there once if they are missing",
-    "memory": "all made when they are read",
+    "auto": "stored arrays, made once if they are missing; stored files, or made while they are read",
+    "disk": "stored images, made once if they are missing",
+    "memory": "made while they are read",
 }
 
 

@@ -17,8 +17,8 @@ VAL_SHARE = 0.1  # fraction of each class, if training images are clean
 
 # Kinds of training images (`--train_on`).
 TRAIN_ON = {
-    "poisson": "images at severities that follow a Poisson law",
-    "clean": "clean images alone, all but --val_fraction, the protocol of the DAMP paper",
+    "poisson": "severities follow a Poisson law",
+    "clean": "clean images only, as in the DAMP paper",
 }
 
 

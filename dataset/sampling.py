@@ -2,21 +2,20 @@
 from corruptions.utils.errors import UserError
 
 SAMPLINGS = {
-    "uniform": "training images are drawn with equal chance",
-    "balanced": "every distribution is drawn with equal chance",
+    "uniform": "all training images with equal chance",
+    "balanced": "all severities with equal chance",
 }
 
 SAMPLERS = {
-    "replacement": "every batch is drawn anew from all training images",
-    "permutation": "an epoch passes over every training image once, in a random order, and leaves out the last "
-                   "incomplete batch",
+    "replacement": "draw each batch from all training images",
+    "permutation": "use every image once in an epoch, without the last incomplete batch",
 }
 
 CROP_MODES = {
-    "none": "images as they are",
-    "reflect_pad": "at random after mirrored padding by 1/8",
-    "zero_pad": "at random after padding by 4 with zeros",
-    "random_resized": "a random part of the image, resized, for images in files",
+    "none": "no flips or crops",
+    "reflect_pad": "flip and crop after mirrored padding by 1/8",
+    "zero_pad": "flip and crop after padding by 4 with zeros",
+    "random_resized": "flip, and resize a random part, for images in files",
 }
 
 INTERPOLATIONS = {"bilinear": "linear", "bicubic": "cubic"}

@@ -63,25 +63,26 @@ def _perturbation(name):
 
 
 GROUP_WEIGHT_OPTIONS = (
-    choice("worst_case", ("weights", "argmax"), "the worst distribution: weights that move toward large losses (the "
-           "release), or the one with the largest loss (the paper's Algorithm 1)"),
-    Option("step_size", "step of the weights over distributions toward large losses", cli.non_negative_float,
+    choice("worst_case", ("weights", "argmax"), "how the worst severity is found. weights: by weights q that "
+           "move toward large losses (authors' code); argmax: the one with the largest loss (paper, Algorithm 1)"),
+    Option("step_size", "step of the weights q toward large losses", cli.non_negative_float,
            requires=("worst_case", "weights", "moves weights over distributions, and --worst_case argmax chooses one; "
                      "leave one of them out")),
-    choice("group_loss", ("batch", "last_seen", "validation"), "loss that moves the weight of a distribution: that of "
-           "the batch, 0 where it is absent (the release); or what it was when last seen; or that of validation "
-           "images, a third of which is kept for choosing models"),
-    Option("group_update_every", f"--group_loss validation: batches from one look at {VALIDATION_BATCH} images of each "
-           "severity to the next", cli.positive_int, metavar="N",
+    choice("group_loss", ("batch", "last_seen", "validation"), "losses that move the weights q. batch: of the batch, "
+           "0 for a missing severity (authors' code); last_seen: of the last batch with the severity; validation: of "
+           "two thirds of the validation images"),
+    Option("group_update_every", f"--group_loss validation: measure {VALIDATION_BATCH} images of each severity after "
+           "every N-th batch", cli.positive_int, metavar="N",
            requires=("group_loss", "validation", "is about --group_loss validation; leave it out, or give that, too")),
-    Option("group_adjustment", "add C over the square root of its number of training images to the loss of a "
-           "distribution, for its weight", cli.non_negative_float, metavar="C"))
+    Option("group_adjustment", "add C / sqrt(n) to the loss of a severity with n training images before q "
+           "moves", cli.non_negative_float, metavar="C"))
 GROUP_WEIGHT_DEFAULTS = {"worst_case": "weights", "step_size": 0.01, "group_loss": "batch", "group_update_every": 50,
                          "group_adjustment": 0.0}
 
 OOD_WEIGHT_DEFAULTS = {"ood_weights": "scaled"}
-OOD_WEIGHT_OPTIONS = (choice("ood_weights", ("scaled", "plain"), "sharpdro_agnostic: lost confidence scaled to 0..1 in "
-                             "every batch, then divided by its mean, or only divided (the paper's Eq. 12)"),)
+OOD_WEIGHT_OPTIONS = (choice("ood_weights", ("scaled", "plain"), "sharpdro_agnostic: how lost confidence "
+                             "becomes weights. scaled: to 0..1 in each batch, then to mean 1; plain: to mean 1 alone "
+                             "(paper, Eq. 12)"),)
 
 OBJECTIVES = {
     "mean": Component(lambda num_groups: _objective("Mean")(), "mean loss"),
@@ -89,13 +90,13 @@ OBJECTIVES = {
                            GROUP_WEIGHT_DEFAULTS, reads_groups=True, options=GROUP_WEIGHT_OPTIONS),
     "irm": Component(_objective("IRM"), "losses of the distributions + squared derivative by a factor on the logits",
                      {"irm_lambda": 1.0, "irm_anneal": 500}, reads_groups=True, options=(
-                         Option("irm_lambda", "weight of irm's penalty; above 1 all is divided by it",
+                         Option("irm_lambda", "weight of irm's penalty; above 1 it also divides the objective",
                                 cli.non_negative_float),
-                         Option("irm_anneal", "batches in which irm's penalty has weight 1 before --irm_lambda",
+                         Option("irm_anneal", "number of first batches in which irm's penalty has weight 1",
                                 cli.non_negative_int, metavar="N"))),
     "rex": Component(_objective("REx"), "losses of the distributions + their variance", {"rex_beta": 1.0},
                      reads_groups=True, options=(
-                         Option("rex_beta", "weight of rex's variance; above 1 all is divided by it",
+                         Option("rex_beta", "weight of rex's variance; above 1 it also divides the objective",
                                 cli.non_negative_float),)),
     "sharpdro": Component(_objective("WorstGroupSharpness"),
                           "mean loss + sharpness, weighted toward the worst distribution",
@@ -111,8 +112,8 @@ OBJECTIVES = {
 AGNOSTIC_OBJECTIVES = ("sharpdro_agnostic", "ood_weighted")  # these do without the severities
 
 RHO = {"rho": 0.05}
-RHO_OPTIONS = (Option("rho", "length of an ascent", cli.non_negative_float),)
-SIGMA_OPTIONS = (Option("sigma", "standard deviation of a noise", cli.non_negative_float),)
+RHO_OPTIONS = (Option("rho", "radius of the ascent to the perturbed weights", cli.non_negative_float),)
+SIGMA_OPTIONS = (Option("sigma", "standard deviation of the noise on the weights", cli.non_negative_float),)
 
 PERTURBATIONS = {
     "none": Component(lambda weights, seed, parts: None, "gradient at the weights"),
@@ -161,27 +162,28 @@ STAGE_ONE_DEFAULTS = {"stage_one": None, "stage_one_epochs": None}
 STAGE_ONE_OPTIONS = (
     Option("stage_one_epochs", "jtt, eiil: epochs of the first model (default: a tenth of --total_epoch, so that it "
            "still makes errors)", cli.positive_int, metavar="T"),
-    Option("stage_one", "jtt, eiil: checkpoint to use as the first model, of the same network, data and seed; an "
-           "earlier run has it in stage_one/last_model.ckpt", cli.existing_file, metavar="FILE"))
+    Option("stage_one", "jtt, eiil: checkpoint of a first model with the same network, data and seed, such as "
+           "stage_one/last_model.ckpt of an earlier run", cli.existing_file, metavar="FILE"))
 
 DATA_STRATEGIES = {
     "plain": DataStrategy("images as they were drawn"),
     "error_set": DataStrategy("images that a first model (stage one) gets wrong are drawn --jtt_lambda times as often",
                               {**STAGE_ONE_DEFAULTS, "jtt_lambda": 10}, stage_one=True, oversamples=True, options=(
                                   *STAGE_ONE_OPTIONS,
-                                  Option("jtt_lambda", "jtt: how many times as often an image of the error set is "
-                                         "drawn", cli.positive_int, metavar="N"))),
+                                  Option("jtt_lambda", "jtt: factor by which misclassified images are drawn more "
+                                         "often", cli.positive_int, metavar="N"))),
     "environments": DataStrategy("two environments, inferred with a first model (stage one), take the place of the "
                                  "distributions", STAGE_ONE_DEFAULTS, stage_one=True, replaces_groups=True),
     "half_corrupted": DataStrategy("half of every batch is corrupted with --aug_corruption at severities drawn as "
                                    "--aug_severity says, which with --train_on poisson comes on top of the severities "
                                    "that images have",
                                    {"aug_corruption": None, "aug_severity": "uniform"}, options=(
-                                       Option("aug_corruption", "corrupt_aug, rare_aug: corruption of half of a batch "
-                                              "(default: that of -c)", cli.names(CORRUPTIONS, SETS, aliases=ALIASES),
-                                              metavar="NAME"),
-                                       choice("aug_severity", ("uniform", "rare"), "severities of corrupt_aug: "
-                                              "equally often, or the rarer in training, the more often"))),
+                                       Option("aug_corruption", "corrupt_aug, rare_aug: corruption of half of each "
+                                              "batch (default: the value of -c)",
+                                              cli.names(CORRUPTIONS, SETS, aliases=ALIASES), metavar="NAME"),
+                                       choice("aug_severity", ("uniform", "rare"), "severities of corrupt_aug and "
+                                              "rare_aug. uniform: equally often; rare: the rarer a severity is in "
+                                              "training, the more often"))),
 }
 
 
@@ -203,14 +205,14 @@ class Optimizer:
 # The betas and eps of adamw are no options, because all published experiments have the same values.
 OPTIMIZERS = {
     "sgd": Optimizer(import_on_call("losses.optimizers", "sgd"),
-                     "gradient descent with --momentum; weight decay is part of the gradient",
+                     "gradient descent with --momentum; weight decay is added to the gradient",
                      {"lr": 0.1, "weight_decay": 5e-4, "weight_decay_on": "all", "momentum": 0.9, "nesterov": False}),
     "adamw": Optimizer(import_on_call("losses.optimizers", "AdamW"),
-                       "Adam with betas 0.9 and 0.999; weight decay times the learning rate is taken off the weights",
+                       "Adam with betas 0.9 and 0.999 and decoupled weight decay",
                        {"lr": 0.001, "weight_decay": 0.1, "weight_decay_on": "kernels"}),
 }
 
 WEIGHT_DECAY_FILTERS = {
     "all": "all weights",
-    "kernels": "weights of convolutions and dense layers, not biases, nor scales and shifts of norms",
+    "kernels": "weights of convolutions and dense layers only",
 }

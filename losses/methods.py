@@ -15,6 +15,7 @@ class Method:
     Attributes:
         objective (str): a key of `OBJECTIVES`.
         perturbation (str): a key of `PERTURBATIONS`.
+        summary (str): what the method trains for, in a few words.
         source (str): where the method comes from.
         defaults (dict): defaults that differ from the defaults of the method's parts, as in `Component`. Defaults
             of the perturbation's options hold only with this perturbation.
@@ -24,6 +25,7 @@ class Method:
 
     objective: str
     perturbation: str
+    summary: str
     source: str
     defaults: dict = field(default_factory=dict)
     data: str = "plain"
@@ -41,20 +43,25 @@ class Method:
 
 
 METHODS = {
-    "erm": Method("mean", "none", "empirical risk minimisation"),
-    "irm": Method("irm", "none", "Arjovsky 2019"),
-    "rex": Method("rex", "none", "Krueger 2021"),
-    "group_dro": Method("group_dro", "none", "Sagawa 2020"),
-    "sam": Method("mean", "l2", "Foret 2021", {"rho": {"cifar10": 0.045, "cifar100": 0.06}}, recipe="damp"),
-    "asam": Method("mean", "asam", "Kwon 2021, as in Trinh 2024", recipe="damp"),
-    "sharpdro": Method("sharpdro", "l2", "Huang 2023"),
-    "sharpdro_agnostic": Method("sharpdro_agnostic", "l2", "Huang 2023, Eq. 11 and 12"),
-    "jtt": Method("mean", "none", "Liu 2021", data="error_set"),
-    "eiil": Method("irm", "none", "Creager 2021", data="environments"),
-    "damp": Method("mean", "multiplicative", "Trinh 2024", recipe="damp"),
-    "daap": Method("mean", "additive", "Trinh 2024, Algorithm 3", recipe="damp"),
-    "corrupt_aug": Method("mean", "none", "Trinh 2024, Algorithm 2", data="half_corrupted", recipe="damp"),
-    "rare_aug": Method("mean", "none", "here", {"aug_severity": "rare"}, data="half_corrupted"),
+    "erm": Method("mean", "none", "the mean loss of a batch", "empirical risk minimisation"),
+    "irm": Method("irm", "none", "a classifier that is best at every severity", "Arjovsky 2019"),
+    "rex": Method("rex", "none", "equal losses at all severities", "Krueger 2021"),
+    "group_dro": Method("group_dro", "none", "the loss at the worst severity", "Sagawa 2020"),
+    "sam": Method("mean", "l2", "a flat loss", "Foret 2021", {"rho": {"cifar10": 0.045, "cifar100": 0.06}},
+                  recipe="damp"),
+    "asam": Method("mean", "asam", "a flat loss on the scale of the weights", "Kwon 2021, as in Trinh 2024",
+                   recipe="damp"),
+    "sharpdro": Method("sharpdro", "l2", "a flat loss at the worst severity", "Huang 2023"),
+    "sharpdro_agnostic": Method("sharpdro_agnostic", "l2", "like sharpdro, without known severities",
+                                "Huang 2023, Eq. 11 and 12"),
+    "jtt": Method("mean", "none", "misclassified images more often", "Liu 2021", data="error_set"),
+    "eiil": Method("irm", "none", "like irm, with inferred groups", "Creager 2021", data="environments"),
+    "damp": Method("mean", "multiplicative", "multiplicative noise on the weights", "Trinh 2024", recipe="damp"),
+    "daap": Method("mean", "additive", "additive noise on the weights", "Trinh 2024, Algorithm 3", recipe="damp"),
+    "corrupt_aug": Method("mean", "none", "half of each batch corrupted anew", "Trinh 2024, Algorithm 2",
+                          data="half_corrupted", recipe="damp"),
+    "rare_aug": Method("mean", "none", "like corrupt_aug, rare severities more often", "this project",
+                       {"aug_severity": "rare"}, data="half_corrupted"),
 }
 
 
@@ -83,12 +90,20 @@ def default_for_dataset(value, dataset):
 
 def methods_list():
     """Return the methods and their parts as text, for a terminal."""
-    rows = {name: f"{row.objective} x {row.perturbation}{'' if row.data == 'plain' else ' on ' + row.data}, "
-                  f"passes: {row.cost}; {row.source}" for name, row in METHODS.items()}
-    tables = {"methods (--method): objective x perturbation (on data), passes a step; source": rows,
+    rows = {name: "; ".join(filter(None, [
+        row.summary, f"{row.objective} x {row.perturbation}{'' if row.data == 'plain' else ' on ' + row.data}",
+        f"passes: {row.cost}", _defaults(row), row.source])) for name, row in METHODS.items()}
+    tables = {"methods (--method): aim; parts; passes; defaults (cifar10 / cifar100); source": rows,
               "objectives (--objective)": OBJECTIVES, "perturbations (--perturbation)": PERTURBATIONS,
               "data": DATA_STRATEGIES}
     return "\n\n".join(f"{title}\n{two_columns(table)}" for title, table in tables.items())
+
+
+def _defaults(method, quote=""):
+    """Return the options of a method's perturbation and row with their defaults, as text."""
+    defaults = {**PERTURBATIONS[method.perturbation].defaults, **method.defaults}
+    return ", ".join(f"{quote}--{option}{quote} " + (" / ".join(map(str, value.values())) if isinstance(value, dict)
+                                                     else str(value)) for option, value in defaults.items())
 
 
 def methods_table():
@@ -96,10 +111,6 @@ def methods_table():
     lines = ["| `--method` | objective | perturbation | data | passes | defaults on CIFAR-10 / CIFAR-100 | `--recipe` "
              "| source |",
              "| --- | --- | --- | --- | --- | --- | --- | --- |"]
-    for name, method in METHODS.items():
-        perturbation = {**PERTURBATIONS[method.perturbation].defaults, **method.defaults}
-        defaults = ", ".join(f"`--{option}` " + (" / ".join(map(str, value.values())) if isinstance(value, dict)
-                                                 else str(value)) for option, value in perturbation.items())
-        lines.append(f"| `{name}` | {method.objective} | {method.perturbation} | {method.data} | {method.cost} "
-                     f"| {defaults} | {method.recipe} | {method.source} |")
+    lines += [f"| `{name}` | {method.objective} | {method.perturbation} | {method.data} | {method.cost} "
+              f"| {_defaults(method, '`')} | {method.recipe} | {method.source} |" for name, method in METHODS.items()]
     return "\n".join(lines) + "\n"

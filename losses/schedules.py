@@ -74,9 +74,9 @@ class Schedule:
 
 
 SCHEDULES = {
-    "step": Schedule(step_schedule, "learning rate times 0.2 at 30, 60 and 80 % of the epochs"),
-    "linear": Schedule(linear_schedule, "falling to a hundredth from 50 to 90 % of the epochs"),
-    "cosine": Schedule(cosine_schedule, "after --warmup falling along half a cosine to --final_lr, with every step",
+    "step": Schedule(step_schedule, "times 0.2 after 30, 60 and 80 % of the epochs"),
+    "linear": Schedule(linear_schedule, "falls to a hundredth between 50 and 90 % of the epochs"),
+    "cosine": Schedule(cosine_schedule, "rises during --warmup, then falls along half a cosine to --final_lr",
                        {"warmup": "0epochs", "final_lr": 0.0}, by_step=True),
 }
 

@@ -294,7 +294,7 @@ def test_bad_input_is_one_line(run, folder, capsys, words, problem):
 
 @pytest.mark.parametrize("words, problem", [
     (["--predict", "x"], "--predict: is of --evaluate; name a run with --evaluate, too"),
-    (["--severity", "3"], "--severity: is of --evaluate; the release puts it into the names of its files")])
+    (["--severity", "3"], "--severity: is of --evaluate; in the authors' code it is a part of file names")])
 def test_options_of_an_evaluation_without_one(words, problem, capsys):
     assert problem in fails(capsys, *words)
 

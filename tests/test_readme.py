@@ -148,7 +148,7 @@ losses, *_, value = step.train_batch(x, y, ms.Tensor([0, 0, 0, 0], ms.int32))
 print(step.objective.gamma, np.isfinite(value))
 """
     os.symlink(os.path.join(ROOT, "tests"), tmp_path / "tests")
-    for words in (["main.py", "--help"], ["-c", program]):
+    for words in (["main.py", "--help-all"], ["-c", program]):
         done = subprocess.run([sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
         assert "--focal_gamma" in done.stdout or done.stdout == "1.5 True\n"

@@ -121,8 +121,14 @@ class Option:
 
 
 def choice(name, table, description, **more):
-    """Return an `Option` that takes names from a table (dict or sequence); `description` is for the help."""
-    return Option(name, f"{', '.join(table)}: {description}", choices=table, metavar="NAME", **more)
+    """Return an `Option` that takes names from a table (dict or sequence); `description` is for the help.
+
+    The help has a few short names in place of the value, and more of them after the description.
+    """
+    names = f"{{{','.join(table)}}}"
+    if len(names) <= 30:
+        return Option(name, description, choices=table, metavar=names, **more)
+    return Option(name, f"{description}: {', '.join(table)}", choices=table, metavar="NAME", **more)
 
 
 @dataclass(frozen=True)

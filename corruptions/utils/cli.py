@@ -23,7 +23,14 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         if not action.option_strings or action.nargs == 0:
             return super()._format_action_invocation(action)
         value = self._metavar_formatter(action, action.dest.upper())(1)[0]
-        return f"{', '.join(action.option_strings)} {value}{' ...' if action.nargs == '+' else ''}"
+        if not isinstance(action, StoreOneOrMany):
+            value = self._format_args(action, action.dest.upper()) if action.nargs == "+" else value
+            return f"{', '.join(action.option_strings)} {value}"
+        return f"{', '.join(action.option_strings)} {value} ..."
+
+
+class RawHelpFormatter(argparse.RawDescriptionHelpFormatter, HelpFormatter):
+    """A `HelpFormatter` that leaves line ends in the description and the epilog as they are."""
 
 
 class Parser(argparse.ArgumentParser):

@@ -8,47 +8,55 @@ import sys
 from corruptions.utils import cli
 from corruptions.utils.errors import UserError
 from losses.config.recipes import RECIPES, to_argv
+from losses.config.short_help import ShortHelp, advice
 from losses.config.table import EVALUATION_OPTIONS, OPTION_GROUPS, OPTIONS
 from utils.options import RENAMED
 from utils.records.settings import NEWEST
 from utils.runtime.requirements import require
 
-_UNUSED = "the release reads it and does nothing with it; "
-# Options of the release's main.py that are missing here, to their meaning there and their replacement here.
+DESCRIPTION = """\
+Train an image classifier on images that are rarely severely corrupted, and
+measure its accuracy at every severity. Several values of an option marked
+with ... make a comparison: one run for each combination."""
+_UNUSED = "the authors' code reads it and does nothing with it; "
+# Options of the authors' main.py that are missing here, to their meaning there and their replacement here.
 OF_THE_RELEASE = {
-    "-s": "the release puts it into the names of its files; leave it out, or name the run with --desc. --num_severity "
-          "says how many severities there are",
+    "-s": "in the authors' code it is a part of file names; leave it out, or name the run with --desc. --num_severity "
+          "is the number of severities",
     "--proportion": _UNUSED + "leave it out. --split FILE gives every training image its severity",
     "--shift": _UNUSED + "leave it out. --train_on says whether training images are corrupted",
     "--num_test": _UNUSED + "leave it out. All test images are evaluated",
-    "--is_worst": _UNUSED + "leave it out. --worst_case says how the worst distribution is found",
+    "--is_worst": _UNUSED + "leave it out. --worst_case says how the worst severity is found",
     "--is_pretrain": _UNUSED + "leave it out. --init_checkpoint FILE starts from weights",
     "--warmup_epoch": _UNUSED + "leave it out. --schedule cosine --warmup LENGTH is a warm-up",
-    "--scheduler": _UNUSED + "leave it out. --schedule NAME says how the learning rate falls",
-    "--num_classes": "the release takes the data set's number in its place, and so does this; leave it out",
-    "--log_eval": "the release writes down every N-th batch of an evaluation; leave it out. Here it is of all images, "
-                  "and --eval_every N says after which epochs there is one",
+    "--scheduler": _UNUSED + "leave it out. --schedule NAME chooses the learning rate",
+    "--num_classes": "the number comes from the data set, as in the authors' code; leave it out",
+    "--log_eval": "the authors' code logs every N-th batch of an evaluation; leave it out. Here all images count, and "
+                  "--eval_every N chooses the epochs",
 }
 OF_THE_RELEASE["-p"] = OF_THE_RELEASE["--proportion"]
 
 
 class RunParser(cli.Parser):
-    """The parser of `main.py`. If it meets an option of the release that is not here, it says what to do instead."""
+    """The parser of `main.py`. If it meets an option that is not here, the error says what to do instead."""
 
     def parse_known_args(self, args=None, namespace=None):
         known, unknown = super().parse_known_args(args, namespace)
-        for word in unknown:
-            flag = word.partition("=")[0] if word.startswith("--") else word[:2]
+        flags = [word.partition("=")[0] if word.startswith("--") else word[:2] for word in unknown]
+        for flag in flags:
             if flag in OF_THE_RELEASE:
                 self.error(f"{flag}: {OF_THE_RELEASE[flag]}")
+        for flag in flags:
+            if flag.startswith("--"):
+                self.error(f"{flag}: unknown; {advice(flag)}")
         return known, unknown
 
 
 def create_parser():
-    parser = RunParser(prog="main.py", usage="main.py [options]", description="Train an image classifier on "
-                       "photon-limited corruptions, most images clean and few severely corrupted, or on clean images, "
-                       "and measure its accuracy at every severity. An option marked with ... takes several values, "
-                       "which make a comparison: a run for each of them.")
+    parser = RunParser(prog="main.py", usage="main.py [options]", description=DESCRIPTION, add_help=False)
+    group = parser.add_argument_group("help")
+    group.add_argument("-h", "--help", action=ShortHelp)
+    group.add_argument("--help-all", action="help", help="show all options and exit")
     for group in OPTION_GROUPS:
         group.add_to(parser)
     return parser

@@ -20,29 +20,35 @@ from utils.options import OptionGroup
 from utils.records.reading import by_setting, read_records
 from utils.shared_options import DEVICE, DEVICE_OPTIONS, device_options
 
+PROGRAM = "python -m utils.figures"
+
+
+def overview():
+    """Return two examples and the list of figures as text."""
+    texts = {name: " ".join(figure.draw.__doc__.split()).rstrip(".") for name, figure in FIGURES.items()}
+    return (f"examples:\n  {PROGRAM} accuracy logs/RUN\n  {PROGRAM} training logs/none_comparison -o figures\n\n"
+            f"figures:\n{cli.two_columns(texts)}")
+
 
 def create_parser():
-    parser = cli.Parser(prog="python -m utils.figures", description="Draw a figure from the folders of runs or "
-                        "comparisons, as PNG and SVG.")
-    texts = {name: " ".join(figure.draw.__doc__.split()).rstrip(".") for name, figure in FIGURES.items()}
-    listing = "; ".join(f"{name}: {text}" for name, text in texts.items())
-    parser.add_argument("name", choices=list(FIGURES), help=listing.replace("%", "%%"))
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run or a comparison; runs that differ in "
-                        "the seed alone are averaged, others have names that say in what they differ")
+    parser = cli.Parser(prog=PROGRAM, usage=f"{PROGRAM} FIGURE RUN [RUN ...] [options]", epilog=overview(),
+                        description="Draw a figure from the folders of runs or comparisons, as PNG and SVG.")
+    parser.formatter_class = cli.RawHelpFormatter
+    parser.add_argument("name", choices=list(FIGURES), metavar="FIGURE", help="a figure of the list below")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run or a comparison; runs that differ only "
+                        "in the seed are averaged, other runs are named by what differs")
     parser.add_argument("-o", "--output", metavar="FOLDER", default=None,
                         help="folder for the figure (default: the first RUN)")
     parser.add_argument("--data_dir", type=os.path.abspath, default=None, metavar="FOLDER",
-                        help=f"{_figures('image', 'images')}: folder that holds the data sets (default: that of the "
-                             "run)")
+                        help=f"{_figures('image', 'images')}: folder with the data sets (default: as in the run)")
     for option, kind, metavar, text in (
-            ("images", cli.positive_int, "N", "test images of each severity, spread evenly over all (default: 512; "
-                                              "surface: 256; xi: 1000; calibration: all)"),
+            ("images", cli.positive_int, "N", "number of test images of each severity (default: 512; surface: 256; "
+                                              "xi: 1000; calibration: all)"),
             ("rho", cli.positive_float, "RHO", "distance from the weights (default: 0.05)"),
-            ("points", cli.odd, "N", "places on an axis, an odd number (default: 11)"),
-            ("span", cli.positive_float, "X", "the axes go from -X to X, 1 being the length of the weights (default: "
-                                              "1)"),
-            ("epoch", cli.non_negative_int, "N", "take the checkpoint after epoch N, from 0, which --keep_epochs N "
-                                                 "keeps (default: the newest)"),
+            ("points", cli.odd, "N", "number of points on an axis, odd (default: 11)"),
+            ("span", cli.positive_float, "X", "end of the axes, as a multiple of the norm of the weights (default: 1)"),
+            ("epoch", cli.non_negative_int, "N", "take the checkpoint after epoch N, from 0, which main.py "
+                                                 "--keep_epochs N keeps (default: the newest)"),
             ("image", cli.non_negative_int, "K", "number of the test image (default: 0)")):
         parser.add_argument(f"--{option}", type=kind, default=None, metavar=metavar,
                             help=f"{_figures(option)}: {text}")
@@ -63,6 +69,8 @@ def measure(name, records, **options):
 
 
 def main(argv=None):
+    if not (sys.argv[1:] if argv is None else argv):
+        return cli.print_text(f"{overview()}\n\n{PROGRAM} --help lists the options.")
     parser = create_parser()
     args = parser.parse_args(argv)
     with cli.exit_on_error(parser.prog):

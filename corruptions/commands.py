@@ -144,12 +144,12 @@ def preview_command(args):
     require_writable_file("--output", args.output)
     require_another_file("--output", args.output, args.image)
     clean = panel(image)
-    rows = {name: [clean] + [panel(corrupt(image, name, severity, args.seed, options)) for severity in args.severity]
+    rows = {name: [panel(corrupt(image, name, severity, args.seed, options)) for severity in args.severity]
             for name in args.corruption}
     if len(args.severity) == 1:
-        plot_image_sheet(args.output, {"clean": clean, **{name: images[1] for name, images in rows.items()}})
+        plot_image_sheet(args.output, {"clean": clean, **{name: images[0] for name, images in rows.items()}})
     else:
-        plot_image_grid(args.output, rows, ["clean"] + [f"severity {severity}" for severity in args.severity])
+        plot_image_grid(args.output, rows, [f"severity {severity}" for severity in args.severity], clean)
     print(f"written to {args.output}")
 
 

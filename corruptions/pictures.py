@@ -48,12 +48,18 @@ def plot_image_sheet(path, images):
         axis.set_axis_off()
     for axis, (title, image) in zip(axes.flat, images.items(), strict=False):
         show(axis, image)
-        axis.set_title("\n".join(textwrap.wrap(title.replace("_", " "), 18)), fontsize=9)
+        axis.set_title(broken(title), fontsize=8)
     save_picture(figure, path)
 
 
 def show(axis, image):
     axis.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    axis.set_axis_off()
+
+
+def broken(name, width=20):
+    """Return a name in lines of at most `width` characters, broken after underscores."""
+    return "\n".join(line.replace("_ ", "_") for line in textwrap.wrap(name.replace("_", "_ "), width))
 
 
 def save_picture(figure, path, dpi=120):
@@ -62,22 +68,29 @@ def save_picture(figure, path, dpi=120):
         figure.savefig(temporary, dpi=dpi)
 
 
-def plot_image_grid(path, rows, columns):
-    """Draw images in a grid.
+def plot_image_grid(path, rows, columns, clean=None):
+    """Draw images in a grid, in panels of the shape of the first image.
 
     Args:
-        path (str): PNG file to write.
+        path (str): picture file to write.
         rows (dict): title of a row to the images of the row, uint8 (H, W) or (H, W, 3).
         columns (list of str): titles of the columns.
+        clean (numpy.ndarray or None): an image for a row of its own, above the others.
     """
-    figure = Figure(figsize=(1.4 * len(columns) + 1, 1.4 * len(rows) + 0.3), layout="constrained")
-    axes = figure.subplots(len(rows), len(columns), squeeze=False)
+    height, width = next(iter(rows.values()))[0].shape[:2]
+    panel_width, panel_height = 1.3 * min(1, width / height), 1.3 * min(1, height / width)
+    lines = len(rows) + (clean is not None)
+    figure = Figure(figsize=(panel_width * len(columns) + 1.5, panel_height * lines + 0.3), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
+    axes = figure.subplots(lines, len(columns), squeeze=False)
+    if clean is not None:
+        rows = {"clean": [clean], **rows}
     for line, (title, images) in zip(axes, rows.items(), strict=True):
-        for axis, image in zip(line, images, strict=True):
+        for axis in line:
+            axis.set_axis_off()
+        for axis, image in zip(line, images, strict=False):
             show(axis, image)
-            axis.set(xticks=[], yticks=[])
-            axis.spines[["top", "right"]].set_visible(False)
-        line[0].set_ylabel(title.replace("_", "\n"), rotation=0, ha="right", va="center", fontsize=8)
-    for axis, title in zip(axes[0], columns, strict=True):
-        axis.set_title(title, fontsize=10)
+        line[0].text(-0.05, 0.5, broken(title), transform=line[0].transAxes, ha="right", va="center", fontsize=8)
+    for axis, title in zip(axes[int(clean is not None)], columns, strict=True):
+        axis.set_title(title, fontsize=9)
     save_picture(figure, path)

@@ -14,6 +14,7 @@ from losses.methods import METHODS
 from utils.figures import FIGURES
 from utils.figures.__main__ import main
 from utils.figures.style import command
+from utils.figures.training import binned
 from utils.records.reading import first_of_each_name, read_records
 
 
@@ -131,7 +132,19 @@ def test_sweeps(tmp_path):
     plt.close(figure)
 
 
-def test_training_leaves_out_what_a_batch_lacks(tmp_path):
+def test_a_point_of_a_training_is_a_mean_over_enough_images():
+    counts, values, times = np.array([3, 0, 2, 4, 6, 1, 2]), np.arange(7.0), np.arange(7.0) / 10
+    time, value = binned(times, values, counts, 5)
+    # Rows 0 and 2 have five images, rows 3 and 4 ten, and the last three images join them.
+    np.testing.assert_allclose(value, [4 / 5, (3 * 4 + 4 * 6 + 5 + 6 * 2) / 13])
+    np.testing.assert_allclose(time, value / 10)
+    for few in (np.array([3, 0]), np.array([0, 1])):
+        assert binned(np.zeros(2), np.array([2.0, 7.0]), few, 5)[1].tolist() == [[2.0], [7.0]][int(few[1])]
+    assert len(binned(np.zeros(2), np.zeros(2), np.zeros(2, int), 5)[0]) == 0
+
+
+def test_training_leaves_out_what_a_batch_lacks(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["utils.figures.training"], "LEAST_IMAGES", 1)
     [(name, figure)] = FIGURES["training"].draw(read_records([make_run(tmp_path / "a", seed=3)]))
     loss, _, weights = figure.axes
     assert name == "training_erm_seed3" and len(loss.get_lines()) == 6
@@ -143,7 +156,8 @@ def test_training_leaves_out_what_a_batch_lacks(tmp_path):
     plt.close(figure)
 
 
-def test_many_rows_of_a_training_are_lines_without_markers(tmp_path):
+def test_many_rows_of_a_training_are_lines_without_markers(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["utils.figures.training"], "LEAST_IMAGES", 1)
     run = make_run(tmp_path / "a")
     head, *lines = (tmp_path / "a" / "train.csv").read_text().splitlines()
     rows = [",".join([str(k // 15), str(k % 15), *lines[0].split(",")[2:]]) for k in range(30)]

@@ -256,13 +256,14 @@ def measure_calibration(records, data_dir=None, images=None):
             for record in records]
 
 
-def measure_samples(records, data_dir=None, image=0):
-    """Return a test image at every severity as a network sees it, taken from a batch.
+def measure_samples(records, data_dir=None, image=None):
+    """Return a test image at every severity as a network receives it, taken from a batch.
 
     The image comes from the first run, because all runs have the same images.
 
     Args:
-        image (int): number of the image in the test set.
+        image (int or None): number of the image in the test set; None for the image with the most contrast of the
+            first 100.
 
     Returns:
         list of numpy.ndarray: uint8 (H, W, 3), for each severity.
@@ -272,6 +273,10 @@ def measure_samples(records, data_dir=None, image=0):
     """
     run = TrainedRun(records[0], data_dir)
     number = len(run.source.labels["test"])
+    if image is None:
+        [first, _, _] = EvaluationBatches(run.images[0], run.source.labels["test"], np.arange(min(100, number)),
+                                          run.source.mean, run.source.std, 100)[0]
+        image = int(first.std((1, 2, 3)).argmax())
     if image >= number:
         raise UserError(f"--image {image}: the test set has {number} images; give a number below that")
     mean, std = np.reshape(run.source.mean, (3, 1, 1)), np.reshape(run.source.std, (3, 1, 1))

@@ -49,7 +49,8 @@ def create_parser():
             ("span", cli.positive_float, "X", "end of the axes, as a multiple of the norm of the weights (default: 1)"),
             ("epoch", cli.non_negative_int, "N", "take the checkpoint after epoch N, from 0, which main.py "
                                                  "--keep_epochs N keeps (default: the newest)"),
-            ("image", cli.non_negative_int, "K", "number of the test image (default: 0)")):
+            ("image", cli.non_negative_int, "K", "number of the test image (default: the one with the most contrast "
+                                                 "of the first 100)")):
         parser.add_argument(f"--{option}", type=kind, default=None, metavar=metavar,
                             help=f"{_figures(option)}: {text}")
     OptionGroup(f"device of {_figures('images')}", DEVICE).add_to(parser)

@@ -7,13 +7,14 @@ from utils.figures.severity import lines_over_severity
 from utils.figures.style import WIDTH, subplots, wrapped
 from utils.records.evaluation import common_evaluations, run_evaluations
 
+FEW = 6  # columns with horizontal titles
 BEST = 5  # training corruptions shown of a method that was trained with more
 
 
 def ce(records):
-    """Corruption error, relative to the first row, the mean over the seeds of the first run's method: a heat map of
-    method and training corruption x test corruption (DAMP, Fig. 1), none being clean images and Avg the mean of all
-    these columns; of a method with several training corruptions the five best, which come last.
+    """Corruption error relative to the first row, as a heat map (DAMP, Fig. 1). Rows are methods with their training
+    corruptions, columns are test corruptions, with none for clean images and Avg for the mean of the columns. A method
+    with several training corruptions has its five best rows, at the end.
     """
     evaluations = evaluations_of(records)
     tests = list(evaluations[0]["corrupted"])
@@ -36,8 +37,8 @@ def ce(records):
 
 
 def error(records):
-    """Test error at every severity, averaged over the corruptions of an evaluation that all runs have, a line for each
-    method, with a band of one standard deviation over seeds (DAMP, Fig. 3).
+    """Test error at every severity, averaged over the corruptions of an evaluation that all runs have, with one
+    standard deviation over seeds (DAMP, Fig. 3).
     """
     evaluations = evaluations_of(records)
     errors = {record.path: 100 * np.array(evaluation["by_severity"]["error"])
@@ -124,7 +125,8 @@ def heat_map(rows, columns, reference):
         for x, value in enumerate(line):
             dark = abs(shades[y, x]) > 0.6 * spread
             axes.text(x, y, f"{value:.2f}", ha="center", va="center", fontsize=5.5, color="white" if dark else "black")
-    axes.set_xticks(range(len(columns)), [column.replace("_", " ") for column in columns], rotation=90, fontsize=6.5)
+    axes.set_xticks(range(len(columns)), [column.replace("_", " ") for column in columns], fontsize=6.5,
+                    rotation=0 if len(columns) <= FEW else 90)
     axes.set_yticks(range(len(rows)), titles, fontsize=6.5)
     axes.tick_params(length=0)
     axes.grid(visible=False)

@@ -5,8 +5,10 @@ from matplotlib.colors import LogNorm
 from corruptions.evaluation.metrics import BINS
 from corruptions.utils.errors import UserError
 from utils.figures.severity import mean_and_std_by_name
-from utils.figures.style import WIDTH, legend_below, line_styles, subplots, wrapped
+from utils.figures.style import WIDTH, integer_ticks, legend_below, line_styles, subplots, wrapped
 from utils.records.reading import first_of_each_name
+
+LEAST_IN_BIN = 10  # images in a point of `calibration`
 
 
 def panels(num_severity, xlabel, ylabel):
@@ -37,8 +39,8 @@ def require_finite(records, measured, key, way_out="leave it out"):
 
 
 def sharpness(records, measured):
-    """How much the loss rises within a small distance of the weights, at every severity over the epochs (SharpDRO,
-    Fig. 3), of test images; from runs with --log_sharpness, or from the checkpoints that are there.
+    """How much the loss of test images rises within a small distance of the weights, at every severity over the epochs
+    (SharpDRO, Fig. 3). The runs have --log_sharpness, or their checkpoints are measured.
     """
     require_finite(records, measured, "sharpness")
     num_severity = records[0].config["num_severity"]
@@ -54,17 +56,29 @@ def sharpness(records, measured):
             runs, lambda run, epochs=epochs: np.array([curves[run.path][e] for e in epochs]))
         [(mean, deviation)] = by_name.values()
         for s, panel in enumerate(axes):
-            panel.plot(epochs, mean[:, s], label=name, **{**look, "marker": look["marker"] if len(epochs) < 9 else ""})
+            panel.plot(*with_gaps(epochs, mean[:, s]), label=name,
+                       **{**look, "marker": look["marker"] if len(epochs) < 9 else ""})
             if deviation.any():
-                panel.fill_between(epochs, (mean - deviation)[:, s], (mean + deviation)[:, s], color=look["color"],
+                places, low = with_gaps(epochs, (mean - deviation)[:, s])
+                panel.fill_between(places, low, with_gaps(epochs, (mean + deviation)[:, s])[1], color=look["color"],
                                    linewidth=0, alpha=0.1)
+    integer_ticks(axes[0].xaxis)
     legend_below(figure, axes[0])
     yield "sharpness", figure
 
 
+def with_gaps(epochs, values):
+    """Return epochs and values with NaN where epochs are missing, so that no line crosses them.
+
+    An interval of more than three times the shortest one counts as a gap.
+    """
+    breaks = [k + 1 for k, step in enumerate(np.diff(epochs)) if step > 3 * np.diff(epochs).min()]
+    return np.insert(np.array(epochs, float), breaks, np.nan), np.insert(values, breaks, np.nan)
+
+
 def surface(records, measured):
-    """Loss of test images on two random directions around the weights, at every severity (SharpDRO, Fig. 2): directions
-    scaled filter by filter (Li 2018), the same for all; of the first run of each name.
+    """Loss of test images on two random directions around the weights, at every severity (SharpDRO, Fig. 2). The
+    directions are scaled filter by filter (Li 2018) and equal for all. Each name has its first run.
     """
     first = first_of_each_name(records)
     require_finite(first, measured, "loss", "give a smaller --span, or leave it out")
@@ -87,15 +101,17 @@ def surface(records, measured):
             if row == 0:
                 panel.set_title(f"severity {s}")
         axes[row, 0].set_ylabel(wrapped(name, 18))
-    bar = figure.colorbar(drawn, ax=axes, label="test loss", aspect=12 * len(names) + 8, pad=0.01)
-    bar.ax.set_yticks(levels[::3], [f"{level:.2g}" for level in levels[::3]])
+    figure.supxlabel("first direction, in norms of the weights", fontsize="medium")
+    figure.supylabel("second direction", fontsize="medium")
+    bar = figure.colorbar(drawn, ax=axes, label="test loss, logarithmic", aspect=12 * len(names) + 8, pad=0.01)
+    bar.ax.set_yticks(levels[::3], [f"{float(f'{level:.2g}'):g}" for level in levels[::3]])
     bar.ax.minorticks_off()
     yield "surface", figure
 
 
 def ood(records, measured):
-    """Distribution of the normalised OOD scores of test images of every severity (SharpDRO, Fig. 6), at the checkpoint
-    of after --epoch, or the newest; a figure for each run.
+    """Distribution of the normalised OOD scores of test images of every severity (SharpDRO, Fig. 6), after --epoch or
+    at the newest checkpoint. Each run has a figure.
     """
     require_finite(records, measured, "scores")
     for record, measurement in zip(records, measured, strict=True):
@@ -113,8 +129,9 @@ def ood(records, measured):
 
 
 def calibration(records, measured):
-    """Accuracy over confidence in 15 bins at every severity, on test images; above the diagonal a network is less sure
-    than it is right. Runs of one name are taken together.
+    """Accuracy over confidence in 15 bins at every severity, on test images. Above the diagonal a network is less
+    confident than accurate. Bins of fewer than 10 images are left out. Runs of one name are taken together. For one
+    name, grey bars are the share of images in each bin.
     """
     require_finite(records, measured, "confidence")
     figure, axes = panels(records[0].config["num_severity"], f"confidence ({BINS} bins)", "accuracy (test)")
@@ -124,7 +141,9 @@ def calibration(records, measured):
                                         for record, measurement in zip(records, measured, strict=True)
                                         if record.name == name) for key in ("images", "hits", "confidence"))
         for s, panel in enumerate(axes):
-            there = images[s] > 0
+            there = images[s] >= LEAST_IN_BIN
+            if len(names) == 1:
+                panel.bar((np.arange(BINS) + 0.5) / BINS, images[s] / images[s].sum(), 1 / BINS, color="0.85", zorder=0)
             panel.plot(confidence[s][there] / images[s][there], hits[s][there] / images[s][there], label=name,
                        **{**look, "markersize": 2})
             if len(names) == 1:
@@ -139,7 +158,7 @@ def calibration(records, measured):
 
 
 def samples(records, measured):
-    """A test image at every severity, as a network sees it."""
+    """A test image at every severity, as the network receives it."""
     figure, axes = subplots(1, len(measured), height=0.5 + 2 * WIDTH / len(measured), width=2 * WIDTH, squeeze=False)
     for s, (panel, image) in enumerate(zip(axes[0], measured, strict=True)):
         panel.imshow(image, interpolation="nearest")
@@ -152,10 +171,9 @@ def samples(records, measured):
 
 
 def xi(records, measured):
-    """Draw what each corruption at severity 3 does to the loss of a small perceptron.
-
-    The perceptron is trained on clean images of the first run's data set. There are the loss on corrupted images, the
-    loss to first order (Trinh 2024, Lemma 1), and the loss with weights times xi (Eq. 14).
+    """Loss of a small perceptron under each corruption at severity 3, trained on clean images of the first run's data
+    set. There are the loss on corrupted images, the loss to first order (Trinh 2024, Lemma 1), and the loss with
+    weights times xi (Eq. 14).
     """
     names = list(measured["corruptions"])
     values = np.array([measured["corruptions"][name] for name in names])

@@ -2,7 +2,9 @@
 import numpy as np
 
 from corruptions.utils.errors import UserError
-from utils.figures.style import legend_below, line_styles, subplots
+from utils.figures.style import legend_below, line_styles, subplots, widen_percentages
+
+MOST_BANDS = 3  # more bands of standard deviations would cover each other
 
 
 def mean_and_std_by_name(records, values):
@@ -23,7 +25,9 @@ def mean_and_std_by_name(records, values):
 
 
 def lines_over_severity(records, values, label, title=None, severities=None):
-    """Draw a line for each name, with a band of one standard deviation if a name has several runs.
+    """Draw a line for each name, with one standard deviation if a name has several runs.
+
+    The deviation is a band, or with many lines an error bar, because many bands would cover each other.
 
     Args:
         records (list of FinishedRun): the runs.
@@ -37,16 +41,22 @@ def lines_over_severity(records, values, label, title=None, severities=None):
     """
     statistics = mean_and_std_by_name(records, values)
     figure, axes = subplots(height=2.2)
-    for name, look in line_styles(statistics).items():
+    for k, (name, look) in enumerate(line_styles(statistics).items()):
         mean, deviation = statistics[name]
         severities = range(len(mean)) if severities is None else severities
+        if deviation.any() and len(statistics) > MOST_BANDS:
+            shifted = np.array(severities) + 0.05 * (k - (len(statistics) - 1) / 2)
+            axes.errorbar(shifted, mean, deviation, label=name, elinewidth=0.7, capsize=1.5, **look)
+            continue
         axes.plot(severities, mean, label=name, **look)
         if deviation.any():
             axes.fill_between(severities, mean - deviation, mean + deviation, color=look["color"], linewidth=0,
-                              alpha=0.15 if len(statistics) < 5 else 0.07)
+                              alpha=0.15)
     dataset, corruption, _, _ = records[0].setting
     axes.set(xlabel="severity (0 = clean)", ylabel=label, xticks=severities,
              title=title or f"{dataset}, {corruption.replace('_', ' ')}")
+    if "(%)" in label:
+        widen_percentages(axes)
     legend_below(figure, axes)
     return figure
 
@@ -85,6 +95,7 @@ def accuracy_and_images(accuracy, train_images, title):
     figure, (top, bottom) = subplots(2, height=3, sharex=True, height_ratios=(2, 1))
     top.plot(severities, [100 * a for a in accuracy], **line_styles([title])[title])
     top.set(ylabel="test accuracy (%)", title=title)
+    widen_percentages(top)
     bars = bottom.bar(severities, train_images, color="0.6")
     bottom.bar_label(bars, padding=1, fontsize=7)
     bottom.set(xlabel="severity (0 = clean)", ylabel="training\nimages", xticks=list(severities))

@@ -10,6 +10,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
+from matplotlib.ticker import MaxNLocator  # noqa: E402
 
 from corruptions.utils.files import atomic_write  # noqa: E402
 
@@ -34,6 +35,19 @@ def line_styles(names):
 def subplots(rows=1, columns=1, height=2.4, width=WIDTH, **options):
     """Return a figure with axes. `height` and `width` are in inches; further options are as in `plt.subplots`."""
     return plt.subplots(rows, columns, figsize=(width, height), layout="constrained", **options)
+
+
+def widen_percentages(axes, least=10):
+    """Widen a vertical axis of percentages to a span of at least `least`, so that small differences look small."""
+    low, high = axes.get_ylim()
+    if high - low < least:
+        low = min(max(0, (low + high - least) / 2), 100 - least)
+        axes.set_ylim(low, low + least)
+
+
+def integer_ticks(axis):
+    """Put the ticks of a matplotlib axis at whole numbers, such as epochs."""
+    axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def legend_below(figure, axes):

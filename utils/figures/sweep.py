@@ -69,9 +69,9 @@ def rho(records):
 
 
 def sigma(records):
-    """Test error without, with mild (1 to 3) and with severe corruption (4, 5) over the noise of DAMP or DAAP, a panel
-    for each, with the level of runs without noise, such as ERM's (Trinh 2024, Fig. 2): averaged over the corruptions
-    that all runs were evaluated on, or else of that of the training.
+    """Test error over the noise of DAMP or DAAP, without corruption, with mild (1 to 3) and with severe corruption
+    (4, 5), a panel for each method (Trinh 2024, Fig. 2). Broken lines are runs without noise, such as ERM's. Errors
+    are averaged over the corruptions that all runs were evaluated on, or are of the training corruption.
     """
     evaluations = common_evaluations([run_evaluations(record.path) for record in records])
     if evaluations and set(evaluations[0]["by_level"]) != set(SEVERITY_LEVELS):

@@ -20,12 +20,13 @@ from utils.records.logs import RunFolder
 from utils.records.reading import read_records
 from utils.reports.comparison import ComparisonRow, write_comparison_page
 from utils.reports.run import report_results, write_run_page
+from utils.reports.tables import best, statistics
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 # What a reader would do, and what is seen then, put into the page's title.
 PROBE = """<script>addEventListener("load", function () {
   var wide = Array.from(document.querySelectorAll("body *")).filter(function (e) {
-    return e.getBoundingClientRect().right > innerWidth + 1; }).length;
+    return !e.closest(".wide table") && e.getBoundingClientRect().right > innerWidth + 1; }).length;
   var names = function () { return Array.from(document.querySelectorAll("table.sortable tbody tr")).map(function (r) {
     return r.cells[0].textContent; }).join(","); };
   var seen = [innerWidth, wide, document.images[0].naturalWidth > 0, names()];
@@ -47,7 +48,8 @@ def page(tmp_path_factory):
             ComparisonRow(setting, "sam", {}, {0: "the loss is not finite at step 3 of epoch 0; lower --lr, or --rho"}),
             ComparisonRow(setting, "damp", {0: [0.09] * 6, 1: [0.08] * 6}, {})]
     write_comparison_page(str(folder), rows, {"accuracy": str(folder / "accuracy.svg")},
-                          {"erm": "--lr 0.25 --recipe sharpdro", "damp": ""})
+                          {"erm": "--lr 0.25 --recipe sharpdro", "damp": ""}, ["erm"], ["seeds 0, 1"],
+                          "python main.py --seed 0 1")
     return folder / "report.html"
 
 
@@ -82,7 +84,8 @@ def test_results_without_validation_images_are_valid_json(tmp_path):
 
 def test_page_is_one_file_and_says_what_the_table_says(page):
     text = page.read_text(encoding="utf-8")
-    assert not re.search(r'(src|href)="(?!data:)', text) and "http" not in re.sub(r"base64,[^\"]*", "", text)
+    assert not re.search(r'src="(?!data:)|href="(?!erm/report.html)', text)
+    assert "http" not in re.sub(r"base64,[^\"]*", "", text)
     assert "90.65 ± 0.92" in text and "100.00 ± 0.00" in text and "a &lt;very&gt; long name" in text
     assert "<very>" not in text and "the loss is not finite at step 3" in text
 
@@ -90,6 +93,22 @@ def test_page_is_one_file_and_says_what_the_table_says(page):
 def test_a_page_has_the_settings(page):
     text = page.read_text(encoding="utf-8")
     assert "--lr 0.25 --recipe sharpdro" in text
+
+
+def test_a_page_says_how_its_results_were_made(page, run_page):
+    text = page.read_text(encoding="utf-8")
+    assert "<pre>python main.py --seed 0 1</pre>" in text and "seeds 0, 1" in text
+    assert re.search(r'class="facts">20\d\d-\d\d-\d\d ', text)
+    with open(run_page, encoding="utf-8") as file:
+        text = file.read()
+    assert "seed 0" in text and "<pre>python main.py" in text and 'href="train.csv"' in text
+
+
+def test_means_within_chance_of_the_highest_are_marked():
+    table = statistics([[[1.0], [3.0]], [[1.5], [2.0]], [[0.0], [0.1]], [[1.9]], []], ["mean"])
+    # The standard error of the first mean is 1; of the second, 0.25. The last row has no run.
+    assert best(table, [2, 2, 2, 1, 0])["mean"].tolist() == [True, True, False, True, False]
+    assert best(table.iloc[2:4], [2, 1])["mean"].tolist() == [False, True]
 
 
 def seen_in_a_browser(path, folder, width, clicks):

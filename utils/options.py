@@ -1,5 +1,6 @@
 """Options of the command line, one row each; `argparse` and the check of saved settings use the same rows."""
 import argparse
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -25,6 +26,19 @@ def with_new_names(options):
 def new_value(name, value):
     """Return the present name of a value of the option `name`; values that were never renamed stay as they are."""
     return RENAMED_VALUES.get(name, {}).get(value, value) if isinstance(value, str) else value
+
+
+def command_line(given):
+    """Return the command line of main.py with the given options (dict), to paste into a shell."""
+    words = ["python", "main.py"]
+    for name, value in given.items():
+        if isinstance(value, bool):
+            words.append(f"--{'' if value else 'no-'}{name}")
+        elif name == "variant":
+            words += [word for variant in value for word in ("--variant", variant)]
+        elif value is not None:
+            words += [f"--{name}", *map(str, value if isinstance(value, (list, tuple)) else [value])]
+    return shlex.join(words)
 
 
 @dataclass(frozen=True)

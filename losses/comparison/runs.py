@@ -24,12 +24,13 @@ from losses.config.recipes import to_argv
 from losses.training.run import run, write_config
 from losses.training.step_cache import StepCache
 from utils.figures.severity import accuracy
-from utils.figures.style import save
+from utils.figures.style import command, save
 from utils.records.cost import duration
 from utils.records.logs import RunFolder
 from utils.records.reading import PLAN_FILE, by_setting, is_finished, read_record
 from utils.records.settings import path_independent, read_settings
 from utils.reports.comparison import ComparisonRow, last_weights, write_comparison, write_comparison_page
+from utils.reports.page import PAGE
 
 
 def compare(planned, configs, folder, loader, device, jobs, program):
@@ -99,7 +100,12 @@ def compare(planned, configs, folder, loader, device, jobs, program):
         hidden = (*BENCHMARK_KEYS, "seed", "save_last")
         options = {spec.name: " ".join(to_argv({option: value for option, value in spec.given.items()
                                                 if option not in hidden})) for spec in planned}
-        write_comparison_page(folder, list(rows.values()), _plot_accuracy(folder, records), options)
+        seeds = sorted({settings.seed for settings in configs})
+        write_comparison_page(folder, list(rows.values()), _plot_accuracy(folder, records), options,
+                              list(map(os.path.basename, paths)),
+                              [f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}", f"device {device}"],
+                              command())
+        print(f"\nreport: {os.path.join(folder, PAGE)}")
         return not failures
 
 
@@ -164,8 +170,8 @@ def _warn_mixed_devices(paths, device):
 
 
 def _announce(number, total, spec, config, clock):
-    print(f"\nrun {number} of {total}: {spec.name}, recipe {config.method.recipe}, seed {config.seed}, "
-          f"{config.dataset}, {config.corruption}, {config.model}{clock}", flush=True)
+    print(f"\nrun {number} of {total}{clock}\n{spec.name}, seed {config.seed}, {config.dataset}, "
+          f"{config.corruption}, {config.model}", flush=True)
 
 
 def _run_sequentially(planned, configs, paths, waiting, loader, device, clock):

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from corruptions.utils.files import atomic_write, write_csv
-from utils.reports.page import Cell, Section, Table, write_page
+from utils.reports.page import PAGE, Cell, Section, Table, write_page
 from utils.reports.tables import aligned, best, csv_columns, markdown, statistics, texts
 
-VALIDATION_CAPTION = "validation accuracy at the end, in percent, to choose methods and options by"
+VALIDATION_CAPTION = "validation accuracy in percent, to choose methods and options"
+BEST_CAPTION = "the highest mean, and all means within one standard error of the difference from it"
 PUBLISHED_CAPTION = "test accuracy in percent beside the published numbers"
 LATEX = str.maketrans({**{sign: "\\" + sign for sign in "_%&#${}"}, "\\": r"\textbackslash{}", "^": r"\^{}",
                        "~": r"\~{}"})
@@ -97,12 +98,12 @@ def write_comparison(folder, rows):
     md, tex, terminal = [], [], []
     for setting, members in _by_setting(rows).items():
         names, table = [row.title for row in members], accuracy_statistics(members)
-        is_best, header = best(table), ["method", *table.columns.unique(0)]
+        is_best, header = best(table, [len(row.accuracies) for row in members]), ["method", *table.columns.unique(0)]
         md += [f"## {setting}", "", *markdown(header, _lines(names, texts(table), is_best, "**", "**")), ""]
         weighted = [row for row in members if row.weights]
         if weighted:
             weights = texts(weight_statistics(weighted), 3)
-            md += ["weights over distributions in the last row of `train.csv`", "",
+            md += ["weights q of the severities in the last row of `train.csv`", "",
                    *markdown(["method", *weights], _lines([row.title for row in weighted], weights)), ""]
         published = beside_published(members)
         if published:
@@ -110,36 +111,49 @@ def write_comparison(folder, rows):
         validated = [row for row in members if row.is_validated]
         if validated:
             accuracy = validation_statistics(validated)
-            cells = _lines([row.title for row in validated], texts(accuracy), best(accuracy), "**", "**")
+            cells = _lines([row.title for row in validated], texts(accuracy),
+                           best(accuracy, [len(row.validation) for row in validated]), "**", "**")
             md += [VALIDATION_CAPTION, "", *markdown(["method", *accuracy.columns.unique(0)], cells), ""]
         tex += [f"% {setting}", *_latex(names, table, is_best), ""]
         terminal += [f"test accuracy in percent, {setting}",
-                     *aligned(header, _lines(names, texts(table), is_best, "", "*", " ")), "* best", ""]
+                     *aligned(header, _lines(names, texts(table), is_best, "", "*", " ")),
+                     f"* {BEST_CAPTION}" if any(len(row.accuracies) > 1 for row in members) else "* best", ""]
         if published:
             terminal += [f"{PUBLISHED_CAPTION}, {setting}", *aligned(*published), ""]
     notes = [f"failed: {row.name}, seed {seed} ({row.setting_title}): {reason}" for row in rows
              for seed, reason in row.failures.items()]
     runs = max((len(row.accuracies) for row in rows), default=0)
-    caption = "Test accuracy in percent" + (", mean ± standard deviation over seeds; best in bold." if runs > 1 else
-                                            ", one run each; best in bold.")
+    caption = "Test accuracy in percent" + (f", mean ± standard deviation over seeds. Bold: {BEST_CAPTION}."
+                                            if runs > 1 else ", one run each; best in bold.")
     _write(folder, "comparison.md", ["# Comparison", "", caption, "", *md, *(f"- {note}" for note in notes)])
     _write(folder, "comparison.tex", tex + [f"% {note}" for note in notes])
     write_csv(os.path.join(folder, "comparison.csv"), _columns(rows))
     return "\n".join(terminal + notes)
 
 
-def write_comparison_page(folder, rows, drawn, options):
+def write_comparison_page(folder, rows, drawn, options, run_folders=(), facts=(), command=None):
     """Write `report.html` of a comparison; its tables sort by a click.
 
     Args:
         folder (str): where it goes.
         rows (list of ComparisonRow): in their order.
         drawn (dict): caption to SVG file of its figures.
-        options (dict): name of a row to those of its runs, as they stand on a command line.
+        options (dict): name of a row to the options of its runs, as on a command line.
+        run_folders (sequence of str): names of the folders of the runs, for links to their pages.
+        facts, command: as in `write_page`.
     """
     sections = []
     for setting, members in _by_setting(rows).items():
-        sections.append(Section(f"Test accuracy in percent, {setting}", table=_table(members, accuracy_statistics)))
+        counts = [len(row.accuracies) for row in members]
+        caption = f"Mean ± standard deviation over seeds. Bold: {BEST_CAPTION}." if max(counts) > 1 else None
+        sections.append(Section(f"Test accuracy in percent, {setting}", caption,
+                                table=_table(members, accuracy_statistics, counts)))
+        weighted = [row for row in members if row.weights]
+        if weighted:
+            weights = texts(weight_statistics(weighted), 3)
+            sections.append(Section(f"Weights q of the severities at the end of the training, {setting}",
+                                    table=Table(["method", *weights],
+                                                list(_lines([row.title for row in weighted], weights)))))
         published = beside_published(members)
         if published:
             sections.append(Section(f"{PUBLISHED_CAPTION[0].upper()}{PUBLISHED_CAPTION[1:]}, {setting}",
@@ -147,14 +161,16 @@ def write_comparison_page(folder, rows, drawn, options):
         validated = [row for row in members if row.is_validated]
         if validated:
             sections.append(Section(f"{VALIDATION_CAPTION[0].upper()}{VALIDATION_CAPTION[1:]}, {setting}",
-                                    table=_table(validated, validation_statistics)))
+                                    table=_table(validated, validation_statistics,
+                                                 [len(row.validation) for row in validated])))
     failed = [[row.name, seed, row.setting_title, reason] for row in rows for seed, reason in row.failures.items()]
     if failed:
         sections.append(Section("Runs that failed", table=Table(["method", "seed", "data", "reason"], failed,
                                                                 "settings")))
     sections += [Section("Figures", figures=drawn),
                  Section("Settings", table=Table(["method", "options of its runs"], list(options.items()), "settings"))]
-    write_page(folder, "Comparison", sections)
+    sections.append(Section("Runs", links={name: f"{name}/{PAGE}" for name in run_folders}))
+    write_page(folder, "Comparison", sections, facts, command)
 
 
 def beside_published(rows):
@@ -180,10 +196,10 @@ def _differences(row, statistics_of_row):
     return row.published.differences(statistics_of_row.xs("mean", level=1))
 
 
-def _table(rows, statistics_of):
-    """The table of a page."""
+def _table(rows, statistics_of, runs):
+    """The table of a page; `runs` is the number of runs of each row."""
     table = statistics_of(rows)
-    names, cells, is_best = table.columns.unique(0), texts(table), best(table)
+    names, cells, is_best = table.columns.unique(0), texts(table), best(table, runs)
     lines = [[row.title, *(Cell(cells.at[k, name], _number(table.at[k, (name, "mean")]), is_best.at[k, name])
                            for name in names)] for k, row in enumerate(rows)]
     return Table(["method", *names], lines, "sortable")

@@ -1,5 +1,6 @@
 """`report.html`: a run or a comparison on one page, a single file that needs no network."""
 import base64
+import datetime
 import os
 from dataclasses import dataclass, field
 
@@ -12,6 +13,8 @@ from corruptions.utils.files import atomic_write  # noqa: E402
 
 ENVIRONMENT = jinja2.Environment(loader=jinja2.FileSystemLoader(os.path.dirname(__file__)), autoescape=True,
                                  undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+
+PAGE = "report.html"  # name of the file
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class Section:
         table (Table or None): shown below.
         figures (dict): caption to an SVG file, which becomes part of the page; side by side, as many as fit.
         details (dict): summary to a `Table` that is unfolded by a click.
+        links (dict): texts to relative paths, a list of links.
     """
 
     heading: str
@@ -66,6 +70,7 @@ class Section:
     table: Table | None = None
     figures: dict = field(default_factory=dict)
     details: dict = field(default_factory=dict)
+    links: dict = field(default_factory=dict)
 
     @property
     def images(self):
@@ -77,21 +82,24 @@ class Section:
         return content
 
 
-def write_page(folder, title, sections):
+def write_page(folder, title, sections, facts=(), command=None):
     """Write `report.html`.
 
     Args:
-        folder (str): where it goes.
-        title (str): its heading.
-        sections (list of Section): its content.
+        folder (str): the folder of the file.
+        title (str): the heading.
+        sections (list of Section): the content.
+        facts (sequence of str): short texts below the heading, after the date.
+        command (str or None): the command line that made the results, to copy.
     """
-    page = ENVIRONMENT.get_template("page.html").render(title=title, sections=sections)
-    with atomic_write(os.path.join(folder, "report.html")) as temporary, open(temporary, "w", encoding="utf-8") as file:
+    facts = " · ".join([datetime.date.today().isoformat(), *facts])
+    page = ENVIRONMENT.get_template("page.html").render(title=title, sections=sections, facts=facts, command=command)
+    with atomic_write(os.path.join(folder, PAGE)) as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.write(page + "\n")
 
 
 def settings_section(config):
-    """The content of a `config.json`: the settings that were asked for, and all of them to be unfolded."""
+    """The content of a `config.json`: the options on the command line, and all settings to be unfolded."""
     given, every = config.get("given", {}), {option: config[option] for option in config if option != "given"}
     tables = [Table(["option", "value"], sorted(options.items()), "settings") for options in (given, every)]
-    return Section("Settings that were asked for", table=tables[0], details={"all settings": tables[1]})
+    return Section("Options on the command line", table=tables[0], details={"all settings": tables[1]})

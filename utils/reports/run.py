@@ -7,12 +7,14 @@ from corruptions.utils.files import read_json, write_csv, write_json
 from utils.figures.severity import accuracy_and_images
 from utils.figures.style import save
 from utils.figures.training import training
+from utils.options import command_line
 from utils.records.evaluation import run_evaluations
 from utils.records.reading import FinishedRun
 from utils.reports.page import Section, Table, settings_section, write_page
 from utils.reports.summary import evaluation_table
 
-PAGE_FIGURES = {"accuracy_by_severity.svg": "accuracy by severity", "training.svg": "training, of the logged batches"}
+PAGE_FIGURES = {"accuracy_by_severity.svg": "test accuracy at every severity",
+                "training.svg": "training, from the logged batches"}
 
 
 def report_results(folder, title, total_epoch, split, results, cost):
@@ -63,16 +65,22 @@ def write_run_page(path, title, results):
              "no images" if validation["accuracy"][s] is None else f"{100 * validation['accuracy'][s]:.2f}"]
             for s in range(len(test["accuracy"]))]
     header = ["severity", "training images", "test accuracy (%)", "test loss", "validation accuracy (%)"]
-    sections = [Section(f"After {results['epochs']} epochs", table=Table(header, rows))]
+    epochs = results["epochs"]
+    sections = [Section(f"After {epochs} epoch{'' if epochs == 1 else 's'}", table=Table(header, rows))]
     for evaluation in run_evaluations(path):
         description, table = evaluation_table(evaluation)
         sections.append(Section(f"Evaluation: {evaluation['set']}", description, table))
     drawn = {caption: os.path.join(path, name) for name, caption in PAGE_FIGURES.items()
              if os.path.exists(os.path.join(path, name))}
     sections.append(Section("Figures", figures=drawn))
-    if config is not None:
-        sections.append(settings_section(config))
-    write_page(path, title, sections)
+    files = ("log.txt", "train.csv", "results.json", "config.json")
+    sections.append(Section("Files", links={name: name for name in files if os.path.exists(os.path.join(path, name))}))
+    if config is None:
+        return write_page(path, title, sections)
+    sections.append(settings_section(config))
+    facts = [f"seed {config['seed']}", config["model"], *(f"{name} {config[key]}" for name, key in (
+        ("MindSpore", "mindspore"), ("device", "device")) if key in config)]  # old runs lack some
+    write_page(path, title, sections, facts, command_line(config.get("given", {})))
 
 
 def report_stage_one(folder, name, column, split, labels, selected, **columns):

@@ -42,10 +42,25 @@ def texts(table, digits=2, plus_minus=" ± ", missing="failed"):
                         index=table.index, dtype=object)
 
 
-def best(table):
-    """Whether the mean of a cell, rounded to two digits, is the largest of its column; pandas.DataFrame of bool."""
+def best(table, runs):
+    """Return which cells of `statistics` are the best of their column, or not clearly worse.
+
+    A cell is marked if its mean is at most one standard error of the difference below the largest mean. The standard
+    error of two means is sqrt(std_1^2 / runs_1 + std_2^2 / runs_2). With one run it is 0. Means count to two digits.
+
+    Args:
+        table (pandas.DataFrame): as returned by `statistics`.
+        runs (list of int): number of runs of each row.
+
+    Returns:
+        pandas.DataFrame: of bool, a column for each name.
+    """
     means = table.xs("mean", axis=1, level=1).round(2)
-    return means == means.max()
+    squares = table.xs("std", axis=1, level=1).fillna(0) ** 2
+    squares = squares.div(np.maximum(runs, 1), axis=0)
+    highest = means.fillna(-np.inf).to_numpy().argmax(0)
+    of_highest = squares.to_numpy()[highest, range(len(means.columns))]
+    return means >= means.max() - np.sqrt(squares + of_highest)
 
 
 def markdown(header, lines):

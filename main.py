@@ -2,6 +2,7 @@
 import argparse
 import contextlib
 import os
+import shlex
 import sys
 from dataclasses import replace
 
@@ -16,14 +17,21 @@ from corruptions.utils.errors import UserError
 from losses.config.options import OF_THE_RELEASE, apply_recipe, create_parser, parse_command_line
 from losses.config.short_help import NO_OPTIONS
 from losses.config.table import EVALUATION_ONLY
-from utils.runtime.distributed import require_single_process, set_resume_hint
+from utils.runtime.distributed import is_main_process, require_single_process, set_resume_hint
 from utils.shared_options import device_options
 
 # The other imports stand in the functions, because they bring MindSpore: the help and a mistyped option need none.
 
 
+def announce():
+    """Print a first line at once, because the import of MindSpore takes seconds."""
+    if is_main_process():
+        print("loading MindSpore ...", flush=True)
+
+
 def train_command(args, given):
     """Train in a new folder, or resume in an old one. `given` has the options that the command line names."""
+    announce()
     with startup.late_imports():
         from utils.runtime.device import main_process_first, per_process, set_up_device, shutdown
         from dataset.splits import counts_table
@@ -31,6 +39,7 @@ def train_command(args, given):
         from losses.training.experiment import ExperimentLoader
         from losses.training.run import run, write_config
         from utils.records.logs import create_run_folder, open_run_folder
+        from utils.reports.page import PAGE
     with contextlib.ExitStack() as stack:
         config = load_or_resolve_config(args, given)
         device = set_up_device(**device_options(vars(config)))
@@ -45,7 +54,9 @@ def train_command(args, given):
         set_resume_hint(f"--resume {folder.path} resumes it, with any number of workers")
         folder.log(counts_table(data.split, data.source.labels["train"]))
         run(local, data, folder)
-        print(f"\nresults are in {folder.path}")
+        if folder.is_writable:
+            print(f"\nreport: {os.path.join(folder.path, PAGE)}\n"
+                  f"next:   python main.py --evaluate {shlex.quote(folder.path)} -c common")
         shutdown()
 
 
@@ -55,6 +66,7 @@ def compare_command(args, given):
         raise UserError("--resume: is of one run; a comparison resumes when its command is given again")
     if args.show_progress and args.jobs > 1:
         raise UserError("--show_progress: bars of several runs would mix; leave it out, or --jobs")
+    announce()
     with startup.late_imports():
         from utils.runtime.device import set_up_device
         from losses.comparison.plan import expand_grid, parse_variants
@@ -78,6 +90,7 @@ def evaluate_command(args, given):
 
     `given` has the options that the command line names.
     """
+    announce()
     with startup.late_imports():
         from utils.runtime.device import set_up_device
         from losses.evaluation.commands import check_evaluation, evaluate

@@ -281,7 +281,8 @@ def test_only_what_a_program_needs_is_named(program, words, names, tmp_path):
 
 
 def test_a_worker_of_msrun_without_mindspore_says_how_to_start_it(tmp_path):
-    done = run_without(["mindspore"], tmp_path, "main.py", "-d", "photos", MS_ROLE="MS_WORKER", MS_WORKER_NUM="2", RANK_ID="0")
+    done = run_without(["mindspore"], tmp_path, "main.py", "-d", "photos", MS_ROLE="MS_WORKER", MS_WORKER_NUM="2",
+                       RANK_ID="0")
     [line] = done.stderr.splitlines()
     assert "; msrun starts the first `python` in PATH; activate " in line and done.returncode == 2
 

@@ -60,7 +60,7 @@ def test_the_settings_of_a_run_stand_for_what_it_was_asked_for(tmp_path):
 
 @pytest.mark.parametrize("name, content, message", [
     ("o.json", '{"batchsize": 4}', "unknown option batchsize; did you mean batch_size?"),
-    ("o.json", '{"qqq": 4}', "unknown option qqq; main.py --help lists the options"),
+    ("o.json", '{"qqq": 4}', "unknown option qqq; main.py --help-all lists the options"),
     ("o.json", '{"config": "x.json"}', "unknown option config"),
     ("o.json", '{"lr": [0.1, {}]}', "lr has [0.1, {}]; give it as on the command line"),
     ("o.json", '{"lr": true}', "lr has True; give it as on the command line"),

@@ -161,7 +161,7 @@ def option_words(path, options):
     for name, value in options.items():
         if name not in OPTIONS or name == "config":
             similar = difflib.get_close_matches(name, OPTIONS, 1)
-            advice = f"did you mean {similar[0]}?" if similar else "main.py --help lists the options"
+            advice = f"did you mean {similar[0]}?" if similar else "main.py --help-all lists the options"
             raise UserError(f"--config {path}: unknown option {name}; {advice}")
         option = OPTIONS[name]
         values = value if isinstance(value, list) else [value]

@@ -192,6 +192,7 @@ class RunConfig:
     record_norm: bool = default("record_norm")
     num_workers: int = default("num_workers")
     show_progress: bool = default("show_progress")
+    verbose: bool = default("verbose")
     compile_cache: str | None = default("compile_cache")
     log_dir: str = default("log_dir")
     desc: str = default("desc")

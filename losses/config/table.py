@@ -164,6 +164,7 @@ TRAINING = OptionGroup("training", [
 
 RUN = OptionGroup("runs and records", [
     Option("config", "JSON or YAML file with options, such as a config.json", metavar="FILE"),
+    Option("verbose", "print the accuracy at every severity after each epoch; the records always have it", bool, False),
     Option("log_dir", "folder for the folders of runs", default="./logs", metavar="DIR"),
     Option("desc", "first part of the name of the run's folder", default="none"),
     Option("resume", "continue the run in FOLDER from its newest checkpoint; without FOLDER, the newest run in "

@@ -82,7 +82,7 @@ def distribution_gradient_norms(gradient_norm, images, labels, groups):
     return norms
 
 
-def evaluate(step, data, part, batch_size, workers, gradient_norm=None):
+def evaluate(step, data, part, batch_size, workers, gradient_norm=None, on_severity=lambda: None):
     """Return accuracy and loss at every severity.
 
     Args:
@@ -92,6 +92,7 @@ def evaluate(step, data, part, batch_size, workers, gradient_norm=None):
         batch_size (int): images in a batch; does not change the result.
         workers (int): number of threads that prefetch.
         gradient_norm (GradientNorm or None): cell to measure gradient norms, too.
+        on_severity (callable): a function without arguments to call after each severity.
 
     Returns:
         list of SeverityResult: one for each severity.
@@ -101,12 +102,14 @@ def evaluate(step, data, part, batch_size, workers, gradient_norm=None):
         losses, logits, labels = predict(step, data.evaluation_batches(part, severity, batch_size, workers))
         if len(labels) == 0:
             results.append(SeverityResult(float("nan"), float("nan"), 0))
+            on_severity()
             continue
         norm = None
         if gradient_norm is not None:
             norm = mean_gradient_norm(gradient_norm, data.evaluation_batches(part, severity, batch_size, workers))
         hits = logits.argmax(1) == labels
         results.append(SeverityResult(float(hits.mean()), float(losses.mean(dtype=np.float64)), len(labels), norm))
+        on_severity()
     return results
 
 

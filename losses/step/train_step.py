@@ -70,6 +70,7 @@ class TrainStep(nn.Cell):
         self.gather_outputs = None
         if apply_accumulated is not None and distributed.world_size() > 1:
             self.gather_outputs = AllGatherOutputs()
+        self.is_compiled = False  # whether a step was taken
         self.must_check_stacking = False  # set if copies of a network may compute something else than the network
         self.num_classes = self.num_groups = None  # `train_batch` checks labels and groups if known
         self.set_train()
@@ -128,8 +129,11 @@ class TrainStep(nn.Cell):
         if self.scaling is not None:
             self.scaling()
         if self.apply_accumulated is None:
-            return StepOutputs(*self.graph(images, labels, groups))
-        return self.accumulate(images, labels, groups)
+            outs = StepOutputs(*self.graph(images, labels, groups))
+        else:
+            outs = self.accumulate(images, labels, groups)
+        self.is_compiled = True
+        return outs
 
     def accumulate(self, images, labels, groups):
         """Run the graph on one sub-batch of this rank after the other, then move the weights."""

@@ -77,7 +77,8 @@ def train_epoch(step, loader, batches, start, records, schedule, weight_decay, d
         show_progress (bool): whether the progress bar is shown even if the output is no terminal.
 
     Returns:
-        Progress: progress with all batches of the epoch, and the sum of their mean losses in the first pass.
+        tuple: `Progress` with all batches of the epoch, and the sum of their mean losses in the first pass; steps per
+            second without a first step that compiles, None if there was no other.
 
     Raises:
         NotFiniteError: the loss is no longer finite, or a weight is not finite when a checkpoint is due.
@@ -85,6 +86,7 @@ def train_epoch(step, loader, batches, start, records, schedule, weight_decay, d
     """
     epoch, rate, unread, ahead = start.epochs, None, PendingLosses(start, step.scaling), max_steps_in_flight()
     hidden = False if show_progress else None
+    steps, started = 0, time.monotonic()
     with tqdm(total=batches, initial=start.batches, desc=f"epoch {epoch}", unit=" steps", leave=False,
               disable=hidden) as bar:
         for batch in range(start.batches, batches):
@@ -96,8 +98,14 @@ def train_epoch(step, loader, batches, start, records, schedule, weight_decay, d
             norms = {}
             if gradient_norm is not None and records.logs_batch(batch):
                 norms = distribution_gradient_norms(gradient_norm, images, first_labels(labels), severities.asnumpy())
+            is_compiled = step.is_compiled
             outs = step.train_batch_async(images, labels, groups)
             unread.add(outs)
+            if is_compiled:
+                steps += 1
+            else:
+                synchronize()
+                started = time.monotonic()
             if records.logs_batch(batch) or len(unread.steps) == ahead:
                 bar.set_postfix(loss=f"{unread.read().loss / (batch + 1):.3f}", refresh=False)
             bar.update()
@@ -112,7 +120,8 @@ def train_epoch(step, loader, batches, start, records, schedule, weight_decay, d
                 records.save(done)
             with checkpoint_on_signal(step, records, unread.read):
                 raise_if_interrupted()
-    return unread.read()
+    done = unread.read()
+    return done, steps / (time.monotonic() - started) if steps else None
 
 
 def first_labels(labels):
@@ -200,13 +209,14 @@ def fit(step, loader, batches, total_epoch, schedule, records, evaluation, sharp
     start, results = records.start, {}
     loader = warn_if_slow(loader, batches * (total_epoch - start.epochs) - start.batches, records.folder.log)
     for epoch in range(start.epochs, total_epoch):
-        done = train_epoch(step, loader, batches, start, records, schedule, **epoch_options)
+        done, steps_per_second = train_epoch(step, loader, batches, start, records, schedule, **epoch_options)
         with checkpoint_on_signal(step, records, lambda done=done: done):
             require_finite_parameters(step, done)
             results = evaluate() if due(epoch, eval_every) else {}
             require_finite_losses(results, done)
             risen = measure_sharpness() if sharpness_every and due(epoch, sharpness_every) else None
-        records.end_epoch(epoch, total_epoch, schedule(epoch, batches - 1), done.loss / batches, results, risen)
+        records.end_epoch(epoch, total_epoch, schedule(epoch, batches - 1), done.loss / batches, results, risen,
+                          steps_per_second)
         start = Progress(epoch + 1)
     if not results:  # all epochs were done when the run was killed
         results = evaluate()

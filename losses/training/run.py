@@ -7,6 +7,7 @@ import os
 from dataclasses import replace
 
 import numpy as np
+from tqdm import tqdm
 
 from utils.runtime.device import (
     MINDSPORE_VERSION,
@@ -20,10 +21,11 @@ from corruptions.utils.files import read_json, write_json
 from corruptions.utils.signals import Interrupted, defer_signals, interruptible
 from dataset.pipeline import load_batches
 from losses.components import DATA_STRATEGIES, OBJECTIVES
-from losses.config.recipes import to_argv
+from losses.config.recipes import RECIPES, to_argv
 from losses.evaluation.cells import EvaluationStep
 from losses.evaluation.predict import evaluate, predict
 from losses.evaluation.probes import sharpness
+from losses.methods import default_for_dataset
 from losses.optimizers import weight_decay_mask
 from losses.schedules import create_schedule
 from losses.training.data_strategy import apply_data_strategy
@@ -38,6 +40,7 @@ from utils.errors import NotFiniteError, RunInterruptedError
 from utils.metrics import SHARPNESS_IMAGES, SHARPNESS_RHO
 from utils.records.checkpoint import LAST, Progress, newest_checkpoint
 from utils.records.logs import open_run_folder
+from utils.records.progress_table import ProgressTable
 from utils.records.reading import is_finished
 from utils.records.run import NullRecorder, RunRecorder
 from utils.records.settings import FAILED, write_run_settings
@@ -190,8 +193,10 @@ def train(config, data, folder, cells, **batch_options):
     together = f", {distributed.world_size()} workers" if distributed.world_size() > 1 else ""
 
     def evaluate_now():
-        return {part: evaluate(evaluation, data, part, config.eval_batch_size, config.num_workers, recorded_norm)
-                for part in ("val", "test")}
+        is_hidden = None if folder.is_writable and not config.show_progress else not folder.is_writable
+        with tqdm(total=2 * data.num_severity, desc="evaluating", unit=" sets", leave=False, disable=is_hidden) as bar:
+            return {part: evaluate(evaluation, data, part, config.eval_batch_size, config.num_workers, recorded_norm,
+                                   bar.update) for part in ("val", "test")}
 
     def measure_sharpness():
         number = min(SHARPNESS_IMAGES, len(data.source.labels["test"]))
@@ -205,16 +210,18 @@ def train(config, data, folder, cells, **batch_options):
         return RunRecorder(
             folder, step, data.num_severity, batches, environments, config.log_train, config.checkpoint_every,
             config.best_by if config.save_best else None, config.log_sharpness is not None, config.tensorboard,
+            ProgressTable(method.total_epoch, method.batch_size, config.verbose),
             keep_last=config.keep_last, save_step=config.save_step, keep_epochs=config.keep_epochs,
             save_last=config.save_last)
     with contextlib.closing(open_records()) as records:
         check_same_progress(records.start, folder.path)
-        folder.log(f"{method.title}: {method.objective} x {method.perturbation}, recipe {method.recipe}, "
-                   f"{method.total_epoch} epochs of {batches} batches of {method.batch_size}\n"
-                   f"{' '.join(to_argv(method.training))}\n"
-                   f"{config.model} with {weights:,} weights on {config.dataset}, "
-                   f"{config.corruption.replace('_', ' ')}, {images:,} training images, device {device()}{together}\n"
-                   f"records go to {folder.path}")
+        folder.log(f"{method.title} ({method.objective} x {method.perturbation}), "
+                   f"{describe_recipe(method, config.dataset)}\n"
+                   f"{method.total_epoch} epochs of {batches} batches of {method.batch_size} images\n"
+                   f"{config.model} ({weights:,} weights) on {config.dataset} with {config.corruption}\n"
+                   f"{images:,} training images, device {device()}{together}\n"
+                   f"folder: {folder.path}")
+        folder.note(" ".join(to_argv(method.training)))
         if config.init_checkpoint is not None and records.start == Progress():
             folder.log(load_initial_weights(network, config.init_checkpoint, config.model, config.init_sha256))
         if len(data.split.nonempty_severities) == 1 and OBJECTIVES[method.objective].reads_groups and not environments:
@@ -232,6 +239,8 @@ def train(config, data, folder, cells, **batch_options):
                                     mixup=method.mixup, sampling=method.sampling, sampler=method.sampler,
                                     **batch_options)
         if steps:
+            if not step.is_compiled:
+                folder.show("compiling the step (once) ...")
             cells.compile(config, (3, *data.source.image_size), folder.log)
         schedule = create_schedule(method.schedule, method.lr, method.total_epoch, batches, **method.schedule_options)
         results = fit(step, loader, batches, method.total_epoch, schedule, records,
@@ -244,6 +253,17 @@ def train(config, data, folder, cells, **batch_options):
         report_results(folder, run_title(method.title, config.dataset, config.corruption), method.total_epoch,
                        data.split, results, records.cost)
     barrier()  # other ranks may read the files that this rank has written
+
+
+def describe_recipe(method, dataset):
+    """Return the recipe of a `MethodConfig`, and the options of the training that differ from it, as text.
+
+    The numbers of epochs and of images in a batch are left out.
+    """
+    recipe = {option: default_for_dataset(value, dataset) for option, value in RECIPES[method.recipe].training.items()}
+    different = {option: value for option, value in method.training.items()
+                 if recipe.get(option) != value and option not in ("total_epoch", "batch_size")}
+    return f"recipe {method.recipe}{' with ' if different else ''}{' '.join(to_argv(different))}"
 
 
 def check_same_progress(start, path):

@@ -74,8 +74,12 @@ class RunFolder(contextlib.AbstractContextManager):
 
     def log(self, message):
         """Print a message and append it to `log.txt`."""
-        print(message, flush=True)
+        self.show(message)
         self.note(message)
+
+    def show(self, message):
+        """Print a message without appending it to `log.txt`."""
+        print(message, flush=True)
 
     def note(self, message):
         """Append a message to `log.txt` without printing it."""
@@ -96,6 +100,8 @@ class ReadOnlyRunFolder(RunFolder):
 
     def log(self, message):
         """Do nothing, because rank 0 logs."""
+
+    show = note = log
 
 
 def open_run_folder(path):

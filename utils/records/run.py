@@ -24,6 +24,7 @@ class RunRecorder:
             over the severities, or the accuracy at the 'worst' severity. None keeps no such file.
         measures_sharpness (bool): whether to write `sharpness.csv`.
         tensorboard (bool): whether to write TensorBoard's format, too.
+        table (ProgressTable or None): the table on the terminal; None prints nothing after an epoch.
         checkpoint_options: further arguments of `Checkpoints`.
 
     Attributes:
@@ -31,9 +32,10 @@ class RunRecorder:
     """
 
     def __init__(self, folder, step, num_severity, batches, environments=0, log_train=100, checkpoint_every=None,
-                 best_by=None, measures_sharpness=False, tensorboard=False, **checkpoint_options):
+                 best_by=None, measures_sharpness=False, tensorboard=False, table=None,
+                 **checkpoint_options):
         self.folder, self.step, self.batches, self.log_train = folder, step, batches, log_train
-        self.checkpoint_every, self.best_by = checkpoint_every, best_by
+        self.checkpoint_every, self.best_by, self.table = checkpoint_every, best_by, table
         checkpoint = newest_checkpoint(folder.path)
         self.start = start = load_checkpoint(step, checkpoint) if checkpoint else Progress()
         self.cost = ResourceUsage(folder.file("cost.json"), checkpoint is not None)
@@ -72,7 +74,7 @@ class RunRecorder:
         self.cost.save()
         return path
 
-    def end_epoch(self, epoch, total_epoch, rate, loss, results, sharpness=None):
+    def end_epoch(self, epoch, total_epoch, rate, loss, results, sharpness=None, steps_per_second=None):
         """Write the records of an epoch, and a checkpoint.
 
         Args:
@@ -81,6 +83,7 @@ class RunRecorder:
             rate, loss (float): learning rate and mean loss of the epoch.
             results (dict): 'val' and 'test' to a list of `SeverityResult`; empty if the epoch was not evaluated.
             sharpness (tuple or None): sharpness after this epoch, as arguments of `SharpnessLog.write_epoch`.
+            steps_per_second (float or None): speed of the training in this epoch; None if it is not known.
         """
         message = f"epoch {epoch}  lr {rate:.4g}  loss {loss:.4f}"
         for part, log in self.evaluation_logs.items():
@@ -94,7 +97,7 @@ class RunRecorder:
         is_best = False
         if results:
             value = BEST[self.best_by or "mean"]([result.accuracy for result in results["val"]])
-            is_best = self.best_by is not None and value > self.best
+            is_best = bool(value > self.best)
             self.best = max(self.best, value)
         if self.tensorboard:
             for part, rows in results.items():
@@ -105,8 +108,10 @@ class RunRecorder:
         done = epoch + 1 - self.start.epochs - self.start.batches / self.batches
         seconds_left = self.cost.session_seconds / max(done, 1 / self.batches) * (total_epoch - epoch - 1)
         message += f"  {self.cost.totals()['seconds']:.0f} s"
-        self.folder.log(f"{message}, {duration(seconds_left)} left" if seconds_left else message)
-        self.save(Progress(epoch + 1), is_best)
+        self.folder.note(f"{message}, {duration(seconds_left)} left" if seconds_left else message)
+        if self.table is not None:
+            self.folder.show(self.table.row(epoch, rate, loss, results, is_best, steps_per_second, seconds_left))
+        self.save(Progress(epoch + 1), is_best and self.best_by is not None)
 
 
 class NullRecorder(RunRecorder):

@@ -10,8 +10,8 @@ from utils.runtime.distributed import world_size
 from utils.shared_options import DEVICE_OPTIONS
 
 # These options may change when a run is resumed. Results do not depend on them, but for the device and its precision.
-OVERRIDABLE_ON_RESUME = ("resume", "data_dir", "corrupted_from", "num_workers", "show_progress", *DEVICE_OPTIONS,
-                         "compile_cache", "keep_last", "checkpoint_every")
+OVERRIDABLE_ON_RESUME = ("resume", "data_dir", "corrupted_from", "num_workers", "show_progress", "verbose",
+                         *DEVICE_OPTIONS, "compile_cache", "keep_last", "checkpoint_every")
 
 # Results depend on these folders. A resumed run may have them in another place, but with the same names.
 FOLDER_OPTIONS = ("test_corrupted", "filelist_dir")

@@ -13,10 +13,12 @@ from models import create_model
 from tests.test_methods import assert_same, difference, example, train
 
 # Objectives that look at the whole batch, each kind of perturbation, and all three algorithms of a step.
-CASES = [("erm", {}), ("asam", {"rho": 0.5}), ("sharpdro", {"rho": 0.5, "momentum": 0.9}),
-         ("sharpdro_agnostic", {"rho": 0.5}), ("sharpdro_agnostic", {"rho": 0.5, "risk": "worst_case"}),
-         ("irm", {"irm_lambda": 3.0, "irm_anneal": 1}), ("damp", {"num_sub_batches": 1, "sigma": 0.3}),
-         ("sharpdro", {"perturbation": "multiplicative", "sigma": 0.3}), ("sharpdro", {"perturbation": "none"})]
+CASES = [("erm", {}), ("sharpdro", {"rho": 0.5, "momentum": 0.9}),
+         ("sharpdro_agnostic", {"rho": 0.5, "risk": "worst_case"}), ("irm", {"irm_lambda": 3.0, "irm_anneal": 1}),
+         ("damp", {"num_sub_batches": 1, "sigma": 0.3}),
+         *(pytest.param(*case, marks=pytest.mark.slow) for case in (
+             ("asam", {"rho": 0.5}), ("sharpdro_agnostic", {"rho": 0.5}), ("sharpdro", {"perturbation": "none"}),
+             ("sharpdro", {"perturbation": "multiplicative", "sigma": 0.3})))]
 
 
 def errors_of(step, k=0):
@@ -36,6 +38,7 @@ def test_equals_the_undivided_batch(method, options):
         np.testing.assert_allclose(second[name], first[name], rtol=2e-5, atol=2e-6, err_msg=name)
 
 
+@pytest.mark.slow
 def test_parts_without_exact_accumulation_are_something_else():
     """The mean of the steps of parts, m-sharpness, differs far more than rounding does."""
     whole, parts = (train("sharpdro", rho=0.5, **options)[0] for options in ({}, {"num_sub_batches": 4}))
@@ -50,6 +53,7 @@ def test_weights_over_distributions_move_once_a_batch():
     assert q[0].std() > 0.01 and difference(whole, parts) < 1e-6
 
 
+@pytest.mark.slow
 def test_it_repeats_bit_for_bit():
     assert_same(train("sharpdro", accumulate=4)[0], train("sharpdro", accumulate=4)[0])
 

@@ -250,6 +250,7 @@ def test_a_network_is_evaluated_with_its_own_normalisation(run, cifar_dir, tmp_p
     assert read_json(other + "/evaluation_gaussian_noise.json")["corrupted"] == record["corrupted"]
 
 
+@pytest.mark.slow
 def test_a_baseline_is_scaled_as_in_its_own_training(tmp_path):
     """Two networks of one folder with another interpolation; each sees the images that it was trained with."""
     make_folder(str(tmp_path / "own"), (12, 4))

@@ -213,7 +213,8 @@ def after_epoch(monkeypatch, epoch, act):
 
 
 @pytest.mark.parametrize("name, size", [
-    ("1_2_model.ckpt", 100_000), pytest.param("train.csv", None, marks=pytest.mark.slow)])
+    pytest.param("1_2_model.ckpt", 100_000, marks=pytest.mark.slow), pytest.param("train.csv", None,
+                                                                                  marks=pytest.mark.slow)])
 def test_a_full_disk_ends_a_run_that_can_go_on(name, size, whole, cifar_dir, tmp_path, monkeypatch, capsys):
     """A limit on the size of files makes writing fail in the same way."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

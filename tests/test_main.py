@@ -81,6 +81,7 @@ def test_run_ends_with_a_table(run):
     assert results["test"]["images"] == [50] * 6
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_by_the_worst_severity(cifar_dir, tmp_path, monkeypatch):
     """The epochs have made-up validation accuracies; a resumed run knows the best of the epochs before."""
     accuracies = [[0.9, 0.2], [0.5, 0.5], [0.99, 0.4], [0.6, 0.55], [0.9, 0.1]]
@@ -147,6 +148,7 @@ def test_same_seed_same_weights_for_any_number_of_workers(run, cifar_dir, tmp_pa
     assert again == checkpoint_bytes(run[1])
 
 
+@pytest.mark.slow
 def test_erm_reuses_a_split_and_a_second_run_gets_its_own_folder(run, cifar_dir, tmp_path):
     more = ["--method", "erm", "--total_epoch", "1", "--split", os.path.join(run[1], "split.csv"), "--augment_data"]
     for _ in range(2):
@@ -401,7 +403,8 @@ def flip_a_bit(path):
         file.write(bytes([byte ^ 1]))
 
 
-@pytest.mark.parametrize("damage", [lambda path: os.truncate(path, 0), flip_a_bit], ids=["empty", "a bit"])
+@pytest.mark.parametrize("damage", [
+    pytest.param(lambda path: os.truncate(path, 0), marks=pytest.mark.slow), flip_a_bit], ids=["empty", "a bit"])
 def test_a_damaged_checkpoint_is_passed_over(run, tmp_path, capsys, damage):
     folder = shutil.copytree(run[1], tmp_path / "run")
     last = str(folder / "last_model.ckpt")

@@ -170,8 +170,6 @@ def test_variants_as_the_paper_writes_them_train_otherwise():
     release = train("sharpdro", rho=0.3)[0]
     assert difference(release, train("sharpdro", rho=0.3, worst_case="argmax")[0]) > 1e-4
     agnostic = train("sharpdro_agnostic", rho=0.3)[0]
-    assert_same(agnostic, train("sharpdro", rho=0.3, distribution_agnostic=True)[0])
-    assert_same(agnostic, train("sharpdro_agnostic", rho=0.3, distribution_agnostic=True)[0])
     assert difference(agnostic, train("sharpdro_agnostic", rho=0.3, ood_weights="plain")[0]) > 1e-5
 
 

@@ -16,7 +16,8 @@ from utils.records.checkpoint import Progress, lasting_parameters, load_checkpoi
 
 # Each algorithm of a step, and each way in which gradients reach the optimizer.
 CASES = [("group_dro", {"step_size": 0.5}), ("sharpdro", {"rho": 0.5, "momentum": 0.9}),
-         ("erm", {"perturbation": "sign", "rho": 0.1}), ("damp", {"num_sub_batches": 1, "sigma": 0.3}),
+         pytest.param("erm", {"perturbation": "sign", "rho": 0.1}, marks=pytest.mark.slow),
+         ("damp", {"num_sub_batches": 1, "sigma": 0.3}),
          ("sharpdro", {"num_sub_batches": 4, "sync_bn": False, "clip_norm": 1.0}),
          ("sharpdro", {"accumulate": 4})]
 OVERFLOWING = 2.0 ** 120

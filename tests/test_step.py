@@ -31,6 +31,7 @@ def test_equals_the_release():
     assert {name: error for name, error in later.items() if error > tolerances.get(name, 2e-4)} == {}
 
 
+@pytest.mark.slow
 def test_equals_the_release_with_a_large_adaptive_ascent():
     first, later = crosscheck.check_step_case(crosscheck.load_json(GOLDEN)[1])
     tolerances = {**FIRST_STEP_TOLERANCES, "second losses": 3e-5, "sharpness": 1e-5}

@@ -109,7 +109,9 @@ def two_steps(network, groups, **options):
 
 
 @pytest.mark.parametrize("objective, perturbation, options", [
-    ("mean", "l2", {"rho": 0.0}), ("sharpdro", "additive", {"sigma": 0.0, "step_size": 0.0}), ("mean", "none", {})])
+    ("mean", "l2", {"rho": 0.0}),
+    pytest.param("sharpdro", "additive", {"sigma": 0.0, "step_size": 0.0}, marks=pytest.mark.slow),
+    ("mean", "none", {})])
 def test_without_a_perturbation_sub_batches_are_one_undivided_batch(objective, perturbation, options):
     options = {"objective": objective, "perturbation": perturbation, **options}
     groups = [0, 1, 2] * 4  # all sub-batches have the same shares of distributions

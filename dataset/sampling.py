@@ -12,7 +12,7 @@ SAMPLERS = {
 }
 
 CROP_MODES = {
-    "none": "no flips or crops",
+    "none": "flip only",
     "reflect_pad": "flip and crop after mirrored padding by 1/8",
     "zero_pad": "flip and crop after padding by 4 with zeros",
     "random_resized": "flip, and resize a random part, for images in files",

@@ -11,7 +11,7 @@ from PIL import Image
 from dataset.poisson import poisson_counts
 from dataset.sources.cifar import CIFAR, load_cifar
 from tests.benchmarks import cifar10_from_jpeg
-from tests.benchmarks.results.tables import ARRIVED, TABLES, number, rows, table
+from tests.benchmarks.results.tables import ARRIVED, TABLES, rows, table
 from tests.test_main import read_csv
 from tests.test_readme import text
 
@@ -20,7 +20,7 @@ SNOW = rows("cifar10_snow")
 CURES = rows("cifar10_gaussian_noise_cures")
 METHODS = rows("cifar10_gaussian_noise_methods")
 # What the main README calls a row of `comparison.csv`.
-NAMES = {"`sharpdro`, the release's defaults": "sharpdro", "`erm --sampling balanced`": "erm, balanced"}
+NAMES = {"`erm --sampling balanced`": "erm, balanced"}
 
 
 def value(name, dataset, column):
@@ -28,70 +28,98 @@ def value(name, dataset, column):
     return float(result[name][f"{column}_mean"])
 
 
-def test_the_main_readme_has_the_numbers_of_the_comparisons():
-    columns = [*(("cifar10", f"severity_{s}") for s in range(6)), ("photos", "severity_0"), ("photos", "severity_5")]
-    result = {}
-    for line in re.findall(r"^\| `.*± .*\|$", text("README.md"), re.MULTILINE):
-        name, *cells = (cell.strip() for cell in line.strip("|").split("|"))
-        result[NAMES.get(name, name.strip("`"))] = cells
+def readme_table():
+    """Return the rows of the table of results in the main README, the best of each column in bold."""
+    columns = [*(("cifar10", f"severity_{s}") for s in (0, 3, 5)), ("photos", "severity_5")]
     best = {column: max(round(value(name, *column), 1) for name in RESULTS["cifar10"]) for column in columns}
-    assert result == {name: [f"**{cell}**" if round(value(name, *column), 1) == best[column] else cell
-                             for column in columns for cell in [number(RESULTS[column[0]][name], column[1])]]
-                      for name in RESULTS["cifar10"]}
+    labels = {name: label for label, name in NAMES.items()}
+    lines = []
+    for name in sorted(RESULTS["cifar10"], key=lambda name: -value(name, "cifar10", "severity_5")):
+        cells = [f"**{value(name, *column):.1f}**" if round(value(name, *column), 1) == best[column] else
+                 f"{value(name, *column):.1f}" for column in columns]
+        lines.append(f"| {labels.get(name, f'`{name}`')} | {' | '.join(cells)} |")
+    return lines
+
+
+def test_the_main_readme_has_the_numbers_of_the_comparisons():
+    assert "\n".join(readme_table()) in text("README.md")
+    images = [10 * count for count in poisson_counts(500, 6)]
+    assert f"{sum(images)} training images, {images[5]} of them at severity 5" in " ".join(text("README.md").split())
+
+
+def page_of_results():
+    return text("tests", "benchmarks", "results", "README.md")
+
+
+def words_of_results():
+    """Return the page of results without line breaks."""
+    return " ".join(page_of_results().split())
+
+
+def test_the_page_of_results_says_how_far_the_recommended_method_is_above_others():
+    names = {"`sharpdro`": "sharpdro", "`erm --sampling balanced`": "erm, balanced", "`erm`": "erm"}
+    data = {"CIFAR-10, gaussian noise": "cifar10", "`photos`, gaussian noise": "photos", "CIFAR-10, snow": "snow"}
+    lines = ["| `rare_aug` minus | data | severity 0 | severity 5 |", "| --- | --- | --- | --- |"]
+    for label, rival in names.items():
+        for title, dataset in data.items():
+            cells = [f"{value('rare_aug', dataset, column) - value(rival, dataset, column):+.1f}"
+                     for column in ("severity_0", "severity_5")]
+            lines.append(f"| {label} | {title} | {' | '.join(cells)} |")
+    assert "\n\n" + "\n".join(lines) + "\n\n" in page_of_results()
 
 
 @pytest.mark.parametrize("says, name, rival, dataset, column", [
-    ("3.1 points above SharpDRO", "rare_aug", "sharpdro", "cifar10", "severity_5"),
-    ("and 8.8 on `photos`", "rare_aug", "sharpdro", "photos", "severity_5"),
-    ("4.5 and 3.0 above ERM", "rare_aug", "erm, balanced", "cifar10", "severity_5"),
-    ("and 3.0 above ERM", "rare_aug", "erm, balanced", "photos", "severity_5"),
-    ("Plain ERM is 1.6 above it", "erm", "rare_aug", "cifar10", "severity_0"),
-    ("2.0 below it at severity 5", "rare_aug", "erm", "cifar10", "severity_5"),
-    ("With snow on CIFAR-10 it is 4.6", "rare_aug", "sharpdro", "snow", "severity_5"),
-    ("4.6 and 6.4 above", "rare_aug", "erm, balanced", "snow", "severity_5"),
-    ("1.9 below plain ERM", "erm", "rare_aug", "snow", "severity_0"),
-    ("0.2 below SharpDRO on clean", "sharpdro", "rare_aug", "snow", "severity_0"),
-    ("accuracy there is 0.6 lower", "sharpdro, balanced", "sharpdro, validation, balanced", "cifar10", "severity_5")])
-def test_the_main_readme_says_what_the_comparisons_say(says, name, rival, dataset, column):
-    assert says in " ".join(text("README.md").split())
+    ("`rare_aug` is 3.1 points above SharpDRO on CIFAR-10", "rare_aug", "sharpdro", "cifar10", "severity_5"),
+    ("and 8.8 points on `photos`", "rare_aug", "sharpdro", "photos", "severity_5"),
+    ("With snow it is 0.2 points below SharpDRO on clean images", "sharpdro", "rare_aug", "snow", "severity_0"),
+    ("it is 1.6 points above `rare_aug` with gaussian noise", "erm", "rare_aug", "cifar10", "severity_0"),
+    ("and 1.9 points with snow", "erm", "rare_aug", "snow", "severity_0"),
+    ("it is 2.0 points below `rare_aug` with gaussian noise", "rare_aug", "erm", "cifar10", "severity_5"),
+    ("0.6 points lower than with balanced sampling alone", "sharpdro, balanced", "sharpdro, validation, balanced",
+     "cifar10", "severity_5")])
+def test_the_page_of_results_says_what_the_comparisons_say(says, name, rival, dataset, column):
+    assert says in words_of_results()
     assert f"{value(name, dataset, column) - value(rival, dataset, column):.1f}" in says
 
 
-@pytest.mark.parametrize("says, name, rival", [
-    ("it gains 3.5 points for `group_dro`", "group_dro, balanced", "group_dro"),
-    ("0.5, which is within chance, for `sharpdro`", "sharpdro, balanced", "sharpdro"),
-    ("loses 2.5 for ERM", "erm", "erm, balanced"),
-    ("loses 1.0 for `sharpdro`", "sharpdro", "sharpdro, last_seen"),
-    ("2.7 for `group_dro`", "group_dro", "group_dro, last_seen"),
-    ("loses 0.8 for `sharpdro`", "sharpdro", "sharpdro, validation"),
-    ("and 5.1 for `group_dro`", "group_dro", "group_dro, validation"),
-    ("0.6 less for `sharpdro`", "sharpdro, balanced", "sharpdro, validation, balanced"),
-    ("and 2.8 for `group_dro`", "group_dro, balanced", "group_dro, validation, balanced"),
-    ("0.9 and 2.7 less", "sharpdro, balanced", "sharpdro, balanced, adjustment"),
-    ("and 2.7 less", "group_dro, balanced", "group_dro, balanced, adjustment")])
-def test_the_page_of_methods_says_what_the_cures_gave(says, name, rival):
-    page = " ".join(text("losses", "README.md").split())
-    assert says in page
-    weights = {name: [f"{value(f'{method}, {name}', 'cifar10', 'q_5'):.2f}" for method in ("sharpdro", "group_dro")]
-               for name in ("validation, balanced", "balanced, adjustment")}
-    assert "with `validation` ({} and {} of the weight)".format(*weights["validation, balanced"]) in page
-    assert "`--group_adjustment 5` ({} and {})".format(*weights["balanced, adjustment"]) in page
-    assert f"{value(name, 'cifar10', 'severity_5') - value(rival, 'cifar10', 'severity_5'):.1f}" in says
+@pytest.mark.parametrize("row, pairs", [
+    ("| `--sampling balanced` | {} (within chance) | {} | {} |",
+     [("sharpdro, balanced", "sharpdro"), ("group_dro, balanced", "group_dro"), ("erm, balanced", "erm")]),
+    ("| `--group_loss last_seen` | {} | {} | |",
+     [("sharpdro, last_seen", "sharpdro"), ("group_dro, last_seen", "group_dro")]),
+    ("| `--group_loss validation` | {} | {} | |",
+     [("sharpdro, validation", "sharpdro"), ("group_dro, validation", "group_dro")]),
+    ("| `--group_loss validation` | `sharpdro` | {q} | {} (within chance) |",
+     [("sharpdro, validation, balanced", "sharpdro, balanced")]),
+    ("| `--group_loss validation` | `group_dro` | {q} | {} |",
+     [("group_dro, validation, balanced", "group_dro, balanced")]),
+    ("| `--group_adjustment 5` | `sharpdro` | {q} | {} (within chance) |",
+     [("sharpdro, balanced, adjustment", "sharpdro, balanced")]),
+    ("| `--group_adjustment 5` | `group_dro` | {q} | {} |",
+     [("group_dro, balanced, adjustment", "group_dro, balanced")])])
+def test_the_page_of_methods_says_what_the_cures_gave(row, pairs):
+    """The changes of accuracy at severity 5, and the weight of severity 5 in the last row of `train.csv`."""
+    changes = [f"{value(name, 'cifar10', 'severity_5') - value(rival, 'cifar10', 'severity_5'):+.1f}"
+               for name, rival in pairs]
+    weight = f"{value(pairs[0][0], 'cifar10', 'q_5'):.2f}" if "{q}" in row else None
+    assert row.format(*changes, q=weight) in text("losses", "README.md").splitlines()
 
 
 @pytest.mark.parametrize("says, name, columns", [
-    ("sinks to 0.01 and 0.00", "sharpdro", "45"), ("q of both ends at 0.00", "sharpdro, balanced", "45"),
-    ("the most weight, 0.29", "sharpdro, validation, balanced", "5")])
-def test_the_main_readme_says_what_became_of_the_weights(says, name, columns):
-    assert says in " ".join(text("README.md").split())
+    ("sinks to 0.01 for severity 4 and to 0.00 for severity 5", "sharpdro", "45"),
+    ("q of severities 4 and 5 still ends at 0.00", "sharpdro, balanced", "45"),
+    ("severity 5 has the largest weight, 0.29", "sharpdro, validation, balanced", "5")])
+def test_the_page_of_results_says_what_became_of_the_weights(says, name, columns):
+    assert says in words_of_results()
     result = {f"{value(name, 'cifar10', f'q_{s}'):.2f}" for s in columns}
     assert result == set(re.findall(r"0\.\d\d", says))
     assert "validation" not in name or result == {f"{max(value(name, 'cifar10', f'q_{s}') for s in range(6)):.2f}"}
 
 
 def test_where_an_image_has_one_severity_for_good_no_method_is_clearly_above_erm():
-    words = " ".join(text("README.md").split())
-    assert "(`daap` has 52.8 at severity 5), and of the five tried on `photos` ERM with balanced sampling is" in words
+    words = words_of_results()
+    assert "The best of them at severity 5 is `daap`, with 52.8" in words
+    assert "five methods that were tried on `photos`, ERM with balanced sampling is best" in words
     rest = [name for name in {**RESULTS["cifar10"], **CURES, **METHODS} if not name.endswith("_aug")]
     best = {column: max(rest, key=lambda name, column=column: value(name, "cifar10", column))
             for column in ("severity_0", "mean", "severity_5")}
@@ -142,30 +170,36 @@ def test_the_recommended_method_is_below_neither_on_clean_images(dataset, rival)
 
 @pytest.mark.parametrize("heading", TABLES)
 def test_the_page_of_results_has_the_tables(heading):
-    assert f"## {heading}\n\n{table(*TABLES[heading])}" in text("tests", "benchmarks", "results", "README.md")
+    assert f"## {heading}\n\n{table(*TABLES[heading])}" in page_of_results()
+
+
+@pytest.mark.parametrize("folder", ["tests", os.path.join("tests", "benchmarks", "results")])
+def test_links_and_pictures_of_the_pages_lead_somewhere(folder):
+    targets = re.findall(r"\]\((?!http)([^)]+)\)", text(folder, "README.md"))
+    assert [target for target in targets if not os.path.exists(os.path.join(ARRIVED, "..", "..", "..", folder, target))
+            ] == []
 
 
 def test_every_folder_of_results_is_in_a_table_and_has_its_command():
     folders = {entry.name for entry in os.scandir(ARRIVED) if entry.is_dir() and entry.name != "__pycache__"}
     assert folders == {folder for subset, _ in TABLES.values() for folder in subset}
-    page = text("tests", "benchmarks", "results", "README.md")
+    page = page_of_results()
     for folder in folders:  # the block is the next one, and of no other folder
         assert re.search(rf"^`{folder}/`:(?:(?!\n## |\n`\w+/`:|```).)*\n```bash\npython main\.py", page,
                          re.DOTALL | re.MULTILINE), folder
 
 
-def test_both_pages_describe_the_runs_as_their_commands_do():
-    page, words = text("tests", "benchmarks", "results", "README.md"), " ".join(text("README.md").split())
+def test_the_page_of_results_describes_the_runs_as_their_commands_do():
+    page, words = page_of_results(), words_of_results()
     commands = re.findall(r"^python main\.py .*", page, re.MULTILINE)
     epochs = {(dataset, epochs) for line in commands for epochs, dataset in
               re.findall(r"-m wideresnet10 .*--total_epoch (\d+) .*-d (\w+) ", line)}
     assert len(commands) == 7 and epochs == {("cifar10", "20"), ("photos", "15")}
-    assert "WRN-10-1; CIFAR-10, 20 epochs" in words and "the smaller set `photos`, 15 epochs" in words
+    assert "train WRN-10-1 with three seeds: 20 epochs on CIFAR-10, and 15 epochs on the smaller data set" in words
     counts = [10 * count for count in poisson_counts(500, 6)]
-    for result in (words, " ".join(page.split())):
-        assert "{}, {}, {}, {}, {} and {} training images".format(*counts) in result
+    assert words.count("{}, {}, {}, {}, {} and {} training images".format(*counts)) == 2
     batch = 1 - (1 - counts[5] / sum(counts)) ** 100
-    assert round(1 / batch) == 5 and "an image of severity 5 one time in five" in words
+    assert round(1 / batch) == 5 and "only one batch in five has an image of severity 5" in words
 
 
 def test_accuracy_over_rho_is_what_the_page_says():
@@ -174,8 +208,8 @@ def test_accuracy_over_rho_is_what_the_page_says():
     small, large = [result[rho] for rho in (0.01, 0.05, 0.1)], [result[rho] for rho in (0.5, 1.0, 2.0)]
     assert (np.ptp(small, axis=0) < [float(METHODS["sam"][f"severity_{s}_std"]) for s in range(6)]).all()
     assert (np.diff([np.min(small, axis=0), *large], axis=0) < 0).all()
-    page = " ".join(text("tests", "benchmarks", "results", "README.md").split())
-    assert "Up to 0.1 the differences are within chance; from 0.5 on accuracy falls, at all severities" in page
+    assert ("Up to ρ = 0.1 the differences are within chance. From ρ = 0.5 on, accuracy falls at all severities"
+            in words_of_results())
 
 
 def test_the_release_and_this_project_agree():
@@ -184,7 +218,7 @@ def test_the_release_and_this_project_agree():
     accuracy = {name: np.array([[float(row[f"severity_{s}"]) for s in range(6)] for row in result
                                 if row["program"] == name]) for name in ("release", "ours")}
     page = text("tests", "README.md")
-    for name, row in (("release", "release"), ("ours", "here")):
+    for name, row in (("release", "authors' code"), ("ours", "here")):
         assert accuracy[name].shape == (10, 6)
         cells = [f"{mean:.1f} ± {std:.1f}" for mean, std in zip(accuracy[name].mean(0), accuracy[name].std(0, ddof=1),
                                                                 strict=True)]
@@ -199,10 +233,10 @@ def test_the_release_and_this_project_agree():
     def largest(first, second, part=curves):
         return max(abs(float(row[first]) - float(row[second] if second else 0)) for row in part)
     words = " ".join(page.split())
-    assert f"part by up to {largest('largest_loss_difference', None, curves[:10]):.2f}" in words
+    assert f"the losses differ by up to {largest('largest_loss_difference', None, curves[:10]):.2f}" in words
     q = max(largest(f"release_q_{s}", f"ours_q_{s}") for s in range(6))
     assert f"differ by {q:.3f} at most in all {len(curves)} batches" in words
-    assert f"the losses by {largest('release_loss', 'ours_loss'):.2f}" in words
+    assert f"The mean losses differ by {largest('release_loss', 'ours_loss'):.2f} at most" in words
 
 
 def test_the_images_of_the_results_are_made_of_published_files(tmp_path, capsys):

@@ -31,7 +31,7 @@ def pages():
     """Return the Markdown pages of the project, relative to its folder; folders of data and of runs have none."""
     found = glob.glob(os.path.join(ROOT, "*.md")) + glob.glob(os.path.join(ROOT, "*", "**", "*.md"), recursive=True)
     names = sorted(os.path.relpath(path, ROOT) for path in found)
-    return [name for name in names if name.split(os.sep)[0] not in ("data", "logs") and "_CN" not in name]
+    return [name for name in names if name.split(os.sep)[0] not in ("data", "logs") and not name.endswith("_CN.md")]
 
 
 def plain(text):

@@ -46,11 +46,24 @@ def test_the_first_python_block_runs(room, tmp_path, monkeypatch, capsys):
         assert len(capsys.readouterr().out.splitlines()) == 3 and result["losses"].shape == (12,)
 
 
-def test_the_main_readme_is_short_and_its_links_lead_somewhere():
-    readme = text("README.md")
-    assert len(readme.splitlines()) < 200
-    for target in re.findall(r"\]\((?!http)([^)]+)\)", readme):
+@pytest.mark.parametrize("page", ["README.md", "README_CN.md"])
+def test_the_main_readme_is_short_and_its_links_lead_somewhere(page):
+    readme = text(page)
+    assert len(readme.splitlines()) < 195
+    for target in re.findall(r"\]\((?!http)([^)]+)\)", readme) + re.findall(r'src="([^"]+)"', readme):
         assert os.path.exists(os.path.join(ROOT, target)), target
+
+
+def test_the_chinese_page_has_the_commands_numbers_and_links_of_the_english_one():
+    pages = text("README.md"), text("README_CN.md")
+    english, chinese = (re.findall(r"^```.*?^```", page, re.DOTALL | re.MULTILINE) for page in pages)
+    assert english == chinese
+    prose = [re.sub(r"^```.*?^```", "", page, flags=re.DOTALL | re.MULTILINE) for page in pages]
+    for pattern in (r"\]\(([^)]+)\)", r"`([^`]+)`", r"^(#+) ", r"\d+(?:\.\d+)?"):
+        english, chinese = (sorted(set(re.findall(pattern, page, re.MULTILINE)) - {"README.md", "README_CN.md"})
+                            for page in prose)
+        assert english == chinese, pattern
+    assert [len(re.findall(r"^## ", page, re.MULTILINE)) for page in prose] == [13, 13]
 
 
 def test_the_page_of_the_library_is_short_and_its_links_lead_somewhere():

@@ -5,8 +5,10 @@ import pytest
 import losses.training.loop
 from corruptions.utils.errors import UserError
 from corruptions.utils.signals import Interrupted
+from losses.config.resolve import resolve
 from losses.step.train_step import StepOutputs
 from losses.training.loop import train_epoch
+from losses.training.run import describe_recipe
 from utils.records.checkpoint import Progress
 
 BATCHES, LOGITS, LABELS = 7, np.eye(4), [0, 1, 2, 0]
@@ -102,3 +104,13 @@ def test_a_signal_saves_what_is_finite_alone(wrong, monkeypatch):
     with pytest.raises(UserError if wrong else Interrupted):
         train(monkeypatch, 50, step, records)
     assert [progress.batches for progress in records.saved] == ([] if wrong else [6])
+
+
+@pytest.mark.parametrize("method, options, says", [
+    ("sharpdro", {}, "recipe sharpdro"), ("damp", {}, "recipe damp"),
+    ("sharpdro", {"total_epoch": 3}, "recipe sharpdro"),
+    ("erm", {"momentum": 0.5, "amp": True}, "recipe sharpdro with --amp --momentum 0.5"),
+    ("erm", {"optimizer": "adamw"}, "recipe sharpdro with --lr 0.001 --optimizer adamw --weight_decay 0.1 "
+                                    "--weight_decay_on kernels")])
+def test_the_terminal_has_the_recipe_and_what_differs_from_it(method, options, says):
+    assert describe_recipe(resolve(method, **options), "cifar10") == says

@@ -20,14 +20,14 @@ from corruptions.utils.errors import ResourceGoneError, UserError
 from corruptions.utils.files import read_json, write_json
 from corruptions.utils.signals import Interrupted, defer_signals, interruptible
 from dataset.pipeline import load_batches
-from losses.components import DATA_STRATEGIES, OBJECTIVES
+from losses.components import DATA_STRATEGIES, OBJECTIVES, OPTIMIZERS
 from losses.config.recipes import RECIPES, to_argv
 from losses.evaluation.cells import EvaluationStep
 from losses.evaluation.predict import evaluate, predict
 from losses.evaluation.probes import sharpness
 from losses.methods import default_for_dataset
 from losses.optimizers import weight_decay_mask
-from losses.schedules import create_schedule
+from losses.schedules import SCHEDULES, create_schedule
 from losses.training.data_strategy import apply_data_strategy
 from losses.training.loop import fit
 from losses.training.stage_one import ENVIRONMENTS
@@ -260,7 +260,9 @@ def describe_recipe(method, dataset):
 
     The numbers of epochs and of images in a batch are left out.
     """
-    recipe = {option: default_for_dataset(value, dataset) for option, value in RECIPES[method.recipe].training.items()}
+    recipe = {**OPTIMIZERS[method.optimizer].defaults, **SCHEDULES[method.schedule].defaults,
+              **RECIPES[method.recipe].training}
+    recipe = {option: default_for_dataset(value, dataset) for option, value in recipe.items()}
     different = {option: value for option, value in method.training.items()
                  if recipe.get(option) != value and option not in ("total_epoch", "batch_size")}
     return f"recipe {method.recipe}{' with ' if different else ''}{' '.join(to_argv(different))}"

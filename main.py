@@ -14,7 +14,7 @@ if __name__ == "__main__":  # before anything that takes long
 from corruptions import CORRUPTIONS, SETS
 from corruptions.utils import cli, startup
 from corruptions.utils.errors import UserError
-from losses.config.options import OF_THE_RELEASE, apply_recipe, create_parser, parse_command_line
+from losses.config.options import AUTHORS_OPTIONS, apply_recipe, create_parser, parse_command_line
 from losses.config.short_help import NO_OPTIONS
 from losses.config.table import EVALUATION_ONLY
 from utils.runtime.distributed import is_main_process, require_single_process, set_resume_hint
@@ -63,7 +63,7 @@ def train_command(args, given):
 def compare_command(args, given):
     """Carry out a comparison: the runs for all values of the options, and the variants. Exit with 1 if some fail."""
     if args.resume is not None:
-        raise UserError("--resume: is of one run; a comparison resumes when its command is given again")
+        raise UserError("--resume: continues one run; a comparison continues when its command is given again")
     if args.show_progress and args.jobs > 1:
         raise UserError("--show_progress: bars of several runs would mix; leave it out, or --jobs")
     announce()
@@ -114,13 +114,13 @@ def main(argv=None):
         for option in EVALUATION_ONLY:
             if option in given:
                 way_out = "name a run with --evaluate, too, or leave it out"
-                raise UserError(f"--{option}: is of --evaluate; "
-                                f"{OF_THE_RELEASE['-s'] if option == 'severity' else way_out}")
+                raise UserError(f"--{option}: needs --evaluate; "
+                                f"{AUTHORS_OPTIONS['-s'] if option == 'severity' else way_out}")
         if args.variant or any(isinstance(value, cli.MultipleValues) for value in given.values()):
             require_single_process("a comparison of several values")
             return compare_command(args, given)
         if "jobs" in given:
-            raise UserError("--jobs: is of a comparison; give an option several values, or leave it out")
+            raise UserError("--jobs: needs a comparison; give an option several values, or leave it out")
         train_command(args, given)
 
 

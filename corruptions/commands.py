@@ -77,7 +77,7 @@ def folder_command(args):
                                                              args.seed, options, workers, args.format, args.skip_bad,
                                                              args.show_progress, shard=args.shard)
     except BadImages as error:
-        raise UserError(f"{error}; or pass --skip-bad") from error
+        raise UserError(f"{error}; or pass --skip_bad") from error
     print(f"{written(args, made)} {args.target}" + (
         f"; shards that have not ended: {', '.join(map(str, awaited))}" if awaited else "") + (
         f"; begun by other commands and not ended: {', '.join(unfinished_parts)}" if unfinished_parts else ""))

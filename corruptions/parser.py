@@ -100,11 +100,11 @@ def add_image(commands):
     command.add_argument("target", type=image_name, help="image file to write, its format by the suffix")
     name = cli.names(CORRUPTIONS, {}, aliases=ALIASES)
     command.add_argument("-c", "--corruption", type=cli.or_list(partial(cli.two_columns, CORRUPTIONS), name),
-                         required=True, metavar="NAME", help="name of the corruption, list says which")
+                         required=True, metavar="NAME", help="name of the corruption, see list")
     strength = command.add_mutually_exclusive_group()
     strength.add_argument("--severity", nargs=1, type=severity, default=[3], metavar="S", help=SEVERITY_HELP)
     strength.add_argument("--constants", nargs="+", type=float, metavar="X",
-                          help="constants of the corruption instead of a severity, as the command list explains them")
+                          help="constants of the corruption instead of a severity, see the command list")
     add_generator(command)
     command.set_defaults(run=image_command)
 
@@ -113,12 +113,13 @@ def add_folder(commands):
     command = commands.add_parser("folder", help="a folder of images, stored as TARGET/CORRUPTION/SEVERITY/...",
                                   description="Corrupt a folder of images. The random numbers of an image depend on "
                                   "the seed, the corruption, the severity and the image's name in the folder.")
-    command.add_argument("source", help="folder of images, with sub-folders or not; links are followed, hidden files "
-                         "and folders left out")
+    command.add_argument("source", help="folder of images, with or without sub-folders; links are followed, hidden "
+                         "files are skipped")
     command.add_argument("target", help="folder for the corrupted images")
     command.add_argument("--format", choices=("jpeg", "png"), default="jpeg",
-                         help="jpeg of quality 85, as the published data sets have it, or png, without loss")
-    command.add_argument("--skip-bad", action="store_true", help="leave out files and folders that cannot be read")
+                         help="jpeg of quality 85, as in the published data sets, or png, without loss")
+    command.add_argument("--skip_bad", "--skip-bad", action="store_true",
+                         help="leave out files and folders that cannot be read")
     add_corruptions(command)
     add_severities(command)
     add_generator(command)
@@ -150,8 +151,8 @@ def add_array(commands):
 
 def add_preview(commands):
     command = commands.add_parser("preview", help="one picture of an image, corruptions x severities, to look at",
-                                  description="Draw an image, a row for each corruption, a column for each severity; "
-                                  "with one severity a sheet of all corruptions.")
+                                  description="Draw an image with a row for each corruption and a column for each "
+                                  "severity, or with one severity as a sheet of all corruptions.")
     command.add_argument("image", help="image file")
     command.add_argument("-o", "--output", type=cli.validated_by(check_picture_name), default="preview.png",
                          help="picture to write, its type by the suffix: " + ", ".join(PICTURE_TYPES))
@@ -172,14 +173,14 @@ def add_sequence(commands):
     command.add_argument("target", help="folder for the sequences")
     kind = cli.or_list(partial(cli.two_columns, PERTURBATIONS), cli.names(PERTURBATIONS, PERTURBATION_SETS))
     command.add_argument("-p", "--perturbation", type=kind, action=cli.StoreOneOrMany, metavar="NAME", required=True,
-                         help="names, list says which; or common (the ten that are benchmarked), all (these and four "
-                         "for validation)")
+                         help="names, see list; or common (the ten of the benchmark), all (also the four for "
+                         "validation)")
     command.add_argument("-d", "--difficulty", type=int, choices=DIFFICULTIES, default=1,
-                         help="strength of noise; files of 2 and 3 are called gaussian_noise_2.npy and so on; frames"
-                         " without noise are the same for all")
+                         help="strength of noise, without effect on other perturbations; 2 and 3 become part of the "
+                         "name, as in gaussian_noise_2.npy")
     command.add_argument("--crop", type=int, default=None, metavar="PIXELS",
-                         help="side of the centre crop that the frames have; ImageNet-P has 224, out of images whose "
-                         "shorter side is 256 (default: whole images)")
+                         help="side of the center crop of the frames (default: whole images); ImageNet-P has 224, cut "
+                         "from images with a shorter side of 256")
     add_part(command)
     add_generator(command, has_frost=False)
     add_processes(command)
@@ -191,8 +192,8 @@ def add_corruptions(command, default=None):
     kind = cli.or_list(partial(cli.two_columns, CORRUPTIONS), cli.names(CORRUPTIONS, SETS, aliases=ALIASES))
     command.add_argument("-c", "--corruption", type=kind, action=cli.StoreOneOrMany, metavar="NAME",
                          default=default or argparse.SUPPRESS, required=default is None,
-                         help="names, list says which; or all (19), common (the 15 of them that the benchmarks "
-                         "have), bar (the 15 of C-bar), all+bar")
+                         help="names, see list; or common (the 15 that benchmarks average), all (19), bar (the 15 of "
+                         "C-bar), all+bar")
 
 
 def add_severities(command):
@@ -204,11 +205,10 @@ def add_generator(command, has_frost=True):
     """Add the options on which the pixels depend, besides corruption and severity."""
     command.add_argument("--seed", type=cli.seed, default=0, help="seed of the random numbers")
     command.add_argument("--preset", type=int, choices=sorted(SEVERITY_CONSTANTS), default=None,
-                         help="constants published for this image size; without it those of the nearest size, of 32, "
-                         "64 and 224")
+                         help="constants published for this image size (default: the nearest of 32, 64 and 224)")
     if has_frost:
         command.add_argument("--frost_dir", default=None,
-                             help="folder of frost1.png ... frost5.jpg; without it those of imagecorruptions")
+                             help="folder of frost1.png ... frost5.jpg (default: the textures of imagecorruptions)")
     command.add_argument("--backend", choices=BACKENDS, default="numpy",
                          help="program that computes the motion blur of motion_blur and snow; wand is ImageMagick")
 
@@ -222,10 +222,10 @@ def add_processes(command):
     """Add the options of processes on this machine. Return the group of `--workers`, which excludes other workers."""
     crew = command.add_mutually_exclusive_group()
     crew.add_argument("--workers", type=cli.workers, default=None,
-                      help="processes, at most one a processor; does not change the result (default: "
+                      help="number of processes, at most one for each processor; does not change the result (default: "
                       f"{cli.cpu_count()})")
     command.add_argument("--show_progress", action="store_true",
-                         help="show the progress bar even where the output is not a terminal")
+                         help="show the progress bar even without a terminal")
     return crew
 
 
@@ -233,11 +233,11 @@ def add_workers(command):
     """Add the options of all kinds of workers."""
     crew = add_processes(command)
     crew.add_argument("--scheduler", type=address, default=None, metavar="HOST:PORT",
-                      help="let the workers of a Dask cluster that see the same files do the work, with the "
-                      f"same result; needs {INSTALL}")
+                      help="use the workers of a Dask cluster with the same files; does not change the "
+                      f"result; needs {INSTALL}")
     command.add_argument("--shard", type=shard, default=SINGLE_SHARD, metavar="I/N",
-                         help="make the I-th of N shares of the job, in any order or at the same time: every "
-                         "N-th image of a folder, every N-th array")
+                         help="make the I-th of N parts of the job, every N-th image of a folder or every "
+                         "N-th array; parts may run in any order or together")
 
 
 EXAMPLES = """\

@@ -1,6 +1,6 @@
 """Corrupted versions of a data set, on disk or made when they are read.
 
-On disk they have the layout that the SharpDRO release writes and reads. Arrays lie in
+On disk they have the layout that the SharpDRO authors' code writes and reads. Arrays lie in
 DATA/CIFAR-10-C/{train,test}/{1..5}/{corruption}.npy, with labels.npy beside them. Files lie in
 DATA/ImageNet-30-64-C/{train,test}/{corruption}/{1..5}/CLASS/FILE.
 """

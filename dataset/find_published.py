@@ -70,7 +70,7 @@ def find_stacked(folder, source):
 
 
 def find_by_severity(folder, source):
-    """Recognise the layout of this project and of the SharpDRO release.
+    """Recognise the layout of this project and of the SharpDRO authors' code.
 
     It is `test/SEVERITY/CORRUPTION.npy` with `labels.npy` beside it. The folder `test/` may be missing, as `python -m
     corruptions array` stores it.

@@ -99,12 +99,12 @@ def most_validation(num_per_class):
 def poisson_split(labels, num_per_class, num_severity, seed, num_val=None, most=MAX_VALIDATION):
     """Draw K images per class and distribute them over the severities. Some of the rest are for validation.
 
-    The draws are the same as in the release after `numpy.random.seed(seed)`.
+    The draws are the same as in the authors' code after `numpy.random.seed(seed)`.
 
     Args:
         labels (numpy.ndarray): int (N,), classes 0..C-1, each present.
         num_per_class (int or None): K for every class. None takes 4/5 of the images of each class, with at least one
-            clean image. The release has 4000 for CIFAR-10 and 400 for CIFAR-100.
+            clean image. The authors' code has 4000 for CIFAR-10 and 400 for CIFAR-100.
         num_severity (int): number of severities, including the clean one.
         seed (int): seed of the draw.
         num_val (int or None): number of validation images per class, drawn from the rest; None takes the rest, at most

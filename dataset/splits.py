@@ -104,7 +104,7 @@ def check_split_options(num_per_class=None, path=None, num_val=None, train_on="p
             raise UserError(f"--val_fraction {val_fraction}: {flag} {number} says how many images there are; leave out "
                             "one of them")
     if val_fraction is not None and train_on != "clean":
-        raise UserError(f"--val_fraction {val_fraction}: is of --train_on clean; with {train_on}, -n and --num_val say "
+        raise UserError(f"--val_fraction {val_fraction}: needs --train_on clean; with {train_on}, -n and --num_val say "
                         "how many images there are")
 
 

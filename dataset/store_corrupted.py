@@ -11,12 +11,15 @@ from dataset.corrupted import generate, needs_generation, open_corrupted
 
 def add_command(commands):
     """Add the command to the commands of a parser (`argparse`'s sub-parsers), and return its parser."""
-    parser = commands.add_parser("dataset", help="a data set, stored where training looks for it")
+    parser = commands.add_parser("dataset", help="a data set, stored where training looks for it",
+                                 description="Store corrupted versions of the training and test images of a data set "
+                                 "at five severities. main.py and evaluations then read them instead of making them.")
     parser.add_argument("name", choices=sorted(SOURCES), help="data set")
     parser.add_argument("--data_dir", default="./data",
-                        help="folder that holds the data sets; of folder, the folder of images itself")
+                        metavar="DIR",
+                        help="folder with the data sets; with folder, the folder of images itself")
     parser.add_argument("--image_size", type=cli.image_side, default=None, metavar="PIXELS",
-                        help="of folder: side of the images (default: 64)")
+                        help="with folder: side of the images (default: 64)")
     parser.set_defaults(run=store_corrupted)
     return parser
 

@@ -49,7 +49,7 @@ def main(argv=None):
     parser.add_argument("--data_dir", default="./data",
                         help="folder that holds ImageNet-30-64/{train,test}/CLASS/*.JPEG, or ImageNet-30 of that form")
     parser.add_argument("--index", default=None, metavar="FILE",
-                        help="instead of images, a list of all training images such as the release's imagenet30.txt: "
+                        help="instead of images, a list of all training images such as the authors' imagenet30.txt: "
                              "lines of a path that ends in CLASS/FILE, and a label; no list of test images is made")
     parser.add_argument("-n", "--num_per_class", type=cli.positive_int, default=NUM_PER_CLASS,
                         help="training images of each class, all severities together")
@@ -59,7 +59,7 @@ def main(argv=None):
     parser.add_argument("-o", "--output_dir", default=LISTS, help="folder for the lists")
     args, given = cli.parse(parser, argv)
     with cli.exit_on_error(parser.prog):
-        if "output_dir" not in given and has_lists(args.output_dir):  # the lists may be the release's
+        if "output_dir" not in given and has_lists(args.output_dir):  # the lists may be the authors'
             raise UserError(f"--output_dir: there are lists in {args.output_dir} already; remove them, or name another "
                             "folder")
         require_writable_folder("--output_dir", args.output_dir)

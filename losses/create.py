@@ -54,9 +54,9 @@ def create_step(network, method="sharpdro", num_groups=6, dataset="cifar10", see
     options = with_new_names(options)
     useless = [option for option in options if option in RUN_OPTIONS]
     if useless:
-        raise UserError(f"{useless[0]}: is of a run, not of a step; leave it out")
+        raise UserError(f"{useless[0]}: belongs to a run, not to a step; leave it out")
     if options.get("group_loss") == "validation":
-        raise UserError("group_loss 'validation': the validation images are of a run, not of a step; use 'batch' or "
+        raise UserError("group_loss 'validation': validation images belong to a run, not to a step; use 'batch' or "
                         "'last_seen'")
     collect_graphs()
     settings = resolve(method, dataset, **options)

@@ -42,13 +42,13 @@ class GroupMeans(nn.Cell):
 class GroupWeights(nn.Cell):
     """The weights q over distributions that an adversary moves toward large losses.
 
-    q_s <- q_s exp(step_size * l_s) / sum (Sagawa 2020, Algorithm 1; the SharpDRO release's `adv_probs`), where l_s is
-    the batch's mean loss of distribution s. There is one update a batch, whether or not the batch is cut into
+    q_s <- q_s exp(step_size * l_s) / sum (Sagawa 2020, Algorithm 1; `adv_probs` in the SharpDRO authors' code), where
+    l_s is the batch's mean loss of distribution s. There is one update a batch, whether or not the batch is cut into
     sub-batches (see `Objective`). The weights live in a Parameter, so they outlast the graph and are in a checkpoint.
 
-    A distribution that the batch lacks has l_s = 0, as in the release, so its weight sinks. With 'last_seen' an absent
-    distribution has its mean loss in the last batch that contained it. With 'validation' the losses of a batch do not
-    change q: the loop calls `ascend` with losses of validation images (`losses/training/validation_weights.py`).
+    A distribution that the batch lacks has l_s = 0, as in the authors' code, so its weight sinks. With 'last_seen' an
+    absent distribution has its mean loss in the last batch that contained it. With 'validation' the losses of a batch
+    do not change q: the loop calls `ascend` with losses of validation images (`losses/training/validation_weights.py`).
 
     An adjustment adds C / sqrt(n_s) to every l_s, where n_s is the number of training images of distribution s. If n_s
     is 0, it adds 0. The adjustment stands for the gap between the losses of new images and of learned images (Sagawa

@@ -236,7 +236,7 @@ class IRM(Objective):
 
 
 class WorstGroupSharpness(GroupWeightedObjective):
-    """SharpDRO (Huang 2023) with known distributions, as the release computes it.
+    """SharpDRO (Huang 2023) with known distributions, as the authors' code computes it.
 
     First pass: L = mean loss at the weights. Second pass: R = sum_s q_s mean_s(loss at the perturbed weights - loss at
     the weights), with q moved by the first pass's losses. The step follows the gradient of L + R.

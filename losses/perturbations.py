@@ -78,7 +78,7 @@ class GradientAscent(nn.Cell):
     """Climb to w + rho g / ||g||, the highest point of a linear loss in a ball of radius rho (SAM, Foret 2021).
 
     Adaptive (ASAM, Kwon 2021): w + rho w^2 g / || |w| g ||, so that the ball scales with the weights. The SharpDRO
-    release scales for every weight; the DAMP authors' ASAM does not scale for biases and a norm's shifts.
+    authors' code scales for every weight; the DAMP authors' ASAM does not scale for biases and a norm's shifts.
 
     Args:
         rho (float): radius, >= 0.

@@ -10,7 +10,7 @@ WARMUP_START = 1000  # a warm-up begins with the learning rate divided by this
 
 
 def step_schedule(base, epoch, total_epochs):
-    """Return the SharpDRO release's learning rate: `base`, times 0.2 from 30 %, 60 % and 80 % of the epochs on.
+    """Return the SharpDRO authors' learning rate: `base`, times 0.2 from 30 %, 60 % and 80 % of the epochs on.
 
     Args:
         base (float): initial learning rate.

@@ -44,10 +44,10 @@ class Network:
 
 
 MODELS = {
-    "wideresnet": Network(partial(wide_resnet, 28, 2), "WRN-28-2 of the SharpDRO release"),
+    "wideresnet": Network(partial(wide_resnet, 28, 2), "WRN-28-2 of the SharpDRO authors' code"),
     "wideresnet10": Network(partial(wide_resnet, 10, 1), "WRN-10-1, for CPUs"),
-    "resnet18": Network(resnet18, "torchvision's and the release's, for large images"),
-    "resnet50": Network(resnet50, "torchvision's and the release's, for large images"),
+    "resnet18": Network(resnet18, "of torchvision and the authors' code, for large images"),
+    "resnet50": Network(resnet50, "of torchvision and the authors' code, for large images"),
     "resnet50_damp": Network(partial(resnet50, damp=True), "the DAMP authors', for large images"),
     "resnet18_cifar": Network(partial(resnet18, damp=True, small=True), "the DAMP authors', for 32x32"),
     "preactresnet18": Network(import_on_call("models.preactresnet", "preactresnet18"), "the DAMP authors', for 64x64"),

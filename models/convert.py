@@ -86,7 +86,7 @@ def convert(source, target, model=None, classes=None):
     if model is None and kind == ".ckpt":
         model = config.get("model") if is_model(config.get("model") or "") else None
     if model is None and classes is not None:
-        raise UserError("--classes: is of a network; name it with -m")
+        raise UserError("--classes: needs a network; name it with -m")
     network = None if model is None else create_model(model, classes or 2)
     weights = read_weights(source, network)
     description = None

@@ -66,7 +66,7 @@ def shortcut(in_channels, out_channels, stride, damp):
 class ResNet(nn.Cell):
     """A residual network of four stages.
 
-    By default it is built as in torchvision and in the SharpDRO release. Convolutions are padded alike at both ends.
+    By default it is built as in torchvision and the SharpDRO authors' code. Convolutions are padded alike at both ends.
     The classifier starts uniform in ±1/sqrt(inputs), as PyTorch's layers do.
 
     With `damp` it is built as by the DAMP authors (trungtrinh44/DAMP, models/resnet.py). Convolutions and pooling of

@@ -88,7 +88,7 @@ def check_compatible(network, weights, title="this one", fresh_classifier=False)
     mismatch = find_mismatch(network, weights)
     is_only_classifier = not (mismatch.missing or mismatch.foreign) and mismatch.classifier == list(mismatch.unlike)
     if str(mismatch) and not (fresh_classifier and is_only_classifier):
-        raise UserError(f"{weights.path}: is of another network than {title}: {mismatch}; "
+        raise UserError(f"{weights.path}: belongs to another network than {title}: {mismatch}; "
                         f"{keep_a_prefix(weights, network) or 'name weights of the same'}")
     return mismatch.classifier
 

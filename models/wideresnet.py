@@ -1,6 +1,6 @@
-"""Wide residual networks with pre-activation blocks, as the SharpDRO release builds them.
+"""Wide residual networks with pre-activation blocks, as in the SharpDRO authors' code.
 
-Attribute names follow the release, so that its weights map onto ours by name (`models/torch_names.py`).
+Attribute names follow the authors' code, so that its weights map onto ours by name (`models/torch_names.py`).
 """
 import mindspore.nn as nn
 import mindspore.ops as ops
@@ -57,7 +57,7 @@ class Residual(nn.Cell):
 
 
 class WideResNet(nn.Cell):
-    """The network WRN-depth-width (Zagoruyko 2016) for small images. The release uses WRN-28-2.
+    """The network WRN-depth-width (Zagoruyko 2016) for small images. The authors' code uses WRN-28-2.
 
     Args:
         depth (int): number of layers, 6 k + 4 for k >= 1 blocks in each of the three stages.

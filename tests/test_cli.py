@@ -16,7 +16,7 @@ from corruptions import CORRUPTIONS
 from corruptions.utils import cli
 from corruptions.utils.requirements import way_out
 from dataset import SOURCES, SUMMARIES
-from losses.config.options import OF_THE_RELEASE, apply_recipe, create_parser
+from losses.config.options import AUTHORS_OPTIONS, apply_recipe, create_parser
 from losses.config.recipes import RECIPES
 from losses.config.resolve import resolve_config
 from losses.config.short_help import COMMON, SYNONYMS
@@ -348,8 +348,8 @@ def test_an_option_that_only_the_release_has_says_what_to_give_instead(words, fl
 
 def test_what_is_given_instead_of_options_of_the_release_is_there():
     flags = set(create_parser()._option_string_actions)
-    for sentence in OF_THE_RELEASE.values():
-        assert set(re.findall(r"--\w+", sentence)) <= flags and not OF_THE_RELEASE.keys() & flags
+    for sentence in AUTHORS_OPTIONS.values():
+        assert set(re.findall(r"--\w+", sentence)) <= flags and not AUTHORS_OPTIONS.keys() & flags
 
 
 def test_a_variant_with_an_option_of_the_release_says_so_too(capsys):

@@ -498,8 +498,8 @@ def test_runs_side_by_side_are_the_same_bytes(comparison, cifar_dir, tmp_path):
 
 
 @pytest.mark.parametrize("argv, culprit", [
-    (["--jobs", "0"], "--jobs"), (["--jobs", "2"], "--jobs: is of a comparison"),
-    (["--resume", "run", "--seed", "0", "1"], "--resume: is of one run"),
+    (["--jobs", "0"], "--jobs"), (["--jobs", "2"], "--jobs: needs a comparison"),
+    (["--resume", "run", "--seed", "0", "1"], "--resume: continues one run"),
     (["--method", "erm", "sam", "--variant", "a: '"], "no closing quotation"),
     (["--method", "erm", "--variant", "best: --method nope"], "main.py: --variant best: error: argument --method"),
     (["--method", "jtt", "--seed", "0", "1", "--stage_one", __file__], "--stage_one: is a first model of one seed")])

@@ -606,14 +606,14 @@ def test_what_does_not_fit_is_one_line_and_nothing_is_written(pth, tmp_path, cap
         (["w.ckpt", "nowhere/v.safetensors"], "nowhere/v.safetensors: cannot be written"),
         ([pth, "w.ckpt/v.ckpt"], "w.ckpt/v.ckpt: cannot be written"),
         (["w.ckpt", "folder.pth"], "folder.pth: cannot be written"),
-        (["w.ckpt", "v.pth", "--classes", "3"], "--classes: is of a network; name it with -m"),
-        (["w.ckpt", "v.pth", "-m", "wideresnet10", "--classes", "3"], "w.ckpt: is of another network than "
+        (["w.ckpt", "v.pth", "--classes", "3"], "--classes: needs a network; name it with -m"),
+        (["w.ckpt", "v.pth", "-m", "wideresnet10", "--classes", "3"], "w.ckpt: belongs to another network than "
          "wideresnet10 with 3 classes: fc.weight is (10, 64), there (3, 64), fc.bias is (10,), there (3,); "
          "name weights of the same"),
         (["w.ckpt", "v.pth", "-m", "wideresnet"],
-         "w.ckpt: is of another network than wideresnet with 10 classes: has no "),
+         "w.ckpt: belongs to another network than wideresnet with 10 classes: has no "),
         ([RECORDED, "v.ckpt", "-m", "wideresnet10"],
-         f"{RECORDED}: is of another network than wideresnet10 with 5 classes: has no init_conv.weight, unit1."),
+         f"{RECORDED}: belongs to another network than wideresnet10 with 5 classes: has no init_conv.weight, unit1."),
     ]:
         line = fails(capsys, *argv)
         assert line.startswith(expected), line
@@ -799,7 +799,7 @@ def test_a_first_model_starts_from_them_too(pth, cifar_dir, tmp_path, starts):
 
 @pytest.mark.parametrize("options, expected", [
     (["-m", "wideresnet", "--init_checkpoint", "w.pth"],
-     "w.pth: is of another network than wideresnet with 10 classes: has no unit1."),
+     "w.pth: belongs to another network than wideresnet with 10 classes: has no unit1."),
     (["--init_checkpoint", "log.txt"], "log.txt: the name of a file with weights ends in .ckpt, .pth, .pt, .safe"),
     (["--init_checkpoint", "nowhere.pth"], "argument --init_checkpoint: nowhere.pth: no such file"),
 ])

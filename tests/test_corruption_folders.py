@@ -146,7 +146,7 @@ def test_bad_image_stops_before_anything_is_written_or_is_skipped(folder, tmp_pa
     out = str(tmp_path / "out")
     argv = ["folder", folder, out, "-c", "contrast", "--severity", "1", "--workers", "1"]
     line = one_line(capsys, argv)
-    assert bad in line and line.endswith("(1 of 10 files); or pass --skip-bad")
+    assert bad in line and line.endswith("(1 of 10 files); or pass --skip_bad")
     assert not os.path.exists(out)
     main([*argv, "--skip-bad"])
     assert f"warning: skipped {bad}" in capsys.readouterr().err
@@ -295,7 +295,7 @@ def test_a_folder_that_may_not_be_read_is_a_bad_one(open_folder, capsys):
     with acting_as_nobody():
         line = one_line(capsys, argv)
         assert line.endswith("in/bee: a folder that cannot be read (Permission denied); let it be read, or remove it; "
-                             "or pass --skip-bad")
+                             "or pass --skip_bad")
         main([*argv, "--skip-bad"])
     message = capsys.readouterr()
     assert message.out.startswith("images read: 2\n")
@@ -372,7 +372,7 @@ def test_imagenet30_names_no_option_that_it_lacks(tmp_path, capsys):
         (tmp_path / "ImageNet-30-64" / part / "acorn").mkdir(parents=True)
         (tmp_path / "ImageNet-30-64" / part / "acorn" / "x.JPEG").touch()
     line = one_line(capsys, ["dataset", "imagenet30", "-c", "fog", "--data_dir", str(tmp_path)])
-    assert "x.JPEG" in line and "--skip-bad" not in line
+    assert "x.JPEG" in line and "--skip_bad" not in line
 
 
 def test_other_settings_are_refused(folder, tmp_path, capsys):

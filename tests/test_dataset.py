@@ -165,7 +165,7 @@ def test_numbers_of_clean_images(tmp_path, numbers, train, validation):
     ({"num_per_class": 40, "num_val": 8}, "--num_val 8: only 7 images of class . are left"),
     ({"val_fraction": 0.2, "num_per_class": 5}, "--val_fraction 0.2: -n 5 says"),
     ({"val_fraction": 0.2, "num_val": 5}, "--val_fraction 0.2: --num_val 5 says"),
-    ({"val_fraction": 0.2, "train_on": "poisson"}, "--val_fraction 0.2: is of --train_on clean"),
+    ({"val_fraction": 0.2, "train_on": "poisson"}, "--val_fraction 0.2: needs --train_on clean"),
     ({"val_fraction": 0.2, "path": "a.csv"}, "--val_fraction 0.2: the table a.csv"),
     ({"num_val": 2, "path": "a.csv"}, "--num_val 2: the table a.csv"),
 ])

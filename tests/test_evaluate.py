@@ -291,7 +291,7 @@ def test_a_run_may_be_called_alexnet(run, common, tmp_path, monkeypatch, capsys)
     (["--evaluate", "RUN/split.csv"], "--evaluate RUN/split.csv: no such run or checkpoint"),
     (["--evaluate", "EMPTY/bad.ckpt", "-m", "wideresnet10", "-d", "photos"], "bad.ckpt: damaged or not a checkpoint"),
     (["--evaluate", "RUN", "--data_dir", "EMPTY/file"], "cifar10 is not in "),
-    (["--baseline", "RUN"], "--baseline: is of --evaluate; name a run"),
+    (["--baseline", "RUN"], "--baseline: needs --evaluate; name a run"),
     (["--evaluate", "RUN", "--baseline", "nowhere"], "--baseline nowhere: no such run"),
     (["--evaluate", "RUN", "--baseline", "RUN/results.json"], "--baseline RUN/results.json: not an evaluation"),
     (["--evaluate", "RUN", "--baseline", "RUN/log.txt"], "--baseline RUN/log.txt: no such run or checkpoint"),

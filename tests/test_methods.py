@@ -777,7 +777,7 @@ def test_options_that_exclude_each_other_or_do_nothing(options, culprit):
 
 def test_a_step_has_no_use_for_the_options_of_a_run():
     for option in ("batch_size", "schedule", "warmup", "jtt_lambda", "stage_one_epochs", "train_on", "sampler", "crop"):
-        with pytest.raises(UserError, match=f"{option}: is of a run"):
+        with pytest.raises(UserError, match=f"{option}: belongs to a run"):
             create_step(crosscheck.Perceptron(perceptron_params()), "jtt", **{option: 3})
 
 

@@ -266,7 +266,7 @@ def test_chosen_severities(run, capsys):
     (["--predict", "{folder}"], "--predict: give -o FILE, too"),
     (["--predict", "{folder}/none", "-o", "p.csv"], "none: no such folder"),
     (["--predict", "{folder}", "-o", "p.csv", "-c", "fog"], "--corruption: has no effect with --predict"),
-    (["--class_map", "{run}/split.csv"], "--class_map: is of --test_images, and has no effect with --evaluate"),
+    (["--class_map", "{run}/split.csv"], "--class_map: belongs to --test_images, and has no effect with --evaluate"),
     (["--test_images", "{folder}", "--class_map", "{above}/far.json"], "cat has 10, and there are 10 classes"),
     (["--test_images", "{folder}", "--class_map", "{above}/none.json"], "none.json: has no class for a folder in"),
     (["--predict", "{folder}", "--test_images", "{folder}"], "--predict: is another evaluation than --test_images"),
@@ -274,8 +274,9 @@ def test_chosen_severities(run, capsys):
     (["--test_images", "{above}"], "no folder has the name of a class; it has pictures"),
     (["--test_images", "{folder}", "--class_map", "{run}/split.csv"], "split.csv: must be JSON"),
     (["--test_images", "{folder}", "--class_names", "{run}/split.csv"], "have the names; leave it out"),
-    (["--test_images", "{folder}", "-o", "p.csv"], "--output: is of --predict, and has no effect with --test_images"),
-    (["-o", "p.csv"], "--output: is of --predict, and has no effect with --evaluate"),
+    (["--test_images", "{folder}", "-o", "p.csv"],
+     "--output: belongs to --predict, and has no effect with --test_images"),
+    (["-o", "p.csv"], "--output: belongs to --predict, and has no effect with --evaluate"),
     (["--fgsm", "2"], "'2' is not a number from 0 to 1, such as 2/255"),
     (["--severity", "6"], "'6' is no severity"),
     (["--fgsm", "0.1", "--severity", "3"], "--severity: has no effect with --fgsm")])
@@ -293,8 +294,8 @@ def test_bad_input_is_one_line(run, folder, capsys, words, problem):
 
 
 @pytest.mark.parametrize("words, problem", [
-    (["--predict", "x"], "--predict: is of --evaluate; name a run with --evaluate, too"),
-    (["--severity", "3"], "--severity: is of --evaluate; in the authors' code it is a part of file names")])
+    (["--predict", "x"], "--predict: needs --evaluate; name a run with --evaluate, too"),
+    (["--severity", "3"], "--severity: needs --evaluate; in the authors' code it is a part of file names")])
 def test_options_of_an_evaluation_without_one(words, problem, capsys):
     assert problem in fails(capsys, *words)
 

@@ -15,7 +15,10 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """A help formatter that shows the default of every option that has one."""
 
     def _get_help_string(self, action):
-        has_default = action.default is not None and action.default is not False and action.default != []
+        default = action.default
+        if isinstance(default, list) and default:
+            return f"{action.help} (default: {' '.join(map(str, default)) if len(default) < 7 else 'all'})"
+        has_default = default is not None and default is not False and default != []
         return super()._get_help_string(action) if has_default else action.help
 
     def _format_action_invocation(self, action):

@@ -20,7 +20,7 @@ NUM_PER_CLASS = 1000
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 LISTS = os.path.join(ROOT, "imagenet30_filelist")
 VALIDATION_LIST = "imagenet30_val.txt"
-TESTS = ("imagenet30_test.txt", "Imagenet30_test.txt")  # the release asks for the first and has the second
+TESTS = ("imagenet30_test.txt", "Imagenet30_test.txt")  # the authors' code asks for the first and has the second
 
 
 def load_imagenet30(data_dir, filelist_dir=LISTS):

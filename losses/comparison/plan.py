@@ -8,9 +8,9 @@ from corruptions.utils.errors import UserError
 from losses.components import AGNOSTIC_OBJECTIVES, DATA_STRATEGIES
 from losses.config.resolve import WHOLLY_WEIGHTED, resolve
 from losses.config.table import (
+    AUTHORS_ALIASES,
     DEPENDENT_OPTIONS,
     METHOD_ARGUMENTS,
-    RELEASE_ALIASES,
     TRAINING_PARTS,
     chosen_name,
     takes_effect,
@@ -58,7 +58,7 @@ def uses_option(option, method, given):
         return given.get("perturbation", row.perturbation) in ("l2", "adaptive")
     if option == "risk":
         return given.get("objective", row.objective) in WHOLLY_WEIGHTED
-    if option in RELEASE_ALIASES:
+    if option in AUTHORS_ALIASES:
         return given.get("objective", row.objective) == "sharpdro"
     for part, table in TRAINING_PARTS.items():
         users = used_by(table, option)
@@ -70,8 +70,8 @@ def uses_option(option, method, given):
     if option not in ("sampling", *METHOD_OPTIONS):
         return True
     # Only these options change the objective and the perturbation.
-    parts = {name: given[name] for name in ("objective", "perturbation", *RELEASE_ALIASES) if name in given
-             and (name not in RELEASE_ALIASES or uses_option(name, method, given))}
+    parts = {name: given[name] for name in ("objective", "perturbation", *AUTHORS_ALIASES) if name in given
+             and (name not in AUTHORS_ALIASES or uses_option(name, method, given))}
     settings = resolve(method, **parts)
     if option == "sampling":
         return settings.objective not in AGNOSTIC_OBJECTIVES  # these do not use the severities
@@ -174,7 +174,7 @@ def _require_new(rows, title, given):
         title (str): title of the row.
         given (dict): options of a run in the row.
     """
-    parts = {option: given[option] for option in ("objective", "perturbation", *RELEASE_ALIASES) if option in given}
+    parts = {option: given[option] for option in ("objective", "perturbation", *AUTHORS_ALIASES) if option in given}
     method = resolve(given["method"], **parts).title
     options = sorted((option, str(value)) for option, value in given.items() if option not in (*parts, "method"))
     first = rows.setdefault((method, *options), title)

@@ -62,7 +62,7 @@ def check_method(settings, given):
     if settings.final_lr is not None and settings.final_lr > settings.lr:
         raise UserError(f"--final_lr {settings.final_lr}: is above --lr {settings.lr}, from which it falls; give less")
     if settings.crop_area is not None and settings.crop != "random_resized":
-        raise UserError(f"--crop_area: is of --crop random_resized, and --crop is {settings.crop}; leave it out")
+        raise UserError(f"--crop_area: needs --crop random_resized, and --crop is {settings.crop}; leave it out")
     if settings.crop_area is not None and settings.crop_area[0] > settings.crop_area[1]:
         raise UserError(f"--crop_area {' '.join(map(str, settings.crop_area))}: the first is above the second; swap "
                         "them")
@@ -180,7 +180,7 @@ def check_options(method, args, given):
     if method.sync_bn and "sync_bn" in given and not model_has_batch_norm(args.model):
         raise UserError(f"--sync_bn: {args.model} has no BatchNorm; leave it out")
     if "best_by" in given and not args.save_best:
-        raise UserError(f"--best_by {given['best_by']}: is of --save_best; give that, too, or leave it out")
+        raise UserError(f"--best_by {given['best_by']}: needs --save_best; give that, too, or leave it out")
     late = [epoch for epoch in args.keep_epochs if epoch >= method.total_epoch]
     if late:
         raise UserError(f"--keep_epochs {late[0]}: the last epoch is {method.total_epoch - 1}; give none above that")

@@ -20,7 +20,7 @@ measure its accuracy at every severity. Several values of an option marked
 with ... make a comparison: one run for each combination."""
 _UNUSED = "the authors' code reads it and does nothing with it; "
 # Options of the authors' main.py that are missing here, to their meaning there and their replacement here.
-OF_THE_RELEASE = {
+AUTHORS_OPTIONS = {
     "-s": "in the authors' code it is a part of file names; leave it out, or name the run with --desc. --num_severity "
           "is the number of severities",
     "--proportion": _UNUSED + "leave it out. --split FILE gives every training image its severity",
@@ -34,7 +34,7 @@ OF_THE_RELEASE = {
     "--log_eval": "the authors' code logs every N-th batch of an evaluation; leave it out. Here all images count, and "
                   "--eval_every N chooses the epochs",
 }
-OF_THE_RELEASE["-p"] = OF_THE_RELEASE["--proportion"]
+AUTHORS_OPTIONS["-p"] = AUTHORS_OPTIONS["--proportion"]
 
 
 class RunParser(cli.Parser):
@@ -44,8 +44,8 @@ class RunParser(cli.Parser):
         known, unknown = super().parse_known_args(args, namespace)
         flags = [word.partition("=")[0] if word.startswith("--") else word[:2] for word in unknown]
         for flag in flags:
-            if flag in OF_THE_RELEASE:
-                self.error(f"{flag}: {OF_THE_RELEASE[flag]}")
+            if flag in AUTHORS_OPTIONS:
+                self.error(f"{flag}: {AUTHORS_OPTIONS[flag]}")
         for flag in flags:
             if flag.startswith("--"):
                 self.error(f"{flag}: unknown; {advice(flag)}")

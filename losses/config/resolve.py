@@ -150,7 +150,7 @@ def resolve_config(args, given):
     method = resolve(args.method, args.dataset, args.sync_perturbation, **chosen)
     if args.split is not None and "crop" not in given and method.crop == "random_resized":
         if "crop_area" in given:
-            raise UserError("--crop_area: is of --crop random_resized, which the images of --split are not cropped by; "
+            raise UserError("--crop_area: needs --crop random_resized, which the images of --split are not cropped by; "
                             "leave it out")
         # The table may have corrupted images, which are cropped before.
         method = replace(method, crop="none", crop_area=None)
@@ -191,7 +191,7 @@ def load_or_resolve_config(args, given):
         config = resume_config(folder, defaults, given)
     check_world_size(config.method, config.method.batch_size)
     if config.method.accumulate is not None and config.compile_cache is not None:
-        raise UserError("--compile_cache: stores a step of one graph, and the step of --accumulate is of several; "
+        raise UserError("--compile_cache: stores one graph, and --accumulate has several; "
                         "leave out one of them")
     return config
 

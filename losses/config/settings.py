@@ -220,7 +220,7 @@ class RunConfig:
         return self.stored is not None
 
     def folder_name(self):
-        """Return the name of the run's folder, which begins like the release's file names."""
+        """Return the name of the run's folder, which begins like the file names of the authors' code."""
         method = self.method.title.replace(" x ", "-").replace(" ", "-")
         return (f"{self.desc}_dset{self.dataset}_sever{self.num_severity}_corr{self.corruption}_{method}_"
                 f"{safe_filename(self.model)}_seed{self.seed}")

@@ -247,11 +247,11 @@ EVALUATION_OPTIONS = tuple(dict.fromkeys([*SHARED_EVALUATION_OPTIONS, *(
 EVALUATION_ONLY = ("baseline", "severity", "test_images", "class_map", "predict", "output", "class_names", "fgsm")
 # Options of the training that most recipes leave out; None stands for none, or for the default.
 EXTRA_TRAINING_OPTIONS = ("crop_area", "rand_augment", "mixup", "label_smoothing", "accumulate", "amp")
-RELEASE_ALIASES = ("is_adaptive", "distribution_agnostic", "risk")
+AUTHORS_ALIASES = ("is_adaptive", "distribution_agnostic", "risk")
 TRAINING_OPTIONS = tuple(dict.fromkeys([*RECIPES["sharpdro"].training, *EXTRA_TRAINING_OPTIONS, *(
     option for table in TRAINING_PARTS.values() for row in table.values() for option in row.defaults)]))
 # The options that define a method, besides its name; `resolve` takes them.
-METHOD_ARGUMENTS = ("objective", "perturbation", "recipe", "sampling", *RELEASE_ALIASES, *TRAINING_OPTIONS,
+METHOD_ARGUMENTS = ("objective", "perturbation", "recipe", "sampling", *AUTHORS_ALIASES, *TRAINING_OPTIONS,
                     *METHOD_OPTIONS)
 
 

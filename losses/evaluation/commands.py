@@ -24,8 +24,8 @@ def check_evaluation(given):
     for other, options in EVALUATIONS.items():
         for option in options:
             if option in given and option not in EVALUATIONS[kind] and other is not None and option != "data_dir":
-                raise UserError(f"--{option}: is of --{other}, and has no effect with {flag}; leave it out, or give "
-                                f"--{other}")
+                raise UserError(f"--{option}: belongs to --{other}, and has no effect with {flag}; leave it out, or "
+                                f"give --{other}")
     cli.reject_unused(flag, given, (*SHARED_EVALUATION_OPTIONS, *EVALUATIONS[kind]), grid=("corruption",))
     return kind
 

@@ -161,7 +161,7 @@ class CSVLog:
 
 
 class TrainLog(CSVLog):
-    """`train.csv`: statistics of batches, overall and for each distribution, under the release's column names.
+    """`train.csv`: statistics of batches, overall and for each distribution, with the authors' names of columns.
 
     Args:
         path (str): file name.
@@ -194,7 +194,7 @@ class TrainLog(CSVLog):
             norm (float): l2 norm of the gradient of the first pass.
             gradient_norms (dict): distribution index to the norm of the gradient of its mean loss; may be empty.
             step (TrainStep): the train step, for its weights and, if the objective has them, its group weights.
-            weight_decay (float): weight decay; the release's `reg_loss` is half of it times the squared norm of the
+            weight_decay (float): weight decay; the authors' `reg_loss` is half of it times the squared norm of the
                 decay_mask weights.
             decay_mask (tuple of bool): for each weight of the step, whether it is decay_mask.
         """

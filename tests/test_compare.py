@@ -284,6 +284,7 @@ def test_a_comparison_is_evaluated_and_drawn_as_a_whole(comparison, tmp_path, ca
     result = [read_json(run + "/evaluation_fog.json") for run in runs]
     errors = [100 * item["by_severity"]["error"][5] for item in result]
     assert f"{np.mean(errors):.2f} ± {np.std(errors, ddof=1):.2f}" in out.splitlines()[-1]
+    assert "<h2>Evaluation: fog</h2>" in (folder / "report.html").read_text(encoding="utf-8")
     [row] = read_csv(folder / "evaluation_fog.csv")
     assert float(row["severity_5_mean"]) == pytest.approx(np.mean(errors)) and row["runs"] == "2"
     with monkeypatch.context() as patch:
@@ -291,7 +292,7 @@ def test_a_comparison_is_evaluated_and_drawn_as_a_whole(comparison, tmp_path, ca
         capsys.readouterr()
         assert ends_with([*argv, "--baseline", runs[0]]) == 1
     lines = capsys.readouterr().out.splitlines()
-    first = lines.index("evaluated before; delete the evaluation_SET.json files of the run to have it done again")
+    first = lines.index(f"evaluated before; remove {runs[0]}/evaluation_*.json to evaluate again")
     assert lines[first + 2].startswith("fog (1 corruption) on cifar10") and lines[first + 4].startswith("none")
     assert sum(line.startswith("fog  ") for line in lines) == 2  # the baseline's own among them
     again = [read_json(run + "/evaluation_fog.json") for run in runs]

@@ -194,7 +194,7 @@ def test_the_newest_checkpoint_of_a_run_is_taken_and_said_where_it_is_not_the_la
     for name in ("last", "1"):
         os.remove(f"{run}/{name}_model.ckpt")
     main.main(["--evaluate", run, "-c", "fog"])
-    assert "newest checkpoint is of epoch 1 of 2" in capsys.readouterr().err
+    assert "newest checkpoint is after 1 of 2 epochs" in capsys.readouterr().err
     assert read_json(run + "/evaluation_fog.json")["checkpoint"] == "0_model.ckpt"
 
 

@@ -1,6 +1,7 @@
 """report.html: what is on it, that it is one file, and, where Chromium is installed, how a browser shows it."""
 import html
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ from utils.records.logs import RunFolder
 from utils.records.reading import read_records
 from utils.reports.comparison import ComparisonRow, write_comparison_page
 from utils.reports.run import report_results, write_run_page
+from utils.reports.summary import show_evaluations
 from utils.reports.tables import best, statistics
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -102,6 +104,25 @@ def test_a_page_says_how_its_results_were_made(page, run_page):
     with open(run_page, encoding="utf-8") as file:
         text = file.read()
     assert "seed 0" in text and "<pre>python main.py" in text and 'href="train.csv"' in text
+
+
+def test_the_page_of_a_comparison_has_its_evaluations_once(page, tmp_path):
+    folder = tmp_path / "comparison"
+    folder.mkdir()
+    show_evaluations(str(folder))  # no page, nothing to do
+    shutil.copy(page, folder)
+    (folder / "evaluation_fog+snow.md").write_text("error in percent\n\n| method | severity 5 |\n| --- | --- |\n"
+                                                   "| a\\|b <1> | 12.50 |\n")
+    for _ in range(2):
+        show_evaluations(str(folder))
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert text.count("<h2>Evaluation: fog+snow</h2>") == 1
+    assert "<td>a|b &lt;1&gt;</td><td>12.50</td>" in text
+    assert text.index("<h2>Settings") < text.index("<h2>Evaluation") < text.index("<script>")
+    os.remove(folder / "evaluation_fog+snow.md")
+    show_evaluations(str(folder))
+    assert (folder / "report.html").read_text(encoding="utf-8").replace("\n", "") == page.read_text(
+        encoding="utf-8").replace("\n", "")
 
 
 def test_means_within_chance_of_the_highest_are_marked():

@@ -145,7 +145,7 @@ def evaluate_network(trained, model, test, baseline=None, stored=None, is_shown=
     epochs = weights.epochs
     planned = trained.config.get("total_epoch", epochs)
     if os.path.isdir(trained.path) and epochs < planned:
-        print(f"warning: {trained.path}: the newest checkpoint is of epoch {epochs} of {planned}; --resume it trains "
+        print(f"warning: {trained.path}: the newest checkpoint is after {epochs} of {planned} epochs; --resume trains "
               "the others", file=sys.stderr)
     tag, title = corruption_set_name(test.names, test.published, test.severities)
     description = {"set": title, "dataset": test.source.name, "test_images": len(test.source.labels["test"]),
@@ -158,7 +158,7 @@ def evaluate_network(trained, model, test, baseline=None, stored=None, is_shown=
     if weights.prefix:
         print(f"{trained.checkpoint}: {weights.prefix_description}")
     if stored is not None and is_shown:
-        print("\nevaluated before; delete the evaluation_SET.json files of the run to have it done again")
+        print(f"\nevaluated before; remove {trained.file('evaluation_*.json')} to evaluate again")
 
     def show(text):
         if is_shown:
@@ -169,8 +169,7 @@ def evaluate_network(trained, model, test, baseline=None, stored=None, is_shown=
     values = {}
     for name, rows in scores_by_corruption(network, test) if stored is None else stored_scores(stored, test.names):
         if not all(np.isfinite(score.nll) for score in rows):
-            raise UserError(f"{trained.checkpoint}: gives numbers that are not finite; name a checkpoint of before the "
-                            "training went astray")
+            raise UserError(f"{trained.checkpoint}: gives numbers that are not finite; name an earlier checkpoint")
         values[name] = rows
         show(row(name, rows, description, test.names, baseline))
     record = to_dict(description, *values.pop(CLEAN), values, baseline)

@@ -15,6 +15,7 @@ ENVIRONMENT = jinja2.Environment(loader=jinja2.FileSystemLoader(os.path.dirname(
                                  undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
 PAGE = "report.html"  # name of the file
+EVALUATIONS = "<!-- evaluations -->", "<!-- end of evaluations -->"  # their place on the page of a comparison
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,33 @@ def write_page(folder, title, sections, facts=(), command=None):
         command (str or None): the command line that made the results, to copy.
     """
     facts = " · ".join([datetime.date.today().isoformat(), *facts])
-    page = ENVIRONMENT.get_template("page.html").render(title=title, sections=sections, facts=facts, command=command)
+    page = ENVIRONMENT.get_template("page.html").render(title=title, sections=sections, facts=facts, command=command,
+                                                        evaluations=EVALUATIONS)
+    _write(folder, page + "\n")
+
+
+def replace_evaluations(folder, sections):
+    """Put sections into the `report.html` of a folder, in place of the evaluations there. Without a page do nothing.
+
+    Args:
+        folder (str): the folder of a comparison.
+        sections (list of Section): the evaluations.
+    """
+    try:
+        with open(os.path.join(folder, PAGE), encoding="utf-8") as file:
+            page = file.read()
+    except FileNotFoundError:
+        return
+    begin, end = EVALUATIONS
+    if page.count(begin) == page.count(end) == 1:  # pages of earlier versions have no such place
+        before, _, rest = page.partition(begin)
+        content = ENVIRONMENT.get_template("sections.html").render(sections=sections)
+        _write(folder, f"{before}{begin}\n{content}{end}{rest.partition(end)[2]}")
+
+
+def _write(folder, page):
     with atomic_write(os.path.join(folder, PAGE)) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        file.write(page + "\n")
+        file.write(page)
 
 
 def settings_section(config):

@@ -1,5 +1,7 @@
 """Tables of evaluations under many corruptions: of a comparison, and of a run for its page."""
+import glob
 import os
+import re
 
 import numpy as np
 
@@ -7,7 +9,7 @@ from corruptions.evaluation.metrics import CalibrationScores
 from corruptions.evaluation.record import CLEAN, averaged_over, file_tag, severities_of
 from corruptions.utils.files import atomic_write, write_csv
 from utils.records.evaluation import common_evaluations, network_title
-from utils.reports.page import Cell, Table
+from utils.reports.page import Cell, Section, Table, replace_evaluations
 from utils.reports.tables import aligned, csv_columns, markdown, statistics, texts
 
 
@@ -47,7 +49,21 @@ def write_evaluation_table(folder, records, evaluations):
     lines = [[row[-1], *cells] for row, cells in zip(runs, texts(table).values.tolist(), strict=True)]
     with atomic_write(path + ".md") as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.write("\n".join([description, "", *markdown(header, lines)]) + "\n")
+    show_evaluations(folder)
     return "\n".join([description, "", *aligned(header, lines)])
+
+
+def show_evaluations(folder):
+    """Put the evaluations of a comparison, `evaluation_SET.md` in its folder, into its page."""
+    sections = []
+    for path in sorted(glob.glob(os.path.join(glob.escape(folder), "evaluation_*.md"))):
+        with open(path, encoding="utf-8") as file:
+            description, _, *table = file.read().splitlines()
+        header, _, *rows = ([cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+                            for line in table)
+        name = os.path.basename(path).removeprefix("evaluation_").removesuffix(".md")
+        sections.append(Section(f"Evaluation: {name}", description, Table(header, rows)))
+    replace_evaluations(folder, sections)
 
 
 def _errors(evaluation):

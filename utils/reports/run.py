@@ -73,8 +73,8 @@ def write_run_page(path, title, results):
     drawn = {caption: os.path.join(path, name) for name, caption in PAGE_FIGURES.items()
              if os.path.exists(os.path.join(path, name))}
     sections.append(Section("Figures", figures=drawn))
-    files = ("log.txt", "train.csv", "results.json", "config.json")
-    sections.append(Section("Files", links={name: name for name in files if os.path.exists(os.path.join(path, name))}))
+    files = [name for name in ("log.txt", "train.csv", "config.json") if os.path.exists(os.path.join(path, name))]
+    sections.append(Section("Files", links={name: name for name in (*files, "results.json")}))  # written after the page
     if config is None:
         return write_page(path, title, sections)
     sections.append(settings_section(config))

@@ -24,8 +24,8 @@ from utils.shared_options import device_options
 
 
 def announce():
-    """Print a first line at once, because the import of MindSpore takes seconds."""
-    if is_main_process():
+    """Print a first line at once on a terminal, because the import of MindSpore takes seconds."""
+    if is_main_process() and sys.stdout.isatty():
         print("loading MindSpore ...", flush=True)
 
 

@@ -50,6 +50,8 @@ def create_step(network, method="sharpdro", num_groups=6, dataset="cifar10", see
 
     Raises:
         UserError: a method or an option is unknown, or an option has no effect.
+
+    With `amp`, a step whose gradient overflows float16 is skipped. `step.scaling.skipped_steps` counts such steps.
     """
     options = with_new_names(options)
     useless = [option for option in options if option in RUN_OPTIONS]

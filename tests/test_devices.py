@@ -23,7 +23,7 @@ from dataset.poisson import Split
 from losses.config.checks import check_world_size
 from losses.config.resolve import resolve
 from losses.perturbations import CounterBasedNormal
-from tests.together import APART, EQUAL, OUTPUTS, SYNCHRONISED, train
+from tests.together import APART, EQUAL, HALF, OUTPUTS, SYNCHRONISED, train
 from utils.runtime.distributed import rank_slice
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -83,13 +83,14 @@ def alone(*names):
     """The results of the cases that one worker trains."""
     result = {}
     for name in names:
-        result.update(train(name, {**EQUAL, **SYNCHRONISED, **APART}[name]))
+        result.update(train(name, {**EQUAL, **SYNCHRONISED, **APART, **HALF}[name]))
     return result
 
 
 def test_two_workers_are_one(tmp_path):
-    result, alike = trained(2, tmp_path, *FIRST)
+    result, alike = trained(2, tmp_path, *FIRST, *HALF)
     assert alike
+    assert_equal(result, alone(*HALF), 2e-3)
     assert_equal(result, alone(*(name for name in FIRST if name in EQUAL)))
     sub_batches = alone("sam in two sub-batches")  # what two own ascents are
     assert_equal(result, {name.replace("in two sub-batches", "own ascents").replace("sam ", "sam, "): value

@@ -1,14 +1,25 @@
 """`--amp`: float16 operators, a loss scale that cancels, and steps that are skipped where a gradient overflows."""
+import re
+
 import mindspore as ms
 import mindspore.nn as nn
 import mindspore.ops as ops
 import numpy as np
 import pytest
 
+from corruptions.utils.errors import UserError
 from losses import create_step
 from losses.config.resolve import resolve
-from losses.step.mixed_precision import Autocast, LossScaling, NanOnOverflow, ScaledGradient, SkipOnOverflow
+from losses.step.mixed_precision import (
+    LARGEST_SCALE,
+    Autocast,
+    LossScaling,
+    NanOnOverflow,
+    ScaledGradient,
+    SkipOnOverflow,
+)
 from losses.training.loop import PendingLosses
+from main import main
 from models import create_model
 from tests.test_methods import assert_same, difference, example, train
 from utils.errors import NotFiniteError
@@ -29,7 +40,7 @@ def set_scale(step, value):
 
 def state(step):
     """All that a step leaves for the next one, but for its loss scale."""
-    scale = ("loss_scale", "finite_steps")
+    scale = ("loss_scale", "finite_steps", "skipped_steps", "hopeless_steps")
     return {p.name: p.asnumpy().copy() for p in lasting_parameters(step) if p.name not in scale}
 
 
@@ -46,7 +57,9 @@ def test_an_overflow_skips_the_step_and_the_scale_cancels(method, options):
     outs = step.train_batch(*example(1))
     assert np.isfinite(outs.losses).all() and not np.isfinite(outs.gradient_norm)
     assert_same(without_calls(before), state(step))
-    assert step.scaling.loss_scale.asnumpy() == OVERFLOWING / 2 and step.scaling.finite_steps.asnumpy() == 0
+    scaling = step.scaling
+    assert scaling.loss_scale.asnumpy() == LARGEST_SCALE and scaling.finite_steps.asnumpy() == 0
+    assert scaling.skipped_steps.asnumpy() == 1 and scaling.hopeless_steps.asnumpy() == 0
     after = []
     for scale in (2.0 ** 10, 2.0 ** 14):
         for parameter in lasting_parameters(step):
@@ -134,16 +147,30 @@ def test_the_scale_doubles_after_2000_finite_steps():
     assert scales == [2 ** 16, 2 ** 17, 2 ** 17] and weight.asnumpy() == -0.5
 
 
-def test_the_scale_is_at_least_1():
+def test_the_scale_is_halved_to_no_less_than_1_and_skipped_steps_are_counted():
     weight, skip = optimizer_with_scale()
-    ops.assign(skip.scaling.loss_scale, ms.Tensor(2.0, ms.float32))
-    for _ in range(2):
-        skip((ms.Tensor([np.inf], ms.float32),))
-        assert skip.scaling.loss_scale.asnumpy() == 1
+    ops.assign(skip.scaling.loss_scale, ms.Tensor(4.0, ms.float32))
+    counts = []
+    for number in (np.inf, np.nan, -np.inf, 0.0, np.inf):
+        skip((ms.Tensor([number], ms.float32),))
+        scaling = skip.scaling
+        counts.append(tuple(float(p.asnumpy()) for p in (scaling.loss_scale, scaling.skipped_steps,
+                                                         scaling.hopeless_steps)))
+    assert counts == [(2, 1, 0), (1, 2, 0), (1, 3, 1), (1, 3, 1), (1, 4, 2)]
     assert weight.asnumpy() == 1
 
 
-@pytest.mark.parametrize("method, options", [("sharpdro", {"optimizer": "adamw"}), ("damp", {"num_sub_batches": 2})])
+def test_the_scale_is_at_most_2_to_the_24():
+    _, skip = optimizer_with_scale()
+    for scale, expected in ((2.0 ** 23, 2.0 ** 24), (2.0 ** 24, 2.0 ** 24)):
+        ops.assign(skip.scaling.loss_scale, ms.Tensor(scale, ms.float32))
+        ops.assign(skip.scaling.finite_steps, ms.Tensor(1999, ms.int32))
+        skip((ms.Tensor([1.0]),))
+        assert skip.scaling.loss_scale.asnumpy() == expected
+
+
+@pytest.mark.parametrize("method, options", [
+    pytest.param("sharpdro", {"optimizer": "adamw"}, marks=pytest.mark.slow), ("damp", {"num_sub_batches": 2})])
 def test_networks_with_batch_norm(method, options):
     """Copies of a network, too, which `damp` trains with BatchNorm over all of them."""
     network = create_model("wideresnet10", 3)
@@ -168,17 +195,36 @@ def outs(loss, norm):
                              "perturbed_losses": ms.Tensor([norm, 1.0], ms.float32)})
 
 
-@pytest.mark.parametrize("loss, scale, is_error", [(2.0, 4.0, False), (2.0, 1.0, True), (np.nan, 4.0, True)])
-def test_the_loop_skips_an_overflow_and_stops_where_no_scale_helps(loss, scale, is_error):
+@pytest.mark.parametrize("losses, norms, hopeless, error", [
+    ([2.0, 2.0], [np.inf, 1.0], 0, None),
+    ([2.0, 2.0, 2.0], [np.inf, np.nan, 1.0], 1,
+     "a gradient overflows float16 even at loss scale 1, at step 4 of epoch 0"),
+    ([2.0, np.nan], [1.0, 1.0], 0, "the loss is not finite at step 4 of epoch 0")])
+def test_the_loop_skips_an_overflow_and_stops_where_no_scale_helps(losses, norms, hopeless, error):
     scaling = LossScaling([])
-    ops.assign(scaling.loss_scale, ms.Tensor(scale, ms.float32))
+    ops.assign(scaling.hopeless_steps, ms.Tensor(hopeless, ms.int32))
     pending = PendingLosses(Progress(0, 3, 1.0), scaling)
-    pending.add(outs(loss, np.inf))
-    if is_error:
-        with pytest.raises(NotFiniteError, match="step 3 of epoch 0; leave out --amp, or lower --lr"):
+    for loss, norm in zip(losses, norms, strict=True):
+        pending.add(outs(loss, norm))
+    if error:
+        with pytest.raises(NotFiniteError, match=f"{error}; begin another run without --amp, or lower --lr"):
             pending.read()
     else:
-        assert pending.read() == Progress(0, 4) and pending.loss == 2.5
+        assert pending.read() == Progress(0, 5) and pending.loss == 4
+
+
+@pytest.mark.slow
+def test_a_run_says_how_many_steps_were_skipped(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("losses.step.mixed_precision.INITIAL_SCALE", 2.0 ** 120)
+    main(["-d", "photos", "-n", "60", "--num_val", "10", "-m", "wideresnet10", "--method", "erm", "--amp", "-b", "20",
+          "--total_epoch", "1", "--eval_batch_size", "500", "--num_severity", "2", "--data_dir", str(tmp_path / "data"),
+          "--log_dir", str(tmp_path / "logs")])
+    out = capsys.readouterr().out
+    [number, batches] = map(int, re.search(r"(\d+) of (\d+) steps overflowed float16 and were skipped", out).groups())
+    assert 1 <= number < batches
+    [log] = (tmp_path / "logs").glob("*/log.txt")
+    scale = 2.0 ** 24 / 2 ** (number - 1)
+    assert f"loss scale {scale:g}, {number} of {batches} steps skipped" in log.read_text()
 
 
 def test_a_checkpoint_has_the_scale(tmp_path):
@@ -193,6 +239,12 @@ def test_a_checkpoint_has_the_scale(tmp_path):
         after.append(state(step))
         set_scale(step, 2.0)
     assert_same(*after)
+
+
+@pytest.mark.parametrize("value", ["no", 2.5, 1])
+def test_amp_is_true_or_false(value):
+    with pytest.raises(UserError, match=f"--amp {value}: must be true or false"):
+        create_step(Identity(), "erm", 3, amp=value)
 
 
 def test_no_amp_is_the_default():

@@ -74,6 +74,8 @@ def resolve(method="sharpdro", dataset="cifar10", sync_perturbation=None, **give
             values[option] = None
     if values["accumulate"] == 1 and values["accumulate"] is not True:
         values["accumulate"] = None
+    if not isinstance(values["amp"], bool | None):
+        raise UserError(f"--amp {values['amp']}: must be true or false")
     values["amp"] = values["amp"] or None
     if "crop_area" not in given and values["crop"] != "random_resized":
         values["crop_area"] = None

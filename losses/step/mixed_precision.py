@@ -10,12 +10,12 @@ and the state of the objective (such as q) stay as they were, and the scale is h
 import mindspore as ms
 import mindspore.nn as nn
 import mindspore.ops as ops
-from mindspore import ParameterTuple, amp
+from mindspore import Parameter, ParameterTuple, amp
 
 from losses.step.weights import assign_tensor
 
-# As in PyTorch's GradScaler.
-INITIAL_SCALE, SCALE_FACTOR, SCALE_WINDOW = 2 ** 16, 2, 2000
+# The first three as in PyTorch's GradScaler. Far above the largest scale, its reciprocal would be 0 in float32.
+INITIAL_SCALE, SCALE_FACTOR, SCALE_WINDOW, LARGEST_SCALE = 2 ** 16, 2, 2000, 2 ** 24
 
 _add_number = ops.MultitypeFuncGraph("add_number")
 _put_back = ops.MultitypeFuncGraph("put_back")
@@ -49,10 +49,16 @@ class Autocast(nn.Cell):
 class LossScaling(nn.Cell):
     """The loss scale, and copies of the state that an overflow puts back.
 
-    The scale is halved after an overflow, to no less than 1, and doubled after 2000 steps without one.
+    The scale is halved after an overflow, to no less than 1, and doubled after 2000 steps without one, to at most 2^24.
 
     Args:
         state (list of Parameter): the parameters that a step changes before all its gradients are known.
+
+    Attributes:
+        loss_scale (Parameter): float32 (), the scale of the next step.
+        finite_steps (Parameter): int32 (), number of steps since the scale has changed.
+        skipped_steps (Parameter): int32 (), number of all steps that overflowed and were skipped.
+        hopeless_steps (Parameter): int32 (), number of the steps that overflowed at scale 1.
     """
 
     def __init__(self, state):
@@ -62,6 +68,9 @@ class LossScaling(nn.Cell):
         for name in ("loss_scale", "finite_steps"):  # checkpoints know parameters by these names
             parameter = getattr(self, name)
             parameter.name, parameter.requires_grad = name, False
+        self.skipped_steps, self.hopeless_steps = (
+            Parameter(ms.Tensor(0, ms.int32), name=name, requires_grad=False) for name in ("skipped_steps",
+                                                                                           "hopeless_steps"))
         self.state = ParameterTuple(state)
         self.saved = self.state.clone(prefix="saved.before_step", init="zeros")
         self.has_state = len(state) > 0
@@ -75,7 +84,11 @@ class LossScaling(nn.Cell):
         """Put the state back unless all gradients were finite, bool (), and move the scale."""
         if self.has_state:
             self.hyper_map(ops.partial(_put_back, is_finite), self.state, self.saved)
-        return self.scaler.adjust(is_finite)
+        is_skipped = ops.logical_not(is_finite)
+        ops.assign_add(self.skipped_steps, is_skipped.astype(ms.int32))
+        ops.assign_add(self.hopeless_steps, ops.logical_and(is_skipped, self.loss_scale <= 1).astype(ms.int32))
+        self.scaler.adjust(is_finite)
+        return ops.assign(self.loss_scale, ops.minimum(self.loss_scale, LARGEST_SCALE))
 
 
 class ScaledGradient(nn.Cell):

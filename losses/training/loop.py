@@ -43,19 +43,23 @@ class PendingLosses:
             Progress: the progress including these steps.
 
         Raises:
-            NotFiniteError: a loss is not finite. In mixed precision the first pass has such a loss, or the loss scale
-                cannot become lower.
+            NotFiniteError: a loss is not finite. In mixed precision the first pass has such a loss, or a gradient
+                overflowed at loss scale 1.
         """
+        hint = HINT if self.scaling is None else f"begin another run without --amp, or {HINT}"
+        skipped = None
         for outs in self.steps:
             losses, *measures = (out.asnumpy() for out in outs)
             is_finite, *rest = np.isfinite([array.sum() for array in (losses, *measures)])
-            can_skip = self.scaling is not None and self.scaling.loss_scale.asnumpy() > 1
-            if not is_finite or not (all(rest) or can_skip):
-                hint = HINT if self.scaling is None else f"leave out --amp, or {HINT}"
+            if not is_finite or not (all(rest) or self.scaling is not None):
                 raise NotFiniteError(f"the loss is not finite at step {self.batch} of epoch {self.epoch}; {hint}")
+            skipped = skipped if all(rest) else self.batch
             self.loss += losses.mean()
             self.batch += 1
         self.steps.clear()
+        if skipped is not None and self.scaling.hopeless_steps.asnumpy() > 0:
+            raise NotFiniteError(f"a gradient overflows float16 even at loss scale 1, at step {skipped} of epoch "
+                                 f"{self.epoch}; {hint}")
         return Progress(self.epoch, self.batch, float(self.loss))
 
 

@@ -38,6 +38,7 @@ class RunRecorder:
         self.checkpoint_every, self.best_by, self.table = checkpoint_every, best_by, table
         checkpoint = newest_checkpoint(folder.path)
         self.start = start = load_checkpoint(step, checkpoint) if checkpoint else Progress()
+        self.skipped_steps = 0 if step.scaling is None else int(step.scaling.skipped_steps.asnumpy())
         self.cost = ResourceUsage(folder.file("cost.json"), checkpoint is not None)
         self.tensorboard = tensorboard and TensorBoard(folder.file("tensorboard"), batches, start)
         self.train_log = TrainLog(folder.file("train.csv"), num_severity, start, environments,
@@ -90,8 +91,11 @@ class RunRecorder:
             if part in results:
                 log.write(epoch, self.batches, results[part])
                 message += f"  {part} {percentages(results[part])}"
-        if self.step.scaling is not None:
-            message += f"  loss scale {self.step.scaling.loss_scale.asnumpy():g}"
+        scaling, skipped = self.step.scaling, 0
+        if scaling is not None:
+            skipped = int(scaling.skipped_steps.asnumpy()) - self.skipped_steps
+            self.skipped_steps += skipped
+            message += f"  loss scale {scaling.loss_scale.asnumpy():g}, {skipped} of {self.batches} steps skipped"
         if sharpness:
             self.sharpness_log.write_epoch(epoch, *sharpness)
         is_best = False
@@ -111,6 +115,9 @@ class RunRecorder:
         self.folder.note(f"{message}, {duration(seconds_left)} left" if seconds_left else message)
         if self.table is not None:
             self.folder.show(self.table.row(epoch, rate, loss, results, is_best, steps_per_second, seconds_left))
+        if skipped:
+            self.folder.show(f"{skipped} of {self.batches} steps overflowed float16 and were skipped (--amp); the loss "
+                             f"scale is {scaling.loss_scale.asnumpy():g}")
         self.save(Progress(epoch + 1), is_best and self.best_by is not None)
 
 

@@ -648,6 +648,15 @@ def test_the_best_of_a_column_is_bold_and_names_are_escaped(tmp_path):
     assert r"| e\|{} (1 of 2 runs) | 10.00 |" in markdown
     assert r"e|\{\} (1 of 2 runs)" in (tmp_path / "comparison.tex").read_text()
     assert "80.00 ± 14.14*" in text and "failed: d, seed 0" in text
+    assert "worst" in text and "s = 1" not in text and "s = 1" in write_comparison(str(tmp_path), table, True)
+
+
+def test_the_tables_of_a_terminal_have_80_columns(tmp_path):
+    table = [ComparisonRow(SETTING, "sharpdro_agnostic balanced", {0: [1.0] * 6, 1: [0.0] * 6}, {}),
+             ComparisonRow(SETTING, "erm", {0: [1.0] * 6, 1: [0.5] * 6}, {})]
+    text = write_comparison(str(tmp_path), table)
+    assert "100.00" not in text and "75.00 ± 35.36*" in text
+    assert max(len(line) for line in text.splitlines() if str(tmp_path) not in line) <= 80
 
 
 def test_validation_accuracy_is_a_table_of_its_own(tmp_path):

@@ -96,7 +96,7 @@ def compare(planned, configs, folder, loader, device, jobs, program):
                 weights = last_weights(records[-1])
                 if weights is not None:
                     row.weights[settings.seed] = weights
-        print("\n" + write_comparison(folder, list(rows.values())))
+        print("\n" + write_comparison(folder, list(rows.values()), configs[0].verbose))
         hidden = (*BENCHMARK_KEYS, "seed", "save_last")
         options = {spec.name: " ".join(to_argv({option: value for option, value in spec.given.items()
                                                 if option not in hidden})) for spec in planned}

@@ -10,7 +10,7 @@ from utils.reports.summary import show_evaluations
 from utils.reports.tables import aligned, best, csv_columns, markdown, statistics, texts
 
 VALIDATION_CAPTION = "validation accuracy in percent, to choose methods and options"
-BEST_CAPTION = "the highest mean, and all means within one standard error of the difference from it"
+BEST_CAPTION = "highest mean, and means within one standard error of the difference from it"
 PUBLISHED_CAPTION = "test accuracy in percent beside the published numbers"
 LATEX = str.maketrans({**{sign: "\\" + sign for sign in "_%&#${}"}, "\\": r"\textbackslash{}", "^": r"\^{}",
                        "~": r"\~{}"})
@@ -86,15 +86,17 @@ def last_weights(record):
     return [column[-1] for column in columns]
 
 
-def write_comparison(folder, rows):
+def write_comparison(folder, rows, is_verbose=False):
     """Write `comparison.md`, `.csv` and `.tex`.
 
     Args:
         folder (str): where they go.
         rows (list of ComparisonRow): in their order.
+        is_verbose (bool): whether the text has all severities.
 
     Returns:
-        str: the tables as text.
+        str: the tables as text for a terminal. They have the clean accuracy, the worst severity and the mean, which fit
+            into 80 columns.
     """
     md, tex, terminal = [], [], []
     for setting, members in _by_setting(rows).items():
@@ -116,8 +118,9 @@ def write_comparison(folder, rows):
                            best(accuracy, [len(row.validation) for row in validated]), "**", "**")
             md += [VALIDATION_CAPTION, "", *markdown(["method", *accuracy.columns.unique(0)], cells), ""]
         tex += [f"% {setting}", *_latex(names, table, is_best), ""]
+        shown = header[1:] if is_verbose else ["s = 0", "worst", "mean"]
         terminal += [f"test accuracy in percent, {setting}",
-                     *aligned(header, _lines(names, texts(table), is_best, "", "*", " ")),
+                     *aligned(["method", *shown], _lines(names, texts(table)[shown], is_best, "", "*", " ")),
                      f"* {BEST_CAPTION}" if any(len(row.accuracies) > 1 for row in members) else "* best", ""]
         if published:
             terminal += [f"{PUBLISHED_CAPTION}, {setting}", *aligned(*published), ""]
@@ -129,6 +132,8 @@ def write_comparison(folder, rows):
     _write(folder, "comparison.md", ["# Comparison", "", caption, "", *md, *(f"- {note}" for note in notes)])
     _write(folder, "comparison.tex", tex + [f"% {note}" for note in notes])
     write_csv(os.path.join(folder, "comparison.csv"), _columns(rows))
+    if not is_verbose:
+        terminal.append(f"all severities: {os.path.join(folder, 'comparison.md')}, or --verbose")
     return "\n".join(terminal + notes)
 
 

@@ -151,6 +151,7 @@ class Counted(nn.Cell):
         return ops.depend(self.dense(x), ops.assign_add(self.calls, ms.Tensor(1.0)))
 
 
+@pytest.mark.slow
 def test_other_states_move_once_for_each_part():
     network = Counted()
     create_step(network, "sharpdro", 3, accumulate=3).train_batch_async(*example())

@@ -384,6 +384,7 @@ def test_a_comparison_may_grow(cifar_dir, tmp_path, capsys):
     assert capsys.readouterr().err.startswith("warning: some of the runs began on GPU, and others are on CPU")
 
 
+@pytest.mark.slow
 def test_a_comparison_goes_on_with_the_runs_own_splits_and_with_other_free_options(comparison, tmp_path):
     """Names of data folders and numbers of workers do not matter; the split that a run began with does."""
     folder = shutil.copytree(comparison[0], tmp_path / "x_comparison")

@@ -778,6 +778,7 @@ def test_a_classifier_of_another_size_starts_afresh(cifar_dir, tmp_path, starts)
             "and here are 10: fc.weight, fc.bias start afresh\n") in log
 
 
+@pytest.mark.slow
 def test_all_runs_of_a_comparison_start_from_the_weights(pth, cifar_dir, tmp_path, starts):
     """Its cells are used again, and hold what the run before has left."""
     run_main(*arguments(cifar_dir, tmp_path / "logs", "--method", "erm", "sam", "--seed", "0", "1",
@@ -838,7 +839,7 @@ def test_an_evaluation_needs_to_know_the_network_and_the_number_of_classes(cifar
     torch_files.write_pth(path, torch_values(randomised(3)))
     options = ["-m", "wideresnet10", "-d", "cifar10", "--data_dir", cifar_dir]
     assert fails(capsys, "--evaluate", path, program=main.main).startswith(f"{path}: no config.json beside it")
-    assert "is of another network than wideresnet10 with 10 classes: fc.weight is (3, 64)" in fails(
+    assert "belongs to another network than wideresnet10 with 10 classes: fc.weight is (3, 64)" in fails(
         capsys, "--evaluate", path, *options, program=main.main)
     assert "--init_checkpoint: has no effect with --evaluate" in fails(
         capsys, "--evaluate", path, *options, "--init_checkpoint", path, program=main.main)

@@ -163,6 +163,7 @@ def test_an_unpacked_header_that_is_cut_is_named(tmp_path):
         load_fashion_mnist(str(tmp_path))
 
 
+@pytest.mark.slow
 def test_two_steps_of_training(tmp_path):
     data, logs = tmp_path / "data", tmp_path / "logs"
     make_fashion(str(data))

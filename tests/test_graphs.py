@@ -126,6 +126,7 @@ def settings(folder="folder", fast_math=False, model="wideresnet10", seed=0, **o
     return RunConfig(method, model=model, seed=seed, compile_cache=folder, fast_math=fast_math)
 
 
+@pytest.mark.slow
 def test_what_goes_into_a_graph_names_it(monkeypatch):
     requested = []
     monkeypatch.setattr(losses.training.step_cache, "compile_cached",

@@ -176,6 +176,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(whole, tmp_
     assert kept(folder) == kept(whole)
 
 
+@pytest.mark.slow
 def test_a_run_can_be_made_longer(whole, cifar_dir, tmp_path, capsys):
     argv = arguments(cifar_dir, tmp_path, *OPTIONS)
     assert ends_with([*argv, "--resume"]) == 2

@@ -243,6 +243,7 @@ def test_training_on_clean_images_as_the_damp_paper_is_resumed(cifar_dir, tmp_pa
     assert [row["processed_distribution_counts_0"] for row in rows] == ["40"] * 8
 
 
+@pytest.mark.slow
 def test_a_group_objective_on_clean_images_says_that_it_is_the_mean(run, cifar_dir, tmp_path, capsys):
     """Here as a table has them, which the settings then tell."""
     labels = SOURCES["cifar10"](cifar_dir).labels["train"]
@@ -604,6 +605,7 @@ def test_corrupt_aug_can_prefer_rare_severities():
     assert "probabilities" not in apply_data_strategy(resolve("corrupt_aug"), data, "fog", 0, None, None)
 
 
+@pytest.mark.slow
 def test_corrupt_aug_changes_the_training_images(cifar_dir, tmp_path):
     for name, more in (("plain", []), ("half", ["--method", "corrupt_aug", "--aug_corruption", "contrast"])):
         main.main(arguments(cifar_dir, tmp_path / name, "--method", "erm", "--total_epoch", "1", "--recipe", "sharpdro",
@@ -724,6 +726,7 @@ def test_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(cifar_dir
     assert all(np.isfinite(p.asnumpy()).all() for p in stored.values())
 
 
+@pytest.mark.slow
 def test_a_last_step_that_breaks_the_weights_is_no_success(cifar_dir, tmp_path, capsys):
     """One step an epoch: its own losses are those before it."""
     argv = arguments(cifar_dir, tmp_path, "--method", "erm", "-b", "120", "--total_epoch", "1", "--save_last")
@@ -756,7 +759,7 @@ def test_a_penalty_that_would_never_act_is_named(cifar_dir, tmp_path, capsys):
         assert "--irm_lambda 10.0: acts after --irm_anneal 500 batches, and the run has 6" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("method", ["jtt", "eiil"])
+@pytest.mark.parametrize("method", [pytest.param("jtt", marks=pytest.mark.slow), "eiil"])
 def test_a_first_model_that_gives_no_numbers_is_named(method, run, cifar_dir, tmp_path, capsys):
     network = create_model("wideresnet10", 10)
     network.fc.weight.set_data(ms.Tensor(np.full(network.fc.weight.shape, 3e38, np.float32)))

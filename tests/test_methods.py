@@ -303,7 +303,7 @@ def test_a_guide_needs_images_and_batches():
         check_reweighter(every=4, batches=5, validation=0, split="split.csv")
     with pytest.raises(UserError, match="--group_update_every 4: the run has 4 batches"):
         check_reweighter(every=4, batches=4, validation=3)
-    with pytest.raises(UserError, match="group_loss 'validation': the validation images are of a run"):
+    with pytest.raises(UserError, match="group_loss 'validation': validation images belong to a run"):
         create_step(MeanColour(), "group_dro", group_loss="validation")
 
 
@@ -520,7 +520,7 @@ def test_sharpdro_with_one_distribution_follows_both_gradients():
                 {name: erm[name] + sam[name] - 2 * start[name] for name in start}, exact=False)
 
 
-@pytest.mark.parametrize("group_loss", ["batch", "last_seen"])
+@pytest.mark.parametrize("group_loss", [pytest.param("batch", marks=pytest.mark.slow), "last_seen"])
 def test_a_distribution_that_alone_has_training_images_has_all_the_weight(group_loss):
     """From the first batch on, so that group_dro is erm; where it is not known, q begins equal for all."""
     options = {"batches": one_distribution, "group_loss": group_loss, "group_adjustment": 0.5}
@@ -550,6 +550,7 @@ def test_asam_on_weights_of_size_one_is_sam():
     assert_same(train("asam", steps=1, values=1.0, rho=0.3)[0], train("sam", steps=1, values=1.0, rho=0.3)[0])
 
 
+@pytest.mark.slow
 def test_worst_case_risk_is_group_dro_with_ascent():
     assert_same(train("sharpdro", risk="worst_case", rho=0.05)[0], train("group_dro", perturbation="l2", rho=0.05)[0])
 

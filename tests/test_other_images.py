@@ -245,6 +245,7 @@ def test_attacks_of_a_run(run, source, logits, capsys):
     assert "epsilon top-1 (%)" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_chosen_severities(run, capsys):
     """The columns of two severities are those of the whole evaluation, which stays."""
     main.main(["--evaluate", run, "-c", "fog", "contrast"])

@@ -439,6 +439,7 @@ def test_stored_evaluations_are_not_mistaken_for_others(run, cifar, cifar_dir, t
     assert read_json(f"{run}/evaluation_SET.json")["corrupted"]["snow"] == of_first["snow"]
 
 
+@pytest.mark.slow
 def test_severities_that_are_there(run, cifar, tmp_path, capsys):
     folder = str(tmp_path / "mine")
     make_by_severity(folder, cifar.labels["test"], ["dust", "rain"], severities=(2, 4, 5))
@@ -467,6 +468,7 @@ def test_severities_that_are_there(run, cifar, tmp_path, capsys):
     assert {len(row) for row in table.rows} == {len(table.header)}
 
 
+@pytest.mark.slow
 def test_a_baseline_is_of_the_same_images(run, cifar, cifar_dir, tmp_path, capsys):
     base = str(shutil.copytree(run, tmp_path / "base"))
     folder = stack(str(tmp_path / "SET"), cifar, cifar_dir, {"fog": "contrast"})

@@ -146,7 +146,7 @@ def test_a_step_of_several_graphs_is_not_stored(tmp_path, monkeypatch, words):
     monkeypatch.chdir(tmp_path)
     make_run("run", 0, "-d", "photos", "--accumulate", "4")
     args, given = cli.parse(create_parser(), [*words, "--compile_cache", "stored"])
-    with pytest.raises(UserError, match="--compile_cache: stores a step of one graph"):
+    with pytest.raises(UserError, match="--compile_cache: stores one graph, and --accumulate has several"):
         load_or_resolve_config(args, given)
 
 

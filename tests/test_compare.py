@@ -283,7 +283,10 @@ def test_a_comparison_is_evaluated_and_drawn_as_a_whole(comparison, tmp_path, ca
     assert out.count("failed: ") == 2 and f"run 2 of 4: {runs[1]}" in out
     result = [read_json(run + "/evaluation_fog.json") for run in runs]
     errors = [100 * item["by_severity"]["error"][5] for item in result]
-    assert f"{np.mean(errors):.2f} ± {np.std(errors, ddof=1):.2f}" in out.splitlines()[-1]
+    mild = [100 * item["by_level"]["mild"]["error"] for item in result]
+    assert f"{np.mean(mild):.2f} ± {np.std(mild, ddof=1):.2f}" in out.splitlines()[-2]
+    assert max(map(len, out.splitlines()[-3:-1])) <= 80
+    assert f"{np.mean(errors):.2f} ± {np.std(errors, ddof=1):.2f}" in (folder / "evaluation_fog.md").read_text()
     assert "<h2>Evaluation: fog</h2>" in (folder / "report.html").read_text(encoding="utf-8")
     [row] = read_csv(folder / "evaluation_fog.csv")
     assert float(row["severity_5_mean"]) == pytest.approx(np.mean(errors)) and row["runs"] == "2"
@@ -326,10 +329,10 @@ def test_the_table_of_an_evaluation_is_of_the_set_that_was_asked_for(tmp_path, m
     assert order == [runs[1], runs[0]]
     capsys.readouterr()
     assert evaluate_runs(str(tmp_path), corruptions=["fog"])
-    *_, description, _, head, row = capsys.readouterr().out.splitlines()
+    *_, description, _, head, row, _ = capsys.readouterr().out.splitlines()
     assert description.startswith("error in percent, averaged over fog (1 corruptions)")
-    assert head.split()[:3] == ["method", "severity", "0"] and "|" not in head + row and len(head) == len(row)
-    assert row.split()[:4] == ["erm", "50.00", "±", "0.00"] and row.count("50.00 ± 35.36") == 7
+    assert head.split() == ["method", "none", "mild", "severe"] and "|" not in head + row and len(head) == len(row)
+    assert row.split()[:4] == ["erm", "50.00", "±", "0.00"] and row.count("50.00 ± 35.36") == 2
     [result] = read_csv(tmp_path / "evaluation_fog.csv")
     assert float(result["severity_3_mean"]) == 50 and float(result["severity_3_std"]) == pytest.approx(50 / np.sqrt(2))
     assert "| erm | 50.00 ± 0.00 | 50.00 ± 35.36 |" in (tmp_path / "evaluation_fog.md").read_text()

@@ -204,8 +204,8 @@ def test_a_checkpoint_without_settings_is_what_the_command_line_says(run, cifar_
     path = str(shutil.copy(run + "/last_model.ckpt", tmp_path / "alone" / "my.ckpt"))
     subject = ["--data_dir", cifar_dir, "-c", "fog", "--eval_batch_size", "25"]
     assert fails(capsys, "--evaluate", path, *subject).startswith(f"{path}: no config.json beside it says what it is")
-    assert "belongs to another network" in fails(capsys, "--evaluate", path, *subject, "-m", "wideresnet", "-d", "cifar10",
-                                            "--baseline", run)  # found before the baseline is evaluated
+    other = [*subject, "-m", "wideresnet", "-d", "cifar10", "--baseline", run]
+    assert "belongs to another network" in fails(capsys, "--evaluate", path, *other)  # the baseline is not evaluated
     assert not os.path.exists(run + "/evaluation_fog.json")
     assert not os.path.exists(tmp_path / "alone" / "my_evaluation_fog.json")
     main.main(["--evaluate", path, *subject, "-m", "wideresnet10", "-d", "cifar10"])

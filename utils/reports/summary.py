@@ -25,7 +25,7 @@ def write_evaluation_table(folder, records, evaluations):
         evaluations (list of dict): for each of them the evaluation of the table.
 
     Returns:
-        str: the table as text.
+        str: the table as text for a terminal. It has the groups of severities alone, if there are groups.
     """
     if common_evaluations([[evaluation] for evaluation in evaluations]) is None:
         return "the runs were evaluated on different corruptions or images, so there is no table of all"
@@ -50,7 +50,9 @@ def write_evaluation_table(folder, records, evaluations):
     with atomic_write(path + ".md") as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.write("\n".join([description, "", *markdown(header, lines)]) + "\n")
     show_evaluations(folder)
-    return "\n".join([description, "", *aligned(header, lines)])
+    shown = [k for k, name in enumerate(names, 1) if not name.startswith("severity_")] or range(1, len(header))
+    compact = [[line[0], *(line[k] for k in shown)] for line in (header, *lines)]
+    return "\n".join([description, "", *aligned(compact[0], compact[1:]), f"all severities: {path}.md"])
 
 
 def show_evaluations(folder):

@@ -15,9 +15,9 @@ from tests.test_methods import assert_same, difference, example, train
 # Objectives that look at the whole batch, each kind of perturbation, and all three algorithms of a step.
 CASES = [("erm", {}), ("sharpdro", {"rho": 0.5, "momentum": 0.9}),
          ("sharpdro_agnostic", {"rho": 0.5, "risk": "worst_case"}), ("irm", {"irm_lambda": 3.0, "irm_anneal": 1}),
-         ("damp", {"num_sub_batches": 1, "sigma": 0.3}),
          *(pytest.param(*case, marks=pytest.mark.slow) for case in (
-             ("asam", {"rho": 0.5}), ("sharpdro_agnostic", {"rho": 0.5}), ("sharpdro", {"perturbation": "none"}),
+             ("damp", {"num_sub_batches": 1, "sigma": 0.3}), ("asam", {"rho": 0.5}),
+             ("sharpdro_agnostic", {"rho": 0.5}), ("sharpdro", {"perturbation": "none"}),
              ("sharpdro", {"perturbation": "multiplicative", "sigma": 0.3})))]
 
 
@@ -90,6 +90,7 @@ def test_running_statistics_move_once_for_each_part(method, options):
     np.testing.assert_allclose(network.norm.moving_mean.asnumpy(), mean, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_batch_norm_has_the_statistics_of_a_part():
     """So two equal halves have the gradient of the whole."""
     rng = np.random.RandomState(0)

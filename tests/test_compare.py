@@ -368,6 +368,7 @@ def test_the_same_folder_is_not_for_another_grid(comparison, cifar_dir, capsys):
     assert "holds a comparison of other runs" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_comparison_may_grow(cifar_dir, tmp_path, capsys):
     argv = arguments(cifar_dir, tmp_path, "--method", "erm", "--seed", "0", "1", "--total_epoch", "1")
     assert ends_with(argv) == 0

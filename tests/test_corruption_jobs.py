@@ -593,6 +593,7 @@ def test_sigterm_waits_for_the_end_of_what_must_be_whole():
     assert ended and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+@pytest.mark.slow
 def test_a_process_takes_little_memory(tmp_path):
     """Less than 300 MB, with two of the corruptions that take most."""
     np.save(tmp_path / "images", np.random.RandomState(0).randint(0, 256, (4, 224, 224, 3)).astype(np.uint8))

@@ -155,6 +155,7 @@ def test_frost_without_textures_says_so_before_the_work(files, tmp_path):
                                   np.load(files / "arrays" / "3" / "frost.npy"))
 
 
+@pytest.mark.slow
 def test_the_script_compares_environments_and_sees_a_wrong_pixel(python, tmp_path, monkeypatch, capsys):
     with np.load(GOLDEN) as golden:
         content = dict(golden)

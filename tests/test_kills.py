@@ -66,6 +66,7 @@ def start_killed(place, count, argv):
     assert process.returncode == -signal.SIGKILL, process.stderr
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_three_times_equals_one_that_is_not(whole, tmp_path):
     """The kills come in a .npy file, a row and a checkpoint."""
     make_cifar(str(tmp_path / "data"))  # which has no corrupted images yet

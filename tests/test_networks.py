@@ -45,9 +45,8 @@ def relative_error(ours, theirs):
     return np.abs(ours - np.asarray(theirs)).max() / np.abs(theirs).max()
 
 
-# test_step.py compares steps of a wide ResNet, too; resnet18 differs little from the deeper ResNets, and vit_s16 from
-# vit_b16.
-SLOW = ("wideresnet", "wideresnet28-3", "resnet50", "resnet50_damp", "vit_b16")
+# test_step.py compares steps of a wide ResNet, too; resnet18 differs little from the deeper ResNets.
+SLOW = ("wideresnet", "wideresnet28-3", "resnet50", "resnet50_damp", "vit_s16", "vit_b16")
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name

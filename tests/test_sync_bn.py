@@ -69,7 +69,8 @@ def recorded_noise(weights, case):
     return [np.concatenate(row) for row in rows]
 
 
-@pytest.mark.parametrize("entry", RECORDED, ids=TITLES)
+@pytest.mark.parametrize("entry", [pytest.param(entry, marks=pytest.mark.slow) if entry["case"]["method"] == "sam" else
+                                   entry for entry in RECORDED], ids=TITLES)
 def test_equals_the_damp_authors(entry, monkeypatch):
     case = entry["case"]
     network = drawn()

@@ -118,7 +118,7 @@ def write_comparison(folder, rows, is_verbose=False):
                            best(accuracy, [len(row.validation) for row in validated]), "**", "**")
             md += [VALIDATION_CAPTION, "", *markdown(["method", *accuracy.columns.unique(0)], cells), ""]
         tex += [f"% {setting}", *_latex(names, table, is_best), ""]
-        shown = header[1:] if is_verbose else ["s = 0", "worst", "mean"]
+        shown = [name for name in header[1:] if is_verbose or name in ("s = 0", "worst", "mean")]
         terminal += [f"test accuracy in percent, {setting}",
                      *aligned(["method", *shown], _lines(names, texts(table)[shown], is_best, "", "*", " ")),
                      f"* {BEST_CAPTION}" if any(len(row.accuracies) > 1 for row in members) else "* best", ""]

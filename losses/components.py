@@ -86,20 +86,20 @@ OOD_WEIGHT_OPTIONS = (choice("ood_weights", ("scaled", "plain"), "sharpdro_agnos
 
 OBJECTIVES = {
     "mean": Component(lambda num_groups: _objective("Mean")(), "mean loss"),
-    "group_dro": Component(_objective("GroupDRO"), "losses of the distributions, weighted toward the worst",
+    "group_dro": Component(_objective("GroupDRO"), "losses at all severities, weighted toward the worst",
                            GROUP_WEIGHT_DEFAULTS, reads_groups=True, options=GROUP_WEIGHT_OPTIONS),
-    "irm": Component(_objective("IRM"), "losses of the distributions + squared derivative by a factor on the logits",
+    "irm": Component(_objective("IRM"), "losses at all severities + squared derivative by a factor on the logits",
                      {"irm_lambda": 1.0, "irm_anneal": 500}, reads_groups=True, options=(
                          Option("irm_lambda", "weight of irm's penalty; above 1 it also divides the objective",
                                 cli.non_negative_float),
                          Option("irm_anneal", "number of first batches in which irm's penalty has weight 1",
                                 cli.non_negative_int, metavar="N"))),
-    "rex": Component(_objective("REx"), "losses of the distributions + their variance", {"rex_beta": 1.0},
+    "rex": Component(_objective("REx"), "losses at all severities + their variance", {"rex_beta": 1.0},
                      reads_groups=True, options=(
                          Option("rex_beta", "weight of rex's variance; above 1 it also divides the objective",
                                 cli.non_negative_float),)),
     "sharpdro": Component(_objective("WorstGroupSharpness"),
-                          "mean loss + sharpness, weighted toward the worst distribution",
+                          "mean loss + sharpness, weighted toward the worst severity",
                           GROUP_WEIGHT_DEFAULTS, needs_second_pass=True, reads_groups=True),
     "sharpdro_agnostic": Component(lambda num_groups, ood_weights: _objective("AgnosticSharpness")(ood_weights),
                                    "mean loss + sharpness, weighted toward samples that lose confidence",

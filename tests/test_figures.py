@@ -197,7 +197,7 @@ def test_files_carry_command_and_version(tmp_path, capsys, monkeypatch):
         assert image.width == 1050
     monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
     monkeypatch.setattr("sys.argv", ["main.py", "-d", "photos"])
-    assert command() == "main.py -d photos"
+    assert command() == "python main.py -d photos"
 
 
 @pytest.mark.parametrize("argv, culprit", [

@@ -29,14 +29,22 @@ def value(name, dataset, column):
 
 
 def readme_table():
-    """Return the rows of the table of results in the main README, the best of each column in bold."""
+    """Return the rows of the table of results in the main README."""
     columns = [*(("cifar10", f"severity_{s}") for s in (0, 3, 5)), ("photos", "severity_5")]
-    best = {column: max(round(value(name, *column), 1) for name in RESULTS["cifar10"]) for column in columns}
+    std = {(name, column): float(RESULTS[column[0]][name][f"{column[1]}_std"]) for name in RESULTS["cifar10"]
+           for column in columns}
+    highest = {column: max(RESULTS["cifar10"], key=lambda name, column=column: value(name, *column))
+               for column in columns}
+
+    def is_marked(name, column):
+        """Whether a mean of three seeds is within one standard error of the difference from the highest mean."""
+        error = np.sqrt((std[name, column] ** 2 + std[highest[column], column] ** 2) / 3)
+        return value(highest[column], *column) - value(name, *column) <= error
     labels = {name: label for label, name in NAMES.items()}
     lines = []
     for name in sorted(RESULTS["cifar10"], key=lambda name: -value(name, "cifar10", "severity_5")):
-        cells = [f"**{value(name, *column):.1f}**" if round(value(name, *column), 1) == best[column] else
-                 f"{value(name, *column):.1f}" for column in columns]
+        cells = [f"**{value(name, *column):.1f}**" if is_marked(name, column) else f"{value(name, *column):.1f}"
+                 for column in columns]
         lines.append(f"| {labels.get(name, f'`{name}`')} | {' | '.join(cells)} |")
     return lines
 

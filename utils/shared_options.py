@@ -72,7 +72,7 @@ def data_options(datasets, datasets_list, corruptions, places=None, corruption_s
 # These options are the arguments of `utils.runtime.device.set_up_device`.
 DEVICE = [
     Option("device_target", f"{', '.join(TARGETS)}, or auto for the best of these (default: auto)",
-           choices=("auto", *TARGETS), metavar="NAME"),
+           choices=("auto", *TARGETS), metavar="DEVICE"),
     Option("device_id", "number of the GPU or NPU, if there are several (default: 0; msrun: one each)",
            non_negative_int, metavar="N"),
     Option("fast_math", "GPU, Ascend: faster operators with TF32, HF32 or less", bool),

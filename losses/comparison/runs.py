@@ -1,11 +1,13 @@
 """The runs of a comparison, one after the other or in parallel. Each has its own folder in the comparison's folder."""
 import contextlib
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
 import time
 
+from utils.runtime.device import MINDSPORE_VERSION
 from corruptions.utils import cli, signals
 from corruptions.utils.errors import UserError
 from corruptions.utils.files import file_lock, safe_filename, write_json
@@ -103,9 +105,10 @@ def compare(planned, configs, folder, loader, device, jobs, program):
         seeds = sorted({settings.seed for settings in configs})
         write_comparison_page(folder, list(rows.values()), _plot_accuracy(folder, records), options,
                               list(map(os.path.basename, paths)),
-                              [f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}", f"device {device}"],
-                              command())
-        print(f"\nreport: {os.path.join(folder, PAGE)}")
+                              [f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}",
+                               f"MindSpore {MINDSPORE_VERSION}", f"device {device}"], command())
+        print(f"\nreport: {os.path.join(folder, PAGE)}\n"
+              f"next:   python main.py --evaluate {shlex.quote(folder)} -c common")
         return not failures
 
 

@@ -24,6 +24,7 @@ from losses.evaluation.predict import describe_network, evaluate_arrays
 from models.weights import load_network
 from utils.records.evaluation import network_title, stored_evaluation, stored_scores
 from utils.records.reading import read_results
+from utils.reports.page import PAGE
 from utils.reports.run import run_title, write_run_page
 
 # The ten corruptions of the published set ImageNet-C-bar.
@@ -190,6 +191,8 @@ def evaluate_network(trained, model, test, baseline=None, stored=None, is_shown=
         title = run_title(*(trained.config[option] for option in ("title", "dataset", "corruption")))
         write_run_page(trained.path, title, results)
     show(f"\nresults are in {trained.file(f'evaluation_{tag}')}.json and .csv")
+    if results is not None:
+        show(f"report: {trained.file(PAGE)}")
     return record
 
 

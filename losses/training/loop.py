@@ -91,7 +91,7 @@ def train_epoch(step, loader, batches, start, records, schedule, weight_decay, d
     epoch, rate, unread, ahead = start.epochs, None, PendingLosses(start, step.scaling), max_steps_in_flight()
     hidden = False if show_progress else None
     steps, started = 0, time.monotonic()
-    with tqdm(total=batches, initial=start.batches, desc=f"epoch {epoch}", unit=" steps", leave=False,
+    with tqdm(total=batches, initial=start.batches, desc=f"epoch {epoch + 1}", unit=" steps", leave=False,
               disable=hidden) as bar:
         for batch in range(start.batches, batches):
             images, labels, groups, severities = next(loader)

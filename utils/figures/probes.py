@@ -4,7 +4,7 @@ from matplotlib.colors import LogNorm
 
 from corruptions.evaluation.metrics import BINS
 from corruptions.utils.errors import UserError
-from utils.figures.severity import mean_and_std_by_name
+from utils.figures.severity import MOST_BANDS, mean_and_std_by_name
 from utils.figures.style import WIDTH, integer_ticks, legend_below, line_styles, subplots, wrapped
 from utils.records.reading import first_of_each_name
 
@@ -58,7 +58,7 @@ def sharpness(records, measured):
         for s, panel in enumerate(axes):
             panel.plot(*with_gaps(epochs, mean[:, s]), label=name,
                        **{**look, "marker": look["marker"] if len(epochs) < 9 else ""})
-            if deviation.any():
+            if deviation.any() and len(dict.fromkeys(record.name for record in records)) <= MOST_BANDS:
                 places, low = with_gaps(epochs, (mean - deviation)[:, s])
                 panel.fill_between(places, low, with_gaps(epochs, (mean + deviation)[:, s])[1], color=look["color"],
                                    linewidth=0, alpha=0.1)

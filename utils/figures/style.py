@@ -72,7 +72,7 @@ def command():
     For `python -m NAME`, `sys.argv` has the path of the file instead.
     """
     spec = sys.modules["__main__"].__spec__
-    program = sys.argv[:1] if spec is None else ["python", "-m", spec.parent or spec.name]
+    program = ["python", *sys.argv[:1]] if spec is None else ["python", "-m", spec.parent or spec.name]
     return shlex.join([*program, *sys.argv[1:]])
 
 

@@ -5,7 +5,7 @@ import numpy as np
 
 from corruptions.evaluation.metrics import SEVERITY_LEVELS
 from corruptions.utils.errors import UserError
-from utils.figures.style import WIDTH, legend_below, line_styles, subplots, wrapped
+from utils.figures.style import WIDTH, legend_below, line_styles, subplots, widen_percentages, wrapped
 from utils.records.evaluation import common_evaluations, run_evaluations
 
 
@@ -56,6 +56,7 @@ def sweep(records, option, values, labels, ylabel, has_references=False):
             panel.set_xticks(places, [f"{value:g}" for value in places])
             panel.minorticks_off()
         panel.set(xlabel=option, title=wrapped(name, 40))
+        widen_percentages(panel)
     axes[0, 0].set_ylabel(ylabel)
     legend_below(figure, axes[0, 0])
     return figure

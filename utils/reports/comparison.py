@@ -119,8 +119,10 @@ def write_comparison(folder, rows, is_verbose=False):
             md += [VALIDATION_CAPTION, "", *markdown(["method", *accuracy.columns.unique(0)], cells), ""]
         tex += [f"% {setting}", *_latex(names, table, is_best), ""]
         shown = [name for name in header[1:] if is_verbose or name in ("s = 0", "worst", "mean")]
-        terminal += [f"test accuracy in percent, {setting}",
-                     *aligned(["method", *shown], _lines(names, texts(table)[shown], is_best, "", "*", " ")),
+        over_seeds = ", mean ± std over seeds" if any(len(row.accuracies) > 1 for row in members) else ""
+        terminal += [f"test accuracy in percent{over_seeds}, {setting}",
+                     *aligned(["method", *("clean" if name == "s = 0" else name for name in shown)],
+                              _lines(names, texts(table)[shown], is_best, "", "*", " ")),
                      f"* {BEST_CAPTION}" if any(len(row.accuracies) > 1 for row in members) else "* best", ""]
         if published:
             terminal += [f"{PUBLISHED_CAPTION}, {setting}", *aligned(*published), ""]

@@ -53,6 +53,7 @@ def written(folder):
             for path, _, files in os.walk(folder) for file in files}
 
 
+@pytest.mark.slow
 def test_a_kept_graph_computes_the_same_bytes(tmp_path):
     program = tmp_path / "program.py"
     first = steps(program, tmp_path / "kept")

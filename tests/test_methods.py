@@ -166,6 +166,7 @@ def test_argmax_chooses_the_distribution_with_the_largest_loss():
     assert adjusted.adv_probs.asnumpy().tolist() == [0, 1, 0]
 
 
+@pytest.mark.slow
 def test_variants_as_the_paper_writes_them_train_otherwise():
     release = train("sharpdro", rho=0.3)[0]
     assert difference(release, train("sharpdro", rho=0.3, worst_case="argmax")[0]) > 1e-4

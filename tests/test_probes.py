@@ -217,6 +217,7 @@ def test_the_centre_of_the_surface_is_the_loss_of_the_run(run, tmp_path):
     assert sorted(os.listdir(tmp_path / "figures")) == ["surface.png", "surface.svg"]
 
 
+@pytest.mark.slow
 def test_what_was_measured_is_measured_once(run, monkeypatch):
     [first] = MEASUREMENTS["ood"](read_records([run]))
     with monkeypatch.context() as patch:

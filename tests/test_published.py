@@ -537,6 +537,7 @@ def test_runs_that_were_tested_on_different_images_are_not_drawn_together(run, t
 
 # Trainings
 
+@pytest.mark.slow
 def test_a_run_is_tested_on_published_images(cifar, cifar_dir, tmp_path, capsys):
     """Clean images at every severity: the accuracy is the same at all of them."""
     data = str(shutil.copytree(cifar_dir, tmp_path / "data", ignore=shutil.ignore_patterns("*-C")))

@@ -190,9 +190,10 @@ def evaluate_network(trained, model, test, baseline=None, stored=None, is_shown=
     if results is not None:  # the page of a run shows its evaluations, too
         title = run_title(*(trained.config[option] for option in ("title", "dataset", "corruption")))
         write_run_page(trained.path, title, results)
-    show(f"\nresults are in {trained.file(f'evaluation_{tag}')}.json and .csv")
-    if results is not None:
-        show(f"report: {trained.file(PAGE)}")
+        show(f"\nreport: {trained.file(PAGE)}")
+    else:
+        show("")
+    show(f"results are in {trained.file(f'evaluation_{tag}')}.json and .csv")
     return record
 
 

@@ -2,7 +2,6 @@
 import argparse
 import contextlib
 import os
-import shlex
 import sys
 from dataclasses import replace
 
@@ -39,7 +38,7 @@ def train_command(args, given):
         from losses.training.experiment import ExperimentLoader
         from losses.training.run import run, write_config
         from utils.records.logs import create_run_folder, open_run_folder
-        from utils.reports.page import PAGE
+        from utils.reports.page import next_steps
     with contextlib.ExitStack() as stack:
         config = load_or_resolve_config(args, given)
         device = set_up_device(**device_options(vars(config)))
@@ -55,8 +54,7 @@ def train_command(args, given):
         folder.log(counts_table(data.split, data.source.labels["train"]))
         run(local, data, folder)
         if folder.is_writable:
-            print(f"\nreport: {os.path.join(folder.path, PAGE)}\n"
-                  f"next:   python main.py --evaluate {shlex.quote(folder.path)} -c common")
+            print("\n" + next_steps(folder.path))
         shutdown()
 
 
@@ -102,7 +100,7 @@ def evaluate_command(args, given):
 
 def main(argv=None):
     if not (sys.argv[1:] if argv is None else argv):
-        return print(NO_OPTIONS)
+        return cli.print_text(NO_OPTIONS)
     with cli.exit_on_error("main.py"):
         args, given = parse_command_line(argv)
         if args.evaluate is None or args.test_corrupted is None:  # else the folder may have other names

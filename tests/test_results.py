@@ -5,6 +5,7 @@ import os
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -14,6 +15,7 @@ from tests.benchmarks import cifar10_from_jpeg
 from tests.benchmarks.results.tables import ARRIVED, TABLES, rows, table
 from tests.test_main import read_csv
 from tests.test_readme import text
+from utils.reports.tables import best
 
 RESULTS = {dataset: rows(f"{dataset}_gaussian_noise") for dataset in ("cifar10", "photos")}
 SNOW = rows("cifar10_snow")
@@ -31,20 +33,16 @@ def value(name, dataset, column):
 def readme_table():
     """Return the rows of the table of results in the main README."""
     columns = [*(("cifar10", f"severity_{s}") for s in (0, 3, 5)), ("photos", "severity_5")]
-    std = {(name, column): float(RESULTS[column[0]][name][f"{column[1]}_std"]) for name in RESULTS["cifar10"]
-           for column in columns}
-    highest = {column: max(RESULTS["cifar10"], key=lambda name, column=column: value(name, *column))
-               for column in columns}
-
-    def is_marked(name, column):
-        """Whether a mean of three seeds is within one standard error of the difference from the highest mean."""
-        error = np.sqrt((std[name, column] ** 2 + std[highest[column], column] ** 2) / 3)
-        return value(highest[column], *column) - value(name, *column) <= error
+    names = list(RESULTS["cifar10"])
+    statistics = pd.DataFrame({(" ".join(column), kind): [float(RESULTS[column[0]][name][f"{column[1]}_{kind}"])
+                                                          for name in names]
+                               for column in columns for kind in ("mean", "std")}, index=names)
+    is_marked = best(statistics, [3] * len(names))
     labels = {name: label for label, name in NAMES.items()}
     lines = []
     for name in sorted(RESULTS["cifar10"], key=lambda name: -value(name, "cifar10", "severity_5")):
-        cells = [f"**{value(name, *column):.1f}**" if is_marked(name, column) else f"{value(name, *column):.1f}"
-                 for column in columns]
+        cells = [f"**{value(name, *column):.1f}**" if is_marked.at[name, " ".join(column)] else
+                 f"{value(name, *column):.1f}" for column in columns]
         lines.append(f"| {labels.get(name, f'`{name}`')} | {' | '.join(cells)} |")
     return lines
 

@@ -1,7 +1,6 @@
 """The runs of a comparison, one after the other or in parallel. Each has its own folder in the comparison's folder."""
 import contextlib
 import os
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -32,7 +31,7 @@ from utils.records.logs import RunFolder
 from utils.records.reading import PLAN_FILE, by_setting, is_finished, read_record
 from utils.records.settings import path_independent, read_settings
 from utils.reports.comparison import ComparisonRow, last_weights, write_comparison, write_comparison_page
-from utils.reports.page import PAGE
+from utils.reports.page import next_steps
 
 
 def compare(planned, configs, folder, loader, device, jobs, program):
@@ -107,8 +106,7 @@ def compare(planned, configs, folder, loader, device, jobs, program):
                               list(map(os.path.basename, paths)),
                               [f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}",
                                f"MindSpore {MINDSPORE_VERSION}", f"device {device}"], command())
-        print(f"\nreport: {os.path.join(folder, PAGE)}\n"
-              f"next:   python main.py --evaluate {shlex.quote(folder)} -c common")
+        print("\n" + next_steps(folder))
         return not failures
 
 

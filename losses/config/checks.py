@@ -52,6 +52,8 @@ def check_method(settings, given):
         value = getattr(settings, option)
         if value is not None and (not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1):
             raise UserError(f"--{option} {value}: must be a whole number of 1 or more")
+    if settings.amp is not None and settings.amp is not True:
+        raise UserError(f"--amp {settings.amp}: must be true or false")
     if not settings.lr:
         raise UserError("--lr 0: trains nothing; give a number above 0")
     if "irm_anneal" in given and settings.options["irm_lambda"] == 1:

@@ -1,6 +1,5 @@
 """The command line of main.py, made from the table of options, and option files (`--config`)."""
 import argparse
-import difflib
 import json
 import os
 import sys
@@ -8,7 +7,7 @@ import sys
 from corruptions.utils import cli
 from corruptions.utils.errors import UserError
 from losses.config.recipes import RECIPES, to_argv
-from losses.config.short_help import ShortHelp, advice
+from losses.config.short_help import ShortHelp, advice, similar_option
 from losses.config.table import EVALUATION_OPTIONS, OPTION_GROUPS, OPTIONS
 from utils.options import RENAMED
 from utils.records.settings import NEWEST
@@ -160,9 +159,9 @@ def option_words(path, options):
     words = []
     for name, value in options.items():
         if name not in OPTIONS or name == "config":
-            similar = difflib.get_close_matches(name, OPTIONS, 1)
-            advice = f"did you mean {similar[0]}?" if similar else "main.py --help-all lists the options"
-            raise UserError(f"--config {path}: unknown option {name}; {advice}")
+            similar = similar_option(name, 0.6)
+            hint = f"did you mean {similar}?" if similar else "main.py --help-all lists the options"
+            raise UserError(f"--config {path}: unknown option {name}; {hint}")
         option = OPTIONS[name]
         values = value if isinstance(value, list) else [value]
         if option.kind is bool and isinstance(value, bool):

@@ -74,9 +74,8 @@ def resolve(method="sharpdro", dataset="cifar10", sync_perturbation=None, **give
             values[option] = None
     if values["accumulate"] == 1 and values["accumulate"] is not True:
         values["accumulate"] = None
-    if not isinstance(values["amp"], bool | None):
-        raise UserError(f"--amp {values['amp']}: must be true or false")
-    values["amp"] = values["amp"] or None
+    if values["amp"] is False:
+        values["amp"] = None
     if "crop_area" not in given and values["crop"] != "random_resized":
         values["crop_area"] = None
     if "sampler" not in given and (values["sampling"] == "balanced" or DATA_STRATEGIES[row.data].oversamples):
@@ -193,8 +192,7 @@ def load_or_resolve_config(args, given):
         config = resume_config(folder, defaults, given)
     check_world_size(config.method, config.method.batch_size)
     if config.method.accumulate is not None and config.compile_cache is not None:
-        raise UserError("--compile_cache: stores one graph, and --accumulate has several; "
-                        "leave out one of them")
+        raise UserError("--compile_cache: stores one graph, and --accumulate has several; leave out one of them")
     return config
 
 

@@ -91,9 +91,14 @@ def short_help(description):
     return parser.format_help().rstrip()
 
 
+def similar_option(name, cutoff):
+    """Return the option that an unknown name most likely means, or None. `cutoff` is as in `get_close_matches`."""
+    name = name.lstrip("-").replace("-", "_")
+    similar = [name] if name in OPTIONS else difflib.get_close_matches(name, OPTIONS, 1, cutoff)
+    return SYNONYMS.get(name) or (similar[0] if similar else None)
+
+
 def advice(flag):
     """Return what to try in place of an option that does not exist, as text. `flag` has its dashes."""
-    name = flag.lstrip("-").replace("-", "_")
-    similar = [name] if name in OPTIONS else difflib.get_close_matches(name, OPTIONS, 1, 0.75)
-    meant = SYNONYMS.get(name) or (similar[0] if similar else None)
-    return f"did you mean --{meant}?" if meant else "--help-all lists the options"
+    similar = similar_option(flag, 0.75)
+    return f"did you mean --{similar}?" if similar else "--help-all lists the options"

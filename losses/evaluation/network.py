@@ -187,12 +187,11 @@ def evaluate_network(trained, model, test, baseline=None, stored=None, is_shown=
         record.update({key: stored[key] for key in ("corruption_error",) if key in stored})  # of an earlier baseline
     write_evaluation(trained.file(f"evaluation_{tag}"), record)
     results = read_results(trained.path)
+    show("")
     if results is not None:  # the page of a run shows its evaluations, too
         title = run_title(*(trained.config[option] for option in ("title", "dataset", "corruption")))
         write_run_page(trained.path, title, results)
-        show(f"\nreport: {trained.file(PAGE)}")
-    else:
-        show("")
+        show(f"report: {trained.file(PAGE)}")
     show(f"results are in {trained.file(f'evaluation_{tag}')}.json and .csv")
     return record
 

@@ -100,15 +100,14 @@ def evaluate(step, data, part, batch_size, workers, gradient_norm=None, on_sever
     results = []
     for severity in range(data.num_severity):
         losses, logits, labels = predict(step, data.evaluation_batches(part, severity, batch_size, workers))
-        if len(labels) == 0:
-            results.append(SeverityResult(float("nan"), float("nan"), 0))
-            on_severity()
-            continue
-        norm = None
-        if gradient_norm is not None:
-            norm = mean_gradient_norm(gradient_norm, data.evaluation_batches(part, severity, batch_size, workers))
-        hits = logits.argmax(1) == labels
-        results.append(SeverityResult(float(hits.mean()), float(losses.mean(dtype=np.float64)), len(labels), norm))
+        result = SeverityResult(float("nan"), float("nan"), 0)
+        if len(labels):
+            norm = None
+            if gradient_norm is not None:
+                norm = mean_gradient_norm(gradient_norm, data.evaluation_batches(part, severity, batch_size, workers))
+            hits = logits.argmax(1) == labels
+            result = SeverityResult(float(hits.mean()), float(losses.mean(dtype=np.float64)), len(labels), norm)
+        results.append(result)
         on_severity()
     return results
 

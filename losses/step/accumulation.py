@@ -77,7 +77,7 @@ class Backward(nn.Cell):
         super().__init__(auto_prefix=False)
         self.network = network
         self.accumulate = AccumulateGradients(accumulated, 1)
-        self.statistics = ParameterTuple([p for p in network.get_parameters() if not p.requires_grad])
+        self.statistics = ParameterTuple(network.untrainable_params())
         self.has_statistics = len(self.statistics) > 0
         self.saved = self.statistics.clone(prefix="saved.before", init="zeros")
         self.gradient = value_and_grad(self.weighted_logits, weights, scaling)
@@ -146,8 +146,7 @@ class AccumulatedStep:
         scaling (LossScaling or None): the loss scale of mixed precision.
     """
 
-    def __init__(self, model, objective, perturbation, optimizer, loss, is_two_pass, micro_batches,
-                 scaling=None):
+    def __init__(self, model, objective, perturbation, optimizer, loss, is_two_pass, micro_batches, scaling=None):
         check_deterministic(model.network)
         accumulated = model.weights.clone(prefix="saved.accumulated", init="zeros")
         self.model, self.loss, self.micro_batches = model, loss, micro_batches

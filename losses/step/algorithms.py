@@ -41,8 +41,7 @@ class Step(nn.Cell):
         scaling (LossScaling or None): the loss scale of mixed precision.
     """
 
-    def __init__(self, model, objective, perturbation, all_reduce, all_reduce_second, update, loss,
-                 scaling=None):
+    def __init__(self, model, objective, perturbation, all_reduce, all_reduce_second, update, loss, scaling=None):
         super().__init__(auto_prefix=False)  # parameters keep the names that they have in the network
         self.model = model
         self.objective = objective

@@ -53,7 +53,7 @@ def create_train_step(network, objective, perturbation, optimizer, sub_batches=1
     # Copies of the network share only the running statistics.
     restored = list(weights) if algorithm is not OnePassStep and not is_stacked else []
     if is_two_pass:
-        restored += [parameter for parameter in network.get_parameters() if not parameter.requires_grad]
+        restored += network.untrainable_params()
     if is_stacked:
         model = Stacked(StackedNetwork(network, chunks), weights, restored)
     else:
@@ -69,8 +69,7 @@ def create_train_step(network, objective, perturbation, optimizer, sub_batches=1
     scaling, move_weights = None, optimizer
     if mixed_precision:
         model.network = Autocast(model.network)
-        untrained = [parameter for parameter in network.get_parameters() if not parameter.requires_grad]
-        scaling = LossScaling(untrained + list(objective.get_parameters()))
+        scaling = LossScaling([*network.untrainable_params(), *objective.get_parameters()])
         move_weights = SkipOnOverflow(optimizer, scaling)
         if is_two_pass:
             graph_perturbation = NanOnOverflow(graph_perturbation)

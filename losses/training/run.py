@@ -193,7 +193,7 @@ def train(config, data, folder, cells, **batch_options):
     together = f", {distributed.world_size()} workers" if distributed.world_size() > 1 else ""
 
     def evaluate_now():
-        is_hidden = None if folder.is_writable and not config.show_progress else not folder.is_writable
+        is_hidden = not folder.is_writable or (False if config.show_progress else None)  # None: without a terminal
         with tqdm(total=2 * data.num_severity, desc="evaluating", unit=" sets", leave=False, disable=is_hidden) as bar:
             return {part: evaluate(evaluation, data, part, config.eval_batch_size, config.num_workers, recorded_norm,
                                    bar.update) for part in ("val", "test")}

@@ -32,8 +32,7 @@ class RunRecorder:
     """
 
     def __init__(self, folder, step, num_severity, batches, environments=0, log_train=100, checkpoint_every=None,
-                 best_by=None, measures_sharpness=False, tensorboard=False, table=None,
-                 **checkpoint_options):
+                 best_by=None, measures_sharpness=False, tensorboard=False, table=None, **checkpoint_options):
         self.folder, self.step, self.batches, self.log_train = folder, step, batches, log_train
         self.checkpoint_every, self.best_by, self.table = checkpoint_every, best_by, table
         checkpoint = newest_checkpoint(folder.path)

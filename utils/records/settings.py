@@ -23,10 +23,9 @@ NEWEST = "newest"  # the value of `--resume` without a folder: the newest run of
 # Old runs have no such options in their settings. These values describe the behaviour of old runs.
 LEGACY_DEFAULTS = {"train_on": "poisson", "sampler": "replacement", "crop": "none", "crop_area": None,
                    "rand_augment": None, "mixup": None, "label_smoothing": None, "accumulate": None,
-                   "amp": None,
-                   "optimizer": "sgd", "clip_norm": 0.0, "weight_decay_on": "all", "sync_bn": False, "warmup": None,
-                   "final_lr": None, "init_checkpoint": None, "init_sha256": None, "stage_one_sha256": None,
-                   "split_sha256": None}
+                   "amp": None, "optimizer": "sgd", "clip_norm": 0.0, "weight_decay_on": "all", "sync_bn": False,
+                   "warmup": None, "final_lr": None, "init_checkpoint": None, "init_sha256": None,
+                   "stage_one_sha256": None, "split_sha256": None}
 
 
 def write_run_settings(path, settings, title, given, **machine):

@@ -6,7 +6,7 @@ import numpy as np
 
 from corruptions.utils.files import atomic_write, write_csv
 from utils.reports.page import PAGE, Cell, Section, Table, write_page
-from utils.reports.summary import show_evaluations
+from utils.reports.summary import evaluation_sections
 from utils.reports.tables import aligned, best, csv_columns, markdown, statistics, texts
 
 VALIDATION_CAPTION = "validation accuracy in percent, to choose methods and options"
@@ -178,8 +178,7 @@ def write_comparison_page(folder, rows, drawn, options, run_folders=(), facts=()
     sections += [Section("Figures", figures=drawn),
                  Section("Settings", table=Table(["method", "options of its runs"], list(options.items()), "settings"))]
     sections.append(Section("Runs", links={name: f"{name}/{PAGE}" for name in run_folders}))
-    write_page(folder, "Comparison", sections, facts, command)
-    show_evaluations(folder)
+    write_page(folder, "Comparison", sections, facts, command, evaluation_sections(folder))
 
 
 def beside_published(rows):

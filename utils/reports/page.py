@@ -2,6 +2,7 @@
 import base64
 import datetime
 import os
+import shlex
 from dataclasses import dataclass, field
 
 from utils.runtime.requirements import require
@@ -83,7 +84,7 @@ class Section:
         return content
 
 
-def write_page(folder, title, sections, facts=(), command=None):
+def write_page(folder, title, sections, facts=(), command=None, evaluations=()):
     """Write `report.html`.
 
     Args:
@@ -92,10 +93,11 @@ def write_page(folder, title, sections, facts=(), command=None):
         sections (list of Section): the content.
         facts (sequence of str): short texts below the heading, after the date.
         command (str or None): the command line that made the results, to copy.
+        evaluations (sequence of Section): further content, which `replace_evaluations` replaces.
     """
     facts = " · ".join([datetime.date.today().isoformat(), *facts])
     page = ENVIRONMENT.get_template("page.html").render(title=title, sections=sections, facts=facts, command=command,
-                                                        evaluations=EVALUATIONS)
+                                                        evaluations=evaluations, marks=EVALUATIONS)
     _write(folder, page + "\n")
 
 
@@ -116,6 +118,12 @@ def replace_evaluations(folder, sections):
         before, _, rest = page.partition(begin)
         content = ENVIRONMENT.get_template("sections.html").render(sections=sections)
         _write(folder, f"{before}{begin}\n{content}{end}{rest.partition(end)[2]}")
+
+
+def next_steps(folder):
+    """Return the path of a page, and the command that evaluates the run or comparison in the same folder, as text."""
+    return (f"report: {os.path.join(folder, PAGE)}\n"
+            f"next:   python main.py --evaluate {shlex.quote(folder)} -c common")
 
 
 def _write(folder, page):

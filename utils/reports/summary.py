@@ -56,7 +56,12 @@ def write_evaluation_table(folder, records, evaluations):
 
 
 def show_evaluations(folder):
-    """Put the evaluations of a comparison, `evaluation_SET.md` in its folder, into its page."""
+    """Put the evaluations of a comparison into its page."""
+    replace_evaluations(folder, evaluation_sections(folder))
+
+
+def evaluation_sections(folder):
+    """Return the evaluations of a comparison, `evaluation_SET.md` in its folder, as a list of Section."""
     sections = []
     for path in sorted(glob.glob(os.path.join(glob.escape(folder), "evaluation_*.md"))):
         with open(path, encoding="utf-8") as file:
@@ -65,7 +70,7 @@ def show_evaluations(folder):
                             for line in table)
         name = os.path.basename(path).removeprefix("evaluation_").removesuffix(".md")
         sections.append(Section(f"Evaluation: {name}", description, Table(header, rows)))
-    replace_evaluations(folder, sections)
+    return sections
 
 
 def _errors(evaluation):

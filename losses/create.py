@@ -9,7 +9,7 @@ from losses.collectives import convert_sync_batchnorm
 from losses.components import DATA_STRATEGIES, OBJECTIVES, OPTIMIZERS, PERTURBATIONS
 from losses.config.checks import check_world_size
 from losses.config.resolve import resolve
-from losses.objectives import TrainingLoss
+from losses.cross_entropy import TrainingLoss
 from losses.optimizers import ClipByGlobalNorm, weight_decay_mask
 from losses.schedules import SCHEDULES
 from losses.step.build import create_train_step

@@ -26,10 +26,11 @@ from losses.config.recipes import RECIPES, recipes_table
 from losses.config.resolve import resolve
 from losses.config.settings import MethodConfig
 from losses.config.table import TRAINING_OPTIONS
+from losses.cross_entropy import TrainingLoss
 from losses.evaluation.cells import EvaluationStep
 from losses.group_weights import GroupWeights
 from losses.methods import METHOD_OPTIONS, METHODS, default_options, methods_table
-from losses.objectives import IRM, GroupDRO, REx, TrainingLoss, WorstGroupSharpness, ood_weights
+from losses.objectives import IRM, GroupDRO, REx, WorstGroupSharpness, ood_weights
 from losses.perturbations import CounterBasedNormal
 from losses.step.algorithms import TwoPassStep
 from losses.training.validation_weights import UpdateGroupWeights, create_reweighter

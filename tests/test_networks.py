@@ -12,7 +12,7 @@ from PIL import Image
 from utils.runtime.device import pynative_mode
 from corruptions.utils.errors import UserError
 from losses import create_step
-from losses.objectives import cross_entropy
+from losses.cross_entropy import cross_entropy
 from losses.optimizers import weight_decay_mask
 from losses.perturbations import is_weight_or_gamma
 from main import main

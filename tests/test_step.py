@@ -10,9 +10,9 @@ from scipy.special import log_softmax
 
 from utils.runtime.device import pynative_mode
 from losses import create_step
+from losses.cross_entropy import cross_entropy
 from losses.evaluation.cells import EvaluationStep, GradientNorm
 from losses.group_weights import GroupWeights
-from losses.objectives import cross_entropy
 from losses.schedules import linear_schedule, set_learning_rate, step_schedule
 from models import create_model
 from tests import crosscheck

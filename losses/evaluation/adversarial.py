@@ -11,10 +11,10 @@ from corruptions.utils.errors import UserError
 from corruptions.utils.files import require_writable_folder, write_csv, write_json
 from dataset import load_source
 from dataset.pipeline import iterate_arrays
+from losses.cross_entropy import cross_entropy
 from losses.evaluation.corruptions import find_network, run_options
 from losses.evaluation.predict import describe_network
 from losses.evaluation.test_images import scores_of_sets
-from losses.objectives import cross_entropy
 from models.weights import load_network
 
 

@@ -4,7 +4,7 @@ import mindspore.ops as ops
 from mindspore import ParameterTuple
 
 from losses.collectives import AllReduceSum
-from losses.objectives import cross_entropy
+from losses.cross_entropy import cross_entropy
 from losses.perturbations import L2Norm
 from utils.runtime import distributed
 

@@ -2,7 +2,8 @@
 import mindspore.nn as nn
 
 from losses.collectives import AllGatherRows, AllReduceGradients
-from losses.objectives import MeanOverChunks, TrainingLoss
+from losses.cross_entropy import TrainingLoss
+from losses.objectives import MeanOverChunks
 from losses.step.accumulation import AccumulatedStep
 from losses.step.algorithms import NoisyStep, OnePassStep, TwoPassStep
 from losses.step.gradients import AccumulateGradients, ApplyAccumulated, ApplyChunked, ApplyGradients

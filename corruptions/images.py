@@ -44,7 +44,8 @@ def folders_below(folder, above=(), onerror=None):
         UserError: there is no such folder.
     """
     if not os.path.isdir(folder):
-        raise UserError(f"{folder}: no such folder; name a folder of images")
+        raise UserError(f"{folder}: {'is a file' if os.path.exists(folder) else 'no such folder'}; name a folder of "
+                        "images")
     real = os.path.realpath(folder)
     if real in above:
         return

@@ -43,7 +43,7 @@ def take_steps(case):
 
     Returns:
         dict: steps, eval_logits, param_sums and running, as in that file; without grad_norm where the case is adaptive,
-        because there the release has the norm of |w| g, by which it divides.
+        because there the authors' code has the norm of |w| g, by which it divides.
 
     Raises:
         UserError: the network is unknown.
@@ -199,7 +199,7 @@ def main(argv=None):
     step = commands.add_parser("step", help="our two-pass step against steps of the CVPR release")
     step.add_argument("file", metavar="FILE.json", help="in the format of tests/golden/release_step.json")
     step.set_defaults(check=crosscheck_step)
-    record = commands.add_parser("record", help="make a file for step with a clone of the release",
+    record = commands.add_parser("record", help="make a file for step with a clone of the authors' code",
                                  description=recording.__doc__.partition("\n\n")[2])
     recording.add_arguments(record)
     perceptron = commands.add_parser("perceptron", help="our SAM and ASAM against the DAMP authors'")

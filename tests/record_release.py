@@ -1,9 +1,9 @@
-"""Takes the release's own training steps in float64; `crosscheck.py record` starts this with a Python that has torch.
+"""Takes the authors' own training steps in float64; `crosscheck.py record` starts this with a Python that has torch.
 
 usage: record_release.py CLONE CASES; CASES is a JSON list of cases, for each of which one line of JSON is printed, as
 an entry of tests/golden/release_step.json.
 
-What the release does is all its own: the network, the optimiser, and the loop over batches. Two things are mended, in
+The network, the optimiser and the loop over batches are the authors' own. Two things are mended, in
 memory: its imports (tests/release.py), and its calls of `.float()`, which do not go together with float64. The same
 steps are taken once more in float32; `rounding` in the entry is how far that leads. An error that somebody can put
 right is one line on stderr, with exit status 2.
@@ -34,12 +34,12 @@ from tests.step_errors import step_errors  # noqa: E402
 
 
 def take_steps(case, train, network):
-    """Train as the release does, one epoch of the case's batches.
+    """Train as the authors' code does, one epoch of the case's batches.
 
     Args:
         case (dict): in the format of `release_step.json`.
-        train (module): the release's.
-        network (torch.nn.Module): the release's.
+        train (module): the authors'.
+        network (torch.nn.Module): the authors'.
 
     Returns:
         list of dict: `steps` of that format.
@@ -85,8 +85,8 @@ def record(case, dtype, train, get_network):
     Args:
         case (dict): of that format.
         dtype (torch.dtype): precision.
-        train (module): the release's.
-        get_network (callable): the release's, name to a function that makes the network.
+        train (module): the authors'.
+        get_network (callable): the authors', name to a function that makes the network.
 
     Returns:
         dict: steps, eval_logits, param_sums, running.

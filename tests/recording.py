@@ -1,6 +1,6 @@
-"""Cases of training steps, and their recording from a clone of the release: `crosscheck.py record`.
+"""Cases of training steps, and their recording from a clone of the authors' code: `crosscheck.py record`.
 
-The release needs PyTorch, which need not be installed here: `record_release.py` runs it in a Python that has it.
+The authors' code needs PyTorch, which need not be installed here: `record_release.py` runs it in a Python that has it.
 """
 import itertools
 import json
@@ -15,7 +15,7 @@ from corruptions.utils.errors import UserError
 from corruptions.utils.files import atomic_write
 
 URL = "https://github.com/zhuohuangai/SharpDRO"
-NETWORKS = ("wideresnet", "resnet18", "resnet50")  # all that the release has
+NETWORKS = ("wideresnet", "resnet18", "resnet50")  # all that the authors' code has
 MODULES = ("train.py", "sam.py", "bypass_bn.py", "step_lr.py", "models/model_factory.py", "models/resnet.py")
 ADAPTIVE = {"off": [False], "on": [True], "both": [False, True]}
 
@@ -29,9 +29,9 @@ def add_arguments(parser):
     cases = parser.add_argument_group("cases", "Every combination of network, width, rho, adaptive and seed is a case.")
     add = cases.add_argument
     add("--network", nargs="+", type=names(NETWORKS, {}), default=["wideresnet"], metavar="NAME",
-        help=f"the release's networks: {', '.join(NETWORKS)}")
+        help=f"the networks of the authors' code: {', '.join(NETWORKS)}")
     add("--width", nargs="+", type=positive_int, metavar="W",
-        help="of wideresnet, whose depth is 28 in the release (default: 1)")
+        help="of wideresnet, whose depth is 28 in the authors' code (default: 1)")
     add("--rho", nargs="+", type=non_negative_float, default=[0.05], metavar="RHO", help="length of the ascent")
     add("--adaptive", nargs="?", choices=ADAPTIVE, const="on", default="both",
         help="whether the ascent is scaled by the weights; without a word it is")
@@ -71,12 +71,12 @@ def make_cases(args):
         there for wideresnet alone, `settled`, as in `formula_weight`, for the others.
 
     Raises:
-        UserError: an option has no effect, or the release cannot take its value.
+        UserError: an option has no effect, or the authors' code cannot take its value.
     """
     if args.width and "wideresnet" not in args.network:
         raise UserError(f"--width: has no effect with --network {' '.join(args.network)}; leave it out")
     if args.batch_size < 2:
-        raise UserError(f"--batch_size {args.batch_size}: the release's networks cannot train on it; give 2 or more")
+        raise UserError(f"--batch_size {args.batch_size}: a batch is too small; give 2 or more")
     networks = []
     for name in args.network:  # the ResNets with weights that keep float32 from a ReLU's jumps
         networks += [{"network": name, "width": width} for width in args.width or [1]] if name == "wideresnet" else [
@@ -90,7 +90,7 @@ def make_cases(args):
 
 
 def check_release(clone):
-    """Make sure that a folder is a clone of the release.
+    """Make sure that a folder is a clone of the authors' code.
 
     Raises:
         UserError: it is not.
@@ -99,7 +99,7 @@ def check_release(clone):
         raise UserError(f"--release {clone}: no such folder; make it with git clone {URL} {clone}")
     for name in MODULES:
         if not os.path.isfile(os.path.join(clone, name)):
-            raise UserError(f"--release {clone}: is not the release, it has no {name}; name a clone of {URL}")
+            raise UserError(f"--release {clone}: is not the authors' code, it has no {name}; name a clone of {URL}")
 
 
 def commit(clone):
@@ -119,7 +119,7 @@ def run_release(clone, python, cases):
     """Have another Python record cases; yield each entry (dict) as soon as it is there.
 
     Raises:
-        UserError: that Python, or the release in it, does not do that.
+        UserError: that Python, or the authors' code in it, does not do that.
     """
     program = shutil.which(python)
     if program is None:
@@ -163,7 +163,7 @@ def record(path, clone, python, cases, command):
 
     Args:
         path (str): where.
-        clone (str): folder of the release.
+        clone (str): folder of the authors' code.
         python (str): the interpreter.
         cases (list of dict): as in `make_cases`.
         command (str): what the user has typed.

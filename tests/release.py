@@ -1,6 +1,6 @@
-"""Makes the modules of a clone of the release (zhuohuangai/SharpDRO) importable, in a Python that has torch.
+"""Makes the modules of a clone of the authors' code (zhuohuangai/SharpDRO) importable, in a Python that has torch.
 
-The scripts that run the release use it; it needs the standard library alone.
+The scripts that run the authors' code use it; it needs the standard library alone.
 """
 import sys
 import types
@@ -9,9 +9,9 @@ TORCHVISION = ("torchvision", "torchvision.models", "torchvision.models.resnet")
 
 
 def make_importable(clone, torchvision=False):
-    """Let `import train` and so on find the release's modules, mended in memory where their imports stop.
+    """Let `import train` and so on find the authors' modules, mended in memory where their imports stop.
 
-    The release imports three names of torchvision. Its WideResNet uses none of them, its ResNets two; the third, a
+    Their code imports three names of torchvision. Its WideResNet uses none of them, its ResNets two; the third, a
     table of addresses of weights, is gone from torchvision.
 
     Args:

@@ -1,7 +1,7 @@
-"""Differences between training steps and the release's steps, and their limits. Needs numpy alone."""
+"""Differences between training steps and the authors' steps, and their limits. Needs numpy alone."""
 import numpy as np
 
-# Float32 against the files' float64 drifts with every step, and the more the larger rho is; so does the release's own.
+# Float32 against the files' float64 drifts with every step, and the more the larger rho is; so does the authors' own.
 STEP_TOLERANCES = {
     "groups": 0, "first losses": 3e-3, "gradient norm": 3e-3, "second losses": 3e-3, "sharpness": 1e-3, "q": 3e-3,
     "evaluation logits": 1e-2, "parameter sums": 1e-2, "parameter norms": 3e-3, "running statistics": 1e-3,
@@ -27,7 +27,7 @@ def largest_errors(measured, reference):
 
 
 def step_errors(measured, reference):
-    """The differences between steps and the release's steps, both as in `release_step.json`.
+    """The differences between steps and the authors' steps, both as in `release_step.json`.
 
     Args:
         measured (dict): steps, eval_logits, param_sums, running.
@@ -54,7 +54,7 @@ def step_limits(entry):
     """The limits of `step_errors`.
 
     Args:
-        entry (dict): of such a file; `rounding`, if it is there, is how far float32 has led the release itself.
+        entry (dict): of such a file; `rounding`, if it is there, is how far float32 has led the authors' code itself.
 
     Returns:
         tuple: two dictionaries, of the tolerances, or where that is more, of `ROUNDING` times the rounding, but no more

@@ -38,7 +38,8 @@ from utils.figures.__main__ import main as draw
 from utils.records.cost import duration
 from utils.records.reading import PLAN_FILE
 from utils.records.settings import path_independent
-from utils.reports.comparison import ComparisonRow, accuracy_statistics, write_comparison, write_comparison_page
+from utils.reports.comparison import write_comparison, write_comparison_page
+from utils.reports.comparison_rows import ComparisonRow, accuracy_statistics
 
 
 def planned(line, *variants):
@@ -664,6 +665,28 @@ def test_the_tables_of_a_terminal_have_80_columns(tmp_path):
     assert max(len(line) for line in text.splitlines() if str(tmp_path) not in line) <= 80
 
 
+def test_differences_are_paired_by_seed(tmp_path):
+    """Seeds that differ by ten points, and a method that is one point better with each of them."""
+    table = [ComparisonRow(SETTING, "erm", {0: [0.9, 0.5], 1: [0.8, 0.6], 2: [0.7, 0.7]}, {}),
+             ComparisonRow(SETTING, "better", {2: [0.71, 0.72], 0: [0.91, 0.51]}, {1: "x"}),
+             ComparisonRow(SETTING, "one seed", {0: [0.2, 0.2]}, {})]
+    write_comparison(str(tmp_path), table)
+    text = (tmp_path / "comparison.md").read_text().split("test accuracy minus that of erm, paired by seed")[1]
+    assert text.splitlines()[2:6] == ["| method | seeds | s = 0 | s = 1 | mean |", "|" + " --- |" * 5,
+                                      "| better | 2 | +1.00 ± 0.00 | +1.50 ± 0.71 | +1.25 ± 0.35 |", ""]
+    write_comparison_page(str(tmp_path), table, {}, {})
+    assert "+1.50 ± 0.71" in (tmp_path / "report.html").read_text()
+
+
+def test_each_run_has_a_line_in_comparison_runs_csv(tmp_path):
+    write_comparison(str(tmp_path), [
+        ComparisonRow(SETTING, "erm", {0: [0.9, 0.5], 1: [0.81239, 0.6]}, {2: "x"}, validation={0: [0.5, None]}),
+        ComparisonRow(SETTING, "failed", {}, {0: "x"})])
+    assert (tmp_path / "comparison_runs.csv").read_text().splitlines() == [
+        "dataset,corruption,model,method,seed,severity_0,severity_1,val_severity_0,val_severity_1",
+        "cifar10,fog,wideresnet,erm,0,90.0,50.0,50.0,", "cifar10,fog,wideresnet,erm,1,81.239,60.0,,"]
+
+
 def test_validation_accuracy_is_a_table_of_its_own(tmp_path):
     table = [ComparisonRow(SETTING, "erm", {0: [0.9, 0.5], 1: [0.7, 0.5]}, {},
                            validation={0: [0.5, 0.3], 1: [0.7, 0.3]}),
@@ -695,10 +718,11 @@ def test_published_numbers_stand_under_the_measured_ones(tmp_path):
              ComparisonRow(SETTING, "own", {0: [0.5, 0.5]}, {}),
              ComparisonRow(SETTING, "failed", {}, {0: "x"}, published=published)]
     text = write_comparison(str(tmp_path), table).splitlines()
-    start = next(k for k, line in enumerate(text) if line.startswith("test accuracy in percent beside the published"))
-    assert text[start + 2].split()[:2] == ["erm", "91.00"]
-    assert text[start + 3].split() == ["Huang", "2023,", "Table", "1", "90.9", "±", "0.02", "89.2", "±", "0.02"]
-    assert text[start + 4].split() == ["difference", "+0.10", "-39.20"] and text[start + 5] == ""
+    start = text.index("erm beside Huang 2023, Table 1")
+    assert [line.split() for line in text[start + 2:start + 5]] == [
+        ["0", "91.00", "±", "1.41", "90.9", "±", "0.02", "+0.10"],
+        ["1", "50.00", "±", "0.00", "89.2", "±", "0.02", "-39.20"], []]
+    assert max(len(line) for line in text if str(tmp_path) not in line) <= 80
     markdown = (tmp_path / "comparison.md").read_text()
     assert "|   Huang 2023, Table 1 | 90.9 ± 0.02 | 89.2 ± 0.02 |\n|   difference | +0.10 | -39.20 |" in markdown
     rows = read_csv(tmp_path / "comparison.csv")

@@ -86,6 +86,8 @@ def test_the_suffix_is_the_format(folder, suffix, kind):
     (["photo.png", "out.png", "-c", "fog", "--constants", "1", "2", "--severity", "2"], "not allowed with argument"),
     (["photo.png", "out.png", "-c", "fog", "--constants", "1", "2", "--preset", "64"], "--preset: has no effect"),
     (["folder", ".", "../out", "-c", "fog", "spatter", "--severity", "3.5"], "spatter has another effect at 3"),
+    (["folder", "photo.png", "out", "-c", "fog"], "photo.png: is a file; name a folder of images"),
+    (["folder", "photos", "out", "-c", "fog"], "photos: no such folder; name a folder of images"),
     (["list", "smoke"], "unknown name 'smoke'")])
 def test_a_mistake_is_one_line_and_writes_nothing(folder, capsys, words, message):
     assert message in line_of(capsys, *words)

@@ -19,7 +19,8 @@ from utils.metrics import SeverityResult
 from utils.records.cost import ResourceUsage
 from utils.records.logs import RunFolder
 from utils.records.reading import read_records
-from utils.reports.comparison import ComparisonRow, write_comparison_page
+from utils.reports.comparison import write_comparison_page
+from utils.reports.comparison_rows import ComparisonRow
 from utils.reports.run import report_results, write_run_page
 from utils.reports.summary import show_evaluations
 from utils.reports.tables import best, statistics

@@ -1,4 +1,4 @@
-"""`crosscheck.py record`: the release's own steps in a file that `crosscheck.py step` reads."""
+"""`crosscheck.py record`: the authors' own steps in a file that `crosscheck.py step` reads."""
 import json
 import os
 import re
@@ -19,7 +19,7 @@ AS_RECORDED = ["--rho", "0.05", "--adaptive", "off", "--seeds", "100"]  # the fi
 
 @pytest.fixture
 def clone(tmp_path):
-    """A folder with the release's files, all of them empty."""
+    """A folder with the authors' files, all of them empty."""
     for name in recording.MODULES:
         path = tmp_path / "clone" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,7 +115,7 @@ NO_TORCH = f'exec {sys.executable} -c "import sys; sys.modules[\'torch\'] = None
 
 @pytest.mark.parametrize("words, script, reason", [
     (["--release", "nowhere"], "", "--release nowhere: no such folder; make it with git clone"),
-    (["--release", "."], "", "--release .: is not the release, it has no train.py"),
+    (["--release", "."], "", "--release .: is not the authors' code, it has no train.py"),
     (["--python", "nowhere"], "", "--python nowhere: no such program; name a Python"),
     ([], "exit 0", r"--python \S+, --release \S+: stopped in case 0 \(without a message\); name a Python"),
     ([], "echo Oh >&2; echo Error: no >&2; exit 1", r"stopped in case 0 \(Error: no\)"),

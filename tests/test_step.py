@@ -1,4 +1,4 @@
-"""The train steps against the release's results, and the properties that the method promises."""
+"""The train steps against the authors' results, and the properties that the method promises."""
 import os
 
 import mindspore as ms
@@ -250,7 +250,7 @@ def test_initialisation_is_the_releases():
     assert abs(shortcut.std() / np.sqrt(2 / 64) - 1) < 0.1
     assert abs(weights["fc.weight"].std() / np.sqrt(2 / 138) - 1) < 0.1
     assert (weights["fc.bias"] == 0).all() and (weights["unit4.0.gamma"] == 1).all()
-    assert sum(v.size for n, v in weights.items() if "moving" not in n) == 1467610  # the release's, counted in PyTorch
+    assert sum(v.size for n, v in weights.items() if "moving" not in n) == 1467610  # the authors', counted in PyTorch
 
 
 def test_group_means_of_two_groups():

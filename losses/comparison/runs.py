@@ -30,7 +30,8 @@ from utils.records.cost import duration
 from utils.records.logs import RunFolder
 from utils.records.reading import PLAN_FILE, by_setting, is_finished, read_record
 from utils.records.settings import path_independent, read_settings
-from utils.reports.comparison import ComparisonRow, last_weights, write_comparison, write_comparison_page
+from utils.reports.comparison import write_comparison, write_comparison_page
+from utils.reports.comparison_rows import ComparisonRow, last_weights
 from utils.reports.page import next_steps
 
 

@@ -116,15 +116,15 @@ def wrapped(texts):
 
 
 def recipes_table():
-    """Return the recipes as a Markdown table, for the README."""
-    lines = ["| `--recipe` | experiment | sets | for one method |", "| --- | --- | --- | --- |"]
+    """Return the recipes for the README, in Markdown: a table of the experiments, then a block of the options."""
+    lines, block = ["| `--recipe` | experiment | for one method |", "| --- | --- | --- |"], []
     for name, recipe in RECIPES.items():
         by_method = "; ".join(f"{method} `{' '.join(to_argv(options))}`" for method, options in recipe.methods.items())
+        lines.append(f"| `{name}` | {recipe.title} | {by_method} |")
         family, is_special, _ = name.partition("/")
         general = RECIPES[family].training if is_special else {}
         dataset = recipe.benchmark.get("dataset")
         sets = {option: value for option, value in recipe.settings.items()
                 if option not in general or default_for_dataset(general[option], dataset) != value}
-        lines.append(f"| `{name}` | {recipe.title} | {f'as `{family}`, and ' if is_special else ''}"
-                     f"`{' '.join(to_argv(sets))}` | {by_method} |")
-    return "\n".join(lines) + "\n"
+        block += [f"{name}: as {family}, and" if is_special else f"{name}:", *wrapped(to_argv(sets))]
+    return "\n".join([*lines, "", "```", *block, "```"]) + "\n"

@@ -15,7 +15,9 @@ the setting of the paper, a comparison, an evaluation, a run that was stopped:
   python main.py -d cifar10 --method erm sam sharpdro --seed 0 1 2
   python main.py --evaluate logs/RUN -c common
   python main.py --resume logs/RUN"""
-END = "NAME can be the word list, as in --method list. --help-all has all {} options."
+END = """\
+The word list after --method, -d, -c, -m or --recipe shows all names.
+--help-all has all {} options."""
 NO_OPTIONS = f"""\
 Without options, main.py would train sharpdro on cifar10 for 200 epochs.
 To start that, give any option:

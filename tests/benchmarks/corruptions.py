@@ -1,6 +1,6 @@
 """Time the corruptions beside the published ones: python tests/benchmarks/corruptions.py PUBLISHED
 
-PUBLISHED is a script, for instance CLONE/corruptions/make_cifar_c.py of the release, or hendrycks/robustness's, or the
+PUBLISHED is a script, such as the authors' CLONE/corruptions/make_cifar_c.py, or hendrycks/robustness's, or the
 folder CLONE/imagenet_c_bar of facebookresearch/augmentation-corruption. Both sides corrupt the same arrays on one core,
 in turns; the functions of the scripts take and return PIL images, ours draw from a random stream of each image's own,
 as the generator does. `--workers` compares one process with several instead, and `--cores` counts the hours that data

@@ -2,7 +2,7 @@
 
 Prints for each kind of kernel the time in a step on CPU and how often it is called, by MindSpore's own profiler, and
 what convolutions would take at the rate of a product of large matrices. With a clone of the PyTorch release and a
-Python that has torch, the release's step stands beside it, by PyTorch's profiler. Each number is a median of several
+Python that has torch, the authors' step stands beside it, by PyTorch's profiler. Each number is a median of several
 steps, taken in turns.
 """
 import os

@@ -1,4 +1,4 @@
-"""Load the corruption functions out of a published script, such as the release's `corruptions/make_cifar_c.py`, or the
+"""Load the corruption functions out of a published script, such as the authors' `corruptions/make_cifar_c.py`, or the
 classes of C-bar out of its folder.
 
 They no longer run: the scripts start on a data set as soon as they are imported, and all call libraries in forms that

@@ -8,10 +8,10 @@ WORKER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "release_worke
 
 
 def start_release(python, clone, model, batch_size, image_size):
-    """Start the release.
+    """Start the authors' code.
 
     Args:
-        python (str): an interpreter that has torch, and for networks that are not the release's torchvision or timm.
+        python (str): an interpreter that has torch, and for networks that are not the authors' torchvision or timm.
         clone (str): of zhuohuangai/SharpDRO.
         model (str): name of the network here.
         batch_size, image_size (int): images in a batch, their side in pixels.
@@ -26,6 +26,6 @@ def start_release(python, clone, model, batch_size, image_size):
     def ask(command):
         worker.stdin.write(f"{command}\n")
         worker.stdin.flush()
-        return json.loads(worker.stdout.readline() or sys.exit("the release's step has stopped"))
+        return json.loads(worker.stdout.readline() or sys.exit("the authors' step has stopped"))
     ask("step")  # the first also sets up kernels and memory
     return ask

@@ -1,8 +1,8 @@
-"""Trains with the release's own Trainer; `release_training.py` starts it with a Python that has torch.
+"""Trains with the authors' own Trainer; `release_training.py` starts it with a Python that has torch.
 
 usage: release_trainer.py CLONE FOLDER EPOCHS NUM_GROUPS LR; reads the .npy files that are there, writes release.npz.
 
-Where the release stops or differs on the way it is mended here, in memory: its evaluation reads an option that it does
+Where that code stops or differs on the way it is mended here, in memory: its evaluation reads an option that it does
 not define, and is left out; its new learning rate comes an epoch late.
 """
 import os

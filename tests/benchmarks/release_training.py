@@ -1,9 +1,9 @@
-"""Train the release beside ours: python tests/benchmarks/release_training.py --release CLONE --release_python PYTHON
+"""Train the authors' code beside ours: release_training.py --release CLONE --release_python PYTHON
 
 Both train SharpDRO with WRN-28-1 on CIFAR-10, from the same initial weights and with the same batches in the same
-order: the release with its own Trainer, optimiser and network, in a process of its own whose Python has torch, and
-ours. Compares the curves of loss and of the weights over distributions, and the test accuracy of every severity, over
-several seeds. Prints a table, and writes every run's accuracy, the curves and a figure to --output.
+order. The authors' Trainer, optimiser and network run in a process of their own, whose Python has torch. The script
+compares the curves of loss and of the weights q, and the test accuracy at every severity, over several seeds. It
+prints a table, and writes every run's accuracy, the curves and a figure to --output.
 """
 import os
 import sys
@@ -53,7 +53,7 @@ def write_inputs(folder, data, network, seed, steps, number):
 
 
 def train_ours(folder, network, epochs, num_groups):
-    """Train on what `write_inputs` has left; curves as the release's worker gives them."""
+    """Train on what `write_inputs` has left; curves as the authors' worker gives them."""
     images, labels, groups = (np.load(os.path.join(folder, f"{name}.npy"), mmap_mode="r")
                               for name in ("images", "labels", "groups"))
     step = create_step(network, "sharpdro", num_groups, lr=LR)
@@ -75,7 +75,7 @@ def train_ours(folder, network, epochs, num_groups):
 
 
 def train_release(folder, python, clone, epochs, num_groups):
-    """Have the release train on what `write_inputs` has left."""
+    """Have the authors' code train on what `write_inputs` has left."""
     subprocess.run([python, os.path.join(ROOT, "tests", "benchmarks", "release_trainer.py"), clone, folder, str(epochs),
                     str(num_groups), str(LR)], check=True)
     with np.load(os.path.join(folder, "release.npz")) as result:

@@ -26,7 +26,7 @@ from models.resnet import WideResNet  # noqa: E402
 
 
 def create_network():
-    """The network called `name` here, in PyTorch: the release's, torchvision's, or timm's."""
+    """The network called `name` here, in PyTorch: the authors', torchvision's, or timm's."""
     if name == "wideresnet":
         return WideResNet()
     if name == "vit_s16":

@@ -2,7 +2,7 @@
 
 Prints graph compilation times, the median times of steps of several methods taken in turns, by default one-pass (ERM)
 and two-pass (SharpDRO), and the peak resident memory. With a clone of the PyTorch release and a Python that has torch,
-the release's own step takes its turn, too, with the same network, in a process of its own that waits while the others
+the authors' own step takes its turn, too, with the same network, in a process of its own that waits while the others
 run.
 
 Under `msrun` the workers share the batch, and the first one prints.

@@ -130,8 +130,8 @@ def ood(records, measured):
 
 def calibration(records, measured):
     """Accuracy over confidence in 15 bins at every severity, on test images. Above the diagonal a network is less
-    confident than accurate. Bins of fewer than 10 images are left out. Runs of one name are taken together. For one
-    name, grey bars are the share of images in each bin.
+    confident than accurate. Bins of fewer than 10 images are left out. Runs of one name are taken together. The bars,
+    or with several names the steps, are the share of images in each bin.
     """
     require_finite(records, measured, "confidence")
     figure, axes = panels(records[0].config["num_severity"], f"confidence ({BINS} bins)", "accuracy (test)")
@@ -142,8 +142,11 @@ def calibration(records, measured):
                                         if record.name == name) for key in ("images", "hits", "confidence"))
         for s, panel in enumerate(axes):
             there = images[s] >= LEAST_IN_BIN
+            share, edges = images[s] / images[s].sum(), np.linspace(0, 1, BINS + 1)
             if len(names) == 1:
-                panel.bar((np.arange(BINS) + 0.5) / BINS, images[s] / images[s].sum(), 1 / BINS, color="0.85", zorder=0)
+                panel.stairs(share, edges, fill=True, color="0.85", zorder=0)
+            else:
+                panel.stairs(share, edges, color=look["color"], linewidth=0.6, alpha=0.6, zorder=1)
             panel.plot(confidence[s][there] / images[s][there], hits[s][there] / images[s][there], label=name,
                        **{**look, "markersize": 2})
             if len(names) == 1:

@@ -1,93 +1,32 @@
 """The tables of a comparison: accuracy of each row at every severity, over seeds."""
 import os
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from corruptions.utils.files import atomic_write, write_csv
+from utils.reports.comparison_rows import (
+    accuracy_statistics,
+    beside_published,
+    beside_published_lines,
+    paired_caption,
+    paired_differences,
+    validation_statistics,
+    weight_statistics,
+)
 from utils.reports.page import PAGE, Cell, Section, Table, write_page
 from utils.reports.summary import evaluation_sections
-from utils.reports.tables import aligned, best, csv_columns, markdown, statistics, texts
+from utils.reports.tables import aligned, best, csv_columns, markdown, texts
 
 VALIDATION_CAPTION = "validation accuracy in percent, to choose methods and options"
 BEST_CAPTION = "highest mean, and means within one standard error of the difference from it"
+SEVERITY = "s is the severity, and 0 is clean."
 PUBLISHED_CAPTION = "test accuracy in percent beside the published numbers"
 LATEX = str.maketrans({**{sign: "\\" + sign for sign in "_%&#${}"}, "\\": r"\textbackslash{}", "^": r"\^{}",
                        "~": r"\~{}"})
 
 
-@dataclass(frozen=True)
-class ComparisonRow:
-    """A row of the table.
-
-    Attributes:
-        setting (tuple of str): data set, corruption and network; rows of one setting are compared with each other.
-        name (str): the method or variant.
-        accuracies (dict): seed to test accuracies 0..1, one for each severity.
-        failures (dict): seed to the reason why its run gave none.
-        weights (dict): seed to the last weights q over distributions, of methods that have them.
-        validation (dict): seed to validation accuracies 0..1 at the end, None at a severity without such images.
-        published (losses.config.published.Published or None): published accuracies of this row.
-    """
-
-    setting: tuple[str, str, str]
-    name: str
-    accuracies: dict
-    failures: dict
-    weights: dict = field(default_factory=dict)
-    validation: dict = field(default_factory=dict)
-    published: object = None
-
-    @property
-    def setting_title(self):
-        """The setting as text."""
-        return ", ".join(self.setting).replace("_", " ")
-
-    @property
-    def title(self):
-        """The name, and the number of runs behind the numbers if some runs have failed."""
-        if not (self.failures and self.accuracies):
-            return self.name
-        return f"{self.name} ({len(self.accuracies)} of {len(self.accuracies) + len(self.failures)} runs)"
-
-    @property
-    def is_validated(self):
-        """Whether every run has a validation accuracy at every severity."""
-        return bool(self.validation) and all(None not in accuracies for accuracies in self.validation.values())
-
-
-def accuracy_statistics(rows):
-    """`statistics` of test accuracy in percent: every severity, the worst severity and the mean of a run."""
-    runs = [[100 * np.array(accuracies) for accuracies in row.accuracies.values()] for row in rows]
-    number = max((len(run) for row in runs for run in row), default=0)
-    return statistics([[[*run, run.min(), run.mean()] for run in row] for row in runs],
-                      [*_severities(number), "worst", "mean"])
-
-
-def validation_statistics(rows):
-    """`statistics` of validation accuracy in percent at every severity; nan for rows that lack some."""
-    runs = [[100 * np.array(accuracies) for accuracies in row.validation.values()] if row.is_validated else []
-            for row in rows]
-    return statistics(runs, _severities(max((len(run) for row in runs for run in row), default=0)))
-
-
-def weight_statistics(rows):
-    """`statistics` of the last weights q over distributions; nan for rows without weights."""
-    number = max((len(weights) for row in rows for weights in row.weights.values()), default=0)
-    return statistics([list(row.weights.values()) for row in rows], [f"q for s = {s}" for s in range(number)])
-
-
-def last_weights(record):
-    """The weights over distributions in the last row of a run's `train.csv`, a list; None where it has none."""
-    table = record.table("train.csv")
-    columns = [table.get(f"adv_prob_{s}", []) for s in range(record.config["num_severity"])]
-    if any(len(column) == 0 or np.isnan(column[-1]) for column in columns):
-        return None
-    return [column[-1] for column in columns]
-
-
 def write_comparison(folder, rows, is_verbose=False):
-    """Write `comparison.md`, `.csv` and `.tex`.
+    """Write `comparison.md`, `.csv` and `.tex`, and `comparison_runs.csv` with a line for each run.
 
     Args:
         folder (str): where they go.
@@ -108,6 +47,9 @@ def write_comparison(folder, rows, is_verbose=False):
             weights = texts(weight_statistics(weighted), 3)
             md += ["weights q of the severities in the last row of `train.csv`", "",
                    *markdown(["method", *weights], _lines([row.title for row in weighted], weights)), ""]
+        paired = paired_differences(members)
+        if paired:
+            md += [paired_caption(members), "", *markdown(*paired), ""]
         published = beside_published(members)
         if published:
             md += [PUBLISHED_CAPTION, "", *markdown(*published), ""]
@@ -124,16 +66,17 @@ def write_comparison(folder, rows, is_verbose=False):
                      *aligned(["method", *("clean" if name == "s = 0" else name for name in shown)],
                               _lines(names, texts(table)[shown], is_best, "", "*", " ")),
                      f"* {BEST_CAPTION}" if any(len(row.accuracies) > 1 for row in members) else "* best", ""]
-        if published:
-            terminal += [f"{PUBLISHED_CAPTION}, {setting}", *aligned(*published), ""]
+        for row in members:
+            terminal += beside_published_lines(row)
     notes = [f"failed: {row.name}, seed {seed} ({row.setting_title}): {reason}" for row in rows
              for seed, reason in row.failures.items()]
     runs = max((len(row.accuracies) for row in rows), default=0)
-    caption = "Test accuracy in percent" + (f", mean ± standard deviation over seeds. Bold: {BEST_CAPTION}."
-                                            if runs > 1 else ", one run each; best in bold.")
+    caption = "Test accuracy in percent" + (f", mean ± standard deviation over seeds. Bold: {BEST_CAPTION}. {SEVERITY}"
+                                            if runs > 1 else f", one run each; best in bold. {SEVERITY}")
     _write(folder, "comparison.md", ["# Comparison", "", caption, "", *md, *(f"- {note}" for note in notes)])
     _write(folder, "comparison.tex", tex + [f"% {note}" for note in notes])
     write_csv(os.path.join(folder, "comparison.csv"), _columns(rows))
+    write_csv(os.path.join(folder, "comparison_runs.csv"), _run_columns(rows))
     if not is_verbose:
         terminal.append(f"all severities: {os.path.join(folder, 'comparison.md')}, or --verbose")
     return "\n".join(terminal + notes)
@@ -153,8 +96,8 @@ def write_comparison_page(folder, rows, drawn, options, run_folders=(), facts=()
     sections = []
     for setting, members in _by_setting(rows).items():
         counts = [len(row.accuracies) for row in members]
-        caption = f"Mean ± standard deviation over seeds. Bold: {BEST_CAPTION}." if max(counts) > 1 else None
-        sections.append(Section(f"Test accuracy in percent, {setting}", caption,
+        caption = f"Mean ± standard deviation over seeds. Bold: {BEST_CAPTION}. " if max(counts) > 1 else ""
+        sections.append(Section(f"Test accuracy in percent, {setting}", caption + SEVERITY,
                                 table=_table(members, accuracy_statistics, counts)))
         weighted = [row for row in members if row.weights]
         if weighted:
@@ -162,6 +105,10 @@ def write_comparison_page(folder, rows, drawn, options, run_folders=(), facts=()
             sections.append(Section(f"Weights q of the severities at the end of the training, {setting}",
                                     table=Table(["method", *weights],
                                                 list(_lines([row.title for row in weighted], weights)))))
+        paired = paired_differences(members)
+        if paired:
+            caption = paired_caption(members)
+            sections.append(Section(f"{caption[0].upper()}{caption[1:]}, {setting}", table=Table(*paired)))
         published = beside_published(members)
         if published:
             sections.append(Section(f"{PUBLISHED_CAPTION[0].upper()}{PUBLISHED_CAPTION[1:]}, {setting}",
@@ -179,29 +126,6 @@ def write_comparison_page(folder, rows, drawn, options, run_folders=(), facts=()
                  Section("Settings", table=Table(["method", "options of its runs"], list(options.items()), "settings"))]
     sections.append(Section("Runs", links={name: f"{name}/{PAGE}" for name in run_folders}))
     write_page(folder, "Comparison", sections, facts, command, evaluation_sections(folder))
-
-
-def beside_published(rows):
-    """Return the header and the lines of a table of measured accuracies, the published ones, and their differences.
-
-    There are three lines for each of `rows` that has published numbers and a run that ended. If there is none, return
-    None.
-    """
-    rows, lines = [row for row in rows if row.published is not None and row.accuracies], []
-    if not rows:
-        return None
-    table = accuracy_statistics(rows).drop(columns=["worst", "mean"], level=0)
-    names = table.columns.unique(0)
-    for k, row in enumerate(rows):
-        lines.append([row.title, *texts(table).loc[k]])
-        lines.append([f"  {row.published.title}", *row.published.texts()[:len(names)]])
-        lines.append(["  difference", *(f"{value:+.2f}" for value in _differences(row, table.loc[k]))])
-    return ["method", *names], lines
-
-
-def _differences(row, statistics_of_row):
-    """Measured minus published accuracies of a row, in percentage points."""
-    return row.published.differences(statistics_of_row.xs("mean", level=1))
 
 
 def _table(rows, statistics_of, runs):
@@ -224,10 +148,6 @@ def _by_setting(rows):
     for row in rows:
         settings.setdefault(row.setting_title, []).append(row)
     return settings
-
-
-def _severities(number):
-    return [f"s = {s}" for s in range(number)]
 
 
 def _write(folder, name, lines):
@@ -263,6 +183,23 @@ def _columns(rows):
     means = {name: values for name, values in _named("q for s = ", "q_", weights).items() if name.endswith("_mean")}
     return (columns | _named("s = ", "severity_", accuracy) | means | _named("s = ", "val_severity_", validation)
             | _published_columns(rows, accuracy))
+
+
+def _run_columns(rows):
+    """The columns of `comparison_runs.csv`: a line for each run that ended, with its accuracies in percent."""
+    number = max((len(accuracies) for row in rows for accuracies in row.accuracies.values()), default=0)
+    names = ["dataset", "corruption", "model", "method", "seed", *(f"severity_{s}" for s in range(number)),
+             *(f"val_severity_{s}" for s in range(number))]
+    lines = [[*row.setting, row.name, seed, *_percent(accuracies, number),
+              *_percent(row.validation.get(seed, []), number)]
+             for row in rows for seed, accuracies in row.accuracies.items()]
+    return {name: [line[k] for line in lines] for k, name in enumerate(names)}
+
+
+def _percent(accuracies, number):
+    """Accuracies in percent, as long as `number`; '' where there is none."""
+    cells = ["" if accuracy is None else round(100 * accuracy, 4) for accuracy in accuracies]
+    return cells + [""] * (number - len(cells))
 
 
 def _published_columns(rows, accuracy):

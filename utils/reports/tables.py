@@ -27,18 +27,19 @@ def statistics(rows, columns):
     return pd.DataFrame(lines.reshape(len(rows), -1), columns=pd.MultiIndex.from_product([columns, ["mean", "std"]]))
 
 
-def texts(table, digits=2, plus_minus=" ± ", missing="failed"):
-    """The cells of `statistics` as text, such as '80.00 ± 1.41', or '80.00' for one run.
+def texts(table, digits=2, plus_minus=" ± ", missing="failed", signed=False):
+    """The cells of `statistics` as text, such as '80.00 ± 1.41', or '80.00' for one run, or '+0.50' if `signed`.
 
     Returns:
         pandas.DataFrame: of str, a column for each name.
     """
-    def text(mean, deviation):
+    def cell(mean, deviation):
         if pd.isna(mean):
             return missing
-        return f"{mean:.{digits}f}" if pd.isna(deviation) else f"{mean:.{digits}f}{plus_minus}{deviation:.{digits}f}"
+        text = f"{mean:{'+' if signed else ''}.{digits}f}"
+        return text if pd.isna(deviation) else f"{text}{plus_minus}{deviation:.{digits}f}"
     names = table.columns.unique(0)
-    return pd.DataFrame({name: list(map(text, table[name, "mean"], table[name, "std"])) for name in names},
+    return pd.DataFrame({name: list(map(cell, table[name, "mean"], table[name, "std"])) for name in names},
                         index=table.index, dtype=object)
 
 

@@ -14,7 +14,6 @@ import mindspore.nn as nn
 import mindspore.ops as ops
 import numpy as np
 import pytest
-from mindspore.train.mind_ir_pb2 import ModelProto, TensorProto
 
 from utils.runtime.device import MINDSPORE_VERSION
 from losses import create_step
@@ -22,12 +21,12 @@ from losses.collectives import AllGatherOutputs, AllGatherRows, AllReduceGradien
 from losses.evaluation.cells import EvaluationStep, GradientNorm
 from losses.group_weights import GroupWeights
 from losses.methods import METHODS
-from losses.step.mixed_precision import SkipOnOverflow
 from losses.training.validation_weights import UpdateGroupWeights
 from models.preactresnet import PreActResNet
 from models.resnet import BasicBlock, Bottleneck, ResNet
 from models.vit import VisionTransformer
 from models.wideresnet import WideResNet
+from tests.graph_operators import list_operators
 from utils.runtime import distributed
 
 DEVICES = {"Ascend", "GPU"}
@@ -139,35 +138,6 @@ def platforms(documented):
 
 def is_documented(name):
     return any(platforms(getattr(place, name)) >= DEVICES for place in PLACES if hasattr(place, name))
-
-
-def list_operators(cell, inputs, folder):
-    """The operators of a compiled cell, to the types of all that they take and give."""
-    path = str(folder / "graph.mindir")
-    ms.export(cell, *inputs, file_name=path, file_format="MINDIR")
-    model = ModelProto()
-    with open(path, "rb") as file:
-        model.ParseFromString(file.read())
-    has_branch = getattr(getattr(cell, "update", None), "optimizer", None).__class__ is SkipOnOverflow
-    assert bool(model.functions) == has_branch, "several graphs"
-    graphs, types = (model.graph, *model.functions), {}  # the sides of a branch are functions
-    nodes = [node for graph in graphs for node in graph.node]
-
-    def note(name, tensors):
-        types[name] = {TensorProto.DataType.Name(tensor.data_type) for tensor in tensors}
-    for graph in graphs:
-        for parameter in graph.parameter:
-            note(parameter.name, [parameter])
-        for entry in graph.input:
-            note(entry.name, entry.tensor)
-    for node in nodes:
-        note(node.output[0], [tensor for attribute in node.attribute for tensor in attribute.tensors])
-    operators = collections.defaultdict(set)
-    for node in nodes:
-        if node.op_type != "Constant" and "CNode_" not in node.op_type:  # the latter is a side of a branch
-            name = node.op_type.removeprefix("REF::").rpartition(":")[0]
-            operators[name].update(*(types.get(end, set()) for end in (*node.input, *node.output)))
-    return operators
 
 
 STEPS = {**{method: {"method": method} for method, row in METHODS.items() if row.data == "plain"},

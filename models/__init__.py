@@ -2,7 +2,10 @@
 import re
 import sys
 
-if sys.argv[:1] == ["-m"] and f"{__name__}.convert" in sys.orig_argv:  # -m imports this before convert.py
+if sys.argv[:1] == ["-m"] and f"{__name__}.zoo" in sys.orig_argv:  # -m imports this before zoo.py
+    from corruptions.utils.startup import begin_imports
+    begin_imports("python -m models.zoo")
+elif sys.argv[:1] == ["-m"] and f"{__name__}.convert" in sys.orig_argv:
     from corruptions.utils.startup import begin_imports
     begin_imports("python -m models.convert")
     import utils.runtime.device  # noqa: F401, it reports missing packages by this name of the program
@@ -100,22 +103,30 @@ def is_model(name):
     return True
 
 
-def create_model(name, num_classes):
+def create_model(name, num_classes, pretrained=None):
     """Build the network called `name`.
 
     Args:
         name (str): as in `find_model`.
         num_classes (int): size of the classifier's output.
+        pretrained (str or None): file of weights, as in `models.weight_files.read_weights`, or 'zoo:NAME', a network of
+            `models.zoo`. A classifier with another number of classes is not read. None takes new weights.
 
     Returns:
         nn.Cell: network from float32 images (N, 3, H, W) to float32 logits (N, num_classes).
 
     Raises:
-        UserError: the name is unknown.
+        UserError: the name is unknown, or the weights are missing, damaged, or of another network.
     """
     from utils.runtime.device import collect_graphs
     collect_graphs()
-    return find_model(name).create(num_classes)
+    network = find_model(name).create(num_classes)
+    if pretrained is not None:
+        from models.loading import load_weights
+        from models.zoo import PREFIX, find_zoo
+        path = find_zoo("pretrained", pretrained)[0] if pretrained.startswith(PREFIX) else pretrained
+        load_weights(network, path, f"{name} with {num_classes} classes", fresh_classifier=True)
+    return network
 
 
 def check_image_size(name, height, width):

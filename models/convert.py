@@ -19,9 +19,9 @@ from corruptions.utils.errors import UserError
 from corruptions.utils.files import read_json
 from dataset.inputs import NORMALISATIONS
 from models import FAMILIES, MODELS, create_model, find_model, is_model, models_list
+from models.loading import check_compatible, classifier_of
 from models.torch_names import COUNTER
 from models.weight_files import format_of, keep_a_prefix, read_weights, write_weights
-from models.weights import check_compatible, classifier_of
 from utils.records.trained import WEIGHT_SUFFIXES
 
 KEPT_OPTIONS = ("image_size", "mean", "std", "interpolation")  # of the run of a .ckpt, in a .safetensors file

@@ -4,7 +4,7 @@ import os
 from corruptions.utils.errors import UserError
 from corruptions.utils.files import file_hash
 from models import create_model
-from models.weights import load_network, load_weights
+from models.loading import load_network, load_weights
 
 
 def load_initial_weights(network, path, title, sha256=None):

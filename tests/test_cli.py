@@ -358,7 +358,7 @@ def test_a_variant_with_an_option_of_the_release_says_so_too(capsys):
     assert "--variant warm: error: --warmup_epoch: the authors' code " in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("module", ["losses", "losses.objectives", "losses.step.algorithms", "models", "models.weights",
+@pytest.mark.parametrize("module", ["losses", "losses.objectives", "losses.step.algorithms", "models", "models.loading",
                                     "models.stacked"])
 def test_modules_that_somebody_imports_set_graph_mode_and_leave_a_later_choice_alone(module, tmp_path):
     code = (f"import os, {module}, mindspore as ms\nfrom models import create_model\n"

@@ -30,11 +30,11 @@ from losses import create_step
 from losses.components import OBJECTIVES, PERTURBATIONS
 from models import convert, create_model, torch_files
 from models.initial_weights import load_initial_weights
+from models.loading import load_weights
 from models.state_dict import WRAPPERS
 from models.torch_names import mindspore_names, torch_name
 from models.unpickle import Placeholder
 from models.weight_files import read_weights
-from models.weights import load_weights
 from tests.golden.record_state_dict import COUNTED, SHAPES, numbers
 from tests.test_main import arguments, only_run
 from utils.records.checkpoint import Progress, save_checkpoint, write_checkpoint

@@ -22,6 +22,7 @@ from losses.config.recipes import RECIPES, format_value
 from losses.methods import METHOD_OPTIONS, METHODS, methods_list
 from losses.schedules import SCHEDULES
 from models import FAMILIES, MODELS, find_model, models_list
+from models.zoo import weight_file
 from utils.metrics import SHARPNESS_IMAGES, SHARPNESS_RHO
 from utils.options import Option, OptionGroup, choice, new_value
 from utils.records.settings import NEWEST
@@ -170,8 +171,8 @@ RUN = OptionGroup("runs and records", [
     Option("resume", "continue the run in FOLDER from its newest checkpoint; without FOLDER, the newest run in "
            "--log_dir with the same settings. A larger --total_epoch makes the run longer",
            metavar="FOLDER", nargs="?", const=NEWEST),
-    Option("init_checkpoint", "start from the weights in a .ckpt, or in a state_dict of PyTorch (.pth, .safetensors); "
-           "a classifier for other classes is not read", cli.existing_file, metavar="FILE"),
+    Option("init_checkpoint", "start from the weights in a .ckpt, in a state_dict of PyTorch (.pth, .safetensors), or "
+           "of zoo:NAME (models/README.md); a classifier for other classes is not read", weight_file, metavar="FILE"),
     Option("eval_every", "evaluate after every N-th epoch, and after the last", cli.positive_int, 1, metavar="N"),
     Option("eval_batch_size", "images in a batch of an evaluation", cli.positive_int, 128, metavar="N"),
     Option("log_train", "write a row of train.csv at every N-th batch of an epoch, and at its last", cli.positive_int,
@@ -206,8 +207,8 @@ COMPARISON = OptionGroup("comparison", [
 
 EVALUATION = OptionGroup("evaluation of trained networks", [
     Option("evaluate", "evaluate a trained network on clean and corrupted test images. RUN is the folder of a run or "
-           "of a comparison, or a file with weights, as for --init_checkpoint; -m and -d describe weights without a "
-           "config.json. The default of -c is common here", metavar="RUN"),
+           "of a comparison, or weights, as for --init_checkpoint; -m and -d describe a file without a config.json. "
+           "The default of -c is common here", metavar="RUN"),
     Option("baseline", "run, weights or evaluation_SET.json for relative corruption errors, such as a run of erm; on "
            "imagenet the word alexnet, which gives the published mCE with -c common", metavar="RUN"),
     Option("test_corrupted", "folder of published corrupted images, such as CIFAR-10-C or ImageNet-C "

@@ -15,7 +15,7 @@ from losses.cross_entropy import cross_entropy
 from losses.evaluation.corruptions import find_network, run_options
 from losses.evaluation.predict import describe_network
 from losses.evaluation.test_images import scores_of_sets
-from models.weights import load_network
+from models.loading import load_network
 
 
 class FastGradientSign(nn.Cell):

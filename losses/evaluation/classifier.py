@@ -12,8 +12,8 @@ from dataset.pipeline import iterate_arrays
 from losses.evaluation.corruptions import find_network, run_options
 from models import check_image_size, create_model
 from models.convert import classes_of
+from models.loading import load_network
 from models.weight_files import read_weights
-from models.weights import load_network
 from utils.records.trained import TrainedNetwork
 
 

@@ -22,8 +22,8 @@ from dataset import (
 from losses.config.table import OPTIONS
 from losses.evaluation.network import evaluate_network, load_evaluation_set
 from models import check_image_size, find_model
+from models.loading import load_network
 from models.weight_files import read_options
-from models.weights import load_network
 from utils.fingerprint import first_difference
 from utils.options import validate_values
 from utils.records.reading import is_finished, planned_runs, read_record, require_not_failed

@@ -21,7 +21,7 @@ from dataset.published import CorruptedTestSet
 from dataset.sources.base import ImageDataset
 from losses.config.published_run import published_row
 from losses.evaluation.predict import describe_network, evaluate_arrays
-from models.weights import load_network
+from models.loading import load_network
 from utils.records.evaluation import network_title, stored_evaluation, stored_scores
 from utils.records.reading import read_results
 from utils.reports.page import PAGE

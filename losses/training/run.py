@@ -34,8 +34,8 @@ from losses.training.stage_one import ENVIRONMENTS
 from losses.training.step_cache import StepCache
 from losses.training.validation_weights import create_reweighter
 from models.initial_weights import check_sha256, load_initial_weights
+from models.loading import load_network
 from models.stacked import model_has_batch_norm
-from models.weights import load_network
 from utils.errors import NotFiniteError, RunInterruptedError
 from utils.metrics import SHARPNESS_IMAGES, SHARPNESS_RHO
 from utils.records.checkpoint import LAST, Progress, newest_checkpoint

@@ -5,10 +5,13 @@ from functools import cached_property
 
 from corruptions.utils.errors import UserError
 from corruptions.utils.files import file_hash
+from models.zoo import PREFIX, find_zoo
 from utils.records.checkpoint import newest_checkpoint
 from utils.records.settings import read_settings
 
 WEIGHT_SUFFIXES = (".ckpt", ".pth", ".pt", ".safetensors")  # files with weights of MindSpore, PyTorch, or any library
+
+ZOO_RECORDS = os.path.join("logs", "zoo")  # folder for the evaluations of networks of the zoo
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def find_trained(flag, path):
 
     Args:
         flag (str): the option that names the network, for errors.
-        path (str): the folder or the checkpoint.
+        path (str): the folder or the checkpoint, or 'zoo:NAME' for a network of `models.zoo`.
 
     Returns:
         TrainedNetwork
@@ -74,6 +77,10 @@ def find_trained(flag, path):
     Raises:
         UserError: `path` is neither a run nor a checkpoint.
     """
+    if path.startswith(PREFIX):
+        checkpoint, entry = find_zoo(flag, path)
+        os.makedirs(ZOO_RECORDS, exist_ok=True)
+        return TrainedNetwork(path, ZOO_RECORDS, checkpoint, f"{path.removeprefix(PREFIX)}_", entry["config"])
     if os.path.isdir(path):
         config = _config(path)
         if not config:

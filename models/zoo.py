@@ -1,0 +1,133 @@
+"""Trained networks that come with the project: python -m models.zoo
+
+`zoo:NAME` stands for one of them in --init_checkpoint, --evaluate and --baseline of main.py, and in
+`models.create_model(..., pretrained="zoo:NAME")`. `zoo.json` in the folder `weights` describes them.
+"""
+import argparse
+import os
+import sys
+
+if not __package__:  # `python models/zoo.py` looks for modules in this file's folder first
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+from corruptions.utils import cli
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import file_hash, read_json, write_json
+
+FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "weights")
+INDEX = "zoo.json"
+PREFIX = "zoo:"
+# The settings of the run that describe the network and its data, for evaluations.
+SETTINGS = ("method", "title", "recipe", "dataset", "corruption", "num_severity", "num_per_class", "total_epoch",
+            "seed", "model", "classes", "image_size", "mean", "std", "interpolation", "mindspore")
+LEFT_OUT = ("data_dir", "log_dir", "desc", "save_last")  # options that change neither weights nor accuracy
+
+
+def zoo_networks(folder=FOLDER):
+    """Return the networks of the zoo, a dict of names to entries (dict).
+
+    An entry has the file's `sha256`, the `config` of the run, its `command`, test `accuracy` in 0..1 at severity 0
+    (clean) to the largest, and `common_accuracy` in 0..1, the mean over the common corruptions and their severities, or
+    None.
+    """
+    return read_json(os.path.join(folder, INDEX)) or {}
+
+
+def find_zoo(flag, name, folder=FOLDER):
+    """Return the file and the entry of a network of the zoo.
+
+    Args:
+        flag (str): the option that names the network, for errors.
+        name (str): 'zoo:NAME'.
+        folder (str): folder of the zoo.
+
+    Returns:
+        tuple: path of the .safetensors file (str); entry (dict), as in `zoo_networks`.
+
+    Raises:
+        UserError: there is no such network, or its file is missing or damaged.
+    """
+    networks, key = zoo_networks(folder), name.removeprefix(PREFIX)
+    if key not in networks:
+        raise UserError(f"{flag} {name}: no such network; there are "
+                        f"{', '.join(f'{PREFIX}{known}' for known in networks)}")
+    path = os.path.join(folder, f"{key}.safetensors")
+    if not os.path.isfile(path) or file_hash(path) != networks[key]["sha256"]:
+        raise UserError(f"{flag} {name}: {path} is missing or damaged; restore it: git checkout -- {path}")
+    return path, networks[key]
+
+
+def weight_file(text):
+    """An argument type: the absolute path of an existing file, or of the file that 'zoo:NAME' stands for."""
+    if not text.startswith(PREFIX):
+        return cli.existing_file(text)
+    try:
+        return find_zoo("", text)[0]
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error).strip()) from error
+
+
+def add_run(name, run, folder=FOLDER):
+    """Put the newest checkpoint of a run into the zoo, with its settings and its accuracy.
+
+    Args:
+        name (str): name of the network in the zoo; an entry of this name is replaced.
+        run (str): folder of a run that has ended.
+        folder (str): folder of the zoo.
+
+    Raises:
+        UserError: the run has not ended, or its checkpoint cannot be read.
+    """
+    import utils.runtime.device  # noqa: F401, first: it sets the environment that MindSpore reads
+    from models.convert import convert
+    from utils.options import command_line
+    from utils.records.reading import read_results
+    from utils.records.trained import find_trained
+    trained, results = find_trained("RUN", run), read_results(run)
+    if results is None or trained.checkpoint is None:
+        raise UserError(f"{run}: has not ended; --resume it")
+    path = os.path.join(folder, f"{name}.safetensors")
+    os.makedirs(folder, exist_ok=True)
+    convert(trained.checkpoint, path)
+    evaluation = read_json(os.path.join(run, "evaluation_common.json"))
+    given = {option: value for option, value in trained.config["given"].items() if option not in LEFT_OUT}
+    entry = {"sha256": file_hash(path), "config": {option: trained.config.get(option) for option in SETTINGS},
+             "command": command_line(given), "accuracy": results["test"]["accuracy"],
+             "common_accuracy": evaluation and common_accuracy(evaluation)}
+    write_json(os.path.join(folder, INDEX), {**zoo_networks(folder), name: entry})
+
+
+def common_accuracy(evaluation):
+    """Return the mean accuracy of an evaluation (dict) over its corruptions and severities."""
+    rows = [row["accuracy"] for row in evaluation["corrupted"].values()]
+    return sum(map(sum, rows)) / sum(map(len, rows))
+
+
+def zoo_table(folder=FOLDER):
+    """Return the networks as a Markdown table, for the README."""
+    lines = ["| `zoo:` | network | data | clean | severity 5 | common corruptions | SHA-256 |", "|" + " --- |" * 7]
+    for name, entry in zoo_networks(folder).items():
+        config, accuracy = entry["config"], [entry["accuracy"][0], entry["accuracy"][-1], entry["common_accuracy"]]
+        data = f"{config['dataset']}, {config['corruption'].replace('_', ' ')}"
+        cells = ["" if value is None else f"{100 * value:.1f}" for value in accuracy]
+        lines.append(f"| `{name}` | {config['model']} | {data} | {' | '.join(cells)} | `{entry['sha256'][:8]}` |")
+    return "\n".join(lines) + "\n"
+
+
+def zoo_commands(folder=FOLDER):
+    """Return the commands that trained the networks, as text."""
+    return "\n".join(f"{entry['command']}    # {name}" for name, entry in zoo_networks(folder).items()) + "\n"
+
+
+def main(argv=None):
+    parser = cli.Parser(prog="python -m models.zoo", description=f"{__doc__.splitlines()[0].partition(':')[0]}.")
+    parser.add_argument("--add", nargs=2, metavar=("NAME", "RUN"), help="add the newest checkpoint of a run")
+    args = parser.parse_args(argv)
+    with cli.exit_on_error(parser.prog):
+        if args.add:
+            add_run(*args.add)
+        cli.print_text(f"{zoo_table()}\n{zoo_commands()}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""The trained networks that come with the project, `zoo:NAME`."""
+import os
+import shutil
+
+import mindspore as ms
+import numpy as np
+import pytest
+
+import main
+from corruptions.utils.errors import UserError
+from corruptions.utils.files import file_hash, read_json
+from losses.evaluation.corruptions import evaluate_run
+from models import create_model, zoo
+from models.weight_files import read_weights
+from tests.test_main import arguments, only_run
+from tests.test_readme import text
+
+NETWORKS = zoo.zoo_networks()
+
+
+def test_the_folder_has_the_networks_of_the_index_and_is_small():
+    files = os.listdir(zoo.FOLDER)
+    assert sorted(files) == sorted([zoo.INDEX, *(f"{name}.safetensors" for name in NETWORKS)])
+    assert sum(os.path.getsize(os.path.join(zoo.FOLDER, name)) for name in files) < 5e6
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_each_network_loads_and_is_what_the_index_says(name):
+    path, entry = zoo.find_zoo("--evaluate", f"zoo:{name}")
+    network = create_model(entry["config"]["model"], len(entry["config"]["classes"]), pretrained=f"zoo:{name}")
+    stored = read_weights(path).tensors
+    assert np.array_equal(network.fc.weight.asnumpy(), stored["fc.weight"].array)
+    assert name.startswith(entry["config"]["method"].split(" ")[0]) and name.endswith(entry["config"]["dataset"])
+    assert len(entry["accuracy"]) == entry["config"]["num_severity"] and entry["command"].startswith("python main.py ")
+
+
+def test_the_readme_has_the_tables():
+    assert zoo.zoo_table() in text("models", "README.md") and zoo.zoo_commands() in text("models", "README.md")
+
+
+def test_a_network_reproduces_its_accuracy(tmp_path, monkeypatch):
+    """On the test images of `photos`, which are made here, clean and at severity 5. Nothing is written into the zoo."""
+    monkeypatch.chdir(tmp_path)
+    before = sorted(os.listdir(zoo.FOLDER))
+    entry = NETWORKS["rare_aug-photos"]
+    record = evaluate_run("zoo:rare_aug-photos", ["gaussian_noise"], data_dir=str(tmp_path / "data"), severities=[5])
+    assert record["clean"]["accuracy"] == pytest.approx(entry["accuracy"][0], abs=0.003)
+    assert record["corrupted"]["gaussian_noise"]["accuracy"][0] == pytest.approx(entry["accuracy"][5], abs=0.003)
+    assert sorted(os.listdir(zoo.FOLDER)) == before
+    assert [name.partition("_evaluation")[0] for name in os.listdir("logs/zoo") if name.endswith(".json")] == [
+        "rare_aug-photos"]
+
+
+def test_a_network_of_other_classes_gets_a_new_classifier():
+    network = create_model("wideresnet10", 3, pretrained="zoo:rare_aug-photos")
+    assert network.fc.weight.shape[0] == 3
+    stored = read_weights(zoo.find_zoo("", "zoo:rare_aug-photos")[0]).tensors
+    assert np.array_equal(network.init_conv.weight.asnumpy(), stored["init_conv.weight"].array)
+    with pytest.raises(UserError, match="belongs to another network than wideresnet with 10 classes"):
+        create_model("wideresnet", 10, pretrained="zoo:rare_aug-photos")
+
+
+def test_init_checkpoint_takes_a_network(cifar_dir, tmp_path):
+    """So small a learning rate leaves the weights as they are."""
+    main.main(arguments(cifar_dir, tmp_path, "-m", "wideresnet10", "--method", "erm", "--lr", "1e-30", "--init_checkpoint",
+                        "zoo:rare_aug-photos", "--save_last"))
+    run = only_run(tmp_path)
+    assert read_json(os.path.join(run, "config.json"))["init_sha256"] == NETWORKS["rare_aug-photos"]["sha256"]
+    weights = ms.load_checkpoint(os.path.join(run, "last_model.ckpt"))
+    stored = read_weights(zoo.find_zoo("", "zoo:rare_aug-photos")[0]).tensors
+    assert np.array_equal(weights["init_conv.weight"].asnumpy(), stored["init_conv.weight"].array)
+
+
+def error_of(capsys, *words):
+    with pytest.raises(SystemExit) as stop:
+        main.main(list(words))
+    assert stop.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    return line
+
+
+@pytest.mark.parametrize("words", [["--evaluate", "zoo:none"], ["--init_checkpoint", "zoo:none"],
+                                   ["--evaluate", "zoo:rare_aug-photos", "--baseline", "zoo:none"]])
+def test_an_unknown_name_is_one_line_with_the_names(words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "zoo:none: no such network; there are zoo:" in error_of(capsys, *words)
+    assert not os.path.exists("logs/zoo") or not os.listdir("logs/zoo")
+
+
+def test_a_damaged_file_is_an_error(tmp_path):
+    folder = shutil.copytree(zoo.FOLDER, tmp_path / "weights")
+    with open(folder / "rare_aug-photos.safetensors", "ab") as file:
+        file.write(b"x")
+    with pytest.raises(UserError, match="is missing or damaged; restore it: git checkout"):
+        zoo.find_zoo("--evaluate", "zoo:rare_aug-photos", str(folder))
+
+
+def test_a_run_becomes_a_network_of_the_zoo(cifar_dir, tmp_path):
+    main.main(arguments(cifar_dir, tmp_path / "logs", "-m", "wideresnet10", "--method", "erm", "--save_last"))
+    run = only_run(tmp_path / "logs")
+    zoo.add_run("erm-tiny", run, str(tmp_path / "zoo"))
+    [(name, entry)] = zoo.zoo_networks(str(tmp_path / "zoo")).items()
+    assert name == "erm-tiny" and entry["sha256"] == file_hash(tmp_path / "zoo" / "erm-tiny.safetensors")
+    assert entry["accuracy"] == read_json(os.path.join(run, "results.json"))["test"]["accuracy"]
+    assert "--data_dir" not in entry["command"] and "--method erm" in entry["command"]
+    assert "| `erm-tiny` | wideresnet10 |" in zoo.zoo_table(str(tmp_path / "zoo"))
+    shutil.rmtree(run)
+    with pytest.raises(UserError):
+        zoo.add_run("gone", run, str(tmp_path / "zoo"))

@@ -28,10 +28,11 @@ class Readability:
 
 
 def pages():
-    """Return the Markdown pages of the project, relative to its folder; folders of data and of runs have none."""
+    """Return the Markdown pages of the project, relative to its folder, but for data, runs and reports of devices."""
     found = glob.glob(os.path.join(ROOT, "*.md")) + glob.glob(os.path.join(ROOT, "*", "**", "*.md"), recursive=True)
     names = sorted(os.path.relpath(path, ROOT) for path in found)
-    return [name for name in names if name.split(os.sep)[0] not in ("data", "logs") and not name.endswith("_CN.md")]
+    return [name for name in names if name.split(os.sep)[0] not in ("data", "logs") and not name.endswith("_CN.md")
+            and f"{os.sep}devices{os.sep}" not in name]
 
 
 def plain(text):

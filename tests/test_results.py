@@ -53,6 +53,18 @@ def test_the_main_readme_has_the_numbers_of_the_comparisons():
     assert f"{sum(images)} training images, {images[5]} of them at severity 5" in " ".join(text("README.md").split())
 
 
+def test_the_main_readme_has_the_devices_that_were_reported():
+    folder = os.path.join(ARRIVED, "devices")
+    names = [name for name in sorted(os.listdir(folder)) if name.endswith(".json")]
+    for name in names:
+        with open(os.path.join(folder, name), encoding="utf-8") as file:
+            report = json.load(file)
+        passed = [row["passed"] for check in report["checks"].values() for row in check["lines"]]
+        link = f"[{passed.count(True)} results pass, {passed.count(False)} fail](tests/benchmarks/results/devices/"
+        assert f"| {report['machine']['MindSpore']} | {link}{name.replace('.json', '.md')}) |" in text("README.md")
+    assert names
+
+
 def page_of_results():
     return text("tests", "benchmarks", "results", "README.md")
 
@@ -187,7 +199,7 @@ def test_links_and_pictures_of_the_pages_lead_somewhere(folder):
 
 
 def test_every_folder_of_results_is_in_a_table_and_has_its_command():
-    folders = {entry.name for entry in os.scandir(ARRIVED) if entry.is_dir() and entry.name != "__pycache__"}
+    folders = {entry.name for entry in os.scandir(ARRIVED) if entry.is_dir() and entry.name not in ("__pycache__", "devices")}
     assert folders == {folder for subset, _ in TABLES.values() for folder in subset}
     page = page_of_results()
     for folder in folders:  # the block is the next one, and of no other folder

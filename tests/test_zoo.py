@@ -62,8 +62,8 @@ def test_a_network_of_other_classes_gets_a_new_classifier():
 
 def test_init_checkpoint_takes_a_network(cifar_dir, tmp_path):
     """So small a learning rate leaves the weights as they are."""
-    main.main(arguments(cifar_dir, tmp_path, "-m", "wideresnet10", "--method", "erm", "--lr", "1e-30", "--init_checkpoint",
-                        "zoo:rare_aug-photos", "--save_last"))
+    main.main(arguments(cifar_dir, tmp_path, "-m", "wideresnet10", "--method", "erm", "--lr", "1e-30",
+                        "--init_checkpoint", "zoo:rare_aug-photos", "--save_last"))
     run = only_run(tmp_path)
     assert read_json(os.path.join(run, "config.json"))["init_sha256"] == NETWORKS["rare_aug-photos"]["sha256"]
     weights = ms.load_checkpoint(os.path.join(run, "last_model.ckpt"))

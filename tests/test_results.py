@@ -199,7 +199,7 @@ def test_links_and_pictures_of_the_pages_lead_somewhere(folder):
 
 
 def test_every_folder_of_results_is_in_a_table_and_has_its_command():
-    folders = {entry.name for entry in os.scandir(ARRIVED) if entry.is_dir() and entry.name not in ("__pycache__", "devices")}
+    folders = {entry.name for entry in os.scandir(ARRIVED) if entry.is_dir()} - {"__pycache__", "devices"}
     assert folders == {folder for subset, _ in TABLES.values() for folder in subset}
     page = page_of_results()
     for folder in folders:  # the block is the next one, and of no other folder

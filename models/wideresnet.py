@@ -14,10 +14,10 @@ NEGATIVE_SLOPE = 0.1
 
 
 class LeakyReLU(nn.Cell):
-    """The activation max(x, 0.1 x), written as 0.1 x + 0.9 relu(x).
+    """The activation max(x, 0.1 x).
 
-    The two are equal, but on the CPU backend the gradient of `nn.LeakyReLU` takes seven times as long. The sign of the
-    result is all that the gradient needs, so relu(x) is not kept for it. This saves an eighth of the memory of a step.
+    Its gradient is written as 0.1 dout + relu'(x) 0.9 dout, because on the CPU backend the gradient of `nn.LeakyReLU`
+    takes seven times as long. The sign of the result is all that the gradient needs, so no other tensor is kept for it.
     """
 
     def __init__(self):
@@ -25,7 +25,7 @@ class LeakyReLU(nn.Cell):
         self.relu_gradient = ReluGrad()  # passes the gradient on where the result is positive
 
     def construct(self, x):
-        return NEGATIVE_SLOPE * x + (1 - NEGATIVE_SLOPE) * ops.relu(x)
+        return ops.maximum(x, NEGATIVE_SLOPE * x)
 
     def bprop(self, x, out, dout):
         return NEGATIVE_SLOPE * dout + self.relu_gradient((1 - NEGATIVE_SLOPE) * dout, out),

@@ -1,4 +1,5 @@
 """The networks, found by name."""
+import os
 import re
 import sys
 
@@ -109,8 +110,8 @@ def create_model(name, num_classes, pretrained=None):
     Args:
         name (str): as in `find_model`.
         num_classes (int): size of the classifier's output.
-        pretrained (str or None): file of weights, as in `models.weight_files.read_weights`, or 'zoo:NAME', a network of
-            `models.zoo`. A classifier with another number of classes is not read. None takes new weights.
+        pretrained (str, path or None): file of weights, as in `models.weight_files.read_weights`, or 'zoo:NAME', a
+            network of `models.zoo`. A classifier with another number of classes is not read. None takes new weights.
 
     Returns:
         nn.Cell: network from float32 images (N, 3, H, W) to float32 logits (N, num_classes).
@@ -121,10 +122,11 @@ def create_model(name, num_classes, pretrained=None):
     from utils.runtime.device import collect_graphs
     collect_graphs()
     network = find_model(name).create(num_classes)
-    if pretrained is not None:
+    if pretrained:
         from models.loading import load_weights
         from models.zoo import PREFIX, find_zoo
-        path = find_zoo("pretrained", pretrained)[0] if pretrained.startswith(PREFIX) else pretrained
+        path = f"{PREFIX}{pretrained}" if pretrained is True else os.fspath(pretrained)  # the error lists the names
+        path = find_zoo("pretrained", path)[0] if path.startswith(PREFIX) else path
         load_weights(network, path, f"{name} with {num_classes} classes", fresh_classifier=True)
     return network
 

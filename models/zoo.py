@@ -5,6 +5,7 @@
 """
 import argparse
 import os
+import re
 import sys
 
 if not __package__:  # `python models/zoo.py` looks for modules in this file's folder first
@@ -20,17 +21,25 @@ PREFIX = "zoo:"
 # The settings of the run that describe the network and its data, for evaluations.
 SETTINGS = ("method", "title", "recipe", "dataset", "corruption", "num_severity", "num_per_class", "total_epoch",
             "seed", "model", "classes", "image_size", "mean", "std", "interpolation", "mindspore")
+RESTORE = "download the project again, or restore it: git checkout -- models/weights"
 LEFT_OUT = ("data_dir", "log_dir", "desc", "save_last")  # options that change neither weights nor accuracy
 
 
 def zoo_networks(folder=FOLDER):
     """Return the networks of the zoo, a dict of names to entries (dict).
 
-    An entry has the file's `sha256`, the `config` of the run, its `command`, test `accuracy` in 0..1 at severity 0
-    (clean) to the largest, and `common_accuracy` in 0..1, the mean over the common corruptions and their severities, or
-    None.
+    An entry has the file's `sha256`, the `config` of the run, its `command`, and the `fingerprint` of its clean test
+    images. `accuracy` is the test accuracy in 0..1 at severity 0 (clean) to the largest. `common_accuracy` in 0..1 is
+    the mean over the common corruptions and their severities, or None.
+
+    Raises:
+        UserError: the list of networks is damaged.
     """
-    return read_json(os.path.join(folder, INDEX)) or {}
+    path = os.path.join(folder, INDEX)
+    networks = read_json(path)
+    if networks is None and os.path.exists(path):
+        raise UserError(f"{path}: is damaged; {RESTORE}")
+    return networks or {}
 
 
 def find_zoo(flag, name, folder=FOLDER):
@@ -49,11 +58,11 @@ def find_zoo(flag, name, folder=FOLDER):
     """
     networks, key = zoo_networks(folder), name.removeprefix(PREFIX)
     if key not in networks:
-        raise UserError(f"{flag} {name}: no such network; there are "
-                        f"{', '.join(f'{PREFIX}{known}' for known in networks)}")
+        known = ", ".join(f"{PREFIX}{known}" for known in networks) or f"none in {folder}; {RESTORE}"
+        raise UserError(f"{flag} {name}: no such network; there are {known}")
     path = os.path.join(folder, f"{key}.safetensors")
     if not os.path.isfile(path) or file_hash(path) != networks[key]["sha256"]:
-        raise UserError(f"{flag} {name}: {path} is missing or damaged; restore it: git checkout -- {path}")
+        raise UserError(f"{flag} {name}: {path} is missing or damaged; {RESTORE}")
     return path, networks[key]
 
 
@@ -67,6 +76,9 @@ def weight_file(text):
         raise argparse.ArgumentTypeError(str(error).strip()) from error
 
 
+weight_file.stored_type = str  # as for `cli.existing_file`
+
+
 def add_run(name, run, folder=FOLDER):
     """Put the newest checkpoint of a run into the zoo, with its settings and its accuracy.
 
@@ -76,25 +88,31 @@ def add_run(name, run, folder=FOLDER):
         folder (str): folder of the zoo.
 
     Raises:
-        UserError: the run has not ended, or its checkpoint cannot be read.
+        UserError: `run` is no folder of a run that has ended, its checkpoint cannot be read, or the name has other
+            letters than names of files have.
     """
     import utils.runtime.device  # noqa: F401, first: it sets the environment that MindSpore reads
     from models.convert import convert
     from utils.options import command_line
     from utils.records.reading import read_results
     from utils.records.trained import find_trained
-    trained, results = find_trained("RUN", run), read_results(run)
+    if not re.fullmatch(r"[A-Za-z0-9_.+-]+", name) or name.startswith("."):
+        raise UserError(f"{name}: is no name for a network; use letters, digits, _, + and -")
+    if not os.path.isdir(run):
+        raise UserError(f"{run}: is no folder of a run; name one")
+    trained, results, networks = find_trained("RUN", run), read_results(run), zoo_networks(folder)
     if results is None or trained.checkpoint is None:
         raise UserError(f"{run}: has not ended; --resume it")
-    path = os.path.join(folder, f"{name}.safetensors")
-    os.makedirs(folder, exist_ok=True)
-    convert(trained.checkpoint, path)
-    evaluation = read_json(os.path.join(run, "evaluation_common.json"))
+    evaluation = read_json(os.path.join(run, "evaluation_common.json")) or {}
+    is_of_checkpoint = evaluation.get("checkpoint_sha256") == trained.sha256
     given = {option: value for option, value in trained.config["given"].items() if option not in LEFT_OUT}
-    entry = {"sha256": file_hash(path), "config": {option: trained.config.get(option) for option in SETTINGS},
-             "command": command_line(given), "accuracy": results["test"]["accuracy"],
-             "common_accuracy": evaluation and common_accuracy(evaluation)}
-    write_json(os.path.join(folder, INDEX), {**zoo_networks(folder), name: entry})
+    entry = {"config": {option: trained.config.get(option) for option in SETTINGS}, "command": command_line(given),
+             "fingerprint": trained.config["fingerprints"]["test"], "accuracy": results["test"]["accuracy"],
+             "common_accuracy": common_accuracy(evaluation) if is_of_checkpoint else None}
+    os.makedirs(folder, exist_ok=True)
+    path = os.path.join(folder, f"{name}.safetensors")
+    convert(trained.checkpoint, path)
+    write_json(os.path.join(folder, INDEX), {**networks, name: {"sha256": file_hash(path), **entry}})
 
 
 def common_accuracy(evaluation):
@@ -105,12 +123,15 @@ def common_accuracy(evaluation):
 
 def zoo_table(folder=FOLDER):
     """Return the networks as a Markdown table, for the README."""
-    lines = ["| `zoo:` | network | data | clean | severity 5 | common corruptions | SHA-256 |", "|" + " --- |" * 7]
+    lines = ["| `zoo:` | method | network | data | clean | severity 5 | common corruptions | SHA-256 |",
+             "|" + " --- |" * 8]
     for name, entry in zoo_networks(folder).items():
-        config, accuracy = entry["config"], [entry["accuracy"][0], entry["accuracy"][-1], entry["common_accuracy"]]
+        config, accuracy = entry["config"], entry["accuracy"]
         data = f"{config['dataset']}, {config['corruption'].replace('_', ' ')}"
-        cells = ["" if value is None else f"{100 * value:.1f}" for value in accuracy]
-        lines.append(f"| `{name}` | {config['model']} | {data} | {' | '.join(cells)} | `{entry['sha256'][:8]}` |")
+        numbers = [accuracy[0], accuracy[5] if len(accuracy) > 5 else None, entry["common_accuracy"]]
+        cells = ["" if value is None else f"{100 * value:.1f}" for value in numbers]
+        lines.append(f"| `{name}` | {config['title']} | {config['model']} | {data} | {' | '.join(cells)} | "
+                     f"`{entry['sha256'][:8]}` |")
     return "\n".join(lines) + "\n"
 
 

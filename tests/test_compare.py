@@ -667,7 +667,8 @@ def test_the_tables_of_a_terminal_have_80_columns(tmp_path):
 
 def test_differences_are_paired_by_seed(tmp_path):
     """Seeds that differ by ten points, and a method that is one point better with each of them."""
-    table = [ComparisonRow(SETTING, "erm", {0: [0.9, 0.5], 1: [0.8, 0.6], 2: [0.7, 0.7]}, {}),
+    table = [ComparisonRow(SETTING, "failed", {}, {0: "x"}),
+             ComparisonRow(SETTING, "erm", {0: [0.9, 0.5], 1: [0.8, 0.6], 2: [0.7, 0.7]}, {}),
              ComparisonRow(SETTING, "better", {2: [0.71, 0.72], 0: [0.91, 0.51]}, {1: "x"}),
              ComparisonRow(SETTING, "one seed", {0: [0.2, 0.2]}, {})]
     write_comparison(str(tmp_path), table)

@@ -1,5 +1,6 @@
 """`on_device.py`: its report, and checks that fail."""
 import json
+import time
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from corruptions.utils.files import read_json
 from tests import device_checks, on_device
 
-UPDATES = np.array([1.0, 2.0])
+UPDATES = np.array([[1.0, 0.5, -0.5], [0.1, 0.1, 0.2]])
 
 
 def test_a_report_of_two_checks(tmp_path, capsys):
@@ -17,55 +18,86 @@ def test_a_report_of_two_checks(tmp_path, capsys):
     assert all(row["passed"] for check in report["checks"].values() for row in check["lines"])
     assert report["machine"]["MindSpore"].startswith("2.") and "cores of" in report["machine"]["device"]
     text = (tmp_path / "device_report.md").read_text()
-    assert text.count("| pass |") == 8 and "largest error" in text
-    output = capsys.readouterr().out
-    assert "8 results pass, 0 fail" in output and 'title "Device report: ' in output
+    assert text.count("| pass |") == 8 and "largest error" in text and "Please send both files" in text
+    assert "8 results pass, 0 fail" in capsys.readouterr().out
 
 
-def test_a_check_that_hangs_fails_alone(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(on_device, "LIMIT", 0.01)
-    assert on_device.main(["--device_target", "CPU", "--checks", "perceptron", "-o", str(tmp_path)]) == 1
-    assert "FAIL      the check ends: exit status -1: stopped after 0.01 s" in capsys.readouterr().out
-    assert "| FAIL |" in (tmp_path / "device_report.md").read_text()
+def test_both_files_know_the_same_checks():
+    assert ["device", *on_device.CHECKS] == list(device_checks.CHECKS)
+
+
+def test_a_device_that_is_not_there_leaves_a_report(tmp_path, capsys):
+    assert on_device.main(["--device_target", "Ascend", "-o", str(tmp_path)]) == 1
+    [row] = read_json(tmp_path / "device_report.json")["checks"]["device"]["lines"]
+    assert row["result"].startswith("exit status 2: --device_target Ascend: ") and row["log"]
+    assert "FAIL      exit status 2: --device_target Ascend" in capsys.readouterr().out
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_before_the_checks(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit) as stop:
+        on_device.main(["-o", str(tmp_path / "file")])
+    assert stop.value.code == 2 and "-o: cannot write to" in capsys.readouterr().err
+
+
+def script(tmp_path, monkeypatch, *lines):
+    """Have `carry_out` run these lines of Python in place of `device_checks.py`."""
+    (tmp_path / "tests").mkdir()
+    row = json.dumps({"name": "a", "passed": True, "result": ""}) + "\n{"  # the second line is not complete
+    (tmp_path / "tests" / "device_checks.py").write_text("\n".join([
+        "import subprocess, sys, time", f"with open(sys.argv[2], 'w') as file: file.write({row!r})", *lines]))
+    monkeypatch.setattr(on_device, "ROOT", str(tmp_path))
 
 
 def test_the_lines_before_a_crash_are_kept(tmp_path, monkeypatch):
-    script = tmp_path / "tests" / "device_checks.py"
-    script.parent.mkdir()
-    row = json.dumps({"name": "a", "passed": True, "result": ""}) + "\n{"  # the second line is not complete
-    script.write_text(f"import sys\nopen(sys.argv[2], 'w').write({row!r})\nsys.exit('no kernel')\n")
-    monkeypatch.setattr(on_device, "ROOT", str(tmp_path))
-    lines = on_device.carry_out("methods", "CPU", str(tmp_path))
+    script(tmp_path, monkeypatch, "raise RuntimeError('no kernel\\n# 0 In file x.py')")
+    lines = on_device.carry_out("methods", "CPU", str(tmp_path), 60)
     assert [(row["name"], row["passed"]) for row in lines] == [("a", True), ("the check ends", False)]
-    assert lines[1]["result"] == "exit status 1: no kernel"
+    assert lines[1]["result"] == "exit status 1: no kernel" and lines[1]["log"][-1] == "# 0 In file x.py"
+
+
+def test_a_check_that_hangs_is_stopped_with_its_processes(tmp_path, monkeypatch):
+    script(tmp_path, monkeypatch, "child = subprocess.Popen(['sleep', '60'])",
+           f"open({str(tmp_path / 'pid')!r}, 'w').write(str(child.pid))", "time.sleep(60)")
+    started = time.monotonic()
+    lines = on_device.carry_out("bytes", "CPU", str(tmp_path), 2)
+    assert [row["passed"] for row in lines] == [True, False] and "the time was over" in lines[1]["result"]
+    assert time.monotonic() - started < 30
+    state = on_device.content(f"/proc/{(tmp_path / 'pid').read_text()}/stat").split()[2:3]
+    assert state in ([], ["Z"])  # it is gone, or a zombie
 
 
 def test_a_device_is_compared_with_the_cpu(tmp_path, monkeypatch):
     calls = []
 
-    def carry_out(check, target, folder):
+    def carry_out(check, target, folder, seconds):
         calls.append((check, target))
+        if check == "device":
+            return [{"name": "device", "passed": None, "result": '{"target": "GPU", "name": "X", "index": 0}'}]
         return [{"name": "x", "passed": target != "CPU", "result": ""}]
     monkeypatch.setattr(on_device, "carry_out", carry_out)
-    monkeypatch.setattr(on_device, "set_up_device", lambda target: "GPU")
     assert on_device.main(["--checks", "perceptron", "methods", "-o", str(tmp_path)]) == 1
-    assert calls == [("perceptron", "GPU"), ("methods", "CPU"), ("methods", "GPU")]
+    assert calls == [("device", "auto"), ("perceptron", "GPU"), ("methods", "CPU"), ("methods", "GPU")]
     rows = read_json(tmp_path / "device_report.json")["checks"]["methods"]["lines"]
     assert [row["name"] for row in rows] == ["on CPU: x", "x"]
 
 
 @pytest.mark.parametrize("losses, updates, passed", [
     ([1.0, 2.0], UPDATES, True), ([1.0, 2.00001], UPDATES * 1.001, True), ([1.0, 2.1], UPDATES, False),
-    ([1.0, 2.0], UPDATES * 1.1, False), ([1.0, np.nan], UPDATES, False), ([1.0, 2.0], 0 * UPDATES, False)])
+    ([1.0, 2.0], UPDATES * 1.1, False), ([1.0, np.nan], UPDATES, False), ([1.0, 2.0], 0 * UPDATES, False),
+    ([1.0, 2.0], UPDATES * [[1], [-1]], False), ([1.0, 2.0], UPDATES * [[1, 1, 1], [1, -1, -1]], False)])
 def test_steps_have_to_agree_with_the_cpu(losses, updates, passed):
+    """Also where the norms agree, or where the update is a small one."""
     values = {}
     assert device_checks.compared("sam", np.array([1.0, 2.0]), UPDATES, values)["passed"]
     values = json.loads(json.dumps(values))
     assert device_checks.compared("sam", np.array(losses), updates, values)["passed"] is passed
 
 
-def test_weights_that_stay_fail_without_a_cpu_to_compare():
-    assert not device_checks.compared("sam", np.ones(2), 0 * UPDATES, {})["passed"]
+def test_a_step_that_was_not_compared_or_moves_nothing_fails():
+    assert not device_checks.compared("sam", np.ones(2), UPDATES * [[1], [0]], {})["passed"]
+    result = device_checks.compared("sam", np.ones(2), UPDATES, {}, must_compare=True)
+    assert not result["passed"] and "not compared" in result["result"]
 
 
 @pytest.mark.slow

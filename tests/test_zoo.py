@@ -1,5 +1,6 @@
 """The trained networks that come with the project, `zoo:NAME`."""
 import os
+import pathlib
 import shutil
 
 import mindspore as ms
@@ -8,12 +9,13 @@ import pytest
 
 import main
 from corruptions.utils.errors import UserError
-from corruptions.utils.files import file_hash, read_json
+from corruptions.utils.files import file_hash, read_json, write_json
 from losses.evaluation.corruptions import evaluate_run
 from models import create_model, zoo
 from models.weight_files import read_weights
 from tests.test_main import arguments, only_run
 from tests.test_readme import text
+from utils.records.checkpoint import newest_checkpoint
 
 NETWORKS = zoo.zoo_networks()
 
@@ -38,17 +40,23 @@ def test_the_readme_has_the_tables():
     assert zoo.zoo_table() in text("models", "README.md") and zoo.zoo_commands() in text("models", "README.md")
 
 
-def test_a_network_reproduces_its_accuracy(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", [name for name in NETWORKS if NETWORKS[name]["config"]["dataset"] == "photos"])
+def test_a_network_reproduces_its_accuracy(name, tmp_path, monkeypatch, capsys):
     """On the test images of `photos`, which are made here, clean and at severity 5. Nothing is written into the zoo."""
     monkeypatch.chdir(tmp_path)
-    before = sorted(os.listdir(zoo.FOLDER))
-    entry = NETWORKS["rare_aug-photos"]
-    record = evaluate_run("zoo:rare_aug-photos", ["gaussian_noise"], data_dir=str(tmp_path / "data"), severities=[5])
+    before, entry = sorted(os.listdir(zoo.FOLDER)), NETWORKS[name]
+    record = evaluate_run(f"zoo:{name}", ["gaussian_noise"], data_dir=str(tmp_path / "data"), severities=[5])
+    assert "other test images" not in capsys.readouterr().err
     assert record["clean"]["accuracy"] == pytest.approx(entry["accuracy"][0], abs=0.003)
     assert record["corrupted"]["gaussian_noise"]["accuracy"][0] == pytest.approx(entry["accuracy"][5], abs=0.003)
     assert sorted(os.listdir(zoo.FOLDER)) == before
-    assert [name.partition("_evaluation")[0] for name in os.listdir("logs/zoo") if name.endswith(".json")] == [
-        "rare_aug-photos"]
+    assert [file.partition("_evaluation")[0] for file in os.listdir("logs/zoo") if file.endswith(".json")] == [name]
+
+
+def test_other_test_images_are_said(cifar_dir, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    evaluate_run("zoo:erm-cifar10", ["fog"], data_dir=str(cifar_dir), severities=[1])
+    assert "warning: zoo:erm-cifar10: the accuracy in models/README.md is of other test" in capsys.readouterr().err
 
 
 def test_a_network_of_other_classes_gets_a_new_classifier():
@@ -58,6 +66,14 @@ def test_a_network_of_other_classes_gets_a_new_classifier():
     assert np.array_equal(network.init_conv.weight.asnumpy(), stored["init_conv.weight"].array)
     with pytest.raises(UserError, match="belongs to another network than wideresnet with 10 classes"):
         create_model("wideresnet", 10, pretrained="zoo:rare_aug-photos")
+
+
+def test_true_is_no_name_and_a_path_is_a_file(tmp_path):
+    with pytest.raises(UserError, match="zoo:True: no such network; there are zoo:"):
+        create_model("wideresnet10", 10, pretrained=True)
+    path = pathlib.Path(zoo.FOLDER) / "rare_aug-photos.safetensors"
+    ours, named = (create_model("wideresnet10", 10, pretrained=p) for p in (path, "zoo:rare_aug-photos"))
+    assert np.array_equal(ours.fc.weight.asnumpy(), named.fc.weight.asnumpy())
 
 
 def test_init_checkpoint_takes_a_network(cifar_dir, tmp_path):
@@ -91,7 +107,7 @@ def test_a_damaged_file_is_an_error(tmp_path):
     folder = shutil.copytree(zoo.FOLDER, tmp_path / "weights")
     with open(folder / "rare_aug-photos.safetensors", "ab") as file:
         file.write(b"x")
-    with pytest.raises(UserError, match="is missing or damaged; restore it: git checkout"):
+    with pytest.raises(UserError, match="is missing or damaged; download"):
         zoo.find_zoo("--evaluate", "zoo:rare_aug-photos", str(folder))
 
 
@@ -103,7 +119,24 @@ def test_a_run_becomes_a_network_of_the_zoo(cifar_dir, tmp_path):
     assert name == "erm-tiny" and entry["sha256"] == file_hash(tmp_path / "zoo" / "erm-tiny.safetensors")
     assert entry["accuracy"] == read_json(os.path.join(run, "results.json"))["test"]["accuracy"]
     assert "--data_dir" not in entry["command"] and "--method erm" in entry["command"]
-    assert "| `erm-tiny` | wideresnet10 |" in zoo.zoo_table(str(tmp_path / "zoo"))
-    shutil.rmtree(run)
-    with pytest.raises(UserError):
-        zoo.add_run("gone", run, str(tmp_path / "zoo"))
+    assert "| `erm-tiny` | erm | wideresnet10 |" in zoo.zoo_table(str(tmp_path / "zoo"))
+    for name, folder, message in (("../x", run, "is no name"), ("a b", run, "is no name"),
+                                  ("x", os.path.join(run, "last_model.ckpt"), "is no folder of a run")):
+        with pytest.raises(UserError, match=message):
+            zoo.add_run(name, folder, str(tmp_path / "zoo"))
+    assert len(os.listdir(tmp_path / "zoo")) == 2
+
+
+def test_an_evaluation_of_another_checkpoint_does_not_count(cifar_dir, tmp_path):
+    main.main(arguments(cifar_dir, tmp_path / "logs", "-m", "wideresnet10", "--method", "erm", "--save_last"))
+    run = only_run(tmp_path / "logs")
+    evaluation = {"checkpoint_sha256": file_hash(newest_checkpoint(run)), "corrupted": {"fog": {"accuracy": [0.5, 0.3]},
+                                                                                        "snow": {"accuracy": [0.2]}}}
+    for sha256, expected in ((evaluation["checkpoint_sha256"], pytest.approx(1 / 3)), ("other", None)):
+        write_json(os.path.join(run, "evaluation_common.json"), {**evaluation, "checkpoint_sha256": sha256})
+        zoo.add_run("erm-tiny", run, str(tmp_path / "zoo"))
+        assert zoo.zoo_networks(str(tmp_path / "zoo"))["erm-tiny"]["common_accuracy"] == expected
+    (tmp_path / "zoo" / "zoo.json").write_text("<<<<<<<")
+    with pytest.raises(UserError, match="zoo.json: is damaged"):
+        zoo.add_run("other", run, str(tmp_path / "zoo"))
+    assert (tmp_path / "zoo" / "zoo.json").read_text() == "<<<<<<<"

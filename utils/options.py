@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from corruptions.utils.cli import MultipleValues, StoreOneOrMany, existing_file, workers
+from corruptions.utils.cli import MultipleValues, StoreOneOrMany
 from corruptions.utils.errors import UserError
 
 # Earlier names of options, to the present ones. Command lines, files of options and stored settings may have them.
@@ -120,8 +120,8 @@ class Option:
             return isinstance(value, str)
         if value == "list" and getattr(self.kind, "prints_list", False):
             return False
-        if self.kind is existing_file or self.kind is workers:  # the machine may have changed since
-            return isinstance(value, str if self.kind is existing_file else int) and value != 0
+        if hasattr(self.kind, "stored_type"):  # the machine may have changed since
+            return isinstance(value, self.kind.stored_type) and value != 0
         if not str(value).strip():
             return False
         try:

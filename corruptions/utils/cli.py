@@ -168,6 +168,10 @@ def existing_file(path):
     return os.path.abspath(path)
 
 
+# Types whose values depend on the machine. A stored value only has to be of this Python type.
+workers.stored_type, existing_file.stored_type = int, str
+
+
 def validated_by(find):
     """An argument type: names for which `find` raises no `UserError`."""
     def parse(text):

@@ -47,14 +47,14 @@ COMMON = {
         "amp": "mixed precision",
     },
     "evaluation and comparison": {
-        "evaluate": "evaluate a run, a comparison or a file of weights",
+        "evaluate": "evaluate a run, a comparison, weights or zoo:NAME",
         "baseline": "--evaluate: run or file for the corruption errors",
         "variant": "a row of a comparison with options of its own",
         "jobs": "runs of a comparison at the same time",
     },
     "records and device": {
         "log_dir": "folder for the folders of runs",
-        "resume": "continue a run, by default the newest of this kind",
+        "resume": "continue a run, by default the newest",
         "eval_every": "evaluate after every N-th epoch",
         "device_target": "auto, CPU, GPU or Ascend",
     },

@@ -127,6 +127,9 @@ def evaluate_run(path, corruptions=None, baseline=None, model=None, dataset=None
     data_dir = data_dir or trained.config.get("data_dir", os.path.abspath("./data"))
     source = load_source(dataset, data_dir, **run_options(trained, dataset, options))
     source.check_run(trained.config, trained.path)
+    if trained.zoo_fingerprint not in (None, source.test_fingerprint.to_dict()):
+        print(f"warning: {path}: the accuracy in models/README.md is of other test images of {dataset}",
+              file=sys.stderr)
     check_image_size(model, *source.image_size)
     test = load_evaluation_set(source, data_dir, corruptions,
                                eval_batch_size or trained.config.get("eval_batch_size", 128), num_workers,

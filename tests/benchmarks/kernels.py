@@ -11,7 +11,7 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, ROOT)
 
-from utils.runtime.device import set_up_device, pynative_mode  # noqa: E402, I001, first: it sets what MindSpore reads
+from utils.runtime.device import set_up_device, pynative_mode, synchronize  # noqa: E402, I001, first: it sets what MindSpore reads
 
 import contextlib  # noqa: E402
 import csv  # noqa: E402
@@ -40,7 +40,7 @@ KINDS = {
     "gradient of BatchNorm": ("BatchNormGrad", "aten::native_batch_norm_backward"),
     # Together, because LeakyReLU is made of sums and products here, and one kernel there.
     "activations, sums, products": (
-        "ReLU ReluGrad Add AddN Mul Sub",
+        "ReLU ReluGrad Maximum Add AddN Mul Sub",
         "aten::leaky_relu aten::leaky_relu_ aten::leaky_relu_backward aten::add aten::add_ aten::mul aten::mul_ "
         "aten::sub aten::sub_"),
 }
@@ -88,7 +88,8 @@ def matmul_rate(side=2048, runs=9):
     matrix, product, seconds = ops.ones((side, side), ms.float32), Product(), []
     for _ in range(runs):
         start = time.perf_counter()
-        product(matrix, matrix).asnumpy()
+        product(matrix, matrix)
+        synchronize()
         seconds.append(time.perf_counter() - start)
     return 2 * side ** 3 / min(seconds)
 

@@ -24,6 +24,8 @@ class TrainedNetwork:
         checkpoint (str or None): path of the weights; None if the run has no checkpoint.
         prefix (str): prefix of the names of its record files, so that the files of several checkpoints differ.
         config (dict): settings of its run; empty if there is no config.json.
+        zoo_fingerprint (dict or None): for a network of the zoo, the `Fingerprint` of the clean test images behind the
+            accuracy in its table.
     """
 
     path: str
@@ -31,6 +33,7 @@ class TrainedNetwork:
     checkpoint: str | None
     prefix: str
     config: dict
+    zoo_fingerprint: dict | None = None
 
     def file(self, name):
         """Return the path of a record file of this network."""
@@ -79,8 +82,8 @@ def find_trained(flag, path):
     """
     if path.startswith(PREFIX):
         checkpoint, entry = find_zoo(flag, path)
-        os.makedirs(ZOO_RECORDS, exist_ok=True)
-        return TrainedNetwork(path, ZOO_RECORDS, checkpoint, f"{path.removeprefix(PREFIX)}_", entry["config"])
+        return TrainedNetwork(path, ZOO_RECORDS, checkpoint, f"{path.removeprefix(PREFIX)}_", entry["config"],
+                              entry["fingerprint"])
     if os.path.isdir(path):
         config = _config(path)
         if not config:

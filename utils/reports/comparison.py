@@ -26,7 +26,7 @@ LATEX = str.maketrans({**{sign: "\\" + sign for sign in "_%&#${}"}, "\\": r"\tex
 
 
 def write_comparison(folder, rows, is_verbose=False):
-    """Write `comparison.md`, `.csv` and `.tex`, and `comparison_runs.csv` with a line for each run.
+    """Write `comparison.md`, `.csv` and `.tex`, and `comparison_runs.csv` with a line for each run that ended.
 
     Args:
         folder (str): where they go.

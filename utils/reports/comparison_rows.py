@@ -83,16 +83,16 @@ def severity_titles(number):
 
 
 def paired_differences(rows):
-    """Return the header and the lines of a table of differences from the first of `rows`, paired by seed.
+    """Return the header and the lines of a table of differences from the reference of `rows`, paired by seed.
 
     A line has the mean and the standard deviation over the seeds that both rows have, of the difference in test
-    accuracy in percentage points. A common seed gives both runs the same data and initial weights. Rows with fewer than
-    two common seeds have no line. If there is no line, return None.
+    accuracy in percentage points. Runs of one seed share the split and the initial weights, unless their options
+    change them. Rows with fewer than two common seeds have no line. If there is no line, return None.
     """
-    first, *others = rows
+    first = reference_of(rows)
     names, lines = [], []
-    for row in others:
-        seeds = [seed for seed in row.accuracies if seed in first.accuracies]
+    for row in rows:
+        seeds = [seed for seed in row.accuracies if row is not first and seed in first.accuracies]
         if len(seeds) > 1:
             table = accuracy_statistics([replace(row, accuracies={
                 seed: np.subtract(row.accuracies[seed], first.accuracies[seed]) for seed in seeds})])
@@ -102,9 +102,15 @@ def paired_differences(rows):
     return (["method", "seeds", *names], lines) if lines else None
 
 
+def reference_of(rows):
+    """Return the row that others are compared with: erm if it has runs, or else the first row that has."""
+    done = [row for row in rows if row.accuracies]
+    return next((row for row in done if row.name == "erm"), done[0] if done else rows[0])
+
+
 def paired_caption(rows):
     """The caption of `paired_differences`, as text."""
-    return f"test accuracy minus that of {rows[0].name}, paired by seed, in percentage points"
+    return f"test accuracy minus that of {reference_of(rows).name}, paired by seed, in percentage points"
 
 
 def beside_published(rows):

@@ -63,7 +63,10 @@ def test_a_check_that_hangs_is_stopped_with_its_processes(tmp_path, monkeypatch)
     lines = on_device.carry_out("bytes", "CPU", str(tmp_path), 2)
     assert [row["passed"] for row in lines] == [True, False] and "the time was over" in lines[1]["result"]
     assert time.monotonic() - started < 30
-    state = on_device.content(f"/proc/{(tmp_path / 'pid').read_text()}/stat").split()[2:3]
+    status = f"/proc/{(tmp_path / 'pid').read_text()}/stat"
+    end = time.monotonic() + 20  # the kernel needs a moment
+    while (state := on_device.content(status).split()[2:3]) not in ([], ["Z"]) and time.monotonic() < end:
+        time.sleep(0.05)
     assert state in ([], ["Z"])  # it is gone, or a zombie
 
 

@@ -67,10 +67,11 @@ def content(path):
 
 def describe_cpu():
     """Return the CPU as text."""
-    flags = first_match(r"flags\s*:\s*(.*)", content("/proc/cpuinfo")).split()
+    about = content("/proc/cpuinfo")
+    flags = first_match(r"flags\s*:\s*(.*)", about).split()
     kinds = {"avx512f": "AVX-512", "avx2": "AVX2"}
     kind = next((kinds[flag] for flag in kinds if flag in flags), platform.machine())
-    name = first_match(r"model name\s*:\s*(.*)", content("/proc/cpuinfo")) or first_match(
+    name = first_match(r"model name\s*:\s*(.*)", about) or first_match(
         r"Model name:\s*(.*)", output_of("lscpu")) or "an unknown CPU"
     return f"{cpu_count()} cores of {name} ({kind})"
 

@@ -47,7 +47,8 @@ def sharpness(records, measured):
     curves = {record.path: dict(zip(measurement["epochs"], measurement["sharpness"], strict=True))
               for record, measurement in zip(records, measured, strict=True)}
     figure, axes = panels(num_severity, "epoch", "sharpness (test)")
-    for name, look in line_styles(dict.fromkeys(record.name for record in records)).items():
+    names = dict.fromkeys(record.name for record in records)
+    for name, look in line_styles(names).items():
         runs = [record for record in records if record.name == name]
         epochs = sorted(set.intersection(*(set(curves[run.path]) for run in runs)))  # only these can be averaged
         if not epochs:
@@ -58,7 +59,7 @@ def sharpness(records, measured):
         for s, panel in enumerate(axes):
             panel.plot(*with_gaps(epochs, mean[:, s]), label=name,
                        **{**look, "marker": look["marker"] if len(epochs) < 9 else ""})
-            if deviation.any() and len(dict.fromkeys(record.name for record in records)) <= MOST_BANDS:
+            if deviation.any() and len(names) <= MOST_BANDS:
                 places, low = with_gaps(epochs, (mean - deviation)[:, s])
                 panel.fill_between(places, low, with_gaps(epochs, (mean + deviation)[:, s])[1], color=look["color"],
                                    linewidth=0, alpha=0.1)

@@ -107,15 +107,14 @@ def write_comparison_page(folder, rows, drawn, options, run_folders=(), facts=()
                                                 list(_lines([row.title for row in weighted], weights)))))
         paired = paired_differences(members)
         if paired:
-            caption = paired_caption(members)
-            sections.append(Section(f"{caption[0].upper()}{caption[1:]}, {setting}", table=Table(*paired)))
+            sections.append(Section(_heading(paired_caption(members), setting), table=Table(*paired)))
         published = beside_published(members)
         if published:
-            sections.append(Section(f"{PUBLISHED_CAPTION[0].upper()}{PUBLISHED_CAPTION[1:]}, {setting}",
+            sections.append(Section(_heading(PUBLISHED_CAPTION, setting),
                                     table=Table(*published)))
         validated = [row for row in members if row.is_validated]
         if validated:
-            sections.append(Section(f"{VALIDATION_CAPTION[0].upper()}{VALIDATION_CAPTION[1:]}, {setting}",
+            sections.append(Section(_heading(VALIDATION_CAPTION, setting),
                                     table=_table(validated, validation_statistics,
                                                  [len(row.validation) for row in validated])))
     failed = [[row.name, seed, row.setting_title, reason] for row in rows for seed, reason in row.failures.items()]
@@ -126,6 +125,11 @@ def write_comparison_page(folder, rows, drawn, options, run_folders=(), facts=()
                  Section("Settings", table=Table(["method", "options of its runs"], list(options.items()), "settings"))]
     sections.append(Section("Runs", links={name: f"{name}/{PAGE}" for name in run_folders}))
     write_page(folder, "Comparison", sections, facts, command, evaluation_sections(folder))
+
+
+def _heading(caption, setting):
+    """The heading of a section of a page, from a caption that begins with a small letter."""
+    return f"{caption[0].upper()}{caption[1:]}, {setting}"
 
 
 def _table(rows, statistics_of, runs):

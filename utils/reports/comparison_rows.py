@@ -127,7 +127,7 @@ def beside_published(rows):
     for k, row in enumerate(rows):
         lines.append([row.title, *texts(table).loc[k]])
         lines.append([f"  {row.published.title}", *row.published.texts()[:len(names)]])
-        lines.append(["  difference", *(f"{value:+.2f}" for value in differences(row, table.loc[k]))])
+        lines.append(["  difference", *(f"{value:+.2f}" for value in _differences(row, table.loc[k]))])
     return ["method", *names], lines
 
 
@@ -136,16 +136,15 @@ def beside_published_lines(row):
 
     There is a line for each severity. The list is empty if the row has no published accuracy or no run that ended.
     """
-    if row.published is None or not row.accuracies:
+    table = beside_published([row])
+    if table is None:
         return []
-    table = accuracy_statistics([row]).drop(columns=["worst", "mean"], level=0)
-    columns = zip(texts(table).loc[0], row.published.texts(), differences(row, table.loc[0]), strict=False)
+    columns = zip(*(numbers for _, *numbers in table[1]), strict=False)  # the published numbers may end earlier
     return [*textwrap.wrap(f"{row.title} beside {row.published.title}", 80),
             *aligned(["severity", "test accuracy (%)", "published", "difference"],
-                     [[str(s), measured, number, f"{value:+.2f}"] for s, (measured, number, value) in
-                      enumerate(columns)]), ""]
+                     [[str(s), *column] for s, column in enumerate(columns)]), ""]
 
 
-def differences(row, statistics_of_row):
+def _differences(row, statistics_of_row):
     """Measured minus published accuracies of a row, in percentage points."""
     return row.published.differences(statistics_of_row.xs("mean", level=1))

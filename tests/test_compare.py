@@ -26,7 +26,7 @@ from losses.comparison.plan import expand_grid, parse_variants
 from losses.comparison.runs import run_folder
 from losses.config.options import create_parser
 from losses.config.published import read_published
-from losses.config.recipes import to_argv
+from losses.config.recipes import option_texts
 from losses.config.resolve import resolve, resolve_config
 from losses.evaluation.corruptions import evaluate_runs
 from losses.evaluation.network import IMAGENET_C_BAR, published_errors
@@ -262,7 +262,7 @@ def test_the_page_has_the_options_as_they_are_typed(comparison):
     for option in ("seed", "dataset", "model", "corruption", "log_dir"):
         argv.pop(option, None)
     assert requested[0] == {**argv, "recipe": "sharpdro"}
-    assert to_argv({"keep_epochs": [20, 50], "record_norm": True, "sync_bn": False}) == [
+    assert option_texts({"keep_epochs": [20, 50], "record_norm": True, "sync_bn": False}) == [
         "--keep_epochs 20 50", "--record_norm", "--no-sync_bn"]
 
 

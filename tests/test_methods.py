@@ -19,7 +19,8 @@ from dataset.sampling import CROP_MODES
 from dataset.sources.base import ImageDataset
 from losses import create_step
 from losses.components import DATA_STRATEGIES, OBJECTIVES, PERTURBATIONS
-from losses.config.checks import check_reweighter, check_world_size
+from losses.config.checks import check_world_size
+from losses.config.data_checks import check_reweighter
 from losses.config.published import PUBLISHED, recipes_list
 from losses.config.published_run import published_row
 from losses.config.recipes import RECIPES, recipes_table

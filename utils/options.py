@@ -28,16 +28,19 @@ def new_value(name, value):
     return RENAMED_VALUES.get(name, {}).get(value, value) if isinstance(value, str) else value
 
 
+def option_words(name, value):
+    """Return an option as the words of a command line: a flag for a bool, else the flag and one or several values."""
+    if isinstance(value, bool):
+        return [f"--{'' if value else 'no-'}{name}"]
+    return [f"--{name}", *map(str, value if isinstance(value, (list, tuple)) else [value])]
+
+
 def command_line(given):
     """Return the command line of main.py with the given options (dict), to paste into a shell."""
     words = ["python", "main.py"]
     for name, value in given.items():
-        if isinstance(value, bool):
-            words.append(f"--{'' if value else 'no-'}{name}")
-        elif name == "variant":
-            words += [word for variant in value for word in ("--variant", variant)]
-        elif value is not None:
-            words += [f"--{name}", *map(str, value if isinstance(value, (list, tuple)) else [value])]
+        for one in value if name == "variant" else [value]:
+            words += [] if one is None else option_words(name, one)
     return shlex.join(words)
 
 

@@ -21,11 +21,12 @@ from losses.comparison.checks import (
 )
 from losses.comparison.plan import BENCHMARK_KEYS
 from losses.config.published_run import published_row
-from losses.config.recipes import to_argv
+from losses.config.recipes import option_texts
 from losses.training.run import run, write_config
 from losses.training.step_cache import StepCache
 from utils.figures.severity import accuracy
 from utils.figures.style import command, save
+from utils.options import option_words
 from utils.records.cost import duration
 from utils.records.logs import RunFolder
 from utils.records.reading import PLAN_FILE, by_setting, is_finished, read_record
@@ -100,7 +101,7 @@ def compare(planned, configs, folder, loader, device, jobs, program):
                     row.weights[settings.seed] = weights
         print("\n" + write_comparison(folder, list(rows.values()), configs[0].verbose))
         hidden = (*BENCHMARK_KEYS, "seed", "save_last")
-        options = {spec.name: " ".join(to_argv({option: value for option, value in spec.given.items()
+        options = {spec.name: " ".join(option_texts({option: value for option, value in spec.given.items()
                                                 if option not in hidden})) for spec in planned}
         seeds = sorted({settings.seed for settings in configs})
         write_comparison_page(folder, list(rows.values()), _plot_accuracy(folder, records), options,
@@ -233,7 +234,7 @@ def _free_options(spec, jobs, device):
     share = max(1, cli.cpu_count() // jobs)
     free = {**resumable_options(spec), "device_target": device}
     free["num_workers"] = min(share, free.get("num_workers", share))
-    return [word for text in to_argv(free) for word in text.split(" ", 1)]
+    return [word for name, value in free.items() for word in option_words(name, value)]
 
 
 def _last_error_line(process, errors):

@@ -6,10 +6,10 @@ import sys
 
 from corruptions.utils import cli
 from corruptions.utils.errors import UserError
-from losses.config.recipes import RECIPES, to_argv
+from losses.config.recipes import RECIPES, option_texts
 from losses.config.short_help import ShortHelp, advice, similar_option
 from losses.config.table import EVALUATION_OPTIONS, OPTION_GROUPS, OPTIONS
-from utils.options import RENAMED
+from utils.options import RENAMED, option_words
 from utils.records.settings import NEWEST
 from utils.runtime.requirements import require
 
@@ -89,7 +89,7 @@ def parse_command_line(argv=None):
         if is_run and args.evaluate is not None:  # the run was trained with the others
             options = {name: value for name, value in options.items() if name in EVALUATION_OPTIONS}
         parser.prog += f": --config {cli.one_line(path)}"
-        _, from_file = cli.parse(parser, option_words(path, options))
+        _, from_file = cli.parse(parser, words_from_file(path, options))
         given = {**from_file, **given}
     # A flag that is switched off is at its default.
     given = {name: value for name, value in given.items() if value is not False or OPTIONS[name].default is not False}
@@ -145,8 +145,8 @@ def _present_names(path, options):
     return renamed
 
 
-def option_words(path, options):
-    """Return options as the words of a command line.
+def words_from_file(path, options):
+    """Return the options of a file as the words of a command line.
 
     Args:
         path (str): file of the options, for errors.
@@ -165,7 +165,7 @@ def option_words(path, options):
         option = OPTIONS[name]
         values = value if isinstance(value, list) else [value]
         if option.kind is bool and isinstance(value, bool):
-            words.append(f"--{name}" if value else f"--no-{name}")
+            words += option_words(name, value)
             continue
         if any(isinstance(item, (bool, dict, list)) or item is None and value is not None for item in values):
             raise UserError(f"--config {path}: {name} has {value!r}; give it as on the command line")
@@ -180,7 +180,7 @@ def option_words(path, options):
         if option.is_repeatable:
             words += [f"--{name}={item}" for item in values]
         elif isinstance(value, list):
-            words += [f"--{name}", *map(str, values)] if values else []
+            words += option_words(name, value) if value else []
         elif value is not None:
             words.append(f"--{name}={value}")
     return words
@@ -203,8 +203,8 @@ def apply_recipe(args, given):
         if dataset == recipe.benchmark.get("dataset"):
             options.update(recipe.data)
         elif isinstance(dataset, cli.MultipleValues) and recipe.data:
-            print(f"warning: --recipe {args.recipe}: its options of the data ({' '.join(to_argv(recipe.data))}) are "
-                  f"for -d {recipe.benchmark['dataset']} alone, and are left out", file=sys.stderr)
+            print(f"warning: --recipe {args.recipe}: its options of the data ({' '.join(option_texts(recipe.data))}) "
+                  f"are for -d {recipe.benchmark['dataset']} alone, and are left out", file=sys.stderr)
         has_own_split = {"num_per_class", "num_val", "split"} & given.keys()
         names_data = given.get("train_on", "clean") != "clean" or any("train_on" in text for text in args.variant)
         if has_own_split or names_data:

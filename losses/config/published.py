@@ -8,7 +8,7 @@ import itertools
 import os
 from dataclasses import dataclass
 
-from losses.config.recipes import RECIPES, to_argv, wrapped
+from losses.config.recipes import RECIPES, option_texts, wrapped
 
 PUBLISHED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "published.csv")
 
@@ -67,8 +67,8 @@ def recipes_list():
     """Return all recipes as text: the options that each sets, and the published numbers that it aims at."""
     published, lines = read_published(), []
     for name, recipe in RECIPES.items():
-        lines += [f"{name}: {recipe.title}", *wrapped(to_argv(recipe.settings))]
-        lines += [f"  {method}: {' '.join(to_argv(options))}" for method, options in recipe.methods.items()]
+        lines += [f"{name}: {recipe.title}", *wrapped(option_texts(recipe.settings))]
+        lines += [f"  {method}: {' '.join(option_texts(options))}" for method, options in recipe.methods.items()]
         rows = [row for row in published if row.recipe == name]
         for (source, measure), group in itertools.groupby(rows, key=lambda row: (row.source, row.measure)):
             lines.append(f"  published {measure} (%) at severity 0 to 5, {source}:")

@@ -3,7 +3,7 @@ import re
 from dataclasses import replace
 
 from losses.config.published import read_published
-from losses.config.recipes import RECIPES, to_argv
+from losses.config.recipes import RECIPES, option_texts
 from losses.config.resolve import resolve
 
 
@@ -44,4 +44,4 @@ def overridden(values, known=()):
                                                   "interpolation")
             if values.get(option) is not None and values[option] != recipe.data.get(option)}
     return [f"no --{option}" if value is None else text
-            for (option, value), text in zip((changed | data).items(), to_argv(changed | data), strict=True)]
+            for (option, value), text in zip((changed | data).items(), option_texts(changed | data), strict=True)]

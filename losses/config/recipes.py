@@ -3,6 +3,7 @@ import textwrap
 from dataclasses import dataclass, field
 
 from losses.methods import default_for_dataset
+from utils.options import option_words
 
 
 @dataclass(frozen=True)
@@ -102,9 +103,9 @@ def format_value(value):
     return ("no", "yes")[value] if isinstance(value, bool) else str(value)
 
 
-def to_argv(options):
-    """Return options (dict) as they stand on a command line, one text each."""
-    return [f"--{'' if value else 'no-'}{option}" if isinstance(value, bool) else f"--{option} {format_value(value)}"
+def option_texts(options):
+    """Return options (dict) as texts, such as '--keep_epochs 20 50'; a dict of defaults is as in `format_value`."""
+    return [" ".join(option_words(option, format_value(value) if isinstance(value, dict) else value))
             for option, value in options.items()]
 
 
@@ -119,12 +120,13 @@ def recipes_table():
     """Return the recipes for the README, in Markdown: a table of the experiments, then a block of the options."""
     lines, block = ["| `--recipe` | experiment | for one method |", "| --- | --- | --- |"], []
     for name, recipe in RECIPES.items():
-        by_method = "; ".join(f"{method} `{' '.join(to_argv(options))}`" for method, options in recipe.methods.items())
+        by_method = "; ".join(f"{method} `{' '.join(option_texts(options))}`"
+                              for method, options in recipe.methods.items())
         lines.append(f"| `{name}` | {recipe.title} | {by_method} |")
         family, is_special, _ = name.partition("/")
         general = RECIPES[family].training if is_special else {}
         dataset = recipe.benchmark.get("dataset")
         sets = {option: value for option, value in recipe.settings.items()
                 if option not in general or default_for_dataset(general[option], dataset) != value}
-        block += [f"{name}: as {family}, and" if is_special else f"{name}:", *wrapped(to_argv(sets))]
+        block += [f"{name}: as {family}, and" if is_special else f"{name}:", *wrapped(option_texts(sets))]
     return "\n".join([*lines, "", "```", *block, "```"]) + "\n"

@@ -4,7 +4,7 @@ import functools
 from dataset import load_source, source_options
 from dataset.data import ExperimentData, load_images
 from dataset.splits import check_split_options, make_split_for
-from losses.config.checks import check_fits_data
+from losses.config.data_checks import check_fits_data
 from models.initial_weights import check_sha256
 from utils.runtime.distributed import is_main_process
 

@@ -21,7 +21,7 @@ from corruptions.utils.files import read_json, write_json
 from corruptions.utils.signals import Interrupted, defer_signals, interruptible
 from dataset.pipeline import load_batches
 from losses.components import DATA_STRATEGIES, OBJECTIVES, OPTIMIZERS
-from losses.config.recipes import RECIPES, to_argv
+from losses.config.recipes import RECIPES, option_texts
 from losses.evaluation.cells import EvaluationStep
 from losses.evaluation.predict import evaluate, predict
 from losses.evaluation.probes import sharpness
@@ -221,7 +221,7 @@ def train(config, data, folder, cells, **batch_options):
                    f"{config.model} ({weights:,} weights) on {config.dataset} with {config.corruption}\n"
                    f"{images:,} training images, device {device()}{together}\n"
                    f"folder: {folder.path}")
-        folder.note(" ".join(to_argv(method.training)))
+        folder.note(" ".join(option_texts(method.training)))
         if config.init_checkpoint is not None and records.start == Progress():
             folder.log(load_initial_weights(network, config.init_checkpoint, config.model, config.init_sha256))
         if len(data.split.nonempty_severities) == 1 and OBJECTIVES[method.objective].reads_groups and not environments:
@@ -265,7 +265,7 @@ def describe_recipe(method, dataset):
     recipe = {option: default_for_dataset(value, dataset) for option, value in recipe.items()}
     different = {option: value for option, value in method.training.items()
                  if recipe.get(option) != value and option not in ("total_epoch", "batch_size")}
-    return f"recipe {method.recipe}{' with ' if different else ''}{' '.join(to_argv(different))}"
+    return f"recipe {method.recipe}{' with ' if different else ''}{' '.join(option_texts(different))}"
 
 
 def check_same_progress(start, path):

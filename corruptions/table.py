@@ -33,8 +33,13 @@ def known_names(names):
 
 
 def set_words(names):
-    """Return the key of `SETS` that has these corruptions, or else their names as a list."""
-    return next((word for word, members in SETS.items() if set(members) == set(names)), ", ".join(names))
+    """Return a list of corruptions as text: keys of `SETS`, then the names that these sets lack, 'common, spatter'."""
+    words, rest = [], list(names)
+    for word, members in sorted(SETS.items(), key=lambda item: -len(item[1])):  # the largest first
+        if set(members) <= set(rest):
+            words.append(word)
+            rest = [name for name in rest if name not in members]
+    return ", ".join([*words, *rest])
 
 
 def set_title(words, number):

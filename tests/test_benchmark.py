@@ -9,6 +9,8 @@ import pytest
 from corruptions import SETS, Options, benchmark, corrupt
 from corruptions.evaluation.alexnet import ERRORS
 from corruptions.evaluation.metrics import CalibrationScores, scores
+from corruptions.evaluation.record import file_tag
+from corruptions.table import set_words
 from corruptions.utils.errors import UserError
 
 RNG = np.random.RandomState(0)
@@ -153,6 +155,16 @@ def test_paths_and_numpy_numbers_can_be_written(tmp_path):
     assert (tmp_path / "new" / "result.json").exists() and (tmp_path / "other" / "result.png").exists()
     with pytest.raises(UserError, match="has no suffix of a picture"):
         result.plot(str(tmp_path / "result"))
+
+
+def test_a_set_of_corruptions_has_short_words_and_a_file_name_of_its_own():
+    assert set_words(SETS["bar"]) == "bar" and set_words(SETS["all+bar"]) == "all+bar"
+    assert set_words(SETS["common"] + SETS["bar"] + ("spatter",)) == "common, bar, spatter"
+    assert set_words(("fog", "snow")) == "fog, snow"
+    assert file_tag("common, bar (30 corruptions)") == "common+bar"
+    long = [", ".join(SETS["common"][:14] + SETS["bar"][k:k + 14]) for k in (0, 1)]
+    tags = [file_tag(f"{names} (28 corruptions)") for names in long]
+    assert len(set(tags)) == 2 and all(tag.startswith("28-corruptions-") and len(tag) < 40 for tag in tags)
 
 
 def test_the_files_and_the_table_have_the_numbers(tmp_path):

@@ -1,4 +1,6 @@
 """An evaluation under many corruptions as a record: averages, JSON, CSV and a text table."""
+import hashlib
+
 import numpy as np
 
 from corruptions.evaluation.metrics import BINS, SEVERITY_LEVELS, CalibrationScores
@@ -17,11 +19,14 @@ def severities_of(record):
 def file_tag(title):
     """Return the part of a file name that stands for a set of corruptions.
 
-    It is made from the `title` of the set, such as 'fog, snow (2 corruptions)'.
+    It is made from the `title` of the set, such as 'fog, snow (2 corruptions)'. Too many names become their number and
+    their hash, so that another set has another name.
     """
     names, _, number = title.rpartition(" (")
     tag = "+".join(map(safe_filename, names.split(", ")))
-    return tag if len(tag) <= LONGEST_TAG else safe_filename(number.rstrip(")"))
+    if len(tag) <= LONGEST_TAG:
+        return tag
+    return safe_filename(f"{number.rstrip(')')} {hashlib.sha256(names.encode()).hexdigest()[:8]}")
 
 
 def summary(clean, corrupted, severities=SEVERITIES):

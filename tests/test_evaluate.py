@@ -24,6 +24,7 @@ from losses.evaluation.corruptions import evaluate_runs
 from losses.evaluation.network import corruption_set_name
 from models import create_model
 from models.convert import convert
+from tests.benchmarks import unseen
 from tests.image_trees import make_folder
 from tests.test_main import arguments, only_run
 from utils.figures.__main__ import main as draw
@@ -115,6 +116,20 @@ def test_the_records_say_what_was_evaluated_and_nothing_else_changes(trained, co
         cell = record["corrupted"][row["corruption"]]
         assert [float(row[metric]) for metric in CalibrationScores._fields] == [
             cell[metric][int(row["severity"]) - 1] for metric in CalibrationScores._fields]
+
+
+def test_a_comparison_is_evaluated_under_corruptions_that_it_was_not_trained_on(common, cifar_dir, tmp_path):
+    before = contents(common)
+    unseen.main([common, str(tmp_path / "unseen.csv"), "--data_dir", cifar_dir])
+    assert contents(common) == before
+    rows = list(csv.DictReader((tmp_path / "unseen.csv").read_text().splitlines()))
+    assert [row["corruption"] for row in rows] == ["none", *COMMON, *SETS["bar"]]
+    record = read_json(common + "/evaluation_common.json")
+    for row in rows[:16]:
+        assert (row["method"], row["seed"]) == (read_json(common + "/config.json")["title"], "0")
+        expected = record["clean"] if row["corruption"] == "none" else record["corrupted"][row["corruption"]]
+        for score in ("accuracy", "nll", "ece"):
+            assert float(row[score]) == pytest.approx(np.mean(expected[score]), abs=1e-6)
 
 
 def test_averages_by_hand():

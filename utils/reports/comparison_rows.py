@@ -82,7 +82,7 @@ def severity_titles(number):
     return [f"s = {s}" for s in range(number)]
 
 
-def paired_differences(rows):
+def paired_differences(rows, digits=2):
     """Return the header and the lines of a table of differences from the reference of `rows`, paired by seed.
 
     A line has the mean and the standard deviation over the seeds that both rows have, of the difference in test
@@ -98,7 +98,7 @@ def paired_differences(rows):
                 seed: np.subtract(row.accuracies[seed], first.accuracies[seed]) for seed in seeds})])
             table = table.drop(columns=["worst"], level=0)  # the worst severities of the two may differ
             names = list(table.columns.unique(0))
-            lines.append([row.name, str(len(seeds)), *texts(table, signed=True).loc[0]])
+            lines.append([row.name, str(len(seeds)), *texts(table, digits, signed=True).loc[0]])
     return (["method", "seeds", *names], lines) if lines else None
 
 

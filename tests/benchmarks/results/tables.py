@@ -1,8 +1,20 @@
-"""The tables of README.md beside this file, from `comparison.csv` files: python tests/benchmarks/results/tables.py"""
+"""The tables of README.md beside this file, from the CSV files: python tests/benchmarks/results/tables.py"""
 import csv
 import os
+import sys
 
 ARRIVED = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(ARRIVED))))
+
+import pandas as pd  # noqa: E402
+
+from corruptions import COMMON, SETS  # noqa: E402
+from utils.reports.comparison_rows import ComparisonRow, paired_differences  # noqa: E402
+from utils.reports.tables import markdown  # noqa: E402
+
+ALL_OF_CIFAR10 = "cifar10_full"  # the comparison with differences that are paired by seed, and unseen corruptions
+NOISE = ("gaussian_noise", "shot_noise", "impulse_noise")
+UNSEEN = {"noise": NOISE, "other common": [name for name in COMMON if name not in NOISE], "C-bar": SETS["bar"]}
 
 # Heading of a table; the folders whose rows it has, and the number of runs, one a seed, that each row is of.
 TABLES = {
@@ -38,6 +50,42 @@ def table(folders, runs):
                                                     "val_severity_5")]
         q = " ".join(f"{float(row[f'q_{s}_mean']):.2f}" for s in range(6) if row.get(f"q_{s}_mean"))
         lines.append(f"| {row['method']} | {' | '.join(cells)} | {q} |")
+    return "\n".join(lines) + "\n"
+
+
+def paired_table(folder):
+    """Differences from erm as a Markdown table, of runs with the same seed."""
+    runs = pd.read_csv(os.path.join(ARRIVED, folder, "comparison_runs.csv"))
+    rows = []
+    for name, group in runs.groupby("method", sort=False):
+        accuracies = group[[f"severity_{s}" for s in range(6)]].to_numpy() / 100
+        rows.append(ComparisonRow(("", "", ""), name, dict(zip(group["seed"], accuracies, strict=True)), {}))
+    return "\n".join(markdown(*paired_differences(rows, digits=1))) + "\n"
+
+
+def unseen_means(folder):
+    """Scores under corruptions that no network was trained on, averaged over corruptions and severities.
+
+    Returns:
+        dict: name of a group of corruptions to a DataFrame with a row for each method and seed and the columns
+        `accuracy` in percent, `nll` and `ece`.
+    """
+    scores = pd.read_csv(os.path.join(ARRIVED, folder, "unseen.csv"))
+    scores["accuracy"] *= 100
+    return {group: scores[scores["corruption"].isin(names)].groupby(["method", "seed"], sort=False)[
+        ["accuracy", "nll", "ece"]].mean() for group, names in {"clean": ["none"], **UNSEEN}.items()}
+
+
+def unseen_table(folder):
+    """`unseen_means` as a Markdown table, averaged over the seeds; a row for each method."""
+    means = {group: values.groupby("method", sort=False).mean() for group, values in unseen_means(folder).items()}
+    lines = ["| method | clean |" + "".join(f" {group} | NLL | ECE |" for group in UNSEEN), "| --- |" + " --- |" * 10]
+    for method in means["clean"].index:
+        cells = [f"{means['clean'].at[method, 'accuracy']:.1f}"]
+        for group in UNSEEN:
+            accuracy, nll, ece = means[group].loc[method]
+            cells += [f"{accuracy:.1f}", f"{nll:.2f}", f"{ece:.3f}"]
+        lines.append(f"| {method} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

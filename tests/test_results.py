@@ -12,7 +12,16 @@ from PIL import Image
 from dataset.poisson import poisson_counts
 from dataset.sources.cifar import CIFAR, load_cifar
 from tests.benchmarks import cifar10_from_jpeg
-from tests.benchmarks.results.tables import ARRIVED, TABLES, rows, table
+from tests.benchmarks.results.tables import (
+    ALL_OF_CIFAR10,
+    ARRIVED,
+    TABLES,
+    paired_table,
+    rows,
+    table,
+    unseen_means,
+    unseen_table,
+)
 from tests.test_main import read_csv
 from tests.test_readme import text
 from utils.reports.tables import best
@@ -21,6 +30,7 @@ RESULTS = {dataset: rows(f"{dataset}_gaussian_noise") for dataset in ("cifar10",
 SNOW = rows("cifar10_snow")
 CURES = rows("cifar10_gaussian_noise_cures")
 METHODS = rows("cifar10_gaussian_noise_methods")
+FULL = rows(ALL_OF_CIFAR10)
 # What the main README calls a row of `comparison.csv`.
 NAMES = {"`erm --sampling balanced`": "erm, balanced"}
 
@@ -186,6 +196,34 @@ def test_the_recommended_method_is_below_neither_on_clean_images(dataset, rival)
     assert value("rare_aug", dataset, "severity_0") > value(rival, dataset, "severity_0")
 
 
+def test_the_pages_say_what_all_of_cifar10_gave():
+    def change(name, severity, result=FULL):
+        return float(result[name][f"severity_{severity}_mean"]) - float(result["erm"][f"severity_{severity}_mean"])
+
+    words, readme = words_of_results(), " ".join(text("README.md").split())
+    gains = {f"{change(name, 5):.1f}" for name in ("corrupt_aug", "rare_aug")}
+    assert len(gains) == 1
+    assert f"both are {gains.pop()} points of test accuracy above ERM at severity 5" in words
+    assert (f"`corrupt_aug` is {-change('corrupt_aug', 0):.1f} points below ERM, and `rare_aug` is "
+            f"{-change('rare_aug', 0):.1f} points below it") in words
+    assert (f"grows from {change('rare_aug', 5, RESULTS['cifar10']):.1f} to {change('rare_aug', 5):.1f} points"
+            ) in words
+    assert (f"both are {change('rare_aug', 5):.1f} points above `erm` at severity 5. On clean images `corrupt_aug` is "
+            f"{-change('corrupt_aug', 0):.1f} points below `erm`, and `rare_aug` {-change('rare_aug', 0):.1f}"
+            ) in readme
+    for name in ("sharpdro", "group_dro"):
+        assert all(change(name, severity) < 0 for severity in range(6))
+        assert all(f"{float(FULL[name][f'q_{severity}_mean']):.2f}" == "0.00" for severity in (4, 5))
+    for severity in (0, 5):
+        order = [sorted(FULL, key=lambda name, result=result: change(name, severity, result))
+                 for result in (FULL, RESULTS["cifar10"])]
+        assert order[0] == order[1]
+    images = [10 * count for count in poisson_counts(4000, 6)]
+    assert ", ".join(map(str, images[:5])) + f" and {images[5]} training images of severity 0 to 5" in words
+    assert f"{1 - (1 - images[5] / sum(images)) ** 100:.0%}" == "26%" and "severity 5 in one of four cases" in words
+    assert paired_table(ALL_OF_CIFAR10) in page_of_results()
+
+
 @pytest.mark.parametrize("heading", TABLES)
 def test_the_page_of_results_has_the_tables(heading):
     assert f"## {heading}\n\n{table(*TABLES[heading])}" in page_of_results()
@@ -212,8 +250,8 @@ def test_the_page_of_results_describes_the_runs_as_their_commands_do():
     commands = re.findall(r"^python main\.py .*", page, re.MULTILINE)
     epochs = {(dataset, epochs) for line in commands for epochs, dataset in
               re.findall(r"-m wideresnet10 .*--total_epoch (\d+) .*-d (\w+) ", line)}
-    assert len(commands) == 7 and epochs == {("cifar10", "20"), ("photos", "15")}
-    assert "train WRN-10-1 with three seeds: 20 epochs on CIFAR-10, and 15 epochs on the smaller data set" in words
+    assert len(commands) == 8 and epochs == {("cifar10", "10"), ("cifar10", "20"), ("photos", "15")}
+    assert "train WRN-10-1 with three seeds: 20 epochs on a tenth of CIFAR-10, and 15 epochs on the data" in words
     counts = [10 * count for count in poisson_counts(500, 6)]
     assert words.count("{}, {}, {}, {}, {} and {} training images".format(*counts)) == 2
     batch = 1 - (1 - counts[5] / sum(counts)) ** 100

@@ -18,6 +18,7 @@ UNSEEN = {"noise": NOISE, "other common": [name for name in COMMON if name not i
 
 # Heading of a table; the folders whose rows it has, and the number of runs, one a seed, that each row is of.
 TABLES = {
+    "All of CIFAR-10, gaussian noise": ([ALL_OF_CIFAR10], 2),
     "CIFAR-10, gaussian noise": (["cifar10_gaussian_noise", "cifar10_gaussian_noise_methods",
                                   "cifar10_gaussian_noise_cures"], 3),
     "CIFAR-10, gaussian noise, over ρ": (["cifar10_gaussian_noise_rho"], 1),

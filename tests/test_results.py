@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from corruptions import SETS
 from dataset.poisson import poisson_counts
 from dataset.sources.cifar import CIFAR, load_cifar
 from tests.benchmarks import cifar10_from_jpeg
@@ -222,6 +223,31 @@ def test_the_pages_say_what_all_of_cifar10_gave():
     assert ", ".join(map(str, images[:5])) + f" and {images[5]} training images of severity 0 to 5" in words
     assert f"{1 - (1 - images[5] / sum(images)) ** 100:.0%}" == "26%" and "severity 5 in one of four cases" in words
     assert paired_table(ALL_OF_CIFAR10) in page_of_results()
+
+
+def test_the_page_of_results_says_what_carries_over_to_other_corruptions():
+    assert unseen_table(ALL_OF_CIFAR10) in page_of_results()
+    changes = {group: values - values.xs("erm").reindex(values.index, level="seed")
+               for group, values in unseen_means(ALL_OF_CIFAR10).items()}
+    means = {group: values.groupby("method").mean() for group, values in changes.items()}
+    accuracy = {group: values["accuracy"].to_dict() for group, values in means.items()}
+    says = ("Under noise, `corrupt_aug` is {:.1f} points above ERM and `rare_aug` {:.1f}. Under the other common "
+            "corruptions `corrupt_aug` is as good as ERM, and `rare_aug` is {:.1f} points below it. Under C-bar, the "
+            "two are {:.1f} and {:.1f} points above ERM.")
+    assert says.format(accuracy["noise"]["corrupt_aug"], accuracy["noise"]["rare_aug"],
+                       -accuracy["other common"]["rare_aug"], accuracy["C-bar"]["corrupt_aug"],
+                       accuracy["C-bar"]["rare_aug"]) in words_of_results()
+    assert abs(accuracy["other common"]["corrupt_aug"]) < 0.1
+    nll = [-means["C-bar"].at[name, "nll"] for name in ("corrupt_aug", "rare_aug")]
+    assert "by {:.2f} and {:.2f}".format(*nll) in words_of_results()
+    for group in ("noise", "other common", "C-bar"):
+        for name in ("sharpdro", "group_dro"):
+            assert (changes[group].xs(name)["accuracy"] < 0).all()
+    scores = pd.read_csv(os.path.join(ARRIVED, ALL_OF_CIFAR10, "unseen.csv"))
+    by_method = 100 * scores.pivot_table(index="corruption", columns="method", values="accuracy").loc[list(SETS["bar"])]
+    gains = by_method.sub(by_method["erm"], axis=0)[["corrupt_aug", "rare_aug"]]
+    assert gains.stack().idxmax() == ("cocentric_sine_waves", "rare_aug")
+    assert f"sine waves gain most: {gains.max().max():.1f} points with `rare_aug`" in words_of_results()
 
 
 @pytest.mark.parametrize("heading", TABLES)

@@ -118,7 +118,7 @@ def test_the_records_say_what_was_evaluated_and_nothing_else_changes(trained, co
             cell[metric][int(row["severity"]) - 1] for metric in CalibrationScores._fields]
 
 
-def test_a_comparison_is_evaluated_under_corruptions_that_it_was_not_trained_on(common, cifar_dir, tmp_path):
+def test_a_comparison_is_evaluated_under_corruptions_that_it_was_not_trained_on(common, cifar_dir, tmp_path, capsys):
     before = contents(common)
     unseen.main([common, str(tmp_path / "unseen.csv"), "--data_dir", cifar_dir])
     assert contents(common) == before
@@ -130,6 +130,11 @@ def test_a_comparison_is_evaluated_under_corruptions_that_it_was_not_trained_on(
         expected = record["clean"] if row["corruption"] == "none" else record["corrupted"][row["corruption"]]
         for score in ("accuracy", "nll", "ece"):
             assert float(row[score]) == pytest.approx(np.mean(expected[score]), abs=1e-6)
+    for argv, culprit in (([str(tmp_path / "nothing"), "unseen.csv"], "nothing: not the folder of a run"),
+                          ([common, str(tmp_path)], f"FILE {tmp_path}: is no name of a file")):
+        with pytest.raises(SystemExit) as stop:
+            unseen.main(argv)
+        assert stop.value.code == 2 and culprit in capsys.readouterr().err
 
 
 def test_averages_by_hand():

@@ -345,6 +345,10 @@ def test_the_images_of_the_results_are_made_of_published_files(tmp_path, capsys)
     np.testing.assert_array_equal(few.images["test"], source.images["test"][:3])
     capsys.readouterr()
     with pytest.raises(SystemExit):
+        cifar10_from_jpeg.main([str(clone), str(tmp_path / "other"), "--num_test", "21"])
+    assert "--num_test 21: there are only 20 test images" in capsys.readouterr().err
+    assert not os.listdir(tmp_path / "other")
+    with pytest.raises(SystemExit):
         cifar10_from_jpeg.main([str(clone), str(data)])
     assert "is there already; remove it" in capsys.readouterr().err
     with pytest.raises(SystemExit):

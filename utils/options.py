@@ -39,8 +39,9 @@ def command_line(given):
     """Return the command line of main.py with the given options (dict), to paste into a shell."""
     words = ["python", "main.py"]
     for name, value in given.items():
-        for one in value if name == "variant" else [value]:
-            words += [] if one is None else option_words(name, one)
+        if value is not None:
+            for one in value if name == "variant" else [value]:
+                words += option_words(name, one)
     return shlex.join(words)
 
 

@@ -102,7 +102,7 @@ def compare(planned, configs, folder, loader, device, jobs, program):
         print("\n" + write_comparison(folder, list(rows.values()), configs[0].verbose))
         hidden = (*BENCHMARK_KEYS, "seed", "save_last")
         options = {spec.name: " ".join(option_texts({option: value for option, value in spec.given.items()
-                                                if option not in hidden})) for spec in planned}
+                                                     if option not in hidden})) for spec in planned}
         seeds = sorted({settings.seed for settings in configs})
         write_comparison_page(folder, list(rows.values()), _plot_accuracy(folder, records), options,
                               list(map(os.path.basename, paths)),

@@ -54,7 +54,12 @@ def main(argv=None):
             made = os.path.join(temporary, layout.folder)
             os.mkdir(made)
             for part, files in layout.files.items():
-                records = read_records(os.path.join(args.clone, part))[:args.num_test if part == "test" else None]
+                records = read_records(os.path.join(args.clone, part))
+                if part == "test" and args.num_test is not None:
+                    if args.num_test > len(records):
+                        raise UserError(f"--num_test {args.num_test}: there are only {len(records)} test images; give "
+                                        "less, or leave it out")
+                    records = records[:args.num_test]
                 shares = np.array_split(records, len(files))
                 for file, share in zip(files, shares, strict=True):
                     share.tofile(os.path.join(made, file))

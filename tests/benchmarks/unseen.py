@@ -16,31 +16,28 @@ import numpy as np  # noqa: E402
 
 from corruptions import SETS  # noqa: E402
 from corruptions.utils.cli import Parser, cpu_count, exit_on_error  # noqa: E402
-from corruptions.utils.errors import UserError  # noqa: E402
-from corruptions.utils.files import write_csv  # noqa: E402
+from corruptions.utils.files import require_writable_file, write_csv  # noqa: E402
 from losses.evaluation.corruptions import evaluate_run  # noqa: E402
-from utils.records.reading import is_finished, planned_runs, read_record  # noqa: E402
+from utils.records.reading import read_records  # noqa: E402
 from utils.records.trained import find_trained  # noqa: E402
 
 SCORES = ("accuracy", "nll", "ece")
 
 
-def evaluate_copy(run, data_dir):
+def evaluate_copy(record, data_dir):
     """Evaluate a copy of the newest checkpoint of a run. The run's own folder keeps its records.
 
     Returns:
         dict: content of the JSON file of the evaluation.
     """
-    trained = find_trained("COMPARISON", run)
     with tempfile.TemporaryDirectory() as folder:
-        copy = shutil.copy(trained.checkpoint, folder)
-        return evaluate_run(copy, [*SETS["common"], *SETS["bar"]], model=trained.config["model"],
-                            dataset=trained.config["dataset"], data_dir=data_dir, num_workers=cpu_count())
+        copy = shutil.copy(find_trained("COMPARISON", record.path).checkpoint, folder)
+        return evaluate_run(copy, [*SETS["common"], *SETS["bar"]], model=record.config["model"],
+                            dataset=record.config["dataset"], data_dir=data_dir, num_workers=cpu_count())
 
 
-def score_rows(run, evaluation):
+def score_rows(record, evaluation):
     """The rows of the table of a run: a dict for each corruption, with its scores averaged over the severities."""
-    record = read_record(run)
     cells = {"none": {score: [evaluation["clean"][score]] for score in SCORES}, **evaluation["corrupted"]}
     return [{"method": record.name, "seed": record.config["seed"], "corruption": name,
              **{score: round(float(np.mean(scores[score])), 6) for score in SCORES}} for name, scores in cells.items()]
@@ -53,12 +50,11 @@ def main(argv=None):
     parser.add_argument("--data_dir", default="./data", metavar="FOLDER", help="folder of the data (default: ./data)")
     args = parser.parse_args(argv)
     with exit_on_error(parser.prog):
-        rows = []
-        for run in filter(is_finished, planned_runs(args.comparison)):
-            print(run)
-            rows += score_rows(run, evaluate_copy(run, args.data_dir))
-        if not rows:
-            raise UserError(f"{args.comparison}: no run has ended; give the command of the comparison again")
+        records, rows = read_records([args.comparison]), []
+        require_writable_file("FILE", args.output)
+        for record in records:
+            print(record.path)
+            rows += score_rows(record, evaluate_copy(record, args.data_dir))
         write_csv(args.output, {column: [row[column] for row in rows] for column in rows[0]})
 
 

@@ -8,6 +8,8 @@ from corruptions.weather import frost_textures
 from dataset import SOURCE_OPTIONS, SOURCES, load_source
 from dataset.corrupted import generate, needs_generation, open_corrupted
 
+PARTS = ("train", "test")
+
 
 def add_command(commands):
     """Add the command to the commands of a parser (`argparse`'s sub-parsers), and return its parser."""
@@ -20,6 +22,7 @@ def add_command(commands):
                         help="folder with the data sets; with folder, the folder of images itself")
     parser.add_argument("--image_size", type=cli.image_side, default=None, metavar="PIXELS",
                         help="with folder: side of the images (default: 64)")
+    parser.add_argument("--part", choices=PARTS, help="only the training or only the test images (default: both)")
     parser.set_defaults(run=store_corrupted)
     return parser
 
@@ -30,7 +33,7 @@ def store_corrupted(args):
         frost_textures(None, 1)
     options = {option: getattr(args, option) for option in SOURCE_OPTIONS if hasattr(args, option)}
     source = load_source(args.name, args.data_dir, **options)
-    versions = [(name, part) for name in args.corruption for part in ("train", "test")]
+    versions = [(name, part) for name in args.corruption for part in PARTS if args.part in (None, part)]
     made = 0
     with workers_of(args, args.data_dir) as workers:
         if source.is_file_backed and args.shard != SINGLE_SHARD:

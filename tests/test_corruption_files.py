@@ -254,6 +254,16 @@ def test_photos_lie_where_training_reads_them(tmp_path, capsys):
     assert "photos-C" in capsys.readouterr().out
 
 
+def test_the_test_images_of_a_data_set_can_be_stored_alone(tmp_path):
+    argv = ["dataset", "photos", "-c", "contrast", "--workers", "1", "--data_dir"]
+    main([*argv, str(tmp_path / "test"), "--part", "test"])
+    main([*argv, str(tmp_path / "both")])
+    assert contents(tmp_path / "test" / "photos-C" / "test") == contents(tmp_path / "both" / "photos-C" / "test")
+    assert os.listdir(tmp_path / "test" / "photos-C") == ["test"]
+    main([*argv, str(tmp_path / "test"), "--part", "train"])
+    assert contents(tmp_path / "test") == contents(tmp_path / "both")
+
+
 @pytest.mark.parametrize("argv, culprit", [
     (["array", "nowhere.npy", "out", "-c", "fog"], "nowhere.npy"),
     (["array", "float.npy", "out", "-c", "fog"], "float.npy"),

@@ -124,10 +124,10 @@ def create_model(name, num_classes, pretrained=None):
     network = find_model(name).create(num_classes)
     if pretrained:
         from models.loading import load_weights
-        from models.zoo import PREFIX, find_zoo
+        from models.zoo import PREFIX, weight_path
         path = f"{PREFIX}{pretrained}" if pretrained is True else os.fspath(pretrained)  # the error lists the names
-        path = find_zoo("pretrained", path)[0] if path.startswith(PREFIX) else path
-        load_weights(network, path, f"{name} with {num_classes} classes", fresh_classifier=True)
+        load_weights(network, weight_path(path, "pretrained"), f"{name} with {num_classes} classes",
+                     fresh_classifier=True)
     return network
 
 

@@ -22,6 +22,7 @@ from models import FAMILIES, MODELS, create_model, find_model, is_model, models_
 from models.loading import check_compatible, classifier_of
 from models.torch_names import COUNTER
 from models.weight_files import format_of, keep_a_prefix, read_weights, write_weights
+from models.zoo import weight_path
 from utils.records.trained import WEIGHT_SUFFIXES
 
 KEPT_OPTIONS = ("image_size", "mean", "std", "interpolation")  # of the run of a .ckpt, in a .safetensors file
@@ -57,7 +58,7 @@ def convert(source, target, model=None, classes=None):
 
     Args:
         source, target (str): the files. Their formats follow from the content (`models.weight_files.format_of`) and
-            from the suffix. `target` is replaced as a whole or left as it was.
+            from the suffix. `source` may be 'zoo:NAME'. `target` is replaced as a whole or left as it was.
         model (str or None): network that the weights have to fit, as in `models.find_model`. None takes the network of
             the run if a .ckpt lies in the folder of a run. If there is no run either, names are mapped by rule, and
             nothing is compared.
@@ -70,6 +71,7 @@ def convert(source, target, model=None, classes=None):
         UserError: `source` is damaged, does not fit the network, or would run code; `target` cannot be written.
         OSError: `source` cannot be read.
     """
+    source = weight_path(source)
     suffixes = [os.path.splitext(path)[1] for path in (source, target)]
     is_file, has_suffixes = os.path.isfile(source), set(suffixes) <= set(WEIGHT_SUFFIXES)
     kind = format_of(source) if is_file and has_suffixes else suffixes[0]
@@ -134,7 +136,7 @@ def main(argv=None):
     parser = Parser(prog="python -m models.convert", description="Turn a file with PyTorch's weights into a checkpoint "
                     "of MindSpore, or back. Nothing in a file is run, and PyTorch is not needed.")
     parser.add_argument("source", metavar="IN", help="a state_dict of PyTorch 1.6 or later (.pth, .pt), alone or in a "
-                                                     "dict with other things; .safetensors; or .ckpt")
+                                                     "dict with other things; .safetensors; .ckpt; or zoo:NAME")
     parser.add_argument("target", metavar="OUT", help="file to write, .ckpt, or from one .pth, .pt or .safetensors")
     parser.add_argument("-m", "--model", type=or_list(models_list, validated_by(find_model)), metavar="NAME",
                         default=None,

@@ -5,6 +5,8 @@ from corruptions.utils.errors import UserError
 from corruptions.utils.files import file_hash
 from models import create_model
 from models.loading import load_network, load_weights
+from models.weight_files import read_options
+from models.zoo import PREFIX, find_zoo, weight_path
 
 
 def load_initial_weights(network, path, title, sha256=None):
@@ -12,7 +14,7 @@ def load_initial_weights(network, path, title, sha256=None):
 
     Args:
         network (nn.Cell): as it is initialised.
-        path (str): the file, as in `models.weight_files.read_weights`.
+        path (str): the file, as in `models.weight_files.read_weights`, or 'zoo:NAME'.
         title (str): the network's name, for errors.
         sha256 (str or None): the hash that the file must have; None for any.
 
@@ -22,8 +24,9 @@ def load_initial_weights(network, path, title, sha256=None):
     Raises:
         UserError: the file is missing, damaged, has changed, or holds the weights of another network.
     """
-    check_sha256("--init_checkpoint", path, sha256)
-    weights, fresh = load_weights(network, path, title, fresh_classifier=True)
+    file = weight_path(path, "--init_checkpoint")
+    check_sha256("--init_checkpoint", file, sha256)
+    weights, fresh = load_weights(network, file, title, fresh_classifier=True)
     line = f"starts from the weights in {path}"
     if weights.elsewhere:
         line += f"; {weights.prefix_description}"
@@ -34,6 +37,24 @@ def load_initial_weights(network, path, title, sha256=None):
         line += (f"; its classifier has {len(weights.tensors[fresh[0]].array)} classes and here are "
                  f"{shapes[fresh[0]][0]}: {', '.join(fresh)} start afresh")
     return line
+
+
+def normalisation_note(path, mean, std):
+    """Return a note that weights were trained with another normalisation than images of a run have.
+
+    Args:
+        path (str): the file of the weights, or 'zoo:NAME'.
+        mean, std (sequence of float): the normalisation of the run, as in `ImageDataset`.
+
+    Returns:
+        str: '' if the two are the same, or the file does not say with which values the weights were trained.
+    """
+    trained = read_options(weight_path(path))
+    values = {option: trained.get(option) for option in ("mean", "std")}
+    if None in values.values() or [list(mean), list(std)] == [list(value) for value in values.values()]:
+        return ""
+    words = " ".join(f"--{option} {' '.join(map(str, value))}" for option, value in values.items())
+    return f"note: {path} was trained with {words}, and this run has other values"
 
 
 def check_sha256(flag, path, sha256):
@@ -55,12 +76,17 @@ def check_weights(model, classes, init_checkpoint=None, stage_one=None):
     Args:
         model (str): name of the network, as in `models.find_model`.
         classes (int): number of classes.
-        init_checkpoint, stage_one (str or None): the files.
+        init_checkpoint, stage_one (str or None): the files; the first may be 'zoo:NAME'.
 
     Raises:
         UserError: a file is missing, damaged, or of another network.
     """
     if init_checkpoint is not None:
+        if init_checkpoint.startswith(PREFIX):
+            trained_model = find_zoo("--init_checkpoint", init_checkpoint)[1]["config"]["model"]
+            if trained_model != model:
+                raise UserError(f"--init_checkpoint {init_checkpoint}: is of {trained_model}, and not of {model}; give "
+                                f"-m {trained_model}")
         load_initial_weights(create_model(model, classes), init_checkpoint, f"{model} with {classes} classes")
     if stage_one is not None:
         load_network(model, classes, stage_one)

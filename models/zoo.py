@@ -46,7 +46,7 @@ def find_zoo(flag, name, folder=FOLDER):
     """Return the file and the entry of a network of the zoo.
 
     Args:
-        flag (str): the option that names the network, for errors.
+        flag (str): the option that names the network, for errors; may be ''.
         name (str): 'zoo:NAME'.
         folder (str): folder of the zoo.
 
@@ -56,31 +56,37 @@ def find_zoo(flag, name, folder=FOLDER):
     Raises:
         UserError: there is no such network, or its file is missing or damaged.
     """
-    networks, key = zoo_networks(folder), name.removeprefix(PREFIX)
+    networks, key, place = zoo_networks(folder), name.removeprefix(PREFIX), f"{flag} {name}".strip()
     if key not in networks:
         known = ", ".join(f"{PREFIX}{known}" for known in networks) or f"none in {folder}; {RESTORE}"
-        raise UserError(f"{flag} {name}: no such network; there are {known}")
+        raise UserError(f"{place}: no such network; there are {known}")
     path = os.path.join(folder, f"{key}.safetensors")
     if not os.path.isfile(path) or file_hash(path) != networks[key]["sha256"]:
-        raise UserError(f"{flag} {name}: {path} is missing or damaged; {RESTORE}")
+        raise UserError(f"{place}: {path} is missing or damaged; {RESTORE}")
     return path, networks[key]
 
 
 def weight_file(text):
-    """An argument type: the absolute path of an existing file, or of the file that 'zoo:NAME' stands for."""
+    """An argument type: the absolute path of an existing file, or 'zoo:NAME' as it is."""
     if not text.startswith(PREFIX):
         return cli.existing_file(text)
     try:
-        return find_zoo("", text)[0]
+        weight_path(text)
     except UserError as error:
-        raise argparse.ArgumentTypeError(str(error).strip()) from error
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
 
 
 weight_file.stored_type = str  # as for `cli.existing_file`
 
 
+def weight_path(path, flag=""):
+    """Return a path, or the file that 'zoo:NAME' stands for; None for None. Errors are as in `find_zoo`."""
+    return find_zoo(flag, path)[0] if path is not None and path.startswith(PREFIX) else path
+
+
 def add_run(name, run, folder=FOLDER):
-    """Put the newest checkpoint of a run into the zoo, with its settings and its accuracy.
+    """Put the last checkpoint of a run into the zoo, with its settings and its accuracy.
 
     Args:
         name (str): name of the network in the zoo; an entry of this name is replaced.
@@ -88,12 +94,13 @@ def add_run(name, run, folder=FOLDER):
         folder (str): folder of the zoo.
 
     Raises:
-        UserError: `run` is no folder of a run that has ended, its checkpoint cannot be read, or the name has other
-            letters than names of files have.
+        UserError: `run` is no folder of a run that has ended, the checkpoint after its last epoch is missing or
+            damaged, or the name has other letters than names of files have.
     """
     import utils.runtime.device  # noqa: F401, first: it sets the environment that MindSpore reads
     from models.convert import convert
     from utils.options import command_line
+    from utils.records.checkpoint import Progress, progress_of, read_checkpoint
     from utils.records.reading import read_results
     from utils.records.trained import find_trained
     if not re.fullmatch(r"[A-Za-z0-9_.+-]+", name) or name.startswith("."):
@@ -103,6 +110,9 @@ def add_run(name, run, folder=FOLDER):
     trained, results, networks = find_trained("RUN", run), read_results(run), zoo_networks(folder)
     if results is None or trained.checkpoint is None:
         raise UserError(f"{run}: has not ended; --resume it")
+    if progress_of(read_checkpoint(trained.checkpoint)) != Progress(results["epochs"]):
+        raise UserError(f"{run}: its results are of {results['epochs']} epochs, and the checkpoint after them is "
+                        "missing or damaged; put it back, or repeat the run")
     evaluation = read_json(os.path.join(run, "evaluation_common.json")) or {}
     is_of_checkpoint = evaluation.get("checkpoint_sha256") == trained.sha256
     given = {option: value for option, value in trained.config["given"].items() if option not in LEFT_OUT}
@@ -142,7 +152,7 @@ def zoo_commands(folder=FOLDER):
 
 def main(argv=None):
     parser = cli.Parser(prog="python -m models.zoo", description=f"{__doc__.splitlines()[0].partition(':')[0]}.")
-    parser.add_argument("--add", nargs=2, metavar=("NAME", "RUN"), help="add the newest checkpoint of a run")
+    parser.add_argument("--add", nargs=2, metavar=("NAME", "RUN"), help="add the last checkpoint of a run")
     args = parser.parse_args(argv)
     with cli.exit_on_error(parser.prog):
         if args.add:

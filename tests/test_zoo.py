@@ -10,8 +10,10 @@ import pytest
 import main
 from corruptions.utils.errors import UserError
 from corruptions.utils.files import file_hash, read_json, write_json
+from dataset.inputs import NORMALISATIONS
 from losses.evaluation.corruptions import evaluate_run
-from models import create_model, zoo
+from models import convert, create_model, zoo
+from models.initial_weights import normalisation_note
 from models.weight_files import read_weights
 from tests.test_main import arguments, only_run
 from tests.test_readme import text
@@ -81,10 +83,31 @@ def test_init_checkpoint_takes_a_network(cifar_dir, tmp_path):
     main.main(arguments(cifar_dir, tmp_path, "-m", "wideresnet10", "--method", "erm", "--lr", "1e-30",
                         "--init_checkpoint", "zoo:rare_aug-photos", "--save_last"))
     run = only_run(tmp_path)
-    assert read_json(os.path.join(run, "config.json"))["init_sha256"] == NETWORKS["rare_aug-photos"]["sha256"]
+    config = read_json(os.path.join(run, "config.json"))
+    assert config["init_sha256"] == NETWORKS["rare_aug-photos"]["sha256"]
+    assert config["given"]["init_checkpoint"] == config["init_checkpoint"] == "zoo:rare_aug-photos"
+    with open(os.path.join(run, "log.txt"), encoding="utf-8") as file:
+        log = file.read()
+    assert "note: zoo:rare_aug-photos was trained with --mean 0.514 0.39 0.342 --std 0.264 0.227 0.231, and" in log
     weights = ms.load_checkpoint(os.path.join(run, "last_model.ckpt"))
     stored = read_weights(zoo.find_zoo("", "zoo:rare_aug-photos")[0]).tensors
     assert np.array_equal(weights["init_conv.weight"].asnumpy(), stored["init_conv.weight"].array)
+
+
+def test_weights_are_compared_with_the_normalisation_of_a_run():
+    values = NORMALISATIONS["photos"]
+    assert normalisation_note("zoo:rare_aug-photos", *values) == ""
+    assert "--mean 0.514" in normalisation_note("zoo:rare_aug-photos", values[0], (0.2, 0.2, 0.2))
+
+
+def test_a_network_of_the_zoo_becomes_a_checkpoint(tmp_path, capsys):
+    convert.main(["zoo:rare_aug-photos", str(tmp_path / "mine.ckpt"), "-m", "wideresnet10"])
+    ours, named = (create_model("wideresnet10", 10, pretrained=path)
+                   for path in (tmp_path / "mine.ckpt", "zoo:rare_aug-photos"))
+    assert np.array_equal(ours.fc.weight.asnumpy(), named.fc.weight.asnumpy())
+    with pytest.raises(SystemExit):
+        convert.main(["zoo:none", str(tmp_path / "other.ckpt")])
+    assert "error: zoo:none: no such network; there are zoo:" in capsys.readouterr().err
 
 
 def error_of(capsys, *words):
@@ -101,6 +124,12 @@ def test_an_unknown_name_is_one_line_with_the_names(words, capsys, tmp_path, mon
     monkeypatch.chdir(tmp_path)
     assert "zoo:none: no such network; there are zoo:" in error_of(capsys, *words)
     assert not os.path.exists("logs/zoo") or not os.listdir("logs/zoo")
+
+
+def test_another_network_is_an_error_that_names_the_right_one(capsys, cifar_dir, tmp_path):
+    line = error_of(capsys, *arguments(cifar_dir, tmp_path, "-m", "resnet18_cifar", "--method", "erm",
+                                       "--init_checkpoint", "zoo:rare_aug-photos"))
+    assert line.endswith("zoo:rare_aug-photos: is of wideresnet10, and not of resnet18_cifar; give -m wideresnet10")
 
 
 def test_a_damaged_file_is_an_error(tmp_path):
@@ -124,6 +153,10 @@ def test_a_run_becomes_a_network_of_the_zoo(cifar_dir, tmp_path):
                                   ("x", os.path.join(run, "last_model.ckpt"), "is no folder of a run")):
         with pytest.raises(UserError, match=message):
             zoo.add_run(name, folder, str(tmp_path / "zoo"))
+    for checkpoint in ("1_model.ckpt", "last_model.ckpt"):
+        os.remove(os.path.join(run, checkpoint))
+    with pytest.raises(UserError, match="its results are of 2 epochs, and the checkpoint after them is missing"):
+        zoo.add_run("erm-tiny", run, str(tmp_path / "zoo"))
     assert len(os.listdir(tmp_path / "zoo")) == 2
 
 

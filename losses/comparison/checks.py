@@ -5,6 +5,7 @@ from corruptions.utils.errors import UserError
 from corruptions.utils.files import file_hash, read_json
 from dataset import SOURCE_OPTIONS
 from losses.config.resolve import resume_config
+from models.zoo import weight_path
 from utils.options import with_new_names
 from utils.records.reading import PLAN_FILE
 from utils.records.settings import (
@@ -76,10 +77,10 @@ def check_files(folder, planned, configs):
     """Check that the files which begun runs have read are unchanged for the runs that begin now."""
     for option, sha256 in (("init_checkpoint", "init_sha256"), ("stage_one", "stage_one_sha256"),
                            ("split", "split_sha256")):
-        now = {path: file_hash(path) for path in {spec.given.get(option) for spec in planned}
-               if path is not None and os.path.isfile(path)}
-        for spec, config in zip(planned, configs, strict=True):
-            path, stored = spec.given.get(option), getattr(config, sha256)
+        paths = [weight_path(spec.given.get(option)) for spec in planned]
+        now = {path: file_hash(path) for path in set(paths) if path is not None and os.path.isfile(path)}
+        for path, config in zip(paths, configs, strict=True):
+            stored = getattr(config, sha256)
             if stored not in (None, now.setdefault(path, stored)):
                 raise UserError(f"--{option}: the file has changed since runs in {folder} began from it; put back what "
                                 "it was, or name another comparison with --desc")

@@ -11,6 +11,7 @@ from losses.config.settings import MethodConfig, RunConfig
 from losses.config.table import EXTRA_TRAINING_OPTIONS, METHOD_ARGUMENTS, OPTIONS, TRAINING_PARTS, chosen_name
 from losses.methods import METHODS, default_for_dataset, default_options
 from models.stacked import model_has_batch_norm
+from models.zoo import weight_path
 from utils.options import with_new_names
 from utils.records.settings import NEWEST, newest_run, resumed_settings
 from utils.runtime import distributed
@@ -158,7 +159,8 @@ def resolve_config(args, given):
     check_options(method, args, given)
     if method.sync_bn and not model_has_batch_norm(args.model):
         method = replace(method, sync_bn=False)
-    paths = {"init_sha256": args.init_checkpoint, "stage_one_sha256": args.stage_one, "split_sha256": args.split}
+    paths = {"init_sha256": weight_path(args.init_checkpoint), "stage_one_sha256": args.stage_one,
+             "split_sha256": args.split}
     # A missing file has no hash here, because the code that reads it raises the error.
     hashes = {name: file_hash(path) if path is not None and os.path.isfile(path) else None
               for name, path in paths.items()}

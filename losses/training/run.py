@@ -33,7 +33,7 @@ from losses.training.loop import fit
 from losses.training.stage_one import ENVIRONMENTS
 from losses.training.step_cache import StepCache
 from losses.training.validation_weights import create_reweighter
-from models.initial_weights import check_sha256, load_initial_weights
+from models.initial_weights import check_sha256, load_initial_weights, normalisation_note
 from models.loading import load_network
 from models.stacked import model_has_batch_norm
 from utils.errors import NotFiniteError, RunInterruptedError
@@ -224,6 +224,9 @@ def train(config, data, folder, cells, **batch_options):
         folder.note(" ".join(option_texts(method.training)))
         if config.init_checkpoint is not None and records.start == Progress():
             folder.log(load_initial_weights(network, config.init_checkpoint, config.model, config.init_sha256))
+            note = normalisation_note(config.init_checkpoint, data.source.mean, data.source.std)
+            if note:
+                folder.log(note)
         if len(data.split.nonempty_severities) == 1 and OBJECTIVES[method.objective].reads_groups and not environments:
             folder.log(f"only severity {data.split.nonempty_severities[0]} has training images: {method.objective} has "
                        "no distributions to tell apart, and its averages over them reduce to the mean over the batch")

@@ -34,7 +34,7 @@ from models import create_model  # noqa: E402
 from models.torch_names import torch_name  # noqa: E402
 from tests import crosscheck  # noqa: E402
 from tests.benchmarks.kernels import convolution_operations, matmul_rate  # noqa: E402
-from tests.benchmarks.same_bytes import hashes  # noqa: E402
+from tests.benchmarks import same_bytes  # noqa: E402
 from tests.benchmarks.step import prepare_step  # noqa: E402
 from tests.formula import formula_weight  # noqa: E402
 from tests.graph_operators import list_operators  # noqa: E402
@@ -49,8 +49,7 @@ NETWORKS = {"wideresnet10": 32, "resnet18_cifar": 32, "resnet50_damp": 64, "prea
 FLOAT32_LIMITS, FLOAT16_LIMITS = (1e-4, 2e-2), (1e-2, 2e-1)
 PROJECTIONS = 4  # numbers that stand for the update of a parameter, besides its norm
 NEGLIGIBLE = 1e-3  # an update of this share of the largest one is compared as if it had this norm
-TRAINING = ("-d photos -m wideresnet10 -n 16 --num_val 5 -b 40 --total_epoch 2 --eval_every 2 --log_train 1 "
-            "--save_last --save_step 1 --num_workers 1 --eval_batch_size 250 --method sharpdro")
+TRAINING = f"{same_bytes.TRAINING} --save_step 1 --method sharpdro"
 NOT_COMPARED = "not compared, because the CPU has no result"
 MOST_RATIO = 2.6  # two passes over one; more means that a step waits for the host, or is compiled again
 
@@ -131,7 +130,7 @@ def compared(name, losses, updates, values, limits=FLOAT32_LIMITS):
 
 def check_published_steps(_):
     """Two-pass steps of SharpDRO against the authors' PyTorch code, in float32."""
-    for number, entry in enumerate(crosscheck.load_json(os.path.join(GOLDEN, "release_step.json"))):
+    for number, entry in enumerate(crosscheck.load_json(os.path.join(GOLDEN, "release_step.json")), 1):
         for title, errors, limits in zip(("first step", "later steps"), crosscheck.check_step_case(entry),
                                          step_limits(entry), strict=True):
             worst = max(errors, key=lambda name: errors[name] / limits[name] if limits[name] else errors[name])
@@ -143,7 +142,8 @@ def check_published_perceptron(_):
     """SAM and ASAM steps against the DAMP authors' JAX code, in float32."""
     for entry in crosscheck.load_json(os.path.join(GOLDEN, "damp_sam_asam.json")):
         error = max(crosscheck.check_perceptron_case(entry).values())
-        yield line(f"{entry['method']}, {entry['sub_batches']} sub-batches", error <= crosscheck.PERCEPTRON_TOLERANCE,
+        sub_batches = f"{entry['sub_batches']} sub-batch{'es' if entry['sub_batches'] > 1 else ''}"
+        yield line(f"{entry['method']}, {sub_batches}", error <= crosscheck.PERCEPTRON_TOLERANCE,
                    f"largest error {error:.1e} of at most {crosscheck.PERCEPTRON_TOLERANCE:.0e}")
 
 
@@ -190,7 +190,7 @@ def run_main(folder, name, *words, program=("main.py",)):
 
 def equality(name, folder, other):
     """Return the line that compares the checkpoints, tables and results of two folders."""
-    ours, theirs = ({path: value for path, value in hashes(root).items()
+    ours, theirs = ({path: value for path, value in same_bytes.hashes(root).items()
                      if path.endswith((".ckpt", ".csv", "results.json"))} for root in (folder, other))
     names = sorted(path for path in ours | theirs if ours.get(path) != theirs.get(path))
     return line(name, len(ours) > 5 and not names, f"{len(ours) - len(names)} of {len(ours)} files are equal"

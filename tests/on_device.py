@@ -28,7 +28,7 @@ from utils.runtime.plugins import CUDA_PACKAGES, TARGETS  # noqa: E402
 CHECKS = {  # name to heading
     "steps": "SharpDRO beside the authors' PyTorch code",
     "perceptron": "SAM and ASAM beside the DAMP authors' JAX code",
-    "methods": "two steps of every method",
+    "methods": "two steps of every method, in which jtt, corrupt_aug and rare_aug are erm, and eiil is irm",
     "networks": "one step with every family of networks",
     "operators": "operators of the graphs, before the passes of the device's compiler",
     "bytes": "equal bytes",
@@ -36,8 +36,8 @@ CHECKS = {  # name to heading
 }
 COMPARED = ("methods", "networks", "time")  # these also run on CPU
 LIMIT = 600  # default seconds for all checks
-SEND = ("Please send both files to the project, whatever the results: attach them to a new issue with the title "
-        "\"Device report: {}\".")
+SEND = ("Please send both files, whatever the results: attach them to a new issue where you downloaded the project, "
+        "with the title \"Device report: {}\".")
 MARKS = {True: "pass", False: "FAIL", None: "measured"}
 ERROR = re.compile(r"(?:\w+\.)*\w*(?:Error|Exception|Interrupt)\b: ?(.*)|.*: error: (.*)")
 

@@ -20,6 +20,7 @@ from models import MODELS, check_image_size, create_model, find_model, is_model
 from models.torch_names import torch_name
 from models.wideresnet import LeakyReLU
 from tests.formula import formula_batch, formula_weight
+from tests.step_errors import relative_error
 
 with open(os.path.join(os.path.dirname(__file__), "golden", "networks.json"), encoding="utf-8") as golden:
     ORIGINALS = {entry["case"]["name"]: entry for entry in json.load(golden)}
@@ -39,10 +40,6 @@ class Gradients(nn.Cell):
 
     def construct(self, images, labels):
         return self.gradient(images, labels)
-
-
-def relative_error(ours, theirs):
-    return np.abs(ours - np.asarray(theirs)).max() / np.abs(theirs).max()
 
 
 # test_step.py compares steps of a wide ResNet, too; resnet18 differs little from the deeper ResNets.

@@ -27,9 +27,9 @@ import numpy as np  # noqa: E402
 from mindspore.profiler import ProfilerActivity, ProfilerLevel  # noqa: E402
 
 from losses import create_step  # noqa: E402
-from models import create_model, find_model  # noqa: E402
+from models import check_image_size, create_model, find_model  # noqa: E402
 from tests.benchmarks.release_process import start_release  # noqa: E402
-from corruptions.utils.cli import Parser, validated_by, positive_int  # noqa: E402
+from corruptions.utils.cli import Parser, exit_on_error, positive_int, validated_by  # noqa: E402
 
 # Kinds of kernels, to the names that they have in MindSpore and in PyTorch, which has one for both gradients of a
 # convolution.
@@ -117,8 +117,14 @@ def main():
     parser.add_argument("--release", help="clone of zhuohuangai/SharpDRO")
     parser.add_argument("--release_python", default="python3", help="Python interpreter that has torch")
     args = parser.parse_args()
-    set_up_device("CPU")
+    with exit_on_error(parser.prog):
+        check_image_size(args.model, args.image_size, args.image_size)
+        profile(args)
 
+
+def profile(args):
+    """Profile the steps and print the results."""
+    set_up_device("CPU")
     rng = np.random.RandomState(0)
     shape = (args.batch_size, 3, args.image_size, args.image_size)
     batch = (ms.Tensor(rng.standard_normal(shape).astype(np.float32)),

@@ -23,10 +23,10 @@ import mindspore as ms  # noqa: E402
 import numpy as np  # noqa: E402
 
 from losses import create_step  # noqa: E402
-from models import create_model, find_model  # noqa: E402
+from models import check_image_size, create_model, find_model  # noqa: E402
 from tests.benchmarks.release_process import start_release  # noqa: E402
 from utils.runtime import distributed  # noqa: E402
-from corruptions.utils.cli import Parser, validated_by, positive_int  # noqa: E402
+from corruptions.utils.cli import Parser, exit_on_error, positive_int, validated_by  # noqa: E402
 from utils.runtime.compile_cache import compile_cached  # noqa: E402
 
 
@@ -75,8 +75,14 @@ def main():
                         "torchvision's or timm's")
     parser.add_argument("--release_python", default="python3", help="Python interpreter that has torch")
     args = parser.parse_args()
-    set_up_device("auto")
+    with exit_on_error(parser.prog):
+        check_image_size(args.model, args.image_size, args.image_size)
+        measure(args)
 
+
+def measure(args):
+    """Time the steps and print the results."""
+    set_up_device("auto")
     rng = np.random.RandomState(0)
     batch = (ms.Tensor(rng.standard_normal((args.batch_size, 3, args.image_size, args.image_size)).astype(np.float32)),
              ms.Tensor(rng.randint(0, 10, args.batch_size), ms.int32),

@@ -3,6 +3,8 @@
 A run takes the whole test set of its data. Here the test set may be smaller: `cifar10_from_jpeg.py --num_test 1000`
 writes one, and --data_dir names it.
 """
+import contextlib
+import io
 import os
 import shutil
 import sys
@@ -16,10 +18,10 @@ import numpy as np  # noqa: E402
 
 from corruptions import SETS  # noqa: E402
 from corruptions.utils.cli import Parser, cpu_count, exit_on_error  # noqa: E402
+from corruptions.utils.errors import UserError  # noqa: E402
 from corruptions.utils.files import require_writable_file, write_csv  # noqa: E402
-from losses.evaluation.corruptions import evaluate_run  # noqa: E402
-from utils.records.reading import read_records  # noqa: E402
-from utils.records.trained import find_trained  # noqa: E402
+from losses.evaluation.corruptions import evaluate_run, find_network  # noqa: E402
+from utils.records.reading import failure, planned_runs, read_records  # noqa: E402
 
 SCORES = ("accuracy", "nll", "ece")
 
@@ -30,10 +32,10 @@ def evaluate_copy(record, data_dir):
     Returns:
         dict: content of the JSON file of the evaluation.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        copy = shutil.copy(find_trained("COMPARISON", record.path).checkpoint, folder)
-        return evaluate_run(copy, [*SETS["common"], *SETS["bar"]], model=record.config["model"],
-                            dataset=record.config["dataset"], data_dir=data_dir, num_workers=cpu_count())
+    trained, model, dataset = find_network(record.path)
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        return evaluate_run(shutil.copy(trained.checkpoint, folder), [*SETS["common"], *SETS["bar"]], model=model,
+                            dataset=dataset, data_dir=data_dir, num_workers=cpu_count())
 
 
 def score_rows(record, evaluation):
@@ -51,11 +53,17 @@ def main(argv=None):
     args = parser.parse_args(argv)
     with exit_on_error(parser.prog):
         records, rows = read_records([args.comparison]), []
+        if len({record.setting for record in records}) > 1:
+            raise UserError(f"{args.comparison}: has several data sets, corruptions or networks; name a comparison of "
+                            "one")
+        for run in planned_runs(args.comparison):
+            if run not in [record.path for record in records] and failure(run) is None:
+                print(f"warning: {run}: is left out, because it has not ended", file=sys.stderr)
         require_writable_file("FILE", args.output)
         for record in records:
-            print(record.path)
+            print(record.path, flush=True)
             rows += score_rows(record, evaluate_copy(record, args.data_dir))
-        write_csv(args.output, {column: [row[column] for row in rows] for column in rows[0]})
+            write_csv(args.output, {column: [row[column] for row in rows] for column in rows[0]})
 
 
 if __name__ == "__main__":

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from corruptions import SETS
+from corruptions import COMMON, SETS
 from dataset.poisson import poisson_counts
 from dataset.sources.cifar import CIFAR, load_cifar
+from models.zoo import zoo_networks
 from tests.benchmarks import cifar10_from_jpeg
 from tests.benchmarks.results.tables import (
     ALL_OF_CIFAR10,
@@ -248,6 +249,20 @@ def test_the_page_of_results_says_what_carries_over_to_other_corruptions():
     gains = by_method.sub(by_method["erm"], axis=0)[["corrupt_aug", "rare_aug"]]
     assert gains.stack().idxmax() == ("cocentric_sine_waves", "rare_aug")
     assert f"sine waves gain most: {gains.max().max():.1f} points with `rare_aug`" in words_of_results()
+
+
+def test_the_zoo_has_the_numbers_of_the_results():
+    """A network is a run of the comparison; its accuracy under common corruptions is of `unseen.csv`."""
+    runs, scores = (pd.read_csv(os.path.join(ARRIVED, ALL_OF_CIFAR10, name)).set_index(["method", "seed"])
+                    for name in ("comparison_runs.csv", "unseen.csv"))
+    networks = {name: entry for name, entry in zoo_networks().items() if name.endswith("-cifar10")}
+    assert len(networks) == 5
+    for entry in networks.values():
+        row = entry["config"]["method"], entry["config"]["seed"]
+        assert [100 * accuracy for accuracy in entry["accuracy"]] == pytest.approx(
+            runs.loc[row, [f"severity_{s}" for s in range(6)]].tolist())
+        common = scores.loc[[row]].set_index("corruption").loc[list(COMMON), "accuracy"]
+        assert entry["common_accuracy"] == pytest.approx(common.mean(), abs=1e-6)
 
 
 @pytest.mark.parametrize("heading", TABLES)

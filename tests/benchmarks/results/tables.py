@@ -6,15 +6,19 @@ import sys
 ARRIVED = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(ARRIVED))))
 
+import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 
 from corruptions import COMMON, SETS  # noqa: E402
 from utils.reports.comparison_rows import ComparisonRow, paired_differences  # noqa: E402
-from utils.reports.tables import markdown  # noqa: E402
+from utils.reports.tables import markdown, statistics, texts  # noqa: E402
 
 ALL_OF_CIFAR10 = "cifar10_full"  # the comparison with differences that are paired by seed, and unseen corruptions
-NOISE = ("gaussian_noise", "shot_noise", "impulse_noise")
-UNSEEN = {"noise": NOISE, "other common": [name for name in COMMON if name not in NOISE], "C-bar": SETS["bar"]}
+TRAINED_ON, NOISE = "gaussian_noise", ("shot_noise", "impulse_noise")
+OTHERS = {"other common": [name for name in COMMON if name not in (TRAINED_ON, *NOISE)], "C-bar": SETS["bar"]}
+# Groups of corruptions of the two tables of `unseen.csv`. One has the scores, the other the differences of accuracy.
+UNSEEN = {"shot and impulse noise": NOISE, **OTHERS}
+COMPARED = {**{name.replace("_", " "): [name] for name in (TRAINED_ON, *NOISE)}, **OTHERS}
 
 # Heading of a table; the folders whose rows it has, and the number of runs, one a seed, that each row is of.
 TABLES = {
@@ -64,22 +68,28 @@ def paired_table(folder):
     return "\n".join(markdown(*paired_differences(rows, digits=1))) + "\n"
 
 
-def unseen_means(folder):
-    """Scores under corruptions that no network was trained on, averaged over corruptions and severities.
+def unseen_means(folder, groups):
+    """Scores of `unseen.csv`, averaged over corruptions and severities.
+
+    Args:
+        folder (str): a folder of results.
+        groups (dict): name of a group to its corruptions, of which 'none' stands for clean images.
 
     Returns:
-        dict: name of a group of corruptions to a DataFrame with a row for each method and seed and the columns
-        `accuracy` in percent, `nll` and `ece`.
+        dict: name of a group to a DataFrame with a row for each method and seed and the columns `accuracy` in percent,
+        `nll` and `ece`.
     """
     scores = pd.read_csv(os.path.join(ARRIVED, folder, "unseen.csv"))
+    assert scores.groupby("method")["seed"].nunique().nunique() == 1, f"{folder}: methods have other numbers of seeds"
     scores["accuracy"] *= 100
     return {group: scores[scores["corruption"].isin(names)].groupby(["method", "seed"], sort=False)[
-        ["accuracy", "nll", "ece"]].mean() for group, names in {"clean": ["none"], **UNSEEN}.items()}
+        ["accuracy", "nll", "ece"]].mean() for group, names in groups.items()}
 
 
 def unseen_table(folder):
-    """`unseen_means` as a Markdown table, averaged over the seeds; a row for each method."""
-    means = {group: values.groupby("method", sort=False).mean() for group, values in unseen_means(folder).items()}
+    """The scores of `UNSEEN` as a Markdown table, averaged over the seeds; a row for each method."""
+    means = {group: values.groupby("method", sort=False).mean()
+             for group, values in unseen_means(folder, {"clean": ["none"], **UNSEEN}).items()}
     lines = ["| method | clean |" + "".join(f" {group} | NLL | ECE |" for group in UNSEEN), "| --- |" + " --- |" * 10]
     for method in means["clean"].index:
         cells = [f"{means['clean'].at[method, 'accuracy']:.1f}"]
@@ -88,6 +98,26 @@ def unseen_table(folder):
             cells += [f"{accuracy:.1f}", f"{nll:.2f}", f"{ece:.3f}"]
         lines.append(f"| {method} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def unseen_differences(folder):
+    """The test accuracy minus the accuracy of erm with the same seed, in percentage points.
+
+    Returns:
+        dict: name of a group of `COMPARED` to a DataFrame with a row for each other method and a column for each seed.
+    """
+    accuracy = {group: values["accuracy"].unstack("seed")
+                for group, values in unseen_means(folder, COMPARED).items()}
+    return {group: (values - values.loc["erm"]).drop("erm") for group, values in accuracy.items()}
+
+
+def unseen_paired_table(folder):
+    """Mean and standard deviation of `unseen_differences` over the seeds as a Markdown table."""
+    differences = unseen_differences(folder)
+    methods = differences["C-bar"].index
+    runs = [np.stack([values.loc[method] for values in differences.values()], axis=1) for method in methods]
+    cells = texts(statistics(runs, list(differences)), digits=1, signed=True)
+    return "\n".join(markdown(["method", *cells], [[method, *cells.loc[k]] for k, method in enumerate(methods)])) + "\n"
 
 
 def number(row, column):
@@ -99,3 +129,5 @@ def number(row, column):
 if __name__ == "__main__":
     for heading, (folders, runs) in TABLES.items():
         print(f"## {heading}\n\n{table(folders, runs)}")
+        if ALL_OF_CIFAR10 in folders:
+            print("\n".join(make(ALL_OF_CIFAR10) for make in (paired_table, unseen_table, unseen_paired_table)))

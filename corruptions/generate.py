@@ -150,7 +150,7 @@ _has_warned = False
 
 
 def warn_if_repeated(batch, corruption, arguments, caller, ways):
-    """Warn once if another batch of the same shape gets the same random numbers, because it begins with image 0, too.
+    """Warn once if another batch of as many images gets the same random numbers, because it begins with image 0, too.
 
     `corruption` is a `Corruption` or a `Perturbation`, and `arguments` are the others on which the random numbers
     depend. The text of the warning has `caller`, the name of a function, and `ways` to mend the call.
@@ -161,7 +161,7 @@ def warn_if_repeated(batch, corruption, arguments, caller, ways):
     if len(_first_images) > 1000:
         _first_images.clear()
     checksum = zlib.crc32(np.ascontiguousarray(batch[0]))
-    call = type(corruption), corruption.name, str(arguments), batch.shape
+    call = type(corruption), corruption.name, str(arguments), len(batch)
     if _first_images.setdefault(call, checksum) != checksum:
         _has_warned = True
         warnings.warn(f"{caller}: several images or batches get the same random numbers, because each begins with "
@@ -197,7 +197,7 @@ def corrupt(images, name, severity=None, seed=0, options=DEFAULTS, key=None, fir
         UserError: an argument is not as above.
 
     Warns:
-        UserWarning: a second image, or a second batch of the same shape, gets the same random numbers.
+        UserWarning: a second image, or a second batch of as many images, gets the same random numbers.
     """
     if not isinstance(name, str):
         raise UserError(f"corruption of type {type(name).__name__}: must be one name, such as 'fog'")

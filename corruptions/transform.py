@@ -117,9 +117,10 @@ class Corrupt:
                 sequence with a key for each image. None draws new random numbers.
 
         Returns:
-            numpy.ndarray or PIL.Image.Image: uint8, the shape of `images`. A PIL image has the mode and the
-            transparency of the given image; its colours are corrupted as they look on white. A list gives a list of
-            images.
+            numpy.ndarray or PIL.Image.Image: uint8, the shape of `images`. A PIL image has the mode of the given image;
+            its colours are corrupted as they look on white. Its transparency stays if the mode has a channel for it,
+            as RGBA and LA have. A transparent colour of a GIF or PNG, as in mode P, becomes white. A list gives a list
+            of images.
 
         Raises:
             UserError: the images or the key are not as above.
@@ -191,11 +192,18 @@ def _known_names(names):
     """
     if not hasattr(names, "__iter__"):
         raise UserError(f"names {names!r}: must be the name of a corruption, or several")
+    _check_order("names", names)
     names = SETS.get(names, (names,)) if isinstance(names, str) else tuple(names)
     known = known_names(names)
     if not known:
         raise UserError("names: there is none; give the name of a corruption, or several")
     return known
+
+
+def _check_order(option, values):
+    """Raise a `UserError` if values have no order, because then every program would choose others."""
+    if isinstance(values, (set, frozenset)):
+        raise UserError(f"{option} {values!r}: is a set, whose order differs between programs; give a list")
 
 
 def _severities(severities):
@@ -204,6 +212,7 @@ def _severities(severities):
     Raises:
         UserError: a severity is not a number from 1 to 5, or there is none.
     """
+    _check_order("severity", severities)
     severities = tuple(severities) if hasattr(severities, "__iter__") else (severities,)
     if not severities:
         raise UserError("severity: there is none; give a number from 1 to 5, or several")
@@ -211,7 +220,7 @@ def _severities(severities):
 
 
 def in_mode_of(image, pixels):
-    """Return pixels uint8 (H, W) or (H, W, 3) as a PIL image of the mode of `image`, with its transparency.
+    """Return pixels uint8 (H, W) or (H, W, 3) as a PIL image of the mode of `image`, with its alpha channel if any.
 
     Raises:
         UserError: PIL cannot convert to this mode.

@@ -12,6 +12,7 @@ import functools
 
 import numpy as np
 
+from corruptions.utils.errors import UserError
 from dataset.augmentation import BatchBuilder
 from dataset.sampling import CROP_AREA, check_names
 from utils.options import new_value
@@ -93,7 +94,7 @@ class TrainBatches(Batches):
             one device alone. With 'random_resized' they have not, because each device draws for itself.
 
     Raises:
-        UserError: `crop`, `sampling` or `sampler` is unknown.
+        UserError: `crop`, `sampling` or `sampler` is unknown, or two arguments exclude each other.
     """
 
     columns = ("images", "labels", "groups", "severities")
@@ -103,6 +104,16 @@ class TrainBatches(Batches):
                  crop_area=None, rand_augment=None, mixup=None):
         crop = new_value("crop", crop)
         check_names(crop, sampling, sampler)
+        if sampler == "permutation" and (sampling == "balanced" or repeats is not None):
+            raise UserError("sampler permutation: passes over every image once, so that it needs uniform sampling "
+                            "without repeats")
+        if sampler == "permutation" and batch_size > len(split.indices):
+            raise UserError(f"batch_size {batch_size}: the training set has only {len(split.indices)} images; give a "
+                            "smaller batch")
+        if mixup is not None and batch_size % 2:
+            raise UserError(f"batch_size {batch_size}: mixup mixes pairs of images; give an even number")
+        if crop == "random_resized" and not all(map(are_files, images)):
+            raise UserError("crop random_resized: is for images that are read from files; take zero_pad or reflect_pad")
         self.images, self.labels = images, labels
         self.indices, self.severities = split.indices, split.severities
         self.groups = self.severities if groups is None else groups

@@ -7,13 +7,12 @@ import os
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
-import cv2
 import numpy as np
 from PIL import Image
 
 from corruptions import CORRUPTIONS
 from corruptions.generate import SEED, corrupt_images
-from corruptions.images import JPEG_OPTIONS, open_image, read_image
+from corruptions.images import jpeg_roundtrip, open_image, read_image
 from corruptions.jobs.provenance import read_made, recipe
 from corruptions.utils.checksums import file_checksums, new_hash
 from corruptions.utils.errors import UserError
@@ -270,12 +269,3 @@ class LazyCorruptedFiles:
 def files_recipe(clean, name, severity):
     """Return the `corruptions.jobs.provenance.recipe` of corrupted images in files (`FileImages`), stored or not."""
     return recipe(clean.pixels, name, severity, SEED, format="jpeg")
-
-
-def jpeg_roundtrip(pixels):
-    """Return an image, uint8 (H, W, 3), after the JPEG compression of the published corrupted images."""
-    # OpenCV has the same codec as PIL, libjpeg-turbo, and needs half the time for small images. Stored images are also
-    # optimised, which makes the file smaller and does not change the pixels.
-    _, file = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR),
-                           (cv2.IMWRITE_JPEG_QUALITY, JPEG_OPTIONS["quality"]))
-    return cv2.cvtColor(cv2.imdecode(file, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)

@@ -4,6 +4,7 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 from skimage import data
 
+from corruptions.utils.errors import UserError
 from dataset import rand_augment
 from dataset.batches import TrainBatches
 from dataset.poisson import Split
@@ -55,11 +56,23 @@ def test_operations_are_drawn_alike_for_any_image():
     assert rand_augment.draw(np.random.default_rng(0), 4000, 2, 5) == drawn
 
 
-def batches(share=(0, 1), **options):
+def batches(share=(0, 1), batch_size=8, **options):
     images = np.random.RandomState(0).randint(0, 256, (40, 16, 16, 3)).astype(np.uint8)
     labels = np.arange(40, dtype=np.int32) % 7
     split = Split([np.arange(40)], np.empty(0, int))
-    return TrainBatches([images], labels, split, (0.5,) * 3, (0.25,) * 3, 8, range(3), 0, share=share, **options)
+    return TrainBatches([images], labels, split, (0.5,) * 3, (0.25,) * 3, batch_size, range(3), 0, share=share,
+                        **options)
+
+
+@pytest.mark.parametrize("options, message", [
+    ({"sampler": "permutation", "sampling": "balanced"}, "sampler permutation: passes over every image once"),
+    ({"sampler": "permutation", "repeats": np.ones(40, int)}, "sampler permutation: passes over every image once"),
+    ({"sampler": "permutation", "batch_size": 41}, "batch_size 41: the training set has only 40 images"),
+    ({"mixup": 0.9, "batch_size": 7}, "batch_size 7: mixup mixes pairs of images"),
+    ({"crop": "random_resized"}, "crop random_resized: is for images that are read from files")])
+def test_batches_that_cannot_be_drawn_are_an_error(options, message):
+    with pytest.raises(UserError, match=message):
+        batches(**options)
 
 
 def test_mixup_mixes_with_the_neighbour():

@@ -5,6 +5,7 @@ import os
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from corruptions import SETS, Options, benchmark, corrupt
 from corruptions.evaluation.alexnet import ERRORS
@@ -86,6 +87,46 @@ def test_corruption_errors_are_relative_to_a_baseline(tmp_path):
     wanted = {name: 5 * error / sum(ERRORS[name]) for name in SETS["common"]}
     assert alexnet.record["corruption_error"]["by_corruption"] == pytest.approx(wanted)
     assert alexnet.mean_corruption_error == pytest.approx(np.mean(list(wanted.values())))
+
+
+def test_the_published_baseline_is_compared_on_images_after_jpeg(tmp_path):
+    """AlexNet's errors are of JPEG files. A measured network that is called AlexNet is a baseline like any other."""
+    seen = {}
+
+    def run(jpeg, name, **more):
+        batches = seen[name] = []
+
+        def predict(batch):
+            batches.append(batch)
+            return np.full((len(batch), 1000), -1.0)
+        return benchmark(predict, IMAGES, LABELS, "fog", 3, workers=1, batch_size=len(IMAGES), jpeg=jpeg, name=name,
+                         **more)
+    run(None, "published", baseline="alexnet", options=Options(preset=224))
+    plain, compressed = run(None, "AlexNet", options=Options(preset=224)), run(True, "jpeg")
+    fog = corrupt(IMAGES, "fog", 3, options=Options(preset=224))
+    files = []
+    for k, pixels in enumerate(fog):
+        Image.fromarray(pixels).save(tmp_path / f"{k}.jpg", quality=85)
+        files.append(np.asarray(Image.open(tmp_path / f"{k}.jpg")))
+    assert (seen["published"][0] == IMAGES).all() and (seen["published"][1] == files).all()
+    assert (seen["AlexNet"][1] == fog).all() and not plain.record["jpeg"] and compressed.record["jpeg"]
+    again = run(None, "x", baseline=plain, options=Options(preset=224))
+    assert again.record["corruption_error"]["baseline"]["name"] == "AlexNet" and again.mean_corruption_error == 1
+    with pytest.raises(UserError, match="has other .*jpeg"):
+        run(None, "x", baseline=compressed)
+    assert run(False, "x", baseline="alexnet", options=Options(preset=224)).record["jpeg"] is False
+
+
+def test_grey_images_have_a_channel_and_names_may_look_like_paths():
+    shapes = set()
+
+    def predict(batch):
+        shapes.add(batch.shape[1:])
+        return np.stack([batch.mean((1, 2, 3)), np.full(len(batch), 100.0)], axis=1)
+    base = benchmark(predict, IMAGES[..., 0], LABELS % 2, "contrast", 1, workers=1, name="timm/resnet50", jpeg=True)
+    assert shapes == {(16, 16, 1)}
+    same = benchmark(predict, IMAGES[..., 0], LABELS % 2, "contrast", 1, workers=1, baseline=base, jpeg=True)
+    assert str(same).endswith("relative to timm/resnet50")
 
 
 @pytest.mark.parametrize("change, word", [

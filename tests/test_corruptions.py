@@ -18,6 +18,7 @@ from corruptions.generate import ImageRng, corrupt_range, image_stream
 from corruptions.utils.errors import UserError
 from corruptions.weather import enlarged_piece, zoom_about_centre
 from tests import corruption_errors, crosscheck
+from tests.benchmarks import corruptions as corruption_times
 from tests.benchmarks import memory
 
 ARRIVED = os.path.dirname(__file__)
@@ -297,3 +298,21 @@ def test_elastic_transform_of_a_long_image_and_jpeg_of_a_longer_one(monkeypatch)
     short = corrupt(image, "elastic_transform", 3).astype(int)
     monkeypatch.setattr("corruptions.digital.LONGEST_IN_OPENCV", 0)
     assert np.abs(corrupt(image, "elastic_transform", 3) - short).max() <= 2  # OpenCV rounds places to 1/32
+
+
+def test_the_hours_on_a_cluster_are_measured(capsys):
+    """The command of DETAILS.md with one image. Hours on two cores are half of the hours on one."""
+    corruption_times.main(["--cores", "1", "2", "--images", "1"])
+    lines = capsys.readouterr().out.splitlines()
+    lines = lines[[line[:10] for line in lines].index("ms to read"):]  # after the lines of the job
+    assert lines[0].startswith("ms to read an image of 500x375 and crop it: ")
+    for line in lines[2:]:
+        one, two = map(float, line.split()[-2:])
+        assert one > 0 and two == pytest.approx(one / 2, abs=0.001)
+    assert len(lines) == 4
+
+
+def test_channels_come_last():
+    for images in (np.zeros((3, 32, 32), np.uint8), np.zeros((2, 3, 32, 32), np.uint8)):
+        with pytest.raises(UserError, match=r"not \(3, 32, 32\); channels come last: numpy.moveaxis"):
+            corrupt(images, "fog", 1)

@@ -11,7 +11,7 @@ from PIL import Image
 import main
 from corruptions import __main__ as generator
 from corruptions import corrupt
-from corruptions.images import read_image, write_image
+from corruptions.images import jpeg_roundtrip, read_image, write_image
 from corruptions.utils.errors import UserError
 from corruptions.utils.files import write_csv
 from dataset import load_source
@@ -21,7 +21,6 @@ from dataset.image_files import (
     FileImages,
     LazyCorruptedFiles,
     centre_crop,
-    jpeg_roundtrip,
     random_resized_crop,
     read_rgb,
     squash,
@@ -157,6 +156,11 @@ def test_a_trip_through_jpeg_is_that_of_a_stored_file(height, width, tmp_path):
     path = str(tmp_path / "stored.jpg")
     write_image(path, pixels, "jpeg")
     np.testing.assert_array_equal(jpeg_roundtrip(pixels), np.asarray(Image.open(path)))
+    write_image(path, pixels[..., 0], "jpeg")
+    for grey in (pixels[..., 0], pixels[..., :1]):
+        result = jpeg_roundtrip(grey)
+        assert result.shape == grey.shape
+        np.testing.assert_array_equal(result.reshape(height, width), np.asarray(Image.open(path)))
 
 
 @pytest.mark.parametrize("name", ["imagenet30", "tinyimagenet"])

@@ -81,6 +81,20 @@ def test_single_images_without_a_key_warn_once(monkeypatch):
         corrupt(IMAGES[2], "gaussian_noise", 2)
 
 
+def test_photographs_of_different_sizes_in_a_loop_warn(monkeypatch):
+    monkeypatch.setattr(corruptions.generate, "_has_warned", False)
+    monkeypatch.setattr(corruptions.generate, "_first_images", {})
+    corrupt(IMAGES[0], "gaussian_noise", 2)
+    with pytest.warns(UserWarning, match="each begins with image 0"):
+        corrupt(IMAGES[1][:-2], "gaussian_noise", 2)
+
+
+def test_sets_have_no_order():
+    for arguments in (({"fog", "snow"}, 3), ("fog", {1, 2}), (frozenset({"fog"}), 3)):
+        with pytest.raises(UserError, match="is a set, whose order differs between programs; give a list"):
+            Corrupt(*arguments)
+
+
 def test_single_images_in_a_loop_warn(monkeypatch):
     monkeypatch.setattr(corruptions.generate, "_has_warned", False)
     monkeypatch.setattr(corruptions.generate, "_first_images", {})

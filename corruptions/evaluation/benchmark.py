@@ -3,6 +3,7 @@ import contextlib
 import itertools
 import numbers
 import os
+from dataclasses import replace
 
 import numpy as np
 from tqdm import tqdm
@@ -15,6 +16,7 @@ from corruptions.evaluation.outputs import to_numpy
 from corruptions.evaluation.record import to_dict
 from corruptions.evaluation.result import BenchmarkResult
 from corruptions.generate import SEED, check_seed
+from corruptions.images import jpeg_roundtrip
 from corruptions.jobs.arrays import chunk_of, corrupt_chunk
 from corruptions.jobs.parallel import parallel_map
 from corruptions.registry import DEFAULTS, as_array, check_images, check_options
@@ -31,15 +33,15 @@ LEAST = 1e-30  # for which a probability of 0 counts, so that the mean of the lo
 
 def benchmark(predict, images, labels, corruptions="common", severities=SEVERITIES, preprocess=None,
               outputs="auto", baseline=None, name="classifier", batch_size=128, workers=None, seed=SEED,
-              options=DEFAULTS, show_progress=None):
+              options=DEFAULTS, show_progress=None, jpeg=None):
     """Measure a classifier on clean and on corrupted images.
 
-    Other processes make the corrupted images ahead while the classifier works. Image k has the pixels of
-    `corrupt(images, ...)[k]`, as in the arrays that `python -m corruptions array` stores.
+    Other processes make the corrupted images ahead while the classifier works. Without `jpeg`, image k has the pixels
+    of `corrupt(images, ...)[k]`, as in the arrays that `python -m corruptions array` stores.
 
     Args:
         predict (callable): a batch, uint8 (B, H, W, C) or what `preprocess` makes of it, to logits or probabilities
-            (B, K): an array, or a tensor of PyTorch, JAX or MindSpore.
+            (B, K): an array, or a tensor of PyTorch, JAX or MindSpore. Grey images (N, H, W) come as (B, H, W, 1).
         images (numpy.ndarray): uint8 (N, H, W) or (N, H, W, C), memory-mapped or not; or a list of images of one shape.
         labels (sequence of int): N class numbers, from 0.
         corruptions (str or sequence of str): names of corruptions, or a key of `SETS`.
@@ -49,13 +51,15 @@ def benchmark(predict, images, labels, corruptions="common", severities=SEVERITI
             none is negative and each row has the sum 1. A probability of 0 counts as 1e-30 in the NLL.
         baseline (str, BenchmarkResult or None): baseline of the corruption errors, with the same images, seed and
             preset: another result, or the JSON file that `BenchmarkResult.write` has written. 'alexnet' stands for its
-            published errors on ImageNet, for classifiers of 1000 classes and the constants for 224 pixels.
+            published errors on ImageNet-C, for classifiers of 1000 classes and the constants for 224 pixels.
         name (str): name of the classifier, for titles.
         batch_size (int): images in a batch, at least 1.
         workers (int or None): number of processes that corrupt images, at least 1; None takes one for each processor.
         seed (int): seed of the corrupted images, at least 0.
         options (Options): options of the corruptions.
         show_progress (bool or None): whether to show a progress bar; None shows it on a terminal.
+        jpeg (bool or None): whether corrupted images pass through JPEG of quality 85, as the files of ImageNet-C did.
+            None takes True with the baseline 'alexnet', whose errors are of these files, and False otherwise.
 
     Returns:
         BenchmarkResult
@@ -87,9 +91,12 @@ def benchmark(predict, images, labels, corruptions="common", severities=SEVERITI
     if not severities or len(set(severities)) < len(severities):
         raise UserError(f"severities {severities}: give each once, and one at least")
     check_usable(names, severities, options)
-    source = _describe(images, labels, seed, options)
+    is_alexnet = isinstance(baseline, str) and baseline.lower() == ALEXNET.lower()
+    if jpeg is not None and not isinstance(jpeg, bool):
+        raise UserError(f"jpeg {jpeg!r}: must be True, False or None")
+    jpeg = is_alexnet if jpeg is None else jpeg
+    source = {**_describe(images, labels, seed, options), "jpeg": jpeg}
     relative_to = _find_baseline(baseline, names, severities, source)
-    is_alexnet = relative_to is not None and relative_to.description["name"] == ALEXNET
     if is_alexnet and any((options.preset or nearest_preset(key, *images.shape[1:3])) != 224 for key in names):
         raise UserError("baseline alexnet: its errors are published for the constants for 224 pixels; give "
                         "Options(preset=224)")
@@ -97,7 +104,7 @@ def benchmark(predict, images, labels, corruptions="common", severities=SEVERITI
     starts = range(0, len(images), batch_size)
     tasks = ((*chunk_of(images, first, batch_size), corruption, severity, seed, first, options.with_absolute_paths())
              for corruption, severity in cells for first in starts)
-    with contextlib.closing(parallel_map(workers, corrupt_chunk, tasks)) as corrupted, \
+    with contextlib.closing(parallel_map(workers, _compressed_chunk if jpeg else corrupt_chunk, tasks)) as corrupted, \
             tqdm(total=(1 + len(cells)) * len(images), desc="benchmark", unit=" images",
                  disable=None if show_progress is None else not show_progress) as bar:
         def outputs_for(batches):
@@ -116,10 +123,16 @@ def benchmark(predict, images, labels, corruptions="common", severities=SEVERITI
     return BenchmarkResult(to_dict(description, clean, results, relative_to), relative_to)
 
 
+def _compressed_chunk(*arguments):
+    """`corrupt_chunk`, with the images as they are after JPEG of quality 85."""
+    return np.stack([jpeg_roundtrip(pixels) for pixels in corrupt_chunk(*arguments)])
+
+
 def _predict(predict, preprocess, batches, bar):
     """Return the outputs of a classifier for all batches, (N, K), and advance the progress bar."""
     parts = []
     for batch in batches:
+        batch = batch[..., None] if batch.ndim == 3 else batch
         parts.append(_checked_outputs(predict(preprocess(batch)), len(batch)))
         bar.update(len(batch))
     if len({part.shape[1] for part in parts}) > 1:
@@ -161,7 +174,8 @@ def _find_baseline(baseline, names, severities, description):
     if baseline is None:
         return None
     if isinstance(baseline, BenchmarkResult):
-        return _checked_baseline(baseline.record["model"], baseline.record, names, severities, description)
+        checked = _checked_baseline(baseline.record["model"], baseline.record, names, severities, description)
+        return replace(checked, description={**checked.description, "name": baseline.record["model"]})
     if isinstance(baseline, str) and baseline.lower() == ALEXNET.lower():
         if any(isinstance(severity, float) for severity in severities):
             raise UserError("baseline alexnet: its errors are published for whole severities; leave the others out")
@@ -174,6 +188,7 @@ def _find_baseline(baseline, names, severities, description):
 def _checked_baseline(path, record, names, severities, description):
     """Return the `Baseline` of a record, after a check that it is of the same images."""
     checked = Baseline.of_record(path, record, names, severities, "baseline")
+    record = {"jpeg": False, **record}  # earlier versions could not compress
     changed = [key for key, value in description.items() if record.get(key) != value]
     if changed:
         raise UserError(f"baseline {path}: has other {', '.join(changed)}; measure it on the same images")

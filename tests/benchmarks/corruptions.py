@@ -118,7 +118,7 @@ def on_paper(args):
             top, left = k % (photo.shape[0] - 375), k % (photo.shape[1] - 500)
             Image.fromarray(photo[top:top + 375, left:left + 500]).save(os.path.join(source, f"{k}.jpg"), quality=90)
         start = time.process_time()
-        check_image_files([os.path.join(source, name) for name in os.listdir(source)], read)
+        check_image_files([os.path.join(source, name) for name in os.listdir(source)], read, "jpeg")
         reading = 1000 * (time.process_time() - start) / args.images
         start = time.process_time()
         corrupt_folder(source, target, SETS["all"], range(1, 6), 0, Options(), 1, "jpeg", False, False, read=read)
@@ -132,7 +132,7 @@ def on_paper(args):
         print(f"{title:44s}" + "".join(f"{hours / cores:9.3f}" for cores in args.cores))
 
 
-def main():
+def main(argv=None):
     parser = Parser(prog="corruptions.py", description=__doc__.splitlines()[0])
     parser.add_argument("script", nargs="?", metavar="PUBLISHED", help="script of corruptions, or folder of C-bar")
     parser.add_argument("--images", type=positive_int, default=10000, help="number of images")
@@ -143,7 +143,7 @@ def main():
     parser.add_argument("--workers", type=positive_int, default=None, help="compare this many processes with one")
     parser.add_argument("--cores", nargs="+", type=positive_int, default=None, metavar="N",
                         help="print the hours that ImageNet takes on so many, measured on a few images")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     cv2.setNumThreads(1)
     with exit_on_error(parser.prog):
         if args.cores:

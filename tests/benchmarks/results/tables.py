@@ -20,14 +20,14 @@ OTHERS = {"other common": [name for name in COMMON if name not in (TRAINED_ON, *
 UNSEEN = {"shot and impulse noise": NOISE, **OTHERS}
 COMPARED = {**{name.replace("_", " "): [name] for name in (TRAINED_ON, *NOISE)}, **OTHERS}
 
-# Heading of a table; the folders whose rows it has, and the number of runs, one a seed, that each row is of.
+# Heading of a table, to the folders whose rows it has; each with the number of runs of a row, one for each seed.
 TABLES = {
-    "All of CIFAR-10, gaussian noise": ([ALL_OF_CIFAR10], 2),
-    "CIFAR-10, gaussian noise": (["cifar10_gaussian_noise", "cifar10_gaussian_noise_methods",
-                                  "cifar10_gaussian_noise_cures"], 3),
-    "CIFAR-10, gaussian noise, over ρ": (["cifar10_gaussian_noise_rho"], 1),
-    "CIFAR-10, snow": (["cifar10_snow"], 3),
-    "photos, gaussian noise": (["photos_gaussian_noise", "photos_candidates"], 3),
+    "All of CIFAR-10, gaussian noise": {ALL_OF_CIFAR10: 3},
+    "CIFAR-10, gaussian noise": {"cifar10_gaussian_noise": 3, "cifar10_gaussian_noise_methods": 3,
+                                 "cifar10_gaussian_noise_cures": 3},
+    "CIFAR-10, gaussian noise, over ρ": {"cifar10_gaussian_noise_rho": 1},
+    "CIFAR-10, snow": {"cifar10_snow": 3},
+    "photos, gaussian noise": {"photos_gaussian_noise": 3, "photos_candidates": 3},
 }
 
 
@@ -41,13 +41,15 @@ def rows(folder):
         return {row["method"]: row for row in csv.DictReader(file)}
 
 
-def table(folders, runs):
-    """All rows of the folders as a Markdown table, those that are best at severity 5 first; each is of so many runs."""
-    result = [row for folder in folders for row in rows(folder).values()]
+def table(folders):
+    """All rows of the folders, as in `TABLES`, as a Markdown table, those that are best at severity 5 first."""
+    result = []
+    for folder, runs in folders.items():
+        result += rows(folder).values()
+        unfinished = [name for name, row in rows(folder).items() if (row["runs"], row["failed"]) != (str(runs), "0")]
+        assert not unfinished, f"not of {runs} runs: {unfinished}"
     names = [row["method"] for row in result]
     assert len(set(names)) == len(names), f"a name twice in {folders}"
-    unfinished = [row["method"] for row in result if (row["runs"], row["failed"]) != (str(runs), "0")]
-    assert not unfinished, f"not of {runs} runs: {unfinished}"
     lines = ["| method | 0 | 1 | 2 | 3 | 4 | 5 | worst | mean | validation, 5 | last q of 0 to 5 |",
              "| --- |" + " --- |" * 10]
     for row in sorted(result, key=lambda row: -float(row["severity_5_mean"])):
@@ -127,7 +129,7 @@ def number(row, column):
 
 
 if __name__ == "__main__":
-    for heading, (folders, runs) in TABLES.items():
-        print(f"## {heading}\n\n{table(folders, runs)}")
+    for heading, folders in TABLES.items():
+        print(f"## {heading}\n\n{table(folders)}")
         if ALL_OF_CIFAR10 in folders:
             print("\n".join(make(ALL_OF_CIFAR10) for make in (paired_table, unseen_table, unseen_paired_table)))

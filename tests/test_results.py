@@ -34,6 +34,7 @@ SNOW = rows("cifar10_snow")
 CURES = rows("cifar10_gaussian_noise_cures")
 METHODS = rows("cifar10_gaussian_noise_methods")
 FULL = rows(ALL_OF_CIFAR10)
+FULL_METHODS = rows(f"{ALL_OF_CIFAR10}_methods")
 # What the main README calls a row of `comparison.csv`.
 NAMES = {"`erm --sampling balanced`": "erm, balanced"}
 
@@ -45,9 +46,9 @@ def value(name, dataset, column):
 
 def readme_table():
     """Return the rows of the table of results in the main README."""
-    results = {"cifar10": FULL, "photos": RESULTS["photos"]}
+    results = {"cifar10": {**FULL, **FULL_METHODS}, "photos": RESULTS["photos"]}
     columns = [*(("cifar10", f"severity_{s}") for s in (0, 3, 5)), ("photos", "severity_5")]
-    names = sorted(FULL, key=lambda name: -float(results["cifar10"][name]["severity_5_mean"]))
+    names = sorted([*FULL, *NAMES.values()], key=lambda name: -float(results["cifar10"][name]["severity_5_mean"]))
     statistics = pd.DataFrame({(f"{data} {column}", kind): [float(results[data][name][f"{column}_{kind}"] or "nan")
                                                             for name in names]
                                for data, column in columns for kind in ("mean", "std")}, index=names)
@@ -65,7 +66,8 @@ def test_the_main_readme_has_the_numbers_of_the_comparisons():
     images = [10 * count for count in poisson_counts(4000, 6)]
     words = " ".join(text("README.md").split())
     assert f"{sum(images)} training images, {images[5]} of them at severity 5" in words
-    assert {row["runs"] for row in FULL.values()} == {"3"} and "mean of three seeds" in words
+    assert {row["runs"] for row in FULL.values()} == {"3"} and FULL_METHODS["erm, balanced"]["runs"] == "1"
+    assert "mean of three seeds" in words and "`erm --sampling balanced` has one seed on CIFAR-10" in words
 
 
 def test_the_main_readme_has_the_devices_that_were_reported():
@@ -230,6 +232,11 @@ def test_the_pages_say_what_all_of_cifar10_gave():
             first, second = (float(result[name]["severity_5_mean"]) for name in alike)
             assert abs(first - second) < min(float(result[name]["severity_5_std"]) for name in alike)
             assert min(first, second) > float(result["erm"]["severity_5_mean"])
+    first = runs.loc["erm", 0]
+    says = f"ERM has {first['severity_0']:.1f} on clean images and {first['severity_5']:.1f} at severity 5"
+    assert f"{says}. The three methods are below it at both" in words and len(FULL_METHODS) == 3
+    for severity in ("severity_0", "severity_5"):
+        assert all(float(row[f"{severity}_mean"]) < first[severity] for row in FULL_METHODS.values())
     images = [10 * count for count in poisson_counts(4000, 6)]
     assert ", ".join(map(str, images[:5])) + f" and {images[5]} training images of severity 0 to 5" in words
     assert f"{1 - (1 - images[5] / sum(images)) ** 100:.0%}" == "26%" and "severity 5 in one of four cases" in words
@@ -259,7 +266,7 @@ def test_the_zoo_has_the_numbers_of_the_results():
     """A network is a run of the comparison; its accuracy under common corruptions is of `unseen.csv`."""
     runs, scores = (pd.read_csv(os.path.join(ARRIVED, ALL_OF_CIFAR10, name)).set_index(["method", "seed"])
                     for name in ("comparison_runs.csv", "unseen.csv"))
-    networks = {name: entry for name, entry in zoo_networks().items() if name.endswith("-cifar10")}
+    networks = {name: entry for name, entry in zoo_networks().items() if name in {f"{row}-cifar10" for row in FULL}}
     assert len(networks) == 5
     for entry in networks.values():
         row = entry["config"]["method"], entry["config"]["seed"]
@@ -295,7 +302,7 @@ def test_the_page_of_results_describes_the_runs_as_their_commands_do():
     commands = re.findall(r"^python main\.py .*", page, re.MULTILINE)
     epochs = {(dataset, epochs) for line in commands for epochs, dataset in
               re.findall(r"-m wideresnet10 .*--total_epoch (\d+) .*-d (\w+) ", line)}
-    assert len(commands) == 8 and epochs == {("cifar10", "10"), ("cifar10", "20"), ("photos", "15")}
+    assert len(commands) == 9 and epochs == {("cifar10", "10"), ("cifar10", "20"), ("photos", "15")}
     assert "train WRN-10-1 with three seeds: 20 epochs on a tenth of CIFAR-10, and 15 epochs on the data" in words
     counts = [10 * count for count in poisson_counts(500, 6)]
     assert words.count("{}, {}, {}, {}, {} and {} training images".format(*counts)) == 2

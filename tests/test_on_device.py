@@ -1,12 +1,17 @@
 """`on_device.py`: its report, and checks that fail."""
+import glob
 import json
+import os
+import re
 import time
 
 import numpy as np
 import pytest
 
 from corruptions.utils.files import read_json
+from losses.methods import METHODS
 from tests import device_checks, on_device
+from tests.benchmarks.results.tables import ARRIVED
 
 UPDATES = np.array([[1.0, 0.5, -0.5], [0.1, 0.1, 0.2]])
 
@@ -20,6 +25,21 @@ def test_a_report_of_two_checks(tmp_path, capsys):
     text = (tmp_path / "device_report.md").read_text()
     assert text.count("| pass |") == 8 and "largest error" in text and "Please send both files" in text
     assert "8 results pass, 0 fail" in capsys.readouterr().out
+
+
+def test_the_stored_reports_are_of_these_checks():
+    """One method is computed again. On another kind of processor its loss differs by rounding."""
+    paths = glob.glob(os.path.join(ARRIVED, "devices", "*.json"))
+    result = device_checks.compared("sharpdro", *device_checks.take_steps(
+        device_checks.SmallNetwork(), device_checks.example(16), 2, method="sharpdro", recipe="sharpdro"), {})["result"]
+    for path in paths:
+        report = read_json(path)
+        assert {name: check["title"] for name, check in report["checks"].items()} == on_device.CHECKS, path
+        stored = {row["name"]: row["result"] for row in report["checks"]["methods"]["lines"]}
+        assert set(METHODS) <= set(stored), path
+        losses = [float(re.match(r"mean loss ([\d.]+)", text)[1]) for text in (result, stored["sharpdro"])]
+        assert losses[0] == pytest.approx(losses[1], abs=2e-3), path
+    assert paths
 
 
 def test_both_files_know_the_same_checks():

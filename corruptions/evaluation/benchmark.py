@@ -91,7 +91,7 @@ def benchmark(predict, images, labels, corruptions="common", severities=SEVERITI
     if not severities or len(set(severities)) < len(severities):
         raise UserError(f"severities {severities}: give each once, and one at least")
     check_usable(names, severities, options)
-    is_alexnet = isinstance(baseline, str) and baseline.lower() == ALEXNET.lower()
+    is_alexnet = _is_alexnet(baseline)
     if jpeg is not None and not isinstance(jpeg, bool):
         raise UserError(f"jpeg {jpeg!r}: must be True, False or None")
     jpeg = is_alexnet if jpeg is None else jpeg
@@ -170,13 +170,18 @@ def _describe(images, labels, seed, options):
             "seed": int(seed), "preset": options.preset and int(options.preset)}
 
 
+def _is_alexnet(baseline):
+    """Whether the baseline is AlexNet's published errors."""
+    return isinstance(baseline, str) and baseline.lower() == ALEXNET.lower()
+
+
 def _find_baseline(baseline, names, severities, description):
     if baseline is None:
         return None
     if isinstance(baseline, BenchmarkResult):
         checked = _checked_baseline(baseline.record["model"], baseline.record, names, severities, description)
         return replace(checked, description={**checked.description, "name": baseline.record["model"]})
-    if isinstance(baseline, str) and baseline.lower() == ALEXNET.lower():
+    if _is_alexnet(baseline):
         if any(isinstance(severity, float) for severity in severities):
             raise UserError("baseline alexnet: its errors are published for whole severities; leave the others out")
         return Baseline.of_alexnet(names, severities, "baseline")

@@ -56,8 +56,9 @@ def main(argv=None):
         if len({record.setting for record in records}) > 1:
             raise UserError(f"{args.comparison}: has several data sets, corruptions or networks; name a comparison of "
                             "one")
+        ended = {record.path for record in records}
         for run in planned_runs(args.comparison):
-            if run not in [record.path for record in records] and failure(run) is None:
+            if run not in ended and failure(run) is None:
                 print(f"warning: {run}: is left out, because it has not ended", file=sys.stderr)
         require_writable_file("FILE", args.output)
         for record in records:

@@ -13,7 +13,7 @@ if not __package__:  # `python models/zoo.py` looks for modules in this file's f
 
 from corruptions.utils import cli
 from corruptions.utils.errors import UserError
-from corruptions.utils.files import file_hash, read_json, write_json
+from corruptions.utils.files import file_hash, file_lock, read_json, write_json
 
 FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "weights")
 INDEX = "zoo.json"
@@ -22,6 +22,7 @@ PREFIX = "zoo:"
 SETTINGS = ("method", "title", "recipe", "dataset", "corruption", "num_severity", "num_per_class", "total_epoch",
             "seed", "model", "classes", "image_size", "mean", "std", "interpolation", "mindspore")
 RESTORE = "download the project again, or restore it: git checkout -- models/weights"
+LOCK_SECONDS = 60  # to wait for another process that adds a network
 LEFT_OUT = ("data_dir", "log_dir", "desc", "save_last")  # options that change neither weights nor accuracy
 
 
@@ -107,7 +108,7 @@ def add_run(name, run, folder=FOLDER):
         raise UserError(f"{name}: is no name for a network; use letters, digits, _, + and -")
     if not os.path.isdir(run):
         raise UserError(f"{run}: is no folder of a run; name one")
-    trained, results, networks = find_trained("RUN", run), read_results(run), zoo_networks(folder)
+    trained, results = find_trained("RUN", run), read_results(run)
     if results is None or trained.checkpoint is None:
         raise UserError(f"{run}: has not ended; --resume it")
     if progress_of(read_checkpoint(trained.checkpoint)) != Progress(results["epochs"]):
@@ -121,8 +122,10 @@ def add_run(name, run, folder=FOLDER):
              "common_accuracy": common_accuracy(evaluation) if is_of_checkpoint else None}
     os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, f"{name}.safetensors")
-    convert(trained.checkpoint, path)
-    write_json(os.path.join(folder, INDEX), {**networks, name: {"sha256": file_hash(path), **entry}})
+    with file_lock(os.path.join(folder, ".lock"), folder, LOCK_SECONDS):
+        networks = zoo_networks(folder)
+        convert(trained.checkpoint, path)
+        write_json(os.path.join(folder, INDEX), {**networks, name: {"sha256": file_hash(path), **entry}})
 
 
 def common_accuracy(evaluation):

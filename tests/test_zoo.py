@@ -2,6 +2,8 @@
 import os
 import pathlib
 import shutil
+import threading
+import time
 
 import mindspore as ms
 import numpy as np
@@ -158,6 +160,20 @@ def test_a_run_becomes_a_network_of_the_zoo(cifar_dir, tmp_path):
     with pytest.raises(UserError, match="its results are of 2 epochs, and the checkpoint after them is missing"):
         zoo.add_run("erm-tiny", run, str(tmp_path / "zoo"))
     assert len(os.listdir(tmp_path / "zoo")) == 2
+
+
+def test_two_networks_can_be_added_at_the_same_time(cifar_dir, tmp_path, monkeypatch):
+    main.main(arguments(cifar_dir, tmp_path / "logs", "-m", "wideresnet10", "--method", "erm", "--save_last"))
+    original = convert.convert
+    monkeypatch.setattr(convert, "convert", lambda *args: (original(*args), time.sleep(0.3)))
+    run, folder = only_run(tmp_path / "logs"), str(tmp_path / "zoo")
+    threads = [threading.Thread(target=zoo.add_run, args=(name, run, folder)) for name in ("first", "second")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(zoo.zoo_networks(folder)) == ["first", "second"]
+    assert sorted(os.listdir(folder)) == ["first.safetensors", "second.safetensors", "zoo.json"]
 
 
 def test_an_evaluation_of_another_checkpoint_does_not_count(cifar_dir, tmp_path):

@@ -3,6 +3,7 @@ import argparse
 import html
 import json
 import os
+import pathlib
 import re
 import shutil
 import signal
@@ -62,7 +63,22 @@ def test_options_go_to_the_methods_that_read_them():
         ("sharpdro objective=group_dro perturbation=l2 rho=0.2",
          {"method": "sharpdro", "objective": "group_dro", "perturbation": "l2", "step_size": 0.5, "rho": 0.2})]
     assert rows("--method erm sharpdro --distribution_agnostic") == [
-        ("erm", {"method": "erm"}), ("sharpdro", {"method": "sharpdro", "distribution_agnostic": True})]
+        ("erm", {"method": "erm"}), ("sharpdro_agnostic", {"method": "sharpdro", "distribution_agnostic": True})]
+
+
+@pytest.mark.parametrize("line, names", [
+    ("--method erm --objective rex", ["rex x none"]), ("--objective rex", ["rex x l2"]),
+    ("--method erm group_dro --perturbation multiplicative", ["mean x multiplicative", "group_dro x multiplicative"]),
+    ("--method sharpdro sam --is_adaptive", ["sharpdro x adaptive", "mean x adaptive"]),
+    ("--method rare_aug --perturbation l2 --rho 0.1 0.2", ["rare_aug mean x l2 rho=0.1", "rare_aug mean x l2 rho=0.2"]),
+    ("--method erm --objective rex irm", ["erm objective=rex", "erm objective=irm"])])
+def test_a_row_has_the_name_of_its_parts(line, names):
+    """As a run alone has it; otherwise a table would call REx 'erm', and compare other rows with it."""
+    assert [name for name, _ in rows(line)] == names
+    for item in planned(line):
+        parts = {option: item.given[option] for option in ("objective", "perturbation", "is_adaptive")
+                 if option in item.given}
+        assert item.name.partition(" rho=")[0] == resolve(item.given["method"], **parts).title or "=" in item.name
 
 
 def test_options_go_to_the_optimizers_and_schedules_that_read_them():
@@ -189,7 +205,7 @@ def test_rows_that_are_the_same_pair_under_two_methods_are_not_refused():
 
 def test_lists_of_other_options_add_no_row_beside_variants():
     assert [item.name for item in planned("--lr 0.1 0.2", "a: --method erm")] == ["a lr=0.1", "a lr=0.2"]
-    assert [item.name for item in planned("--objective rex --lr 0.1", "a: --method erm")][0] == "sharpdro"
+    assert [item.name for item in planned("--objective rex --lr 0.1", "a: --method erm")][0] == "rex x l2"
 
 
 def test_variants_alone_are_all_there_is():
@@ -206,7 +222,10 @@ def test_variants_alone_are_all_there_is():
     ("--method sharpdro sharpdro_agnostic --distribution_agnostic --rho 0.1 0.2", [], "sharpdro rho=0.1 and sharp"),
     ("--method jtt --sampler permutation --seed 0 1", [], "--sampler: no method of the comparison"),
     ("--method sharpdro_agnostic --sampling balanced --seed 0 1", [], "--sampling: no method of the comparison"),
-    ("--method erm sam", ["erm: --lr 0.2"], "--variant erm: has the name of another row"),
+    ("--method erm sam", ["erm: --method erm --lr 0.2"], "--variant erm: has the name of another row"),
+    ("--method erm sam", ["a: --lr 0.2"], "--variant a: is of one method, and the comparison has several"),
+    ("--method sam", ["a: --method erm sam"], "--variant a: is of one method, and the comparison has several"),
+    ("--method erm sam --objective rex --perturbation l2", [], "--method: erm and sam are both rex x l2"),
     ("--method erm", ["balanced --sampling balanced"], "not of the form 'NAME: OPTIONS'"),
     ("--method erm", ["a: --lr 1", "a: --lr 2"], "a name of its own"),
     ("--method erm", ["a: --seed 3"], "--variant a: --seed"),
@@ -367,6 +386,36 @@ def test_the_same_folder_is_not_for_another_grid(comparison, cifar_dir, capsys):
     argv = comparison[1]
     assert ends_with([*argv, "--seed", "0"]) == 2
     assert "holds a comparison of other runs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_text("[]")])
+def test_runs_whose_plan_was_lost_are_not_those_of_other_options(comparison, tmp_path, capsys, damage):
+    """Their names are the same. Their results would be shown under the options of the command."""
+    folder, argv, _ = comparison
+    folder = pathlib.Path(shutil.copytree(folder, tmp_path / os.path.basename(folder)))
+    damage(folder / PLAN_FILE)
+    before = (folder / "report.html").read_bytes()
+    assert ends_with([*argv, "--log_dir", str(tmp_path), "--lr", "0.5"]) == 2
+    run = folder / "group_dro_cifar10_gaussian_noise_wideresnet10_seed0"
+    assert f"{run}: has begun with another value of --lr; repeat its command" in capsys.readouterr().err
+    assert (folder / "report.html").read_bytes() == before
+
+
+@pytest.mark.parametrize("content", ['[{"name": "er', '{"erm": "erm"}', '[{"name": "erm", "folder": "erm"}]'])
+def test_a_damaged_plan_is_an_error(comparison, tmp_path, capsys, content):
+    folder, argv, _ = comparison
+    folder = pathlib.Path(shutil.copytree(folder, tmp_path / os.path.basename(folder)))
+    (folder / PLAN_FILE).write_text(content)
+    assert ends_with([*argv, "--log_dir", str(tmp_path)]) == 2
+    assert f"{folder / PLAN_FILE}: damaged; remove it, and give the command" in capsys.readouterr().err
+    assert (folder / PLAN_FILE).read_text() == content
+
+
+def test_a_row_that_has_another_name_now_keeps_its_folder(tmp_path):
+    runs = planned("--method erm --objective rex")
+    write_json(tmp_path / PLAN_FILE, [{"name": "erm", "folder": "erm_seed0", "given": path_independent(runs[0].given)}])
+    [entry] = read_plan(str(tmp_path), runs)
+    assert (entry["name"], entry["folder"]) == ("rex x none", "erm_seed0")
 
 
 @pytest.mark.slow

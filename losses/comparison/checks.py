@@ -2,12 +2,12 @@
 import os
 
 from corruptions.utils.errors import UserError
-from corruptions.utils.files import file_hash, read_json
+from corruptions.utils.files import file_hash
 from dataset import SOURCE_OPTIONS
 from losses.config.resolve import resume_config
 from models.zoo import weight_path
 from utils.options import with_new_names
-from utils.records.reading import PLAN_FILE
+from utils.records.reading import PLAN_FILE, stored_plan
 from utils.records.settings import (
     FOLDER_OPTIONS,
     OVERRIDABLE_ON_RESUME,
@@ -19,18 +19,22 @@ from utils.records.settings import (
 def read_plan(folder, planned):
     """Return the entries of a stored plan, a list of dicts; empty if there is none.
 
-    An entry that was written under earlier names of options or values has the present names, and the name that its row
-    has now. Its run keeps its folder.
+    An entry that was written under earlier names of options or values has the present names. An entry whose row has
+    another name now has that name, and its run keeps its folder.
 
     Args:
         folder (str): folder of the comparison.
         planned (list of RunSpec): the runs that the command asks for.
+
+    Raises:
+        UserError: the plan is damaged.
     """
     entries = []
-    for entry in read_json(os.path.join(folder, PLAN_FILE)) or []:
+    for entry in stored_plan(folder):
         given = with_new_names(entry["given"])
-        names = [spec.name for spec in planned if path_independent(spec.given) == given and given != entry["given"]]
-        entries.append({**entry, "given": given, "name": names[0] if names else entry["name"]})
+        names = [spec.name for spec in planned if path_independent(spec.given) == given]
+        name = entry["name"] if entry["name"] in names or not names else names[0]
+        entries.append({**entry, "given": given, "name": name})
     return entries
 
 
@@ -57,6 +61,23 @@ def check_plan(folder, planned, paths, stored):
         raise UserError("--variant: the names of two rows differ in signs alone that a folder's name cannot have; "
                         "change one of them")
     return plan
+
+
+def check_begun_options(planned, paths, stored):
+    """Check that runs which have begun have the options of the command, if the stored plan does not vouch for them.
+
+    The plan has been lost if it lacks a run that has begun. Then only names lead to the folders of the runs.
+    """
+    vouched_for = {entry["folder"] for entry in stored}
+    for spec, path in zip(planned, paths, strict=True):
+        config = None if os.path.basename(path) in vouched_for else read_settings(path)
+        if config is None:
+            continue
+        begun, given = (path_independent(options) for options in (config.get("given", {}), spec.given))
+        different = [f"--{option}" for option in {**begun, **given} if begun.get(option) != given.get(option)]
+        if different:
+            raise UserError(f"{path}: has begun with another value of {', '.join(different)}; repeat its command, or "
+                            "name another comparison with --desc")
 
 
 def check_rows(folder, planned, configs):

@@ -20,6 +20,7 @@ from losses.methods import METHOD_OPTIONS, METHODS
 
 BENCHMARK_KEYS = ("dataset", "corruption", "model")  # methods are compared within these
 COMPONENT_OPTIONS = ("method", "objective", "perturbation", "risk")  # they decide which other options are read
+PARTS = ("objective", "perturbation", *AUTHORS_ALIASES)  # the options that replace parts of a method
 # These options decide it, too, but make no row of their own beside variants.
 OUTER_OPTIONS = (*COMPONENT_OPTIONS, *TRAINING_PARTS, "num_sub_batches", "sampling",
                  *(required for required, *_ in DEPENDENT_OPTIONS.values()))
@@ -30,8 +31,8 @@ class RunSpec:
     """A run of a comparison.
 
     Attributes:
-        name (str): name of the run's row in the table: the method, or the variant, with the options that have several
-            values.
+        name (str): name of the run's row in the table: the variant, or the method, or the pair of objective and
+            perturbation that replaces it; with the options that have several values.
         given (dict): options of the run, one value each.
     """
 
@@ -70,7 +71,7 @@ def uses_option(option, method, given):
     if option not in ("sampling", *METHOD_OPTIONS):
         return True
     # Only these options change the objective and the perturbation.
-    parts = {name: given[name] for name in ("objective", "perturbation", *AUTHORS_ALIASES) if name in given
+    parts = {name: given[name] for name in PARTS if name in given
              and (name not in AUTHORS_ALIASES or uses_option(name, method, given))}
     settings = resolve(method, **parts)
     if option == "sampling":
@@ -136,6 +137,9 @@ def expand_grid(given, variants):
         rows.insert(0, (None, common, given))
     runs, read, rows_of = {}, set(), {}
     for name, options, named in rows:
+        if name is not None and isinstance(options.get("method"), MultipleValues):
+            raise UserError(f"--variant {name}: is of one method, and the comparison has several; name one there with "
+                            "--method")
         for structure in _product(options, OUTER_OPTIONS):
             fixed = {**options, **structure}
             method = fixed.setdefault("method", "sharpdro")
@@ -146,9 +150,12 @@ def expand_grid(given, variants):
                       and option not in ("method", "seed", *BENCHMARK_KEYS)]
             for values in _product(mine, sorted(mine, key=lambda option: option == "seed")):  # seeds change fastest
                 single = {**mine, **values}
-                title = " ".join([name or method] + [f"{option}={single[option]}" for option in titled])
-                if name is None:
-                    _require_new(rows_of, title, single)
+                values_shown = [f"{option}={single[option]}" for option in titled]
+                pair = _pair(single)
+                is_pair_shown = name is None and not any(option in titled for option in PARTS)
+                title = " ".join([name or (pair if is_pair_shown else method), *values_shown])
+                if name is None and (is_pair_shown or pair in METHODS):
+                    _require_new(rows_of, " ".join([method, *values_shown]), pair, single)
                 namesakes = runs.setdefault((title, *(single.get(option) for option in (*BENCHMARK_KEYS, "seed"))), [])
                 if single not in namesakes:
                     namesakes.append(single)
@@ -166,20 +173,24 @@ def expand_grid(given, variants):
     return sorted(planned, key=lambda run: order[run.setting])
 
 
-def _require_new(rows, title, given):
+def _pair(given):
+    """Return the title of the method and of the options that replace its parts, as in `MethodConfig.title`."""
+    return resolve(given["method"], **{option: given[option] for option in PARTS if option in given}).title
+
+
+def _require_new(rows, words, pair, given):
     """Check that a row is not an earlier row of another method under a second name.
 
     Args:
-        rows (dict): methods and options of the earlier rows, to their titles; the row is added.
-        title (str): title of the row.
+        rows (dict): pairs and options of the earlier rows, to their words; the row is added.
+        words (str): method of the row, and its options that have several values.
+        pair (str): as `_pair` returns it.
         given (dict): options of a run in the row.
     """
-    parts = {option: given[option] for option in ("objective", "perturbation", *AUTHORS_ALIASES) if option in given}
-    method = resolve(given["method"], **parts).title
-    options = sorted((option, str(value)) for option, value in given.items() if option not in (*parts, "method"))
-    first = rows.setdefault((method, *options), title)
-    if first != title and method in METHODS:
-        raise UserError(f"--method: {first} and {title} are both {method} with the same options; leave one of them out")
+    options = sorted((option, str(value)) for option, value in given.items() if option not in (*PARTS, "method"))
+    first = rows.setdefault((pair, *options), words)
+    if first != words:
+        raise UserError(f"--method: {first} and {words} are both {pair} with the same options; leave one of them out")
 
 
 def _product(options, names):

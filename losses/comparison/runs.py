@@ -12,6 +12,7 @@ from corruptions.utils.errors import UserError
 from corruptions.utils.files import file_lock, safe_filename, write_json
 from losses.comparison.checks import (
     check_begun_images,
+    check_begun_options,
     check_files,
     check_plan,
     check_rows,
@@ -62,6 +63,7 @@ def compare(planned, configs, folder, loader, device, jobs, program):
         paths = [os.path.join(folder, run_folder(spec, config, stored))
                  for spec, config in zip(planned, configs, strict=True)]
         plan = check_plan(folder, planned, paths, stored)
+        check_begun_options(planned, paths, stored)
         waiting = [k for k, path in enumerate(paths) if not is_finished(path)]
         configs = [stored_config(*run) for run in zip(planned, configs, paths, strict=True)]
         check_rows(folder, planned, configs)

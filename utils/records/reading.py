@@ -76,7 +76,7 @@ def read_record(path, name=None):
     if results is None:
         raise UserError(f"{path}: this run has not ended; resume it with main.py --resume {path}")
     folder, run_folder = os.path.split(os.path.abspath(path))
-    names = {run["folder"]: run["name"] for run in _plan(folder)}
+    names = {run["folder"]: run["name"] for run in stored_plan(folder)}
     return FinishedRun(path, name or names.get(run_folder) or config.get("title", config["method"]), config, results)
 
 
@@ -119,12 +119,20 @@ def is_finished(path, total_epoch=None):
     return results is not None and (total_epoch is None or results["epochs"] >= total_epoch)
 
 
-def _plan(folder):
-    """Return the runs of the comparison in a folder, a list of dicts; empty if there is no comparison."""
+def stored_plan(folder):
+    """Return the runs of the comparison in a folder; empty if there is no comparison.
+
+    Returns:
+        list of dict: `name` of the run's row (str), `folder` of the run (str), and its options `given` (dict).
+
+    Raises:
+        UserError: the plan is damaged.
+    """
     path = os.path.join(folder, PLAN_FILE)
     plan = read_json(path) if os.path.exists(path) else []
-    if not isinstance(plan, list) or not all(isinstance(run, dict) and isinstance(run.get("name"), str)
-                                             and _is_name(run.get("folder")) for run in plan):
+    if not isinstance(plan, list) or not all(
+            isinstance(run, dict) and isinstance(run.get("name"), str) and isinstance(run.get("given"), dict)
+            and _is_name(run.get("folder")) for run in plan):
         raise UserError(f"{path}: damaged; remove it, and give the command of the comparison again")
     return plan
 
@@ -136,7 +144,7 @@ def _is_name(folder):
 
 def planned_runs(path):
     """Return the folders of the runs of a comparison. For any other folder, return the folder itself in a list."""
-    return [os.path.join(path, run["folder"]) for run in _plan(path)] or [path]
+    return [os.path.join(path, run["folder"]) for run in stored_plan(path)] or [path]
 
 
 def read_records(paths, shared=SETTING_KEYS, shown=()):

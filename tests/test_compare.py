@@ -37,10 +37,11 @@ from tests.test_figures import make_run
 from tests.test_main import RECORDS, arguments, checkpoint_bytes, files, only_run, read_csv
 from utils.figures.__main__ import main as draw
 from utils.records.cost import duration
-from utils.records.reading import PLAN_FILE
+from utils.records.reading import PLAN_FILE, read_record
 from utils.records.settings import path_independent
 from utils.reports.comparison import write_comparison, write_comparison_page
 from utils.reports.comparison_rows import ComparisonRow, accuracy_statistics
+from utils.reports.summary import evaluation_sections, write_evaluation_table
 
 
 def planned(line, *variants):
@@ -154,7 +155,7 @@ def test_sampling_and_draw_go_to_the_runs_that_can_have_them():
          "jtt": (None, None)},
         {"sharpdro sampling=uniform": ("uniform", None), "sharpdro sampling=balanced": ("balanced", None),
          "sharpdro_agnostic": (None, None)},
-        {"erm": ("balanced", None), "sharpdro": (None, None)},
+        {"erm": ("balanced", None), "sharpdro_agnostic": (None, None)},
         {"erm sampling=uniform": ("uniform", "permutation"), "erm sampling=balanced": ("balanced", None)},
         {"a": (None, "permutation"), "b": ("balanced", None)},
         {"erm": (None, "replacement"), "jtt": (None, "replacement")}]
@@ -321,7 +322,7 @@ def test_a_comparison_is_evaluated_and_drawn_as_a_whole(comparison, tmp_path, ca
     again = [read_json(run + "/evaluation_fog.json") for run in runs]
     assert [item["corrupted"] for item in again] == [item["corrupted"] for item in result]
     assert again[0]["corruption_error"]["mean"] == 1 and "mCE_mean" in read_csv(folder / "evaluation_fog.csv")[0]
-    assert f"; mCE relative to {os.path.basename(runs[0])}\n" in (folder / "evaluation_fog.md").read_text()
+    assert f"; mCE as a ratio, relative to {os.path.basename(runs[0])}\n" in (folder / "evaluation_fog.md").read_text()
     draw(["ce", str(folder)])
     assert (folder / "ce.svg").exists()
     os.remove(runs[0] + "/evaluation_fog.json")
@@ -356,6 +357,49 @@ def test_the_table_of_an_evaluation_is_of_the_set_that_was_asked_for(tmp_path, m
     [result] = read_csv(tmp_path / "evaluation_fog.csv")
     assert float(result["severity_3_mean"]) == 50 and float(result["severity_3_std"]) == pytest.approx(50 / np.sqrt(2))
     assert "| erm | 50.00 ± 0.00 | 50.00 ± 35.36 |" in (tmp_path / "evaluation_fog.md").read_text()
+
+
+def evaluated(folder, plan, errors, severities=(1, 2, 3, 4, 5)):
+    """Write the table of a comparison. `plan` has rows of name, seed and settings; `errors` are those of the runs that
+    were evaluated."""
+    entries = [{"name": name, "folder": f"{k}", "given": {}} for k, (name, *_) in enumerate(plan)]
+    write_json(folder / PLAN_FILE, entries)
+    runs = [make_run(folder / f"{k}", name, seed, **settings) for k, (name, seed, settings) in enumerate(plan)]
+    evaluations = []
+    for error in errors:
+        rows = {"frost": [CalibrationScores(1 - error, 1.0, 0.5)] * len(severities)}
+        baseline = SimpleNamespace(corruption_error=lambda name, rows, error=error: error / 0.9,
+                                   description={"name": "b"})
+        description = {"set": "frost (1 corruption)", "severities": list(severities),
+                       "fingerprints": stored_fingerprints(rows)}
+        evaluations.append(to_dict(description, CalibrationScores(0.5, 0.1, 0.2), rows, baseline))
+    records = [read_record(run) for run in runs[:len(errors)]]
+    return write_evaluation_table(str(folder), records, evaluations)
+
+
+def test_the_table_of_an_evaluation_tells_training_corruptions_apart(tmp_path):
+    text = evaluated(tmp_path, [("erm", 0, {}), ("erm", 0, {"corruption": "gaussian_noise"})], [0.2, 0.3])
+    assert re.findall(r"^erm, .*?(?=  )", text, re.MULTILINE) == ["erm, fog", "erm, gaussian noise"]
+    assert "| erm, gaussian noise | 50.00 | 30.00 |" in (tmp_path / "evaluation_frost.md").read_text()
+
+
+def test_the_table_of_an_evaluation_has_the_severities_that_were_asked_for_and_three_digits_of_mce(tmp_path):
+    text = evaluated(tmp_path, [("erm", 0, {}), ("sam", 0, {})], [0.7678, 0.7694], severities=(3,))
+    assert text.splitlines()[0].endswith("mCE as a ratio, relative to b")
+    assert [line.split() for line in text.splitlines()[2:5]] == [
+        ["method", "severity", "0", "severity", "3", "mCE"], ["erm", "50.00", "76.78", "0.853"],
+        ["sam", "50.00", "76.94", "0.855"]]
+
+
+def test_the_page_says_if_the_comparison_has_more_runs_than_its_evaluation(tmp_path):
+    text = evaluated(tmp_path, [("erm", seed, {}) for seed in range(3)], [0.1, 0.2])
+    assert "erm (2 of 3 runs)  " in text
+    (tmp_path / "evaluation_notes.md").write_text("remember the milk\n")
+    [section] = evaluation_sections(str(tmp_path))
+    assert section.text.endswith("; of 2 of the 3 runs, so evaluate the comparison again")
+    write_json(tmp_path / "2" / "failed.json", {"reason": "the loss is not finite"})
+    [section] = evaluation_sections(str(tmp_path))
+    assert "so evaluate" not in section.text
 
 
 def test_the_table_is_that_of_the_results(comparison):

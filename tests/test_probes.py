@@ -309,6 +309,7 @@ def evaluate_as(folder, errors, corruptions=("fog", "snow"), pixels="1"):
     """Leave an evaluation: `errors` for clean images and for each corruption, the same at all severities."""
     record = {"set": " ".join(corruptions), "checkpoint_sha256": "of another",
               "clean": {"accuracy": 1 - errors[0]}, "fingerprints": stored_fingerprints(corruptions, pixels),
+              "by_severity": {"error": [errors[0], *[np.mean(errors[1:])] * 5]},
               "corrupted": {name: {"accuracy": [1 - error] * 5}
                             for name, error in zip(corruptions, errors[1:], strict=True)}}
     with open(os.path.join(folder, f"evaluation_{'+'.join(corruptions)}.json"), "w") as file:
@@ -425,6 +426,20 @@ def test_the_five_best_training_corruptions_come_last():
               ("damp", "fog"): [0.8]}
     assert best_last(ratios) == [("erm", "fog"), ("damp", "fog"), *(
         ("corrupt_aug", name) for name in ("saturate", "spatter", "snow", "frost", "fog"))]
+    both = {(method, name): [mean] for method in ("erm", "sam") for name, mean in reversed(means.items())}
+    both = {("erm", "pixelate"): [1.0], **both}  # relative to the worst row of erm
+    best = ("saturate", "spatter", "snow", "frost", "fog")
+    assert best_last(both) == [*(("erm", name) for name in (*best, "pixelate")), *(("sam", name) for name in best)]
+
+
+def test_runs_with_different_training_corruptions_have_lines_of_their_own(tmp_path):
+    runs = [evaluate_as(make_run(tmp_path / f"{name} {seed}", "erm", seed, corruption=name), (rate, rate, rate))
+            for name, rate in (("fog", 0.2), ("snow", 0.6)) for seed in (0, 1)]
+    [(_, figure)] = FIGURES["error"].draw(read_records(runs, FIGURES["error"].shared, FIGURES["error"].shown))
+    lines = {line.get_label(): line.get_ydata() for line in figure.axes[0].get_lines()}
+    assert list(lines) == ["erm, fog", "erm, snow"]
+    assert lines["erm, fog"][0] == pytest.approx(20) and lines["erm, snow"][0] == pytest.approx(60)
+    plt.close(figure)
 
 
 def test_tensorboard_files_hold_the_tables(logged):

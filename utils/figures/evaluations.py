@@ -1,4 +1,6 @@
 """Figures of evaluations under many corruptions, from the records that main.py --evaluate writes."""
+from dataclasses import replace
+
 import numpy as np
 
 from corruptions.evaluation.record import CLEAN, severities_of
@@ -14,7 +16,8 @@ BEST = 5  # training corruptions shown of a method that was trained with more
 def ce(records):
     """Corruption error relative to the first row, as a heat map (DAMP, Fig. 1). Rows are methods with their training
     corruptions, columns are test corruptions, with none for clean images and Avg for the mean of the columns. A method
-    with several training corruptions has its five best rows, at the end.
+    with several training corruptions has its five best rows, at the end. The row that others are relative to is always
+    there.
     """
     evaluations = evaluations_of(records)
     tests = list(evaluations[0]["corrupted"])
@@ -38,9 +41,12 @@ def ce(records):
 
 def error(records):
     """Test error at every severity, averaged over the corruptions of an evaluation that all runs have, with one
-    standard deviation over seeds (DAMP, Fig. 3).
+    standard deviation over seeds (DAMP, Fig. 3). Runs with different training corruptions have a line each.
     """
     evaluations = evaluations_of(records)
+    if len(set(map(trained_with, records))) > 1:
+        records = [replace(record, name=f"{record.name}, {trained_with(record).replace('_', ' ')}")
+                   for record in records]
     errors = {record.path: 100 * np.array(evaluation["by_severity"]["error"])
               for record, evaluation in zip(records, evaluations, strict=True)}
     yield "error", lines_over_severity(
@@ -88,9 +94,9 @@ def trained_with(record):
 
 
 def best_last(ratios):
-    """Return the rows to show, in order: methods with one training corruption first, then the best of all other rows.
+    """Return the rows to show, in order: methods with one training corruption, then the best rows of each other method.
 
-    The best are the `BEST` rows with the smallest means, in ascending order.
+    The best are the `BEST` rows with the smallest means, in ascending order. The first row of all is always shown.
 
     Args:
         ratios (dict): (name, training corruption) to an array of ratios.
@@ -98,10 +104,15 @@ def best_last(ratios):
     Returns:
         list: keys of `ratios`.
     """
-    names = [name for name, _ in ratios]
-    candidates = [row for row in ratios if names.count(row[0]) > 1]
-    ranked = sorted(candidates, key=lambda row: np.mean(ratios[row]))
-    return [row for row in ratios if row not in candidates] + ranked[:BEST]
+    reference, rows_of = next(iter(ratios)), {}
+    for row in ratios:
+        rows_of.setdefault(row[0], []).append(row)
+    shown = [rows[0] for rows in rows_of.values() if len(rows) == 1]
+    for rows in rows_of.values():
+        if len(rows) > 1:
+            ranked = sorted(rows, key=lambda row: np.mean(ratios[row]))
+            shown += ranked[:BEST] + [row for row in ranked[BEST:] if row == reference]
+    return shown
 
 
 def heat_map(rows, columns, reference):

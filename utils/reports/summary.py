@@ -1,14 +1,18 @@
 """Tables of evaluations under many corruptions: of a comparison, and of a run for its page."""
+import csv
 import glob
 import os
 import re
+from collections import Counter
 
 import numpy as np
 
-from corruptions.evaluation.metrics import CalibrationScores
+from corruptions.evaluation.metrics import SEVERITY_LEVELS, CalibrationScores
 from corruptions.evaluation.record import CLEAN, averaged_over, file_tag, severities_of
 from corruptions.utils.files import atomic_write, write_csv
 from utils.records.evaluation import common_evaluations, network_title
+from utils.records.reading import SETTING_KEYS, failure, is_finished, planned_runs, stored_plan
+from utils.records.settings import read_settings
 from utils.reports.page import Cell, Section, Table, replace_evaluations
 from utils.reports.tables import aligned, csv_columns, markdown, statistics, texts
 
@@ -17,7 +21,8 @@ def write_evaluation_table(folder, records, evaluations):
     """Write `evaluation_SET.csv` and `.md` of a comparison: mean and standard deviation (n - 1) over seeds of the error
     in percent, averaged over corruptions.
 
-    The columns are every severity, groups of severities, and the mean corruption error where all runs have one.
+    The columns are every severity, groups of severities, and the mean corruption error where all runs have one. If the
+    runs have several training corruptions or networks, the names of the rows have them, too.
 
     Args:
         folder (str): of the comparison.
@@ -25,13 +30,14 @@ def write_evaluation_table(folder, records, evaluations):
         evaluations (list of dict): for each of them the evaluation of the table.
 
     Returns:
-        str: the table as text for a terminal. It has the groups of severities alone, if there are groups.
+        str: the table as text for a terminal. If all severities were evaluated, it has the groups of severities alone.
     """
     if common_evaluations([[evaluation] for evaluation in evaluations]) is None:
         return "the runs were evaluated on different corruptions or images, so there is no table of all"
     runs = {}
     for record, evaluation in zip(records, evaluations, strict=True):
         runs.setdefault((*record.setting[:3], record.name), []).append(_errors(evaluation))
+    begun = Counter((*setting[:3], name) for name, setting in begun_settings(folder))
     names = list(_errors(evaluations[0]))
     if not all("mCE" in errors for row in runs.values() for errors in row):
         names = [name for name in names if name != "mCE"]
@@ -44,15 +50,39 @@ def write_evaluation_table(folder, records, evaluations):
     description = f"error in percent, {averaged_over(evaluations[0])}"
     if "mCE" in names:
         baselines = dict.fromkeys(evaluation["corruption_error"]["baseline"]["name"] for evaluation in evaluations)
-        description += f"; mCE relative to {', '.join(baselines)}"
+        description += f"; mCE as a ratio, relative to {', '.join(baselines)}"
     header = ["method", *(name.replace("_", " ") for name in names)]
-    lines = [[row[-1], *cells] for row, cells in zip(runs, texts(table).values.tolist(), strict=True)]
+    cells = texts(table)
+    if "mCE" in names:
+        cells["mCE"] = texts(table[["mCE"]], digits=3)["mCE"]
+    lines = [[title, *numbers] for title, numbers in zip(_titles(runs, begun), cells.values.tolist(), strict=True)]
     with atomic_write(path + ".md") as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.write("\n".join([description, "", *markdown(header, lines)]) + "\n")
     show_evaluations(folder)
-    shown = [k for k, name in enumerate(names, 1) if not name.startswith("severity_")] or range(1, len(header))
+    is_grouped = all(level in names for level in SEVERITY_LEVELS)
+    shown = [k for k, name in enumerate(names, 1) if name.startswith("severity_") != is_grouped or name == "mCE"]
     compact = [[line[0], *(line[k] for k in shown)] for line in (header, *lines)]
     return "\n".join([description, "", *aligned(compact[0], compact[1:]), f"all severities: {path}.md"])
+
+
+def begun_settings(folder):
+    """Return pairs of the name of a row and the `FinishedRun.setting` of the runs in a comparison that have begun."""
+    plan = [(run["name"], read_settings(os.path.join(folder, run["folder"]))) for run in stored_plan(folder)]
+    return [(name, tuple(config[option] for option in SETTING_KEYS)) for name, config in plan if config is not None]
+
+
+def _titles(runs, begun):
+    """Return the titles of the rows of a table: what tells them apart, and the number of runs if some are missing.
+
+    Args:
+        runs (dict): data set, corruption, network and name of each row, to its runs.
+        begun (Counter): such keys to the number of runs that have begun.
+    """
+    varying = [k for k in range(3) if len({row[k] for row in runs}) > 1]
+    for row, evaluated in runs.items():
+        title = ", ".join([row[-1], *(row[k].replace("_", " ") for k in varying)])
+        is_whole = len(evaluated) >= begun[row]
+        yield title if is_whole else f"{title} ({len(evaluated)} of {begun[row]} runs)"
 
 
 def show_evaluations(folder):
@@ -61,16 +91,34 @@ def show_evaluations(folder):
 
 
 def evaluation_sections(folder):
-    """Return the evaluations of a comparison, `evaluation_SET.md` in its folder, as a list of Section."""
-    sections = []
+    """Return the evaluations of a comparison, `evaluation_SET.md` in its folder, as a list of Section.
+
+    A section says how many runs its table has, if more runs of the comparison have ended by now.
+    """
+    sections, ended = [], sum(is_finished(run) and failure(run) is None for run in planned_runs(folder))
     for path in sorted(glob.glob(os.path.join(glob.escape(folder), "evaluation_*.md"))):
+        evaluated = _evaluated_runs(path.removesuffix(".md") + ".csv")
         with open(path, encoding="utf-8") as file:
-            description, _, *table = file.read().splitlines()
+            lines = file.read().splitlines()
+        if len(lines) < 4 or not lines[2].startswith("| method |"):  # a note of the user
+            continue
+        description, _, *table = lines
         header, _, *rows = ([cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
                             for line in table)
         name = os.path.basename(path).removeprefix("evaluation_").removesuffix(".md")
+        if evaluated is not None and evaluated < ended:
+            description += f"; of {evaluated} of the {ended} runs, so evaluate the comparison again"
         sections.append(Section(f"Evaluation: {name}", description, Table(header, rows)))
     return sections
+
+
+def _evaluated_runs(path):
+    """Return the number of runs behind `evaluation_SET.csv`, or None if it is missing or damaged."""
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            return sum(int(row["runs"]) for row in csv.DictReader(file))
+    except (OSError, LookupError, TypeError, ValueError, csv.Error):
+        return None
 
 
 def _errors(evaluation):

@@ -21,7 +21,8 @@ PREFIX = "zoo:"
 # The settings of the run that describe the network and its data, for evaluations.
 SETTINGS = ("method", "title", "recipe", "dataset", "corruption", "num_severity", "num_per_class", "total_epoch",
             "seed", "model", "classes", "image_size", "mean", "std", "interpolation", "mindspore")
-RESTORE = "download the project again, or restore it: git checkout -- models/weights"
+RESTORE = ("download the project again, or restore it with git checkout -- models/weights; --add a network of your own "
+           "again")
 LOCK_SECONDS = 60  # to wait for another process that adds a network
 LEFT_OUT = ("data_dir", "log_dir", "desc", "save_last")  # options that change neither weights nor accuracy
 
@@ -95,8 +96,8 @@ def add_run(name, run, folder=FOLDER):
         folder (str): folder of the zoo.
 
     Raises:
-        UserError: `run` is no folder of a run that has ended, the checkpoint after its last epoch is missing or
-            damaged, or the name has other letters than names of files have.
+        UserError: `run` is no folder of a run that has ended, or is of an earlier version, the checkpoint after its
+            last epoch is missing or damaged, or the name has other letters than names of files have.
     """
     import utils.runtime.device  # noqa: F401, first: it sets the environment that MindSpore reads
     from models.convert import convert
@@ -116,6 +117,8 @@ def add_run(name, run, folder=FOLDER):
                         "missing or damaged; put it back, or repeat the run")
     evaluation = read_json(os.path.join(run, "evaluation_common.json")) or {}
     is_of_checkpoint = evaluation.get("checkpoint_sha256") == trained.sha256
+    if not {"given", "fingerprints"} <= set(trained.config):
+        raise UserError(f"{run}: is of an earlier version, which did not store what the zoo needs; repeat the run")
     given = {option: value for option, value in trained.config["given"].items() if option not in LEFT_OUT}
     entry = {"config": {option: trained.config.get(option) for option in SETTINGS}, "command": command_line(given),
              "fingerprint": trained.config["fingerprints"]["test"], "accuracy": results["test"]["accuracy"],
@@ -155,7 +158,8 @@ def zoo_commands(folder=FOLDER):
 
 def main(argv=None):
     parser = cli.Parser(prog="python -m models.zoo", description=f"{__doc__.splitlines()[0].partition(':')[0]}.")
-    parser.add_argument("--add", nargs=2, metavar=("NAME", "RUN"), help="add the last checkpoint of a run")
+    parser.add_argument("--add", nargs=2, metavar=("NAME", "RUN"),
+                        help="add the last checkpoint of a run; a network of this name is replaced")
     args = parser.parse_args(argv)
     with cli.exit_on_error(parser.prog):
         if args.add:

@@ -330,6 +330,16 @@ def test_every_package_that_is_asked_for_is_in_the_requirements():
     assert {name.lower() for name in requirements.PACKAGES.values()} <= names
 
 
+@pytest.mark.parametrize("text", ["a/b", "x" * 101])
+def test_the_first_part_of_a_folder_is_checked_before_data_are_read(text, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main.main(["--desc", text])
+    [line] = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 2
+    assert line == (f"main.py: error: argument --desc: '{text}' cannot begin the name of a folder; give at most 100 "
+                    "letters, without /")
+
+
 @pytest.mark.parametrize("words, flag, instead", [
     ("-s 3", "-s", "--num_severity"), ("-s3", "-s", "file names"), ("-s=3", "-s", "--desc"),
     ("-p 0.2", "-p", "--split FILE"), ("--proportion 0.2", "--proportion", "does nothing with it"),

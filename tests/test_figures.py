@@ -79,12 +79,22 @@ def test_accuracy_is_the_mean_over_runs_of_one_name(tmp_path):
       "given": [{}, {"recipe": "damp"}]}, ["erm, recipe sharpdro", "erm, recipe damp"]),
     ({"recipe": ["a", "b"]}, ["erm", "erm"]),  # two names for the same settings
     ({"seed": [0, 1], "data_dir": ["a", "b"], "filelist_dir": ["a/x", "b/x"], "log_dir": ["c", "d"], "num_workers":
-      [1, 2], "device": ["CPU", "GPU"], "save_best": [True, False], "init_checkpoint": ["e", "f"]}, ["erm", "erm"])])
+      [1, 2], "device": ["CPU", "GPU"], "save_best": [True, False], "init_checkpoint": ["e", "f"]}, ["erm", "erm"]),
+    ({"fast_math": [None, False]}, ["erm", "erm"]), ({"fast_math": [False, True]}, ["erm", "erm, fast_math"])])
 def test_runs_that_differ_in_more_than_the_seed_have_names_of_their_own(tmp_path, config, names):
     runs = [make_run(tmp_path / str(k), **{option: values[k] for option, values in config.items()}) for k in (0, 1)]
     records = read_records(runs)
     assert [record.name for record in records] == names
     assert len(first_of_each_name(records)) == len(set(names)) == len(drawn("accuracy", *runs))
+
+
+def test_a_run_of_a_comparison_that_has_not_ended_is_left_out_with_a_word(tmp_path, capsys):
+    runs = [make_run(tmp_path / str(k), seed=k) for k in range(3)]
+    plan = [{"folder": str(k), "name": "erm", "given": {}} for k in range(3)]
+    (tmp_path / "comparison.json").write_text(json.dumps(plan))
+    os.remove(tmp_path / "2" / "results.json")
+    assert [record.path for record in read_records([str(tmp_path)])] == runs[:2]
+    assert capsys.readouterr().err == f"warning: {runs[2]}: is left out, it has not ended\n"
 
 
 def test_two_runs_of_one_seed_are_named(tmp_path, capsys):

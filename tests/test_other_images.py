@@ -12,12 +12,14 @@ from PIL import Image
 from scipy.special import log_softmax, softmax
 
 import main
+from corruptions.utils.errors import UserError
 from corruptions.utils.files import read_json
 from dataset import load_source
 from dataset.batches import normalise
 from dataset.image_files import squash
 from dataset.inputs import NORMALISATIONS, input_format
 from losses.evaluation.adversarial import FastGradientSign
+from losses.evaluation.classifier import load_classifier
 from losses.evaluation.test_images import match_classes, scores_of_sets, title_of
 from models import create_model
 from tests.test_evaluate import fails
@@ -114,6 +116,16 @@ def test_predictions(run, folder, source, logits, tmp_path, capsys):
         file.write("\n".join(source.class_names) + "\n")
     main.main([*subject, "--class_names", str(tmp_path / "names.txt")])
     assert read_rows(output) == rows
+
+
+def test_names_of_classes_are_as_many_as_the_network_has(run, source, tmp_path):
+    """They may begin with the mark of some editors. Options of the data set need not be given from Python."""
+    weights, path = str(shutil.copy(run + "/last_model.ckpt", tmp_path / "w.ckpt")), tmp_path / "names.txt"
+    path.write_text("\n".join(source.class_names) + "\n", encoding="utf-8-sig")
+    assert load_classifier(weights, "wideresnet10", "cifar10", path).class_names == tuple(source.class_names)
+    path.write_text("\n".join(source.class_names[:9]) + "\n")
+    with pytest.raises(UserError, match=f"{path}: has 9 names, and {weights} is of 10 classes"):
+        load_classifier(weights, "wideresnet10", "cifar10", path)
 
 
 def test_another_test_set(run, folder, source, logits, capsys):
@@ -270,6 +282,8 @@ def test_chosen_severities(run, capsys):
     (["--class_map", "{run}/split.csv"], "--class_map: belongs to --test_images, and has no effect with --evaluate"),
     (["--test_images", "{folder}", "--class_map", "{above}/far.json"], "cat has 10, and there are 10 classes"),
     (["--test_images", "{folder}", "--class_map", "{above}/none.json"], "none.json: has no class for a folder in"),
+    (["--test_images", "{folder}", "--class_map", "{above}/share.json"], "(3.5 is neither a name nor a whole number)"),
+    (["--test_images", "{folder}", "--class_map", "{above}/yes.json"], "(True is neither a name nor a whole number)"),
     (["--predict", "{folder}", "--test_images", "{folder}"], "--predict: is another evaluation than --test_images"),
     (["--test_images", "{folder}/cat"], "cat: has no class folder"),
     (["--test_images", "{above}"], "no folder has the name of a class; it has pictures"),
@@ -285,7 +299,8 @@ def test_bad_input_is_one_line(run, folder, capsys, words, problem):
     path, _ = folder
     above = os.path.join(os.path.dirname(path), "above")
     os.makedirs(os.path.join(above, "pictures"))
-    for name, content in (("far", {"cat": [10]}), ("none", {"dog": [1]})):
+    for name, content in (("far", {"cat": [10]}), ("none", {"dog": [1]}), ("share", {"cat": [3.5]}),
+                          ("yes", {"cat": [True]})):
         with open(os.path.join(above, f"{name}.json"), "w", encoding="utf-8") as file:
             json.dump(content, file)
     words = [word.format(folder=path, run=run, above=above) for word in words]

@@ -13,6 +13,7 @@ import main
 from corruptions.utils.errors import UserError
 from corruptions.utils.files import file_hash, read_json, write_json
 from dataset.inputs import NORMALISATIONS
+from losses.evaluation.adversarial import evaluate_fgsm
 from losses.evaluation.corruptions import evaluate_run
 from models import convert, create_model, zoo
 from models.initial_weights import normalisation_note
@@ -60,7 +61,10 @@ def test_a_network_reproduces_its_accuracy(name, tmp_path, monkeypatch, capsys):
 def test_other_test_images_are_said(cifar_dir, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     evaluate_run("zoo:erm-cifar10", ["fog"], data_dir=str(cifar_dir), severities=[1])
-    assert "warning: zoo:erm-cifar10: the accuracy in models/README.md is of other test" in capsys.readouterr().err
+    warning = "warning: zoo:erm-cifar10: the accuracy in models/README.md is of other test"
+    assert warning in capsys.readouterr().err
+    evaluate_fgsm("zoo:erm-cifar10", [1 / 255], data_dir=str(cifar_dir))
+    assert warning in capsys.readouterr().err
 
 
 def test_a_network_of_other_classes_gets_a_new_classifier():
@@ -160,6 +164,16 @@ def test_a_run_becomes_a_network_of_the_zoo(cifar_dir, tmp_path):
     with pytest.raises(UserError, match="its results are of 2 epochs, and the checkpoint after them is missing"):
         zoo.add_run("erm-tiny", run, str(tmp_path / "zoo"))
     assert len(os.listdir(tmp_path / "zoo")) == 2
+
+
+@pytest.mark.parametrize("entry", ["given", "fingerprints"])
+def test_a_run_of_an_earlier_version_is_no_network_of_the_zoo(cifar_dir, tmp_path, entry):
+    main.main(arguments(cifar_dir, tmp_path / "logs", "-m", "wideresnet10", "--method", "erm", "--save_last"))
+    path = os.path.join(only_run(tmp_path / "logs"), "config.json")
+    write_json(path, {key: value for key, value in read_json(path).items() if key != entry})
+    with pytest.raises(UserError, match="is of an earlier version"):
+        zoo.add_run("erm-tiny", os.path.dirname(path), str(tmp_path / "zoo"))
+    assert not os.path.exists(tmp_path / "zoo")
 
 
 def test_two_networks_can_be_added_at_the_same_time(cifar_dir, tmp_path, monkeypatch):

@@ -87,6 +87,7 @@ class StoreOneOrMany(argparse.Action):
         setattr(namespace, self.dest, flat if len(flat) > 1 else flat[0])
 
 
+LONGEST_PART = 100  # bytes of the first part of a folder's name, of which the rest is as long
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # the command itself was right
 
 
@@ -166,6 +167,14 @@ def existing_file(path):
     if not os.path.isfile(path):
         raise argparse.ArgumentTypeError(f"{path}: no such file")
     return os.path.abspath(path)
+
+
+def folder_name(text):
+    """An argument type: the first part of the name of a folder."""
+    if "/" in text or "\0" in text or len(os.fsencode(text)) > LONGEST_PART:
+        raise argparse.ArgumentTypeError(f"{text!r} cannot begin the name of a folder; give at most {LONGEST_PART} "
+                                         "letters, without /")
+    return text
 
 
 # Types whose values depend on the machine. A stored value only has to be of this Python type.

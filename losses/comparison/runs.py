@@ -21,7 +21,7 @@ from losses.comparison.checks import (
     stored_config,
 )
 from losses.comparison.plan import BENCHMARK_KEYS
-from losses.config.published_run import published_row
+from losses.config.published_run import DATA_OPTIONS, published_row
 from losses.config.recipes import option_texts
 from losses.training.run import run, write_config
 from losses.training.step_cache import StepCache
@@ -90,7 +90,9 @@ def compare(planned, configs, folder, loader, device, jobs, program):
         rows, records = {}, []
         for k, (spec, settings) in enumerate(zip(planned, configs, strict=True)):
             setting = tuple(getattr(settings, option) for option in BENCHMARK_KEYS)
-            published = published_row(settings.to_dict(), settings.method.title, settings.corruption)
+            # A run that has begun has its split in place of the options that made it.
+            values = {**settings.to_dict(), **{name: spec.given[name] for name in DATA_OPTIONS if name in spec.given}}
+            published = published_row(values, settings.method.title, settings.corruption)
             row = rows.setdefault((setting, spec.name), ComparisonRow(setting, spec.name, {}, {}, published=published))
             if k in failures:
                 row.failures[settings.seed] = failures[k]
@@ -107,7 +109,7 @@ def compare(planned, configs, folder, loader, device, jobs, program):
                                                      if option not in hidden})) for spec in planned}
         seeds = sorted({settings.seed for settings in configs})
         write_comparison_page(folder, list(rows.values()), _plot_accuracy(folder, records), options,
-                              list(map(os.path.basename, paths)),
+                              [os.path.basename(record.path) for record in records],
                               [f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}",
                                f"MindSpore {MINDSPORE_VERSION}", f"device {device}"], command())
         print("\n" + next_steps(folder))

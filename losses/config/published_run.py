@@ -5,6 +5,11 @@ from dataclasses import replace
 from losses.config.published import read_published
 from losses.config.recipes import RECIPES, option_texts
 from losses.config.resolve import resolve
+from losses.config.table import OPTIONS
+
+# Options besides those of the method in which a run may differ from its recipe.
+DATA_OPTIONS = ("num_severity", "num_per_class", "num_val", "val_fraction", "mean", "std", "interpolation",
+                "init_checkpoint", "test_corrupted")
 
 
 def published_row(values, title, corruption):
@@ -39,9 +44,10 @@ def overridden(values, known=()):
     published = resolve(values["method"], values["dataset"], recipe=values["recipe"]).to_dict()
     changed = {option: values[option] for option, value in published.items()
                if option in values and values[option] != value and option not in known}
-    # A resumed run has None for the options that its split stands for.
-    data = {option: values[option] for option in ("num_per_class", "num_val", "val_fraction", "mean", "std",
-                                                  "interpolation")
-            if values.get(option) is not None and values[option] != recipe.data.get(option)}
+    defaults = {"num_severity": OPTIONS["num_severity"].default, **recipe.data}
+    data = {option: values[option] for option in DATA_OPTIONS
+            if values.get(option) is not None and values[option] != defaults.get(option)}
+    if values.get("split_sha256") is not None:
+        data["split"] = "FILE"  # a run has its own copy
     return [f"no --{option}" if value is None else text
             for (option, value), text in zip((changed | data).items(), option_texts(changed | data), strict=True)]

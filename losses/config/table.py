@@ -167,7 +167,7 @@ RUN = OptionGroup("runs and records", [
     Option("config", "JSON or YAML file with options, such as a config.json", metavar="FILE"),
     Option("verbose", "print the accuracy at every severity after each epoch; the records always have it", bool, False),
     Option("log_dir", "folder for the folders of runs", default="./logs", metavar="DIR"),
-    Option("desc", "first part of the name of the run's folder", default="none"),
+    Option("desc", "first part of the name of the run's folder", cli.folder_name, default="none"),
     Option("resume", "continue the run in FOLDER from its newest checkpoint; without FOLDER, the newest run in "
            "--log_dir with the same settings. A larger --total_epoch makes the run longer",
            metavar="FOLDER", nargs="?", const=NEWEST),

@@ -1,4 +1,5 @@
 """Accuracy on adversarial images of the fast gradient sign method: python main.py --evaluate RUN --fgsm 2/255 4/255"""
+
 import os
 
 import mindspore as ms
@@ -7,12 +8,11 @@ import mindspore.ops as ops
 import numpy as np
 from tqdm import tqdm
 
-from corruptions.utils.errors import UserError
 from corruptions.utils.files import require_writable_folder, write_csv, write_json
-from dataset import load_source
 from dataset.pipeline import iterate_arrays
 from losses.cross_entropy import cross_entropy
-from losses.evaluation.corruptions import find_network, run_options
+from losses.evaluation.corruptions import find_network, load_test_images
+from losses.evaluation.network import require_finite
 from losses.evaluation.predict import describe_network
 from losses.evaluation.test_images import scores_of_sets
 from models.loading import load_network
@@ -68,9 +68,7 @@ def evaluate_fgsm(path, epsilons, model=None, dataset=None, data_dir=None, batch
     """
     trained, model, dataset = find_network(path, model, dataset)
     require_writable_folder("--evaluate", trained.folder)
-    data_dir = data_dir or trained.config.get("data_dir", os.path.abspath("./data"))
-    source = load_source(dataset, data_dir, **run_options(trained, dataset, options))
-    source.check_run(trained.config, trained.path)
+    source, _ = load_test_images(trained, model, dataset, data_dir, options)
     network, weights = load_network(model, source.classes, trained.checkpoint)
     attack = FastGradientSign(network, source.mean, source.std)
     attack.set_train(False)
@@ -87,9 +85,7 @@ def evaluate_fgsm(path, epsilons, model=None, dataset=None, data_dir=None, batch
     rows = []
     for epsilon, parts in outputs.items():
         logits = np.concatenate(parts)
-        if not np.isfinite(logits).all():
-            raise UserError(f"{trained.checkpoint}: gives numbers that are not finite; name a checkpoint of before the "
-                            "training went astray")
+        require_finite(logits, trained.checkpoint)
         rows.append({"epsilon": epsilon, **scores_of_sets(logits, labels[:, None].tolist())})
     record = {"attack": "fgsm", "dataset": source.name, "test_images": len(labels), **describe_network(model, source),
               "checkpoint": os.path.basename(trained.checkpoint), "checkpoint_sha256": trained.sha256,

@@ -10,6 +10,7 @@ from corruptions.utils.errors import UserError
 from dataset.inputs import InputFormat, input_format
 from dataset.pipeline import iterate_arrays
 from losses.evaluation.corruptions import find_network, run_options
+from losses.evaluation.network import require_finite
 from models import check_image_size, create_model
 from models.convert import classes_of
 from models.loading import load_network
@@ -58,9 +59,7 @@ class Classifier:
                 parts.append(self.network(pixels).asnumpy()[:int(count)])
                 bar.update(int(count))
         logits = np.concatenate(parts)
-        if not np.isfinite(logits).all():
-            raise UserError(f"{self.trained.checkpoint}: gives numbers that are not finite; name a checkpoint of "
-                            "before the training went astray")
+        require_finite(logits, self.trained.checkpoint)
         return logits
 
 
@@ -84,7 +83,11 @@ def load_classifier(path, model=None, dataset=None, class_names=None, **options)
     if class_names is not None and trained.config.get("classes"):
         raise UserError(f"--class_names {class_names}: the settings of {trained.path} have the names; leave it out")
     probe = create_model(model, 2)
-    number = len(names) if names else classes_of(read_weights(trained.checkpoint, probe), model, probe)
+    stored_names = trained.config.get("classes")
+    number = len(stored_names) if stored_names else classes_of(read_weights(trained.checkpoint, probe), model, probe)
+    if names and len(names) != number:
+        raise UserError(f"--class_names {class_names}: has {len(names)} names, and {trained.checkpoint} is of {number} "
+                        "classes; give a name for each")
     network, weights = load_network(model, number, trained.checkpoint)
     network.set_train(False)
     if weights.prefix:
@@ -94,7 +97,7 @@ def load_classifier(path, model=None, dataset=None, class_names=None, **options)
 
 def _read_names(path):
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:  # some editors begin a file with a mark
             names = file.read().split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--class_names {path}: cannot be read as text; give the name of a class in each line"

@@ -124,13 +124,7 @@ def evaluate_run(path, corruptions=None, baseline=None, model=None, dataset=None
     require_writable_folder("--evaluate", trained.folder)
     reference = None if baseline is None else locate_baseline(baseline, dataset)
 
-    data_dir = data_dir or trained.config.get("data_dir", os.path.abspath("./data"))
-    source = load_source(dataset, data_dir, **run_options(trained, dataset, options))
-    source.check_run(trained.config, trained.path)
-    if trained.zoo_fingerprint not in (None, source.test_fingerprint.to_dict()):
-        print(f"warning: {path}: the accuracy in models/README.md is of other test images of {dataset}",
-              file=sys.stderr)
-    check_image_size(model, *source.image_size)
+    source, data_dir = load_test_images(trained, model, dataset, data_dir, options)
     test = load_evaluation_set(source, data_dir, corruptions,
                                eval_batch_size or trained.config.get("eval_batch_size", 128), num_workers,
                                show_progress, corrupted_from, test_corrupted, severities)
@@ -164,6 +158,31 @@ def find_network(path, model=None, dataset=None):
     return trained, model, dataset
 
 
+def load_test_images(trained, model, dataset, data_dir, options):
+    """Load the data set of a trained network, and check that it is the one that the network was tested on.
+
+    Args:
+        trained (TrainedNetwork): the network.
+        model, dataset (str): names of its network and of its data set.
+        data_dir (str or None): folder of the data sets; None takes the run's folder, or else ./data.
+        options (dict): values of `dataset.SOURCE_OPTIONS` on the command line.
+
+    Returns:
+        tuple: the data set (Source); the folder of the data sets (str).
+
+    Raises:
+        UserError: the data set is missing, or of other images than the run's, or does not fit the network.
+    """
+    data_dir = data_dir or trained.config.get("data_dir", os.path.abspath("./data"))
+    source = load_source(dataset, data_dir, **run_options(trained, dataset, options))
+    source.check_run(trained.config, trained.path)
+    if trained.zoo_fingerprint not in (None, source.test_fingerprint.to_dict()):
+        print(f"warning: {trained.path}: the accuracy in models/README.md is of other test images of {dataset}",
+              file=sys.stderr)
+    check_image_size(model, *source.image_size)
+    return source, data_dir
+
+
 def run_options(trained, dataset, given):
     """Return the values of `dataset.SOURCE_OPTIONS` that a network was trained with, and the present paths of folders.
 
@@ -172,6 +191,7 @@ def run_options(trained, dataset, given):
     Raises:
         UserError: a given option differs from the training.
     """
+    given = {**dict.fromkeys(SOURCE_OPTIONS), **given}
     trained_options = source_options(trained.config)
     if not trained.config:
         kept = read_options(trained.checkpoint)

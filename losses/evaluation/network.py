@@ -169,8 +169,7 @@ def evaluate_network(trained, model, test, baseline=None, stored=None, is_shown=
                  f"{network_title(description)}", description, test.names, baseline))
     values = {}
     for name, rows in scores_by_corruption(network, test) if stored is None else stored_scores(stored, test.names):
-        if not all(np.isfinite(score.nll) for score in rows):
-            raise UserError(f"{trained.checkpoint}: gives numbers that are not finite; name an earlier checkpoint")
+        require_finite([score.nll for score in rows], trained.checkpoint)
         values[name] = rows
         show(row(name, rows, description, test.names, baseline))
     record = to_dict(description, *values.pop(CLEAN), values, baseline)
@@ -196,6 +195,12 @@ def evaluate_network(trained, model, test, baseline=None, stored=None, is_shown=
     return record
 
 
+def require_finite(values, checkpoint):
+    """Raise a `UserError` that names the file `checkpoint` unless all numbers that its network gave are finite."""
+    if not np.isfinite(values).all():
+        raise UserError(f"{checkpoint}: gives numbers that are not finite; name an earlier checkpoint")
+
+
 def published_errors(config, model, test, epochs):
     """Return the published errors of a trained network, averaged over the corruptions of its evaluation, or None.
 
@@ -209,7 +214,9 @@ def published_errors(config, model, test, epochs):
         frozenset(test.names))
     if corruptions is None or list(test.severities) != list(SEVERITIES):
         return None
-    return published_row({**config, "model": model, "total_epoch": epochs}, config.get("title"), corruptions)
+    # The corrupted images of the evaluation are not those that the run was tested on.
+    values = {**config, "model": model, "total_epoch": epochs, "test_corrupted": None}
+    return published_row(values, config.get("title"), corruptions)
 
 
 def scores_by_corruption(network, test):

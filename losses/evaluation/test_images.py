@@ -99,8 +99,7 @@ def match_classes(folders, class_names, class_map=None):
     try:
         with open(class_map, encoding="utf-8") as file:
             content = json.load(file)
-        right = {name: [value for value in content[name] if isinstance(value, str) or value >= 0]
-                 for name in folders if name in content}
+        right = {name: list(filter(_counts, content[name])) for name in folders if name in content}
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"--class_map {class_map}: must be JSON of folder names to lists of classes, names or numbers "
                         f"({error})") from error
@@ -111,6 +110,13 @@ def match_classes(folders, class_names, class_map=None):
                                 f"classes, {', '.join(class_names[:NAMES_SHOWN])} and so on; correct the map")
     return {name: sorted({numbers[value] if isinstance(value, str) else value for value in values})
             for name, values in right.items() if values}
+
+
+def _counts(value):
+    """Whether a value of a class map, a name or a number, counts as a class."""
+    if not isinstance(value, str) and type(value) is not int:
+        raise ValueError(f"{value!r} is neither a name nor a whole number")
+    return isinstance(value, str) or value >= 0
 
 
 def scores_of_sets(logits, right):

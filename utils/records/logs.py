@@ -195,8 +195,8 @@ class TrainLog(CSVLog):
             gradient_norms (dict): distribution index to the norm of the gradient of its mean loss; may be empty.
             step (TrainStep): the train step, for its weights and, if the objective has them, its group weights.
             weight_decay (float): weight decay; the authors' `reg_loss` is half of it times the squared norm of the
-                decay_mask weights.
-            decay_mask (tuple of bool): for each weight of the step, whether it is decay_mask.
+                weights that it applies to.
+            decay_mask (tuple of bool): for each weight of the step, whether weight decay applies to it.
         """
         group_loss, counts = group_means(losses, groups, self.num_groups)
         group_hits, _ = group_means(hits, groups, self.num_groups)

@@ -169,7 +169,11 @@ def read_records(paths, shared=SETTING_KEYS, shown=()):
         if runs != [path]:
             for run in filter(failure, runs):
                 print(f"warning: {run}: is left out, it has failed ({failure(run)})", file=sys.stderr)
-            runs = [run for run in runs if os.path.exists(os.path.join(run, "results.json")) and failure(run) is None]
+            runs = [run for run in runs if failure(run) is None]
+            for run in runs:
+                if not is_finished(run):
+                    print(f"warning: {run}: is left out, it has not ended", file=sys.stderr)
+            runs = list(filter(is_finished, runs))
         if not runs:
             raise UserError(f"{path}: none of its runs has ended; resume it with its command")
         records += [read_record(run) for run in runs]
@@ -246,8 +250,8 @@ def _compared(config, shown):
 
     Files are represented by their hashes, folders by their names.
     """
-    config = {**LEGACY_DEFAULTS, **config}
-    left_out = {*AVERAGED_OVER, *OVERRIDABLE_ON_RESUME, *shown}
+    config = {**LEGACY_DEFAULTS, **config, "fast_math": config.get("fast_math") or None}  # None and False are the same
+    left_out = {*AVERAGED_OVER, *OVERRIDABLE_ON_RESUME, *shown} - {"fast_math"}
     hashes = {f"{part} images, hashed by an earlier version": sha256
               for part, sha256 in (config.get("images_sha256") or {}).items()}
     hashes.update({f"{part.replace('_', ' ')} images": _digest(fingerprint)

@@ -90,7 +90,7 @@ def write_comparison_page(folder, rows, drawn, options, run_folders=(), facts=()
         rows (list of ComparisonRow): in their order.
         drawn (dict): caption to SVG file of its figures.
         options (dict): name of a row to the options of its runs, as on a command line.
-        run_folders (sequence of str): names of the folders of the runs, for links to their pages.
+        run_folders (sequence of str): names of the folders of the runs that have ended, for links to their pages.
         facts, command: as in `write_page`.
     """
     sections = []

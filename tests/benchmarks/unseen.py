@@ -21,7 +21,7 @@ from corruptions.utils.cli import Parser, cpu_count, exit_on_error  # noqa: E402
 from corruptions.utils.errors import UserError  # noqa: E402
 from corruptions.utils.files import require_writable_file, write_csv  # noqa: E402
 from losses.evaluation.corruptions import evaluate_run, find_network  # noqa: E402
-from utils.records.reading import failure, planned_runs, read_records  # noqa: E402
+from utils.records.reading import read_records  # noqa: E402
 
 SCORES = ("accuracy", "nll", "ece")
 
@@ -56,10 +56,6 @@ def main(argv=None):
         if len({record.setting for record in records}) > 1:
             raise UserError(f"{args.comparison}: has several data sets, corruptions or networks; name a comparison of "
                             "one")
-        ended = {record.path for record in records}
-        for run in planned_runs(args.comparison):
-            if run not in ended and failure(run) is None:
-                print(f"warning: {run}: is left out, because it has not ended", file=sys.stderr)
         require_writable_file("FILE", args.output)
         for record in records:
             print(record.path, flush=True)

@@ -1,5 +1,6 @@
 """Corrupted versions of a data set on disk: their paths, and checks that they are complete and of these images."""
 import os
+import sys
 from functools import partial
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from corruptions.generate import SEED
 from corruptions.jobs.arrays import is_partial
 from corruptions.jobs.folders import corrupted_name
-from corruptions.jobs.provenance import read_made, recipe
+from corruptions.jobs.provenance import read_made, recipe, record_path, recorded_pixels
 from corruptions.jobs.shards import is_unfinished
 from corruptions.severities import SEVERITIES
 from corruptions.utils.checksums import array_digest
@@ -88,15 +89,30 @@ def open_stored(data_dir, source, part, severity, name):
     if source.is_file_backed:
         path = severity_folder(corrupted_folder(data_dir, source, part), name, severity)
         images = stored_files(path, source.images[part])
+        warn_if_changed(path, images.pixels)
         _, made = images.identity
         check_made(path, made, files_recipe(source.images[part], name, severity))
         return images
     check_labels(corrupted_path(data_dir, source, part, severity, "labels"), source.labels[part])
     path = corrupted_path(data_dir, source, part, severity, name)
     array = open_array(path, source.images[part].shape)
-    made = read_made(path, array_digest(array))
-    check_made(path, made, recipe(source.fingerprint(part).pixels, name, severity, SEED))
+    pixels = array_digest(array)
+    warn_if_changed(path, pixels)
+    check_made(path, read_made(path, pixels), recipe(source.fingerprint(part).pixels, name, severity, SEED))
     return array
+
+
+def warn_if_changed(path, pixels):
+    """Warn if the record beside a stored set is of other content.
+
+    Args:
+        path (str): the array or folder.
+        pixels (str): hash of its content.
+    """
+    record = record_path(path)
+    if recorded_pixels(path) not in (None, pixels):
+        print(f"warning: {path}: is not what {record} says, so it was damaged or replaced; delete both so that it is "
+              f"made again, or {os.path.basename(record)} alone if it is meant", file=sys.stderr)
 
 
 def check_made(path, made, expected):

@@ -7,7 +7,7 @@ from utils.runtime.device import collect_graphs
 from corruptions.utils.errors import UserError
 from losses.collectives import convert_sync_batchnorm
 from losses.components import DATA_STRATEGIES, OBJECTIVES, OPTIMIZERS, PERTURBATIONS
-from losses.config.checks import check_world_size
+from losses.config.checks import check_value, check_world_size
 from losses.config.resolve import resolve
 from losses.cross_entropy import TrainingLoss
 from losses.optimizers import ClipByGlobalNorm, weight_decay_mask
@@ -61,6 +61,8 @@ def create_step(network, method="sharpdro", num_groups=6, dataset="cifar10", see
         raise UserError("group_loss 'validation': validation images belong to a run, not to a step; use 'batch' or "
                         "'last_seen'")
     collect_graphs()
+    for option, value in (("dataset", dataset), ("seed", seed)):
+        check_value(option, value)
     settings = resolve(method, dataset, **options)
     if options.get("sync_bn") and not has_batch_norm(network):
         raise UserError("sync_bn: the network has no BatchNorm; leave it out")

@@ -432,6 +432,15 @@ def test_the_same_folder_is_not_for_another_grid(comparison, cifar_dir, capsys):
     assert "holds a comparison of other runs" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words, problem", [
+    (["--accumulate", "2", "--compile_cache", "cache"], "--compile_cache: stores one graph"),
+    (["--mixup", "0.8", "-b", "25"], "--mixup: images are mixed in pairs")])
+def test_what_no_run_can_have_is_an_error_before_the_first(cifar_dir, tmp_path, capsys, monkeypatch, words, problem):
+    monkeypatch.chdir(tmp_path)
+    assert ends_with(arguments(cifar_dir, tmp_path / "logs", "--method", "erm", "group_dro", *words)) == 2
+    assert problem in capsys.readouterr().err and not os.path.exists(tmp_path / "logs")
+
+
 @pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_text("[]")])
 def test_runs_whose_plan_was_lost_are_not_those_of_other_options(comparison, tmp_path, capsys, damage):
     """Their names are the same. Their results would be shown under the options of the command."""

@@ -76,11 +76,16 @@ def test_how_images_were_made_is_compared_and_survives_json():
         assert Fingerprint.from_dict(damaged) is None
 
 
-def test_stored_images_are_those_that_would_be_made(data):
+def test_stored_images_are_those_that_would_be_made(data, capsys):
     assert difference(fog(data, "disk"), fog(data, "memory")) is None
     assert fog(data).made["severity"] == [1, 2, 3, 4, 5]
+    capsys.readouterr()
     replace_arrays(data, "fog")
     assert difference(fog(data, "disk"), fog(data, "memory")) == "of unknown origin before, made by this program now"
+    path = corrupted_path(data, load_source("cifar10", data), "test", 1, "fog")
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 5 and (f"warning: {path}: is not what {path}.json says, so it was damaged or replaced; delete "
+                                "both so that it is made again, or fog.npy.json alone if it is meant") in lines
     black = fog(data)
     replace_arrays(data, "fog", pixels=1)
     assert difference(black, fog(data)) == "other pixels"

@@ -14,7 +14,7 @@ from corruptions import corrupt
 from corruptions.images import jpeg_roundtrip, read_image, write_image
 from corruptions.utils.errors import UserError
 from corruptions.utils.files import write_csv
-from dataset import load_source
+from dataset import SOURCE_OPTIONS, load_source
 from dataset.batches import EvaluationBatches, TrainBatches
 from dataset.corrupted import load_corrupted
 from dataset.image_files import (
@@ -630,7 +630,7 @@ def test_other_classes_and_options_than_those_of_the_run_are_refused(trees):
     with pytest.raises(UserError, match="--filelist_dir /new/others: RUN was trained with /old/lists"):
         run_options(listed, "imagenet30", {"filelist_dir": "/new/others"})
     bare = TrainedNetwork("some.ckpt", ".", "some.ckpt", "", {})
-    assert run_options(bare, "folder", {"image_size": 32}) == {"image_size": 32}
+    assert run_options(bare, "folder", {"image_size": 32}) == {**dict.fromkeys(SOURCE_OPTIONS), "image_size": 32}
 
 
 def test_other_images_than_those_of_the_run_are_refused(tmp_path):

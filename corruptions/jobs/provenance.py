@@ -66,6 +66,12 @@ def read_made(path, pixels):
     return record["made"] if is_of_it else None
 
 
+def recorded_pixels(path):
+    """Return the content hash that the record of the set `path` has, or None if there is no record."""
+    record = read_json(record_path(path))
+    return record.get("pixels") if isinstance(record, dict) else None
+
+
 def array_identity(images):
     """Return the hash of an array, and how it was made; the latter is None unless its file has a record."""
     pixels = array_digest(images)

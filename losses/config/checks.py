@@ -1,6 +1,9 @@
 """Checks of options: each alone, against each other, and in a saved `config.json`."""
+import argparse
 import numbers
 from dataclasses import fields
+
+import numpy as np
 
 from corruptions import CORRUPTIONS, SETS
 from corruptions.utils import cli
@@ -36,6 +39,19 @@ def check_method(settings, given):
     check_drawing(settings)
 
 
+def check_value(option, value):
+    """Raise a `UserError` unless the command line could have given `value`, which Python gives to an option (str)."""
+    row, plain = OPTIONS[option], np.asarray(value).tolist()  # a list for a tuple, a plain number for one of NumPy
+    if row.accepts(plain):
+        return
+    reason = f"is of a type that main.py does not give to --{option}"
+    try:
+        row.kind(str(plain))
+    except (argparse.ArgumentTypeError, UserError, TypeError, ValueError) as error:
+        reason = str(error)
+    raise UserError(f"--{option} {value}: {reason}")
+
+
 def check_is_read(settings, given):
     """Raise a `UserError` if neither the method nor a part of the training reads a given option."""
     unused = [option for option in given if option in METHOD_OPTIONS and option not in settings.options]
@@ -57,14 +73,6 @@ def check_values(settings):
         if is_number and not (value == 0 or LEAST <= value <= FLOAT32_MAX):
             raise UserError(f"--{option} {value}: is no number of float32, in which networks are trained; give one "
                             f"from {LEAST} to {FLOAT32_MAX}")
-    for option in ("num_sub_batches", "accumulate"):
-        value = getattr(settings, option)
-        if value is not None and (not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1):
-            raise UserError(f"--{option} {value}: must be a whole number of 1 or more")
-    if settings.amp is not None and settings.amp is not True:
-        raise UserError(f"--amp {settings.amp}: must be true or false")
-    if not settings.lr:
-        raise UserError("--lr 0: trains nothing; give a number above 0")
     if settings.warmup is not None:
         warmup_epochs(settings.warmup, 1)  # raises an error if the text is no length
     if settings.final_lr is not None and settings.final_lr > settings.lr:
@@ -185,6 +193,18 @@ def check_world_size(settings, batch_size=None):
                         "number, or train with as many workers as divide it")
 
 
+def check_batches(method, compile_cache):
+    """Raise a `UserError` if the workers cannot share a batch, or if one compiled graph cannot be stored.
+
+    Args:
+        method (MethodConfig): settings of the training.
+        compile_cache (str or None): folder for the compiled graph.
+    """
+    check_world_size(method, method.batch_size)
+    if method.accumulate is not None and compile_cache is not None:
+        raise UserError("--compile_cache: stores one graph, and --accumulate has several; leave out one of them")
+
+
 def check_options(method, args, given):
     """Raise a `UserError` if options of a run do not go with its method; arguments as in `resolve_config`."""
     if "filelist_dir" in given and (args.split is not None or method.train_on == "clean"):
@@ -202,6 +222,7 @@ def check_options(method, args, given):
         raise UserError(f"--sync_bn: {args.model} has no BatchNorm; leave it out")
     if "best_by" in given and not args.save_best:
         raise UserError(f"--best_by {given['best_by']}: needs --save_best; give that, too, or leave it out")
+    check_batches(method, args.compile_cache)
     late = [epoch for epoch in args.keep_epochs if epoch >= method.total_epoch]
     if late:
         raise UserError(f"--keep_epochs {late[0]}: the last epoch is {method.total_epoch - 1}; give none above that")

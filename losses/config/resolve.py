@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 from corruptions.utils.errors import UserError
 from corruptions.utils.files import file_hash, require_writable_folder
 from losses.components import DATA_STRATEGIES
-from losses.config.checks import check_ascents, check_method, check_options, check_saved, check_world_size
+from losses.config.checks import check_ascents, check_batches, check_method, check_options, check_saved, check_value
 from losses.config.recipes import RECIPES
 from losses.config.settings import MethodConfig, RunConfig
 from losses.config.table import EXTRA_TRAINING_OPTIONS, METHOD_ARGUMENTS, OPTIONS, TRAINING_PARTS, chosen_name
@@ -48,6 +48,8 @@ def resolve(method="sharpdro", dataset="cifar10", sync_perturbation=None, **give
         choices = OPTIONS[option].choices
         if choices is not None and value not in choices:
             raise UserError(f"--{option} {value}: unknown; there are {', '.join(choices)}")
+        if value is not None:
+            check_value(option, value)
     row = METHODS[method]
     objective, perturbation = _resolve_components(given.get("objective", row.objective),
                                                   given.get("perturbation", row.perturbation), given)
@@ -192,9 +194,7 @@ def load_or_resolve_config(args, given):
         given["resume"] = folder
     if folder is not None:
         config = resume_config(folder, defaults, given)
-    check_world_size(config.method, config.method.batch_size)
-    if config.method.accumulate is not None and config.compile_cache is not None:
-        raise UserError("--compile_cache: stores one graph, and --accumulate has several; leave out one of them")
+        check_batches(config.method, config.compile_cache)
     return config
 
 

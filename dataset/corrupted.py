@@ -4,6 +4,7 @@ On disk they have the layout that the SharpDRO authors' code writes and reads. A
 DATA/CIFAR-10-C/{train,test}/{1..5}/{corruption}.npy, with labels.npy beside them. Files lie in
 DATA/ImageNet-30-64-C/{train,test}/{corruption}/{1..5}/CLASS/FILE.
 """
+import errno
 import os
 from functools import partial
 
@@ -141,7 +142,13 @@ def load_corrupted(data_dir, source, name, num_severity, workers=1, show_progres
     images = {}
     for part in parts:
         if where == "disk" and needs_generation(data_dir, source, part, name):
-            generate(data_dir, source, part, name, workers, show_progress)
+            try:
+                generate(data_dir, source, part, name, workers, show_progress)
+            except OSError as error:
+                if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                    raise
+                raise UserError(f"{error.filename}: {error.strerror}; make it writable, or pass --corrupted_from "
+                                "memory to main.py, which stores no corrupted image") from error
         images[part] = [source.images[part],
                         *open_corrupted(data_dir, source, part, name, where, range(1, num_severity))]
     return images

@@ -57,8 +57,8 @@ class ExperimentData:
 
         Also write the file lists of a data set that uses lists and has none yet.
         """
-        write_split(path, self.split, self.source.labels["train"])
         begin_lists(self.source, self.split)
+        write_split(path, self.split, self.source.labels["train"])
 
     def train_batches(self, batch_size, steps, seed, workers, **how):
         """Iterate over the batches with the numbers `steps` (range) of a training.

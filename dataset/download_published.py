@@ -113,21 +113,28 @@ def download_published(name, data_dir):
     """
     published = PUBLISHED[name]
     parent = os.path.join(data_dir, "published")
-    folder = os.path.join(parent, name)
+    folder, archives = os.path.join(parent, name), [os.path.join(parent, archive) for archive in published.archives]
     if os.path.isdir(folder):
         if not has_corruptions(folder):
             raise UserError(f"{folder}: holds no corruption; remove it, or name another --data_dir")
+        remove_files(archives)  # a process that was killed may have left them
         return folder
     require_writable_folder("--data_dir", data_dir)
     page = f"{ZENODO}/{published.record}"
     print(f"{name}: from {page}", flush=True)
-    archives = [fetch(archive, md5, page, parent, name) for archive, md5 in published.archives.items()]
+    for archive, md5 in published.archives.items():
+        fetch(archive, md5, page, parent, name)
     print(f"{name}: unpacking", flush=True)
     unpack(archives, folder, find_root, seconds=UNPACK_SECONDS)
-    for archive in archives:
-        with contextlib.suppress(FileNotFoundError):  # another process may have removed it
-            os.remove(archive)
+    remove_files(archives)
     return folder
+
+
+def remove_files(paths):
+    """Remove files, but for those that another process has removed."""
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)
 
 
 def create_parser():

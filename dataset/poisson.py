@@ -115,7 +115,8 @@ def poisson_split(labels, num_per_class, num_severity, seed, num_val=None, most=
         Split
 
     Raises:
-        UserError: K is larger than the smallest class, or too few images are left over.
+        UserError: K is larger than the smallest class, or so small that no severity has an image, or too few images are
+            left over.
     """
     if num_per_class is None:
         numbers, fewest = np.maximum(np.bincount(labels) * 4 // 5, 1), 1
@@ -131,6 +132,8 @@ def poisson_split(labels, num_per_class, num_severity, seed, num_val=None, most=
         for indices, part in zip(train, np.split(chosen, np.cumsum(counts)), strict=False):  # the last part is the rest
             indices.append(part)
     train = [np.concatenate(indices) for indices in train]
+    if not any(map(len, train)):
+        raise UserError(f"-n {num_per_class}: leaves no training image at any severity; give more")
     validation, note = _draw_validation(labels, np.concatenate(train), rng, num_val, most, num_per_class)
     return Split(train, validation, note=note)
 

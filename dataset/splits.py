@@ -30,8 +30,6 @@ def make_split_for(source, num_severity, seed, num_per_class=None, path=None, nu
     if source.filelist_dir is not None and path is None and train_on == "poisson":
         check_split_options(num_per_class, path, num_val, train_on, val_fraction)
         return listed_split(source, num_severity, seed, num_per_class, num_val)
-    if train_on == "poisson" and path is None:
-        num_per_class = num_per_class or source.num_per_class
     return make_split(source.labels["train"], num_severity, seed, num_per_class, path, num_val, train_on, val_fraction)
 
 

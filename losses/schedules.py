@@ -94,7 +94,7 @@ def warmup_epochs(text, batches):
     Raises:
         UserError: the text has another form.
     """
-    match = re.fullmatch(r"(\d+)(epoch|step)s?", text)
+    match = re.fullmatch(r"(\d{1,9})(epoch|step)s?", text)
     if match is None:
         raise UserError(f"--warmup {text}: is no length; give epochs or steps, such as 5epochs or 10000steps")
     return int(match[1]) / (batches if match[2] == "step" else 1)

@@ -3,6 +3,7 @@ import os
 
 from corruptions.utils.errors import UserError
 from corruptions.utils.files import file_hash
+from dataset.sources.base import per_channel
 from models import create_model
 from models.loading import load_network, load_weights
 from models.weight_files import read_options
@@ -51,7 +52,8 @@ def normalisation_note(path, mean, std):
     """
     trained = read_options(weight_path(path))
     values = {option: trained.get(option) for option in ("mean", "std")}
-    if None in values.values() or [list(mean), list(std)] == [list(value) for value in values.values()]:
+    if None in values.values() or all(per_channel(option, values[option]) == per_channel(option, own)
+                                      for option, own in (("mean", mean), ("std", std))):
         return ""
     words = " ".join(f"--{option} {' '.join(map(str, value))}" for option, value in values.items())
     return f"note: {path} was trained with {words}, and this run has other values"

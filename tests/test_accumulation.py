@@ -179,8 +179,8 @@ def test_a_step_that_is_interrupted_leaves_the_weights(method, options):
 
 
 @pytest.mark.parametrize("options, problem", [
-    ({"accumulate": 0}, "--accumulate 0: must be a whole number"), ({"accumulate": "2"}, "--accumulate 2: must be a"),
-    ({"accumulate": 2.0}, "--accumulate 2.0: must be"), ({"num_sub_batches": "2"}, "--num_sub_batches 2: must be"),
+    ({"accumulate": 0}, "--accumulate 0: '0' is not a whole number"), ({"accumulate": "2"}, "2: is of a type"),
+    ({"accumulate": 2.0}, "--accumulate 2.0: '2.0' is not a whole"), ({"num_sub_batches": "2"}, "2: is of a type"),
     ({"accumulate": 4, "num_sub_batches": 2, "sync_bn": False}, "1, or leave it out, because sub-batches"),
     ({"method": "damp", "accumulate": 4}, "each of 8 sub-batches has a perturbation of its own.*--no-sync_bn")])
 def test_what_does_not_go_together(options, problem):

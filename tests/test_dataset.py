@@ -48,6 +48,8 @@ def test_split_draws_what_the_release_draws():
 
 def test_split_is_read_back(tmp_path):
     labels = np.random.RandomState(3).randint(0, 4, 400)
+    with pytest.raises(UserError, match="-n 1: leaves no training image at any severity"):
+        poisson_split(labels, 1, 6, seed=5)
     split = poisson_split(labels, 60, 6, seed=5)
     path = str(tmp_path / "split.csv")
     write_split(path, split, labels)
@@ -593,3 +595,11 @@ def test_prepare_dataset_draws_what_a_run_draws(cifar_dir, tmp_path, capsys):
         prepare(["--data_dir", cifar_dir, "-o", path, "--train_on", "clean", "--val_fraction", "0.25", "-n", "3"])
     [line] = capsys.readouterr().err.splitlines()
     assert stop.value.code == 2 and "--val_fraction 0.25: -n 3 says how many images there are" in line
+
+
+def test_a_folder_that_cannot_be_written_says_what_to_give(cifar_dir, monkeypatch):
+    def locked(*_):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), "data/CIFAR-10-C")
+    monkeypatch.setattr("dataset.corrupted.generate", locked)
+    with pytest.raises(UserError, match="data/CIFAR-10-C: Read-only file system; .* --corrupted_from memory"):
+        load_corrupted(cifar_dir, load_source("cifar10", cifar_dir), "spatter", 2)

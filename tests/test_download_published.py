@@ -56,6 +56,10 @@ def test_arrays_are_fetched_unpacked_and_found(server, tmp_path, monkeypatch, ca
     np.testing.assert_array_equal(test_set.images("fog", [3])[0], arrays["fog"][2 * len(labels):3 * len(labels)])
     download_published.main(["CIFAR-10-C", "--data_dir", data_dir])
     assert len(asked) == 1
+    # A process that was killed between unpacking and removing has left the archive.
+    shutil.copy(server / "CIFAR-10-C.tar", os.path.dirname(folder))
+    download_published.main(["CIFAR-10-C", "--data_dir", data_dir])
+    assert os.listdir(os.path.dirname(folder)) == ["CIFAR-10-C"]
 
 
 def test_class_folders_of_one_archive(server, tmp_path, monkeypatch):

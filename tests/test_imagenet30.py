@@ -138,7 +138,9 @@ def test_a_split_is_drawn_once(tmp_path, capsys):
     ExperimentData(drawn, first, {}).write_split(str(tmp_path / "split.csv"))
     _, late = load_listed(tmp_path, 6, num_per_class=20)
     assert late.filelist_dir is None and str(tmp_path / "lists") in capsys.readouterr().out
-    begin_lists(drawn, replace(first, validation=first.train[0]))  # of another run that was loaded before: no effect
+    begin_lists(drawn, first)  # of another run that was loaded before, with the same draw: no effect
+    with pytest.raises(UserError, match="another run has written other lists in the meantime"):
+        begin_lists(drawn, replace(first, validation=first.train[0]))
     source = load_source("imagenet30", str(tmp_path), filelist_dir=str(tmp_path / "lists"))
     again = make_split_for(source, 6, seed=1, num_per_class=20)
     assert first.counts == [21, 21, 9, 3, 0, 0]

@@ -900,6 +900,15 @@ def test_an_annealing_between_equal_weights_is_named():
         create_step(Classifier(), "irm", 3, irm_anneal=3)
 
 
+@pytest.mark.parametrize("images, kind", [
+    (np.zeros((4, 3, 8, 8), np.float32), "ndarray"), (ms.Tensor(np.zeros((4, 3, 8, 8), np.uint8)), "UInt8 of shape"),
+    (ms.Tensor(np.zeros((4, 3, 8, 8))), "Float64 of shape"), (ops.zeros((0, 3, 8, 8), ms.float32), "Float32 of shape")])
+def test_images_that_a_step_does_not_take_are_one_line(images, kind):
+    step, none = create_step(Classifier(), "erm", 3), ops.zeros((len(images),), ms.int32)
+    with pytest.raises(UserError, match=f"images: must be a Tensor of float32 .* not {kind}"):
+        step.train_batch_async(images, none, none)
+
+
 @pytest.mark.parametrize("labels, groups, message", [
     (np.zeros(4, np.int32), None, "labels: must be a Tensor of int32"),
     (ms.Tensor(np.zeros(4, np.float32)), None, "labels"),

@@ -5,6 +5,7 @@ import os
 from dataclasses import replace
 
 import mindspore as ms
+import mindspore.nn as nn
 import mindspore.ops as ops
 import numpy as np
 import pytest
@@ -20,7 +21,8 @@ from losses.create import create_optimizer
 from losses.optimizers import weight_decay_mask
 from losses.schedules import create_schedule, set_learning_rate, warmup_epochs
 from losses.training.step_cache import StepCache
-from models import create_model
+from models import MODELS, Network, create_model
+from models.dropout import find_dropout
 from tests import crosscheck
 from tests.golden import record_optimizers as recorded
 
@@ -124,6 +126,29 @@ def test_a_run_after_another_begins_with_a_fresh_optimizer():
         p.name for p in step.get_parameters()}
     for second in ({"clip_norm": 2.0}, {"weight_decay_on": "all"}, {"optimizer": "sgd"}):
         assert cells.get(settings(**{"optimizer": "adamw", "clip_norm": 1.0, **second}), 10, [1])[1] is not step
+
+
+class Dropping(nn.Cell):
+    def __init__(self, classes):
+        super().__init__()
+        self.drop, self.fc = nn.Dropout(p=0.5), nn.Dense(3, classes)
+
+    def construct(self, images):
+        return self.fc(self.drop(images.mean((2, 3))))
+
+
+def test_a_run_after_another_drops_what_it_would_drop_alone(monkeypatch):
+    """MindSpore keeps the state of dropout outside of all parameters."""
+    monkeypatch.setitem(MODELS, "dropping", Network(Dropping, "with dropout"))
+    config, cells = RunConfig(method=resolve("erm"), model="dropping"), StepCache()
+    images, labels = ops.ones((8, 3, 4, 4), ms.float32), ops.zeros((8,), ms.int32)
+    runs = []
+    for _ in range(2):
+        _, step, _, _ = cells.get(config, 2, [1])
+        step.train_batch(images, labels, labels)
+        runs.append(step.weights[0].asnumpy().tobytes())
+    assert runs[0] == runs[1]
+    assert find_dropout(Dropping(2)) == "drop is a Dropout" and find_dropout(create_model("wideresnet10", 2)) is None
 
 
 @pytest.mark.parametrize("entry", GOLDEN["schedules"], ids=lambda entry: f"{entry['options']['batches']}")

@@ -43,6 +43,23 @@ def test_a_file_is_the_command_line_that_it_stands_for(name, content, tmp_path):
     assert isinstance(parsed("--config", str(path))[1]["seed"], MultipleValues)
 
 
+def test_folders_of_a_file_may_begin_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "o.yaml").write_text("log_dir: ~/logs\ndata_dir: ~/data\ndesc: ~x")
+    args, _ = parsed("--config", str(tmp_path / "o.yaml"))
+    assert (args["log_dir"], args["data_dir"], args["desc"]) == (f"{tmp_path}/logs", f"{tmp_path}/data", "~x")
+
+
+@pytest.mark.parametrize("name, content, problem", [
+    ("o.yaml", "lr: 0.1\nlr: 0.2", "cannot be read: it has lr twice"),
+    ("o.json", '{"lr": 0.1, "lr": 0.2}', "cannot be read: it has lr twice"),
+    ("o.yaml", "config: other.yaml", "names another file with config; write its options here")])
+def test_a_file_that_says_two_things_is_an_error(name, content, problem, tmp_path):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=problem):
+        parsed("--config", str(tmp_path / name))
+
+
 def test_the_command_line_goes_before_the_file(tmp_path):
     (tmp_path / "o.json").write_text(json.dumps({"lr": 0.05, "seed": [0, 1], "nesterov": False}))
     args, given = parsed("--lr", "0.2", "--config", str(tmp_path / "o.json"), "--seed", "7", "--nesterov")
@@ -61,7 +78,6 @@ def test_the_settings_of_a_run_stand_for_what_it_was_asked_for(tmp_path):
 @pytest.mark.parametrize("name, content, message", [
     ("o.json", '{"batchsize": 4}', "unknown option batchsize; did you mean batch_size?"),
     ("o.json", '{"qqq": 4}', "unknown option qqq; main.py --help-all lists the options"),
-    ("o.json", '{"config": "x.json"}', "unknown option config"),
     ("o.json", '{"lr": [0.1, {}]}', "lr has [0.1, {}]; give it as on the command line"),
     ("o.json", '{"lr": true}', "lr has True; give it as on the command line"),
     ("o.json", '{"save_last": "yes"}', "save_last has 'yes'; give true or false"),

@@ -137,10 +137,11 @@ def test_every_row_of_a_table_is_listed(room, table):
         assert f"| `{name}` |" in text(room, "README.md")
 
 
-def test_the_objective_that_the_readme_adds_can_be_trained_with(tmp_path):
-    """The class and the rows of losses/README.md are added to a copy of the project."""
+def test_the_objective_and_the_schedule_that_the_readme_adds_can_be_trained_with(tmp_path):
+    """The code and the rows of losses/README.md are added to a copy of the project."""
     readme = text("losses", "README.md")
-    added, rows = (re.findall(r"```python\n(.*?)```", readme[readme.index("## How to add one"):], re.DOTALL))[:2]
+    added, rows, schedule, schedule_row = re.findall(r"```python\n(.*?)```", readme[readme.index("## How to add one"):],
+                                                     re.DOTALL)
     row, method = re.fullmatch(r"(.*OBJECTIVES in components.py\n)(.*METHODS in methods.py\n)", rows,
                                re.DOTALL).groups()
     for folder in ("corruptions", "dataset", "losses", "models", "utils"):
@@ -148,7 +149,9 @@ def test_the_objective_that_the_readme_adds_can_be_trained_with(tmp_path):
     shutil.copy(os.path.join(ROOT, "main.py"), tmp_path)
     for file, old, new in (("objectives.py", "class REx(", f"{added}\n\nclass REx("),
                            ("components.py", "OBJECTIVES = {\n", f"OBJECTIVES = {{\n{row}"),
-                           ("methods.py", "METHODS = {\n", f"METHODS = {{\n{method}")):
+                           ("methods.py", "METHODS = {\n", f"METHODS = {{\n{method}"),
+                           ("schedules.py", "@dataclass(frozen=True)\n", f"{schedule}\n\n@dataclass(frozen=True)\n"),
+                           ("schedules.py", "SCHEDULES = {\n", f"SCHEDULES = {{\n{schedule_row}")):
         path = tmp_path / "losses" / file
         content = path.read_text()
         assert content.count(old) == 1
@@ -156,15 +159,20 @@ def test_the_objective_that_the_readme_adds_can_be_trained_with(tmp_path):
     program = """
 import numpy as np, mindspore as ms
 from losses import create_step
+from losses.config.resolve import resolve
+from losses.schedules import create_schedule
 from tests import crosscheck
 network = crosscheck.Dense(np.eye(4, 3), np.zeros(3))
 step = create_step(network, "focal_sam", 3, focal_gamma=1.5, recipe="sharpdro")
 x, y = ms.Tensor(np.eye(4), ms.float32), ms.Tensor([0, 1, 2, 0], ms.int32)
 losses, *_, value = step.train_batch(x, y, ms.Tensor([0, 0, 0, 0], ms.int32))
-print(step.objective.gamma, np.isfinite(value))
+name = resolve("erm", schedule="polynomial").schedule
+rate = create_schedule(name, 0.1, 10, 4)(5, 0)
+print(step.objective.gamma, np.isfinite(value), rate == 0.1 * 0.5 ** 0.9)
 """
     os.symlink(os.path.join(ROOT, "tests"), tmp_path / "tests")
     for words in (["main.py", "--help-all"], ["-c", program]):
         done = subprocess.run([sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
-        assert "--focal_gamma" in done.stdout or done.stdout == "1.5 True\n"
+        words = set(done.stdout.split())
+        assert {"--focal_gamma", "polynomial:"} <= words or done.stdout == "1.5 True True\n"

@@ -106,6 +106,12 @@ def test_weights_are_compared_with_the_normalisation_of_a_run():
     assert "--mean 0.514" in normalisation_note("zoo:rare_aug-photos", values[0], (0.2, 0.2, 0.2))
 
 
+def test_one_value_of_a_normalisation_stands_for_three(monkeypatch):
+    monkeypatch.setattr("models.initial_weights.read_options", lambda path: {"mean": [0.5], "std": [0.5]})
+    assert normalisation_note("zoo:rare_aug-photos", (0.5,) * 3, (0.5,) * 3) == ""
+    assert "--mean 0.5 --std 0.5, and" in normalisation_note("zoo:rare_aug-photos", (0.5,) * 3, (0.4,) * 3)
+
+
 def test_a_network_of_the_zoo_becomes_a_checkpoint(tmp_path, capsys):
     convert.main(["zoo:rare_aug-photos", str(tmp_path / "mine.ckpt"), "-m", "wideresnet10"])
     ours, named = (create_model("wideresnet10", 10, pretrained=path)

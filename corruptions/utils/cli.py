@@ -268,6 +268,7 @@ positive_float = _number(float, lambda v: 0 < v <= FLOAT32_MAX, "a finite number
 non_negative_float = _number(float, lambda v: 0 <= v <= FLOAT32_MAX, "a finite number of 0 or more, of float32")
 fraction = _number(float, lambda v: 0 <= v < 1, "a number from 0 to below 1")
 share = _number(float, lambda v: 0 <= v <= 1, "a number from 0 to 1")
+std_share = _number(float, lambda v: 0.001 <= v <= 1, "a number from 0.001 to 1")
 positive_share = _number(float, lambda v: 0 < v <= 1, "a number above 0, and at most 1")
 image_side = _number(int, lambda v: 8 <= v <= 4096, "a whole number of 8 to 4096 pixels")
 num_severity = _number(int, lambda v: 2 <= v <= 6, "a number from 2 to 6 (clean images and one to five severities)")

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from corruptions.utils.errors import UserError
-from corruptions.utils.files import atomic_write
+from corruptions.utils.files import atomic_write, file_lock
 from dataset.image_files import exact, require_sizes, squash
 from dataset.poisson import Split, most_validation, poisson_counts, poisson_split
 from dataset.sources.base import ImageDataset
@@ -17,6 +17,7 @@ from dataset.sources.imagenet import MEAN, STD
 
 SIDE = 64
 NUM_PER_CLASS = 1000
+LOCK_SECONDS = 60  # runs that start at the same time wait up to this long for each other to write the lists
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 LISTS = os.path.join(ROOT, "imagenet30_filelist")
 VALIDATION_LIST = "imagenet30_val.txt"
@@ -167,11 +168,26 @@ def listed_split(source, num_severity, seed, num_per_class=None, num_val=None):
 
 
 def begin_lists(source, split):
-    """Write the lists of a split that was drawn because there were none. Lists that are there by now stay."""
-    if split.filelist_dir is not None and not has_lists(split.filelist_dir):
-        write_lists(split.filelist_dir, split, source.images["train"].names, source.labels["train"],
-                    (source.images["test"].names, source.labels["test"]))
-        print(f"severities drawn, and written to the lists in {split.filelist_dir}", flush=True)
+    """Write the lists of a split that was drawn because there were none.
+
+    Raises:
+        UserError: another run has written lists since then, and they are of another split.
+    """
+    folder = split.filelist_dir
+    if folder is None:
+        return
+    images = source.images["train"].names, source.labels["train"]
+    os.makedirs(folder, exist_ok=True)
+    with file_lock(os.path.join(folder, ".lock"), folder, LOCK_SECONDS):
+        if not has_lists(folder):
+            write_lists(folder, split, *images, (source.images["test"].names, source.labels["test"]))
+            print(f"severities drawn, and written to the lists in {folder}", flush=True)
+            return
+        written = read_lists(folder, *images, len(split.train))
+    pairs = zip([*split.train, split.validation], [*written.train, written.validation], strict=True)
+    if not all(np.array_equal(ours, theirs) for ours, theirs in pairs):
+        raise UserError(f"{folder}: another run has written other lists in the meantime; give the command again, which "
+                        "then takes these lists")
 
 
 def read_lists(folder, names, labels, num_severity):

@@ -111,6 +111,13 @@ def read_option_file(path):
     """
     require("yaml")
     import yaml
+
+    class Loader(yaml.SafeLoader):
+        """A loader to which a repeated name is an error."""
+
+        def construct_mapping(self, node, deep=False):
+            _unique([(self.construct_object(key, deep=True), value) for key, value in node.value])
+            return super().construct_mapping(node, deep)
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in (".json", ".yaml", ".yml"):
         raise UserError(f"--config {path}: is no .json, .yaml or .yml file; name one, such as the config.json of a run")
@@ -118,7 +125,7 @@ def read_option_file(path):
         raise UserError(f"--config {path}: no such file")
     try:
         with open(path, encoding="utf-8") as file:
-            content = json.load(file) if suffix == ".json" else yaml.safe_load(file)
+            content = json.load(file, object_pairs_hook=_unique) if suffix == ".json" else yaml.load(file, Loader)
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"--config {path}: cannot be read: {reason}") from error
@@ -127,6 +134,15 @@ def read_option_file(path):
     if not isinstance(content, dict) or not content:
         raise UserError(f"--config {path}: holds no options; write them as NAME: VALUE, named as on the command line")
     return _present_names(path, content), False
+
+
+def _unique(pairs):
+    """Return pairs of a name and a value as a dict. Raise a `ValueError` if a name comes twice."""
+    names = [name for name, _ in pairs]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise ValueError(f"it has {twice[0]} twice; leave one of them out")
+    return dict(pairs)
 
 
 def _present_names(path, options):
@@ -158,11 +174,15 @@ def words_from_file(path, options):
     """
     words = []
     for name, value in options.items():
-        if name not in OPTIONS or name == "config":
+        if name == "config":
+            raise UserError(f"--config {path}: names another file with config; write its options here")
+        if name not in OPTIONS:
             similar = similar_option(name, 0.6)
             hint = f"did you mean {similar}?" if similar else "main.py --help-all lists the options"
             raise UserError(f"--config {path}: unknown option {name}; {hint}")
         option = OPTIONS[name]
+        if option.metavar in ("DIR", "FILE", "FOLDER") and isinstance(value, str):
+            value = os.path.expanduser(value)  # as a shell does
         values = value if isinstance(value, list) else [value]
         if option.kind is bool and isinstance(value, bool):
             words += option_words(name, value)

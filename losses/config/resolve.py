@@ -21,8 +21,7 @@ WHOLLY_WEIGHTED = {"sharpdro": "group_dro", "sharpdro_agnostic": "ood_weighted"}
 
 
 # Values that switch off what a recipe has.
-SWITCHED_OFF = {"mixup": lambda value: value == 1, "label_smoothing": lambda value: value == 0,
-                "rand_augment": lambda value: value[0] == 0}
+SWITCHED_OFF = {"mixup": lambda value: value == 1, "rand_augment": lambda value: value[0] == 0}
 
 
 def resolve(method="sharpdro", dataset="cifar10", sync_perturbation=None, **given):

@@ -86,11 +86,11 @@ def _training_choice(name, table, before="", **more):
 
 DATA = data_options(SOURCES, datasets_list, CORRUPTIONS, STORAGE_MODES, SETS, ALIASES)
 DATA.options.append(Option("split", "table with the severity of each training image: split.csv of an earlier run or of "
-                           "dataset/prepare_dataset.py", metavar="FILE"))
+                           "dataset/prepare_dataset.py", os.path.abspath, metavar="FILE"))
 DATA.options.extend([
     Option("mean", "mean of the channels red, green and blue, or one value for all, to normalise images with values in "
            "0..1 (default: of the data set)", cli.share, metavar="X", nargs="+"),
-    Option("std", "standard deviation of the channels, like --mean", cli.positive_share, metavar="X", nargs="+"),
+    Option("std", "standard deviation of the channels, like --mean", cli.std_share, metavar="X", nargs="+"),
     choice("interpolation", INTERPOLATIONS, "-d folder, imagenet: how images are scaled (default: bilinear)")])
 
 NETWORK = OptionGroup("network", [
@@ -144,19 +144,21 @@ TRAINING = OptionGroup("training", [
            "worker along the gradient of its part", bool),
     Option("sync_bn", "BatchNorm takes its statistics over all sub-batches and workers" + _recipe_default("sync_bn"),
            bool, in_graph=True),
-    Option("accumulate", "take a batch in N parts to save memory; the gradient is that of the whole batch (default: 1)",
+    Option("accumulate", "take a batch in N parts to save memory. The gradient is the gradient of the whole batch, but "
+           "BatchNorm takes the statistics of each part (default: 1)",
            cli.positive_int, metavar="N", in_graph=True),
     Option("amp", "mixed precision: float16 convolutions and products with dynamic loss scaling; evaluations stay "
            "float32", bool, in_graph=True),
     _training_choice("train_on", TRAIN_ON, "training images. "),
     _training_choice("sampler", SAMPLERS, "batches. "),
-    _training_choice("crop", CROP_MODES, "augmentation. ", kind=partial(new_value, "crop")),
+    _training_choice("crop", CROP_MODES, "augmentation; images that are stored corrupted are not cropped by "
+                     "default. ", kind=partial(new_value, "crop")),
     Option("crop_area", "--crop random_resized: least and largest area of the part, as fractions of the image "
            f"(default: {format_value(list(CROP_AREA))})", cli.positive_share, metavar="A", nargs=2),
-    Option("rand_augment", "RandAugment with N operations of strength M on each training image, such as 2 10; 0 0 for "
-           "none", cli.non_negative_int, metavar="N M", nargs=2),
-    Option("mixup", "mix each training image with another one; L, from 0.5, is the weight of the image itself; 1 for "
-           "no mixup", cli.positive_share, metavar="L", in_graph=True),
+    Option("rand_augment", "RandAugment with N operations of strength M on each training image, such as 2 10; 0 0 "
+           "switches off the recipe's", cli.non_negative_int, metavar="N M", nargs=2),
+    Option("mixup", "mix each training image with another one; L, from 0.5, is the weight of the image itself; 1 "
+           "switches off the recipe's", cli.positive_share, metavar="L", in_graph=True),
     Option("label_smoothing", "fraction S of each label that is spread over all classes", cli.fraction,
            metavar="S", in_graph=True),
     Option("augment_data", "the same as --crop reflect_pad", bool, False),
@@ -190,7 +192,7 @@ RUN = OptionGroup("runs and records", [
            cli.positive_int, 50, metavar="N"),
     Option("keep_epochs", "also keep the checkpoints of these epochs (first epoch = 0)", cli.non_negative_int, [],
            metavar="N", nargs="+"),
-    Option("save_last", "also keep the newest checkpoint as last_model.ckpt", bool, False),
+    Option("save_last", "also keep the checkpoint of the last whole epoch as last_model.ckpt", bool, False),
     Option("save_best", "also keep the checkpoint with the best validation accuracy as best_model.ckpt", bool, False),
     choice("best_by", ("mean", "worst"), "--save_best: accuracy of a model. mean: over severities; worst: at the worst "
            "severity", default="mean"),

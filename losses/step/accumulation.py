@@ -15,15 +15,15 @@ from losses.perturbations import L2Norm
 from losses.step.gradients import AccumulateGradients, ClearAccumulated, UpdateWeights
 from losses.step.mixed_precision import value_and_grad
 from losses.step.weights import assign_tensor
+from models.dropout import find_dropout
 
 
 def check_deterministic(network):
     """Raise a `UserError` if a network has a cell that drops other values each time that the network runs."""
-    for name, cell in network.cells_and_names():
-        is_off = getattr(cell, "p", None) == 0 or getattr(cell, "keep_prob", None) == 1
-        if type(cell).__name__.startswith("Dropout") and not is_off:
-            raise UserError(f"--accumulate: {name} is a {type(cell).__name__}, which drops other values each time that "
-                            "the network runs; leave it out, or take a network without it")
+    dropout = find_dropout(network)
+    if dropout is not None:
+        raise UserError(f"--accumulate: {dropout}, which drops other values each time that the network runs; leave it "
+                        "out, or take a network without it")
 
 
 def check_same_logits(first, again):

@@ -149,6 +149,10 @@ class TrainStep(nn.Cell):
         return StepOutputs(*outs)
 
     def check_sizes(self, images, labels, groups):
+        is_tensor = isinstance(images, ms.Tensor)
+        if not is_tensor or images.dtype != ms.float32 or not images.ndim or not len(images):
+            kind = f"{images.dtype} of shape {images.shape}" if is_tensor else type(images).__name__
+            raise UserError(f"images: must be a Tensor of float32 of shape (N, C, H, W), N above 0, not {kind}")
         if len(labels) % self.sub_batches:
             raise UserError(f"a batch of {len(labels)} samples: cannot be cut into {self.sub_batches} sub-batches; "
                             "give a multiple, or another num_sub_batches")

@@ -33,6 +33,7 @@ from losses.training.loop import fit
 from losses.training.stage_one import ENVIRONMENTS
 from losses.training.step_cache import StepCache
 from losses.training.validation_weights import create_reweighter
+from models.dropout import find_dropout
 from models.initial_weights import check_sha256, load_initial_weights, normalisation_note
 from models.loading import load_network
 from models.stacked import model_has_batch_norm
@@ -102,6 +103,10 @@ def marking_failure(folder):
         if folder.is_writable:
             folder.note(f"failed: {error}")
             write_json(path, {"reason": str(error)})
+        raise
+    except UserError as error:  # such as a damaged image
+        if folder.is_writable:
+            folder.note(f"stopped: {error}")
         raise
 
 
@@ -222,6 +227,10 @@ def train(config, data, folder, cells, **batch_options):
                    f"{images:,} training images, device {device()}{together}\n"
                    f"folder: {folder.path}")
         folder.note(" ".join(option_texts(method.training)))
+        dropout = find_dropout(network)
+        if dropout is not None:
+            folder.log(f"warning: {dropout}, and no checkpoint has the state of its random numbers: if this run is "
+                       "resumed, it ends with other weights than a run without interruption")
         if config.init_checkpoint is not None and records.start == Progress():
             folder.log(load_initial_weights(network, config.init_checkpoint, config.model, config.init_sha256))
             note = normalisation_note(config.init_checkpoint, data.source.mean, data.source.std)

@@ -6,6 +6,7 @@ from losses.config.table import GRAPH_OPTIONS
 from losses.create import build_step
 from losses.evaluation.cells import EvaluationStep, GradientNorm
 from models import create_model
+from models.dropout import find_dropout
 from utils.runtime.compile_cache import compile_cached
 
 
@@ -13,7 +14,8 @@ class StepCache:
     """A network and the cells that train and evaluate it.
 
     The cells of the last run are used again, without a new compilation, if the next run has the same graph. Then only
-    the values of parameters and the learning rate differ.
+    the values of parameters and the learning rate differ. Cells with dropout are not used again, because their random
+    numbers would go on where the last run has ended.
     """
 
     def __init__(self):
@@ -34,7 +36,7 @@ class StepCache:
         is_noisy = not (step.perturbation is None or step.perturbation.needs_gradient)
         key = (config.model, classes, num_groups, *(getattr(method, option) for option in GRAPH_OPTIONS),
                method.step_options, config.seed if is_noisy else None)
-        if key != self._key:
+        if key != self._key or find_dropout(network) is not None:
             self._key, self._kept = key, None
             collect_graphs()
             self._kept = network, step, EvaluationStep(network), GradientNorm(network)

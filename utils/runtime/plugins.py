@@ -57,7 +57,8 @@ def find_in_package(package, pattern):
 
 
 def cuda_libraries():
-    """Return the libraries of `PACKAGES`: a dict of (package, name) to path, None for a library that is not installed.
+    """Return the libraries of `CUDA_PACKAGES`, a dict of (package, name) to path. The path of a library that is not
+    installed is None.
     """
     return {(package, name): find_in_package("nvidia", os.path.join("*", "lib", name))
             for package, names in CUDA_PACKAGES.items() for name in names}

@@ -38,7 +38,7 @@ def disk_kernel(radius, smoothing):
 
 @register(is_random=False)
 def defocus_blur(images, constants, rngs, options):
-    """Convolve with a disk, what a lens out of focus makes of a point."""
+    """Convolve with a disk, the blur of a lens that is out of focus."""
     kernel = disk_kernel(*constants)
     values = images / 255.0
     for image in values:

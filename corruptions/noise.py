@@ -30,7 +30,7 @@ def shot_noise(images, photons, rngs, options):
 
 @register()
 def impulse_noise(images, amount, rngs, options):
-    """Salt and pepper: a share of the values, each channel for itself, becomes 0 or 255 with equal chance.
+    """Salt and pepper: in each channel, a fraction of the values becomes 0 or 255 with equal probability.
 
     Draws what scikit-image's `random_noise(mode='s&p')` drew while it used numpy's global state.
     """

@@ -85,7 +85,8 @@ def add_list(commands):
     command = commands.add_parser("list", help="the corruptions, what each does, and the constants of every severity",
                                   description="Print what each corruption does and its constants: for each published "
                                   "image size a line with severities 1 to 5. An image takes the constants of the "
-                                  "nearest of the sizes 32, 64 and 224; --preset chooses another table.")
+                                  "nearest of the sizes 32, 64 and 224. In other commands, --preset chooses another "
+                                  "table.")
     command.add_argument("names", nargs="*", type=cli.names(CORRUPTIONS, {}, aliases=ALIASES), metavar="NAME",
                          help="corruptions; without any, all")
     command.set_defaults(run=list_command)
@@ -100,7 +101,7 @@ def add_image(commands):
     command.add_argument("target", type=image_name, help="image file to write, its format by the suffix")
     name = cli.names(CORRUPTIONS, {}, aliases=ALIASES)
     command.add_argument("-c", "--corruption", type=cli.or_list(partial(cli.two_columns, CORRUPTIONS), name),
-                         required=True, metavar="NAME", help="name of the corruption, see list")
+                         required=True, metavar="NAME", help="name of the corruption; list shows all")
     strength = command.add_mutually_exclusive_group()
     strength.add_argument("--severity", nargs=1, type=severity, default=[3], metavar="S", help=SEVERITY_HELP)
     strength.add_argument("--constants", nargs="+", type=float, metavar="X",
@@ -173,8 +174,8 @@ def add_sequence(commands):
     command.add_argument("target", help="folder for the sequences")
     kind = cli.or_list(partial(cli.two_columns, PERTURBATIONS), cli.names(PERTURBATIONS, PERTURBATION_SETS))
     command.add_argument("-p", "--perturbation", type=kind, action=cli.StoreOneOrMany, metavar="NAME", required=True,
-                         help="names, see list; or common (the ten of the benchmark), all (also the four for "
-                         "validation)")
+                         help="names, which list shows; or common (the ten of the benchmark), all (also the four "
+                         "for validation)")
     command.add_argument("-d", "--difficulty", type=int, choices=DIFFICULTIES, default=1,
                          help="strength of noise, without effect on other perturbations; 2 and 3 become part of the "
                          "name, as in gaussian_noise_2.npy")
@@ -192,8 +193,8 @@ def add_corruptions(command, default=None):
     kind = cli.or_list(partial(cli.two_columns, CORRUPTIONS), cli.names(CORRUPTIONS, SETS, aliases=ALIASES))
     command.add_argument("-c", "--corruption", type=kind, action=cli.StoreOneOrMany, metavar="NAME",
                          default=default or argparse.SUPPRESS, required=default is None,
-                         help="names, see list; or common (the 15 that benchmarks average), all (19), bar (the 15 of "
-                         "C-bar), all+bar")
+                         help="names, which list shows; or common (the 15 that benchmarks average), all (19), bar (the "
+                         "15 of C-bar), all+bar")
 
 
 def add_severities(command):

@@ -17,7 +17,7 @@ VAL_SHARE = 0.1  # fraction of each class, if training images are clean
 
 # Kinds of training images (`--train_on`).
 TRAIN_ON = {
-    "poisson": "severities follow a Poisson law",
+    "poisson": "severities follow a Poisson distribution",
     "clean": "clean images only, as in the DAMP paper",
 }
 

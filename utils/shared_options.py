@@ -41,7 +41,7 @@ def data_options(datasets, datasets_list, corruptions, places=None, corruption_s
                "cifar10", list(datasets), "NAME", "-d", is_grid),
         Option("data_dir", "folder with the data sets; with -d folder, the folder of images itself",
                os.path.abspath, "./data", metavar="DIR"),
-        Option("corruption", f"one of {len(corruptions)} corruptions, see list" + "".join(
+        Option("corruption", f"one of {len(corruptions)} corruptions, which list shows" + "".join(
             f"; {word}: {len(members)}" for word, members in sets.items()),
             or_list(partial(two_columns, corruptions), names(corruptions, sets, bool(sets), aliases)),
             "gaussian_noise", metavar="NAME", short="-c", is_grid=is_grid),
@@ -50,8 +50,8 @@ def data_options(datasets, datasets_list, corruptions, places=None, corruption_s
         Option("num_per_class", "training images of each class, over all severities (default: 4/5 of the class; "
                "imagenet30: 1000; with --train_on clean: all but the validation images)", positive_int,
                metavar="N", short="-n"),
-        Option("num_val", "validation images of each class (default: the rest, at most 1000; with -n K at most K/4, or "
-               "50)", positive_int, metavar="N"),
+        Option("num_val", "validation images of each class (default: the rest, at most 1000; with -n K at most K/4 or "
+               "50, whichever is larger; with --train_on clean and no -n, a tenth)", positive_int, metavar="N"),
         Option("val_fraction", "--train_on clean without -n: fraction of each class for validation (default: 0.1)",
                fraction, metavar="SHARE"),
         Option("image_size", "-d folder: side of the images, which are center crops, resized (default: 64)",

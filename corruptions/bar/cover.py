@@ -11,7 +11,7 @@ GREY = 128
 @register()
 @one_by_one
 def checkerboard_cutout(image, level, rng):
-    """Cover with grey some fields of one colour of a turned chessboard.
+    """Cover some squares of a rotated chessboard with grey.
 
     They are a share of 0.1 `level` of those fields.
     """
@@ -33,7 +33,7 @@ def checkerboard_cutout(image, level, rng):
 @register()
 @one_by_one
 def lines(image, level, rng):
-    """Draw grey lines in directions around a common one.
+    """Draw grey lines, all in about the same direction.
 
     There are 0.1 `level` for each pixel of the shorter side.
     """
@@ -114,7 +114,7 @@ def sparkles(image, level, rng):
 @register()
 @one_by_one
 def inverse_sparkles(image, level, rng):
-    """The image shows in one star; around it all fades to white.
+    """Fade to white everywhere except in one star.
 
     Its rays are a quarter of the shorter side long; the larger `level` is, the faster it fades.
     """

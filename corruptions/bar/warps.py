@@ -94,7 +94,7 @@ def caustics(rows, columns, time):
 @register()
 @one_by_one
 def caustic_refraction(image, level, rng):
-    """Look through the surface of water, with the light that it throws.
+    """Distort and light the image as if seen through moving water.
 
     It is 0.05 `level` of the shorter side deep.
     """

@@ -151,7 +151,7 @@ TRAINING = OptionGroup("training", [
            "float32", bool, in_graph=True),
     _training_choice("train_on", TRAIN_ON, "training images. "),
     _training_choice("sampler", SAMPLERS, "batches. "),
-    _training_choice("crop", CROP_MODES, "augmentation; images that are stored corrupted are not cropped by "
+    _training_choice("crop", CROP_MODES, "augmentation; with --train_on poisson, imagenet has none by "
                      "default. ", kind=partial(new_value, "crop")),
     Option("crop_area", "--crop random_resized: least and largest area of the part, as fractions of the image "
            f"(default: {format_value(list(CROP_AREA))})", cli.positive_share, metavar="A", nargs=2),

@@ -263,6 +263,25 @@ def test_the_pages_say_what_all_of_cifar10_gave():
     assert paired_table(ALL_OF_CIFAR10) in page_of_results()
 
 
+def test_the_page_of_results_says_what_other_options_of_sharpdro_gave():
+    runs = pd.read_csv(os.path.join(ARRIVED, ALL_OF_CIFAR10, "comparison_runs.csv"))
+    first, words = runs[runs["seed"] == 0].set_index("method"), words_of_results()
+    tried = {name: {column.removesuffix("_mean"): float(row[column]) for column in row if column.endswith("_mean")}
+             for name, row in rows(f"{ALL_OF_CIFAR10}_q").items()}
+    assert "With this seed it is {:.1f} for `sharpdro`, {:.1f} for `erm` and {:.1f} for `rare_aug`".format(
+        *first.loc[["sharpdro", "erm", "rare_aug"], "val_severity_5"]) in words
+    balanced, both = tried.pop("sharpdro, balanced"), tried.pop("rare_aug, sharpdro")
+    assert not tried
+    gains = [balanced[f"severity_{s}"] - first.at["sharpdro", f"severity_{s}"] for s in (5, 0)]
+    assert ("raises the validation accuracy of `sharpdro` to {:.1f}. On test images it gains {:.1f} points at severity "
+            "5, and {:.1f} on clean images").format(balanced["val_severity_5"], *gains) in words
+    losses = [first.at["rare_aug", f"severity_{s}"] - both[f"severity_{s}"] for s in (5, 0)]
+    assert ("reaches {:.1f}. On test images it is {:.1f} points below `rare_aug` at severity 5, and {:.1f} points "
+            "below it on clean images").format(both["val_severity_5"], *losses) in words
+    assert max(balanced["val_severity_5"], both["val_severity_5"]) < first.at["rare_aug", "val_severity_5"]
+    assert all(f"{row[f'q_{s}']:.2f}" == "0.00" for row in (balanced, both) for s in (4, 5))
+
+
 def test_the_page_of_results_says_what_carries_over_to_other_corruptions():
     assert all(make(ALL_OF_CIFAR10) in page_of_results() for make in (unseen_table, unseen_paired_table))
     differences, words, names = unseen_differences(ALL_OF_CIFAR10), words_of_results(), ["corrupt_aug", "rare_aug"]
@@ -322,7 +341,7 @@ def test_the_page_of_results_describes_the_runs_as_their_commands_do():
     commands = re.findall(r"^python main\.py .*", page, re.MULTILINE)
     epochs = {(dataset, epochs) for line in commands for epochs, dataset in
               re.findall(r"-m wideresnet10 .*--total_epoch (\d+) .*-d (\w+) ", line)}
-    assert len(commands) == 9 and epochs == {("cifar10", "10"), ("cifar10", "20"), ("photos", "15")}
+    assert len(commands) == 10 and epochs == {("cifar10", "10"), ("cifar10", "20"), ("photos", "15")}
     assert "train WRN-10-1 with three seeds: 20 epochs on a tenth of CIFAR-10, and 15 epochs on the data" in words
     counts = [10 * count for count in poisson_counts(500, 6)]
     assert words.count("{}, {}, {}, {}, {} and {} training images".format(*counts)) == 2

@@ -137,7 +137,7 @@ def train(*more):
 
 def prepare(name, data_dir="data", *more):
     """Words for prepare_dataset.py."""
-    return ["-d", name, "--data_dir", data_dir, "-n", "1", *more]
+    return ["-d", name, "--data_dir", data_dir, "-n", "3", *more]
 
 
 def make_place():

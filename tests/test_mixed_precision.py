@@ -243,7 +243,7 @@ def test_a_checkpoint_has_the_scale(tmp_path):
 
 @pytest.mark.parametrize("value", ["no", 2.5, 1])
 def test_amp_is_true_or_false(value):
-    with pytest.raises(UserError, match=f"--amp {value}: must be true or false"):
+    with pytest.raises(UserError, match=f"--amp {value}: is of a type"):
         create_step(Identity(), "erm", 3, amp=value)
 
 

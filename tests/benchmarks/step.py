@@ -38,10 +38,8 @@ def prepare_step(method, model, batch, cache=None):
     serves the first step that is prepared.
     """
     name, sub_batches, sync_bn, *_ = (*method.split("/"), "", "")
-    agnostic = name == "agnostic"
     more = {"sync_bn": True} if sync_bn else {}
-    step = create_step(create_model(model, 10), "sharpdro" if agnostic else name, distribution_agnostic=agnostic,
-                       num_sub_batches=int(sub_batches or 1), recipe="sharpdro", **more)
+    step = create_step(create_model(model, 10), name, num_sub_batches=int(sub_batches or 1), recipe="sharpdro", **more)
     ours = distributed.rank_slice(len(batch[0]), distributed.rank_and_world_size())
     images, *description = batch
     images = images[ours]
@@ -65,8 +63,7 @@ def main():
     parser.add_argument("-m", "--model", type=validated_by(find_model), default="wideresnet", help="network")
     parser.add_argument("--methods", nargs="+", default=["erm", "sharpdro"], metavar="METHOD",
                         help="methods, the first being what the others are compared with; damp/4 is damp with four "
-                             "sub-batches, damp/4/sync_bn with BatchNorm over all of them, agnostic is sharpdro "
-                             "without known distributions")
+                             "sub-batches, damp/4/sync_bn with BatchNorm over all of them")
     parser.add_argument("-b", "--batch_size", type=positive_int, default=100, help="images in a batch")
     parser.add_argument("--image_size", type=positive_int, default=32, help="side of the images, in pixels")
     parser.add_argument("--runs", type=positive_int, default=9, help="steps of each kind")

@@ -113,17 +113,17 @@ def download_published(name, data_dir):
     """
     published = PUBLISHED[name]
     parent = os.path.join(data_dir, "published")
-    folder, archives = os.path.join(parent, name), [os.path.join(parent, archive) for archive in published.archives]
+    folder = os.path.join(parent, name)
     if os.path.isdir(folder):
         if not has_corruptions(folder):
             raise UserError(f"{folder}: holds no corruption; remove it, or name another --data_dir")
-        remove_files(archives)  # a process that was killed may have left them
+        # A process that was killed may have left the archives.
+        remove_files(os.path.join(parent, archive) for archive in published.archives)
         return folder
     require_writable_folder("--data_dir", data_dir)
     page = f"{ZENODO}/{published.record}"
     print(f"{name}: from {page}", flush=True)
-    for archive, md5 in published.archives.items():
-        fetch(archive, md5, page, parent, name)
+    archives = [fetch(archive, md5, page, parent, name) for archive, md5 in published.archives.items()]
     print(f"{name}: unpacking", flush=True)
     unpack(archives, folder, find_root, seconds=UNPACK_SECONDS)
     remove_files(archives)

@@ -362,7 +362,7 @@ def test_the_table_of_an_evaluation_is_of_the_set_that_was_asked_for(tmp_path, m
 def evaluated(folder, plan, errors, severities=(1, 2, 3, 4, 5)):
     """Write the table of a comparison. `plan` has rows of name, seed and settings; `errors` are those of the runs that
     were evaluated."""
-    entries = [{"name": name, "folder": f"{k}", "given": {}} for k, (name, *_) in enumerate(plan)]
+    entries = [{"name": name, "folder": f"{k}", "given": settings} for k, (name, _, settings) in enumerate(plan)]
     write_json(folder / PLAN_FILE, entries)
     runs = [make_run(folder / f"{k}", name, seed, **settings) for k, (name, seed, settings) in enumerate(plan)]
     evaluations = []
@@ -381,6 +381,18 @@ def test_the_table_of_an_evaluation_tells_training_corruptions_apart(tmp_path):
     text = evaluated(tmp_path, [("erm", 0, {}), ("erm", 0, {"corruption": "gaussian_noise"})], [0.2, 0.3])
     assert re.findall(r"^erm, .*?(?=  )", text, re.MULTILINE) == ["erm, fog", "erm, gaussian noise"]
     assert "| erm, gaussian noise | 50.00 | 30.00 |" in (tmp_path / "evaluation_frost.md").read_text()
+
+
+def test_a_run_with_damaged_settings_does_not_cost_the_table_of_the_others(tmp_path):
+    evaluated(tmp_path, [("erm", seed, {}) for seed in range(2)], [0.1])
+    (tmp_path / "1" / "config.json").write_text("[")
+    [csv_file] = tmp_path.glob("evaluation_*.csv")
+    csv_file.unlink()
+    scores = {"frost": [CalibrationScores(0.9, 1.0, 0.5)] * 5}
+    evaluation = to_dict({"set": "frost (1 corruption)", "fingerprints": stored_fingerprints(scores)},
+                         CalibrationScores(0.5, 0.1, 0.2), scores)
+    text = write_evaluation_table(str(tmp_path), [read_record(str(tmp_path / "0"))], [evaluation])
+    assert "erm (1 of 2 runs)  " in text and csv_file.exists()
 
 
 def test_the_table_of_an_evaluation_has_the_severities_that_were_asked_for_and_three_digits_of_mce(tmp_path):

@@ -42,7 +42,9 @@ def check_method(settings, given):
 def check_value(option, value):
     """Raise a `UserError` unless the command line could have given `value`, which Python gives to an option (str)."""
     row, plain = OPTIONS[option], np.asarray(value).tolist()  # a list for a tuple, a plain number for one of NumPy
-    if row.accepts(plain):
+    if row.choices is not None and value not in row.choices:
+        raise UserError(f"--{option} {value}: unknown; there are {', '.join(row.choices)}")
+    if value is None or row.accepts(plain):
         return
     reason = f"is of a type that main.py does not give to --{option}"
     try:

@@ -8,7 +8,7 @@ from losses.components import DATA_STRATEGIES
 from losses.config.checks import check_ascents, check_batches, check_method, check_options, check_saved, check_value
 from losses.config.recipes import RECIPES
 from losses.config.settings import MethodConfig, RunConfig
-from losses.config.table import EXTRA_TRAINING_OPTIONS, METHOD_ARGUMENTS, OPTIONS, TRAINING_PARTS, chosen_name
+from losses.config.table import EXTRA_TRAINING_OPTIONS, METHOD_ARGUMENTS, TRAINING_PARTS, chosen_name
 from losses.methods import METHODS, default_for_dataset, default_options
 from models.stacked import model_has_batch_norm
 from models.zoo import weight_path
@@ -44,11 +44,7 @@ def resolve(method="sharpdro", dataset="cifar10", sync_perturbation=None, **give
     for option, value in {"method": method, **given}.items():
         if option != "method" and option not in METHOD_ARGUMENTS:
             raise UserError(f"{option}: unknown; there are method, {', '.join(METHOD_ARGUMENTS)}")
-        choices = OPTIONS[option].choices
-        if choices is not None and value not in choices:
-            raise UserError(f"--{option} {value}: unknown; there are {', '.join(choices)}")
-        if value is not None:
-            check_value(option, value)
+        check_value(option, value)
     row = METHODS[method]
     objective, perturbation = _resolve_components(given.get("objective", row.objective),
                                                   given.get("perturbation", row.perturbation), given)

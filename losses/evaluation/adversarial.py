@@ -1,5 +1,4 @@
 """Accuracy on adversarial images of the fast gradient sign method: python main.py --evaluate RUN --fgsm 2/255 4/255"""
-
 import os
 
 import mindspore as ms

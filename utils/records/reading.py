@@ -119,6 +119,14 @@ def is_finished(path, total_epoch=None):
     return results is not None and (total_epoch is None or results["epochs"] >= total_epoch)
 
 
+def obstacle(folder):
+    """Return as text why the run in a folder has no results, such as 'has not ended', or None if it has some."""
+    reason = failure(folder)
+    if reason is not None:
+        return f"has failed ({reason})"
+    return None if is_finished(folder) else "has not ended"
+
+
 def stored_plan(folder):
     """Return the runs of the comparison in a folder; empty if there is no comparison.
 
@@ -167,13 +175,11 @@ def read_records(paths, shared=SETTING_KEYS, shown=()):
     for path in paths:
         runs = planned_runs(path)
         if runs != [path]:
-            for run in filter(failure, runs):
-                print(f"warning: {run}: is left out, it has failed ({failure(run)})", file=sys.stderr)
-            runs = [run for run in runs if failure(run) is None]
-            for run in runs:
-                if not is_finished(run):
-                    print(f"warning: {run}: is left out, it has not ended", file=sys.stderr)
-            runs = list(filter(is_finished, runs))
+            obstacles = {run: obstacle(run) for run in runs}
+            for run, reason in obstacles.items():
+                if reason is not None:
+                    print(f"warning: {run}: is left out, it {reason}", file=sys.stderr)
+            runs = [run for run, reason in obstacles.items() if reason is None]
         if not runs:
             raise UserError(f"{path}: none of its runs has ended; resume it with its command")
         records += [read_record(run) for run in runs]

@@ -11,8 +11,7 @@ from corruptions.evaluation.metrics import SEVERITY_LEVELS, CalibrationScores
 from corruptions.evaluation.record import CLEAN, averaged_over, file_tag, severities_of
 from corruptions.utils.files import atomic_write, write_csv
 from utils.records.evaluation import common_evaluations, network_title
-from utils.records.reading import SETTING_KEYS, failure, is_finished, planned_runs, stored_plan
-from utils.records.settings import read_settings
+from utils.records.reading import SETTING_KEYS, failure, planned_runs, stored_plan
 from utils.reports.page import Cell, Section, Table, replace_evaluations
 from utils.reports.tables import aligned, csv_columns, markdown, statistics, texts
 
@@ -37,7 +36,10 @@ def write_evaluation_table(folder, records, evaluations):
     runs = {}
     for record, evaluation in zip(records, evaluations, strict=True):
         runs.setdefault((*record.setting[:3], record.name), []).append(_errors(evaluation))
-    begun = Counter((*setting[:3], name) for name, setting in begun_settings(folder))
+    plan = {entry["folder"]: (entry["name"], *map(entry["given"].get, SETTING_KEYS[:3]))
+            for entry in stored_plan(folder)}
+    planned = Counter(plan.values())
+    totals = {(*record.setting[:3], record.name): planned[plan[os.path.basename(record.path)]] for record in records}
     names = list(_errors(evaluations[0]))
     if not all("mCE" in errors for row in runs.values() for errors in row):
         names = [name for name in names if name != "mCE"]
@@ -55,7 +57,7 @@ def write_evaluation_table(folder, records, evaluations):
     cells = texts(table)
     if "mCE" in names:
         cells["mCE"] = texts(table[["mCE"]], digits=3)["mCE"]
-    lines = [[title, *numbers] for title, numbers in zip(_titles(runs, begun), cells.values.tolist(), strict=True)]
+    lines = [[title, *numbers] for title, numbers in zip(_titles(runs, totals), cells.values.tolist(), strict=True)]
     with atomic_write(path + ".md") as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.write("\n".join([description, "", *markdown(header, lines)]) + "\n")
     show_evaluations(folder)
@@ -65,24 +67,18 @@ def write_evaluation_table(folder, records, evaluations):
     return "\n".join([description, "", *aligned(compact[0], compact[1:]), f"all severities: {path}.md"])
 
 
-def begun_settings(folder):
-    """Return pairs of the name of a row and the `FinishedRun.setting` of the runs in a comparison that have begun."""
-    plan = [(run["name"], read_settings(os.path.join(folder, run["folder"]))) for run in stored_plan(folder)]
-    return [(name, tuple(config[option] for option in SETTING_KEYS)) for name, config in plan if config is not None]
-
-
-def _titles(runs, begun):
+def _titles(runs, totals):
     """Return the titles of the rows of a table: what tells them apart, and the number of runs if some are missing.
 
     Args:
         runs (dict): data set, corruption, network and name of each row, to its runs.
-        begun (Counter): such keys to the number of runs that have begun.
+        totals (dict): such keys to the number of runs that the comparison has of this row.
     """
     varying = [k for k in range(3) if len({row[k] for row in runs}) > 1]
     for row, evaluated in runs.items():
         title = ", ".join([row[-1], *(row[k].replace("_", " ") for k in varying)])
-        is_whole = len(evaluated) >= begun[row]
-        yield title if is_whole else f"{title} ({len(evaluated)} of {begun[row]} runs)"
+        is_whole = len(evaluated) == totals[row]
+        yield title if is_whole else f"{title} ({len(evaluated)} of {totals[row]} runs)"
 
 
 def show_evaluations(folder):
@@ -95,9 +91,9 @@ def evaluation_sections(folder):
 
     A section says how many runs its table has, if more runs of the comparison have ended by now.
     """
-    sections, ended = [], sum(is_finished(run) and failure(run) is None for run in planned_runs(folder))
+    sections, ended = [], sum(os.path.exists(os.path.join(run, "results.json")) and failure(run) is None
+                              for run in planned_runs(folder))
     for path in sorted(glob.glob(os.path.join(glob.escape(folder), "evaluation_*.md"))):
-        evaluated = _evaluated_runs(path.removesuffix(".md") + ".csv")
         with open(path, encoding="utf-8") as file:
             lines = file.read().splitlines()
         if len(lines) < 4 or not lines[2].startswith("| method |"):  # a note of the user
@@ -106,6 +102,7 @@ def evaluation_sections(folder):
         header, _, *rows = ([cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
                             for line in table)
         name = os.path.basename(path).removeprefix("evaluation_").removesuffix(".md")
+        evaluated = _evaluated_runs(path.removesuffix(".md") + ".csv")
         if evaluated is not None and evaluated < ended:
             description += f"; of {evaluated} of the {ended} runs, so evaluate the comparison again"
         sections.append(Section(f"Evaluation: {name}", description, Table(header, rows)))

@@ -402,6 +402,17 @@ def test_a_transform_of_albumentations():
     assert made[0].shape == GREY.shape and not np.array_equal(*made)
 
 
+@pytest.mark.parametrize("calls", [None, 2])
+def test_a_dataset_of_tensorflow(calls):
+    tf = pytest.importorskip("tensorflow")
+    images, transform = tf.data.Dataset.from_tensors(GREY).repeat(8), Corrupt("gaussian_noise", 3)
+    keyed = images.enumerate().map(lambda k, image: tf.numpy_function(transform, [image, k], tf.uint8), calls)
+    np.testing.assert_array_equal(np.stack(list(keyed.as_numpy_iterator())),
+                                  corrupt(np.stack([GREY] * 8), "gaussian_noise", 3))
+    drawn = images.map(lambda image: tf.numpy_function(transform, [image], tf.uint8), calls)
+    assert len({image.tobytes() for _ in range(2) for image in drawn.as_numpy_iterator()}) == 16
+
+
 @pytest.mark.parametrize("processes", [None, 2])
 def test_a_map_of_hugging_face(processes):
     datasets = pytest.importorskip("datasets")

@@ -12,6 +12,7 @@ from PIL import Image
 from corruptions import COMMON
 from dataset.poisson import poisson_counts
 from dataset.sources.cifar import CIFAR, load_cifar
+from losses.config.resolve import resolve
 from models.zoo import zoo_networks
 from tests.benchmarks import cifar10_from_jpeg
 from tests.benchmarks.results.tables import (
@@ -270,8 +271,16 @@ def test_the_page_of_results_says_what_other_options_of_sharpdro_gave():
              for name, row in rows(f"{ALL_OF_CIFAR10}_q").items()}
     assert "With this seed it is {:.1f} for `sharpdro`, {:.1f} for `erm` and {:.1f} for `rare_aug`".format(
         *first.loc[["sharpdro", "erm", "rare_aug"], "val_severity_5"]) in words
+    best = max(row["val_severity_5"] for row in tried.values())
+    assert best < first.at["rare_aug", "val_severity_5"] and "So no row here is better than `rare_aug`" in words
     balanced, both, argmax = map(tried.pop, ("sharpdro, balanced", "rare_aug, sharpdro", "sharpdro, argmax"))
+    sign, ascents = tried.pop("sharpdro, sign"), [tried.pop(f"sharpdro, rho {rho}") for rho in ("0.5",)]
     assert not tried
+    assert ("`--rho 0.5`, ten times the default, has {severity_0:.1f} on clean test images and {severity_5:.1f} at "
+            "severity 5").format(**ascents[0]) in words and 0.5 / resolve("sharpdro").options["rho"] == 10
+    assert "It has {severity_0:.1f} and {severity_5:.1f}".format(**sign) in words
+    for name in ("severity_0", "severity_5"):
+        assert max(row[name] for row in (sign, *ascents)) < first.at["sharpdro", name]
     reached = "It reaches {severity_0:.1f} on clean test images and {severity_5:.1f} at severity 5"
     assert reached.format(**argmax) in words
     gains = [balanced[f"severity_{s}"] - first.at["sharpdro", f"severity_{s}"] for s in (5, 0)]
@@ -280,8 +289,7 @@ def test_the_page_of_results_says_what_other_options_of_sharpdro_gave():
     losses = [first.at["rare_aug", f"severity_{s}"] - both[f"severity_{s}"] for s in (5, 0)]
     assert ("reaches {:.1f}. On test images it is {:.1f} points below `rare_aug` at severity 5, and {:.1f} points "
             "below it on clean images").format(both["val_severity_5"], *losses) in words
-    assert max(row["val_severity_5"] for row in (balanced, both, argmax)) < first.at["rare_aug", "val_severity_5"]
-    assert all(f"{row[f'q_{s}']:.2f}" == "0.00" for row in (balanced, both) for s in (4, 5))
+    assert all(f"{row[f'q_{s}']:.2f}" == "0.00" for row in (balanced, both, argmax, sign, *ascents) for s in (4, 5))
 
 
 def test_the_page_of_results_says_what_carries_over_to_other_corruptions():

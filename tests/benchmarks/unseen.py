@@ -20,6 +20,7 @@ from corruptions import SETS  # noqa: E402
 from corruptions.utils.cli import Parser, cpu_count, exit_on_error  # noqa: E402
 from corruptions.utils.errors import UserError  # noqa: E402
 from corruptions.utils.files import require_writable_file, write_csv  # noqa: E402
+from dataset import source_options  # noqa: E402
 from losses.evaluation.corruptions import evaluate_run, find_network  # noqa: E402
 from utils.records.reading import read_records  # noqa: E402
 
@@ -35,7 +36,8 @@ def evaluate_copy(record, data_dir):
     trained, model, dataset = find_network(record.path)
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         return evaluate_run(shutil.copy(trained.checkpoint, folder), [*SETS["common"], *SETS["bar"]], model=model,
-                            dataset=dataset, data_dir=data_dir, num_workers=cpu_count())
+                            dataset=dataset, data_dir=data_dir, num_workers=cpu_count(),
+                            **source_options(record.config))
 
 
 def score_rows(record, evaluation):

@@ -284,13 +284,17 @@ def test_the_page_of_results_says_what_other_options_of_sharpdro_gave():
     best = max(row["val_severity_5"] for row in tried.values())
     assert best < first.at["rare_aug", "val_severity_5"] and "So no row here is better than `rare_aug`" in words
     balanced, both, argmax = map(tried.pop, ("sharpdro, balanced", "rare_aug, sharpdro", "sharpdro, argmax"))
-    sign, ascents = tried.pop("sharpdro, sign"), [tried.pop(f"sharpdro, rho {rho}") for rho in ("0.5",)]
+    sign, ascents = tried.pop("sharpdro, sign"), [tried.pop(f"sharpdro, rho {rho}") for rho in ("0.5", "1")]
+    worst_case = tried.pop("sharpdro, worst_case")
     assert not tried
+    assert ("It has {severity_0:.1f} on clean test images and {severity_5:.1f} at severity 5".format(**worst_case)
+            in words)
+    assert "`--rho 1` has {severity_0:.1f} and {severity_5:.1f}".format(**ascents[1]) in words
     assert ("`--rho 0.5`, ten times the default, has {severity_0:.1f} on clean test images and {severity_5:.1f} at "
             "severity 5").format(**ascents[0]) in words and 0.5 / resolve("sharpdro").options["rho"] == 10
     assert "It has {severity_0:.1f} and {severity_5:.1f}".format(**sign) in words
     for name in ("severity_0", "severity_5"):
-        assert max(row[name] for row in (sign, *ascents)) < first.at["sharpdro", name]
+        assert max(row[name] for row in (sign, worst_case, *ascents)) < first.at["sharpdro", name]
     reached = "It reaches {severity_0:.1f} on clean test images and {severity_5:.1f} at severity 5"
     assert reached.format(**argmax) in words
     gains = [balanced[f"severity_{s}"] - first.at["sharpdro", f"severity_{s}"] for s in (5, 0)]
@@ -299,7 +303,8 @@ def test_the_page_of_results_says_what_other_options_of_sharpdro_gave():
     losses = [first.at["rare_aug", f"severity_{s}"] - both[f"severity_{s}"] for s in (5, 0)]
     assert ("reaches {:.1f}. On test images it is {:.1f} points below `rare_aug` at severity 5, and {:.1f} points "
             "below it on clean images").format(both["val_severity_5"], *losses) in words
-    assert all(f"{row[f'q_{s}']:.2f}" == "0.00" for row in (balanced, both, argmax, sign, *ascents) for s in (4, 5))
+    assert all(f"{row[f'q_{s}']:.2f}" == "0.00" for row in (balanced, both, argmax, sign, worst_case, *ascents)
+               for s in (4, 5))
 
 
 def test_the_page_of_results_says_what_carries_over_to_other_corruptions():

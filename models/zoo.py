@@ -32,7 +32,8 @@ def zoo_networks(folder=FOLDER):
 
     An entry has the file's `sha256`, the `config` of the run, its `command`, and the `fingerprint` of its clean test
     images. `accuracy` is the test accuracy in 0..1 at severity 0 (clean) to the largest. `common_accuracy` in 0..1 is
-    the mean over the common corruptions and their severities, or None.
+    the mean over the common corruptions and their severities, on the first `common_images` test images; both may be
+    None.
 
     Raises:
         UserError: the list of networks is damaged.
@@ -122,7 +123,8 @@ def add_run(name, run, folder=FOLDER):
     given = {option: value for option, value in trained.config["given"].items() if option not in LEFT_OUT}
     entry = {"config": {option: trained.config.get(option) for option in SETTINGS}, "command": command_line(given),
              "fingerprint": trained.config["fingerprints"]["test"], "accuracy": results["test"]["accuracy"],
-             "common_accuracy": common_accuracy(evaluation) if is_of_checkpoint else None}
+             "common_accuracy": common_accuracy(evaluation) if is_of_checkpoint else None,
+             "common_images": evaluation.get("test_images") if is_of_checkpoint else None}
     os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, f"{name}.safetensors")
     with file_lock(os.path.join(folder, ".lock"), folder, LOCK_SECONDS):
@@ -139,13 +141,15 @@ def common_accuracy(evaluation):
 
 def zoo_table(folder=FOLDER):
     """Return the networks as a Markdown table, for the README."""
-    lines = ["| `zoo:` | method | network | data | clean | severity 5 | common corruptions | SHA-256 |",
+    lines = ["| `zoo:` | method | network | data | clean | severity 5 | common corruptions (images) | SHA-256 |",
              "|" + " --- |" * 8]
     for name, entry in zoo_networks(folder).items():
         config, accuracy = entry["config"], entry["accuracy"]
         data = f"{config['dataset']}, {config['corruption'].replace('_', ' ')}"
         numbers = [accuracy[0], accuracy[5] if len(accuracy) > 5 else None, entry["common_accuracy"]]
         cells = ["" if value is None else f"{100 * value:.1f}" for value in numbers]
+        if entry.get("common_images"):  # earlier versions have none
+            cells[-1] += f" ({entry['common_images']})"
         lines.append(f"| `{name}` | {config['title']} | {config['model']} | {data} | {' | '.join(cells)} | "
                      f"`{entry['sha256'][:8]}` |")
     return "\n".join(lines) + "\n"

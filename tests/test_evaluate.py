@@ -246,6 +246,10 @@ def test_a_network_is_evaluated_with_its_own_normalisation(run, cifar_dir, tmp_p
     record = read_json(other + "/evaluation_gaussian_noise.json")
     assert (record["mean"], record["std"]) == ([0.5] * 3, [0.3, 0.4, 0.5])
     assert [record["clean"]["accuracy"], *record["corrupted"]["gaussian_noise"]["accuracy"]] == pytest.approx(expected)
+    unseen.main([other, str(tmp_path / "unseen.csv"), "--data_dir", cifar_dir])
+    rows = {row["corruption"]: row for row in csv.DictReader((tmp_path / "unseen.csv").read_text().splitlines())}
+    for score in ("accuracy", "nll"):
+        assert float(rows["none"][score]) == pytest.approx(record["clean"][score], rel=1e-4)
 
     os.mkdir(tmp_path / "alone")
     path = str(tmp_path / "alone" / "my.safetensors")

@@ -19,10 +19,12 @@ from tests.benchmarks.results.tables import (
     ALL_OF_CIFAR10,
     ARRIVED,
     TABLES,
+    UNSEEN,
     paired_table,
     rows,
     table,
     unseen_differences,
+    unseen_means,
     unseen_paired_table,
     unseen_table,
 )
@@ -308,17 +310,31 @@ def test_the_page_of_results_says_what_other_options_of_sharpdro_gave():
 
 
 def test_the_page_of_results_says_what_carries_over_to_other_corruptions():
-    assert all(make(ALL_OF_CIFAR10) in page_of_results() for make in (unseen_table, unseen_paired_table))
+    others = f"{ALL_OF_CIFAR10}_methods"
+    for made in (unseen_table(ALL_OF_CIFAR10), unseen_table(others), unseen_paired_table(ALL_OF_CIFAR10)):
+        assert made in page_of_results()
     differences, words, names = unseen_differences(ALL_OF_CIFAR10), words_of_results(), ["corrupt_aug", "rare_aug"]
     impulse = differences["impulse noise"].loc[names]
     assert ("Under impulse noise `corrupt_aug` is {:.1f} points above ERM, and `rare_aug` is {:.1f} points above it"
             ).format(*impulse.mean(axis=1)) in words
+    common = differences["all common"].loc[names].mean(axis=1)
+    assert (f"In the mean of all common corruptions, `corrupt_aug` is {common.iloc[0]:.1f} points above ERM, and "
+            f"`rare_aug` {-common.iloc[1]:.1f} points below it") in words
     rest = [differences[group].loc[names] for group in ("shot noise", "other common", "C-bar")]
     assert f"ERM by at most {max(part.mean(axis=1).abs().max() for part in rest):.1f} points in the mean" in words
     errors = max((part.mean(axis=1).abs() / part.sem(axis=1)).max() for part in rest)
     assert f"These differences are at most {errors:.1f} times their standard errors" in words
     for part in differences.values():
         assert part.shape == (4, 3) and (part.loc[["sharpdro", "group_dro"]] < 0).all(axis=None)
+    groups = {"clean": ["none"], **UNSEEN}
+    erm, single = (pd.DataFrame({group: values["accuracy"] for group, values in unseen_means(folder, groups).items()})
+                   .xs(0, level="seed") for folder in (ALL_OF_CIFAR10, others))
+    erm = erm.loc["erm"]
+    assert ("ERM with seed 0 has {:.1f} on clean images, {:.1f} under shot and impulse noise, {:.1f} under the other "
+            "common corruptions, and {:.1f} under C-bar").format(*erm) in words
+    assert (single.loc[["asam", "damp", "erm, balanced"]] < erm).all(axis=None) and len(single) == 5
+    assert (f"`sam` and `sharpdro_agnostic` differ from ERM by at most "
+            f"{(single.loc[['sam', 'sharpdro_agnostic']] - erm).abs().max(axis=None):.1f} points") in words
     scores = pd.read_csv(os.path.join(ARRIVED, ALL_OF_CIFAR10, "unseen.csv"))
     accuracy = 100 * scores.pivot_table(index="corruption", columns="method", values="accuracy")
     change = (accuracy["rare_aug"] - accuracy["erm"]).drop("none").sort_values()
@@ -328,17 +344,21 @@ def test_the_page_of_results_says_what_carries_over_to_other_corruptions():
 
 
 def test_the_zoo_has_the_numbers_of_the_results():
-    """A network is a run of the comparison; its accuracy under common corruptions is of `unseen.csv`."""
-    runs, scores = (pd.read_csv(os.path.join(ARRIVED, ALL_OF_CIFAR10, name)).set_index(["method", "seed"])
-                    for name in ("comparison_runs.csv", "unseen.csv"))
-    networks = {name: entry for name, entry in zoo_networks().items() if name in {f"{row}-cifar10" for row in FULL}}
-    assert len(networks) == 5
-    for entry in networks.values():
-        row = entry["config"]["method"], entry["config"]["seed"]
-        assert [100 * accuracy for accuracy in entry["accuracy"]] == pytest.approx(
-            runs.loc[row, [f"severity_{s}" for s in range(6)]].tolist())
-        common = scores.loc[[row]].set_index("corruption").loc[list(COMMON), "accuracy"]
-        assert entry["common_accuracy"] == pytest.approx(common.mean(), abs=1e-6)
+    """A network is a run of a comparison; its accuracy under common corruptions is of `unseen.csv`."""
+    first = pd.read_csv(os.path.join(ARRIVED, ALL_OF_CIFAR10, "comparison_runs.csv")).query("seed == 0")
+    accuracies = {row["method"]: [row[f"severity_{s}"] for s in range(6)] for _, row in first.iterrows()}
+    accuracies |= {name: [float(row[f"severity_{s}_mean"]) for s in range(6)] for name, row in FULL_METHODS.items()}
+    scores = pd.concat(pd.read_csv(os.path.join(ARRIVED, folder, "unseen.csv")).query("seed == 0")
+                       for folder in (ALL_OF_CIFAR10, f"{ALL_OF_CIFAR10}_methods")).set_index("method")
+    networks = zoo_networks()
+    names = {f"{row.replace(', ', '-')}-cifar10": row for row in accuracies}
+    assert set(names) == {name for name in networks if name.endswith("-cifar10")} and len(names) == 10
+    for name, row in names.items():
+        entry = networks[name]
+        assert [100 * accuracy for accuracy in entry["accuracy"]] == pytest.approx(accuracies[row])
+        common = scores.loc[row].set_index("corruption").loc[list(COMMON), "accuracy"]
+        assert entry["common_accuracy"] == pytest.approx(common.mean(), abs=2e-6)
+        assert (entry["config"]["seed"], entry["common_images"]) == (0, 1000)
 
 
 @pytest.mark.parametrize("heading", TABLES)

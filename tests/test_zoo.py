@@ -199,12 +199,14 @@ def test_two_networks_can_be_added_at_the_same_time(cifar_dir, tmp_path, monkeyp
 def test_an_evaluation_of_another_checkpoint_does_not_count(cifar_dir, tmp_path):
     main.main(arguments(cifar_dir, tmp_path / "logs", "-m", "wideresnet10", "--method", "erm", "--save_last"))
     run = only_run(tmp_path / "logs")
-    evaluation = {"checkpoint_sha256": file_hash(newest_checkpoint(run)), "corrupted": {"fog": {"accuracy": [0.5, 0.3]},
-                                                                                        "snow": {"accuracy": [0.2]}}}
-    for sha256, expected in ((evaluation["checkpoint_sha256"], pytest.approx(1 / 3)), ("other", None)):
+    evaluation = {"checkpoint_sha256": file_hash(newest_checkpoint(run)), "test_images": 50,
+                  "corrupted": {"fog": {"accuracy": [0.5, 0.3]}, "snow": {"accuracy": [0.2]}}}
+    for sha256, expected, cell in ((evaluation["checkpoint_sha256"], pytest.approx(1 / 3), "| 33.3 (50) |"),
+                                   ("other", None, "|  |")):
         write_json(os.path.join(run, "evaluation_common.json"), {**evaluation, "checkpoint_sha256": sha256})
         zoo.add_run("erm-tiny", run, str(tmp_path / "zoo"))
         assert zoo.zoo_networks(str(tmp_path / "zoo"))["erm-tiny"]["common_accuracy"] == expected
+        assert cell in zoo.zoo_table(str(tmp_path / "zoo"))
     (tmp_path / "zoo" / "zoo.json").write_text("<<<<<<<")
     with pytest.raises(UserError, match="zoo.json: is damaged"):
         zoo.add_run("other", run, str(tmp_path / "zoo"))

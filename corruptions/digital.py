@@ -78,7 +78,7 @@ def brightness(images, added, rngs, options):
 def saturate(images, constants, rngs, options):
     """Scale and shift the S of HSV."""
     factor, added = constants
-    return through_hsv(images, lambda hue, saturation, value: (hue, np.minimum(saturation * factor + added, 1), value))
+    return through_hsv(images, lambda hue, saturation, value: (hue, np.clip(saturation * factor + added, 0, 1), value))
 
 
 @register(is_random=False)

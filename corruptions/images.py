@@ -16,6 +16,7 @@ JPEG_OPTIONS = {"quality": 85, "optimize": True}  # the published scripts store 
 JPEG_MOST_SIDE = 65500  # the limit of libjpeg
 # Formats that PIL opens but cannot read by itself, or that are not still images.
 NO_IMAGES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+ICONS = "ICNS"  # PIL enlarges images to squares of a few sizes in it
 SUFFIXES_SAID = 8
 
 
@@ -198,7 +199,7 @@ def jpeg_roundtrip(pixels):
 def writable_suffixes():
     """Return the suffixes of the image files that can be written, in lower case."""
     formats = Image.registered_extensions().items()
-    return {suffix for suffix, name in formats if name in Image.SAVE and name in Image.OPEN}
+    return {suffix for suffix, name in formats if name in Image.SAVE and name in Image.OPEN and name != ICONS}
 
 
 def write_image_file(path, pixels):
@@ -207,11 +208,14 @@ def write_image_file(path, pixels):
     Raises:
         UserError: the format cannot hold the image.
     """
-    suffix = os.path.splitext(path)[1].lower()
-    if suffix in (".jpg", ".jpeg", ".png"):
-        return write_image(os.path.abspath(path), pixels, "png" if suffix == ".png" else "jpeg")
+    image_format = Image.registered_extensions().get(os.path.splitext(path)[1].lower())
+    if image_format == "JPEG" and max(pixels.shape[:2]) > JPEG_MOST_SIDE:
+        raise UserError(f"{path}: JPEG has at most {JPEG_MOST_SIDE} pixels a side; give another suffix, such as .png")
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     with atomic_write(path) as temporary:
         try:
-            Image.fromarray(pixels).save(temporary)
-        except (ValueError, KeyError) as error:
+            Image.fromarray(pixels).save(temporary, **(JPEG_OPTIONS if image_format in ("JPEG", "MPO") else {}))
+        except (ValueError, KeyError, OSError) as error:
+            if getattr(error, "errno", None) is not None:  # of the operating system, such as a full disk
+                raise
             raise UserError(f"{path}: cannot be written ({error}); give another suffix, such as .png") from error

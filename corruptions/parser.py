@@ -174,7 +174,7 @@ def add_sequence(commands):
     command.add_argument("target", help="folder for the sequences")
     kind = cli.or_list(partial(cli.two_columns, PERTURBATIONS), cli.names(PERTURBATIONS, PERTURBATION_SETS))
     command.add_argument("-p", "--perturbation", type=kind, action=cli.StoreOneOrMany, metavar="NAME", required=True,
-                         help="names, which list shows; or common (the ten of the benchmark), all (also the four "
+                         help="names, which `-p list` shows; or common (the ten of the benchmark), all (also the four "
                          "for validation)")
     command.add_argument("-d", "--difficulty", type=int, choices=DIFFICULTIES, default=1,
                          help="strength of noise, without effect on other perturbations; 2 and 3 become part of the "
@@ -193,8 +193,8 @@ def add_corruptions(command, default=None):
     kind = cli.or_list(partial(cli.two_columns, CORRUPTIONS), cli.names(CORRUPTIONS, SETS, aliases=ALIASES))
     command.add_argument("-c", "--corruption", type=kind, action=cli.StoreOneOrMany, metavar="NAME",
                          default=default or argparse.SUPPRESS, required=default is None,
-                         help="names, which list shows; or common (the 15 that benchmarks average), all (19), bar (the "
-                         "15 of C-bar), all+bar")
+                         help="names, which `-c list` shows; or common (the 15 that benchmarks average), all (19), bar "
+                         "(the 15 of C-bar), all+bar")
 
 
 def add_severities(command):

@@ -62,8 +62,8 @@ class Corrupt:
     each.
 
     Args:
-        names (str, sequence of str or callable): the corruption; or several, of which each image draws one, such as a
-            key of `SETS`; or a function of a random generator that returns the name for an image.
+        names (str, sequence of str or callable): the corruption; or several, of which each image draws one; keys of
+            `SETS` stand for all of a set; or a function of a random generator that returns the name for an image.
         severity (float, sequence of float or callable): 1 to 5, as in `corrupt`; or several, of which each image draws
             one; or a function of a random generator that returns the severity for an image. None stands for 1, 2, 3, 4
             and 5.
@@ -193,8 +193,8 @@ def _known_names(names):
     if not hasattr(names, "__iter__"):
         raise UserError(f"names {names!r}: must be the name of a corruption, or several")
     _check_order("names", names)
-    names = SETS.get(names, (names,)) if isinstance(names, str) else tuple(names)
-    known = known_names(names)
+    words = (names,) if isinstance(names, str) else tuple(names)
+    known = known_names([name for word in words for name in SETS.get(word, (word,))])
     if not known:
         raise UserError("names: there is none; give the name of a corruption, or several")
     return known
@@ -220,7 +220,8 @@ def _severities(severities):
 
 
 def in_mode_of(image, pixels):
-    """Return pixels uint8 (H, W) or (H, W, 3) as a PIL image of the mode of `image`, with its alpha channel if any.
+    """Return pixels uint8 (H, W) or (H, W, 3) as a PIL image of the mode of `image`, with its alpha channel if any, and
+    its `info`.
 
     Raises:
         UserError: PIL cannot convert to this mode.
@@ -235,6 +236,8 @@ def in_mode_of(image, pixels):
             made = made.convert(mode)
         if mode in ("LA", "RGBA", "PA", "La", "RGBa"):
             made.putalpha(image.convert(mode.upper()).getchannel("A"))
-        return made.convert(mode)
+        made = made.convert(mode)
     except ValueError as error:
         raise UserError(f"a PIL image of mode {mode} cannot be made ({error}); convert it to RGB or L first") from error
+    made.info = {name: value for name, value in image.info.items() if name != "transparency"}  # EXIF and others
+    return made

@@ -52,6 +52,16 @@ def test_logits_and_probabilities_give_the_same_scores():
     assert named.clean.nll == pytest.approx(scores(probabilities(IMAGES), LABELS).nll)
 
 
+def test_a_classifier_may_use_its_output_buffer_again():
+    buffer = np.empty((len(IMAGES) // 2, 4))
+
+    def predict(batch):
+        buffer[:] = logits(batch)
+        return buffer
+    options = {"corruptions": "contrast", "severities": 1, "batch_size": len(IMAGES) // 2, "workers": 1}
+    assert benchmark(predict, IMAGES, LABELS, **options).record == benchmark(logits, IMAGES, LABELS, **options).record
+
+
 def test_a_perfect_and_a_constant_classifier():
     sides = np.array([10, 240, 10, 240])
     images = np.broadcast_to(sides[:, None, None, None].astype(np.uint8), (4, 16, 16, 3))
@@ -206,6 +216,13 @@ def test_a_set_of_corruptions_has_short_words_and_a_file_name_of_its_own():
     long = [", ".join(SETS["common"][:14] + SETS["bar"][k:k + 14]) for k in (0, 1)]
     tags = [file_tag(f"{names} (28 corruptions)") for names in long]
     assert len(set(tags)) == 2 and all(tag.startswith("28-corruptions-") and len(tag) < 40 for tag in tags)
+
+
+def test_a_path_without_a_file_name_is_an_error(tmp_path):
+    result = benchmark(logits, IMAGES, LABELS, "contrast", 1, workers=1)
+    with pytest.raises(UserError, match="is no name of a file"):
+        result.write(f"{tmp_path}/")
+    assert not os.listdir(tmp_path)
 
 
 def test_the_files_and_the_table_have_the_numbers(tmp_path):

@@ -95,6 +95,33 @@ def test_a_mistake_is_one_line_and_writes_nothing(folder, capsys, words, message
     np.testing.assert_array_equal(read_image("photo.png"), PIXELS)
 
 
+@pytest.mark.parametrize("suffix", [".jpe", ".jfif"])
+def test_every_jpeg_has_the_quality_of_the_published_images(folder, suffix):
+    for name in ("made.jpg", f"made{suffix}"):
+        main(["photo.png", name, "-c", "pixelate"])
+    assert Image.open(f"made{suffix}").quantization == Image.open("made.jpg").quantization
+
+
+def test_an_image_that_a_format_cannot_hold_is_one_line(folder, capsys):
+    Image.fromarray(np.zeros((8, 65501, 3), np.uint8)).save("wide.png")
+    assert "wide.jpg: JPEG has at most 65500 pixels a side; give another suffix, such as .png" in line_of(
+        capsys, "wide.png", "wide.jpg", "-c", "contrast")
+    assert "made.xbm: cannot be written (cannot write mode RGB as XBM); give another" in line_of(
+        capsys, "photo.png", "made.xbm", "-c", "contrast")
+    assert "made.icns" in line_of(capsys, "photo.png", "made.icns", "-c", "contrast")
+    assert sorted(os.listdir()) == ["photo.png", "wide.png"]
+
+
+def test_too_little_memory_is_one_line(folder, capsys, monkeypatch):
+    def fails(*args, **kwargs):
+        raise MemoryError("Unable to allocate 206. MiB")
+    monkeypatch.setattr("corruptions.commands.read_image", fails)
+    with pytest.raises(SystemExit) as stop:
+        main(["photo.png", "made.png", "-c", "contrast"])
+    [line] = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 1 and "error: not enough memory (Unable to allocate 206. MiB); give smaller" in line
+
+
 def test_the_list_has_every_constant(capsys):
     main(["list"])
     lines = capsys.readouterr().out.splitlines()

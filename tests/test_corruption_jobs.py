@@ -80,6 +80,19 @@ def test_shards_of_a_folder_make_what_one_job_makes(folder, tmp_path, capsys):
     assert contents(out) == contents(tmp_path / "whole")
 
 
+def test_shards_of_other_names_do_not_complete_a_job(tmp_path, capsys):
+    """An image that is renamed between two shards moves all shares, though their number stays."""
+    images = make_images(tmp_path / "images", 4, lambda k: ((16, 20, 3), "png"))  # bee/0, ant/1, bee/2, ant/3
+    argv = ["folder", images, str(tmp_path / "out"), "-c", "contrast", "--severity", "1", "--workers", "1"]
+    shards_of(argv, (1,), 2)
+    os.rename(tmp_path / "images" / "bee" / "2.png", tmp_path / "images" / "ant" / "0.png")
+    shards_of(argv, (2,), 2)
+    assert capsys.readouterr().out.endswith("have not ended: 1\n")
+    shards_of(argv, (1,), 2)
+    made = {os.path.splitext(name)[0] for name in files_below(tmp_path / "out" / "contrast")}
+    assert made == {"1/ant/0", "1/ant/1", "1/ant/3", "1/bee/0"}
+
+
 def test_a_repeated_shard_leaves_a_finished_job_finished(folder, tmp_path, capsys):
     """A requeue does this. It holds while another severity of the corruption is being made, too."""
     out = tmp_path / "out"

@@ -149,3 +149,10 @@ def test_constants_exclude_a_severity():
     for arguments in ({"names": "common"}, {"names": ["fog", "snow"]}, {"names": "fog", "severity": 3}):
         with pytest.raises(UserError, match="are of one corruption"):
             Corrupt(**arguments, constants=(1, 2))
+
+
+def test_a_negative_saturation_is_none():
+    """HSV: red of saturation 0.2, and grey."""
+    image = np.array([[(200, 160, 160)] * 8] * 4 + [[(120, 120, 120)] * 8] * 4, np.uint8)
+    made = corrupt(image, "saturate", constants=(1, -0.5))
+    np.testing.assert_array_equal(made, np.repeat(image.max(axis=2, keepdims=True), 3, axis=2))

@@ -402,6 +402,18 @@ def test_a_transform_of_albumentations():
     assert made[0].shape == GREY.shape and not np.array_equal(*made)
 
 
+def test_an_image_keeps_its_orientation(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: turned by 90 degrees
+    Image.fromarray(GREY).save(tmp_path / "turned.jpg", exif=exif)
+    made = Corrupt("contrast", 1)(Image.open(tmp_path / "turned.jpg"))
+    assert made.getexif()[0x0112] == 6
+
+
+def test_a_set_may_stand_beside_other_names():
+    assert Corrupt(["common", "spatter"]).names == (*SETS["common"], "spatter")
+
+
 @pytest.mark.parametrize("calls", [None, 2])
 def test_a_dataset_of_tensorflow(calls):
     tf = pytest.importorskip("tensorflow")

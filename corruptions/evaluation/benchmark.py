@@ -133,7 +133,8 @@ def _predict(predict, preprocess, batches, bar):
     parts = []
     for batch in batches:
         batch = batch[..., None] if batch.ndim == 3 else batch
-        parts.append(_checked_outputs(predict(preprocess(batch)), len(batch)))
+        # A copy, because some runtimes write the outputs of every batch into the same buffer.
+        parts.append(np.array(_checked_outputs(predict(preprocess(batch)), len(batch))))
         bar.update(len(batch))
     if len({part.shape[1] for part in parts}) > 1:
         raise UserError("predict gives another number of classes for some batches")

@@ -9,6 +9,7 @@ from corruptions.evaluation.baseline import Baseline
 from corruptions.evaluation.metrics import CalibrationScores
 from corruptions.evaluation.record import CLEAN, averages, heading, row, severities_of, write_evaluation
 from corruptions.pictures import check_picture_name, save_picture
+from corruptions.utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,13 @@ class BenchmarkResult:
         return "\n".join([*lines, averages(self.record)])
 
     def write(self, path):
-        """Write the numbers as `PATH.json` and as `PATH.csv`, one row for each corruption and severity."""
+        """Write the numbers as `PATH.json` and as `PATH.csv`, one row for each corruption and severity.
+
+        Raises:
+            UserError: `path` ends in / and so names no file, or its folder cannot be written.
+        """
+        if not os.path.basename(path):
+            raise UserError(f"path {path}: is no name of a file; give one, without its suffix")
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         write_evaluation(os.fspath(path), self.record)
 

@@ -227,7 +227,7 @@ def corrupt_folder(source, target, names, severities, seed, options, workers, im
             check_sources(source, files, target, checksums, shard)
         made_before = {part: made_shares(target, part, stored, shard) for part in parts if shard != SINGLE_SHARD}
         with lock_briefly(target, shard):
-            parts = mark_started(target, parts, settings, len(files), checksums, shard, made_before)
+            parts = mark_started(target, parts, settings, files, checksums, shard, made_before)
         made = 0
         todo = [(file, os.path.abspath(os.path.join(source, files[file]))) for file in (checksums if parts else ())]
         tasks = ((os.path.abspath(target), group, read, parts, seed, options.with_absolute_paths(), image_format)

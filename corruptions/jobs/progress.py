@@ -58,7 +58,7 @@ def made_shares(target, part, stored, shard):
     return set(filter(is_made, range(1, shard.count + 1))) if is_part_finished(target, part) else set()
 
 
-def mark_started(target, parts, settings, size, checksums, shard, made_before):
+def mark_started(target, parts, settings, files, checksums, shard, made_before):
     """Record what will be made in a folder. No image is examined here, because other shards wait meanwhile.
 
     Returns:
@@ -70,7 +70,7 @@ def mark_started(target, parts, settings, size, checksums, shard, made_before):
             os.remove(path)
     finished = {part: made_before[part] for part in made_before if is_part_finished(target, part)}
     parts = [part for part in parts if shard.number not in finished.get(part, ())]
-    ended = read_finished(target, parts, shard, size)
+    ended = read_finished(target, parts, shard, files)
     for part in parts:
         ended[part]["ended"] = sorted({*ended[part]["ended"], *finished.get(part, ())} - {shard.number})
     write_ended(target, ended)
@@ -94,7 +94,7 @@ def mark_finished(source, target, parts, files, shard):
     Raises:
         UserError: this is the last shard, and no shard could read an image; all shards have to run again.
     """
-    ended = read_finished(target, parts, shard, len(files))
+    ended = read_finished(target, parts, shard, files)
     awaited = set()
     for part in parts:
         ended[part]["ended"] = sorted({*ended[part]["ended"], shard.number})

@@ -5,6 +5,7 @@ with each other.
 """
 import contextlib
 import glob
+import hashlib
 import os
 import re
 from typing import NamedTuple
@@ -97,7 +98,7 @@ def corruption_of(part):
     return part.partition("/")[0]
 
 
-def read_finished(target, parts, shard, size):
+def read_finished(target, parts, shard, files):
     """Return the ended shards in a folder, for every part of a job, 'CORRUPTION/SEVERITY', that is not finished.
 
     A damaged record counts as none. Its shards are run again, and find their images made.
@@ -106,15 +107,17 @@ def read_finished(target, parts, shard, size):
         target (str): the folder.
         parts (list of str): parts that are made now.
         shard (Shard): shard that makes the parts.
-        size (int): number of images of all shards; a record for another number of images or of shards is void.
+        files (iterable of str): images of all shards, in their order, on which the shares depend; a record for other
+            images or another number of shards is void.
 
     Returns:
-        dict: part to dict of `shards`, `images` and `ended`, a sorted list of numbers; the dict has all of `parts`.
+        dict: part to dict of `shards`, `images` (hash of the names) and `ended`, a sorted list of numbers; the dict has
+        all of `parts`.
     """
-    ended = read_unfinished(target)
+    ended, images = read_unfinished(target), hashlib.sha256(b"\0".join(map(os.fsencode, files))).hexdigest()
     for part in parts:
-        if part not in ended or (ended[part]["shards"], ended[part]["images"]) != (shard.count, size):
-            ended[part] = {"shards": shard.count, "images": size, "ended": []}
+        if part not in ended or (ended[part]["shards"], ended[part]["images"]) != (shard.count, images):
+            ended[part] = {"shards": shard.count, "images": images, "ended": []}
     return ended
 
 
@@ -129,7 +132,7 @@ def read_unfinished(target):
 def is_record(job):
     """Whether `job` has the form that `read_finished` returns for a part of a job."""
     return (isinstance(job, dict) and job.keys() == {"shards", "images", "ended"}
-            and type(job["shards"]) is type(job["images"]) is int and isinstance(job["ended"], list)
+            and type(job["shards"]) is int and isinstance(job["images"], str) and isinstance(job["ended"], list)
             and all(type(number) is int and 1 <= number <= job["shards"] for number in job["ended"]))
 
 

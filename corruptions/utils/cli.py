@@ -95,8 +95,8 @@ DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # the comman
 def exit_on_error(program):
     """Turn errors that a user can mend into one line on stderr and an exit status.
 
-    The status is 2 for a `UserError` or `OSError`, and 1 if the work had begun or the disk is full. It is 130 for
-    Ctrl-C, and 128 plus the number of the signal for `Interrupted`.
+    The status is 2 for a `UserError` or `OSError`, and 1 if the work had begun or the disk or the memory is full. It is
+    130 for Ctrl-C, and 128 plus the number of the signal for `Interrupted`.
 
     Args:
         program (str): name of the program, which begins the line.
@@ -111,6 +111,10 @@ def exit_on_error(program):
         reason = f"{error.filename or 'input or output'}: {error.strerror or error}"
         print_error(f"{program}: error: {one_line(reason)}")
         sys.exit(1 if error.errno in DISK_ERRORS else 2)
+    except MemoryError as error:
+        print_error(f"{program}: error: not enough memory ({one_line(error) or 'no more is free'}); give smaller "
+                    "images or batches, or fewer workers")
+        sys.exit(1)
     except Interrupted as stop:
         print_error("; ".join(filter(None, [f"{program}: stopped by {stop.signal.name}", stop.resume_hint])))
         sys.exit(128 + stop.signal)

@@ -37,11 +37,14 @@ def file_hash(path, algorithm="sha256"):
 
 @contextlib.contextmanager
 def with_filename(path):
-    """Set the file name of an `OSError` to `path` if it has none. The error of a full disk has none."""
+    """Set the file name of an `OSError` to `path` if it has none. The error of a full disk has none.
+
+    The errors of PIL have no number. They keep their text, which a file name would hide.
+    """
     try:
         yield
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno is not None:
             error.filename = os.fspath(path)
         raise
 

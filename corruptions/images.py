@@ -178,10 +178,10 @@ def has_deep_channels(image):
 
 
 def write_image(path, pixels, image_format):
-    """Write an image as 'jpeg' (quality 85, as in the published scripts) or 'png'."""
+    """Write an image in a format of PIL, such as 'png', or 'jpeg' in quality 85, as in the published scripts."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with atomic_write(path) as temporary:
-        options = JPEG_OPTIONS if image_format == "jpeg" else {}
+        options = JPEG_OPTIONS if image_format.upper() in ("JPEG", "MPO") else {}  # MPO holds JPEG
         Image.fromarray(pixels).save(temporary, image_format.upper(), **options)
 
 
@@ -208,14 +208,12 @@ def write_image_file(path, pixels):
     Raises:
         UserError: the format cannot hold the image.
     """
-    image_format = Image.registered_extensions().get(os.path.splitext(path)[1].lower())
+    image_format = Image.registered_extensions()[os.path.splitext(path)[1].lower()]
     if image_format == "JPEG" and max(pixels.shape[:2]) > JPEG_MOST_SIDE:
         raise UserError(f"{path}: JPEG has at most {JPEG_MOST_SIDE} pixels a side; give another suffix, such as .png")
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    with atomic_write(path) as temporary:
-        try:
-            Image.fromarray(pixels).save(temporary, **(JPEG_OPTIONS if image_format in ("JPEG", "MPO") else {}))
-        except (ValueError, KeyError, OSError) as error:
-            if getattr(error, "errno", None) is not None:  # of the operating system, such as a full disk
-                raise
-            raise UserError(f"{path}: cannot be written ({error}); give another suffix, such as .png") from error
+    try:
+        write_image(os.path.abspath(path), pixels, image_format)
+    except (ValueError, KeyError, OSError) as error:
+        if getattr(error, "errno", None) is not None:  # of the operating system, such as a full disk
+            raise
+        raise UserError(f"{path}: cannot be written ({error}); give another suffix, such as .png") from error

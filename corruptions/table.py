@@ -19,13 +19,14 @@ ALL = tuple(name for name in CORRUPTIONS if name not in BAR)
 SETS = {"common": COMMON, "all": ALL, "bar": BAR, "all+bar": ALL + BAR}
 
 
-def known_names(names):
-    """Return names of corruptions as the table has them, a tuple. `names` is a sequence of str.
+def known_names(words):
+    """Return names of corruptions as the table has them, a tuple. `words` is a sequence of names and of keys of `SETS`,
+    which stand for all of a set.
 
     Raises:
         UserError: a name is unknown.
     """
-    known = tuple(ALIASES.get(name, name) for name in names)
+    known = tuple(ALIASES.get(name, name) for word in words for name in SETS.get(word, (word,)))
     for name in known:
         if name not in CORRUPTIONS:
             raise UserError(f"corruption {name}: unknown; there are {', '.join([*SETS, *CORRUPTIONS])}")

@@ -12,7 +12,7 @@ from PIL import Image
 from corruptions.generate import SEED, batch_keys, check_seed, corrupt_images, image_stream
 from corruptions.registry import DEFAULTS, as_array, check_images, check_options
 from corruptions.severities import SEVERITIES, check_constants, check_severity
-from corruptions.table import CORRUPTIONS, SETS, check_usable, known_names
+from corruptions.table import CORRUPTIONS, check_usable, known_names
 from corruptions.utils.errors import UserError
 
 _copied_calls = collections.defaultdict(itertools.count)  # for each seed, the calls of all copies in this process
@@ -119,8 +119,8 @@ class Corrupt:
         Returns:
             numpy.ndarray or PIL.Image.Image: uint8, the shape of `images`. A PIL image has the mode of the given image;
             its colours are corrupted as they look on white. Its transparency stays if the mode has a channel for it,
-            as RGBA and LA have. A transparent colour of a GIF or PNG, as in mode P, becomes white. A list gives a list
-            of images.
+            as RGBA and LA have. A transparent colour of a GIF or PNG, as in mode P, becomes white. Its `info`, such as
+            EXIF, stays. A list gives a list of images.
 
         Raises:
             UserError: the images or the key are not as above.
@@ -193,8 +193,7 @@ def _known_names(names):
     if not hasattr(names, "__iter__"):
         raise UserError(f"names {names!r}: must be the name of a corruption, or several")
     _check_order("names", names)
-    words = (names,) if isinstance(names, str) else tuple(names)
-    known = known_names([name for word in words for name in SETS.get(word, (word,))])
+    known = known_names((names,) if isinstance(names, str) else names)
     if not known:
         raise UserError("names: there is none; give the name of a corruption, or several")
     return known

@@ -252,7 +252,7 @@ def check_step_time(values):
     bound = 200 * sum(convolution_operations(create_model("wideresnet", 10), 32)) / rate
     yield line("convolutions at the rate of a matrix product", None,
                f"{1000 * bound:.0f} ms for two passes ({rate / 1e9:.0f} GFLOP/s); the step takes {two / bound:.1f} "
-               f"times that, and a step of one pass {2 * one / bound:.1f} times the half")
+               f"times that, and a step of one pass {2 * one / bound:.1f} times half of it")
 
 
 def describe_device(_):

@@ -21,7 +21,7 @@ from corruptions.jobs.arrays import chunk_of, corrupt_chunk
 from corruptions.jobs.parallel import parallel_map
 from corruptions.registry import DEFAULTS, as_array, check_images, check_options
 from corruptions.severities import SEVERITIES, check_severity, nearest_preset
-from corruptions.table import SETS, check_usable, known_names, set_title, set_words
+from corruptions.table import check_usable, known_names, set_title, set_words
 from corruptions.utils.checksums import array_digest
 from corruptions.utils.cli import cpu_count
 from corruptions.utils.errors import UserError
@@ -159,7 +159,7 @@ def _checked_names(corruptions):
     words = [corruptions] if isinstance(corruptions, str) else list(corruptions or ())
     if not all(isinstance(word, str) for word in words):
         raise UserError(f"corruptions {corruptions!r}: must be names of corruptions")
-    names = list(dict.fromkeys(known_names([name for word in words for name in SETS.get(word, (word,))])))
+    names = list(dict.fromkeys(known_names(words)))
     if not names:
         raise UserError("corruptions: there is none; name one or more")
     return names, set_title(set_words(names), len(names))

@@ -59,7 +59,8 @@ class BenchmarkResult:
         """Write the numbers as `PATH.json` and as `PATH.csv`, one row for each corruption and severity.
 
         Raises:
-            UserError: `path` ends in / and so names no file, or its folder cannot be written.
+            UserError: `path` ends in / and so names no file.
+            OSError: its folder cannot be written.
         """
         if not os.path.basename(path):
             raise UserError(f"path {path}: is no name of a file; give one, without its suffix")

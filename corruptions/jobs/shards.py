@@ -5,11 +5,11 @@ with each other.
 """
 import contextlib
 import glob
-import hashlib
 import os
 import re
 from typing import NamedTuple
 
+from corruptions.utils.checksums import new_hash
 from corruptions.utils.files import file_lock, read_json, write_json
 
 LOCK_FILE = ".lock"
@@ -114,7 +114,7 @@ def read_finished(target, parts, shard, files):
         dict: part to dict of `shards`, `images` (hash of the names) and `ended`, a sorted list of numbers; the dict has
         all of `parts`.
     """
-    ended, images = read_unfinished(target), hashlib.sha256(b"\0".join(map(os.fsencode, files))).hexdigest()
+    ended, images = read_unfinished(target), new_hash(b"\0".join(map(os.fsencode, files))).hexdigest()
     for part in parts:
         if part not in ended or (ended[part]["shards"], ended[part]["images"]) != (shard.count, images):
             ended[part] = {"shards": shard.count, "images": images, "ended": []}

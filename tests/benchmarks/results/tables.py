@@ -18,8 +18,7 @@ TRAINED_ON, NOISE = "gaussian_noise", ("shot_noise", "impulse_noise")
 OTHERS = {"other common": [name for name in COMMON if name not in (TRAINED_ON, *NOISE)], "C-bar": SETS["bar"]}
 # Groups of corruptions of the two tables of `unseen.csv`. One has the scores, the other the differences of accuracy.
 UNSEEN = {"shot and impulse noise": NOISE, **OTHERS}
-COMPARED = {**{name.replace("_", " "): [name] for name in (TRAINED_ON, *NOISE)}, "other common": OTHERS["other common"],
-            "all common": COMMON, "C-bar": OTHERS["C-bar"]}
+COMPARED = {**{name.replace("_", " "): [name] for name in (TRAINED_ON, *NOISE)}, "all common": COMMON, **OTHERS}
 
 # Heading of a table, to the folders whose rows it has; each with the number of runs of a row, one for each seed.
 TABLES = {

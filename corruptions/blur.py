@@ -219,7 +219,7 @@ def require_wand():
     try:
         from wand.image import Image as MagickImage
     except ImportError as error:
-        raise UserError("--backend wand: Wand or ImageMagick is not installed; use --backend numpy") from error
+        raise UserError("backend wand: Wand or ImageMagick is not installed; use the backend numpy") from error
     return MagickImage
 
 

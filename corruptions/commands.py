@@ -7,7 +7,7 @@ import numpy as np
 from corruptions.blur import check_backend
 from corruptions.generate import corrupt
 from corruptions.images import BadImages, read_image, write_image_file
-from corruptions.jobs.arrays import write_arrays
+from corruptions.jobs.arrays import check_finished, write_arrays
 from corruptions.jobs.cluster import connect
 from corruptions.jobs.folders import corrupt_folder
 from corruptions.jobs.layouts import (
@@ -110,6 +110,8 @@ def array_command(args):
         use_settings(args.target, {"images": images_digest, **settings})
         if labels is not None:
             made += store_labels(labels, paths[args.corruption[0]])
+        for path in filter(os.path.exists, mine):
+            check_finished(path)
         for name, files in paths.items():
             made += write_arrays(images, {severity: path for severity, path in files.items() if path in mine}, name,
                                  args.seed, options, workers, args.show_progress, name, images_digest)

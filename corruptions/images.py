@@ -154,11 +154,15 @@ def open_image(path):
             yield image
     except UserError:
         raise
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{path}: has more than {2 * Image.MAX_IMAGE_PIXELS} pixels, the most that PIL reads; make it "
+                        "smaller first") from error
     except Exception as error:  # PIL's decoders raise many kinds of errors for damaged files
         missing = getattr(error, "strerror", None)  # the message of the operating system, not of PIL
         reason = missing or "; ".join(str(error).splitlines()) or type(error).__name__
+        way_out = "repair or remove it" if os.path.lexists(path) else "name an image file"
         kind = ResourceGoneError if missing else UserError
-        raise kind(f"{path}: not a readable image ({reason}); repair or remove it") from error
+        raise kind(f"{path}: not a readable image ({reason}); {way_out}") from error
 
 
 def has_deep_channels(image):

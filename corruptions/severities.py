@@ -144,11 +144,11 @@ MEANINGS = {
 # The smallest and the largest value of each constant of one's own.
 SMALL = 1e-3
 LIMITS = {
-    "gaussian_noise": ((0, 100),), "shot_noise": ((SMALL, 1e9),), "impulse_noise": ((0, 1),),
+    "gaussian_noise": ((0, 100),), "shot_noise": ((SMALL, 1e6),), "impulse_noise": ((0, 1),),
     "defocus_blur": ((0, 1e3), (SMALL, 1e3)), "glass_blur": ((0, 1e3), (1, 1e3), (1, 100)),
     "motion_blur": ((0, 1e3), (SMALL, 1e3)), "zoom_blur": ((1 + SMALL, 10), (SMALL, 1)),
     "snow": ((-10, 10), (0, 10), (1, 100), (-10, 10), (0, 1e3), (SMALL, 1e3), (0, 1)),
-    "frost": ((0, 10), (0, 10), (0.01, 10)), "fog": ((0, 1e3), (1 + SMALL, 100)), "brightness": ((-1, 1),),
+    "frost": ((0, 10), (0, 10), (0.01, 10)), "fog": ((SMALL, 1e3), (1 + SMALL, 100)), "brightness": ((-1, 1),),
     "contrast": ((0, 100),), "elastic_transform": ((0, 1e5), (0, 1e4), (0, 1e4)), "pixelate": ((SMALL, 1),),
     "jpeg_compression": ((1, 100),), "gaussian_blur": ((0, 1e4),), "saturate": ((0, 1e3), (-1, 1)),
     "speckle_noise": ((0, 100),), "spatter": ((-10, 10), (0, 10), (0, 1e3), (-10, 10), (0, 1e3), (0, 1)),

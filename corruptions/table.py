@@ -58,7 +58,7 @@ def check_usable(names, severities, options):
 
     Raises:
         UserError: a preset has no constants of a corruption, a corruption has no effect between two severities, or the
-            textures of frost are missing.
+            textures of frost or the backend of the motion blurs are missing.
     """
     for name in names:
         for preset in [options.preset] if options.preset else NEAREST:
@@ -67,6 +67,8 @@ def check_usable(names, severities, options):
                     severity_constants(name, severity, preset)
     if "frost" in names:
         weather.frost_textures(options.frost_dir, 1)
+    if blur.uses_backend(names):
+        blur.check_backend(options.backend, names)
 
 
 def find_corruption(name):

@@ -64,8 +64,8 @@ def frost_folder(folder):
     package = importlib.util.find_spec("imagecorruptions")
     if package is None:
         raise UserError("frost: the package imagecorruptions, which has the textures, is not installed; pip install "
-                        "--no-deps imagecorruptions, or name a folder of frost1.png ... frost5.jpg with --frost_dir, "
-                        "or leave frost out")
+                        "--no-deps imagecorruptions, or name a folder of frost1.png ... frost5.jpg as frost_dir, or "
+                        "leave frost out")
     return os.path.join(package.submodule_search_locations[0], "frost")
 
 
@@ -83,8 +83,8 @@ def frost_textures(folder, scale):
         try:
             texture = read_image(path)
         except UserError as error:
-            raise UserError(f"{path}: not there or not an image; name a folder of frost1.png ... frost5.jpg with "
-                            "--frost_dir") from error
+            raise UserError(f"{path}: not there or not an image; name a folder of frost1.png ... frost5.jpg as "
+                            "frost_dir") from error
         if texture.ndim == 2:
             texture = np.repeat(texture[..., None], 3, axis=2)
         textures.append(texture if scale == 1 else cv2.resize(texture, (0, 0), fx=scale, fy=scale))

@@ -106,7 +106,7 @@ def test_other_corruptions_and_classes_are_refused(folder, tmp_path, monkeypatch
         main.main(evaluate(folder, "--test_corrupted", places))
     captured = capsys.readouterr()
     assert stop.value.code == 2 and "accuracy" not in captured.out  # before anything is evaluated
-    assert "no errors of it are published under sparkles, plasma_noise; name a run, or " in captured.err
+    assert "no errors of it are published under sparkles, plasma_noise; name another baseline" in captured.err
     assert not os.path.exists(folder / "weights_evaluation_C-bar.json")
 
 

@@ -1,6 +1,7 @@
 """`benchmark`: any classifier under corruptions, against the corrupted images, closed forms and other libraries."""
 import json
 import os
+import sys
 
 import cv2
 import numpy as np
@@ -13,11 +14,13 @@ from corruptions.evaluation.metrics import CalibrationScores, scores
 from corruptions.evaluation.record import file_tag
 from corruptions.table import set_words
 from corruptions.utils.errors import UserError
+from corruptions.weather import FROST_FILES
 
 RNG = np.random.RandomState(0)
 IMAGES = RNG.randint(0, 256, (10, 16, 16, 3)).astype(np.uint8)
 LABELS = RNG.randint(0, 4, 10)
-PROJECTION = RNG.randn(16 * 16 * 3, 4) / 500
+# Multiples of 1/2048: the sums are exact, so that the last bits do not depend on the size of a batch.
+PROJECTION = RNG.randint(-8, 9, (16 * 16 * 3, 4)) / 2048
 
 
 def logits(batch):
@@ -149,6 +152,45 @@ def test_a_baseline_of_other_images_is_an_error(change, word):
         benchmark(logits, corruptions="fog", workers=1, baseline=base, **given)
 
 
+def test_a_baseline_with_other_frost_is_an_error(tmp_path):
+    """The textures count where frost is among the corruptions, and in results of versions that recorded them."""
+    for file in FROST_FILES:
+        Image.fromarray(RNG.randint(0, 256, (60, 60, 3)).astype(np.uint8)).save(tmp_path / file)
+    base = benchmark(logits, IMAGES, LABELS, ["fog", "frost"], 3, workers=1)
+    other = Options(frost_dir=str(tmp_path))
+    with pytest.raises(UserError, match="baseline classifier: has other frost_textures; measure it on the same images"):
+        benchmark(logits, IMAGES, LABELS, ["fog", "frost"], 3, workers=1, baseline=base, options=other)
+    result = benchmark(logits, IMAGES, LABELS, "fog", 3, workers=1, baseline=base, options=other)
+    assert result.mean_corruption_error == 1
+    del base.record["frost_textures"]
+    benchmark(logits, IMAGES, LABELS, ["fog", "frost"], 3, workers=1, baseline=base, options=other)
+
+
+def test_a_baseline_with_blurs_of_another_program_is_an_error(monkeypatch):
+    monkeypatch.setattr("corruptions.blur.require_wand", lambda: None)
+    monkeypatch.setattr("corruptions.blur.magick_blur", lambda image, *_: image)
+    base = benchmark(logits, IMAGES, LABELS, ["fog", "motion_blur"], 3, workers=1)
+    given = {"severities": 3, "workers": 1, "baseline": base, "options": Options(backend="wand")}
+    with pytest.raises(UserError, match="baseline classifier: has other backend; measure it on the same images"):
+        benchmark(logits, IMAGES, LABELS, "motion_blur", **given)
+    assert benchmark(logits, IMAGES, LABELS, "fog", **given).mean_corruption_error == 1
+
+
+def test_a_missing_backend_is_found_before_the_work(monkeypatch):
+    """The error names the option of the function, not that of the command line."""
+    monkeypatch.setitem(sys.modules, "wand.image", None)
+    with pytest.raises(UserError, match="^backend wand: Wand or ImageMagick is not installed; use the backend numpy"):
+        benchmark(lambda batch: pytest.fail("predict was called"), IMAGES, LABELS, ["fog", "snow"],
+                  options=Options(backend="wand"))
+
+
+def test_integers_are_logits_where_they_are_said_to_be():
+    def predict(batch):
+        return (100 * logits(batch)).astype(np.int32)
+    result = benchmark(predict, IMAGES, LABELS, "contrast", 3, outputs="logits", workers=1)
+    assert result.clean == scores(predict(IMAGES).astype(float), LABELS)
+
+
 def test_alexnet_is_a_baseline_for_its_own_classes_and_constants():
     with pytest.raises(UserError, match="is of 1000 classes, and predict gives 4"):
         benchmark(logits, IMAGES, LABELS, "fog", workers=1, baseline="alexnet", options=Options(preset=224))
@@ -276,10 +318,12 @@ def test_outputs_of_other_libraries(wrap):
     ({"labels": LABELS[:5]}, "labels are int64 of shape"), ({"labels": LABELS / 2}, "labels are float64"),
     ({"labels": LABELS - 5}, "are no classes"), ({"labels": [[1], [2, 3]] * 5}, "labels are"),
     ({"labels": np.full(10, 2 ** 63, np.uint64)}, "are no classes"), ({"predict": 5}, "predict of type int"),
-    ({"preprocess": 5}, "preprocess of type int"), ({"corruptions": None}, "there is none"),
+    ({"preprocess": 5}, "preprocess of type int"), ({"corruptions": None}, "corruptions None: must be names"),
+    ({"corruptions": 5}, "corruptions 5: must be names"),
     ({"corruptions": [["fog"]]}, "must be names"),
     ({"predict": lambda batch: 1 / (1 + np.exp(-logits(batch)))}, "from 0 to 1 whose sum is not 1"),
     ({"predict": lambda batch: [[1], [2, 3]] * 5}, "predict gives"),
+    ({"predict": lambda batch: (255 * probabilities(batch)).astype(np.uint8)}, "gives integers, which may be logits"),
     ({"predict": lambda batch: logits(batch)[:, :4 - len(batch) // 8], "batch_size": 8},
      "another number of classes"),
     ({"labels": LABELS + 9}, "is no class, because predict gives 4 values"),

@@ -74,7 +74,7 @@ def test_the_suffix_is_the_format(folder, suffix, kind):
 @pytest.mark.parametrize("words, message", [
     (["photo.png", "photo.png", "-c", "fog"], "TARGET photo.png: is the image itself"),
     (["photo.png", "out.xyz", "-c", "fog"], "'out.xyz' has no suffix of an image file"),
-    (["nothing.png", "out.png", "-c", "fog"], "nothing.png: not a readable image"),
+    (["nothing.png", "out.png", "-c", "fog"], "not a readable image (No such file or directory); name an image file"),
     (["foldr", "a", "b", "-c", "fog"],
      "unknown command 'foldr'; there are list, image, folder, array, sequence, preview"),
     (["photo.png", "out.png"], "required: -c"), (["photo.png", "out.png", "-c", "smoke"], "unknown name 'smoke'"),

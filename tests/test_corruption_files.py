@@ -122,6 +122,22 @@ def test_array_starts_anew_when_its_journal_is_damaged(array, tmp_path, damage):
     np.testing.assert_array_equal(np.load(path), corrupt(array, "fog", 1, 0))
 
 
+@pytest.mark.parametrize("damage", [
+    lambda path: os.truncate(path, os.path.getsize(path) - 9), lambda path: os.truncate(path, 3),
+    lambda path: np.save(path, np.load(path)[::-1])])
+def test_a_finished_array_that_was_damaged_is_not_taken_as_made(array, tmp_path, capsys, damage):
+    argv = ["array", str(tmp_path / "images.npy"), str(tmp_path / "out"), "-c", "contrast", "--severity", "1"]
+    main(argv)
+    path = tmp_path / "out" / "1" / "contrast.npy"
+    whole = path.read_bytes()
+    damage(path)
+    line = one_line(capsys, argv)
+    assert f"{path}: is damaged or something else; remove it, and the same command makes it again" in line
+    path.unlink()
+    main(argv)
+    assert path.read_bytes() == whole
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_an_array_that_is_cut_off_meanwhile_is_one_line(array, tmp_path, capsys, monkeypatch, workers):
     real = corruptions.jobs.arrays.write_arrays

@@ -166,7 +166,7 @@ def test_one_source_of_random_numbers_for_several_images_is_the_published_one():
 
 
 def test_missing_frost_texture_is_named(tmp_path):
-    with pytest.raises(UserError, match="frost1.png.*--frost_dir"):
+    with pytest.raises(UserError, match="frost1.png.* as frost_dir"):
         corrupt(np.zeros((32, 32, 3), np.uint8), "frost", 1, options=Options(frost_dir=str(tmp_path)))
 
 

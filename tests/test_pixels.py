@@ -135,6 +135,14 @@ def test_an_animated_file_gives_its_first_image(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "film.gif"), GREY)
 
 
+def test_an_image_with_too_many_pixels_is_to_be_made_smaller(tmp_path, monkeypatch):
+    """PIL's own error speaks of an attack; the image is whole."""
+    Image.fromarray(COLOUR).save(tmp_path / "large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", COLOUR[..., 0].size // 2 - 1)
+    with pytest.raises(UserError, match=r"large.png: has more than \d+ pixels, the most that PIL reads"):
+        read_image(tmp_path / "large.png")
+
+
 def test_a_pipe_is_not_waited_for(tmp_path, capsys):
     for name, argv in (("pipe.png", ["preview", "pipe.png"]), ("pipe.npy", ["array", "pipe.npy", "out", "-c", "fog"])):
         os.mkfifo(tmp_path / name)

@@ -55,11 +55,11 @@ class Baseline:
                             "which is then evaluated again")
         if missing:
             raise UserError(f"{option} {path}: lacks {', '.join(missing)}; name the run that it is of, which is "
-                            "then evaluated again, or leave these out of -c")
+                            "then evaluated again, or leave these corruptions out")
         perfect = [name for name in names if sum(errors_by_corruption[name]) == 0]
         if perfect:
             raise UserError(f"{option} {path}: makes no error under {', '.join(perfect)}, so that nothing can be "
-                            "relative to it; name another, or leave these out of -c")
+                            "relative to it; name another, or leave these corruptions out")
         return cls(description, errors_by_corruption)
 
     @classmethod
@@ -71,8 +71,8 @@ class Baseline:
         """
         missing = [name for name in names if name not in alexnet.ERRORS]
         if missing:
-            raise UserError(f"{option} alexnet: no errors of it are published under {', '.join(missing)}; name a "
-                            "run, or name others with -c")
+            raise UserError(f"{option} alexnet: no errors of it are published under {', '.join(missing)}; name "
+                            "another baseline, or leave these corruptions out")
         return cls({"name": alexnet.NAME, "source": alexnet.SOURCE},
                    {name: [alexnet.ERRORS[name][severity - 1] for severity in severities] for name in names})
 

@@ -3,6 +3,7 @@ import contextlib
 import itertools
 import numbers
 import os
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from corruptions.generate import SEED, check_seed
 from corruptions.images import jpeg_roundtrip
 from corruptions.jobs.arrays import chunk_of, corrupt_chunk
 from corruptions.jobs.parallel import parallel_map
+from corruptions.jobs.settings import SHARED_ONLY, options_settings
 from corruptions.registry import DEFAULTS, as_array, check_images, check_options
 from corruptions.severities import SEVERITIES, check_severity, nearest_preset
 from corruptions.table import check_usable, known_names, set_title, set_words
@@ -48,9 +50,10 @@ def benchmark(predict, images, labels, corruptions="common", severities=SEVERITI
         severities (sequence of float): severities, each 1 to 5.
         preprocess (callable or None): function of a batch, uint8 (B, H, W, C), before `predict`.
         outputs (str): 'logits' or 'probabilities'. 'auto' takes the outputs for the clean images as probabilities if
-            none is negative and each row has the sum 1. A probability of 0 counts as 1e-30 in the NLL.
+            none is negative and each row has the sum 1. Other integers need 'logits'. A probability of 0 counts as
+            1e-30 in the NLL.
         baseline (str, BenchmarkResult or None): baseline of the corruption errors, with the same images, seed and
-            preset: another result, or the JSON file that `BenchmarkResult.write` has written. 'alexnet' stands for its
+            options: another result, or the JSON file that `BenchmarkResult.write` has written. 'alexnet' stands for its
             published errors on ImageNet-C, for classifiers of 1000 classes and the constants for 224 pixels.
         name (str): name of the classifier, for titles.
         batch_size (int): images in a batch, at least 1.
@@ -95,7 +98,7 @@ def benchmark(predict, images, labels, corruptions="common", severities=SEVERITI
     if jpeg is not None and not isinstance(jpeg, bool):
         raise UserError(f"jpeg {jpeg!r}: must be True, False or None")
     jpeg = is_alexnet if jpeg is None else jpeg
-    source = {**_describe(images, labels, seed, options), "jpeg": jpeg}
+    source = {**_describe(images, labels, names, seed, options), "jpeg": jpeg}
     relative_to = _find_baseline(baseline, names, severities, source)
     if is_alexnet and any((options.preset or nearest_preset(key, *images.shape[1:3])) != 224 for key in names):
         raise UserError("baseline alexnet: its errors are published for the constants for 224 pixels; give "
@@ -156,7 +159,9 @@ def _checked_labels(labels, number):
 
 def _checked_names(corruptions):
     """Return names of corruptions, and a title for them."""
-    words = [corruptions] if isinstance(corruptions, str) else list(corruptions or ())
+    words = [corruptions]
+    if not isinstance(corruptions, str) and isinstance(corruptions, Iterable):
+        words = list(corruptions)
     if not all(isinstance(word, str) for word in words):
         raise UserError(f"corruptions {corruptions!r}: must be names of corruptions")
     names = list(dict.fromkeys(known_names(words)))
@@ -165,10 +170,11 @@ def _checked_names(corruptions):
     return names, set_title(set_words(names), len(names))
 
 
-def _describe(images, labels, seed, options):
+def _describe(images, labels, names, seed, options):
     """Return what the images of a benchmark depend on, as plain values."""
+    settings = {**options_settings(options, names), "preset": options.preset and int(options.preset)}
     return {"test_images": len(images), "images": array_digest(images), "labels": array_digest(labels),
-            "seed": int(seed), "preset": options.preset and int(options.preset)}
+            "seed": int(seed), **settings}
 
 
 def _is_alexnet(baseline):
@@ -195,31 +201,35 @@ def _checked_baseline(path, record, names, severities, description):
     """Return the `Baseline` of a record, after a check that it is of the same images."""
     checked = Baseline.of_record(path, record, names, severities, "baseline")
     record = {"jpeg": False, **record}  # earlier versions could not compress
-    changed = [key for key, value in description.items() if record.get(key) != value]
+    changed = [key for key, value in description.items() if record.get(key) != value
+               and (key in record or key not in SHARED_ONLY)]
     if changed:
         raise UserError(f"baseline {path}: has other {', '.join(changed)}; measure it on the same images")
     return checked
 
 
 def _checked_outputs(outputs, number):
-    """Return the outputs of a classifier as an array of a float type, (number, K)."""
+    """Return the outputs of a classifier as an array of numbers, (number, K)."""
     if isinstance(outputs, (list, tuple)) and len(outputs) == 1 and getattr(outputs[0], "ndim", 0) == 2:
         [outputs] = outputs  # ONNX Runtime gives a list of all outputs
     outputs = to_numpy(outputs, "predict gives")
     if outputs.ndim != 2 or len(outputs) != number or outputs.shape[1] < 2 or outputs.dtype.kind not in "fiu":
         raise UserError(f"predict gives {outputs.dtype} of shape {outputs.shape} for {number} images: must be logits "
                         f"or probabilities of shape ({number}, number of classes)")
-    return outputs if outputs.dtype.kind == "f" else outputs.astype(np.float64)
+    return outputs
 
 
 def _kind_of(values):
     """Return whether outputs for the clean images are 'logits' or 'probabilities'.
 
     Raises:
-        UserError: the outputs may be either, such as the values of a sigmoid.
+        UserError: the outputs may be either, such as the values of a sigmoid, or integers.
     """
     if _are_probabilities(values):
         return "probabilities"
+    if values.dtype.kind in "iu":
+        raise UserError("predict gives integers, which may be logits or quantized probabilities; pass "
+                        "outputs='logits', or turn them into floats between 0 and 1")
     if (values >= 0).all() and (values <= 1).all():
         raise UserError("predict gives values from 0 to 1 whose sum is not 1; pass outputs='logits', or give "
                         "probabilities")

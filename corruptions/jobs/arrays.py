@@ -15,7 +15,7 @@ from tqdm import tqdm
 from corruptions.generate import corrupt_range
 from corruptions.jobs.cluster import Cluster
 from corruptions.jobs.parallel import parallel_map
-from corruptions.jobs.provenance import options_identity, recipe, write_record
+from corruptions.jobs.provenance import options_identity, recipe, recorded_pixels, write_record
 from corruptions.utils.checksums import array_digest
 from corruptions.utils.errors import UserError
 from corruptions.utils.files import (
@@ -29,6 +29,7 @@ from corruptions.utils.files import (
 )
 
 CHUNK_PIXELS = 512 * 32 * 32  # a worker takes images of about this many pixels from an array at a time
+AGAIN = "remove it, and the same command makes it again"
 JOURNAL_SECONDS = 2  # a journal entry waits for the disk; a kill loses the work since the last one
 
 
@@ -46,6 +47,22 @@ def journal_path(path):
 def is_partial(path):
     """Whether an earlier run has begun the array `path` and not finished it."""
     return os.path.exists(partial_path(path)) and not os.path.exists(path)
+
+
+def check_finished(path):
+    """Check that an array which an earlier run has finished is still the array that its record describes.
+
+    Raises:
+        UserError: the array is damaged or another one.
+    """
+    recorded = recorded_pixels(path)
+    try:
+        array = load_array(path, "r")
+        is_same = recorded in (None, array_digest(array))  # earlier versions wrote no records
+    except (OSError, ValueError, EOFError):
+        is_same = False
+    if not is_same:
+        raise UserError(f"{path}: is damaged or something else; {AGAIN}")
 
 
 def write_arrays(images, paths, name, seed, options, workers, show_progress, title, images_digest=None):

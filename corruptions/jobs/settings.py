@@ -7,6 +7,8 @@ from corruptions.utils.errors import UserError
 from corruptions.utils.files import file_lock, is_writable, read_json, remove_temporary, write_json
 
 SETTINGS_FILE = "settings.json"
+# Settings that count only where both commands have them: one may use none of it, or be of an earlier version.
+SHARED_ONLY = ("frost_textures", "backend", "transparency")
 SETTINGS_SECONDS = 60  # jobs that begin at the same time wait for each other to write the settings
 
 
@@ -37,7 +39,7 @@ def has_settings(folder, settings, besides=None):
     if "images" in stored and "images" in settings and stored["images"] != settings["images"]:
         raise UserError(f"{folder}: was made from other images; name a new folder")
     merged = {**settings, **stored}
-    for key in ("frost_textures", "backend", "transparency"):  # a command that uses none of it, or an earlier version
+    for key in SHARED_ONLY:
         if key not in stored or key not in settings:
             merged.pop(key, None)
     changed = [key for key in merged if stored.get(key) != settings.get(key)]

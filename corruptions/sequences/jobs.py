@@ -7,7 +7,7 @@ import numpy as np
 from tqdm import tqdm
 
 from corruptions.images import read_image, write_image
-from corruptions.jobs.arrays import CHUNK_PIXELS, chunk_of, read_chunk, write_part
+from corruptions.jobs.arrays import AGAIN, CHUNK_PIXELS, chunk_of, read_chunk, write_part
 from corruptions.jobs.parallel import parallel_map
 from corruptions.jobs.provenance import read_made, record_path, write_record
 from corruptions.registry import DEFAULTS
@@ -16,8 +16,6 @@ from corruptions.sequences.perturb import check_sequence, perturb_range
 from corruptions.utils.checksums import array_digest
 from corruptions.utils.errors import UserError
 from corruptions.utils.files import TMP_MARK, atomic_write, file_lock, load_array, remove_temporary
-
-AGAIN = "remove it, and the same command makes it again"
 
 
 def write_sequences(images, path, made, name, seed, difficulty=1, crop=None, options=DEFAULTS, workers=1,

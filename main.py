@@ -12,7 +12,7 @@ if __name__ == "__main__":  # before anything that takes long
 
 from corruptions import CORRUPTIONS, SETS
 from corruptions.utils import cli, startup
-from corruptions.utils.errors import UserError
+from corruptions.utils.errors import UserError, exit_on_error
 from losses.config.options import AUTHORS_OPTIONS, apply_recipe, create_parser, parse_command_line
 from losses.config.short_help import NO_OPTIONS
 from losses.config.table import EVALUATION_ONLY
@@ -101,7 +101,7 @@ def evaluate_command(args, given):
 def main(argv=None):
     if not (sys.argv[1:] if argv is None else argv):
         return cli.print_text(NO_OPTIONS)
-    with cli.exit_on_error("main.py"):
+    with exit_on_error("main.py"):
         args, given = parse_command_line(argv)
         if args.evaluate is None or args.test_corrupted is None:  # else the folder may have other names
             cli.require_known("--corruption", args.corruption, CORRUPTIONS, SETS)

@@ -20,6 +20,7 @@ from corruptions.sequences.perturbations import PERTURBATION_SETS, PERTURBATIONS
 from corruptions.severities import SEVERITIES, SEVERITY_CONSTANTS, check_severity
 from corruptions.table import CORRUPTIONS, SETS
 from corruptions.utils import cli
+from corruptions.utils.errors import exit_on_error
 
 SEVERITY_HELP = "1 to 5; between whole numbers, the constants are interpolated"
 
@@ -268,7 +269,7 @@ def run(program, argv=None):
     for option in ("corruption", "perturbation"):
         if not isinstance(getattr(args, option, []), list):
             setattr(args, option, [getattr(args, option)])
-    with cli.exit_on_error(program):
+    with exit_on_error(program):
         args.run(args)
 
 

@@ -16,8 +16,8 @@ if __name__ == "__main__":  # before the imports that take long
     import utils.runtime.requirements  # noqa: F401, it reports missing packages
 
 from corruptions import CORRUPTIONS  # noqa: E402
-from corruptions.utils.cli import Parser, exit_on_error, listing  # noqa: E402
-from corruptions.utils.errors import UserError  # noqa: E402
+from corruptions.utils.cli import Parser, listing  # noqa: E402
+from corruptions.utils.errors import UserError, exit_on_error  # noqa: E402
 from corruptions.utils.files import file_hash, require_writable_folder  # noqa: E402
 from dataset.find_published import CORRUPTION_FOLDERS  # noqa: E402
 from dataset.sources.download import download, unpack  # noqa: E402

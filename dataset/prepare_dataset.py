@@ -13,7 +13,8 @@ if __name__ == "__main__":  # before the imports that take long
     import utils.runtime.requirements  # noqa: F401, it reports missing packages
 
 from corruptions import ALIASES, CORRUPTIONS  # noqa: E402
-from corruptions.utils.cli import Parser, exit_on_error, listing  # noqa: E402
+from corruptions.utils.cli import Parser, listing  # noqa: E402
+from corruptions.utils.errors import exit_on_error  # noqa: E402
 from corruptions.utils.files import require_writable_file  # noqa: E402
 from dataset import SOURCES, datasets_list, load_source, source_options  # noqa: E402
 from dataset.corrupted import load_corrupted  # noqa: E402

@@ -17,7 +17,7 @@ import utils.runtime.requirements  # noqa: E402, F401, isort: skip, first: it re
 import numpy as np  # noqa: E402
 
 from corruptions.utils import cli  # noqa: E402
-from corruptions.utils.errors import UserError  # noqa: E402
+from corruptions.utils.errors import UserError, exit_on_error  # noqa: E402
 from corruptions.utils.files import require_writable_folder  # noqa: E402
 from dataset.poisson import poisson_split  # noqa: E402
 from dataset.sources.imagenet30 import (  # noqa: E402
@@ -58,7 +58,7 @@ def main(argv=None):
     parser.add_argument("--seed", type=cli.seed, default=0, help="seed of the draw")
     parser.add_argument("-o", "--output_dir", default=LISTS, help="folder for the lists")
     args, given = cli.parse(parser, argv)
-    with cli.exit_on_error(parser.prog):
+    with exit_on_error(parser.prog):
         if "output_dir" not in given and has_lists(args.output_dir):  # the lists may be the authors'
             raise UserError(f"--output_dir: there are lists in {args.output_dir} already; remove them, or name another "
                             "folder")

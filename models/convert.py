@@ -14,8 +14,8 @@ if not __package__:  # `python models/convert.py` looks for modules in this file
 from collections import Counter
 
 import utils.runtime.device  # noqa: F401, first: it reports missing packages
-from corruptions.utils.cli import Parser, exit_on_error, or_list, positive_int, validated_by
-from corruptions.utils.errors import UserError
+from corruptions.utils.cli import Parser, or_list, positive_int, validated_by
+from corruptions.utils.errors import UserError, exit_on_error
 from corruptions.utils.files import read_json
 from dataset.inputs import NORMALISATIONS
 from models import FAMILIES, MODELS, create_model, find_model, is_model, models_list

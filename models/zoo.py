@@ -12,7 +12,7 @@ if not __package__:  # `python models/zoo.py` looks for modules in this file's f
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 from corruptions.utils import cli
-from corruptions.utils.errors import UserError
+from corruptions.utils.errors import UserError, exit_on_error
 from corruptions.utils.files import file_hash, file_lock, read_json, write_json
 
 FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "weights")
@@ -165,7 +165,7 @@ def main(argv=None):
     parser.add_argument("--add", nargs=2, metavar=("NAME", "RUN"),
                         help="add the last checkpoint of a run; a network of this name is replaced")
     args = parser.parse_args(argv)
-    with cli.exit_on_error(parser.prog):
+    with exit_on_error(parser.prog):
         if args.add:
             add_run(*args.add)
         cli.print_text(f"{zoo_table()}\n{zoo_commands()}")

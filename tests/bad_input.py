@@ -25,7 +25,7 @@ from corruptions.__main__ import main as corrupt_main
 from corruptions.evaluation.metrics import CalibrationScores
 from corruptions.evaluation.record import to_dict, write_evaluation
 from corruptions.jobs.settings import SETTINGS_FILE
-from corruptions.utils.cli import one_line
+from corruptions.utils.errors import one_line
 from corruptions.utils.files import write_json
 from corruptions.weather import FROST_FILES, frost_textures
 from dataset import load_source, prepare_dataset

@@ -27,8 +27,8 @@ from tests import recording  # noqa: E402
 from tests.corruption_errors import compare_corruptions, is_tolerable  # noqa: E402
 from tests.formula import evaluation_images, formula_weight, step_batch  # noqa: E402
 from tests.step_errors import relative_error, step_errors, step_limits  # noqa: E402
-from corruptions.utils.cli import Parser, exit_on_error  # noqa: E402
-from corruptions.utils.errors import UserError  # noqa: E402
+from corruptions.utils.cli import Parser  # noqa: E402
+from corruptions.utils.errors import UserError, exit_on_error  # noqa: E402
 
 PERCEPTRON_TOLERANCE = 1e-4
 

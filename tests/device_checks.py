@@ -26,7 +26,8 @@ import mindspore.nn as nn  # noqa: E402
 import mindspore.ops as ops  # noqa: E402
 import numpy as np  # noqa: E402
 
-from corruptions.utils.cli import Parser, exit_on_error  # noqa: E402
+from corruptions.utils.cli import Parser  # noqa: E402
+from corruptions.utils.errors import exit_on_error  # noqa: E402
 from corruptions.utils.files import write_json  # noqa: E402
 from losses import create_step  # noqa: E402
 from losses.methods import METHODS  # noqa: E402

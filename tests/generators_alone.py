@@ -19,8 +19,8 @@ import zipfile
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
-from corruptions.utils.cli import Parser, existing_file, exit_on_error  # noqa: E402
-from corruptions.utils.errors import UserError  # noqa: E402
+from corruptions.utils.cli import Parser, existing_file  # noqa: E402
+from corruptions.utils.errors import UserError, exit_on_error  # noqa: E402
 
 GOLDEN = sorted(glob.glob(os.path.join(ROOT, "tests", "golden", "*.npz")))
 GENERATORS = os.path.join(ROOT, "corruptions")

@@ -21,7 +21,8 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
-from corruptions.utils.cli import Parser, cpu_count, exit_on_error, positive_int  # noqa: E402
+from corruptions.utils.cli import Parser, cpu_count, positive_int  # noqa: E402
+from corruptions.utils.errors import exit_on_error  # noqa: E402
 from corruptions.utils.files import atomic_write, require_writable_folder, write_json  # noqa: E402
 from utils.runtime.plugins import CUDA_PACKAGES, TARGETS  # noqa: E402
 

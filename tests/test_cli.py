@@ -14,6 +14,7 @@ import pytest
 import main
 from corruptions import CORRUPTIONS
 from corruptions.utils import cli
+from corruptions.utils.errors import exit_on_error
 from corruptions.utils.requirements import way_out
 from dataset import SOURCES, SUMMARIES
 from losses.config.options import AUTHORS_OPTIONS, apply_recipe, create_parser
@@ -29,7 +30,7 @@ ROOT = os.path.dirname(os.path.abspath(main.__file__))
 
 @pytest.mark.parametrize("number, status", [(errno.ENOSPC, 1), (errno.EFBIG, 1), (errno.EACCES, 2)])
 def test_a_full_disk_is_nothing_that_was_asked_for(number, status, capsys):
-    with pytest.raises(SystemExit) as stop, cli.exit_on_error("program"):
+    with pytest.raises(SystemExit) as stop, exit_on_error("program"):
         raise OSError(number, os.strerror(number), "file")
     assert stop.value.code == status
     assert capsys.readouterr().err == f"program: error: file: {os.strerror(number)}\n"
@@ -179,7 +180,7 @@ def test_a_program_that_is_run_as_a_file_finds_its_modules(words, tmp_path):
 def test_ctrl_c_is_an_exception_again_after_the_imports(at_start, message):
     """A signal that is ignored, as by `nohup`, stays ignored."""
     code = ("import signal\nfrom corruptions.utils.startup import begin_imports\nbegin_imports('before')\n"
-            "from corruptions.utils.cli import exit_on_error\n"
+            "from corruptions.utils.errors import exit_on_error\n"
             "with exit_on_error('after'):\n"
             " try:\n  signal.raise_signal(signal.SIGINT)\n"
             " except KeyboardInterrupt:\n  print('seen')\n")

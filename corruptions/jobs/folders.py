@@ -36,8 +36,7 @@ from corruptions.jobs.sources import (
 from corruptions.severities import check_severity, nearest_preset
 from corruptions.table import CORRUPTIONS
 from corruptions.utils.checksums import file_checksum
-from corruptions.utils.cli import one_line
-from corruptions.utils.errors import UserError
+from corruptions.utils.errors import UserError, one_line
 from corruptions.utils.files import LONGEST_NAME, is_writable
 
 FILES_AT_A_TIME = 16

@@ -1,5 +1,12 @@
 """Errors that a user can cause and correct, and how a program reports them."""
+import contextlib
+import errno
 import sys
+
+from corruptions.utils.signals import Interrupted
+from corruptions.utils.startup import end_imports
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # the command itself was right
 
 
 class UserError(ValueError):
@@ -25,3 +32,40 @@ def set_error_reporter(report):
 
 def _report(message):
     print(message, file=sys.stderr, flush=True)
+
+
+def one_line(text):
+    """Return `text` with line ends and other control characters escaped as in Python source."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in str(text))
+
+
+@contextlib.contextmanager
+def exit_on_error(program):
+    """Turn errors that a user can mend into one line on stderr and an exit status.
+
+    The status is 2 for a `UserError` or `OSError`, and 1 if the work had begun or the disk or the memory is full. It is
+    130 for Ctrl-C, and 128 plus the number of the signal for `Interrupted`.
+
+    Args:
+        program (str): name of the program, which begins the line.
+    """
+    end_imports()
+    try:
+        yield
+    except UserError as error:
+        print_error(f"{program}: error: {one_line(error)}")
+        sys.exit(error.status)
+    except OSError as error:
+        reason = f"{error.filename or 'input or output'}: {error.strerror or error}"
+        print_error(f"{program}: error: {one_line(reason)}")
+        sys.exit(1 if error.errno in DISK_ERRORS else 2)
+    except MemoryError as error:
+        print_error(f"{program}: error: not enough memory ({one_line(error) or 'no more is free'}); give smaller "
+                    "images or batches, or fewer workers")
+        sys.exit(1)
+    except Interrupted as stop:
+        print_error("; ".join(filter(None, [f"{program}: stopped by {stop.signal.name}", stop.resume_hint])))
+        sys.exit(128 + stop.signal)
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        sys.exit(130)

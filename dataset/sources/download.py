@@ -4,8 +4,7 @@ import os
 import shutil
 import tarfile
 
-from corruptions.utils.cli import DISK_ERRORS
-from corruptions.utils.errors import UserError
+from corruptions.utils.errors import DISK_ERRORS, UserError
 from corruptions.utils.files import TMP_MARK, file_lock, with_filename
 
 

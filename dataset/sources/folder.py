@@ -10,8 +10,7 @@ import numpy as np
 
 from corruptions.images import check_header, said_of
 from corruptions.jobs.sources import read_sources, sources_lists
-from corruptions.utils.cli import one_line
-from corruptions.utils.errors import UserError
+from corruptions.utils.errors import UserError, one_line
 from corruptions.utils.files import file_lock, write_csv
 from dataset.image_files import create_centre_crop
 from dataset.sources.base import ImageDataset

@@ -5,7 +5,7 @@ import os
 import sys
 
 from corruptions.utils import cli
-from corruptions.utils.errors import UserError
+from corruptions.utils.errors import UserError, one_line
 from losses.config.recipes import RECIPES, option_texts
 from losses.config.short_help import ShortHelp, advice, similar_option
 from losses.config.table import EVALUATION_OPTIONS, OPTION_GROUPS, OPTIONS
@@ -88,7 +88,7 @@ def parse_command_line(argv=None):
         options, is_run = read_option_file(path)
         if is_run and args.evaluate is not None:  # the run was trained with the others
             options = {name: value for name, value in options.items() if name in EVALUATION_OPTIONS}
-        parser.prog += f": --config {cli.one_line(path)}"
+        parser.prog += f": --config {one_line(path)}"
         _, from_file = cli.parse(parser, words_from_file(path, options))
         given = {**from_file, **given}
     # A flag that is switched off is at its default.

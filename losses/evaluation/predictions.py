@@ -3,8 +3,7 @@ import numpy as np
 
 from corruptions.evaluation.metrics import log_softmax
 from corruptions.images import list_images, said_of
-from corruptions.utils.cli import one_line
-from corruptions.utils.errors import UserError
+from corruptions.utils.errors import UserError, one_line
 from corruptions.utils.files import require_writable_file, write_csv
 from losses.evaluation.classifier import load_classifier
 

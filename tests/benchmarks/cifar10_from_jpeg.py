@@ -12,8 +12,8 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspa
 
 import numpy as np  # noqa: E402
 
-from corruptions.utils.cli import Parser, exit_on_error, positive_int  # noqa: E402
-from corruptions.utils.errors import UserError  # noqa: E402
+from corruptions.utils.cli import Parser, positive_int  # noqa: E402
+from corruptions.utils.errors import UserError, exit_on_error  # noqa: E402
 from corruptions.utils.files import require_writable_folder  # noqa: E402
 from dataset.image_files import exact  # noqa: E402
 from dataset.sources.cifar import CIFAR, load_cifar  # noqa: E402

@@ -28,7 +28,8 @@ from corruptions.generate import corrupt_range  # noqa: E402
 from corruptions.jobs.arrays import write_arrays  # noqa: E402
 from corruptions.jobs.folders import check_image_files, corrupt_folder  # noqa: E402
 from corruptions.utils.checksums import array_digest  # noqa: E402
-from corruptions.utils.cli import Parser, exit_on_error, positive_int  # noqa: E402
+from corruptions.utils.cli import Parser, positive_int  # noqa: E402
+from corruptions.utils.errors import exit_on_error  # noqa: E402
 from corruptions.weather import frost_folder  # noqa: E402
 from dataset.image_files import centre_crop, read_transformed  # noqa: E402
 from dataset.sources.imagenet import SHORTER, SIDE  # noqa: E402

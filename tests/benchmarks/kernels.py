@@ -29,7 +29,8 @@ from mindspore.profiler import ProfilerActivity, ProfilerLevel  # noqa: E402
 from losses import create_step  # noqa: E402
 from models import check_image_size, create_model, find_model  # noqa: E402
 from tests.benchmarks.release_process import start_release  # noqa: E402
-from corruptions.utils.cli import Parser, exit_on_error, positive_int, validated_by  # noqa: E402
+from corruptions.utils.cli import Parser, positive_int, validated_by  # noqa: E402
+from corruptions.utils.errors import exit_on_error  # noqa: E402
 
 # Kinds of kernels, to the names that they have in MindSpore and in PyTorch, which has one for both gradients of a
 # convolution.

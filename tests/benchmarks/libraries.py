@@ -21,7 +21,8 @@ import cv2  # noqa: E402
 from skimage import data  # noqa: E402
 
 from corruptions import CORRUPTIONS, corrupt  # noqa: E402
-from corruptions.utils.cli import Parser, exit_on_error, positive_int  # noqa: E402
+from corruptions.utils.cli import Parser, positive_int  # noqa: E402
+from corruptions.utils.errors import exit_on_error  # noqa: E402
 from corruptions.utils.files import require_writable_file, write_csv  # noqa: E402
 
 SIZES = {"32": (32, 32, 100), "224": (224, 224, 10), "12MP": (3000, 4000, 1)}  # height, width, calls in a round

@@ -14,7 +14,8 @@ sys.path.insert(0, ROOT)
 import numpy as np  # noqa: E402
 
 from corruptions import CORRUPTIONS  # noqa: E402
-from corruptions.utils.cli import Parser, exit_on_error  # noqa: E402
+from corruptions.utils.cli import Parser  # noqa: E402
+from corruptions.utils.errors import exit_on_error  # noqa: E402
 
 SHAPES = ((16, 20000, 3), (20000, 16, 1), (3000, 4000, 3), (3000, 4000, 1))
 MEBIBYTE = 2 ** 20

@@ -17,8 +17,8 @@ import utils.runtime.device  # noqa: E402, F401, I001, first: it sets the enviro
 import numpy as np  # noqa: E402
 
 from corruptions import SETS  # noqa: E402
-from corruptions.utils.cli import Parser, cpu_count, exit_on_error  # noqa: E402
-from corruptions.utils.errors import UserError  # noqa: E402
+from corruptions.utils.cli import Parser, cpu_count  # noqa: E402
+from corruptions.utils.errors import UserError, exit_on_error  # noqa: E402
 from corruptions.utils.files import require_writable_file, write_csv  # noqa: E402
 from dataset import source_options  # noqa: E402
 from losses.evaluation.corruptions import evaluate_run, find_network  # noqa: E402

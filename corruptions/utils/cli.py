@@ -135,7 +135,7 @@ def folder_name(text):
     """An argument type: the first part of the name of a folder."""
     if "/" in text or "\0" in text or len(os.fsencode(text)) > LONGEST_PART:
         raise argparse.ArgumentTypeError(f"{text!r} cannot begin the name of a folder; give at most {LONGEST_PART} "
-                                         "letters, without /")
+                                         "bytes, without /")
     return text
 
 

@@ -6,6 +6,7 @@ DATA/ImageNet-30-64-C/{train,test}/{corruption}/{1..5}/CLASS/FILE.
 """
 import errno
 import os
+import shlex
 from functools import partial
 
 import numpy as np
@@ -38,8 +39,8 @@ from dataset.stored import (
 
 # Sources of corrupted images, with their texts for the help.
 STORAGE_MODES = {
-    "auto": "stored arrays, made once if they are missing; stored files, or made while they are read",
-    "disk": "stored images, made once if they are missing",
+    "auto": "stored arrays, which a training makes if they are missing; stored files, or made while they are read",
+    "disk": "stored images, which a training makes if they are missing",
     "memory": "made while they are read",
 }
 
@@ -199,6 +200,17 @@ class LazyCorruptedArray:
         return corrupt_images(clean, CORRUPTIONS[self.name], self.severity, SEED, indices)
 
 
+def _store_command(data_dir, source, part, name):
+    """Return the command that stores a corruption of one part of a data set."""
+    words = ["python", "-m", "corruptions", "dataset", source.name, "-c", name, "--part", part, "--data_dir", data_dir]
+    images = source.images[part]
+    if source.name == "folder":
+        words += ["--image_size", str(images.side)]
+    if source.is_file_backed and "interpolation" in images.transform.keywords:
+        words += ["--interpolation", images.transform.keywords["interpolation"]]
+    return shlex.join(words)
+
+
 def open_corrupted(data_dir, source, part, name, where="auto", severities=SEVERITIES):
     """Open a corruption of a part of a data set. Nothing is written.
 
@@ -219,7 +231,7 @@ def open_corrupted(data_dir, source, part, name, where="auto", severities=SEVERI
     stored = where != "memory" and is_stored(data_dir, source, part, name)
     if where == "disk" and not stored:
         raise UserError(f"--corrupted_from disk: {corrupted_folder(data_dir, source, part)} has no {name}, or not all; "
-                        f"make it with python -m corruptions dataset {source.name} -c {name}, or leave the option out")
+                        f"make it with {_store_command(data_dir, source, part, name)}, or leave the option out")
     if stored:
         if source.is_file_backed:
             images = source.images[part]

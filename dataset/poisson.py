@@ -66,6 +66,11 @@ class Split:
         return self.nonempty_severities == [0]
 
     @property
+    def train_on(self):
+        """The kind of training images, a key of `TRAIN_ON`."""
+        return "clean" if self.is_clean else "poisson"
+
+    @property
     def empty(self):
         """The severities that have no training images."""
         return [s for s, count in enumerate(self.counts) if count == 0]

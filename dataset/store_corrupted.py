@@ -7,6 +7,7 @@ from corruptions.utils import cli
 from corruptions.weather import frost_textures
 from dataset import SOURCE_OPTIONS, SOURCES, load_source
 from dataset.corrupted import generate, needs_generation, open_corrupted
+from dataset.sampling import INTERPOLATIONS
 
 PARTS = ("train", "test")
 
@@ -22,6 +23,8 @@ def add_command(commands):
                         help="folder with the data sets; with folder, the folder of images itself")
     parser.add_argument("--image_size", type=cli.image_side, default=None, metavar="PIXELS",
                         help="with folder: side of the images (default: 64)")
+    parser.add_argument("--interpolation", choices=list(INTERPOLATIONS), default=None,
+                        help="with folder, imagenet: how images are scaled (default: bilinear)")
     parser.add_argument("--part", choices=PARTS, help="only the training or only the test images (default: both)")
     parser.set_defaults(run=store_corrupted)
     return parser

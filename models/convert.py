@@ -23,6 +23,7 @@ from models.loading import check_compatible, classifier_of
 from models.torch_names import COUNTER
 from models.weight_files import format_of, keep_a_prefix, read_weights, write_weights
 from models.zoo import weight_path
+from utils.records.settings import is_run_config
 from utils.records.trained import WEIGHT_SUFFIXES
 
 KEPT_OPTIONS = ("image_size", "mean", "std", "interpolation")  # of the run of a .ckpt, in a .safetensors file
@@ -84,7 +85,7 @@ def convert(source, target, model=None, classes=None):
     if os.path.realpath(source) == os.path.realpath(target):
         raise UserError(f"{target}: is the file to read; name another to write")
     config = read_json(os.path.join(os.path.dirname(source), "config.json")) if kind == ".ckpt" else None
-    config = config if isinstance(config, dict) else {}
+    config = config if is_run_config(config) else {}
     if model is None and kind == ".ckpt":
         model = config.get("model") if is_model(config.get("model") or "") else None
     if model is None and classes is not None:

@@ -29,7 +29,7 @@ class Weights:
         elsewhere (list of str): names of tensors in the file that do not begin with the prefix. These are left out,
             too.
         keys (tuple of str): keys that lead to the `state_dict` from the outermost dict of a file of PyTorch.
-        epochs (int): number of epochs that a checkpoint of this project was trained; 0 for other files.
+        epochs (int or None): number of epochs that a checkpoint of this project was trained; None for other files.
     """
 
     path: str
@@ -38,7 +38,7 @@ class Weights:
     prefix: str = ""
     elsewhere: list = field(default_factory=list)
     keys: tuple = ()
-    epochs: int = 0
+    epochs: int | None = None
 
     @property
     def prefix_description(self):

@@ -13,7 +13,7 @@ from models.state_dict import Weights, find_state_dict, fitting_prefixes, part_n
 from models.torch_files import read_pth, tensor, write_pth
 from models.torch_names import mindspore_names, torch_name
 from models.unpickle import Tensor
-from utils.records.checkpoint import progress_of, read_checkpoint, write_checkpoint
+from utils.records.checkpoint import EPOCHS, progress_of, read_checkpoint, write_checkpoint
 from utils.records.trained import WEIGHT_SUFFIXES
 
 # The entries of a train step's checkpoint beside weights, the optimiser's copies of weights, and single numbers. These
@@ -102,7 +102,8 @@ def _read_ckpt(path, network):
             raise UserError(f"{path}: {name} and another are both called {torch_name(name)} in PyTorch; give -m, the "
                             "network")
         tensors[torch_name(name)] = Tensor((value.float() if dtype == "bfloat16" else value).asnumpy(), dtype)
-    return Weights(path, tensors, [name for name in stored if not is_weight(name)], epochs=progress_of(stored).epochs)
+    epochs = progress_of(stored).epochs if EPOCHS in stored else None
+    return Weights(path, tensors, [name for name in stored if not is_weight(name)], epochs=epochs)
 
 
 def _read_safetensors(path):

@@ -230,10 +230,22 @@ def test_variants_alone_are_all_there_is():
     ("--method erm", ["balanced --sampling balanced"], "not of the form 'NAME: OPTIONS'"),
     ("--method erm", ["a: --lr 1", "a: --lr 2"], "a name of its own"),
     ("--method erm", ["a: --seed 3"], "--variant a: --seed"),
+    ("--method erm", ["a: --recipe damp/imagenet"],
+     "--variant a: --recipe damp/imagenet is for --dataset imagenet --model resnet50_damp --val_fraction 0.0 "
+     "--interpolation bicubic; give that for all runs"),
+    ("--method erm -d imagenet -m resnet50_damp -n 10", ["a: --recipe damp/imagenet"],
+     "is for --interpolation bicubic;"),
+    ("--method erm -d cifar100", ["a: --recipe damp/cifar10"], "is for --model resnet18_cifar;"),
 ])
 def test_plans_that_make_no_sense(line, variants, culprit):
     with pytest.raises(UserError, match=culprit):
         planned(line, *variants)
+
+
+def test_options_of_all_runs_go_before_the_recipe_of_a_variant():
+    line = "--method erm -d imagenet -m resnet50_damp --val_fraction 0 --interpolation bilinear --train_on clean"
+    given = {run.name: run.given for run in planned(line, "a: --method damp --recipe damp/imagenet")}["a"]
+    assert (given["recipe"], given["interpolation"]) == ("damp/imagenet", "bilinear")
 
 
 def ends_with(argv):
@@ -859,6 +871,7 @@ def test_published_errors_of_an_evaluation():
         row = published_errors(config, model, test, epochs)
         return row and (row.corruption, row.numbers[1])
     assert found(COMMON) == ("ImageNet-C", 38.2) and found(IMAGENET_C_BAR) == ("ImageNet-C-bar", 42.4)
+    assert found(COMMON, {**config, "total_epoch": 90}, epochs=None) == ("ImageNet-C", 38.2)  # converted weights
     assert set(IMAGENET_C_BAR) < set(SETS["bar"])
     for other in ({"names": COMMON[:3]}, {"names": COMMON, "severities": (3,)}, {"names": COMMON, "epochs": 5},
                   {"names": COMMON, "config": {}}, {"names": COMMON, "model": "resnet50"}):

@@ -143,7 +143,7 @@ def test_a_checkpoint_comes_back_bit_for_bit_without_what_is_of_the_training(tmp
 def test_the_network_of_a_run_is_known_from_its_folder(tmp_path, capsys):
     save_checkpoint(create_step(randomised(3), "erm"), str(tmp_path / "last_model.ckpt"), Progress(1))
     with open(tmp_path / "config.json", "w") as file:
-        json.dump({"model": "wideresnet10"}, file)
+        json.dump({"model": "wideresnet10", "dataset": "cifar10", "method": "erm"}, file)
     convert.main([str(tmp_path / "last_model.ckpt"), str(tmp_path / "w.pth")])
     assert "all of wideresnet10 with 3 classes" in capsys.readouterr().out
 

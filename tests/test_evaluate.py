@@ -319,6 +319,8 @@ def test_a_run_may_be_called_alexnet(run, common, tmp_path, monkeypatch, capsys)
     (["--evaluate", "RUN", "--data_dir", "EMPTY/file"], "cifar10 is not in "),
     (["--baseline", "RUN"], "--baseline: needs --evaluate; name a run"),
     (["--evaluate", "RUN", "--baseline", "nowhere"], "--baseline nowhere: no such run"),
+    (["--evaluate", "RUN", "--baseline", "nowhere.json"],
+     "--baseline nowhere.json: no such file; name a run, a checkpoint, or the JSON file of an evaluation"),
     (["--evaluate", "RUN", "--baseline", "RUN/results.json"], "--baseline RUN/results.json: not an evaluation"),
     (["--evaluate", "RUN", "--baseline", "RUN/log.txt"], "--baseline RUN/log.txt: no such run or checkpoint"),
     (["--evaluate", "RUN", "--baseline", "COMMON", "-c", "spatter"], "lacks spatter"),

@@ -2,6 +2,8 @@
 import contextlib
 import errno
 import os
+import re
+import shlex
 import shutil
 
 import numpy as np
@@ -16,7 +18,7 @@ from corruptions.utils.errors import UserError
 from corruptions.utils.files import write_csv
 from dataset import SOURCE_OPTIONS, load_source
 from dataset.batches import EvaluationBatches, TrainBatches
-from dataset.corrupted import load_corrupted
+from dataset.corrupted import load_corrupted, open_corrupted
 from dataset.image_files import (
     FileImages,
     LazyCorruptedFiles,
@@ -415,6 +417,19 @@ def test_stored_images_of_other_pictures_are_not_used(trees, tmp_path):
             load_corrupted(folder, source, "fog", 2, where=where)
         assert path in str(error.value)
     assert isinstance(load_corrupted(folder, source, "fog", 2, where="memory")["test"][1], LazyCorruptedFiles)
+
+
+def test_the_command_in_the_error_stores_what_is_missing(trees, tmp_path, monkeypatch):
+    """It has the options of the data that the images depend on."""
+    folder = str(tmp_path / "my data")
+    shutil.copytree(trees["folder"], folder)
+    source = load_source("folder", folder, image_size=32, interpolation="bicubic")
+    with pytest.raises(UserError, match="--corrupted_from disk: .* has no fog, or not all; make it with ") as error:
+        open_corrupted(folder, source, "test", "fog", "disk")
+    command = re.search("make it with python -m corruptions (.*), or leave the option out", str(error.value))[1]
+    generator.main([*shlex.split(command), "--workers", "1"])
+    for images in open_corrupted(folder, source, "test", "fog", "disk"):
+        assert isinstance(images, FileImages)
 
 
 def link_class(root):

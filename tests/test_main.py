@@ -17,6 +17,7 @@ import losses.training.loop
 import losses.training.run
 import main
 from corruptions.utils.errors import UserError
+from corruptions.utils.files import read_json, write_json
 from dataset import SOURCES
 from dataset.corrupted import load_corrupted
 from dataset.poisson import Split
@@ -260,6 +261,9 @@ def test_a_group_objective_on_clean_images_says_that_it_is_the_mean(run, cifar_d
         assert [row[f"adv_prob_{s}"] for s in range(6)] == ["1.0"] + ["0.0"] * 5
     with open(os.path.join(folder, "config.json")) as file:
         assert json.load(file)["train_on"] == "clean"
+    with open(os.path.join(folder, "log.txt")) as file:
+        log = file.read()
+    assert "--train_on clean" in log and "--train_on poisson" not in log
 
 
 def make_old(folder, **settings):
@@ -554,6 +558,8 @@ def test_eiil_stopped_after_stage_one_does_not_train_it_again(cifar_dir, tmp_pat
             main.main(arguments(cifar_dir, tmp_path / "cut", *options))
     cut = only_run(tmp_path / "cut")
     flip_a_bit(os.path.join(cut, "stage_one", "last_model.ckpt"))  # a copy of 1_model.ckpt
+    first = read_json(os.path.join(cut, "stage_one", "results.json"))
+    write_json(os.path.join(cut, "stage_one", "results.json"), {**first, "seconds": 10000.0})
     with monkeypatch.context() as patch:
         stop_at(patch, "erm", 0)
         main.main(["--resume", cut])
@@ -561,6 +567,7 @@ def test_eiil_stopped_after_stage_one_does_not_train_it_again(cifar_dir, tmp_pat
     assert files(cut, *RECORDS, "environments.csv") == files(whole, *RECORDS, "environments.csv")
     assert "erm" not in os.path.basename(cut) and "eiil" in os.path.basename(cut)
     assert os.path.exists(os.path.join(cut, "stage_one", "results.json"))
+    assert read_json(os.path.join(cut, "results.json"))["seconds"] > 10000  # stage one is a part of the training
 
 
 def test_jtt_takes_a_first_model_and_draws_its_errors_more_often(run, cifar_dir, tmp_path, capsys):

@@ -681,6 +681,8 @@ def test_published_numbers_are_those_that_the_papers_speak_of():
     assert row_of("damp/imagenet", "damp", "ImageNet-C").title == "Trinh 2024, Table 1, 90 epochs"
     changed = row_of("damp/imagenet", "damp", "ImageNet-C", interpolation="bilinear", sync_bn=False)
     assert changed.overridden == ("--no-sync_bn", "--interpolation bilinear")
+    changed = row_of("damp/imagenet", "damp", "ImageNet-C", interpolation=None, val_fraction=None)
+    assert changed.overridden == ("no --val_fraction", "no --interpolation")
     other = row_of("sharpdro/cifar10", "erm", "gaussian_noise", num_severity=3, init_checkpoint="zoo:erm-cifar10",
                    test_corrupted="published", split="run/split.csv", split_sha256="1f")
     assert other.overridden == ("--num_severity 3", "--init_checkpoint zoo:erm-cifar10", "--test_corrupted published",

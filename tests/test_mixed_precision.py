@@ -199,6 +199,7 @@ def outs(loss, norm):
     ([2.0, 2.0], [np.inf, 1.0], 0, None),
     ([2.0, 2.0, 2.0], [np.inf, np.nan, 1.0], 1,
      "a gradient overflows float16 even at loss scale 1, at step 4 of epoch 0"),
+    ([2.0, 2.0], [1.0, 1.0], 1, "a gradient overflows float16 even at loss scale 1, before step 5 of epoch 0"),
     ([2.0, np.nan], [1.0, 1.0], 0, "the loss is not finite at step 4 of epoch 0")])
 def test_the_loop_skips_an_overflow_and_stops_where_no_scale_helps(losses, norms, hopeless, error):
     scaling = LossScaling([])

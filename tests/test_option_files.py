@@ -7,6 +7,7 @@ from corruptions.utils.cli import MultipleValues
 from corruptions.utils.errors import UserError
 from losses.config.options import parse_command_line, read_option_file
 from losses.config.resolve import resolve
+from losses.evaluation.commands import check_evaluation
 from main import main
 from utils.records.settings import read_settings
 
@@ -148,6 +149,17 @@ def test_an_evaluation_takes_of_a_run_what_an_evaluation_reads(tmp_path):
     assert named == {"dataset": "photos", "eval_batch_size": 50, "evaluate": "RUN"}
 
 
+@pytest.mark.parametrize("words, taken", [
+    ([], ("corruption", "data_dir")), (["--predict", "PHOTOS"], ()), (["--test_images", "PHOTOS"], ()),
+    (["--fgsm", "0.1"], ("data_dir",))])
+def test_an_evaluation_takes_of_a_run_what_this_evaluation_reads(words, taken, tmp_path):
+    options = {"corruption": "fog", "data_dir": str(tmp_path), "lr": 0.1}
+    (tmp_path / "config.json").write_text(json.dumps({"given": options}))
+    _, named = parsed("--config", str(tmp_path / "config.json"), "--evaluate", "RUN", *words)
+    assert {option for option in named if option in options} == set(taken)
+    check_evaluation(named)
+
+
 def test_a_line_end_in_the_name_of_a_file_is_escaped(tmp_path, capsys):
     path = tmp_path / "n\nl.json"
     path.write_text('{"lr": -1}')
@@ -172,9 +184,11 @@ def test_earlier_names_of_options_are_understood(tmp_path):
     names = {word.removeprefix("--"): value for word, value in zip(earlier[::2], earlier[1::2], strict=True)}
     (tmp_path / "o.json").write_text(json.dumps(names))
     assert parsed("--config", str(tmp_path / "o.json")) == parsed(*words)
-    (tmp_path / "config.json").write_text(json.dumps({**names, "given": names}))
+    run = {"dataset": "photos", "model": "wideresnet10", "method": "damp"}
+    (tmp_path / "config.json").write_text(json.dumps({**names, **run, "given": names}))
     settings = read_settings(str(tmp_path))
     given = settings.pop("given")
+    assert {option: settings.pop(option) for option in run} == run
     assert settings == given == {word.removeprefix("--"): value for word, value in zip(words[::2], words[1::2],
                                                                                        strict=True)}
     assert resolve("damp", draw="replacement") == resolve("damp", sampler="replacement")

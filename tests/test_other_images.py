@@ -3,6 +3,7 @@ import csv
 import json
 import os
 import shutil
+from types import SimpleNamespace
 
 import mindspore as ms
 import mindspore.nn as nn
@@ -13,18 +14,21 @@ from scipy.special import log_softmax, softmax
 
 import main
 from corruptions.utils.errors import UserError
-from corruptions.utils.files import read_json
+from corruptions.utils.files import read_json, write_json
 from dataset import load_source
 from dataset.batches import normalise
 from dataset.image_files import squash
 from dataset.inputs import NORMALISATIONS, input_format
 from losses.evaluation.adversarial import FastGradientSign
 from losses.evaluation.classifier import load_classifier
-from losses.evaluation.test_images import match_classes, scores_of_sets, title_of
+from losses.evaluation.test_images import match_classes, scores_of_sets, title_of, write_records
 from models import create_model
+from models.convert import convert
+from models.weight_files import read_options
 from tests.test_evaluate import fails
 from tests.test_main import arguments, only_run
 from utils.records.evaluation import run_evaluations
+from utils.records.trained import find_trained
 
 NAMES = ("cat", "airplane", "ship")
 
@@ -118,6 +122,25 @@ def test_predictions(run, folder, source, logits, tmp_path, capsys):
     assert read_rows(output) == rows
 
 
+def test_a_config_of_another_program_beside_weights_is_not_of_a_run(run, folder, tmp_path):
+    """As where Hugging Face stores both. The normalisation in the file and the options count as without it."""
+    output, weights = str(tmp_path / "predictions.csv"), str(tmp_path / "model.safetensors")
+    convert(run + "/last_model.ckpt", weights)
+    rows = []
+    for content in (None, {"architecture": "resnet50", "image_size": 224, "classes": 10, "mean": [0.1, 0.1, 0.1]}):
+        if content is not None:
+            write_json(tmp_path / "config.json", content)
+        main.main(["--evaluate", weights, "-m", "wideresnet10", "-d", "cifar10", "--predict", folder[0], "-o", output,
+                   "--eval_batch_size", "5"])
+        rows.append(read_rows(output))
+    assert rows[0] == rows[1]
+    shutil.copy(run + "/last_model.ckpt", tmp_path / "w.ckpt")
+    convert(str(tmp_path / "w.ckpt"), str(tmp_path / "again.safetensors"), "wideresnet10")
+    assert read_options(str(tmp_path / "again.safetensors")) == {}
+    with pytest.raises(UserError, match="no run with a config.json is there"):
+        find_trained("--evaluate", str(tmp_path))
+
+
 def test_names_of_classes_are_as_many_as_the_network_has(run, source, tmp_path):
     """They may begin with the mark of some editors. Options of the data set need not be given from Python."""
     weights, path = str(shutil.copy(run + "/last_model.ckpt", tmp_path / "w.ckpt")), tmp_path / "names.txt"
@@ -159,6 +182,16 @@ def test_another_test_set(run, folder, source, logits, capsys):
             key: predicted.count(key) for key in source.class_names}
         wrong = [key for key in predicted if key != name]
         assert int(rows[name]["times"]) == max(map(wrong.count, wrong), default=0)
+
+
+def test_classes_may_be_called_folder_and_have_one_name(tmp_path):
+    """The confusion matrix has a column for each class, beside the names of the folders."""
+    classifier = SimpleNamespace(class_names=("folder", "cat", "cat"),
+                                 trained=SimpleNamespace(file=lambda name: str(tmp_path / name)))
+    logits = np.eye(3, dtype=np.float32)[[0, 2, 2]]
+    write_records(classifier, {"test_images": "mine"}, ["folder", "cat"], [[0], [1, 2]], np.array([0, 0, 1]), logits)
+    rows = (tmp_path / "test_images_mine_confusion.csv").read_text().splitlines()
+    assert rows == ["folder,folder,cat,cat", "folder,1,0,1", "cat,0,0,1"]
 
 
 def test_files_of_test_sets_have_different_names():

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -538,6 +539,15 @@ def test_runs_that_were_tested_on_different_images_are_not_drawn_together(run, t
 # Trainings
 
 @pytest.mark.slow
+def test_a_folder_of_test_images_that_has_moved_is_named(cifar_dir, tmp_path):
+    """The figures have no option for it."""
+    gone = str(tmp_path / "CIFAR-10-C")
+    config = {"dataset": "cifar10", "model": "wideresnet10", "data_dir": cifar_dir, "corruption": "fog",
+              "num_severity": 2, "test_corrupted": gone}
+    with pytest.raises(UserError, match=f"^{gone}: the run was tested on the images in this folder; put it back"):
+        TrainedRun(SimpleNamespace(path="RUN", name="erm", config=config), None)
+
+
 def test_a_run_is_tested_on_published_images(cifar, cifar_dir, tmp_path, capsys):
     """Clean images at every severity: the accuracy is the same at all of them."""
     data = str(shutil.copytree(cifar_dir, tmp_path / "data", ignore=shutil.ignore_patterns("*-C")))

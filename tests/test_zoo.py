@@ -52,6 +52,7 @@ def test_a_network_reproduces_its_accuracy(name, tmp_path, monkeypatch, capsys):
     before, entry = sorted(os.listdir(zoo.FOLDER)), NETWORKS[name]
     record = evaluate_run(f"zoo:{name}", ["gaussian_noise"], data_dir=str(tmp_path / "data"), severities=[5])
     assert "other test images" not in capsys.readouterr().err
+    assert record["epochs"] is None  # weights alone do not say it
     assert record["clean"]["accuracy"] == pytest.approx(entry["accuracy"][0], abs=0.003)
     assert record["corrupted"]["gaussian_noise"]["accuracy"][0] == pytest.approx(entry["accuracy"][5], abs=0.003)
     assert sorted(os.listdir(zoo.FOLDER)) == before

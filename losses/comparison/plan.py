@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from corruptions.utils.cli import MultipleValues, parse
 from corruptions.utils.errors import UserError
 from losses.components import AGNOSTIC_OBJECTIVES, DATA_STRATEGIES
+from losses.config.recipes import RECIPES, option_texts
 from losses.config.resolve import WHOLLY_WEIGHTED, resolve
 from losses.config.table import (
     AUTHORS_ALIASES,
     DEPENDENT_OPTIONS,
     METHOD_ARGUMENTS,
+    SPLIT_OPTIONS,
     TRAINING_PARTS,
     chosen_name,
     takes_effect,
@@ -126,7 +128,8 @@ def expand_grid(given, variants):
         list of RunSpec
 
     Raises:
-        UserError: no row reads an option, two rows are the same, or a stage one does not fit all runs.
+        UserError: no row reads an option, two rows are the same, a stage one does not fit all runs, or a variant's
+            recipe does not fit them.
     """
     varied = [option for option in (*BENCHMARK_KEYS, "seed") if isinstance(given.get(option), MultipleValues)]
     if "stage_one" in given and varied:
@@ -137,6 +140,8 @@ def expand_grid(given, variants):
         rows.insert(0, (None, common, given))
     runs, read, rows_of = {}, set(), {}
     for name, options, named in rows:
+        if name is not None and "recipe" in named:
+            _require_benchmark(name, named, given)
         if name is not None and isinstance(options.get("method"), MultipleValues):
             raise UserError(f"--variant {name}: is of one method, and the comparison has several; name one there with "
                             "--method")
@@ -171,6 +176,31 @@ def expand_grid(given, variants):
     planned = [RunSpec(key[0], namesakes[0]) for key, namesakes in runs.items()]
     order = {key: k for k, key in enumerate(dict.fromkeys(run.setting for run in planned))}
     return sorted(planned, key=lambda run: order[run.setting])
+
+
+def _require_benchmark(name, named, given):
+    """Check that all runs have the data set, the network and the options of the data of a variant's recipe.
+
+    A variant cannot set them. Options that are given for all runs take precedence over a recipe, as in a single run.
+
+    Args:
+        name (str): name of the variant.
+        named (dict): options of the variant, among them the recipe.
+        given (dict): options of all runs.
+
+    Raises:
+        UserError: an option of the recipe is not given for all runs.
+    """
+    own = RECIPES[named["recipe"]]
+    options = dict(own.benchmark)
+    if given.get("dataset", own.benchmark.get("dataset")) == own.benchmark.get("dataset"):
+        options |= own.data
+    if SPLIT_OPTIONS & given.keys() or {**given, **named}.get("train_on", "clean") != "clean":
+        options.pop("val_fraction", None)
+    lacking = {option: value for option, value in options.items() if option not in given}
+    if lacking:
+        raise UserError(f"--variant {name}: --recipe {named['recipe']} is for {' '.join(option_texts(lacking))}; give "
+                        "that for all runs")
 
 
 def _pair(given):

@@ -8,7 +8,7 @@ from corruptions.utils import cli
 from corruptions.utils.errors import UserError, one_line
 from losses.config.recipes import RECIPES, option_texts
 from losses.config.short_help import ShortHelp, advice, similar_option
-from losses.config.table import EVALUATION_OPTIONS, OPTION_GROUPS, OPTIONS
+from losses.config.table import EVALUATIONS, OPTION_GROUPS, OPTIONS, SHARED_EVALUATION_OPTIONS, SPLIT_OPTIONS
 from utils.options import RENAMED, option_words
 from utils.records.settings import NEWEST
 from utils.runtime.requirements import require
@@ -87,7 +87,9 @@ def parse_command_line(argv=None):
     for path in paths.config:
         options, is_run = read_option_file(path)
         if is_run and args.evaluate is not None:  # the run was trained with the others
-            options = {name: value for name, value in options.items() if name in EVALUATION_OPTIONS}
+            kind = next((option for option in EVALUATIONS if option in given), None)
+            effective = (*SHARED_EVALUATION_OPTIONS, *EVALUATIONS[kind])
+            options = {name: value for name, value in options.items() if name in effective}
         parser.prog += f": --config {one_line(path)}"
         _, from_file = cli.parse(parser, words_from_file(path, options))
         given = {**from_file, **given}
@@ -225,7 +227,7 @@ def apply_recipe(args, given):
         elif isinstance(dataset, cli.MultipleValues) and recipe.data:
             print(f"warning: --recipe {args.recipe}: its options of the data ({' '.join(option_texts(recipe.data))}) "
                   f"are for -d {recipe.benchmark['dataset']} alone, and are left out", file=sys.stderr)
-        has_own_split = {"num_per_class", "num_val", "split"} & given.keys()
+        has_own_split = SPLIT_OPTIONS & given.keys()
         names_data = given.get("train_on", "clean") != "clean" or any("train_on" in text for text in args.variant)
         if has_own_split or names_data:
             options.pop("val_fraction", None)

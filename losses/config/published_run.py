@@ -45,8 +45,8 @@ def overridden(values, known=()):
     changed = {option: values[option] for option, value in published.items()
                if option in values and values[option] != value and option not in known}
     defaults = {"num_severity": OPTIONS["num_severity"].default, **recipe.data}
-    data = {option: values[option] for option in DATA_OPTIONS
-            if values.get(option) is not None and values[option] != defaults.get(option)}
+    data = {option: values.get(option) for option in DATA_OPTIONS if values.get(option) != defaults.get(option)
+            and (values.get(option) is not None or option in recipe.data)}
     if values.get("split_sha256") is not None:
         data["split"] = "FILE"  # a run has its own copy
     return [f"no --{option}" if value is None else text

@@ -226,7 +226,10 @@ def locate_baseline(path, dataset):
             raise UserError(f"--baseline {path}: its published errors are of {alexnet.DATASET}, not of {dataset}; name "
                             f"a run of {dataset} (a folder of that name is ./{path})")
         return None
-    if os.path.isfile(path) and path.endswith(".json"):
+    if path.endswith(".json") and not os.path.isdir(path):
+        if not os.path.isfile(path):
+            raise UserError(f"--baseline {path}: no such file; name a run, a checkpoint, or the JSON file of an "
+                            "evaluation")
         content = read_json(path)
         reference = settings = content if isinstance(content, dict) else {}
     else:

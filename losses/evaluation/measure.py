@@ -134,6 +134,8 @@ def _test_images(dataset, data_dir, corruption, num_severity, test_corrupted, **
     if test_corrupted is None:
         corrupted = open_corrupted(data_dir, source, "test", corruption, severities=range(1, num_severity))
     else:
+        if not os.path.isdir(test_corrupted):
+            raise UserError(f"{test_corrupted}: the run was tested on the images in this folder; put it back")
         corrupted = find_published(test_corrupted, source).images(corruption, range(1, num_severity))
     return source, [source.images["test"], *corrupted]
 

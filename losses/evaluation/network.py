@@ -145,7 +145,7 @@ def evaluate_network(trained, model, test, baseline=None, stored=None, is_shown=
     network, weights = load_network(model, test.source.classes, trained.checkpoint)
     epochs = weights.epochs
     planned = trained.config.get("total_epoch", epochs)
-    if os.path.isdir(trained.path) and epochs < planned:
+    if os.path.isdir(trained.path) and epochs is not None and epochs < planned:
         print(f"warning: {trained.path}: the newest checkpoint is after {epochs} of {planned} epochs; --resume trains "
               "the others", file=sys.stderr)
     tag, title = corruption_set_name(test.names, test.published, test.severities)
@@ -208,14 +208,16 @@ def published_errors(config, model, test, epochs):
         config (dict): settings of its run; empty if there are none.
         model (str): name of the network.
         test (EvaluationSet): images of the evaluation.
-        epochs (int or None): number of epochs that it was trained for.
+        epochs (int or None): number of epochs that it was trained for; None takes the number in the settings.
     """
     corruptions = {frozenset(COMMON): "ImageNet-C", frozenset(IMAGENET_C_BAR): "ImageNet-C-bar"}.get(
         frozenset(test.names))
     if corruptions is None or list(test.severities) != list(SEVERITIES):
         return None
     # The corrupted images of the evaluation are not those that the run was tested on.
-    values = {**config, "model": model, "total_epoch": epochs, "test_corrupted": None}
+    values = {**config, "model": model, "test_corrupted": None}
+    if epochs is not None:
+        values["total_epoch"] = epochs
     return published_row(values, config.get("title"), corruptions)
 
 

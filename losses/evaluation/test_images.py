@@ -6,10 +6,11 @@ import json
 import os
 
 import numpy as np
+import pandas as pd
 
 from corruptions.evaluation.metrics import expected_calibration_error, log_softmax, negative_log_likelihood
 from corruptions.utils.errors import UserError
-from corruptions.utils.files import require_writable_folder, safe_filename, write_csv, write_json
+from corruptions.utils.files import atomic_write, require_writable_folder, safe_filename, write_csv, write_json
 from dataset.fingerprints import fingerprint
 from dataset.sources.class_folders import list_classes, list_files
 from losses.evaluation.classifier import load_classifier
@@ -161,8 +162,8 @@ def write_records(classifier, record, folders, right, rows, logits):
         columns["most_often_wrong"].append(classifier.class_names[wrong.argmax()] if wrong.any() else "")
         columns["times"].append(int(wrong.max()))
     place = classifier.trained.file(f"test_images_{safe_filename(record['test_images'])}")
-    write_csv(f"{place}_confusion.csv", {"folder": folders, **dict(zip(classifier.class_names, confusion.T.tolist(),
-                                                                       strict=True))})
+    with atomic_write(f"{place}_confusion.csv") as temporary:  # a class may be called 'folder', or as another
+        pd.DataFrame(confusion, folders, classifier.class_names).to_csv(temporary, index_label="folder")
     write_csv(f"{place}.csv", columns)
     write_json(f"{place}.json", record)
     print(f"results are in {place}.json, .csv and _confusion.csv")

@@ -47,7 +47,7 @@ class PendingLosses:
                 overflowed at loss scale 1.
         """
         hint = HINT if self.scaling is None else f"begin another run without --amp, or {HINT}"
-        skipped = None
+        skipped = None  # the last step whose first pass overflowed
         for outs in self.steps:
             losses, *measures = (out.asnumpy() for out in outs)
             is_finite, *rest = np.isfinite([array.sum() for array in (losses, *measures)])
@@ -57,9 +57,10 @@ class PendingLosses:
             self.loss += losses.mean()
             self.batch += 1
         self.steps.clear()
-        if skipped is not None and self.scaling.hopeless_steps.asnumpy() > 0:
-            raise NotFiniteError(f"a gradient overflows float16 even at loss scale 1, at step {skipped} of epoch "
-                                 f"{self.epoch}; {hint}")
+        if self.scaling is not None and self.scaling.hopeless_steps.asnumpy() > 0:
+            where = f"before step {self.batch}" if skipped is None else f"at step {skipped}"  # in the second pass
+            raise NotFiniteError(f"a gradient overflows float16 even at loss scale 1, {where} of epoch {self.epoch}; "
+                                 f"{hint}")
         return Progress(self.epoch, self.batch, float(self.loss))
 
 

@@ -64,6 +64,8 @@ def run(config, data, folder, cells=None):
         RunInterruptedError: the disk is full, or something is missing that was there when the run began.
         Interrupted: a signal has stopped the run, which can be resumed.
     """
+    # A --split table decides it.
+    config = replace(config, method=replace(config.method, train_on=data.split.train_on))
     if is_finished(folder.path, config.method.total_epoch):
         folder.log(f"{folder.path}: all epochs are done, results.json is left as it is")
         return
@@ -129,7 +131,7 @@ def write_config(folder, data, config, given, device):
         data.write_split(folder.file("split.csv"))
         values = {**config.to_dict(), "classes": list(data.source.class_names),
                   "fingerprints": {name: identity.to_dict() for name, identity in data.fingerprints.items()},
-                  "train_on": "clean" if data.split.is_clean else "poisson"}  # a --split table decides it
+                  "train_on": data.split.train_on}  # as in `run`
         write_run_settings(folder.file("config.json"), values, method.title, given, device=device,
                            mindspore=MINDSPORE_VERSION)
         return

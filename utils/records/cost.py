@@ -26,13 +26,15 @@ class ResourceUsage:
     Args:
         path (str): JSON file that keeps the numbers between sessions.
         resumed (bool): whether to continue from the numbers in the file.
+        first_path (str or None): JSON file with the numbers of a training that was a part of the run before its first
+            session; without effect if it is missing.
     """
 
-    def __init__(self, path, resumed):
+    def __init__(self, path, resumed, first_path=None):
         self.path = path
         self._started = time.monotonic()
         reset_peak_memory()
-        before = read_json(path) if resumed else None
+        before = read_json(path if resumed else first_path or "")
         self._before = {name: before[name] if isinstance(before, dict) and type(before.get(name)) in (int, float) else 0
                         for name in ("seconds", "peak_memory_gib")}
 

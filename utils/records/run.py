@@ -1,4 +1,6 @@
 """The records of a run in progress, written in an order that allows a killed run to resume."""
+import os
+
 import numpy as np
 
 from utils.records.checkpoint import Checkpoints, Progress, load_checkpoint, newest_checkpoint
@@ -6,6 +8,7 @@ from utils.records.cost import ResourceUsage, duration, percentages
 from utils.records.logs import EvaluationLog, SharpnessLog, TrainLog
 from utils.records.tensorboard import TensorBoard
 
+STAGE_ONE_RESULTS = os.path.join("stage_one", "results.json")  # the first model of `jtt` and `eiil`
 BEST = {"mean": np.mean, "worst": np.min}  # over the accuracies at all severities
 
 
@@ -38,7 +41,7 @@ class RunRecorder:
         checkpoint = newest_checkpoint(folder.path)
         self.start = start = load_checkpoint(step, checkpoint) if checkpoint else Progress()
         self.skipped_steps = 0 if step.scaling is None else int(step.scaling.skipped_steps.asnumpy())
-        self.cost = ResourceUsage(folder.file("cost.json"), checkpoint is not None)
+        self.cost = ResourceUsage(folder.file("cost.json"), checkpoint is not None, folder.file(STAGE_ONE_RESULTS))
         self.tensorboard = tensorboard and TensorBoard(folder.file("tensorboard"), batches, start)
         self.train_log = TrainLog(folder.file("train.csv"), num_severity, start, environments,
                                   self.tensorboard and self.tensorboard.write_batch)

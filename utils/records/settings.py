@@ -65,8 +65,13 @@ CONFIG_TYPES = {
 MAY_BE_NONE = ("images_sha256", "test_corrupted", "filelist_dir", "image_size", "split")
 
 
+def is_run_config(content):
+    """Whether the content of a `config.json` is of a run; a file of another program may lie beside weights, too."""
+    return isinstance(content, dict) and {"dataset", "model", "method"} <= content.keys()
+
+
 def read_settings(folder):
-    """Return the settings in a run's folder, a dict; None if they are missing.
+    """Return the settings in a run's folder, a dict; None if they are missing, or of another program.
 
     Raises:
         UserError: the settings are damaged.
@@ -78,6 +83,8 @@ def read_settings(folder):
     if not isinstance(config, dict):
         raise UserError(f"{path}: damaged; put back the file that it was, or name another run")
     config = with_new_names(config)
+    if not is_run_config(config):
+        return None
     if isinstance(config.get("given"), dict):
         config["given"] = with_new_names(config["given"])
     for option, kind in CONFIG_TYPES.items():

@@ -13,7 +13,8 @@ from corruptions import COMMON, SETS  # noqa: E402
 from utils.reports.comparison_rows import ComparisonRow, paired_differences  # noqa: E402
 from utils.reports.tables import markdown, statistics, texts  # noqa: E402
 
-ALL_OF_CIFAR10 = "cifar10_full"  # the comparison with differences that are paired by seed, and unseen corruptions
+ALL_OF_CIFAR10 = "cifar10_full"  # the comparison with unseen corruptions
+PAIRED = (ALL_OF_CIFAR10, "photos_gaussian_noise")  # the comparisons with differences that are paired by seed
 TRAINED_ON, NOISE = "gaussian_noise", ("shot_noise", "impulse_noise")
 OTHERS = {"other common": [name for name in COMMON if name not in (TRAINED_ON, *NOISE)], "C-bar": SETS["bar"]}
 # Groups of corruptions of the two tables of `unseen.csv`. One has the scores, the other the differences of accuracy.
@@ -132,6 +133,8 @@ def number(row, column):
 if __name__ == "__main__":
     for heading, folders in TABLES.items():
         print(f"## {heading}\n\n{table(folders)}")
+        for folder in filter(PAIRED.__contains__, folders):
+            print(paired_table(folder))
         if ALL_OF_CIFAR10 in folders:
-            print("\n".join(make(ALL_OF_CIFAR10) for make in (paired_table, unseen_table, unseen_paired_table)))
+            print("\n".join(make(ALL_OF_CIFAR10) for make in (unseen_table, unseen_paired_table)))
             print(unseen_table(f"{ALL_OF_CIFAR10}_methods"))

@@ -6,6 +6,7 @@ import re
 import sys
 
 import cv2
+import numpy as np
 from PIL import Image, ImageOps
 
 from corruptions.registry import SMALLEST_SIDE, is_grey, pixels_of
@@ -13,6 +14,7 @@ from corruptions.utils.errors import ResourceGoneError, UserError
 from corruptions.utils.files import atomic_write
 
 JPEG_OPTIONS = {"quality": 85, "optimize": True}  # the published scripts store images in this way
+SAVE_OPTIONS = {"JPEG": JPEG_OPTIONS, "MPO": JPEG_OPTIONS, "WEBP": {"lossless": True}}  # MPO holds JPEG
 JPEG_MOST_SIDE = 65500  # the limit of libjpeg
 # Formats that PIL opens but cannot read by itself, or that are not still images.
 NO_IMAGES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
@@ -182,11 +184,10 @@ def has_deep_channels(image):
 
 
 def write_image(path, pixels, image_format):
-    """Write an image in a format of PIL, such as 'png', or 'jpeg' in quality 85, as in the published scripts."""
+    """Write an image in a format of PIL, such as 'png', 'webp' without loss, or 'jpeg' as in the published scripts."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with atomic_write(path) as temporary:
-        options = JPEG_OPTIONS if image_format.upper() in ("JPEG", "MPO") else {}  # MPO holds JPEG
-        Image.fromarray(pixels).save(temporary, image_format.upper(), **options)
+        Image.fromarray(pixels).save(temporary, image_format.upper(), **SAVE_OPTIONS.get(image_format.upper(), {}))
 
 
 def jpeg_roundtrip(pixels):
@@ -209,6 +210,8 @@ def writable_suffixes():
 def write_image_file(path, pixels):
     """Write an image uint8 (H, W) or (H, W, 3) in the format of its suffix, JPEG in quality 85.
 
+    A warning says if another format has changed the pixels, such as GIF, which has 256 colours.
+
     Raises:
         UserError: the format cannot hold the image.
     """
@@ -221,3 +224,7 @@ def write_image_file(path, pixels):
         if getattr(error, "errno", None) is not None:  # of the operating system, such as a full disk
             raise
         raise UserError(f"{path}: cannot be written ({error}); give another suffix, such as .png") from error
+    if SAVE_OPTIONS.get(image_format) is not JPEG_OPTIONS:
+        stored = read_image(path)
+        if not np.array_equal(stored, pixels if stored.ndim == pixels.ndim else np.stack([pixels] * 3, axis=2)):
+            print(f"warning: {path}: {image_format} has changed the pixels; .png keeps them", file=sys.stderr)

@@ -102,6 +102,15 @@ def test_every_jpeg_has_the_quality_of_the_published_images(folder, suffix):
     assert Image.open(f"made{suffix}").quantization == Image.open("made.jpg").quantization
 
 
+@pytest.mark.parametrize("suffix, keeps", [(".webp", True), (".tiff", True), (".gif", False), (".ico", False)])
+def test_a_format_that_changes_the_pixels_gives_a_warning(folder, capsys, suffix, keeps):
+    main(["photo.png", f"made{suffix}", "-c", "contrast"])
+    main(["photo.png", "made.png", "-c", "contrast"])
+    assert np.array_equal(read_image(f"made{suffix}"), read_image("made.png")) == keeps
+    warning = f"warning: made{suffix}: {suffix[1:].upper()} has changed the pixels; .png keeps them\n"
+    assert capsys.readouterr().err == ("" if keeps else warning)
+
+
 def test_an_image_that_a_format_cannot_hold_is_one_line(folder, capsys):
     Image.fromarray(np.zeros((8, 65501, 3), np.uint8)).save("wide.png")
     assert "wide.jpg: JPEG has at most 65500 pixels a side; give another suffix, such as .png" in line_of(

@@ -34,6 +34,22 @@ def test_strengths_are_the_published_ones():
         PHOTO < 128, np.minimum(PHOTO.astype(int) + 110, 255), PHOTO))
 
 
+def test_half_the_strength_is_as_published():
+    """tensorflow/models, `level_to_arg` at magnitude 5 of 10: 1.8 * 0.5 + 0.1 for the enhancements."""
+    picture = Image.fromarray(PHOTO)
+    for name, sign, expected in [
+            *((name, 1, picture) for name in ("color", "contrast", "brightness", "sharpness")),
+            ("rotate", -1, picture.rotate(-15, fillcolor=(128, 128, 128))),
+            ("posterize", 1, Image.fromarray(PHOTO & 0b11000000))]:
+        np.testing.assert_array_equal(applied(name, 0.5, sign), np.asarray(expected), err_msg=name)
+    np.testing.assert_array_equal(applied("translate_x", 0.5, -1)[:, 50:], PHOTO[:, :174])
+    np.testing.assert_array_equal(applied("translate_y", 0.5)[:174], PHOTO[50:])
+    np.testing.assert_array_equal(applied("shear_x", 0.5, -1)[110, 17:], PHOTO[110, :207])  # 0.15 * 110.5 = 16.6
+    np.testing.assert_array_equal(applied("shear_y", 0.5, -1)[17:, 110], PHOTO[:207, 110])
+    np.testing.assert_array_equal(applied("solarize_add", 0.5), np.where(PHOTO < 128, PHOTO + 55, PHOTO))
+    assert (applied("cutout", 0.5) == 128).all(axis=2)[92:132, 36:76].all()
+
+
 def test_operations_that_move_pixels():
     """Shifts of 100 pixels and shears of 0.3, grey from outside; a cutout of 80 pixels a side at its place."""
     np.testing.assert_array_equal(applied("translate_x")[:, :124], PHOTO[:, 100:])

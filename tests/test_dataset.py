@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from corruptions import corrupt
 from corruptions.utils.errors import UserError
@@ -183,6 +184,16 @@ def test_photos_have_no_pixel_in_train_and_test():
     assert source.images["test"].shape == (1000, 32, 32, 3)
     np.testing.assert_array_equal(np.bincount(source.labels["train"]), np.full(10, 500))
     np.testing.assert_array_equal(SOURCES["photos"](None).images["test"], source.images["test"])
+
+
+def test_photos_are_cut_from_different_columns(monkeypatch):
+    """Photographs whose pixels say their column: the left 70 % are for training, the others for the test."""
+    columns = np.broadcast_to(np.arange(300).reshape(1, 300, 1), (200, 300, 1))
+    photo = np.concatenate([columns // 256, columns % 256, np.zeros_like(columns)], axis=2).astype(np.uint8)
+    monkeypatch.setattr("dataset.sources.photos.Image.open", lambda path: Image.fromarray(photo))
+    images = SOURCES["photos"](None).images
+    train, test = (256 * images[part][..., 0].astype(int) + images[part][..., 1] for part in ("train", "test"))
+    assert (train.min(), train.max(), test.min(), test.max()) == (0, 209, 210, 299)
 
 
 @pytest.mark.parametrize("layout", ["binary", "python"])
@@ -514,9 +525,13 @@ def test_half_of_a_clean_batch_is_corrupted():
     assert set(result) == {1, 2, 3, 4, 5}
 
 
-def test_what_is_drawn_with_replacement_stays_what_it_was():
-    """So that runs that began with earlier versions go on alike: image, flip and corner from one generator a batch."""
-    images, labels, split, source = example_batches("zero_pad")
+@pytest.mark.parametrize("crop, margin, mode", [("zero_pad", 4, "constant"), ("reflect_pad", 1, "reflect")])
+def test_what_is_drawn_with_replacement_stays_what_it_was(crop, margin, mode):
+    """So that runs that began with earlier versions go on alike: image, flip and corner from one generator a batch.
+
+    The images have 8 pixels a side, so that mirrored padding by an eighth is one pixel.
+    """
+    images, labels, split, source = example_batches(crop)
     for k in (0, 7, 49):
         rng = np.random.default_rng((3, k))
         picks = rng.integers(len(split.indices), size=16)
@@ -524,8 +539,8 @@ def test_what_is_drawn_with_replacement_stays_what_it_was():
         chosen = np.stack([images[s][i] for s, i in zip(severities, indices, strict=True)])
         flipped = rng.random(16) < 0.5
         chosen[flipped] = chosen[flipped, :, ::-1]
-        padded = np.pad(chosen, ((0, 0), (4, 4), (4, 4), (0, 0)))
-        tops, lefts = rng.integers(9, size=16), rng.integers(9, size=16)
+        padded = np.pad(chosen, ((0, 0), (margin, margin), (margin, margin), (0, 0)), mode)
+        tops, lefts = rng.integers(2 * margin + 1, size=16), rng.integers(2 * margin + 1, size=16)
         chosen = np.stack([image[y:y + 8, x:x + 8] for image, y, x in zip(padded, tops, lefts, strict=True)])
         batch = source[k]
         np.testing.assert_array_equal(batch[0], normalise(chosen, (0.5,) * 3, (0.25,) * 3))

@@ -20,20 +20,24 @@ from corruptions.utils.errors import UserError
 from corruptions.utils.files import read_json, write_json
 from dataset import SOURCES
 from dataset.corrupted import load_corrupted
+from dataset.data import ExperimentData
 from dataset.poisson import Split
 from dataset.splits import write_split
 from dataset.stored import corrupted_path
+from losses import create_step
 from losses.config.resolve import resolve
 from losses.schedules import SCHEDULES, Schedule, create_schedule
 from losses.training.data_strategy import apply_data_strategy
 from losses.training.loop import require_finite_losses
 from models import create_model
+from tests import crosscheck
 from tests.cifar_files import make_cifar
 from utils.errors import NotFiniteError
 from utils.metrics import SeverityResult
 from utils.records.checkpoint import Progress
 from utils.records.logs import RunFolder
 from utils.records.reading import read_record
+from utils.records.run import RunRecorder
 from utils.records.settings import path_independent, resumed_settings
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -127,6 +131,9 @@ def test_run_writes_its_records(run):
         assert sum(counts) == 40
         losses = [float(row[f"distribution_loss_{s}"]) for s in range(6)]
         assert float(row["avg_loss"]) == pytest.approx(np.dot(counts, losses) / 40, rel=1e-5)
+        hits = np.multiply(counts, [float(row[f"distribution_acc_{s}"]) for s in range(6)])
+        np.testing.assert_allclose(hits, hits.round(), atol=1e-4)
+        assert float(row["avg_acc"]) == pytest.approx(hits.sum() / 40, rel=1e-5)
         assert sum(float(row[f"adv_prob_{s}"]) for s in range(6)) == pytest.approx(1, rel=1e-5)
         assert float(row["reg_loss"]) == pytest.approx(2.5e-4 * float(row["model_norm_sq"]))
     for name in ("val_clean", "val_robust_5", "test_clean", "test_robust_1"):
@@ -597,6 +604,62 @@ def test_agnostic_steps_are_not_told_the_distributions():
     treated = apply_data_strategy(resolve("sharpdro", distribution_agnostic=True), data, "fog", 0, None, None)
     np.testing.assert_array_equal(treated["groups"], np.zeros(5, np.int32))
     assert apply_data_strategy(resolve("sharpdro"), data, "fog", 0, None, None) == {}
+
+
+def test_stage_one_decides_what_is_drawn_and_how_it_is_grouped(monkeypatch):
+    """JTT repeats the images that the first model gets wrong; EIIL's groups part those that it fits too well."""
+    monkeypatch.setattr("losses.training.data_strategy.report_stage_one", lambda *args, **more: None)
+    logits = np.array([[2, 0, 0], [0, 1, 0], [0, 0.5, 0], [3, 0, 0]], np.float32)
+    data = SimpleNamespace(split=Split([np.arange(2), np.arange(2, 4)], np.arange(0)),
+                           train_labels=np.array([1, 1, 1, 2]))
+    treated = apply_data_strategy(resolve("jtt", jtt_lambda=7), data, "fog", 0, None, lambda: logits)
+    np.testing.assert_array_equal(treated["repeats"], [7, 1, 1, 7])
+    np.testing.assert_array_equal(treated["groups"], np.zeros(4))  # erm reads no severities
+    # The loss of a wrong image rises with a factor on the logits, and the loss of a right one falls.
+    groups = apply_data_strategy(resolve("eiil"), data, "fog", 0, None, lambda: 9 * logits)["groups"]
+    assert set(groups) == {0, 1} and groups[0] == groups[3]
+
+
+class Recorded(Exception):
+    """A test has what it wants to know."""
+
+
+@pytest.mark.parametrize("words, expected", [
+    (["--method", "erm", "--crop", "zero_pad", "--rand_augment", "2", "5", "--sampling", "balanced", "--mixup", "0.7"],
+     {"crop": "zero_pad", "rand_augment": [2, 5], "sampling": "balanced", "sampler": "replacement", "mixup": 0.7}),
+    (["--method", "corrupt_aug", "--aug_corruption", "contrast"],
+     {"crop": "zero_pad", "sampler": "permutation", "corruption": "contrast", "sampling": "uniform"}),
+    (["--method", "rare_aug", "--augment_data"],
+     {"crop": "reflect_pad", "sampler": "replacement", "corruption": "gaussian_noise"})])
+def test_a_run_draws_its_batches_as_its_options_say(cifar_dir, tmp_path, monkeypatch, words, expected):
+    recorded = {}
+
+    def record(data, batch_size, steps, seed, workers, **how):
+        recorded.update(how, batch_size=batch_size, steps=steps, seed=seed)
+        raise Recorded
+    monkeypatch.setattr(ExperimentData, "train_batches", record)
+    with pytest.raises(Recorded):
+        main.main(arguments(cifar_dir, tmp_path, "--seed", "3", *words))
+    expected = {"batch_size": 40, "seed": 3, **expected}
+    assert {option: recorded[option] for option in expected} == expected
+    assert ("probabilities" in recorded) == ("rare_aug" in words) and recorded["steps"].start == 0
+
+
+def test_the_best_checkpoint_is_chosen_by_validation_images(tmp_path):
+    """By default by the mean over severities; the test images say the opposite."""
+    step = create_step(crosscheck.Dense(np.eye(6, 4), np.zeros(4)), "erm", 2, recipe="sharpdro")
+    best = []
+    with RunFolder(str(tmp_path)) as folder:
+        records = RunRecorder(folder, step, 2, batches=5, best_by="mean", keep_last=1, save_step=100)
+        for epoch, accuracies in enumerate(([0.4, 0.5], [0.9, 0.2], [0.3, 0.6], [0.9, 0.3])):
+            results = {"val": accuracies, "test": [1 - accuracy for accuracy in accuracies]}
+            best_before = os.path.getmtime(tmp_path / "best_model.ckpt") if best else None
+            records.end_epoch(epoch, 4, 0.1, 1.0, {part: [SeverityResult(value, 1.0, 10, None) for value in values]
+                                                   for part, values in results.items()})
+            if best_before != os.path.getmtime(tmp_path / "best_model.ckpt"):
+                best.append(epoch)
+        records.close()
+    assert best == [0, 1, 3]
 
 
 def test_corrupt_aug_can_prefer_rare_severities():

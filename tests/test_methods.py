@@ -32,11 +32,12 @@ from losses.evaluation.cells import EvaluationStep
 from losses.group_weights import GroupWeights
 from losses.methods import METHOD_OPTIONS, METHODS, default_options, methods_table
 from losses.objectives import IRM, GroupDRO, REx, WorstGroupSharpness, ood_weights
-from losses.perturbations import CounterBasedNormal
+from losses.perturbations import CounterBasedNormal, SignAscent
 from losses.step.algorithms import TwoPassStep
+from losses.training.loop import train_epoch
 from losses.training.validation_weights import UpdateGroupWeights, create_reweighter
 from tests import crosscheck
-from utils.records.checkpoint import lasting_parameters
+from utils.records.checkpoint import Progress, lasting_parameters
 
 GOLDEN = os.path.join(os.path.dirname(__file__), "golden", "damp_sam_asam.json")
 MIXUP = os.path.join(os.path.dirname(__file__), "golden", "mixup.json")
@@ -204,11 +205,12 @@ def moved(params, along, by):
             for layer, names in params.items()}
 
 
-@pytest.mark.parametrize("weights", ["scaled", "plain"])
-def test_agnostic_sharpdro_with_both_terms_over_the_weighted_samples(weights):
+@pytest.mark.parametrize("risk, weights", [("worst_case", "scaled"), ("worst_case", "plain"), ("mean", "scaled")])
+def test_agnostic_sharpdro_weighs_the_samples(risk, weights):
     """SharpDRO paper, Eq. 12: the gradient of mean(w l(theta + e)), e along the gradient of the mean loss.
 
-    The expected step is made of central differences in float64.
+    By default the gradient of the mean loss at theta is added. The expected step is made of central differences in
+    float64.
     """
     params, (x, y, _) = perceptron_params(), (part.asnumpy() for part in example())
     first, confidence = perceptron_loss(params, x, y)
@@ -219,13 +221,13 @@ def test_agnostic_sharpdro_with_both_terms_over_the_weighted_samples(weights):
     score = score if weights == "plain" else (score - score.min()) / (score.max() - score.min())
     factor = score / score.mean()
     second = central_differences(lambda at: (factor * perceptron_loss(at, x, y)[0]).mean(), perturbed)
-    expected = moved(params, second, -0.1)
-    ours, step = train("sharpdro_agnostic", steps=1, rho=0.3, risk="worst_case", ood_weights=weights)
+    expected = moved(params if risk == "worst_case" else moved(params, gradient, -0.1), second, -0.1)
+    ours, step = train("sharpdro_agnostic", steps=1, rho=0.3, risk=risk, ood_weights=weights)
     assert isinstance(step.graph, TwoPassStep)
     for layer, names in expected.items():
         for name, value in names.items():
             np.testing.assert_allclose(ours[f"{layer}.{name}"], value, atol=3e-5, err_msg=f"{layer}.{name}")
-    same = train("sharpdro", steps=1, rho=0.3, risk="worst_case", ood_weights=weights, distribution_agnostic=True)[0]
+    same = train("sharpdro", steps=1, rho=0.3, risk=risk, ood_weights=weights, distribution_agnostic=True)[0]
     assert_same(ours, same)
 
 
@@ -384,12 +386,22 @@ def test_damp_repeats_and_depends_on_the_seed():
 
 
 def test_damp_has_one_noise_for_each_sub_batch_and_averages():
-    """The sub-batches have the same data, but their losses differ, and the step is the mean of their steps."""
-    network = crosscheck.Perceptron(perceptron_params())
-    step = create_step(network, "damp", 3, num_sub_batches=3, momentum=0.0, recipe="sharpdro")
+    """The sub-batches have the same data, but their losses differ, and the step is the mean of their steps.
+
+    In softmax regression, the gradient of each is known.
+    """
+    rng = np.random.RandomState(0)
+    kernel, bias = rng.standard_normal((6, 4)), rng.standard_normal(4)
+    network = crosscheck.Dense(kernel, bias)
+    step = create_step(network, "damp", 3, sigma=0.5, num_sub_batches=3, momentum=0.0, weight_decay=0.0, seed=9,
+                       recipe="sharpdro")
     x, y, groups = (ops.concat((t[:4],) * 3) for t in example())
     losses = step.train_batch(x, y, groups)[0].reshape(3, 4)
     assert np.abs(losses[0] - losses[1]).max() > 1e-3 and np.abs(losses[1] - losses[2]).max() > 1e-3
+    numbers, x, y = CounterBasedNormal(kernel.size + bias.size, seed=9), x.asnumpy()[:4].astype(float), y.asnumpy()[:4]
+    errors = [softmax(x @ (kernel * (1 + 0.5 * numbers().asnumpy()[:kernel.size].reshape(kernel.shape))) + bias, 1)
+              - np.eye(4)[y] for _ in range(3)]
+    np.testing.assert_allclose(network.kernel.asnumpy() - kernel, -0.1 * x.T @ np.mean(errors, axis=0) / 4, atol=1e-6)
 
 
 def test_sub_batches_without_perturbation_are_the_batch(erm):
@@ -449,19 +461,64 @@ def test_noise_skips_biases():
             assert 0.2 < ratio.std() < 0.9
 
 
-def test_damp_follows_the_gradient_at_the_noisy_weights():
-    """Softmax regression: the step is -lr times the analytic gradient at w (1 + s n), not multiplied by the noise."""
+@pytest.mark.parametrize("method", ["damp", "daap"])
+def test_a_noise_follows_the_gradient_at_the_noisy_weights(method):
+    """Softmax regression: the step is -lr times the analytic gradient at w (1 + s n), not multiplied by the noise, or
+    at w + s n. The bias has no noise.
+    """
     rng = np.random.RandomState(0)
     kernel, bias = rng.standard_normal((6, 4)), rng.standard_normal(4)
     network = crosscheck.Dense(kernel, bias)
-    step = create_step(network, "damp", 3, sigma=0.5, momentum=0.0, weight_decay=0.0, seed=9, recipe="sharpdro")
+    step = create_step(network, method, 3, sigma=0.5, momentum=0.0, weight_decay=0.0, seed=9, recipe="sharpdro")
     x, y, groups = example()
     step.train_batch(x, y, groups)
     noise = CounterBasedNormal(kernel.size + bias.size, seed=9)().asnumpy()[:kernel.size].reshape(kernel.shape)
     x, y = x.asnumpy().astype(float), y.asnumpy()
-    error = softmax(x @ (kernel * (1 + 0.5 * noise)) + bias, 1) - np.eye(4)[y]
+    noisy = kernel * (1 + 0.5 * noise) if method == "damp" else kernel + 0.5 * noise
+    error = softmax(x @ noisy + bias, 1) - np.eye(4)[y]
     np.testing.assert_allclose(network.kernel.asnumpy() - kernel, -0.1 * x.T @ error / 12, atol=1e-6)
     np.testing.assert_allclose(network.bias.asnumpy() - bias, -0.1 * error.mean(axis=0), atol=1e-6)
+
+
+def test_ascents_climb():
+    """By hand: rho sign(g), paper Eq. 9; rho w^2 g / || |w| g ||, a ball that scales with the weights (Kwon 2021)."""
+    weights, gradients = (ms.Tensor([2.0, -1.0, 3.0]),), (ms.Tensor([0.5, -4.0, 0.0]),)
+    np.testing.assert_allclose(SignAscent(0.25)(weights, gradients)[0].asnumpy(), [2.25, -1.25, 3.0])
+    norm = np.hypot(2 * 0.5, 1 * 4)
+    adaptive = PERTURBATIONS["adaptive"].create([ms.Parameter(weights[0], name="bias")], 0, None, rho=0.25)
+    np.testing.assert_allclose(adaptive(weights, gradients)[0].asnumpy(),
+                               [2 + 0.25 * 4 * 0.5 / norm, -1 + 0.25 * 1 * -4 / norm, 3], rtol=1e-6)
+    asam = PERTURBATIONS["asam"].create([ms.Parameter(weights[0], name="bias")], 0, None, rho=0.25)
+    np.testing.assert_allclose(asam(weights, gradients)[0].asnumpy(),
+                               np.add([2, -1, 3], 0.25 * np.array([0.5, -4, 0]) / np.hypot(0.5, 4)), rtol=1e-6)
+
+
+def test_the_penalty_of_irm_counts_from_the_batch_after_the_annealing():
+    rng = np.random.RandomState(0)
+    logits, labels, groups = rng.standard_normal((8, 5)), rng.randint(0, 5, 8), np.arange(8) % 4
+    objective = IRM(4, 7.0, 2)
+    parts = [ms.Tensor(values, dtype) for values, dtype in ((cross_entropy(logits, labels), ms.float32), (
+        logits, ms.float32), (labels, ms.int32), (groups, ms.int32))]
+    for penalty in (1.0, 1.0, 7.0, 7.0):
+        np.testing.assert_allclose(objective.first_risk(*parts).asnumpy(),
+                                   irm_formula(penalty)(logits, labels, groups), rtol=2e-5)
+
+
+def test_the_reweighter_moves_q_in_the_loop():
+    """Before batches 4, 8 and 12, counted over the whole run; the loop asks it before every batch."""
+    step = create_step(crosscheck.Perceptron(perceptron_params()), "erm", 3, recipe="sharpdro")
+    records = SimpleNamespace(logs_batch=lambda batch: False, saves_batch=lambda done: False)
+    moves = []
+
+    class Reweighter:
+        def is_due(self, number):
+            return number % 4 == 0
+
+        def __call__(self, number):
+            moves.append(number)
+    batches = iter([(*example(), example()[2])] * 7)
+    train_epoch(step, batches, 7, Progress(1), records, lambda epoch, batch: 0.1, 0.0, (), reweighter=Reweighter())
+    assert moves == [8, 12]
 
 
 def test_normal_numbers():

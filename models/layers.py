@@ -2,6 +2,9 @@
 import mindspore.nn as nn
 from mindspore.common.initializer import HeNormal
 
+from utils.runtime.device import device
+from models.convolution import MOST_CHANNELS, FastConvolution
+
 
 def conv(in_channels, out_channels, kernel_size, stride=1, same=False):
     """Return a convolution without bias. Its kernels are Kaiming-normal by fan-out (He 2015).
@@ -13,8 +16,11 @@ def conv(in_channels, out_channels, kernel_size, stride=1, same=False):
             both ends, as is usual in PyTorch.
     """
     padding = {"pad_mode": "same"} if same else {"pad_mode": "pad", "padding": kernel_size // 2}
-    return nn.Conv2d(in_channels, out_channels, kernel_size, stride, **padding, has_bias=False,
-                     weight_init=HeNormal(mode="fan_out", nonlinearity="relu"))
+    layer = nn.Conv2d(in_channels, out_channels, kernel_size, stride, **padding, has_bias=False,
+                      weight_init=HeNormal(mode="fan_out", nonlinearity="relu"))
+    if (kernel_size, stride) == (3, 1) and max(in_channels, out_channels) <= MOST_CHANNELS and device() == "CPU":
+        layer.conv2d = FastConvolution(in_channels, out_channels)  # with this stride, both paddings are the same
+    return layer
 
 
 def batch_norm(channels, scale="ones"):

@@ -1,0 +1,88 @@
+"""The gradients of convolutions on CPU: against MindSpore's own kernels and central differences."""
+import mindspore as ms
+import mindspore.nn as nn
+import mindspore.ops as ops
+import numpy as np
+import pytest
+from scipy.signal import correlate
+
+from models import create_model, layers
+from models.convolution import FastConvolution
+
+
+class Gradients(nn.Cell):
+    def __init__(self, function):
+        super().__init__()
+        self.gradients = ops.GradOperation(get_all=True, sens_param=True)(function)
+
+    def construct(self, images, weights, sensitivity):
+        return self.gradients(images, weights, sensitivity)
+
+
+class OwnConvolution(nn.Cell):
+    def __init__(self, out_channels):
+        super().__init__()
+        self.convolve = ops.Conv2D(out_channels, 3, pad_mode="pad", pad=1)
+
+    def construct(self, images, weights):
+        return self.convolve(images, weights)
+
+
+def example(number, ins, outs, height, width):
+    rng = np.random.RandomState(0)
+    return [rng.standard_normal(shape) for shape in ((number, ins, height, width), (outs, ins, 3, 3),
+                                                     (number, outs, height, width))]
+
+
+def tensors(arrays):
+    return [ms.Tensor(array, ms.float32) for array in arrays]
+
+
+@pytest.mark.parametrize("shape", [(5, 3, 16, 32, 32), (3, 16, 32, 33, 40), (2, 64, 8, 32, 32), (2, 65, 8, 32, 32),
+                                   (4, 32, 64, 16, 16), (4, 32, 32, 9, 7)])
+def test_gradients_equal_those_of_mindspore(shape):
+    """Of images on both sides of the least side of a product of patches, with few and many channels."""
+    _, ins, outs, *_ = shape
+    arguments = tensors(example(*shape))
+    ours, own = (Gradients(cell)(*arguments) for cell in (FastConvolution(ins, outs), OwnConvolution(outs)))
+    for gradient, expected in zip(ours, own, strict=True):
+        expected = expected.asnumpy()
+        np.testing.assert_allclose(gradient.asnumpy(), expected, atol=2e-6 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("side", [4, 32])
+def test_gradients_are_those_of_the_result(side):
+    """The gradients of sum(sensitivity * result) at a few places, by differences in float64 of a linear function."""
+    images, weights, sensitivity = example(2, 2, 3, side, side)
+
+    def value():
+        result = [[sum(correlate(np.pad(channel, 1), kernel, "valid")
+                       for channel, kernel in zip(image, kernels, strict=True)) for kernels in weights]
+                  for image in images]
+        return (sensitivity * result).sum()
+    gradients = Gradients(FastConvolution(2, 3))(*tensors([images, weights, sensitivity]))
+    places = [(1, 0, 0, 3), (0, 1, 2, 1)], [(2, 1, 0, 2), (0, 0, 1, 1)]
+    for array, gradient, chosen in zip((images, weights), gradients, places, strict=True):
+        for place in chosen:
+            before, values = array[place], []
+            for shift in (0.5, -0.5):
+                array[place] = before + shift
+                values.append(value())
+            array[place] = before
+            assert gradient.asnumpy()[place] == pytest.approx(values[0] - values[1], rel=1e-4)
+
+
+def test_networks_have_them_on_cpu_alone(monkeypatch):
+    """In 3x3 convolutions with stride 1 and few channels; the names of parameters stay the same."""
+    def fast(network):
+        return {name.removesuffix(".conv2d") for name, cell in network.cells_and_names()
+                if isinstance(cell, FastConvolution)}
+    network = create_model("resnet18_cifar", 10)
+    shapes = {name: (cell.kernel_size, cell.stride, max(cell.in_channels, cell.out_channels))
+              for name, cell in network.cells_and_names() if isinstance(cell, nn.Conv2d)}
+    assert fast(network) == {name for name, (kernel, stride, channels) in shapes.items()
+                             if kernel == (3, 3) and stride == (1, 1) and channels <= 128} and len(fast(network)) == 8
+    monkeypatch.setattr(layers, "device", lambda: "GPU")
+    other = create_model("resnet18_cifar", 10)
+    assert not fast(other)
+    assert [weight.name for weight in network.get_parameters()] == [weight.name for weight in other.get_parameters()]

@@ -1,9 +1,9 @@
 """Other forms of a step's kernels: python tests/benchmarks/convolutions.py [--output FILE.csv]
 
 MindSpore's CPU backend hands oneDNN plain layouts, for which oneDNN copies patches and multiplies matrices. This script
-measures each pass of the convolutions of WRN-28-2 beside other forms that give the same numbers, and BatchNorm beside
-its formula. The forms of a row are taken in turns. Each number is a median, of other forms as a multiple of the own
-kernel's time.
+measures each pass of the convolutions of WRN-28-2 beside other forms that give the same numbers, among them those of
+`models/convolution.py`, and BatchNorm beside its formula. The forms of a row are taken in turns. Each number is a
+median, of other forms as a multiple of the time of MindSpore's own kernel.
 """
 import os
 import sys
@@ -24,14 +24,15 @@ import numpy as np  # noqa: E402
 from corruptions.utils.cli import Parser, positive_int  # noqa: E402
 from corruptions.utils.errors import exit_on_error  # noqa: E402
 from corruptions.utils.files import write_csv  # noqa: E402
+from models.convolution import FastConvolution  # noqa: E402
 
 # Input channels, output channels, side of the input, side of the kernel, stride: the kinds of WRN-28-2.
 LAYERS = ((16, 32, 32, 3, 1), (32, 32, 32, 3, 1), (32, 64, 32, 3, 2), (64, 64, 16, 3, 1), (64, 128, 16, 3, 2),
           (128, 128, 8, 3, 1), (16, 32, 32, 1, 1), (32, 64, 32, 1, 2), (64, 128, 16, 1, 2))
 NORMS = ((32, 32), (64, 16), (128, 8))  # channels and side of the images
 PASSES = ("forward", "gradient by the inputs", "gradient by the weights")
-OWN, SLICES, PRODUCT, TURNED, FORMULA = TITLES = ("own kernel, ms", "products of slices", "one product",
-                                                  "forward kernel, turned weights", "formula")
+OWN, HERE, SLICES, PRODUCT, FORMULA = TITLES = ("own kernel, ms", "as here", "products of slices", "one product",
+                                                "formula")
 
 
 class Convolution(nn.Cell):
@@ -106,17 +107,17 @@ class TurnedGradient(nn.Cell):
         return self.form(sensitivity, self.reverse(kernel).transpose(1, 0, 2, 3))
 
 
-def forms_of(name, kernel, stride):
+def forms_of(name, inputs, outputs, kernel, stride):
     """Return the forms of a pass, a dict of title to cell; MindSpore's own kernel comes first."""
     own, slices, product = Convolution(kernel, stride), Patches(kernel, stride, False), Patches(kernel, stride, True)
-    others = {SLICES: slices} if kernel == 1 else {SLICES: slices, PRODUCT: product}  # 1x1 has one slice alone
+    products = {SLICES: slices} if kernel == 1 else {SLICES: slices, PRODUCT: product}  # 1x1 has one slice alone
     if name == PASSES[0]:
-        return {OWN: Forward(own), **{title: Forward(form) for title, form in others.items()}}
-    if name == PASSES[1] and stride == 1:
-        turned = {**others, TURNED: own}
-        return {OWN: Gradient(own, 0), **{title: TurnedGradient(form) for title, form in turned.items()}}
+        return {title: Forward(form) for title, form in {OWN: own, **products}.items()}
+    forms = {OWN: own, HERE: FastConvolution(inputs, outputs)} if (kernel, stride) == (3, 1) else {OWN: own}
     position = PASSES.index(name) - 1
-    return {title: Gradient(form, position) for title, form in {OWN: own, **others}.items()}
+    result = {title: Gradient(form, position) for title, form in forms.items()}
+    turn = TurnedGradient if name == PASSES[1] and stride == 1 else lambda form: Gradient(form, position)
+    return result | {title: turn(form) for title, form in products.items()}
 
 
 class Norm(nn.Cell):
@@ -183,7 +184,7 @@ def measure(batch_size, runs):
         images, weights = tensor(rng, batch_size, inputs, side, side), tensor(rng, outputs, inputs, kernel, kernel)
         sensitivity = tensor(rng, batch_size, outputs, side // stride, side // stride)
         for name in PASSES:
-            times = compare(forms_of(name, kernel, stride), (images, weights, sensitivity), runs)
+            times = compare(forms_of(name, inputs, outputs, kernel, stride), (images, weights, sensitivity), runs)
             yield f"{kernel}x{kernel}, {inputs} to {outputs} channels, {side}x{side}, stride {stride}", name, times
     for channels, side in NORMS:
         arguments = [tensor(rng, batch_size, channels, side, side), tensor(rng, channels), tensor(rng, channels),

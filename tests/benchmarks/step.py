@@ -20,10 +20,12 @@ import statistics  # noqa: E402
 import time  # noqa: E402
 
 import mindspore as ms  # noqa: E402
+import mindspore.nn as nn  # noqa: E402
 import numpy as np  # noqa: E402
 
 from losses import create_step  # noqa: E402
 from models import check_image_size, create_model, find_model  # noqa: E402
+from models.convolution import FastConvolution  # noqa: E402
 from tests.benchmarks.release_process import start_release  # noqa: E402
 from utils.runtime import distributed  # noqa: E402
 from corruptions.utils.cli import Parser, positive_int, validated_by  # noqa: E402
@@ -31,16 +33,27 @@ from corruptions.utils.errors import exit_on_error  # noqa: E402
 from utils.runtime.compile_cache import compile_cached  # noqa: E402
 
 
+def use_own_gradients(network):
+    """Give the convolutions of a network MindSpore's own gradients."""
+    for layer in [cell for _, cell in network.cells_and_names() if isinstance(cell, nn.Conv2d)]:
+        if isinstance(layer.conv2d, FastConvolution):
+            convolve = layer.conv2d.convolve
+            del layer.conv2d
+            layer.conv2d = convolve
+
+
 def prepare_step(method, model, batch, cache=None):
     """Build and compile a step; return a function that takes one step and gives its seconds, and the compile time.
 
-    `method` is a method's name, after a slash its number of sub-batches if that is not 1, and after another `sync_bn`
-    if BatchNorm's statistics are those of all of them. `cache` is a folder for `--compile_cache`, which
-    serves the first step that is prepared.
+    `method` is a method's name, with marks after slashes as in the help of `--methods`. `cache` is a folder for
+    `--compile_cache`, which serves the first step that is prepared.
     """
-    name, sub_batches, sync_bn, *_ = (*method.split("/"), "", "")
-    more = {"sync_bn": True} if sync_bn else {}
-    step = create_step(create_model(model, 10), name, num_sub_batches=int(sub_batches or 1), recipe="sharpdro", **more)
+    name, *marks = method.split("/")
+    network, more = create_model(model, 10), {"sync_bn": True} if "sync_bn" in marks else {}
+    if "own" in marks:
+        use_own_gradients(network)
+    sub_batches = next((int(mark) for mark in marks if mark.isdigit()), 1)
+    step = create_step(network, name, num_sub_batches=sub_batches, recipe="sharpdro", **more)
     ours = distributed.rank_slice(len(batch[0]), distributed.rank_and_world_size())
     images, *description = batch
     images = images[ours]
@@ -64,7 +77,8 @@ def main():
     parser.add_argument("-m", "--model", type=validated_by(find_model), default="wideresnet", help="network")
     parser.add_argument("--methods", nargs="+", default=["erm", "sharpdro"], metavar="METHOD",
                         help="methods, the first being what the others are compared with; damp/4 is damp with four "
-                             "sub-batches, damp/4/sync_bn with BatchNorm over all of them")
+                             "sub-batches, damp/4/sync_bn with BatchNorm over all of them; damp/own has MindSpore's own "
+                             "gradients of convolutions")
     parser.add_argument("-b", "--batch_size", type=positive_int, default=100, help="images in a batch")
     parser.add_argument("--image_size", type=positive_int, default=32, help="side of the images, in pixels")
     parser.add_argument("--runs", type=positive_int, default=9, help="steps of each kind")

@@ -77,8 +77,8 @@ def main():
     parser.add_argument("-m", "--model", type=validated_by(find_model), default="wideresnet", help="network")
     parser.add_argument("--methods", nargs="+", default=["erm", "sharpdro"], metavar="METHOD",
                         help="methods, the first being what the others are compared with; damp/4 is damp with four "
-                             "sub-batches, damp/4/sync_bn with BatchNorm over all of them; damp/own has MindSpore's own "
-                             "gradients of convolutions")
+                             "sub-batches, damp/4/sync_bn with BatchNorm over all of them; damp/own has MindSpore's "
+                             "own gradients of convolutions")
     parser.add_argument("-b", "--batch_size", type=positive_int, default=100, help="images in a batch")
     parser.add_argument("--image_size", type=positive_int, default=32, help="side of the images, in pixels")
     parser.add_argument("--runs", type=positive_int, default=9, help="steps of each kind")

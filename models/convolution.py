@@ -37,8 +37,10 @@ class FastConvolution(nn.Cell):
 
     def bprop(self, images, weights, out, gradient):
         """Return the gradients by the images and by the weights, from the gradient by the result."""
-        by_images = self.convolve_back(gradient, self.reverse(weights).transpose(1, 0, 2, 3))
-        return by_images, self.gradient_by_weights(images, weights.shape, gradient)
+        kind = gradient.dtype  # float16 in mixed precision, in which images and weights may be float32
+        by_images = self.convolve_back(gradient, self.reverse(weights.astype(kind)).transpose(1, 0, 2, 3))
+        by_weights = self.gradient_by_weights(images.astype(kind), weights.shape, gradient)
+        return by_images.astype(images.dtype), by_weights.astype(weights.dtype)
 
     def gradient_by_weights(self, images, shape, gradient):
         """Return the gradient by weights of the given shape: the sum over bands of rows. A band sees a row around it.

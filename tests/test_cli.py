@@ -338,7 +338,7 @@ def test_the_first_part_of_a_folder_is_checked_before_data_are_read(text, capsys
     [line] = capsys.readouterr().err.splitlines()
     assert stop.value.code == 2
     assert line == (f"main.py: error: argument --desc: '{text}' cannot begin the name of a folder; give at most 100 "
-                    "letters, without /")
+                    "bytes, without /")
 
 
 @pytest.mark.parametrize("words, flag, instead", [

@@ -127,7 +127,7 @@ def test_the_commands_make_what_they_make_here(files):
 @pytest.mark.parametrize("command, culprit", [
     ("dataset cifar10 -c fog --data_dir nowhere", "cifar10 is not in nowhere, and to download it takes the package "
      "pooch"),
-    ("array images.npy out -c snow --backend wand", "--backend wand: Wand or ImageMagick is not installed"),
+    ("array images.npy out -c snow --backend wand", "backend wand: Wand or ImageMagick is not installed"),
     ("array images.npy out -c fog --scheduler a:1", "--scheduler a:1: needs the package distributed"),
 ])
 def test_a_feature_without_its_package_says_so(python, files, command, culprit):

@@ -74,6 +74,16 @@ def test_the_main_readme_has_the_numbers_of_the_comparisons():
     assert "mean of three seeds" in words and "`erm --sampling balanced` has one seed there" in words
 
 
+def test_no_other_form_of_a_convolution_is_clearly_faster():
+    """The page of the tests says so; the project's own form is never slower, and both of its kernels help."""
+    rows = pd.read_csv(os.path.join(ARRIVED, "convolutions.csv"))
+    assert "No other form is clearly faster" in " ".join(text("tests", "README.md").split())
+    assert rows[["products of slices", "one product", "formula"]].min(axis=None) > 0.9
+    here = rows.set_index("pass")["as here"].dropna()
+    assert here.max() < 1.05 and {name: values.min() < 0.6 for name, values in here.groupby(level=0)} == {
+        "gradient by the inputs": True, "gradient by the weights": True}
+
+
 def test_the_main_readme_has_the_devices_that_were_reported():
     folder = os.path.join(ARRIVED, "devices")
     names = [name for name in sorted(os.listdir(folder)) if name.endswith(".json")]
@@ -105,6 +115,28 @@ def test_the_page_of_results_says_how_far_the_recommended_method_is_above_others
                      for column in ("severity_0", "severity_5")]
             lines.append(f"| {label} | {title} | {' | '.join(cells)} |")
     assert "\n\n" + "\n".join(lines) + "\n\n" in page_of_results()
+
+
+def test_the_page_of_results_says_how_sure_the_differences_are():
+    def standard_errors(result, rivals):
+        return [np.hypot(*(float(result[name][f"{column}_std"]) for name in ("rare_aug", rival))) / np.sqrt(3)
+                for rival in rivals for column in ("severity_0", "severity_5")]
+    rivals, words = ("sharpdro", "erm, balanced", "erm"), words_of_results()
+    cifar10 = [error for result in ({**RESULTS["cifar10"], **CURES, **METHODS}, SNOW)
+               for error in standard_errors(result, rivals)]
+    photos = standard_errors(RESULTS["photos"], rivals)
+    assert (f"The standard errors of these differences are {min(cifar10):.1f} to {max(cifar10):.1f} points on "
+            f"CIFAR-10, and {min(photos):.1f} to {max(photos):.1f} points on `photos`") in words
+    runs = pd.read_csv(os.path.join(ARRIVED, "photos_gaussian_noise", "comparison_runs.csv")).pivot(
+        index="seed", columns="method", values="severity_5")
+    for rival, limit in (("corrupt_aug", 2), ("erm, balanced", 1)):
+        change = runs["rare_aug"] - runs[rival]
+        assert abs(change.mean()) < limit * change.sem()
+    growth = [float(result["rare_aug"]["severity_5_mean"]) - float(result["erm"]["severity_5_mean"])
+              for result in (FULL, RESULTS["cifar10"])]
+    error = np.hypot(*(np.hypot(*(float(result[name]["severity_5_std"]) for name in ("rare_aug", "erm"))) / np.sqrt(3)
+                       for result in (FULL, RESULTS["cifar10"])))
+    assert 0 < growth[0] - growth[1] < 2 * error
 
 
 @pytest.mark.parametrize("says, name, rival, dataset, column", [
@@ -326,6 +358,15 @@ def test_the_page_of_results_says_what_carries_over_to_other_corruptions():
     common = differences["all common"].loc[names].mean(axis=1)
     assert (f"In the mean of all common corruptions, `corrupt_aug` is {common.iloc[0]:.1f} points above ERM, and "
             f"`rare_aug` {-common.iloc[1]:.1f} points below it") in words
+    means = unseen_means(ALL_OF_CIFAR10, {"clean": ["none"], **UNSEEN})
+    change = {(group, score): np.subtract(*(means[group].loc[name, score] for name in ("rare_aug", "erm")))
+              for group in ("clean", "C-bar") for score in ("nll", "ece")}
+    ratio = {key: abs(values.mean()) / (values.std(ddof=1) / np.sqrt(3)) for key, values in change.items()}
+    nll, ece, clean = ("C-bar", "nll"), ("C-bar", "ece"), ("clean", "nll")
+    assert (f"the NLL of `rare_aug` is {-change[nll].mean():.2f} lower than the NLL of ERM, or {ratio[nll]:.1f} "
+            f"standard errors, and the ECE is {-change[ece].mean():.3f} lower, or {ratio[ece]:.1f} standard errors. On "
+            f"clean images the NLL is {change[clean].mean():.2f} higher, or {ratio[clean]:.1f} standard errors"
+            ) in words
     rest = [differences[group].loc[names] for group in ("shot noise", "other common", "C-bar")]
     assert f"ERM by at most {max(part.mean(axis=1).abs().max() for part in rest):.1f} points in the mean" in words
     errors = max((part.mean(axis=1).abs() / part.sem(axis=1)).max() for part in rest)

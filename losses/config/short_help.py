@@ -54,7 +54,7 @@ COMMON = {
     },
     "records and device": {
         "log_dir": "folder for the folders of runs",
-        "resume": "continue a run; without FOLDER the newest of these settings",
+        "resume": "continue a run, or the newest of these settings",
         "eval_every": "evaluate after every N-th epoch",
         "device_target": "auto, CPU, GPU or Ascend",
     },

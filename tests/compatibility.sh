@@ -8,7 +8,7 @@
 # compute, whole runs, and what looks into MindSpore's own modules. Environments are made in a temporary folder (3 GB each) and removed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-QUICK="tests/test_{cli,files,methods,step,networks,optimizers,train,operators,convert,main,graphs,plugins,devices}.py"
+QUICK="tests/test_{cli,files,methods,step,networks,convolution,optimizers,train,operators,convert,main,graphs,plugins,devices}.py"
 [ $# -gt 0 ] || { sed -n 's/^# \{0,1\}//p' "$0" | sed 1d >&2; exit 2; }
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

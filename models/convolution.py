@@ -24,23 +24,39 @@ class FastConvolution(nn.Cell):
 
     def __init__(self, in_channels, out_channels):
         super().__init__()
+        self.convolve = ConvolutionWithTurned(in_channels, out_channels)
+        self.reverse = ops.ReverseV2((2, 3))
+
+    def construct(self, images, weights):
+        turned = self.reverse(weights).transpose(1, 0, 2, 3)
+        return self.convolve(images, weights, ops.stop_gradient(turned))
+
+
+class ConvolutionWithTurned(nn.Cell):
+    """A convolution with its gradients, from weights (K, C, 3, 3) and the same weights turned, (C, K, 3, 3).
+
+    The turned weights are made before, because weights that `bprop` reads may be those that a step has put back
+    meanwhile.
+    """
+
+    def __init__(self, in_channels, out_channels):
+        super().__init__()
         self.convolve = ops.Conv2D(out_channels, 3, pad_mode="pad", pad=1)
         self.convolve_back = ops.Conv2D(in_channels, 3, pad_mode="pad", pad=1)
-        self.reverse = ops.ReverseV2((2, 3))
         # The gradients by the weights of whole images, and of bands at the top, in the middle and at the bottom.
         self.whole, self.top, self.middle, self.bottom = (
             Conv2DBackpropFilter(out_channels, 3, pad_mode="pad", pad=padding, pad_list=padding)
             for padding in ((1, 1, 1, 1), (1, 0, 1, 1), (0, 0, 1, 1), (0, 1, 1, 1)))
 
-    def construct(self, images, weights):
+    def construct(self, images, weights, turned):
         return self.convolve(images, weights)
 
-    def bprop(self, images, weights, out, gradient):
-        """Return the gradients by the images and by the weights, from the gradient by the result."""
+    def bprop(self, images, weights, turned, out, gradient):
+        """Return the gradients by the images and by the weights, from the gradient by the result; none by `turned`."""
         kind = gradient.dtype  # float16 in mixed precision, in which images and weights may be float32
-        by_images = self.convolve_back(gradient, self.reverse(weights.astype(kind)).transpose(1, 0, 2, 3))
+        by_images = self.convolve_back(gradient, turned.astype(kind))
         by_weights = self.gradient_by_weights(images.astype(kind), weights.shape, gradient)
-        return by_images.astype(images.dtype), by_weights.astype(weights.dtype)
+        return by_images.astype(images.dtype), by_weights.astype(weights.dtype), ops.zeros_like(turned)
 
     def gradient_by_weights(self, images, shape, gradient):
         """Return the gradient by weights of the given shape: the sum over bands of rows. A band sees a row around it.

@@ -17,7 +17,7 @@ import losses.training.loop
 import losses.training.run
 import main
 from corruptions.utils.errors import UserError
-from corruptions.utils.files import read_json, write_json
+from corruptions.utils.files import write_json
 from dataset import SOURCES
 from dataset.corrupted import load_corrupted
 from dataset.data import ExperimentData
@@ -555,7 +555,8 @@ def test_stage_one_has_synchronised_statistics_where_the_run_has(cifar_dir, tmp_
 
 @pytest.mark.slow
 def test_eiil_stopped_after_stage_one_does_not_train_it_again(cifar_dir, tmp_path, monkeypatch):
-    options = ["--method", "eiil", "--save_last", "--total_epoch", "2", "--stage_one_epochs", "2", "--irm_anneal", "1"]
+    options = ["--method", "eiil", "--save_last", "--total_epoch", "2", "--stage_one_epochs", "2", "--irm_lambda", "10",
+               "--irm_anneal", "1"]
     main.main(arguments(cifar_dir, tmp_path / "whole", *options))
     whole = only_run(tmp_path / "whole")
     check_found(whole, "environments", "environment_1", lambda row: float(row["probability"]) > 0.5)
@@ -565,8 +566,6 @@ def test_eiil_stopped_after_stage_one_does_not_train_it_again(cifar_dir, tmp_pat
             main.main(arguments(cifar_dir, tmp_path / "cut", *options))
     cut = only_run(tmp_path / "cut")
     flip_a_bit(os.path.join(cut, "stage_one", "last_model.ckpt"))  # a copy of 1_model.ckpt
-    first = read_json(os.path.join(cut, "stage_one", "results.json"))
-    write_json(os.path.join(cut, "stage_one", "results.json"), {**first, "seconds": 10000.0})
     with monkeypatch.context() as patch:
         stop_at(patch, "erm", 0)
         main.main(["--resume", cut])
@@ -574,7 +573,6 @@ def test_eiil_stopped_after_stage_one_does_not_train_it_again(cifar_dir, tmp_pat
     assert files(cut, *RECORDS, "environments.csv") == files(whole, *RECORDS, "environments.csv")
     assert "erm" not in os.path.basename(cut) and "eiil" in os.path.basename(cut)
     assert os.path.exists(os.path.join(cut, "stage_one", "results.json"))
-    assert read_json(os.path.join(cut, "results.json"))["seconds"] > 10000  # stage one is a part of the training
 
 
 def test_jtt_takes_a_first_model_and_draws_its_errors_more_often(run, cifar_dir, tmp_path, capsys):
@@ -643,6 +641,20 @@ def test_a_run_draws_its_batches_as_its_options_say(cifar_dir, tmp_path, monkeyp
     expected = {"batch_size": 40, "seed": 3, **expected}
     assert {option: recorded[option] for option in expected} == expected
     assert ("probabilities" in recorded) == ("rare_aug" in words) and recorded["steps"].start == 0
+
+
+def test_the_time_of_a_run_has_the_time_of_its_stage_one(tmp_path):
+    """Also after the run was stopped and resumed, but once."""
+    step = create_step(crosscheck.Dense(np.eye(6, 4), np.zeros(4)), "erm", 2, recipe="sharpdro")
+    os.mkdir(tmp_path / "stage_one")
+    write_json(tmp_path / "stage_one" / "results.json", {"seconds": 10000.0, "peak_memory_gib": 500.0})
+    for _ in range(2):
+        with RunFolder(str(tmp_path)) as folder:
+            records = RunRecorder(folder, step, 2, batches=5, keep_last=1, save_step=100)
+            totals = records.cost.totals()
+            assert 10000 <= totals["seconds"] < 10100 and totals["peak_memory_gib"] == 500
+            records.end_epoch(records.start.epochs, 4, 0.1, 1.0, {})
+            records.close()
 
 
 def test_the_best_checkpoint_is_chosen_by_validation_images(tmp_path):

@@ -58,7 +58,7 @@ class Gradient(nn.Cell):
 
 @pytest.mark.parametrize("method, options", [
     ("sam", {"rho": 0.5}), pytest.param("sam", {"perturbation": "sign", "rho": 0.01}, marks=pytest.mark.slow),
-    pytest.param("damp", {"sigma": 0.3}, marks=pytest.mark.slow),
+    ("damp", {"sigma": 0.3}),
     pytest.param("sharpdro", {"perturbation": "multiplicative", "sigma": 0.3}, marks=pytest.mark.slow)],
     ids=["l2", "sign", "noise", "noise and sharpness"])
 def test_a_step_follows_the_gradient_where_the_perturbation_leads(method, options):

@@ -37,7 +37,7 @@ def use_own_gradients(network):
     """Give the convolutions of a network MindSpore's own gradients."""
     for layer in [cell for _, cell in network.cells_and_names() if isinstance(cell, nn.Conv2d)]:
         if isinstance(layer.conv2d, FastConvolution):
-            convolve = layer.conv2d.convolve
+            convolve = layer.conv2d.convolve.convolve
             del layer.conv2d
             layer.conv2d = convolve
 

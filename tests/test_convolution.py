@@ -1,31 +1,13 @@
 """The gradients of convolutions on CPU: against MindSpore's own kernels and central differences."""
 import mindspore as ms
 import mindspore.nn as nn
-import mindspore.ops as ops
 import numpy as np
 import pytest
 from scipy.signal import correlate
 
 from models import create_model, layers
 from models.convolution import FastConvolution
-
-
-class Gradients(nn.Cell):
-    def __init__(self, function):
-        super().__init__()
-        self.gradients = ops.GradOperation(get_all=True, sens_param=True)(function)
-
-    def construct(self, images, weights, sensitivity):
-        return self.gradients(images, weights, sensitivity)
-
-
-class OwnConvolution(nn.Cell):
-    def __init__(self, out_channels):
-        super().__init__()
-        self.convolve = ops.Conv2D(out_channels, 3, pad_mode="pad", pad=1)
-
-    def construct(self, images, weights):
-        return self.convolve(images, weights)
+from tests.benchmarks.convolutions import Convolution, Gradient
 
 
 def example(number, ins, outs, height, width):
@@ -44,10 +26,10 @@ def test_gradients_equal_those_of_mindspore(shape):
     """Of images with two bands of rows and with many, with a last band of one row, and of images that are not cut."""
     _, ins, outs, *_ = shape
     arguments = tensors(example(*shape))
-    ours, own = (Gradients(cell)(*arguments) for cell in (FastConvolution(ins, outs), OwnConvolution(outs)))
-    for gradient, expected in zip(ours, own, strict=True):
-        expected = expected.asnumpy()
-        np.testing.assert_allclose(gradient.asnumpy(), expected, atol=2e-6 * np.abs(expected).max())
+    for position in range(2):
+        gradient, expected = (Gradient(cell, position)(*arguments).asnumpy()
+                              for cell in (FastConvolution(ins, outs), Convolution(3, 1)))
+        np.testing.assert_allclose(gradient, expected, atol=2e-6 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("side", [4, 32])
@@ -60,7 +42,8 @@ def test_gradients_are_those_of_the_result(side):
                        for channel, kernel in zip(image, kernels, strict=True)) for kernels in weights]
                   for image in images]
         return (sensitivity * result).sum()
-    gradients = Gradients(FastConvolution(2, 3))(*tensors([images, weights, sensitivity]))
+    arguments = tensors([images, weights, sensitivity])
+    gradients = [Gradient(FastConvolution(2, 3), position)(*arguments) for position in range(2)]
     places = [(1, 0, 0, 3), (0, 1, 2, 1)], [(2, 1, 0, 2), (0, 0, 1, 1)]
     for array, gradient, chosen in zip((images, weights), gradients, places, strict=True):
         for place in chosen:

@@ -49,20 +49,36 @@ def is_partial(path):
     return os.path.exists(partial_path(path)) and not os.path.exists(path)
 
 
+def damaged(path):
+    """Return the `UserError` for a finished array or folder that is not what its command has made."""
+    return UserError(f"{path}: is damaged or something else; {AGAIN}")
+
+
+def map_array(path):
+    """Return the array in a .npy file, memory-mapped; errors are as in `load_array`."""
+    return load_array(path, "r")
+
+
+def stored_digest(path, read=map_array):
+    """Return the hash of the pixels that `read` finds at a path, as in `array_digest`.
+
+    Raises:
+        UserError: they are damaged, so that `read` raises an error.
+    """
+    try:
+        return array_digest(read(path))
+    except (UserError, OSError, ValueError, EOFError) as error:
+        raise damaged(path) from error
+
+
 def check_finished(path):
     """Check that an array which an earlier run has finished is still the array that its record describes.
 
     Raises:
         UserError: the array is damaged or another one.
     """
-    recorded = recorded_pixels(path)
-    try:
-        array = load_array(path, "r")
-        is_same = recorded in (None, array_digest(array))  # earlier versions wrote no records
-    except (OSError, ValueError, EOFError):
-        is_same = False
-    if not is_same:
-        raise UserError(f"{path}: is damaged or something else; {AGAIN}")
+    if recorded_pixels(path) not in (None, stored_digest(path)):  # earlier versions wrote no records
+        raise damaged(path)
 
 
 def write_arrays(images, paths, name, seed, options, workers, show_progress, title, images_digest=None):
@@ -214,7 +230,7 @@ class PartialArray:
 
     def finish(self):
         """Give the complete array its final name. Its record is written first, so that no array of ours lacks one."""
-        write_record(self.path, self.made, array_digest(load_array(partial_path(self.path), "r")))
+        write_record(self.path, self.made, array_digest(map_array(partial_path(self.path))))
         os.replace(partial_path(self.path), self.path)
         os.remove(journal_path(self.path))
 

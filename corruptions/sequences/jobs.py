@@ -7,7 +7,7 @@ import numpy as np
 from tqdm import tqdm
 
 from corruptions.images import read_image, write_image
-from corruptions.jobs.arrays import AGAIN, CHUNK_PIXELS, chunk_of, read_chunk, write_part
+from corruptions.jobs.arrays import CHUNK_PIXELS, chunk_of, map_array, read_chunk, stored_digest, write_part
 from corruptions.jobs.parallel import parallel_map
 from corruptions.jobs.provenance import read_made, record_path, write_record
 from corruptions.registry import DEFAULTS
@@ -15,7 +15,7 @@ from corruptions.sequences.constants import LAST, frame_count
 from corruptions.sequences.perturb import check_sequence, perturb_range
 from corruptions.utils.checksums import array_digest
 from corruptions.utils.errors import UserError
-from corruptions.utils.files import TMP_MARK, atomic_write, file_lock, load_array, remove_temporary
+from corruptions.utils.files import TMP_MARK, atomic_write, file_lock, remove_temporary
 
 
 def write_sequences(images, path, made, name, seed, difficulty=1, crop=None, options=DEFAULTS, workers=1,
@@ -42,7 +42,7 @@ def write_sequences(images, path, made, name, seed, difficulty=1, crop=None, opt
     """
     (height, width), constants = check_sequence(name, *images.shape[1:3], difficulty, crop, options)
     shape = (len(images), frame_count(name, constants), height, width, *images.shape[3:])
-    with _unless_made(path, made, _read_array) as is_missing:
+    with _unless_made(path, made, map_array) as is_missing:
         if not is_missing:
             return False
         remove_temporary(path)
@@ -58,7 +58,7 @@ def write_sequences(images, path, made, name, seed, difficulty=1, crop=None, opt
                          disable=None if show_progress is None else not show_progress) as bar:
                 for count in counts:
                     bar.update(count)
-            write_record(path, made, array_digest(load_array(temporary, "r")))  # first, so that no array lacks one
+            write_record(path, made, array_digest(map_array(temporary)))  # first, so that no array lacks one
     return True
 
 
@@ -120,19 +120,10 @@ def _unless_made(path, made, read):
         if not os.path.lexists(path):
             stack.enter_context(file_lock(os.path.join(above, f".{last}.lock"), path))
         is_missing = not os.path.lexists(path)  # another process may have written it meanwhile
-        if not is_missing:
-            try:
-                pixels = array_digest(read(path))
-            except (UserError, OSError, ValueError, EOFError) as error:
-                raise UserError(f"{path}: is damaged or something else; {AGAIN}") from error
-            if read_made(path, pixels) != made:
-                raise UserError(f"{path}: has no record {record_path(path)} that says that this command has made it; "
-                                f"move {last} away, and the same command makes it again")
+        if not is_missing and read_made(path, stored_digest(path, read)) != made:
+            raise UserError(f"{path}: has no record {record_path(path)} that says that this command has made it; "
+                            f"move {last} away, and the same command makes it again")
         yield is_missing
-
-
-def _read_array(path):
-    return load_array(path, "r")
 
 
 def _frame_name(number):

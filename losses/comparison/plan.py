@@ -12,7 +12,6 @@ from losses.config.table import (
     AUTHORS_ALIASES,
     DEPENDENT_OPTIONS,
     METHOD_ARGUMENTS,
-    SPLIT_OPTIONS,
     TRAINING_PARTS,
     chosen_name,
     takes_effect,
@@ -191,12 +190,7 @@ def _require_benchmark(name, named, given):
     Raises:
         UserError: an option of the recipe is not given for all runs.
     """
-    own = RECIPES[named["recipe"]]
-    options = dict(own.benchmark)
-    if given.get("dataset", own.benchmark.get("dataset")) == own.benchmark.get("dataset"):
-        options |= own.data
-    if SPLIT_OPTIONS & given.keys() or {**given, **named}.get("train_on", "clean") != "clean":
-        options.pop("val_fraction", None)
+    options = RECIPES[named["recipe"]].options_beside({**given, **named})
     lacking = {option: value for option, value in options.items() if option not in given}
     if lacking:
         raise UserError(f"--variant {name}: --recipe {named['recipe']} is for {' '.join(option_texts(lacking))}; give "

@@ -8,7 +8,7 @@ from corruptions.utils import cli
 from corruptions.utils.errors import UserError, one_line
 from losses.config.recipes import RECIPES, option_texts
 from losses.config.short_help import ShortHelp, advice, similar_option
-from losses.config.table import EVALUATIONS, OPTION_GROUPS, OPTIONS, SHARED_EVALUATION_OPTIONS, SPLIT_OPTIONS
+from losses.config.table import EVALUATIONS, OPTION_GROUPS, OPTIONS, SHARED_EVALUATION_OPTIONS
 from utils.options import RENAMED, option_words
 from utils.records.settings import NEWEST
 from utils.runtime.requirements import require
@@ -220,16 +220,11 @@ def apply_recipe(args, given):
     """
     if args.recipe is not None and args.resume in (None, NEWEST):  # a run that --resume names has its own
         recipe = RECIPES[args.recipe]
-        options = dict(recipe.benchmark)
-        dataset = given.get("dataset", recipe.benchmark.get("dataset"))
-        if dataset == recipe.benchmark.get("dataset"):
-            options.update(recipe.data)
-        elif isinstance(dataset, cli.MultipleValues) and recipe.data:
+        options = recipe.options_beside(given)
+        if isinstance(given.get("dataset"), cli.MultipleValues) and recipe.data:
             print(f"warning: --recipe {args.recipe}: its options of the data ({' '.join(option_texts(recipe.data))}) "
                   f"are for -d {recipe.benchmark['dataset']} alone, and are left out", file=sys.stderr)
-        has_own_split = SPLIT_OPTIONS & given.keys()
-        names_data = given.get("train_on", "clean") != "clean" or any("train_on" in text for text in args.variant)
-        if has_own_split or names_data:
+        if any("train_on" in text for text in args.variant):
             options.pop("val_fraction", None)
         for option, value in options.items():
             vars(args)[option] = given.setdefault(option, value)

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from losses.methods import default_for_dataset
 from utils.options import option_words
 
+SPLIT_OPTIONS = {"num_per_class", "num_val", "split"}  # the options that choose the training images
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -24,6 +26,18 @@ class Recipe:
     benchmark: dict = field(default_factory=dict)
     methods: dict = field(default_factory=dict)
     data: dict = field(default_factory=dict)
+
+    def options_beside(self, given):
+        """Return `benchmark` and, for its data set, `data`: what the recipe sets beside given options (dict).
+
+        `val_fraction` is left out if given options choose the training images otherwise.
+        """
+        options = dict(self.benchmark)
+        if given.get("dataset", options.get("dataset")) == options.get("dataset"):
+            options |= self.data
+        if SPLIT_OPTIONS & given.keys() or given.get("train_on", "clean") != "clean":
+            options.pop("val_fraction", None)
+        return options
 
     @property
     def settings(self):

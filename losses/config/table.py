@@ -244,8 +244,6 @@ EVALUATIONS = {None: ("baseline", "corruption", "data_dir", "corrupted_from", "t
                "test_images": ("test_images", "class_map", "class_names"),
                "predict": ("predict", "output", "class_names"),
                "fgsm": ("fgsm", "data_dir")}
-# Options that choose the training images; beside them, a recipe's `val_fraction` is not used.
-SPLIT_OPTIONS = {"num_per_class", "num_val", "split"}
 # Options that have an effect with --evaluate alone.
 EVALUATION_ONLY = ("baseline", "severity", "test_images", "class_map", "predict", "output", "class_names", "fgsm")
 # Options of the training that most recipes leave out; None stands for none, or for the default.

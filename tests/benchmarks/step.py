@@ -29,7 +29,7 @@ from models.convolution import FastConvolution  # noqa: E402
 from tests.benchmarks.release_process import start_release  # noqa: E402
 from utils.runtime import distributed  # noqa: E402
 from corruptions.utils.cli import Parser, positive_int, validated_by  # noqa: E402
-from corruptions.utils.errors import exit_on_error  # noqa: E402
+from corruptions.utils.errors import UserError, exit_on_error  # noqa: E402
 from utils.runtime.compile_cache import compile_cached  # noqa: E402
 
 
@@ -49,6 +49,9 @@ def prepare_step(method, model, batch, cache=None):
     `--compile_cache`, which serves the first step that is prepared.
     """
     name, *marks = method.split("/")
+    unknown = [mark for mark in marks if mark not in ("sync_bn", "own") and not mark.isdigit()]
+    if unknown:
+        raise UserError(f"--methods {method}: {unknown[0]} is no number of sub-batches, sync_bn or own")
     network, more = create_model(model, 10), {"sync_bn": True} if "sync_bn" in marks else {}
     if "own" in marks:
         use_own_gradients(network)

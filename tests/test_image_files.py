@@ -399,7 +399,7 @@ def test_validation_images_of_ones_own_are_said_not_to_be_read(name, tmp_path, c
 
 
 def test_options_of_other_data_sets_are_refused():
-    with pytest.raises(UserError, match="--image_size: only -d folder reads it"):
+    with pytest.raises(UserError, match="--image_size: has no effect on photos, only on folder; leave it"):
         load_source("photos", None, image_size=32)
 
 
@@ -638,7 +638,7 @@ def test_other_classes_and_options_than_those_of_the_run_are_refused(trees):
     with pytest.raises(UserError, match="--image_size 32: RUN was trained with 64"):
         run_options(trained, "folder", {"image_size": 32})
     for option, value in {"image_size": 32, "filelist_dir": "/lists"}.items():
-        with pytest.raises(UserError, match=f"--{option}: only -d"):
+        with pytest.raises(UserError, match=f"--{option}: has no effect on photos"):
             run_options(trained, "photos", {option: value})
     listed = TrainedNetwork("RUN", "RUN", None, "", {"dataset": "imagenet30", "filelist_dir": "/old/lists"})
     assert run_options(listed, "imagenet30", {"filelist_dir": "/new/lists"})["filelist_dir"] == "/new/lists"
@@ -698,7 +698,7 @@ def test_settings_of_the_data_are_those_of_the_published_experiment():
 
 
 @pytest.mark.parametrize("words, problem", [
-    ("-d cifar10 --interpolation bicubic", "--interpolation: only -d folder, imagenet reads it"),
+    ("-d cifar10 --interpolation bicubic", "--interpolation: has no effect on cifar10, only on folder and imagenet"),
     ("--mean 0.5 0.5", "--mean 0.5 0.5: 2 numbers for red, green and blue; give one or three"),
     ("--crop_area 0.1 1", "--crop_area: needs --crop random_resized, and --crop is none"),
     ("-d imagenet --method damp --crop_area 0.5 0.1", "--crop_area 0.5 0.1: the first is above the second"),

@@ -226,5 +226,6 @@ def write_image_file(path, pixels):
         raise UserError(f"{path}: cannot be written ({error}); give another suffix, such as .png") from error
     if SAVE_OPTIONS.get(image_format) is not JPEG_OPTIONS:
         stored = read_image(path)
-        if not np.array_equal(stored, pixels if stored.ndim == pixels.ndim else np.stack([pixels] * 3, axis=2)):
+        stored, given = (image if image.ndim == 3 else np.stack([image] * 3, axis=2) for image in (stored, pixels))
+        if not np.array_equal(stored, given):
             print(f"warning: {path}: {image_format} has changed the pixels; .png keeps them", file=sys.stderr)

@@ -219,6 +219,8 @@ def check_constants(name, constants):
         UserError: they are not as many finite numbers as the corruption has constants, or one must be a whole number.
     """
     meanings = MEANINGS[name]
+    if hasattr(constants, "tolist"):  # an array
+        constants = constants.tolist()
     values = [constants] if isinstance(constants, numbers.Real) else list(constants) if isinstance(
         constants, (list, tuple)) else []
     if len(values) != len(meanings) or not all(isinstance(value, numbers.Real) and not isinstance(value, bool) and

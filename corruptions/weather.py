@@ -53,6 +53,7 @@ def snow(images, constants, rngs, options):
     return out
 
 
+@functools.lru_cache
 def frost_folder(folder):
     """Return the folder of frost textures: `folder`, or if None the folder of the installed package imagecorruptions.
 
@@ -69,17 +70,32 @@ def frost_folder(folder):
     return os.path.join(package.submodule_search_locations[0], "frost")
 
 
-@functools.lru_cache
 def frost_textures(folder, scale):
     """Return the frost textures, a list of uint8 (H, W, 3) in RGB, shrunk by the factor `scale`.
+
+    The textures are read once, and again if a file has changed.
 
     Raises:
         UserError: a texture is missing.
     """
-    folder = frost_folder(folder)
+    paths = [os.path.abspath(os.path.join(frost_folder(folder), name)) for name in FROST_FILES]
+    return read_textures(tuple((path, version(path)) for path in paths), scale)
+
+
+def version(path):
+    """Return what changes with the content of a file; None if it is not there."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+@functools.lru_cache(maxsize=8)
+def read_textures(versions, scale):
+    """Read the frost textures; `versions` has the path and the `version` of each. Others as in `frost_textures`."""
     textures = []
-    for name in FROST_FILES:
-        path = os.path.join(folder, name)
+    for path, _ in versions:
         try:
             texture = read_image(path)
         except UserError as error:

@@ -70,8 +70,8 @@ def require_source_option(name, option):
     if option not in SOURCE_OPTIONS:
         raise UserError(f"{option}: no data set has this option; there are {', '.join(SOURCE_OPTIONS)}")
     if name not in SOURCE_OPTIONS[option]:
-        raise UserError(f"--{option}: has no effect on {name}, only on {' and '.join(SOURCE_OPTIONS[option])}; leave it "
-                        "out")
+        others = " and ".join(SOURCE_OPTIONS[option])
+        raise UserError(f"--{option}: has no effect on {name}, only on {others}; leave it out")
 
 
 def load_source(name, data_dir, **options):

@@ -116,7 +116,7 @@ class GroupDRO(GroupWeightedObjective):
 class REx(Objective):
     """The mean of the distributions' losses + beta times the variance of these losses (Krueger 2021).
 
-    Only distributions that are in the batch count. The paper's Eq. 3 has the sum of losses; the mean keeps one learning
+    Only distributions that are in the batch count. Krueger 2021 has the sum of losses; the mean keeps one learning
     rate for all methods. If beta is above 1, the result is divided by beta, as in the authors' code.
 
     Args:

@@ -9,7 +9,7 @@ import mindspore.ops as ops
 from mindspore.ops.operations._grad_ops import Conv2DBackpropFilter
 
 MOST_CHANNELS = 128  # with more of them, turning the weights costs more than is gained
-BAND_PIXELS = 256  # of an image at a time; with more, oneDNN's gradient by the weights is up to five times slower
+BAND_PIXELS = 256  # of an image at a time; with more, oneDNN's gradient by the weights is up to three times slower
 MOST_PIXELS = 64 * 64  # of an image that is cut into bands
 
 

@@ -27,7 +27,7 @@ from corruptions.evaluation.record import to_dict, write_evaluation
 from corruptions.jobs.settings import SETTINGS_FILE
 from corruptions.utils.errors import one_line
 from corruptions.utils.files import write_json
-from corruptions.weather import FROST_FILES, frost_textures
+from corruptions.weather import FROST_FILES
 from dataset import load_source, prepare_dataset
 from dataset.corrupted import LazyCorruptedArray, generate
 from dataset.fingerprints import joint_fingerprint
@@ -464,7 +464,6 @@ def require_refused_or_good(program, argv, named):
     Returns:
         str: 'refused' or 'accepted'.
     """
-    frost_textures.cache_clear()
     before, running = files_below("."), children()
     reset_peak_memory()
     status, lines = call(program, argv)

@@ -16,7 +16,7 @@ CORRUPTION_TOLERANCES = {
     **dict.fromkeys(("inverse_sparkles", "pinch_and_twirl", "ripple", "brownish_noise", "circular_motion_blur",
                      "sparkles", "caustic_refraction", "perlin_noise", "plasma_noise", "cocentric_sine_waves",
                      "single_frequency_greyscale"), (1, 0.001))}
-SIZES = ((8, 11), (50, 37), (300, 240))  # of the images that `record_corruptions` makes
+SIZES = ((8, 11), (50, 37), (20, 60), (300, 240))  # of the images that `record_corruptions` makes
 
 
 def compare_corruptions(path):
@@ -74,22 +74,25 @@ def is_tolerable(name, share, largest):
     return largest <= most_levels and share <= most_share
 
 
-def record_corruptions(source, target):
-    """Write images and what our corruptions make of them in the format that `compare_corruptions` reads: sizes that the
-    published code has no constants for, grey images, and every corruption.
+def record_corruptions(source, target, sizes=SIZES, severities=range(1, 6)):
+    """Write images and what our corruptions make of them in the format that `compare_corruptions` reads.
+
+    There are images in colour and in grey, of sizes that the published code has no constants for, and every corruption.
 
     Args:
         source (str): such a file; its first image is cut and repeated.
         target (str): the file to write.
+        sizes (sequence of tuple): height and width of the images.
+        severities (sequence of int): the severities.
     """
     with np.load(source, allow_pickle=False) as file:
         image = file["image-0"]
-    images = [np.tile(image, (12, 12, 1))[:height, :width] for height, width in SIZES]
+    images = [np.tile(image, (12, 12, 1))[:height, :width] for height, width in sizes]
     images += [image[..., 0] for image in images]
     content = {"seed_offset": 0, **{f"image-{index}": image for index, image in enumerate(images)}}
     for name, corruption in CORRUPTIONS.items():
         for index, image in enumerate(images):
-            for severity in range(1, 6):
+            for severity in severities:
                 rng = np.random.RandomState(1000 * severity + index)
                 content[f"{name}-{severity}-{index}"] = corruption(image, severity, rng)
-    np.savez(target, **content)
+    np.savez_compressed(target, **content)

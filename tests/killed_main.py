@@ -40,7 +40,7 @@ def half_of_the_pixels(original, images, part, *args):
 
 
 PLACES = {"checkpoint": (checkpoint.ms, "save_checkpoint", half_a_checkpoint),
-          "copy": (checkpoint.Checkpoints, "complete", lambda *_, **__: killed()),
+          "copy": (checkpoint.Checkpoints, "finish_and_prune", lambda *_, **__: killed()),
           "row": (logs.CSVLog, "write", half_a_row),
           "results": (run, "report_results", lambda *_: killed()),
           "npy": (arrays, "_corrupt_into", half_of_the_pixels)}

@@ -53,6 +53,9 @@ def test_the_table_has_the_published_means():
     assert set(alexnet.ERRORS) == set(SETS["all"])
     for name, errors in alexnet.ERRORS.items():
         assert len(errors) == 5 and np.mean(errors) == pytest.approx(MEANS[name], abs=1e-9)
+    orders = {name: np.argsort(errors).tolist() for name, errors in alexnet.ERRORS.items()}
+    others = {"snow": [0, 2, 1, 3, 4], "elastic_transform": [0, 2, 3, 1, 4], "saturate": [2, 0, 1, 3, 4]}
+    assert orders == {**dict.fromkeys(orders, [0, 1, 2, 3, 4]), **others}  # most make more errors the stronger they are
 
 
 def test_alexnet_relative_to_itself_is_one():

@@ -69,6 +69,10 @@ def test_operations_are_drawn_alike_for_any_image():
     counts = [names.count(name) for name in OPERATIONS]
     assert len(names) == 8000 and min(counts) > 380 and max(counts) < 560
     assert {operation.strength for operations in drawn for operation in operations} == {0.5}
+    signs, places = zip(*((operation.sign, operation.place) for operations in drawn for operation in operations),
+                        strict=True)
+    assert set(signs) == {-1, 1} and abs(sum(signs)) < 400
+    assert np.abs(np.mean(places, axis=0) - 0.5).max() < 0.02 and np.abs(np.var(places, axis=0) - 1 / 12).max() < 0.01
     assert rand_augment.draw(np.random.default_rng(0), 4000, 2, 5) == drawn
 
 

@@ -19,9 +19,9 @@ from tests.benchmarks import memory
 from tests.corrupted_files import one_line
 from tests.corruption_errors import compare_corruptions, is_tolerable
 
-ARRIVED = os.path.dirname(__file__)
-GOLDEN = [os.path.join(ARRIVED, "golden", "cbar_33.npz"),
-          *(os.path.join(ARRIVED, "..", "..", "shared", "golden", f"cbar_{size}.npz") for size in (32, 224))]
+HERE = os.path.dirname(__file__)
+GOLDEN = [os.path.join(HERE, "golden", "cbar_33.npz"),
+          *(os.path.join(HERE, "..", "..", "shared", "golden", f"cbar_{size}.npz") for size in (32, 224))]
 
 
 @pytest.mark.parametrize("path", GOLDEN, ids=["33", "32", "224"])
@@ -43,6 +43,7 @@ def test_levels_are_there_for_both_sizes_and_for_no_other():
     assert not set(BAR) & set(SEVERITY_CONSTANTS[64])
     assert (nearest_preset("ripple", 64, 90), nearest_preset("fog", 64, 90)) == (32, 64)
     assert nearest_preset("ripple", 300, 129) == 224
+    assert nearest_preset("fog", 200, 40) == nearest_preset("fog", 40, 200) == 32  # the shorter side counts
     with pytest.raises(UserError, match="preset 64: has no constants of ripple"):
         corrupt(np.zeros((64, 64, 3), np.uint8), "ripple", 1, options=Options(preset=64))
 

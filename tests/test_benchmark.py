@@ -1,6 +1,7 @@
 """`benchmark`: any classifier under corruptions, against the corrupted images, closed forms and other libraries."""
 import json
 import os
+import re
 import sys
 
 import cv2
@@ -280,7 +281,25 @@ def test_the_files_and_the_table_have_the_numbers(tmp_path):
     assert float(fog.split()[1]) == pytest.approx(100 * result.corrupted["lines"][0].accuracy, abs=0.01)
     for suffix in ("png", "svg"):
         result.plot(str(tmp_path / f"linear.{suffix}"))
-    assert "caustic refraction" in (tmp_path / "linear.svg").read_text()
+    picture = (tmp_path / "linear.svg").read_text()
+    errors = [100 * (1 - scores[0].accuracy) for scores in result.corrupted.values()]
+    numbers = [float(number) for number in re.findall(r"<text[^>]*>([\d.]+)</text>", picture)]
+    assert "caustic refraction" in picture
+    assert numbers[1:33] == pytest.approx([*np.repeat(errors, 2), *[np.mean(errors)] * 2], abs=0.051)
+
+
+def test_corruption_errors_are_of_the_severities_that_are_asked_for():
+    grey = np.arange(0, 250, 25)[:, None, None, None] + np.zeros((10, 16, 16, 3))
+
+    def bright(batch):
+        return np.stack([128 - batch.mean((1, 2, 3)), batch.mean((1, 2, 3)) - 128], axis=1)
+    images, labels = grey.astype(np.uint8), (np.arange(10) > 5).astype(int)
+    base = benchmark(bright, images, labels, "brightness", workers=1)
+    assert len({score.accuracy for score in base.corrupted["brightness"]}) > 2
+    part = benchmark(bright, images, labels, "brightness", [5, 3], workers=1, baseline=base)
+    assert part.mean_corruption_error == pytest.approx(1)
+    with pytest.raises(UserError, match="lacks severity 1, 2, 4"):
+        benchmark(bright, images, labels, "brightness", workers=1, baseline=part)
 
 
 class Tensor:

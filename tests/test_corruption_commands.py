@@ -111,6 +111,12 @@ def test_a_format_that_changes_the_pixels_gives_a_warning(folder, capsys, suffix
     assert capsys.readouterr().err == ("" if keeps else warning)
 
 
+def test_a_format_that_keeps_the_pixels_of_an_image_without_colours_gives_no_warning(folder, capsys):
+    Image.fromarray(np.repeat(PIXELS[..., :1], 3, axis=2)).save("grey.png")
+    main(["grey.png", "made.gif", "-c", "contrast"])
+    assert capsys.readouterr().err == ""
+
+
 def test_an_image_that_a_format_cannot_hold_is_one_line(folder, capsys):
     Image.fromarray(np.zeros((8, 65501, 3), np.uint8)).save("wide.png")
     assert "wide.jpg: JPEG has at most 65500 pixels a side; give another suffix, such as .png" in line_of(

@@ -22,10 +22,10 @@ from tests import corruption_errors, crosscheck
 from tests.benchmarks import corruptions as corruption_times
 from tests.benchmarks import memory
 
-ARRIVED = os.path.dirname(__file__)
-GOLDEN = os.path.join(ARRIVED, "golden", "corruptions_32.npz")
-PUBLISHED_CONSTANTS = read_json(os.path.join(ARRIVED, "golden", "constants.json"))
-LARGER = [os.path.join(ARRIVED, "..", "..", "shared", "golden", f"corruptions_{size}.npz") for size in (64, 224)]
+HERE = os.path.dirname(__file__)
+GOLDEN = os.path.join(HERE, "golden", "corruptions_32.npz")
+PUBLISHED_CONSTANTS = read_json(os.path.join(HERE, "golden", "constants.json"))
+LARGER = [os.path.join(HERE, "..", "..", "shared", "golden", f"corruptions_{size}.npz") for size in (64, 224)]
 
 
 @pytest.mark.parametrize("path", [GOLDEN, *LARGER], ids=["32", "64", "224"])
@@ -122,6 +122,20 @@ def test_grey_image_is_the_channel_of_an_equal_colour_image():
     for name in ("brightness", "snow", "fog", "defocus_blur", "zoom_blur", "elastic_transform"):
         colour = corrupt(np.repeat(image[..., None], 3, axis=2), name, 3)
         np.testing.assert_array_equal(corrupt(image, name, 3), colour[..., 1], err_msg=name)
+
+
+@pytest.mark.parametrize("name", ["frost", "spatter", "plasma_noise", "transverse_chromatic_abberation"])
+def test_grey_image_is_the_grey_of_a_coloured_result(name):
+    image = np.random.RandomState(0).randint(0, 256, (32, 32)).astype(np.uint8)
+    colour = corrupt(np.repeat(image[..., None], 3, axis=2), name, 3)
+    np.testing.assert_array_equal(corrupt(image, name, 3), cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY))
+
+
+def test_other_sizes_have_the_pixels_of_earlier_versions():
+    results = corruption_errors.compare_corruptions(os.path.join(HERE, "golden", "other_sizes.npz"))
+    assert results.keys() == CORRUPTIONS.keys()
+    assert {name: errors for name, errors in results.items()
+            if not corruption_errors.is_tolerable(name, *errors)} == {}
 
 
 def test_a_batch_is_its_images_each_with_its_own_stream():

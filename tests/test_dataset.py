@@ -4,6 +4,7 @@ import errno
 import os
 import pickle
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,10 +14,11 @@ from corruptions import corrupt
 from corruptions.utils.errors import UserError
 from corruptions.utils.files import TMP_MARK
 from dataset import SOURCES, load_source
+from dataset.augmentation import PADDINGS
 from dataset.batches import EvaluationBatches, TrainBatches, normalise
 from dataset.corrupted import load_corrupted
 from dataset.data import load_data
-from dataset.pipeline import prefetch
+from dataset.pipeline import load_batches, prefetch
 from dataset.poisson import Split, poisson_counts, poisson_split
 from dataset.prepare_dataset import main as prepare
 from dataset.sources.cifar import CIFAR, load_cifar
@@ -178,6 +180,17 @@ def test_numbers_that_cannot_be_had_are_refused(numbers, culprit):
         make_split(labels, 6, 5, **{"train_on": "clean", **numbers})
 
 
+def test_padding_is_an_eighth_of_the_side():
+    assert PADDINGS["reflect_pad"](32, 64) == (4, 8, "reflect") and PADDINGS["zero_pad"](32, 64) == (4, 4, "constant")
+
+
+def test_some_images_are_spread_over_all():
+    """The test images of many data sets are in the order of their classes."""
+    source = SimpleNamespace(labels={"test": np.arange(1000, dtype=np.int32)}, mean=(0,) * 3, std=(1,) * 3)
+    [(_, labels, _)] = load_batches(np.zeros((1000, 2, 2, 3), np.uint8), source, 5, 5)
+    assert labels.asnumpy().tolist() == [0, 250, 500, 749, 999]
+
+
 def test_photos_have_no_pixel_in_train_and_test():
     source = SOURCES["photos"](None)
     assert source.images["train"].shape == (5000, 32, 32, 3)
@@ -204,6 +217,7 @@ def test_cifar_layouts(tmp_path, monkeypatch, name, layout, pack):
     if pack:
         publish(monkeypatch, str(tmp_path), name, layout)
     source = load_cifar(name, str(tmp_path))
+    assert list(source.class_names) == sorted(source.class_names) and len(source.class_names) == source.classes
     for part, (images, labels) in expected.items():
         np.testing.assert_array_equal(source.images[part], images)
         np.testing.assert_array_equal(source.labels[part], labels)
@@ -568,6 +582,9 @@ def test_a_permutation_passes_over_every_image_once_an_epoch():
         epochs.append(drawn)
         left_out.append(known - set(drawn))
     assert epochs[0] != epochs[1] != epochs[2] and left_out[0] != left_out[1]
+    for epoch, drawn in enumerate(epochs):  # not from the random numbers of a batch, whose seed is (3, number)
+        order = np.random.default_rng((3, 0, epoch + 1)).permutation(37)[:32]
+        assert drawn == list(zip(split.severities[order].tolist(), split.indices[order].tolist(), strict=True))
     assert np.mean([s for s, _ in epochs[0][:16]]) < 0.6  # mixed, not severity after severity
     second = TrainBatches(marked, labels, split, (0,) * 3, (1 / 255,) * 3, 8, range(12), 4, sampler="permutation")
     assert (second[0][1] != source[0][1]).any()

@@ -104,7 +104,9 @@ def test_the_records_say_what_was_evaluated_and_nothing_else_changes(trained, co
         assert part in page
     shown = re.search(r"<tr><td>fog</td>(.*?)</tr>", page, re.DOTALL).group(1)
     accuracy = [100 * value for value in record["corrupted"]["fog"]["accuracy"]]
-    assert re.findall(r">([\d.]+)<", shown)[:6] == [f"{value:.2f}" for value in [*accuracy, np.mean(accuracy)]]
+    assert re.findall(r">([\d.]+)<", shown) == [
+        *(f"{value:.2f}" for value in [*accuracy, np.mean(accuracy)]),
+        *(f"{np.mean(record['corrupted']['fog'][metric]):.3f}" for metric in ("nll", "ece"))]
     assert {key: record[key] for key in ("set", "dataset", "model", "checkpoint", "epochs", "bins", "test_images")} == {
         "set": "common (15 corruptions)", "dataset": "cifar10", "model": "wideresnet10",
         "checkpoint": "last_model.ckpt", "epochs": 2, "bins": 15, "test_images": 50}

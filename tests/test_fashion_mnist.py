@@ -10,6 +10,7 @@ import pytest
 import main
 from corruptions.utils.errors import UserError
 from dataset import SOURCES
+from dataset.inputs import input_format
 from dataset.sources.fashion_mnist import FILES, load_fashion_mnist
 from dataset.stored import corrupted_path
 from tests.fashion_files import NAMES, idx, make_fashion, write_idx
@@ -24,6 +25,10 @@ def no_other_places(monkeypatch, tmp_path):
 
 
 def check(source, expected):
+    form = input_format("fashion_mnist")
+    assert (form.side, form.mean, form.std) == (source.image_size[0], source.mean, source.std)
+    assert source.class_names[:4] == ("T-shirt/top", "trouser", "pullover", "dress")
+    assert source.class_names[4:] == ("coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
     for part, (images, labels) in expected.items():
         result = source.images[part]
         assert result.shape == (len(images), 32, 32, 3) and result.dtype == np.uint8

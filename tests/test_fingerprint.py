@@ -9,13 +9,14 @@ import pytest
 from PIL import Image
 
 import main
+from corruptions import Options, corrupt
 from corruptions import __main__ as generator
 from corruptions.jobs.provenance import record_path
 from corruptions.utils import checksums
 from corruptions.utils.errors import UserError
 from corruptions.utils.files import read_json, write_json
 from corruptions.utils.signals import Interrupted
-from corruptions.weather import FROST_FILES, frost_textures
+from corruptions.weather import FROST_FILES
 from dataset import load_source
 from dataset.corrupted import load_corrupted, open_corrupted
 from dataset.fingerprints import joint_fingerprint
@@ -362,7 +363,6 @@ def test_frost_textures_are_known_by_what_they_show(kind, tmp_path, monkeypatch,
 
     def make(place, *more):
         monkeypatch.chdir(tmp_path / place)
-        frost_textures.cache_clear()  # another process has its own
         return ends_with(generator.main, kind, source, str(tmp_path / "out"), "--severity", "3", "--workers", "1",
                          *more)
     assert make("one", "-c", "frost", "--frost_dir", "frost") == 0
@@ -375,7 +375,15 @@ def test_frost_textures_are_known_by_what_they_show(kind, tmp_path, monkeypatch,
         str(tmp_path / "out" / "settings.json")).items() if key != "frost_textures"}, "frost_dir": "frost"})
     assert make("two", "-c", "frost", "--frost_dir", "../one/frost") == 2  # an earlier version wrote the name alone
     assert make("one", "-c", "frost", "--frost_dir", "frost") == 0
-    frost_textures.cache_clear()
+
+
+def test_frost_textures_that_change_are_read_again(tmp_path):
+    image, options = np.full((16, 16, 3), 50, np.uint8), Options(frost_dir=str(tmp_path / "frost"))
+    make_textures(tmp_path / "frost", 50)
+    dark = corrupt(image, "frost", 3, options=options)
+    shutil.rmtree(tmp_path / "frost")
+    make_textures(tmp_path / "frost", 250)
+    assert corrupt(image, "frost", 3, options=options).min() > dark.max()
 
 
 @pytest.mark.parametrize("mode, is_other", [("RGBA", True), ("P", True), ("RGB", False)])

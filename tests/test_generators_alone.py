@@ -163,8 +163,8 @@ def test_the_script_compares_environments_and_sees_a_wrong_pixel(python, tmp_pat
     monkeypatch.setattr(generators_alone, "check_wheel", lambda folder, files, paths: json.loads(
         generators_alone.run("wheel", [python, "-c", generators_alone.COMPARE, *paths], files)))
     monkeypatch.setattr(generators_alone, "COMMANDS", ["preview images/0.png -c fog"])
-    small = "import tests.corruption_errors as errors; errors.SIZES = ((8, 11),)\n"
-    monkeypatch.setattr(generators_alone, "RECORD", small + generators_alone.RECORD)
+    monkeypatch.setattr(generators_alone, "RECORD", generators_alone.RECORD.replace(
+        "argv[1:])", "argv[1:], sizes=((8, 11),))"))
     content["fog-2-0"][5, 5] ^= 1
     np.savez(tmp_path / "wrong.npz", **content)
     assert generators_alone.main([str(tmp_path / "wrong.npz")]) == 1

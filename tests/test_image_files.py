@@ -27,6 +27,7 @@ from dataset.image_files import (
     read_rgb,
     squash,
 )
+from dataset.inputs import input_format
 from dataset.pipeline import prefetch
 from dataset.poisson import Split, poisson_split
 from dataset.prepare_dataset import main as prepare
@@ -65,6 +66,8 @@ def load(name, folder):
 def test_every_layout_is_read(trees, name):
     source = load(name, trees[name])
     assert source.classes == 3
+    form = input_format(name)
+    assert (form.side, form.mean, form.std) == (source.image_size[0], source.mean, source.std)
     for part, count in (("train", 30), ("test", 4)):
         images, labels = source.images[part], source.labels[part]
         assert images.shape == (3 * count, SIDES[name], SIDES[name], 3) and labels.dtype == np.int32
@@ -137,7 +140,10 @@ def test_random_resized_crops_are_pieces_of_the_image():
     expected = np.sqrt(area / ratio)[(np.sqrt(area * ratio) <= 150) & (np.sqrt(area / ratio) <= 200)]
     assert abs(np.mean(heights) - expected.mean()) < 3 * expected.std() / np.sqrt(300)
     assert abs(np.std(heights) / expected.std() - 1) < 0.15
-    assert random_resized_crop(ramp[:4], 8, np.random.default_rng(0)).shape == (8, 8, 3)  # too flat for any piece
+    wide = picture(np.random.default_rng(0), 4, 150)  # too flat for any piece, so it is 5 pixels in the middle
+    for pixels, piece in ((wide, wide[:, 72:77]), (wide.transpose(1, 0, 2), wide[:, 72:77].transpose(1, 0, 2))):
+        crop = random_resized_crop(np.ascontiguousarray(pixels), 8, np.random.default_rng(0))
+        np.testing.assert_array_equal(crop, squash(np.ascontiguousarray(piece), 8))
 
 
 def test_a_random_resized_crop_is_made_of_its_own_pixels_alone():

@@ -7,6 +7,7 @@ from corruptions import CORRUPTIONS, corrupt
 from dataset import load_source
 from dataset.batches import normalise
 from losses.evaluation.input_shifts import (
+    SEVERITY,
     Perceptron,
     first_order_shifts,
     measure_corruptions,
@@ -102,6 +103,14 @@ def test_the_measurement_of_a_figure(images, tmp_path):
     assert list(found["corruptions"]) == list(CORRUPTIONS)
     for name in ("fog", "plasma_noise"):
         assert found["corruptions"][name][0] != found["clean"] and len(found["corruptions"][name]) == 3
+    flat = [normalise(part, source.mean, source.std).reshape(len(part), -1).astype(np.float64)
+            for part in (pixels[:20], pixels, corrupt(pixels, "fog", SEVERITY))]
+    perceptron = train_perceptron(flat[0], labels[:20], 10)
+    clean, perturbed = perceptron.losses(flat[1], labels).mean(), perceptron.times(
+        weight_factors(perceptron, *flat[1:], labels))
+    first_order = clean + first_order_shifts(perceptron, *flat[1:], labels).mean()
+    assert found["clean"] == pytest.approx(clean) and found["corruptions"]["fog"] == pytest.approx(
+        [perceptron.losses(flat[2], labels).mean(), first_order, perturbed.losses(flat[1], labels).mean()])
     run = make_run(tmp_path / "run", "erm", 0)
     [(name, figure)] = FIGURES["xi"].draw(read_records([run]), found)
     [axes] = figure.axes

@@ -34,7 +34,7 @@ from tests import crosscheck
 from tests.cifar_files import make_cifar
 from utils.errors import NotFiniteError
 from utils.metrics import SeverityResult
-from utils.records.checkpoint import Progress
+from utils.records.checkpoint import Checkpoints, Progress
 from utils.records.logs import RunFolder
 from utils.records.reading import read_record
 from utils.records.run import RunRecorder
@@ -388,7 +388,7 @@ def test_a_kill_between_two_checkpoints_of_an_epoch(cifar_dir, tmp_path, monkeyp
     def killed(*_):
         raise KeyboardInterrupt
     with monkeypatch.context() as patch:
-        patch.setattr("utils.records.checkpoint.Checkpoints.complete", killed)
+        patch.setattr("utils.records.checkpoint.Checkpoints.finish_and_prune", killed)
         with pytest.raises(SystemExit):
             main.main(arguments(cifar_dir, tmp_path / "cut", *options))
     cut = only_run(tmp_path / "cut")
@@ -655,6 +655,14 @@ def test_the_time_of_a_run_has_the_time_of_its_stage_one(tmp_path):
             assert 10000 <= totals["seconds"] < 10100 and totals["peak_memory_gib"] == 500
             records.end_epoch(records.start.epochs, 4, 0.1, 1.0, {})
             records.close()
+
+
+def test_checkpoints_that_are_asked_for_are_kept(tmp_path):
+    step = create_step(crosscheck.Dense(np.eye(6, 4), np.zeros(4)), "erm", 2, recipe="sharpdro")
+    checkpoints = Checkpoints(str(tmp_path), keep_last=1, save_step=3, keep_epochs=[1])
+    for epochs in range(1, 7):
+        checkpoints.save(step, Progress(epochs))
+    assert sorted(os.listdir(tmp_path)) == ["0_model.ckpt", "1_model.ckpt", "3_model.ckpt", "5_model.ckpt"]
 
 
 def test_the_best_checkpoint_is_chosen_by_validation_images(tmp_path):

@@ -128,6 +128,15 @@ def test_a_run_after_another_begins_with_a_fresh_optimizer():
         assert cells.get(settings(**{"optimizer": "adamw", "clip_norm": 1.0, **second}), 10, [1])[1] is not step
 
 
+@pytest.mark.parametrize("second", [{"momentum": 0.5}, {"nesterov": True}, {"label_smoothing": 0.1}, {"mixup": 0.8},
+                                    {"accumulate": 2}, {"amp": True}, {"weight_decay": 0.1}])
+def test_a_run_with_another_option_has_a_step_of_its_own(second):
+    cells, first = StepCache(), RunConfig(method=resolve("erm"), model="wideresnet10")
+    step = cells.get(first, 10, [1])[1]
+    assert cells.get(first, 10, [1])[1] is step
+    assert cells.get(RunConfig(method=resolve("erm", **second), model="wideresnet10"), 10, [1])[1] is not step
+
+
 class Dropping(nn.Cell):
     def __init__(self, classes):
         super().__init__()

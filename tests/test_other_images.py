@@ -84,6 +84,14 @@ def test_inputs_are_those_of_the_data_sets(source):
     assert NORMALISATIONS["cifar10"] == (source.mean, source.std)
     photos = load_source("photos", None)
     assert NORMALISATIONS["photos"] == (photos.mean, photos.std)
+    imagenet = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    assert {name: values for name, values in NORMALISATIONS.items() if name not in ("photos", "tinyimagenet")} == {
+        "cifar10": ((0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)),
+        "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
+        "fashion_mnist": ((0.219,) * 3, (0.3318,) * 3),
+        **dict.fromkeys(("imagenet", "imagenet30", "folder"), imagenet)}
+    assert [np.round(255 * np.array(values), 2).tolist() for values in NORMALISATIONS["tinyimagenet"]] == [
+        [122.48, 114.28, 101.4], [70.49, 68.57, 71.81]]
     form = input_format("imagenet", mean=(0.5,), interpolation="bicubic")
     assert form.mean == (0.5, 0.5, 0.5) and form.std == NORMALISATIONS["imagenet"][1]
     assert form.images("", []).transform_name == "centre_crop side=224 shorter=256 interpolation=bicubic"
@@ -182,6 +190,9 @@ def test_another_test_set(run, folder, source, logits, capsys):
             key: predicted.count(key) for key in source.class_names}
         wrong = [key for key in predicted if key != name]
         assert int(rows[name]["times"]) == max(map(wrong.count, wrong), default=0)
+        assert wrong.count(rows[name]["most_often_wrong"]) == int(rows[name]["times"])
+        best = np.argsort(-logits[members])[:, :5]
+        assert float(rows[name]["top5"]) == (best == source.class_names.index(name)).any(1).mean()
 
 
 def test_classes_may_be_called_folder_and_have_one_name(tmp_path):

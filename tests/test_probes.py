@@ -13,6 +13,7 @@ import pytest
 import losses.evaluation.measure
 import losses.training.run
 import main
+from corruptions.evaluation.metrics import BINS
 from corruptions.utils.errors import UserError
 from corruptions.utils.files import read_json, write_json
 from dataset import SOURCES
@@ -20,7 +21,7 @@ from dataset.pipeline import load_batches
 from dataset.stored import corrupted_path
 from losses.evaluation.cells import EvaluationStep, GradientNorm
 from losses.evaluation.measure import MEASUREMENTS
-from losses.evaluation.predict import mean_gradient_norm
+from losses.evaluation.predict import distribution_gradient_norms, mean_gradient_norm
 from losses.evaluation.probes import filter_normalised, loss_surface, mean_loss, random_direction, sharpness
 from models import create_model
 from tests.published_files import stored_fingerprints
@@ -87,6 +88,18 @@ def test_gradient_norm_and_sharpness_agree_with_finite_differences(tiny):
         assert sharpness(step, gradient_norm, batches, rho) == pytest.approx(above - here, rel=5e-3)
     assert sharpness(step, gradient_norm, batches, 0.02) == pytest.approx(0.02 * norm, rel=0.05)
     assert state(step.network) == before  # weights and running statistics, bit for bit
+
+
+def test_the_norm_of_a_distribution_is_that_of_its_own_mean_loss(tiny):
+    _, gradient_norm, [(images, labels, _), _] = tiny
+    groups = np.array([0, 2, 1, 0, 0, 2, 0, 0])
+    norms = distribution_gradient_norms(gradient_norm, images, labels, groups)
+    assert list(norms) == [0, 1, 2]
+    for s, norm in norms.items():
+        order = np.argsort(groups != s, kind="stable")  # its own samples first; the others do not count
+        batch = (*(ms.Tensor(tensor.asnumpy()[order]) for tensor in (images, labels)),
+                 ms.Tensor((groups == s).sum(), ms.int32))
+        assert norm == pytest.approx(mean_gradient_norm(gradient_norm, [batch]), rel=1e-5)
 
 
 def test_nothing_near_the_weights_is_much_higher_than_sharpness_says(tiny):
@@ -282,6 +295,19 @@ def test_every_measured_figure_is_drawn_and_takes_its_options(name, run, tmp_pat
                                                         [])])
     [png, svg] = sorted(os.listdir(tmp_path / "figures"))
     assert png.startswith(name) and png.endswith(".png") and svg.endswith(".svg")
+
+
+def test_each_panel_shows_its_own_severity(tmp_path):
+    records = read_records([make_run(tmp_path / "run", "erm", 0)])
+    [(_, figure)] = FIGURES["sharpness"].draw(records, [{"epochs": [0, 1], "sharpness": [range(6), range(10, 16)]}])
+    assert [axes.get_lines()[0].get_ydata().tolist() for axes in figure.axes[:6]] == [[s, 10 + s] for s in range(6)]
+    bins = {key: np.zeros((6, BINS)) for key in ("images", "hits", "confidence")}
+    for key, value in (("images", 20), ("hits", 5), ("confidence", 18)):
+        bins[key][:, -1] = value
+    [(_, figure)] = FIGURES["calibration"].draw(records, [bins])
+    for s, axes in enumerate(figure.axes[:6]):
+        assert [values.tolist() for values in axes.get_lines()[0].get_data()] == [[0.9], [0.25]]
+        assert axes.get_title() == f"severity {s}, ECE 0.650"
 
 
 @pytest.mark.parametrize("name, key, measured", [

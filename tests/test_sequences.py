@@ -90,8 +90,17 @@ def test_middle_frames():
         assert errors.max() <= (name == "brightness"), name  # which goes through HSV, where the last bit is truncated
 
 
+@pytest.mark.parametrize("name", ["rotate", "scale", "shear", "tilt", "zoom_blur"])
+def test_the_middle_of_an_image_stays_where_it_is(name):
+    image = np.zeros((20, 40), np.uint8)
+    image[8:13, 18:23] = 255
+    assert (perturb(image, name)[:, 10, 20] > 128).all()
+
+
 def test_size_of_constants():
     """Sizes without constants take the nearest size; the table for 299 is there on request."""
+    for shape in ((200, 40), (40, 200)):  # the shorter side counts
+        assert len(perturb(np.zeros(shape, np.uint8), "translate")) == 16
     assert len(perturb(np.zeros((64, 64), np.uint8), "motion_blur")) == 21
     image = image_of(64)
     assert not np.array_equal(perturb(image, "gaussian_blur"), perturb(image, "gaussian_blur", options=Options(299)))
@@ -225,6 +234,14 @@ def test_command_array(tmp_path, monkeypatch, capsys):
     main(["sequence", "set.npz", "out", "-p", "shot_noise", "translate", "-d", "2", "--workers", "1"])
     assert np.array_equal(np.load("out/shot_noise_2.npy"), perturb(images, "shot_noise", difficulty=2))
     assert not os.path.exists("out/translate_2.npy")  # its frames are the same
+
+
+def test_command_array_of_one_image(tmp_path, monkeypatch):
+    """A part with one image, whose frames are cropped."""
+    monkeypatch.chdir(tmp_path)
+    np.save("one.npy", SMALL[:1])
+    main(["sequence", "one.npy", "out", "-p", "tilt", "--crop", "12", "--workers", "1"])
+    assert np.array_equal(np.load("out/tilt.npy"), perturb(SMALL[:1], "tilt", crop=12))
 
 
 @pytest.mark.parametrize("damage, problem", [

@@ -1,7 +1,7 @@
 """Stage one of JTT and EIIL: the error set against its definition, the environments against the known optimum."""
 import numpy as np
 import pytest
-from scipy.special import log_softmax
+from scipy.special import expit, log_softmax
 
 from losses.training.stage_one import derivative_by_factor, error_set, infer_environments
 
@@ -44,6 +44,18 @@ def test_environments_reach_the_optimum(example):
     clear = np.abs(derivative) > 0.05
     agreement = ((probability > 0.5) == (derivative > 0))[clear]
     assert clear.sum() > 2000 and (agreement.all() or not agreement.any())
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_steps_toward_environments_are_those_of_adam(example, steps):
+    derivative, w = derivative_by_factor(*example), np.random.default_rng(0).standard_normal(len(example[1]))
+    first, second = 0, 0
+    for step in range(1, steps + 1):
+        q = expit(w)
+        gradient = (derivative * (2 * q - 1)).mean() * derivative * q * (1 - q) / len(w)
+        first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient ** 2
+        w = w + 0.001 * first / (1 - 0.9 ** step) / (np.sqrt(second / (1 - 0.999 ** step)) + 1e-8)
+    np.testing.assert_allclose(infer_environments(*example, seed=0, steps=steps), expit(w), rtol=1e-9)
 
 
 def test_environments_repeat_and_depend_on_the_seed(example):

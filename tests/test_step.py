@@ -249,6 +249,7 @@ def test_initialisation_is_the_releases():
     shortcut = weights["unit2.0.identity.weight"]
     assert abs(shortcut.std() / np.sqrt(2 / 64) - 1) < 0.1
     assert abs(weights["fc.weight"].std() / np.sqrt(2 / 138) - 1) < 0.1
+    assert np.abs(weights["fc.weight"]).max() / weights["fc.weight"].std() > 2.5  # normal, not uniform
     assert (weights["fc.bias"] == 0).all() and (weights["unit4.0.gamma"] == 1).all()
     assert sum(v.size for n, v in weights.items() if "moving" not in n) == 1467610  # the authors', counted in PyTorch
 
@@ -264,6 +265,8 @@ def test_checkpoint_loads_into_the_bare_network(sharpdro, tmp_path):
     sharpdro.reset(rate=0.1)
     sharpdro.run(*example_batch())
     path = str(tmp_path / "model.ckpt")
+    save_checkpoint(sharpdro.step, path, Progress(1, 2, 3.25))
+    assert load_checkpoint(create_model("wideresnet10", 10), path).loss == 3.25  # of the epoch that has begun
     save_checkpoint(sharpdro.step, path, Progress(7))
     stored = ms.load_checkpoint(path)
     assert "group_weights.adv_probs" in stored and not [name for name in stored if name.startswith("saved.")]

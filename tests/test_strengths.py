@@ -130,6 +130,16 @@ def test_constants_that_do_not_work_are_named(name, constants, message):
     assert str(error.value).startswith(f"constants {constants!r}: ") and "\n" not in str(error.value)
 
 
+def test_constants_may_be_an_array():
+    made = corrupt(IMAGE, "fog", constants=np.array([2.0, 1.5]))
+    np.testing.assert_array_equal(made, corrupt(IMAGE, "fog", constants=(2, 1.5)))
+
+
+def test_more_disks_than_pixels_are_named():
+    with pytest.raises(UserError, match="pinch_and_twirl does not work with them .more disks than the 30 pixels"):
+        corrupt(IMAGE, "pinch_and_twirl", constants=(5, 100))
+
+
 def test_every_published_constant_is_within_the_limits():
     for table in SEVERITY_CONSTANTS.values():
         for name, constants in table.items():

@@ -109,8 +109,11 @@ def test_a_signal_saves_what_is_finite_alone(wrong, monkeypatch):
 @pytest.mark.parametrize("method, options, says", [
     ("sharpdro", {}, "recipe sharpdro"), ("damp", {}, "recipe damp"),
     ("sharpdro", {"total_epoch": 3}, "recipe sharpdro"),
+    ("sam", {"dataset": "tinyimagenet", "recipe": "damp/tinyimagenet"}, "recipe damp/tinyimagenet"),
+    ("erm", {"recipe": "damp"}, "recipe damp"),
+    ("erm", {"recipe": "damp", "perturbation": "multiplicative"}, "recipe damp"),
     ("erm", {"momentum": 0.5, "amp": True}, "recipe sharpdro with --amp --momentum 0.5"),
     ("erm", {"optimizer": "adamw"}, "recipe sharpdro with --lr 0.001 --optimizer adamw --weight_decay 0.1 "
                                     "--weight_decay_on kernels")])
 def test_the_terminal_has_the_recipe_and_what_differs_from_it(method, options, says):
-    assert describe_recipe(resolve(method, **options), "cifar10") == says
+    assert describe_recipe(resolve(method, **options), options.get("dataset", "cifar10")) == says

@@ -17,7 +17,7 @@ from PIL import Image
 
 import corruptions.generate
 from corruptions import SETS, Corrupt, Options, corrupt
-from corruptions.generate import stream_key
+from corruptions.generate import image_stream, stream_key
 from corruptions.transform import RANKS
 from corruptions.utils.errors import UserError
 
@@ -235,6 +235,15 @@ def test_corruption_and_severity_are_drawn_for_each_image():
         [choice] = choices
         counts[choice] = counts.get(choice, 0) + 1
     assert 60 < counts[None] < 140 and all(45 < counts[choice] < 110 for choice in candidates)
+    other = Corrupt(["contrast", "fog"], [1, 5], seed=4, p=0.75)
+    assert [transform._choose(key) for key in range(50)] != [other._choose(key) for key in range(50)]
+
+
+def test_the_stream_of_an_image_is_that_of_earlier_versions():
+    """Otherwise a set that is continued would have images of two streams."""
+    assert image_stream(5, "fog", 3, "a/b.png").integers(0, 2 ** 32, 3).tolist() == [
+        3775916856, 2911944376, 2825802934]
+    assert image_stream(0, "fog", 1, 0).random() != image_stream(0, "snow", 1, 0).random()
 
 
 def test_choices_may_be_functions_of_a_generator():
@@ -262,6 +271,13 @@ def test_images_that_are_not_corrupted_are_returned_themselves():
     image.putalpha(Image.fromarray(GREY[..., 0]))
     image.info["dpi"] = (72, 72)
     assert Corrupt("fog", p=0)(image) is image and Corrupt("fog", p=0)([image])[0] is image
+
+
+def test_transparency_of_a_palette_image_stays():
+    image = Image.fromarray(IMAGES[0]).convert("P").convert("PA")
+    image.putalpha(77)
+    made = Corrupt("contrast", 2)(image)
+    assert made.mode == "PA" and (np.asarray(made.getchannel("A")) == 77).all()
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "RGBa", "La"])

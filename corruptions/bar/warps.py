@@ -43,6 +43,8 @@ def pinch_and_twirl(image, constants, rng):
     level, along = constants
     height, width, _ = image.shape
     size = min(height, width)
+    if along > size:
+        raise ValueError(f"more disks than the {size} pixels along the shorter side")
     side, (down, right) = size // along, (along * length // size for length in (height, width))
     radius, amount = side / 2, level * 0.4 / 10 + 0.1
     turns = (1 - 2 * rng.randint(0, 2, (right, down)).T) * (level * (np.pi / 2) / 10)

@@ -58,7 +58,8 @@ def perturb_range(images, name, seed, keys, difficulty=1, crop=None, options=DEF
             frames.append(whole[:, rows, columns])
         else:
             frames.append(perturbation(np.ascontiguousarray(image[rows, columns]), constants, rng, options.backend))
-    sequences = np.stack(frames) if len(frames) > 1 else frames[0][None]  # one large image is not copied
+    # Contiguous, because the frames of a crop are a part of larger ones. Other frames of one image are not copied.
+    sequences = np.stack(frames) if len(frames) > 1 else np.ascontiguousarray(frames[0])[None]
     return sequences.reshape(len(images), -1, height, width, *images.shape[3:])
 
 

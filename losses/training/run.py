@@ -21,7 +21,8 @@ from corruptions.utils.files import read_json, write_json
 from corruptions.utils.signals import Interrupted, defer_signals, interruptible
 from dataset.pipeline import load_batches
 from losses.components import DATA_STRATEGIES, OBJECTIVES, OPTIMIZERS
-from losses.config.recipes import RECIPES, option_texts
+from losses.config.recipes import option_texts
+from losses.config.resolve import resolve
 from losses.evaluation.cells import EvaluationStep
 from losses.evaluation.predict import evaluate, predict
 from losses.evaluation.probes import sharpness
@@ -274,9 +275,10 @@ def describe_recipe(method, dataset):
 
     The numbers of epochs and of images in a batch are left out.
     """
-    recipe = {**OPTIMIZERS[method.optimizer].defaults, **SCHEDULES[method.schedule].defaults,
-              **RECIPES[method.recipe].training}
-    recipe = {option: default_for_dataset(value, dataset) for option, value in recipe.items()}
+    recipe = resolve(method.method, dataset, recipe=method.recipe, objective=method.objective,
+                     perturbation=method.perturbation).training
+    parts = {**OPTIMIZERS[method.optimizer].defaults, **SCHEDULES[method.schedule].defaults}
+    recipe = {**{option: default_for_dataset(value, dataset) for option, value in parts.items()}, **recipe}
     different = {option: value for option, value in method.training.items()
                  if recipe.get(option) != value and option not in ("total_epoch", "batch_size")}
     return f"recipe {method.recipe}{' with ' if different else ''}{' '.join(option_texts(different))}"

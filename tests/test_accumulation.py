@@ -132,6 +132,16 @@ def test_dropout_that_drops_nothing_is_none():
         create_step(WithCell(cell), "erm", 3, accumulate=2)
 
 
+def test_random_numbers_are_noticed_as_soon_as_logits_are_not_0():
+    network = WithCell(OwnDropout())
+    for parameter in network.dense.trainable_params():
+        parameter.set_data(ms.ops.zeros_like(parameter))
+    step = create_step(network, "erm", 3, accumulate=2)
+    step.train_batch(*example())
+    with pytest.raises(UserError, match="other logits when it runs again"):
+        step.train_batch(*example())
+
+
 def test_random_numbers_of_other_cells_are_noticed_in_the_first_step():
     network = WithCell(OwnDropout())
     before = network.dense.weight.asnumpy()

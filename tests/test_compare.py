@@ -24,7 +24,7 @@ from dataset import prepare_dataset
 from dataset.splits import make_split
 from losses.comparison.checks import check_plan, read_plan
 from losses.comparison.plan import expand_grid, parse_variants
-from losses.comparison.runs import run_folder
+from losses.comparison.runs import EtaEstimator, run_folder
 from losses.config.options import create_parser
 from losses.config.published import read_published
 from losses.config.recipes import option_texts
@@ -283,6 +283,13 @@ def test_a_failed_run_is_named_and_does_not_stop_the_others(comparison):
     assert status == 1 and "| wild | failed |" in text
     assert "- failed: wild, seed 1 (cifar10, gaussian noise, wideresnet10): the loss is not finite" in text
     assert not os.path.exists(os.path.join(folder, ".lock"))
+
+
+def test_published_numbers_are_those_of_the_method_of_a_row(comparison, monkeypatch):
+    asked = []
+    monkeypatch.setattr(losses.comparison.runs, "published_row", lambda *arguments: asked.append(arguments))
+    assert ends_with(comparison[1]) == 1
+    assert [arguments[1:] for arguments in asked] == [("group_dro", "gaussian_noise")] * 4
 
 
 def test_the_page_has_the_options_as_they_are_typed(comparison):
@@ -635,7 +642,9 @@ def test_runs_side_by_side_are_the_same_bytes(comparison, cifar_dir, tmp_path):
     (["--resume", "run", "--seed", "0", "1"], "--resume: continues one run"),
     (["--method", "erm", "sam", "--variant", "a: '"], "no closing quotation"),
     (["--method", "erm", "--variant", "best: --method nope"], "main.py: --variant best: error: argument --method"),
-    (["--method", "jtt", "--seed", "0", "1", "--stage_one", __file__], "--stage_one: is a first model of one seed")])
+    (["--method", "jtt", "--seed", "0", "1", "--stage_one", __file__], "--stage_one: is a first model of one seed"),
+    (["--method", "erm", "--seed", "0", "1", "--variant", f"a: --method jtt --stage_one {__file__}"],
+     "--stage_one: is a first model of one seed")])
 def test_bad_input_is_one_line(capsys, argv, culprit):
     assert ends_with(argv) == 2
     [line] = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("warning")]
@@ -771,16 +780,29 @@ def test_the_best_of_a_column_is_bold_and_names_are_escaped(tmp_path):
     table = [ComparisonRow(SETTING, "a_b", {0: [0.9, 0.5], 1: [0.7, 0.5]}, {}),
              ComparisonRow(SETTING, "c", {0: [0.75, 0.6], 1: [0.75, 0.6]}, {}),
              ComparisonRow(SETTING, "d", {}, {0: "the loss is not finite"}),
-             ComparisonRow(SETTING, "e|{}", {0: [0.1, 0.1]}, {1: "x"})]
+             ComparisonRow(SETTING, "e|{}", {0: [0.1, 0.1]}, {1: "x"}),
+             ComparisonRow(SETTING, "f", {0: [0.68, 0.4], 1: [0.68, 0.4]}, {})]  # more than a standard error below
     text = write_comparison(str(tmp_path), table)
     markdown = (tmp_path / "comparison.md").read_text()
     assert "| a_b | **80.00 ± 14.14** | 50.00 ± 0.00 | 50.00 ± 0.00 | **65.00 ± 7.07** |" in markdown
     assert "| c | **75.00 ± 0.00** | **60.00 ± 0.00** |" in markdown and "| d | failed |" in markdown
+    assert "| f | 68.00 ± 0.00 |" in markdown
     assert r"a\_b & $\mathbf{80.00 \pm 14.14}$ & $50.00 \pm 0.00$" in (tmp_path / "comparison.tex").read_text()
     assert r"| e\|{} (1 of 2 runs) | 10.00 |" in markdown
     assert r"e|\{\} (1 of 2 runs)" in (tmp_path / "comparison.tex").read_text()
     assert "80.00 ± 14.14*" in text and "failed: d, seed 0" in text
     assert "worst" in text and "s = 1" not in text and "s = 1" in write_comparison(str(tmp_path), table, True)
+
+
+def test_the_time_that_is_left_is_that_of_the_work_that_is_left(monkeypatch):
+    times = iter([0.0, 10.0, 10.0])
+    monkeypatch.setattr(losses.comparison.runs, "time", SimpleNamespace(monotonic=lambda: next(times)))
+    clock = EtaEstimator([1, 3, 5], [0, 1])
+    assert str(clock) == ""
+    clock.end(0)
+    assert str(clock) == ", about 30 s left"
+    clock.end(1, failed=True)
+    assert str(clock) == ", about 0 s left"
 
 
 def test_the_tables_of_a_terminal_have_80_columns(tmp_path):

@@ -13,6 +13,7 @@ from corruptions.utils.errors import UserError
 from losses.methods import METHODS
 from utils.figures import FIGURES
 from utils.figures.__main__ import main
+from utils.figures.severity import accuracy_and_images
 from utils.figures.style import command
 from utils.figures.training import binned
 from utils.records.reading import first_of_each_name, read_records
@@ -23,7 +24,8 @@ def make_run(folder, name="erm", seed=0, accuracy=(0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
     config = {"dataset": "cifar10", "corruption": "fog", "num_severity": 6, "method": name, "title": name, "seed": seed,
               "rho": None, "sigma": None, "model": "wideresnet10", **config}
     table = {"accuracy": list(accuracy), "loss": [1.5] * len(accuracy), "images": [20] * len(accuracy)}
-    results = {"train_images": [9] * len(accuracy), "epochs": 2, "val": table, "test": table}
+    validation = {**table, "accuracy": [value / 2 for value in accuracy]}
+    results = {"train_images": [9] * len(accuracy), "epochs": 2, "val": validation, "test": table}
     for file, content in (("config.json", config), ("results.json", results)):
         with open(os.path.join(folder, file), "w") as output:
             json.dump(content, output)
@@ -60,6 +62,24 @@ def test_accuracy_is_the_mean_over_runs_of_one_name(tmp_path):
     [band] = figure.axes[0].collections  # of erm alone, which has two runs: 80 plus and minus the deviation
     assert np.ptp(band.get_paths()[0].vertices[:, 1]) == pytest.approx(2 * np.std([90, 70], ddof=1))
     plt.close(figure)
+
+
+def test_many_lines_have_error_bars(tmp_path):
+    folders = [make_run(tmp_path / f"{name}{seed}", name, seed, [0.9 - 0.2 * seed - 0.1 * k] * 6)
+               for k, name in enumerate(("erm", "sam", "asam", "damp")) for seed in (0, 1)]
+    [(_, figure)] = FIGURES["accuracy"].draw(read_records(folders))
+    for k, container in enumerate(figure.axes[0].containers):
+        line, _, [bars] = container.lines
+        assert line.get_ydata()[0] == pytest.approx(80 - 10 * k)
+        assert np.ptp(bars.get_segments()[0][:, 1]) == pytest.approx(2 * np.std([90, 70], ddof=1))
+    assert len(figure.axes[0].containers) == 4
+    plt.close(figure)
+
+
+def test_the_figure_of_a_run_has_its_accuracy_and_its_images():
+    top, bottom = accuracy_and_images([0.9, 0.5], [7, 3], "a run").axes
+    assert top.get_lines()[0].get_ydata().tolist() == [90, 50]
+    assert [bar.get_height() for bar in bottom.patches] == [7, 3]
 
 
 @pytest.mark.parametrize("config, names", [
@@ -129,6 +149,11 @@ def test_sweeps(tmp_path):
     lines = drawn("rho", *runs, make_run(tmp_path / "erm"))
     np.testing.assert_allclose(lines["severity 3"][0], [0.1, 0.5])
     np.testing.assert_allclose(lines["severity 3"][1], [80, 40])
+    more = [*runs, make_run(tmp_path / "second", "sam", 1, [0.5, 0.5, 0.5, 0.6, 0.5, 0.5], rho=0.1)]
+    [(_, figure)] = FIGURES["rho"].draw(read_records(more, shown=("rho",)))
+    bars = figure.axes[0].containers[3].lines[2][0].get_segments()  # of severity 3, at rho 0.1 and 0.5
+    assert [np.ptp(bar[:, 1]) for bar in bars] == pytest.approx([2 * np.std([80, 60], ddof=1), 0])
+    plt.close(figure)
     runs = [make_run(tmp_path / f"s{sigma}", "damp", 0, [0.9, 0.8, 0.7, 0.6, 0.5, 0.3], sigma=sigma)
             for sigma in (0.1, 0.2)]
     runs += [make_run(tmp_path / f"erm{seed}", "erm", seed, [0.8] * 6) for seed in (0, 1)]
@@ -156,7 +181,8 @@ def test_a_point_of_a_training_is_a_mean_over_enough_images():
 def test_training_leaves_out_what_a_batch_lacks(tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules["utils.figures.training"], "LEAST_IMAGES", 1)
     [(name, figure)] = FIGURES["training"].draw(read_records([make_run(tmp_path / "a", seed=3)]))
-    loss, _, weights = figure.axes
+    loss, accuracy, weights = figure.axes
+    assert {value for line in accuracy.get_lines() for value in line.get_ydata()} == {0.5}
     assert name == "training_erm_seed3" and len(loss.get_lines()) == 6
     np.testing.assert_allclose(loss.get_lines()[1].get_xdata(), [0, 10 / 15, 1, 1 + 10 / 15])
     np.testing.assert_allclose(loss.get_lines()[1].get_ydata(), [1, 2, 3, 4])
@@ -219,10 +245,13 @@ def test_files_carry_command_and_version(tmp_path, capsys, monkeypatch):
     (["rho", "RUN"], "two values of --rho at least"),
     (["training", "BROKEN"], "train.csv: missing or damaged"),
     (["accuracy", "FOREIGN"], "not the folder of a run"),
+    (["sigma", "FEW"], "sigma: needs runs with all severities"),
 ])
+@pytest.mark.filterwarnings("error")
 def test_bad_input_is_one_line(tmp_path, capsys, argv, culprit):
     folders = {"RUN": make_run(tmp_path / "run"), "OTHER": make_run(tmp_path / "other", dataset="photos"),
                "GOING": make_run(tmp_path / "going"), "BROKEN": make_run(tmp_path / "broken")}
+    folders["FEW"] = make_run(tmp_path / "few", accuracy=(0.9, 0.8, 0.7), num_severity=3, sigma=0.1)
     os.remove(tmp_path / "going" / "results.json")
     folders["FOREIGN"] = make_run(tmp_path / "foreign")
     (tmp_path / "foreign" / "config.json").write_text('{"hidden_size": 768}')

@@ -725,6 +725,10 @@ def test_a_recipe_of_one_data_set_beside_several(capsys):
     args, given = parse_command_line(["--recipe", "damp/cifar10", "--variant", "a: --method damp --train_on poisson"])
     apply_recipe(args, given)
     assert "val_fraction" not in given and capsys.readouterr().err == ""
+    for variant in ("a: --method damp --train_on clean", "no --train_on: --method damp --sigma 0.1"):
+        args, given = parse_command_line(["--recipe", "damp/cifar10", "--method", "erm", "--variant", variant])
+        apply_recipe(args, given)
+        assert given["val_fraction"] == 0
 
 
 def test_clean_imagenet_is_cropped_at_random():

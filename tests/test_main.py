@@ -35,7 +35,8 @@ from tests.cifar_files import make_cifar
 from utils.errors import NotFiniteError
 from utils.metrics import SeverityResult
 from utils.records.checkpoint import Checkpoints, Progress
-from utils.records.logs import RunFolder
+from utils.records.cost import peak_memory
+from utils.records.logs import RunFolder, TrainLog
 from utils.records.reading import read_record
 from utils.records.run import RunRecorder
 from utils.records.settings import path_independent, resumed_settings
@@ -136,6 +137,13 @@ def test_run_writes_its_records(run):
         assert float(row["avg_acc"]) == pytest.approx(hits.sum() / 40, rel=1e-5)
         assert sum(float(row[f"adv_prob_{s}"]) for s in range(6)) == pytest.approx(1, rel=1e-5)
         assert float(row["reg_loss"]) == pytest.approx(2.5e-4 * float(row["model_norm_sq"]))
+    with open(os.path.join(folder, "results.json")) as file:
+        results = json.load(file)
+    for name, part, s in (("val_clean", "val", 0), ("test_robust_3", "test", 3)):
+        last = read_csv(os.path.join(folder, f"{name}.csv"))[-1]
+        row = {column: float(value or "nan") for column, value in last.items()}
+        assert row["avg_loss"] == row["distribution_loss_0"] == pytest.approx(results[part]["loss"][s])
+        assert row["avg_acc"] == row["distribution_acc_0"] == pytest.approx(results[part]["accuracy"][s])
     for name in ("val_clean", "val_robust_5", "test_clean", "test_robust_1"):
         assert [row["epoch"] for row in read_csv(os.path.join(folder, f"{name}.csv"))] == ["0", "1"]
     with open(os.path.join(folder, "accuracy_by_severity.png"), "rb") as file:
@@ -273,12 +281,16 @@ def test_a_group_objective_on_clean_images_says_that_it_is_the_mean(run, cifar_d
     assert "--train_on clean" in log and "--train_on poisson" not in log
 
 
+LATER_OPTIONS = {"crop_area": [0.1, 1], "rand_augment": [2, 5], "mixup": 0.8, "label_smoothing": 0.1, "accumulate": 2,
+                 "amp": True}
+
+
 def make_old(folder, **settings):
     """Take from a run's settings what there was not before, and leave its first epoch alone."""
     with open(os.path.join(folder, "config.json")) as file:
         config = json.load(file)
     for option in ("train_on", "sampler", "crop", "num_val", "val_fraction", "optimizer", "clip_norm",
-                   "weight_decay_on", "warmup", "final_lr"):
+                   "weight_decay_on", "warmup", "final_lr", *LATER_OPTIONS):
         del config[option]
     with open(os.path.join(folder, "config.json"), "w") as file:
         json.dump({**config, "val_per_class": None, **settings}, file)
@@ -298,10 +310,12 @@ def test_options_that_came_later_are_what_runs_did_before(run, tmp_path, augment
     folder = str(shutil.copytree(run[1], tmp_path / "run"))
     make_old(folder, augment_data=augmented, num_per_class=12)
     rest = {"train_on": "clean", "sampler": "permutation", "crop": "zero_pad", "val_fraction": 0.3, "num_val": 3,
-            "optimizer": "adamw", "clip_norm": 1.0, "weight_decay_on": "kernels", "warmup": "1epoch", "final_lr": 0.1}
+            "optimizer": "adamw", "clip_norm": 1.0, "weight_decay_on": "kernels", "warmup": "1epoch", "final_lr": 0.1,
+            "sync_bn": True, **LATER_OPTIONS}
     settings = resumed_settings(folder, rest, {"crop": crop})
     assert [settings[option] for option in rest] == ["poisson", "replacement", crop, None, None,
-                                                     "sgd", 0.0, "all", None, None]
+                                                     "sgd", 0.0, "all", None, None, False,
+                                                     *[None] * len(LATER_OPTIONS)]
     with pytest.raises(UserError, match=f"--crop: the run in .* has {crop}"):
         resumed_settings(folder, rest, {"crop": "zero_pad"})
 
@@ -653,8 +667,18 @@ def test_the_time_of_a_run_has_the_time_of_its_stage_one(tmp_path):
             records = RunRecorder(folder, step, 2, batches=5, keep_last=1, save_step=100)
             totals = records.cost.totals()
             assert 10000 <= totals["seconds"] < 10100 and totals["peak_memory_gib"] == 500
+            assert 0.05 < peak_memory() < 100
             records.end_epoch(records.start.epochs, 4, 0.1, 1.0, {})
             records.close()
+
+
+def test_a_row_has_the_squared_norm_of_the_weights(tmp_path):
+    step = create_step(crosscheck.Dense(3 * np.eye(6, 4), np.zeros(4)), "erm", 2, recipe="sharpdro")
+    log = TrainLog(str(tmp_path / "train.csv"), 2, Progress(0))
+    log.write_batch(0, 0, np.ones(4), np.ones(4), np.arange(4) % 2, 1.0, {}, step, 0.1, (True, True))
+    log.close()
+    [row] = read_csv(tmp_path / "train.csv")
+    assert (float(row["model_norm_sq"]), float(row["reg_loss"])) == (36, pytest.approx(1.8))
 
 
 def test_checkpoints_that_are_asked_for_are_kept(tmp_path):

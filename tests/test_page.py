@@ -59,7 +59,7 @@ def page(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run_page(tmp_path_factory):
     """A run's page, with an evaluation whose numbers do not sort as texts do."""
-    folder = make_run(tmp_path_factory.mktemp("run") / "a")
+    folder = make_run(tmp_path_factory.mktemp("run") / "a", given={"lr": 0.25})
     [(_, figure)] = accuracy(read_records([folder]))
     save(figure, folder + "/accuracy_by_severity")
     corrupted = {name: dict.fromkeys(CalibrationScores._fields, [mean] * 5)
@@ -69,8 +69,8 @@ def run_page(tmp_path_factory):
     record = to_dict({"set": "four (4 corruptions)", "checkpoint": "last_model.ckpt", "epochs": 2},
                      CalibrationScores(0.5, 0.1, 0.2), by_severity)
     write_evaluation(folder + "/evaluation_four", record)
-    part = {"accuracy": [0.5] * 6, "loss": [1.0] * 6}
-    write_run_page(folder, "a run", {"epochs": 2, "train_images": [1] * 6, "val": part, "test": part})
+    test, val = {"accuracy": [0.5] * 6, "loss": [1.0] * 6}, {"accuracy": [0.25] * 6, "loss": [2.0] * 6}
+    write_run_page(folder, "a run", {"epochs": 2, "train_images": [1] * 6, "val": val, "test": test})
     return folder + "/report.html"
 
 
@@ -91,6 +91,15 @@ def test_page_is_one_file_and_says_what_the_table_says(page):
     assert "http" not in re.sub(r"base64,[^\"]*", "", text)
     assert "90.65 ± 0.92" in text and "100.00 ± 0.00" in text and "a &lt;very&gt; long name" in text
     assert "<very>" not in text and "the loss is not finite at step 3" in text
+    assert set(re.findall(r'class="best"[^>]*>([^<]*)<', text)) == {"100.00 ± 0.00"}
+
+
+def test_a_page_of_a_run_has_its_numbers(run_page):
+    with open(run_page, encoding="utf-8") as file:
+        text = file.read()
+    [row, *_] = re.findall(r"<tr>((?:<td[^>]*>[^<]*</td>)+)</tr>", text)
+    assert re.findall(r">([^<]*)</td>", row) == ["0", "1", "50.00", "1.0000", "25.00"]
+    assert "<pre>python main.py --lr 0.25</pre>" in text
 
 
 def test_a_page_has_the_settings(page):
@@ -131,6 +140,7 @@ def test_means_within_chance_of_the_highest_are_marked():
     # The standard error of the first mean is 1; of the second, 0.25. The last row has no run.
     assert best(table, [2, 2, 2, 1, 0])["mean"].tolist() == [True, True, False, True, False]
     assert best(table.iloc[2:4], [2, 1])["mean"].tolist() == [False, True]
+    assert best(statistics([[[1.0], [3.0]], [[0.7], [0.7]]], ["mean"]), [2, 2])["mean"].tolist() == [True, False]
 
 
 def seen_in_a_browser(path, folder, width, clicks):

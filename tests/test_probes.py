@@ -9,6 +9,7 @@ import mindspore as ms
 import mindspore.nn as nn
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 
 import losses.evaluation.measure
 import losses.training.run
@@ -308,6 +309,23 @@ def test_each_panel_shows_its_own_severity(tmp_path):
     for s, axes in enumerate(figure.axes[:6]):
         assert [values.tolist() for values in axes.get_lines()[0].get_data()] == [[0.9], [0.25]]
         assert axes.get_title() == f"severity {s}, ECE 0.650"
+    [(_, figure)] = FIGURES["ood"].draw(records, [{"epoch": 1, "scores": [[s, s + 1] for s in range(6)]}])
+    curves = {line.get_label(): line.get_ydata() for line in figure.axes[0].get_lines()}
+    for s in range(6):
+        density, _ = np.histogram([s, s + 1], np.linspace(0, 6, 21), density=True)
+        np.testing.assert_array_equal(curves[f"severity {s}"], density)
+    plt.close("all")
+
+
+def test_a_surface_is_drawn_as_it_is(tmp_path, monkeypatch):
+    loss, drawn = 1 + np.arange(54.0).reshape(6, 3, 3), []
+    contourf = Axes.contourf
+    monkeypatch.setattr(Axes, "contourf", lambda axes, x, y, z, *args, **options: drawn.append(z) or contourf(
+        axes, x, y, z, *args, **options))
+    records = read_records([make_run(tmp_path / "run", "erm", 0)])
+    list(FIGURES["surface"].draw(records, [{"coefficients": [-1, 0, 1], "loss": loss.tolist()}]))
+    np.testing.assert_array_equal(drawn, loss)
+    plt.close("all")
 
 
 @pytest.mark.parametrize("name, key, measured", [

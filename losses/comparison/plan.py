@@ -131,7 +131,7 @@ def expand_grid(given, variants):
             recipe does not fit them.
     """
     varied = [option for option in (*BENCHMARK_KEYS, "seed") if isinstance(given.get(option), MultipleValues)]
-    if "stage_one" in given and varied:
+    if varied and any("stage_one" in options for options in (given, *variants.values())):
         raise UserError("--stage_one: is a first model of one seed, data set, corruption and network; give one of each")
     common = {"recipe": "sharpdro", **given}
     rows = [(name, {**common, **named}, named) for name, named in variants.items()]

@@ -1,5 +1,6 @@
 """The command line of main.py, made from the table of options, and option files (`--config`)."""
 import argparse
+import itertools
 import json
 import os
 import sys
@@ -208,6 +209,12 @@ def words_from_file(path, options):
     return words
 
 
+def _has_other_severities(variant):
+    """Whether a text of `--variant` trains on images that are not all clean."""
+    words = variant.partition(":")[2].replace("=", " ").split()
+    return any(word == "--train_on" and value != "clean" for word, value in itertools.pairwise(words))
+
+
 def apply_recipe(args, given):
     """Set the data set, the network and the options of the data by the recipe that the command line names.
 
@@ -224,7 +231,7 @@ def apply_recipe(args, given):
         if isinstance(given.get("dataset"), cli.MultipleValues) and recipe.data:
             print(f"warning: --recipe {args.recipe}: its options of the data ({' '.join(option_texts(recipe.data))}) "
                   f"are for -d {recipe.benchmark['dataset']} alone, and are left out", file=sys.stderr)
-        if any("train_on" in text for text in args.variant):
+        if any(map(_has_other_severities, args.variant)):
             options.pop("val_fraction", None)
         for option, value in options.items():
             vars(args)[option] = given.setdefault(option, value)

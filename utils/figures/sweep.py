@@ -77,14 +77,14 @@ def sigma(records):
     evaluations = common_evaluations([run_evaluations(record.path) for record in records])
     if evaluations and set(evaluations[0]["by_level"]) != set(SEVERITY_LEVELS):
         evaluations = None  # these images do not have all severities
+    if records[0].config["num_severity"] < 6 and not evaluations:
+        raise UserError("sigma: needs runs with all severities, --num_severity 6, or an evaluation of each")
     errors_by_run = {}
     for record, evaluation in zip(records, evaluations or [None] * len(records), strict=True):
         error = 1 - np.array(record.results["test"]["accuracy"])
         errors_by_run[record.path] = 100 * np.array(
             [level["error"] for level in evaluation["by_level"].values()] if evaluation
             else [error[0], error[1:4].mean(), error[4:6].mean()])
-    if records[0].config["num_severity"] < 6 and not evaluations:
-        raise UserError("sigma: needs runs with all severities, --num_severity 6, or an evaluation of each")
     title = evaluations[0]["set"] if evaluations else records[0].config["corruption"].replace("_", " ")
     figure = sweep(records, "sigma", lambda record: errors_by_run[record.path], ["none", "mild (1-3)", "severe (4-5)"],
                    "test error (%)", has_references=True)

@@ -37,21 +37,18 @@ from tests import crosscheck  # noqa: E402
 from tests.benchmarks.kernels import convolution_operations, matmul_rate  # noqa: E402
 from tests.benchmarks import same_bytes  # noqa: E402
 from tests.benchmarks.step import prepare_step  # noqa: E402
-from tests.formula import formula_weight  # noqa: E402
+from tests.formula import formula_weight, method_batches, random_batch  # noqa: E402
 from tests.graph_operators import list_operators  # noqa: E402
-from tests.step_errors import relative_error, step_limits  # noqa: E402
+from tests.step_errors import relative_error, step_limits, summarise_updates, update_error  # noqa: E402
 from utils.records.cost import peak_memory  # noqa: E402
 from utils.runtime.plugins import TARGETS  # noqa: E402
 
 GOLDEN = os.path.join(ROOT, "tests", "golden")
 # The families of networks, and the side of the images that each takes one step with.
 NETWORKS = {"wideresnet10": 32, "resnet18_cifar": 32, "resnet50_damp": 64, "preactresnet18": 64, "vit_s16": 32}
-# Largest relative errors of losses and updates against the CPU. A gradient jumps where a ReLU has an input near 0.
-FLOAT32_LIMITS, FLOAT16_LIMITS = (1e-4, 2e-2), (1e-2, 2e-1)
-PROJECTIONS = 4  # numbers that stand for the update of a parameter, besides its norm
-NEGLIGIBLE = 1e-3  # an update of this share of the largest one is compared as if it had this norm
-TRAINING = f"{same_bytes.TRAINING} --save_step 1 --method sharpdro"
-NOT_COMPARED = "not compared, because the CPU has no result"
+# Largest relative errors of outputs and updates. In a network, a gradient jumps where a ReLU has an input near 0.
+NETWORK_LIMITS, METHOD_LIMITS, AMP_LIMITS = (1e-4, 2e-2), (2e-5, 2e-3), (1e-3, 4e-2)
+TRAINING = f"{same_bytes.TRAINING} --save_step 1"
 MOST_RATIO = 2.6  # two passes over one; more means that a step waits for the host, or is compiled again
 
 
@@ -71,62 +68,50 @@ class SmallNetwork(nn.Cell):
         return self.fc(ops.relu(self.norm(self.conv(x))).mean((2, 3)))
 
 
-def example(size, number=24):
-    """A batch of random images of all severities: images, labels, severities."""
-    rng = np.random.RandomState(0)
-    images = rng.standard_normal((number, 3, size, size)).astype(np.float32)
-    return ms.Tensor(images), *(ms.Tensor(rng.randint(0, n, number), ms.int32) for n in (10, 6))
+def example(side, number):
+    """The batch of `random_batch` as tensors: images, labels, groups."""
+    return tuple(map(ms.Tensor, random_batch(side, number)))
 
 
-def take_steps(network, batch, steps, **options):
-    """Take steps with new weights.
+def take_steps(network, batches, **options):
+    """Take a step with each batch, which is a tuple of arrays, from new weights.
 
     Returns:
-        tuple: losses of all passes, float64 (n,); updates, float64 (parameters, 1 + PROJECTIONS). A row has the norm of
-            the parameter's update, and its products with random vectors, whose elements are standard normal.
+        tuple: outputs, float64 (n,), which are for each step the losses of both passes, the gradient norm and the
+            objective; updates, as returned by `summarise_updates`.
     """
     for parameter in network.trainable_params():
         parameter.set_data(ms.Tensor(formula_weight(torch_name(parameter.name), parameter.shape)))
     before = {p.name: p.asnumpy().copy() for p in network.trainable_params()}
     step = create_step(network, **options)
-    outputs = [step.train_batch(*batch) for _ in range(steps)]
-    losses = np.concatenate([np.ravel(part) for output in outputs for part in (output.losses, output.perturbed_losses)])
-    updates = []
-    for parameter in network.trainable_params():
-        update = (parameter.asnumpy().astype(np.float64) - before[parameter.name]).ravel()
-        rng = np.random.default_rng(len(updates))
-        updates.append([np.linalg.norm(update), *(update @ rng.standard_normal(update.size, np.float32)
-                                                  for _ in range(PROJECTIONS))])
-    return losses.astype(np.float64), np.array(updates)
+    parts = []
+    for batch in batches:
+        taken = step.train_batch(*map(ms.Tensor, batch))
+        parts += [taken.losses, taken.perturbed_losses, taken.gradient_norm, taken.objective]
+    updates = [parameter.asnumpy().astype(np.float64) - before[parameter.name]
+               for parameter in network.trainable_params()]
+    return np.concatenate(list(map(np.ravel, parts))).astype(np.float64), summarise_updates(updates)
 
 
-def update_error(ours, theirs):
-    """Return the largest error of an update over its norm; both arguments are as returned by `take_steps`."""
-    norms = np.maximum(theirs[:, 0], NEGLIGIBLE * theirs[:, 0].max())
-    return float((np.abs(ours - theirs).max(1) / norms).max())
+def moves_weights(outputs, updates):
+    """Whether steps are finite and move every parameter; arguments are as returned by `take_steps`."""
+    return np.isfinite(outputs).all() and np.isfinite(updates).all() and updates[:, 0].all()
 
 
-def compared(name, losses, updates, values, limits=FLOAT32_LIMITS):
-    """Return the line of some steps. They must be finite, move the weights, and agree with the CPU.
+def comparison_line(name, outputs, updates, reference, limits):
+    """Return the line of some steps that must agree with others.
 
     Args:
         name (str): name of the line.
-        losses, updates (numpy.ndarray): as returned by `take_steps`.
-        values (dict): the values of the CPU by name. On the CPU, those of these steps are added.
-        limits (tuple of float): largest relative errors of the losses and of the updates.
+        outputs, updates (numpy.ndarray): as returned by `take_steps`.
+        reference (tuple): outputs and updates of the other steps.
+        limits (tuple of float): largest relative errors of the outputs and of the updates.
     """
-    passed = np.isfinite(losses).all() and np.isfinite(updates).all() and updates[:, 0].all()
-    result = f"mean loss {losses.mean():.4f}"
-    if name in values:
-        their_losses, their_updates = map(np.array, values[name])
-        errors = relative_error(losses, their_losses), update_error(updates, their_updates)
-        passed = passed and errors[0] <= limits[0] and errors[1] <= limits[1]
-        result += f"; differs from CPU by {errors[0]:.1e} (losses), {errors[1]:.1e} (updates of the weights)"
-    elif device() != "CPU":
-        passed, result = False, f"{result}; {NOT_COMPARED}"
-    else:
-        values[name] = losses.tolist(), updates.tolist()
-    return line(name, passed, result)
+    their_outputs, their_updates = map(np.array, reference)
+    errors = relative_error(outputs, their_outputs), update_error(updates, their_updates)
+    return line(name, moves_weights(outputs, updates) and errors[0] <= limits[0] and errors[1] <= limits[1],
+                f"largest error {errors[0]:.1e} of outputs (at most {limits[0]:.0e}), {errors[1]:.1e} of updates (at "
+                f"most {limits[1]:.0e})")
 
 
 def check_published_steps(_):
@@ -148,21 +133,40 @@ def check_published_perceptron(_):
                    f"largest error {error:.1e} of at most {crosscheck.PERCEPTRON_TOLERANCE:.0e}")
 
 
-def check_methods(values):
-    """Two steps of every method, and of SharpDRO with --amp and --accumulate, without data strategies."""
-    steps = {name: {"method": name} for name in METHODS}
+def check_methods(_):
+    """Two steps of every method without a data strategy, and of SharpDRO with --amp and --accumulate."""
+    recorded = crosscheck.load_json(os.path.join(GOLDEN, "methods.json"))
+    steps = {name: {"method": name} for name, row in METHODS.items() if row.data == "plain"}
     steps |= {"sharpdro --amp": {"method": "sharpdro", "amp": True},
               "sharpdro --accumulate 2": {"method": "sharpdro", "accumulate": 2}}
     for name, options in steps.items():
-        limits = FLOAT16_LIMITS if "amp" in options else FLOAT32_LIMITS
-        yield compared(name, *take_steps(SmallNetwork(), example(16), 2, recipe="sharpdro", **options), values, limits)
+        if name not in recorded:
+            yield line(name, False, "not in tests/golden/methods.json; add it to tests/golden/record_methods.py")
+            continue
+        results = take_steps(SmallNetwork(), method_batches(), recipe="sharpdro", seed=1, **options)
+        yield comparison_line(name, *results, recorded[name], AMP_LIMITS if "amp" in options else METHOD_LIMITS)
 
 
 def check_networks(values):
-    """One step of SharpDRO with every family of networks."""
-    for name, size in NETWORKS.items():
-        network = create_model(name, 10)
-        yield compared(name, *take_steps(network, example(size, 8), 1, method="sharpdro"), values)
+    """One step of SharpDRO with every family of networks. `values` has the steps of the CPU, or gets them."""
+    for name, side in NETWORKS.items():
+        outputs, updates = take_steps(create_model(name, 10), [random_batch(side, 8)], method="sharpdro")
+        if device() == "CPU":
+            values[name] = outputs.tolist(), updates.tolist()
+            yield line(name, moves_weights(outputs, updates), "finite, moves all weights; other devices are compared")
+        elif name in values:
+            yield comparison_line(name, outputs, updates, values[name], NETWORK_LIMITS)
+        else:
+            yield line(name, False, "not compared, because the CPU has no result")
+
+
+def check_data_strategies(_):
+    """A training with every method that has a data strategy, such as a first model or corrupted halves of batches."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, row in METHODS.items():
+            if row.data != "plain":
+                status, message = run_main(folder, name, method=name)
+                yield line(name, status == 0, "two epochs" if status == 0 else message)
 
 
 def check_operators(_):
@@ -171,7 +175,7 @@ def check_operators(_):
     with tempfile.TemporaryDirectory() as folder:
         for name in METHODS:
             step = create_step(SmallNetwork(), name, recipe="sharpdro")
-            operators.setdefault("methods", set()).update(list_operators(step.graph, example(16), folder))
+            operators.setdefault("methods", set()).update(list_operators(step.graph, example(16, 24), folder))
         for name, size in NETWORKS.items():
             step = create_step(create_model(name, 10), "erm", recipe="sharpdro")
             operators.setdefault("networks", set()).update(list_operators(step.graph, example(size, 8), folder))
@@ -179,11 +183,11 @@ def check_operators(_):
         yield line(f"{len(found)} operators in the steps of all {name}", None, ", ".join(sorted(found)))
 
 
-def run_main(folder, name, *words, program=("main.py",)):
+def run_main(folder, name, *words, program=("main.py",), method="sharpdro"):
     """Run `main.py` on this device in a folder. Return its exit status and the last line of its errors, as text."""
     command = [sys.executable, os.path.join(ROOT, program[0]), *program[1:], *words, "--device_target", device()]
     if "--resume" not in words:
-        command += [*TRAINING.split(), "--data_dir", "data", "--log_dir", name]
+        command += [*TRAINING.split(), "--method", method, "--data_dir", "data", "--log_dir", name]
     done = subprocess.run(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
                           errors="replace")
     return done.returncode, f"exit status {done.returncode}: {(done.stderr.strip().splitlines() or [''])[-1]}"
@@ -242,7 +246,7 @@ def check_step_time(values):
         elif device() == "CPU":
             values[name] = seconds
         else:
-            passed, result = False, f"{result}; {NOT_COMPARED}"
+            passed, result = False, f"{result}; not compared, because the CPU has no result"
         yield line(name, passed, result)
     yield line(f"two passes take at most {MOST_RATIO} times one pass", two / one <= MOST_RATIO,
                f"{two / one:.2f} times")
@@ -267,8 +271,8 @@ def describe_device(_):
 
 
 CHECKS = {"device": describe_device, "steps": check_published_steps, "perceptron": check_published_perceptron,
-          "methods": check_methods, "networks": check_networks, "operators": check_operators,
-          "bytes": check_same_bytes, "time": check_step_time}
+          "methods": check_methods, "strategies": check_data_strategies, "networks": check_networks,
+          "operators": check_operators, "bytes": check_same_bytes, "time": check_step_time}
 
 
 def main():

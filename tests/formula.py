@@ -10,10 +10,10 @@ def formula_weight(name, shape, settled=False, dtype=np.float32):
     Args:
         name (str): 'layer1.0.conv1.weight'.
         shape (tuple of int): as PyTorch has it.
-        settled (bool): draw norms whose outputs stay away from 0, where a gradient jumps: of a million values that
-            go into a ReLU some are so close to 0 that float32 takes the other side, and that moves a gradient by a
-            hundredth, in PyTorch, too. Scales are then around 0.1, shifts around 1; around 1 or -1, for channels open
-            or closed, in norms called bn1, after which nothing is added.
+        settled (bool): draw norms whose outputs stay away from 0, where the derivative of a ReLU jumps. Otherwise
+            some of a million values are so close to 0 that float32 takes the other side. This moves a gradient by a
+            hundredth, in PyTorch, too. Scales are around 0.1 and shifts around 1. In norms called bn1, after which
+            nothing is added, shifts are around 1 or -1, so that channels are open or closed.
         dtype (type): float64 is as it is drawn.
 
     Returns:
@@ -39,6 +39,18 @@ def formula_batch(case):
     rng = np.random.RandomState(case["seed"])
     images = rng.standard_normal((case["batch"], 3, case["height"], case["width"])).astype(np.float32)
     return images, rng.randint(0, case["classes"], case["batch"]).astype(np.int32)
+
+
+def random_batch(side, number, num_groups=6):
+    """A batch of random images: images float32 (N, 3, side, side), labels and groups int32 (N,)."""
+    rng = np.random.RandomState(num_groups)
+    images = rng.standard_normal((number, 3, side, side)).astype(np.float32)
+    return images, *(rng.randint(0, n, number).astype(np.int32) for n in (10, num_groups))
+
+
+def method_batches():
+    """The batches of the two steps in `golden/methods.json`, as in `random_batch`; the second lacks two groups."""
+    return [random_batch(16, 24), random_batch(16, 24, num_groups=4)]
 
 
 def step_batch(case, k):

@@ -29,13 +29,14 @@ from utils.runtime.plugins import CUDA_PACKAGES, TARGETS  # noqa: E402
 CHECKS = {  # name to heading
     "steps": "SharpDRO beside the authors' PyTorch code",
     "perceptron": "SAM and ASAM beside the DAMP authors' JAX code",
-    "methods": "two steps of every method, in which jtt, corrupt_aug and rare_aug are erm, and eiil is irm",
+    "methods": "two steps of every method with its own step, beside PyTorch in float64",
+    "strategies": "a training with every method that treats its data",
     "networks": "one step with every family of networks",
     "operators": "operators of the graphs, before the passes of the device's compiler",
     "bytes": "equal bytes",
     "time": "time and memory, WRN-28-2, batches of 100 images",
 }
-COMPARED = ("methods", "networks", "time")  # these also run on CPU
+COMPARED = ("networks", "time")  # these also run on CPU
 LIMIT = 600  # default seconds for all checks
 SEND = ("Please send both files, whatever the results: attach them to a new issue where you downloaded the project, "
         "with the title \"Device report: {}\".")

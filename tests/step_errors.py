@@ -10,6 +10,8 @@ STEP_TOLERANCES = {
 FIRST_STEP_TOLERANCES = {"groups": 0, "first losses": 1e-5, "gradient norm": 1e-4, "second losses": 1e-4,
                          "sharpness": 3e-5, "q": 1e-5}
 ROUNDING, MOST = 5, 0.1
+PROJECTIONS = 4  # numbers that stand for the update of a parameter, besides its norm
+NEGLIGIBLE = 1e-3  # an update of this share of the largest one is compared as if it had this norm
 MEASURES = {"first losses": "first_loss", "gradient norm": "grad_norm", "second losses": "second_loss",
             "q": "adv_probs"}
 
@@ -18,6 +20,30 @@ def relative_error(ours, theirs):
     """Largest difference over the largest value of the reference."""
     theirs = np.asarray(theirs, np.float64)
     return float(np.abs(np.asarray(ours, np.float64) - theirs).max() / np.abs(theirs).max())
+
+
+def summarise_updates(updates):
+    """Summarise the updates of the parameters.
+
+    Args:
+        updates (list of numpy.ndarray): float64, the update of each parameter.
+
+    Returns:
+        numpy.ndarray: float64 (parameters, 1 + PROJECTIONS). A row has the norm of an update, and its products with
+        random vectors, whose elements are standard normal.
+    """
+    rows = []
+    for update in updates:
+        rng = np.random.default_rng(len(rows))
+        rows.append([np.linalg.norm(update), *(update.ravel() @ rng.standard_normal(update.size, np.float32)
+                                               for _ in range(PROJECTIONS))])
+    return np.array(rows)
+
+
+def update_error(ours, theirs):
+    """Return the largest error of an update over its norm; both arguments are as returned by `summarise_updates`."""
+    norms = np.maximum(theirs[:, 0], NEGLIGIBLE * theirs[:, 0].max())
+    return float((np.abs(ours - theirs).max(1) / norms).max())
 
 
 def largest_errors(measured, reference):

@@ -2,7 +2,6 @@
 import glob
 import json
 import os
-import re
 import time
 
 import numpy as np
@@ -11,8 +10,9 @@ import pytest
 from corruptions.utils.files import read_json
 from losses.methods import METHODS
 from tests import device_checks, on_device
-from tests.benchmarks.results.tables import ARRIVED
+from tests.benchmarks.results.tables import RESULTS_DIR
 
+RECORDED = read_json(os.path.join(device_checks.GOLDEN, "methods.json"))
 UPDATES = np.array([[1.0, 0.5, -0.5], [0.1, 0.1, 0.2]])
 
 
@@ -28,18 +28,28 @@ def test_a_report_of_two_checks(tmp_path, capsys):
 
 
 def test_the_stored_reports_are_of_these_checks():
-    """One method is computed again. On another kind of processor its loss differs by rounding."""
-    paths = glob.glob(os.path.join(ARRIVED, "devices", "*.json"))
-    result = device_checks.compared("sharpdro", *device_checks.take_steps(
-        device_checks.SmallNetwork(), device_checks.example(16), 2, method="sharpdro", recipe="sharpdro"), {})["result"]
+    paths = glob.glob(os.path.join(RESULTS_DIR, "devices", "*.json"))
     for path in paths:
         report = read_json(path)
         assert {name: check["title"] for name, check in report["checks"].items()} == on_device.CHECKS, path
-        stored = {row["name"]: row["result"] for row in report["checks"]["methods"]["lines"]}
-        assert set(METHODS) <= set(stored), path
-        losses = [float(re.match(r"mean loss ([\d.]+)", text)[1]) for text in (result, stored["sharpdro"])]
-        assert losses[0] == pytest.approx(losses[1], abs=2e-3), path
+        own, treated = ({row["name"] for row in report["checks"][check]["lines"]}
+                        for check in ("methods", "strategies"))
+        assert own == RECORDED.keys() and METHODS.keys() <= own | treated, path
     assert paths
+
+
+def test_two_steps_of_every_method_are_those_of_pytorch(monkeypatch):
+    """On CPU they are closer than a device has to be."""
+    monkeypatch.setattr(device_checks, "METHOD_LIMITS", (1e-6, 4e-4))
+    lines = list(device_checks.check_methods({}))
+    assert {row["name"] for row in lines} == RECORDED.keys()
+    assert [row for row in lines if not row["passed"] or "largest error" not in row["result"]] == []
+
+
+def test_a_method_that_was_not_recorded_fails(monkeypatch):
+    monkeypatch.setattr(device_checks, "METHODS", {"new": METHODS["erm"]})
+    row = next(device_checks.check_methods({}))
+    assert not row["passed"] and "add it to tests/golden/record_methods.py" in row["result"]
 
 
 def test_both_files_know_the_same_checks():
@@ -99,29 +109,36 @@ def test_a_device_is_compared_with_the_cpu(tmp_path, monkeypatch):
             return [{"name": "device", "passed": None, "result": '{"target": "GPU", "name": "X", "index": 0}'}]
         return [{"name": "x", "passed": target != "CPU", "result": ""}]
     monkeypatch.setattr(on_device, "carry_out", carry_out)
-    assert on_device.main(["--checks", "perceptron", "methods", "-o", str(tmp_path)]) == 1
-    assert calls == [("device", "auto"), ("perceptron", "GPU"), ("methods", "CPU"), ("methods", "GPU")]
-    rows = read_json(tmp_path / "device_report.json")["checks"]["methods"]["lines"]
+    assert on_device.main(["--checks", "methods", "networks", "-o", str(tmp_path)]) == 1
+    assert calls == [("device", "auto"), ("methods", "GPU"), ("networks", "CPU"), ("networks", "GPU")]
+    rows = read_json(tmp_path / "device_report.json")["checks"]["networks"]["lines"]
     assert [row["name"] for row in rows] == ["on CPU: x", "x"]
 
 
-@pytest.mark.parametrize("losses, updates, passed", [
+@pytest.mark.parametrize("outputs, updates, passed", [
     ([1.0, 2.0], UPDATES, True), ([1.0, 2.00001], UPDATES * 1.001, True), ([1.0, 2.1], UPDATES, False),
     ([1.0, 2.0], UPDATES * 1.1, False), ([1.0, np.nan], UPDATES, False), ([1.0, 2.0], 0 * UPDATES, False),
     ([1.0, 2.0], UPDATES * [[1], [-1]], False), ([1.0, 2.0], UPDATES * [[1, 1, 1], [1, -1, -1]], False)])
-def test_steps_have_to_agree_with_the_cpu(losses, updates, passed):
+def test_steps_have_to_agree_with_others(outputs, updates, passed):
     """Also where the norms agree, or where the update is a small one."""
+    reference = json.loads(json.dumps(([1.0, 2.0], UPDATES.tolist())))
+    row = device_checks.comparison_line("sam", np.array(outputs), updates, reference, device_checks.NETWORK_LIMITS)
+    assert row["passed"] is passed
+
+
+def test_networks_are_compared_with_the_cpu(monkeypatch):
+    def lines(values, updates=UPDATES):
+        monkeypatch.setattr(device_checks, "take_steps", lambda *_, **__: (np.ones(2), updates))
+        return list(device_checks.check_networks(values))
+    monkeypatch.setattr(device_checks, "NETWORKS", {"wideresnet10": 32})
     values = {}
-    assert device_checks.compared("sam", np.array([1.0, 2.0]), UPDATES, values)["passed"]
-    values = json.loads(json.dumps(values))
-    assert device_checks.compared("sam", np.array(losses), updates, values)["passed"] is passed
-
-
-def test_a_step_that_was_not_compared_or_moves_nothing_fails(monkeypatch):
-    assert not device_checks.compared("sam", np.ones(2), UPDATES * [[1], [0]], {})["passed"]
+    assert [row["passed"] for row in lines(values)] == [True] and list(values) == ["wideresnet10"]
+    assert [row["passed"] for row in lines({}, UPDATES * [[1], [0]])] == [False]
     monkeypatch.setattr(device_checks, "device", lambda: "GPU")
-    result = device_checks.compared("sam", np.ones(2), UPDATES, {})
-    assert not result["passed"] and "not compared" in result["result"]
+    assert [row["passed"] for row in lines(values)] == [True]
+    assert [row["passed"] for row in lines(values, 1.1 * UPDATES)] == [False]
+    [row] = lines({})
+    assert not row["passed"] and "not compared" in row["result"]
 
 
 @pytest.mark.slow

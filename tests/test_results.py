@@ -17,8 +17,9 @@ from models.zoo import zoo_networks
 from tests.benchmarks import cifar10_from_jpeg
 from tests.benchmarks.results.tables import (
     ALL_OF_CIFAR10,
-    ARRIVED,
+    LONGER,
     PAIRED,
+    RESULTS_DIR,
     TABLES,
     UNSEEN,
     paired_table,
@@ -71,12 +72,12 @@ def test_the_main_readme_has_the_numbers_of_the_comparisons():
     words = " ".join(text("README.md").split())
     assert f"{sum(images)} training images, {images[5]} of severity 5" in words and "10 epochs, images" in words
     assert {row["runs"] for row in FULL.values()} == {"3"} and FULL_METHODS["erm, balanced"]["runs"] == "1"
-    assert "mean of three seeds" in words and "`erm --sampling balanced` has one seed there" in words
+    assert "mean of three seeds" in words and "On it, `erm --sampling balanced` has one seed" in words
 
 
 def test_no_other_form_of_a_convolution_is_clearly_faster():
     """The page of the tests says so; the project's own form is never slower, and both of its kernels help."""
-    rows = pd.read_csv(os.path.join(ARRIVED, "convolutions.csv"))
+    rows = pd.read_csv(os.path.join(RESULTS_DIR, "convolutions.csv"))
     assert "No other form is clearly faster" in " ".join(text("tests", "README.md").split())
     assert rows[["products of slices", "one product", "formula"]].min(axis=None) > 0.9
     here = rows.set_index("pass")["as here"].dropna()
@@ -85,7 +86,7 @@ def test_no_other_form_of_a_convolution_is_clearly_faster():
 
 
 def test_the_main_readme_has_the_devices_that_were_reported():
-    folder = os.path.join(ARRIVED, "devices")
+    folder = os.path.join(RESULTS_DIR, "devices")
     names = [name for name in sorted(os.listdir(folder)) if name.endswith(".json")]
     for name in names:
         with open(os.path.join(folder, name), encoding="utf-8") as file:
@@ -127,11 +128,12 @@ def test_the_page_of_results_says_how_sure_the_differences_are():
     photos = standard_errors(RESULTS["photos"], rivals)
     assert (f"The standard errors of these differences are {min(cifar10):.1f} to {max(cifar10):.1f} points on "
             f"CIFAR-10, and {min(photos):.1f} to {max(photos):.1f} points on `photos`") in words
-    runs = pd.read_csv(os.path.join(ARRIVED, "photos_gaussian_noise", "comparison_runs.csv")).pivot(
+    runs = pd.read_csv(os.path.join(RESULTS_DIR, "photos_gaussian_noise", "comparison_runs.csv")).pivot(
         index="seed", columns="method", values="severity_5")
     for rival, limit in (("corrupt_aug", 2), ("erm, balanced", 1)):
         change = runs["rare_aug"] - runs[rival]
         assert abs(change.mean()) < limit * change.sem()
+    assert (runs["erm, balanced"] > runs["erm"]).all() and "is above it with each seed" in text("README.md")
     growth = [float(result["rare_aug"]["severity_5_mean"]) - float(result["erm"]["severity_5_mean"])
               for result in (FULL, RESULTS["cifar10"])]
     error = np.hypot(*(np.hypot(*(float(result[name]["severity_5_std"]) for name in ("rare_aug", "erm"))) / np.sqrt(3)
@@ -279,7 +281,7 @@ def test_the_pages_say_what_all_of_cifar10_gave():
             ) in readme
     for name in ("sharpdro", "group_dro"):
         assert all(f"{float(FULL[name][f'q_{severity}_mean']):.2f}" == "0.00" for severity in (4, 5))
-    runs = pd.read_csv(os.path.join(ARRIVED, ALL_OF_CIFAR10, "comparison_runs.csv")).set_index(["method", "seed"])
+    runs = pd.read_csv(os.path.join(RESULTS_DIR, ALL_OF_CIFAR10, "comparison_runs.csv")).set_index(["method", "seed"])
     changes = runs.filter(regex=r"^severity_\d$")
     changes = changes - changes.xs("erm").reindex(changes.index, level="seed")
     assert (changes.loc[["sharpdro", "group_dro"]] < 0).all(axis=None) and len(changes) == 15
@@ -315,7 +317,7 @@ def test_the_pages_say_what_all_of_cifar10_gave():
 
 
 def test_the_page_of_results_says_what_other_options_of_sharpdro_gave():
-    runs = pd.read_csv(os.path.join(ARRIVED, ALL_OF_CIFAR10, "comparison_runs.csv"))
+    runs = pd.read_csv(os.path.join(RESULTS_DIR, ALL_OF_CIFAR10, "comparison_runs.csv"))
     first, words = runs[runs["seed"] == 0].set_index("method"), words_of_results()
     tried = {name: {column.removesuffix("_mean"): float(row[column]) for column in row if column.endswith("_mean")}
              for name, row in rows(f"{ALL_OF_CIFAR10}_q").items()}
@@ -333,6 +335,8 @@ def test_the_page_of_results_says_what_other_options_of_sharpdro_gave():
     assert ("`--rho 0.5`, ten times the default, has {severity_0:.1f} on clean test images and {severity_5:.1f} at "
             "severity 5").format(**ascents[0]) in words and 0.5 / resolve("sharpdro").options["rho"] == 10
     assert "It has {severity_0:.1f} and {severity_5:.1f}".format(**sign) in words
+    assert f"each of 77 850 weights by ρ. So at the default ρ of 0.05 it is {np.sqrt(77850):.0f} times as long" in words
+    assert "| `wideresnet10` | WRN-10-1 | 77 850 |" in text("models", "README.md")
     for name in ("severity_0", "severity_5"):
         assert max(row[name] for row in (sign, worst_case, *ascents)) < first.at["sharpdro", name]
     reached = "It reaches {severity_0:.1f} on clean test images and {severity_5:.1f} at severity 5"
@@ -340,6 +344,9 @@ def test_the_page_of_results_says_what_other_options_of_sharpdro_gave():
     gains = [balanced[f"severity_{s}"] - first.at["sharpdro", f"severity_{s}"] for s in (5, 0)]
     assert ("raises the validation accuracy of `sharpdro` to {:.1f}. On test images it gains {:.1f} points at severity "
             "5, and {:.1f} on clean images").format(balanced["val_severity_5"], *gains) in words
+    gains = [balanced[f"severity_{s}"] - first.at["erm", f"severity_{s}"] for s in (5, 0)]
+    assert (f"So it is {gains[0]:.1f} points above `erm` at severity 5, and {-gains[1]:.1f} points below it on clean "
+            "images") in words
     losses = [first.at["rare_aug", f"severity_{s}"] - both[f"severity_{s}"] for s in (5, 0)]
     assert ("reaches {:.1f}. On test images it is {:.1f} points below `rare_aug` at severity 5, and {:.1f} points "
             "below it on clean images").format(both["val_severity_5"], *losses) in words
@@ -382,7 +389,7 @@ def test_the_page_of_results_says_what_carries_over_to_other_corruptions():
     assert (single.loc[["asam", "damp", "erm, balanced"]] < erm).all(axis=None) and len(single) == 5
     assert (f"`sam` and `sharpdro_agnostic` differ from ERM by at most "
             f"{(single.loc[['sam', 'sharpdro_agnostic']] - erm).abs().max(axis=None):.1f} points") in words
-    scores = pd.read_csv(os.path.join(ARRIVED, ALL_OF_CIFAR10, "unseen.csv"))
+    scores = pd.read_csv(os.path.join(RESULTS_DIR, ALL_OF_CIFAR10, "unseen.csv"))
     accuracy = 100 * scores.pivot_table(index="corruption", columns="method", values="accuracy")
     change = (accuracy["rare_aug"] - accuracy["erm"]).drop("none").sort_values()
     assert (change.index[0], change.index[-1]) == ("fog", "cocentric_sine_waves")
@@ -392,21 +399,24 @@ def test_the_page_of_results_says_what_carries_over_to_other_corruptions():
 
 def test_the_zoo_has_the_numbers_of_the_results():
     """A network is a run of a comparison; its accuracy under common corruptions is of `unseen.csv`."""
-    first = pd.read_csv(os.path.join(ARRIVED, ALL_OF_CIFAR10, "comparison_runs.csv")).query("seed == 0")
+    first = pd.read_csv(os.path.join(RESULTS_DIR, ALL_OF_CIFAR10, "comparison_runs.csv")).query("seed == 0")
     accuracies = {row["method"]: [row[f"severity_{s}"] for s in range(6)] for _, row in first.iterrows()}
     accuracies |= {name: [float(row[f"severity_{s}_mean"]) for s in range(6)] for name, row in FULL_METHODS.items()}
-    scores = pd.concat(pd.read_csv(os.path.join(ARRIVED, folder, "unseen.csv")).query("seed == 0")
+    scores = pd.concat(pd.read_csv(os.path.join(RESULTS_DIR, folder, "unseen.csv")).query("seed == 0")
                        for folder in (ALL_OF_CIFAR10, f"{ALL_OF_CIFAR10}_methods")).set_index("method")
+    names = {f"{row.replace(', ', '-')}-cifar10": (accuracies[row], scores.loc[row], 10) for row in accuracies}
+    scores = pd.read_csv(os.path.join(RESULTS_DIR, LONGER, "unseen.csv")).set_index("method")
+    names |= {f"{method}-50epochs-cifar10": ([float(row[f"severity_{s}_mean"]) for s in range(6)], scores.loc[method],
+                                             50) for method, row in rows(LONGER).items()}
     networks = zoo_networks()
-    names = {f"{row.replace(', ', '-')}-cifar10": row for row in accuracies}
-    assert set(names) == {name for name in networks if name.endswith("-cifar10")} and len(names) == 10
-    for name, row in names.items():
+    assert set(names) == {name for name in networks if name.endswith("-cifar10")} and len(names) == 13
+    for name, (accuracy, unseen, epochs) in names.items():
         entry = networks[name]
-        assert [100 * accuracy for accuracy in entry["accuracy"]] == pytest.approx(accuracies[row])
-        common = scores.loc[row].set_index("corruption").loc[list(COMMON), "accuracy"]
+        assert [100 * value for value in entry["accuracy"]] == pytest.approx(accuracy)
+        common = unseen.set_index("corruption").loc[list(COMMON), "accuracy"]
         assert entry["common_accuracy"] == pytest.approx(common.mean(), abs=2e-6)
-        assert (entry["config"]["seed"], entry["common_images"]) == (0, 1000)
-    first = pd.read_csv(os.path.join(ARRIVED, "photos_gaussian_noise", "comparison_runs.csv")).query("seed == 0")
+        assert (entry["config"]["seed"], entry["config"]["total_epoch"], entry["common_images"]) == (0, epochs, 1000)
+    first = pd.read_csv(os.path.join(RESULTS_DIR, "photos_gaussian_noise", "comparison_runs.csv")).query("seed == 0")
     [row] = first[first["method"] == "rare_aug"].filter(regex=r"^severity_\d$").to_numpy()
     assert [100 * accuracy for accuracy in networks["rare_aug-photos"]["accuracy"]] == pytest.approx(row)
 
@@ -419,12 +429,12 @@ def test_the_page_of_results_has_the_tables(heading):
 @pytest.mark.parametrize("folder", ["tests", os.path.join("tests", "benchmarks", "results")])
 def test_links_and_pictures_of_the_pages_lead_somewhere(folder):
     targets = re.findall(r"\]\((?!http)([^)]+)\)", text(folder, "README.md"))
-    assert [target for target in targets if not os.path.exists(os.path.join(ARRIVED, "..", "..", "..", folder, target))
-            ] == []
+    root = os.path.join(RESULTS_DIR, "..", "..", "..", folder)
+    assert [target for target in targets if not os.path.exists(os.path.join(root, target))] == []
 
 
 def test_every_folder_of_results_is_in_a_table_and_has_its_command():
-    folders = {entry.name for entry in os.scandir(ARRIVED) if entry.is_dir()} - {"__pycache__", "devices"}
+    folders = {entry.name for entry in os.scandir(RESULTS_DIR) if entry.is_dir()} - {"__pycache__", "devices"}
     assert folders == {folder for subset in TABLES.values() for folder in subset}
     page = page_of_results()
     for folder in folders:  # the block is the next one, and of no other folder
@@ -437,7 +447,8 @@ def test_the_page_of_results_describes_the_runs_as_their_commands_do():
     commands = re.findall(r"^python main\.py .*", page, re.MULTILINE)
     epochs = {(dataset, epochs) for line in commands for epochs, dataset in
               re.findall(r"-m wideresnet10 .*--total_epoch (\d+) .*-d (\w+) ", line)}
-    assert len(commands) == 10 and epochs == {("cifar10", "10"), ("cifar10", "20"), ("photos", "15")}
+    assert len(commands) == 11
+    assert epochs == {("cifar10", "10"), ("cifar10", "20"), ("cifar10", "50"), ("photos", "15")}
     assert "train WRN-10-1 with three seeds: 20 epochs on a tenth of CIFAR-10, and 15 epochs on the data" in words
     counts = [10 * count for count in poisson_counts(500, 6)]
     assert words.count("{}, {}, {}, {}, {} and {} training images".format(*counts)) == 2
@@ -459,7 +470,7 @@ def test_accuracy_over_rho_is_what_the_page_says():
 
 def test_the_release_and_this_project_agree():
     """Means over seeds are within one standard deviation, the smaller of the two."""
-    result = read_csv(os.path.join(ARRIVED, "release.csv"))
+    result = read_csv(os.path.join(RESULTS_DIR, "release.csv"))
     accuracy = {name: np.array([[float(row[f"severity_{s}"]) for s in range(6)] for row in result
                                 if row["program"] == name]) for name in ("release", "ours")}
     page = text("tests", "README.md")
@@ -473,7 +484,7 @@ def test_the_release_and_this_project_agree():
     assert (np.abs(apart.mean(0)) < np.minimum(*(values.std(0, ddof=1) for values in accuracy.values()))).all()
     assert (f"The difference is {np.abs(apart.mean(0)).max():.1f} at most, with a standard error of "
             f"{error.max():.1f}") in page
-    curves = read_csv(os.path.join(ARRIVED, "release_curves.csv"))
+    curves = read_csv(os.path.join(RESULTS_DIR, "release_curves.csv"))
 
     def largest(first, second, part=curves):
         return max(abs(float(row[first]) - float(row[second] if second else 0)) for row in part)

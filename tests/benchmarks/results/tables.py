@@ -3,8 +3,8 @@ import csv
 import os
 import sys
 
-ARRIVED = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(ARRIVED))))
+RESULTS_DIR = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(RESULTS_DIR))))
 
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
@@ -14,6 +14,7 @@ from utils.reports.comparison_rows import ComparisonRow, paired_differences  # n
 from utils.reports.tables import markdown, statistics, texts  # noqa: E402
 
 ALL_OF_CIFAR10 = "cifar10_full"  # the comparison with unseen corruptions
+LONGER = f"{ALL_OF_CIFAR10}_longer"  # some of its runs, with 50 epochs in place of 10
 PAIRED = (ALL_OF_CIFAR10, "photos_gaussian_noise")  # the comparisons with differences that are paired by seed
 TRAINED_ON, NOISE = "gaussian_noise", ("shot_noise", "impulse_noise")
 OTHERS = {"other common": [name for name in COMMON if name not in (TRAINED_ON, *NOISE)], "C-bar": SETS["bar"]}
@@ -24,6 +25,7 @@ COMPARED = {**{name.replace("_", " "): [name] for name in (TRAINED_ON, *NOISE)},
 # Heading of a table, to the folders whose rows it has; each with the number of runs of a row, one for each seed.
 TABLES = {
     "All of CIFAR-10, gaussian noise": {ALL_OF_CIFAR10: 3, f"{ALL_OF_CIFAR10}_methods": 1},
+    "All of CIFAR-10, 50 epochs": {LONGER: 1},
     "All of CIFAR-10, SharpDRO with other options": {f"{ALL_OF_CIFAR10}_q": 1},
     "CIFAR-10, gaussian noise": {"cifar10_gaussian_noise": 3, "cifar10_gaussian_noise_methods": 3,
                                  "cifar10_gaussian_noise_cures": 3},
@@ -39,7 +41,7 @@ def rows(folder):
     Returns:
         dict: name of a method or variant to its columns as text, of which `…_mean` and `…_std` are in percent.
     """
-    with open(os.path.join(ARRIVED, folder, "comparison.csv"), encoding="utf-8", newline="") as file:
+    with open(os.path.join(RESULTS_DIR, folder, "comparison.csv"), encoding="utf-8", newline="") as file:
         return {row["method"]: row for row in csv.DictReader(file)}
 
 
@@ -64,12 +66,38 @@ def table(folders):
 
 def paired_table(folder):
     """Differences from erm as a Markdown table, of runs with the same seed."""
-    runs = pd.read_csv(os.path.join(ARRIVED, folder, "comparison_runs.csv"))
+    runs = pd.read_csv(os.path.join(RESULTS_DIR, folder, "comparison_runs.csv"))
     rows = []
     for name, group in runs.groupby("method", sort=False):
         accuracies = group[[f"severity_{s}" for s in range(6)]].to_numpy() / 100
         rows.append(ComparisonRow(("", "", ""), name, dict(zip(group["seed"], accuracies, strict=True)), {}))
     return "\n".join(markdown(*paired_differences(rows, digits=1))) + "\n"
+
+
+def differences_by_epochs():
+    """The test accuracy minus the accuracy of erm with seed 0, in percentage points.
+
+    Returns:
+        dict: number of epochs to a DataFrame with a row for each other method of `LONGER` and a column for each
+        severity.
+    """
+    result = {}
+    for epochs, folder in ((10, ALL_OF_CIFAR10), (50, LONGER)):
+        runs = pd.read_csv(os.path.join(RESULTS_DIR, folder, "comparison_runs.csv")).query("seed == 0")
+        accuracy = runs.set_index("method").filter(regex=r"^severity_\d$").loc[list(rows(LONGER))]
+        result[epochs] = (accuracy - accuracy.loc["erm"]).drop("erm")
+    return result
+
+
+def epochs_table():
+    """`differences_by_epochs` as a Markdown table."""
+    lines = ["| method | epochs | 0 | 1 | 2 | 3 | 4 | 5 | mean |", "| --- |" + " --- |" * 8]
+    differences = differences_by_epochs()
+    for name in differences[50].index:
+        for epochs, values in differences.items():
+            cells = [f"{value:+.1f}" for value in (*values.loc[name], values.loc[name].mean())]
+            lines.append(f"| {name} | {epochs} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def unseen_means(folder, groups):
@@ -83,7 +111,7 @@ def unseen_means(folder, groups):
         dict: name of a group to a DataFrame with a row for each method and seed and the columns `accuracy` in percent,
         `nll` and `ece`.
     """
-    scores = pd.read_csv(os.path.join(ARRIVED, folder, "unseen.csv"))
+    scores = pd.read_csv(os.path.join(RESULTS_DIR, folder, "unseen.csv"))
     assert scores.groupby("method")["seed"].nunique().nunique() == 1, f"{folder}: methods have other numbers of seeds"
     scores["accuracy"] *= 100
     return {group: scores[scores["corruption"].isin(names)].groupby(["method", "seed"], sort=False)[
@@ -135,6 +163,8 @@ if __name__ == "__main__":
         print(f"## {heading}\n\n{table(folders)}")
         for folder in filter(PAIRED.__contains__, folders):
             print(paired_table(folder))
+        if LONGER in folders:
+            print(f"{epochs_table()}\n{unseen_table(LONGER)}")
         if ALL_OF_CIFAR10 in folders:
             print("\n".join(make(ALL_OF_CIFAR10) for make in (unseen_table, unseen_paired_table)))
             print(unseen_table(f"{ALL_OF_CIFAR10}_methods"))

@@ -22,6 +22,8 @@ from tests.benchmarks.results.tables import (
     RESULTS_DIR,
     TABLES,
     UNSEEN,
+    differences_by_epochs,
+    epochs_table,
     paired_table,
     rows,
     table,
@@ -316,6 +318,35 @@ def test_the_pages_say_what_all_of_cifar10_gave():
     assert all(paired_table(folder) in page_of_results() for folder in PAIRED)
 
 
+def test_the_pages_say_what_more_epochs_change():
+    words, readme, page = words_of_results(), " ".join(text("README.md").split()), page_of_results()
+    assert epochs_table() in page and unseen_table(LONGER) in page
+    few, many = differences_by_epochs().values()
+    assert (few.loc["sharpdro"] < 0).all() and (many.loc["sharpdro"] > 0).all()
+    bounds = f"{many.loc['sharpdro'].min():.1f} to {many.loc['sharpdro'].max():.1f}"
+    assert f"after 50 epochs it is {bounds} points above ERM" in words and f"is {bounds} points above it" in readme
+    assert (few.loc["rare_aug"] < 0).tolist() == [True, True, True, False, False, False]
+    assert (many.loc["rare_aug"] > many.loc["sharpdro"]).all()
+    clean, severe = many.loc["rare_aug", ["severity_0", "severity_5"]]
+    assert f"{clean:.1f} points above ERM on clean images, and {severe:.1f} points above it at severity 5" in words
+    assert f"`rare_aug` is {severe:.1f} points above it at severity 5 and {clean:.1f} on clean images" in readme
+    first = pd.read_csv(os.path.join(RESULTS_DIR, ALL_OF_CIFAR10, "comparison_runs.csv")).query("seed == 0")
+    before, after = first.set_index("method").loc["erm"], rows(LONGER)["erm"]
+    gains = [float(after[f"severity_{s}_mean"]) - before[f"severity_{s}"] for s in (0, 5)]
+    assert "ERM gains {:.1f} points on clean images and {:.1f} points at severity 5".format(*gains) in words
+    assert f"has a standard deviation of {float(FULL['erm']['severity_5_std']):.1f} points over the seeds" in words
+    weights = rows(LONGER)["sharpdro"]
+    assert [f"{float(weights[f'q_{s}_mean']):.2f}" for s in (4, 5)] == ["0.00", "0.00"]
+    means = {group: values.droplevel("seed") for group, values in unseen_means(LONGER, UNSEEN).items()}
+    change = {group: values.loc["rare_aug"] - values.loc["erm"] for group, values in means.items()}
+    assert all(part["accuracy"] > 0 > max(part["nll"], part["ece"]) for part in change.values())
+    assert (f"by {change['other common']['accuracy']:.1f} points under the other common corruptions, and by "
+            f"{change['C-bar']['accuracy']:.1f} points under C-bar") in words
+    earlier = unseen_means(ALL_OF_CIFAR10, UNSEEN)["C-bar"].loc[("erm", 0)]
+    assert "ERM is less well calibrated under C-bar than after 10 epochs" in words
+    assert means["C-bar"].at["erm", "ece"] > earlier["ece"] and means["C-bar"].at["erm", "nll"] > earlier["nll"]
+
+
 def test_the_page_of_results_says_what_other_options_of_sharpdro_gave():
     runs = pd.read_csv(os.path.join(RESULTS_DIR, ALL_OF_CIFAR10, "comparison_runs.csv"))
     first, words = runs[runs["seed"] == 0].set_index("method"), words_of_results()
@@ -429,8 +460,12 @@ def test_the_page_of_results_has_the_tables(heading):
 @pytest.mark.parametrize("folder", ["tests", os.path.join("tests", "benchmarks", "results")])
 def test_links_and_pictures_of_the_pages_lead_somewhere(folder):
     targets = re.findall(r"\]\((?!http)([^)]+)\)", text(folder, "README.md"))
-    root = os.path.join(RESULTS_DIR, "..", "..", "..", folder)
-    assert [target for target in targets if not os.path.exists(os.path.join(root, target))] == []
+    for target in targets:
+        file, _, anchor = target.partition("#")
+        assert os.path.exists(os.path.join(RESULTS_DIR, "..", "..", "..", folder, file)), target
+        titles = re.findall("^#+ (.*)$", text(folder, file or "README.md"), re.MULTILINE) if anchor else []
+        anchors = [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
+        assert not anchor or anchor in anchors, target
 
 
 def test_every_folder_of_results_is_in_a_table_and_has_its_command():

@@ -13,7 +13,7 @@ if __name__ == "__main__":  # before anything that takes long
 from corruptions import CORRUPTIONS, SETS
 from corruptions.utils import cli, startup
 from corruptions.utils.errors import UserError, exit_on_error
-from losses.config.options import AUTHORS_OPTIONS, apply_recipe, create_parser, parse_command_line
+from losses.config.options import AUTHORS_OPTIONS, apply_recipe, create_parser, parse_command_line, parse_variants
 from losses.config.short_help import NO_OPTIONS
 from losses.config.table import EVALUATION_ONLY
 from utils.runtime.distributed import is_main_process, require_single_process, set_resume_hint
@@ -67,13 +67,13 @@ def compare_command(args, given):
     announce()
     with startup.late_imports():
         from utils.runtime.device import set_up_device
-        from losses.comparison.plan import expand_grid, parse_variants
+        from losses.comparison.plan import expand_grid
         from losses.comparison.runs import compare
         from losses.config.resolve import require_folders, resolve_config
         from losses.training.experiment import ExperimentLoader
     outer = ("variant", "jobs", "resume", "desc", "log_dir")
     shared = {option: value for option, value in given.items() if option not in outer}
-    planned = expand_grid({**shared, "save_last": True}, parse_variants(args.variant, create_parser))
+    planned = expand_grid({**shared, "save_last": True}, parse_variants(args.variant))
     defaults = vars(cli.parse(create_parser(), [])[0])
     configs = [resolve_config(argparse.Namespace(**{**defaults, **spec.given}), spec.given) for spec in planned]
     require_folders(args)

@@ -129,6 +129,11 @@ def read_image(path):
         return pixels_of(ImageOps.exif_transpose(image))
 
 
+def as_rgb(pixels):
+    """Return pixels (H, W) or (H, W, 3) as (H, W, 3); a grey image gets three equal channels."""
+    return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
+
+
 def is_shown_otherwise(path):
     """Whether versions without support for transparency and grey palettes read other pixels from an image file."""
     with open_image(path) as image:
@@ -226,6 +231,5 @@ def write_image_file(path, pixels):
         raise UserError(f"{path}: cannot be written ({error}); give another suffix, such as .png") from error
     if SAVE_OPTIONS.get(image_format) is not JPEG_OPTIONS:
         stored = read_image(path)
-        stored, given = (image if image.ndim == 3 else np.stack([image] * 3, axis=2) for image in (stored, pixels))
-        if not np.array_equal(stored, given):
+        if not np.array_equal(as_rgb(stored), as_rgb(pixels)):
             print(f"warning: {path}: {image_format} has changed the pixels; .png keeps them", file=sys.stderr)

@@ -1,4 +1,5 @@
 """Weather: snow, frost, fog, and spatter of water or mud."""
+import contextlib
 import functools
 import importlib.util
 import math
@@ -9,10 +10,11 @@ import numpy as np
 
 from corruptions.blur import interpolation, line_blur, smooth
 from corruptions.clouds import clouds
-from corruptions.images import read_image
+from corruptions.images import as_rgb, read_image
 from corruptions.noise import normal
 from corruptions.registry import register, to_uint8
 from corruptions.utils.errors import UserError
+from corruptions.utils.files import file_state
 
 # The published code lists six textures and never draws the last.
 FROST_FILES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
@@ -73,36 +75,34 @@ def frost_folder(folder):
 def frost_textures(folder, scale):
     """Return the frost textures, a list of uint8 (H, W, 3) in RGB, shrunk by the factor `scale`.
 
-    The textures are read once, and again if a file has changed.
+    The textures are read once, and those of a folder again if a file has changed.
 
     Raises:
         UserError: a texture is missing.
     """
-    paths = [os.path.abspath(os.path.join(frost_folder(folder), name)) for name in FROST_FILES]
-    return read_textures(tuple((path, version(path)) for path in paths), scale)
+    paths, states = frost_paths(folder), ()
+    if folder is not None:  # the files of the package stay
+        with contextlib.suppress(OSError):  # `read_textures` names the file that is missing
+            states = tuple(map(file_state, paths))
+    return read_textures(paths, states, scale)
 
 
-def version(path):
-    """Return what changes with the content of a file; None if it is not there."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns
+def frost_paths(folder):
+    """Return the absolute paths of the frost textures, a tuple; the folder and errors are as in `frost_folder`."""
+    folder = os.path.abspath(frost_folder(folder))
+    return tuple(os.path.join(folder, name) for name in FROST_FILES)
 
 
 @functools.lru_cache(maxsize=8)
-def read_textures(versions, scale):
-    """Read the frost textures; `versions` has the path and the `version` of each. Others as in `frost_textures`."""
+def read_textures(paths, states, scale):
+    """Read the frost textures as in `frost_textures`. With other `states` of the files, they are read again."""
     textures = []
-    for path, _ in versions:
+    for path in paths:
         try:
-            texture = read_image(path)
+            texture = as_rgb(read_image(path))
         except UserError as error:
             raise UserError(f"{path}: not there or not an image; name a folder of frost1.png ... frost5.jpg as "
                             "frost_dir") from error
-        if texture.ndim == 2:
-            texture = np.repeat(texture[..., None], 3, axis=2)
         textures.append(texture if scale == 1 else cv2.resize(texture, (0, 0), fx=scale, fy=scale))
     return textures
 

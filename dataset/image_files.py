@@ -12,7 +12,7 @@ from PIL import Image
 
 from corruptions import CORRUPTIONS
 from corruptions.generate import SEED, corrupt_images
-from corruptions.images import jpeg_roundtrip, open_image, read_image
+from corruptions.images import as_rgb, jpeg_roundtrip, open_image, read_image
 from corruptions.jobs.provenance import read_made, recipe
 from corruptions.utils.checksums import file_checksums, new_hash
 from corruptions.utils.errors import UserError
@@ -27,8 +27,7 @@ def read_rgb(path):
 
     A grey image has three equal channels.
     """
-    pixels = read_image(path)
-    return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
+    return as_rgb(read_image(path))
 
 
 def read_transformed(path, transform):

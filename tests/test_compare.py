@@ -23,9 +23,9 @@ from corruptions.utils.files import read_json, write_json
 from dataset import prepare_dataset
 from dataset.splits import make_split
 from losses.comparison.checks import check_plan, read_plan
-from losses.comparison.plan import expand_grid, parse_variants
+from losses.comparison.plan import expand_grid
 from losses.comparison.runs import EtaEstimator, run_folder
-from losses.config.options import create_parser
+from losses.config.options import create_parser, parse_variants
 from losses.config.published import read_published
 from losses.config.recipes import option_texts
 from losses.config.resolve import resolve, resolve_config
@@ -46,7 +46,7 @@ from utils.reports.summary import evaluation_sections, write_evaluation_table
 
 def planned(line, *variants):
     parser = create_parser()
-    return expand_grid(cli.parse(parser, line.split())[1], parse_variants(variants, create_parser))
+    return expand_grid(cli.parse(parser, line.split())[1], parse_variants(variants))
 
 
 def rows(line, *variants):

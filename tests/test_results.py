@@ -22,6 +22,7 @@ from tests.benchmarks.results.tables import (
     RESULTS_DIR,
     TABLES,
     UNSEEN,
+    accuracies_by_run,
     differences_by_epochs,
     epochs_table,
     paired_table,
@@ -130,7 +131,7 @@ def test_the_page_of_results_says_how_sure_the_differences_are():
     photos = standard_errors(RESULTS["photos"], rivals)
     assert (f"The standard errors of these differences are {min(cifar10):.1f} to {max(cifar10):.1f} points on "
             f"CIFAR-10, and {min(photos):.1f} to {max(photos):.1f} points on `photos`") in words
-    runs = pd.read_csv(os.path.join(RESULTS_DIR, "photos_gaussian_noise", "comparison_runs.csv")).pivot(
+    runs = accuracies_by_run("photos_gaussian_noise").pivot(
         index="seed", columns="method", values="severity_5")
     for rival, limit in (("corrupt_aug", 2), ("erm, balanced", 1)):
         change = runs["rare_aug"] - runs[rival]
@@ -283,7 +284,7 @@ def test_the_pages_say_what_all_of_cifar10_gave():
             ) in readme
     for name in ("sharpdro", "group_dro"):
         assert all(f"{float(FULL[name][f'q_{severity}_mean']):.2f}" == "0.00" for severity in (4, 5))
-    runs = pd.read_csv(os.path.join(RESULTS_DIR, ALL_OF_CIFAR10, "comparison_runs.csv")).set_index(["method", "seed"])
+    runs = accuracies_by_run(ALL_OF_CIFAR10).set_index(["method", "seed"])
     changes = runs.filter(regex=r"^severity_\d$")
     changes = changes - changes.xs("erm").reindex(changes.index, level="seed")
     assert (changes.loc[["sharpdro", "group_dro"]] < 0).all(axis=None) and len(changes) == 15
@@ -330,7 +331,7 @@ def test_the_pages_say_what_more_epochs_change():
     clean, severe = many.loc["rare_aug", ["severity_0", "severity_5"]]
     assert f"{clean:.1f} points above ERM on clean images, and {severe:.1f} points above it at severity 5" in words
     assert f"`rare_aug` is {severe:.1f} points above it at severity 5 and {clean:.1f} on clean images" in readme
-    first = pd.read_csv(os.path.join(RESULTS_DIR, ALL_OF_CIFAR10, "comparison_runs.csv")).query("seed == 0")
+    first = accuracies_by_run(ALL_OF_CIFAR10).query("seed == 0")
     before, after = first.set_index("method").loc["erm"], rows(LONGER)["erm"]
     gains = [float(after[f"severity_{s}_mean"]) - before[f"severity_{s}"] for s in (0, 5)]
     assert "ERM gains {:.1f} points on clean images and {:.1f} points at severity 5".format(*gains) in words
@@ -348,7 +349,7 @@ def test_the_pages_say_what_more_epochs_change():
 
 
 def test_the_page_of_results_says_what_other_options_of_sharpdro_gave():
-    runs = pd.read_csv(os.path.join(RESULTS_DIR, ALL_OF_CIFAR10, "comparison_runs.csv"))
+    runs = accuracies_by_run(ALL_OF_CIFAR10)
     first, words = runs[runs["seed"] == 0].set_index("method"), words_of_results()
     tried = {name: {column.removesuffix("_mean"): float(row[column]) for column in row if column.endswith("_mean")}
              for name, row in rows(f"{ALL_OF_CIFAR10}_q").items()}
@@ -430,7 +431,7 @@ def test_the_page_of_results_says_what_carries_over_to_other_corruptions():
 
 def test_the_zoo_has_the_numbers_of_the_results():
     """A network is a run of a comparison; its accuracy under common corruptions is of `unseen.csv`."""
-    first = pd.read_csv(os.path.join(RESULTS_DIR, ALL_OF_CIFAR10, "comparison_runs.csv")).query("seed == 0")
+    first = accuracies_by_run(ALL_OF_CIFAR10).query("seed == 0")
     accuracies = {row["method"]: [row[f"severity_{s}"] for s in range(6)] for _, row in first.iterrows()}
     accuracies |= {name: [float(row[f"severity_{s}_mean"]) for s in range(6)] for name, row in FULL_METHODS.items()}
     scores = pd.concat(pd.read_csv(os.path.join(RESULTS_DIR, folder, "unseen.csv")).query("seed == 0")
@@ -447,7 +448,7 @@ def test_the_zoo_has_the_numbers_of_the_results():
         common = unseen.set_index("corruption").loc[list(COMMON), "accuracy"]
         assert entry["common_accuracy"] == pytest.approx(common.mean(), abs=2e-6)
         assert (entry["config"]["seed"], entry["config"]["total_epoch"], entry["common_images"]) == (0, epochs, 1000)
-    first = pd.read_csv(os.path.join(RESULTS_DIR, "photos_gaussian_noise", "comparison_runs.csv")).query("seed == 0")
+    first = accuracies_by_run("photos_gaussian_noise").query("seed == 0")
     [row] = first[first["method"] == "rare_aug"].filter(regex=r"^severity_\d$").to_numpy()
     assert [100 * accuracy for accuracy in networks["rare_aug-photos"]["accuracy"]] == pytest.approx(row)
 

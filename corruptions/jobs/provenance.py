@@ -3,12 +3,11 @@
 A file `NAME.json` beside a set `NAME`, which is an array or a folder, records the provenance. The record has the hash
 of the content of the set, so that other images that somebody puts in its place are not mistaken for the set.
 """
-import os
 
 from corruptions.registry import DEFAULTS
 from corruptions.utils.checksums import array_digest, file_checksums, new_hash
 from corruptions.utils.files import read_json, write_json
-from corruptions.weather import FROST_FILES, frost_folder
+from corruptions.weather import frost_paths
 
 
 def options_identity(options, names):
@@ -29,8 +28,7 @@ def options_identity(options, names):
 
 def textures_digest(folder):
     """Return the hash of the frost textures in a folder, or in imagecorruptions; 32 hexadecimal digits."""
-    folder = frost_folder(folder)
-    checksums = file_checksums([os.path.join(folder, name) for name in FROST_FILES])
+    checksums = file_checksums(frost_paths(folder))
     return new_hash(repr(checksums).encode()).hexdigest()
 
 

@@ -17,6 +17,7 @@ import zlib
 import numpy as np
 from tqdm import tqdm
 
+from corruptions.utils.files import file_state
 from corruptions.utils.signals import raise_if_interrupted
 
 BLOCK_BYTES = 1 << 24
@@ -100,7 +101,7 @@ def _kept(paths, keys, compute):
     Raises:
         Interrupted: a signal was received; the checksums computed until then are kept.
     """
-    states = [_state(path) for path in paths]
+    states = [file_state(path) for path in paths]
     checksums = {key: _computed[key][1] for key, (state, _) in zip(keys, states, strict=True)
                  if key in _computed and _computed[key][0] == state}
     with _open_cache() as cache:
@@ -117,22 +118,12 @@ def _kept(paths, keys, compute):
                         for k, checksum in zip(batch, threads.map(compute, batch), strict=True)]
                 checksums.update({key: checksum for key, _, checksum in rows})
                 settled = [row for row, k in zip(rows, batch, strict=True) if states[k][1] < begun - FRESH_SECONDS
-                           and _state(paths[k]) == states[k]]
+                           and file_state(paths[k]) == states[k]]
                 _computed.update({key: (state, checksum) for key, state, checksum in settled})
                 _write(cache, settled)
                 bar.update(len(batch))
                 raise_if_interrupted()
     return [checksums[key] for key in keys]
-
-
-def _state(path):
-    """Return the size, times and inode of a file as text, and the time of its last change.
-
-    The text changes when the file does.
-    """
-    status = os.stat(path)
-    return (f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}",
-            max(status.st_mtime, status.st_ctime))
 
 
 @contextlib.contextmanager

@@ -35,6 +35,16 @@ def file_hash(path, algorithm="sha256"):
     return content.hexdigest()
 
 
+def file_state(path):
+    """Return the size, times and inode of a file as text, and the time of its last change.
+
+    The text changes when the file does.
+    """
+    status = os.stat(path)
+    return (f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}",
+            max(status.st_mtime, status.st_ctime))
+
+
 @contextlib.contextmanager
 def with_filename(path):
     """Set the file name of an `OSError` to `path` if it has none. The error of a full disk has none.

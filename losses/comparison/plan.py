@@ -1,9 +1,8 @@
 """The expansion of a command line with several values, and variants, into the runs of a comparison."""
 import itertools
-import shlex
 from dataclasses import dataclass
 
-from corruptions.utils.cli import MultipleValues, parse
+from corruptions.utils.cli import MultipleValues
 from corruptions.utils.errors import UserError
 from losses.components import AGNOSTIC_OBJECTIVES, DATA_STRATEGIES
 from losses.config.recipes import RECIPES, option_texts
@@ -11,7 +10,6 @@ from losses.config.resolve import WHOLLY_WEIGHTED, resolve
 from losses.config.table import (
     AUTHORS_ALIASES,
     DEPENDENT_OPTIONS,
-    METHOD_ARGUMENTS,
     TRAINING_PARTS,
     chosen_name,
     takes_effect,
@@ -78,37 +76,6 @@ def uses_option(option, method, given):
     if option == "sampling":
         return settings.objective not in AGNOSTIC_OBJECTIVES  # these do not use the severities
     return option in settings.options and takes_effect(option, {**settings.options, **given})
-
-
-def parse_variants(texts, create_parser):
-    """Return the variants of a command line.
-
-    Args:
-        texts (list of str): the variants, each 'NAME: OPTIONS'.
-        create_parser (callable): function that returns a parser of the whole command line.
-
-    Returns:
-        dict: name of a variant to its options.
-
-    Raises:
-        UserError: a text has another form, or a name comes twice.
-    """
-    variants = {}
-    for text in texts:
-        name, colon, options = text.partition(":")
-        name = name.strip()
-        if not colon or not name or name in variants:
-            raise UserError(f"--variant {text!r}: not of the form 'NAME: OPTIONS' with a name of its own")
-        parser = create_parser()
-        parser.prog += f": --variant {name}"
-        try:
-            variants[name] = parse(parser, shlex.split(options))[1]
-        except ValueError as error:
-            raise UserError(f"--variant {text!r}: {str(error).lower()}; close it") from error
-        foreign = [option for option in variants[name] if option not in ("method", *METHOD_ARGUMENTS)]
-        if foreign:
-            raise UserError(f"--variant {name}: --{foreign[0]} is not an option of a method; give it for all runs")
-    return variants
 
 
 def expand_grid(given, variants):

@@ -1,15 +1,15 @@
 """The command line of main.py, made from the table of options, and option files (`--config`)."""
 import argparse
-import itertools
 import json
 import os
+import shlex
 import sys
 
 from corruptions.utils import cli
 from corruptions.utils.errors import UserError, one_line
 from losses.config.recipes import RECIPES, option_texts
 from losses.config.short_help import ShortHelp, advice, similar_option
-from losses.config.table import EVALUATIONS, OPTION_GROUPS, OPTIONS, SHARED_EVALUATION_OPTIONS
+from losses.config.table import EVALUATIONS, METHOD_ARGUMENTS, OPTION_GROUPS, OPTIONS, SHARED_EVALUATION_OPTIONS
 from utils.options import RENAMED, option_words
 from utils.records.settings import NEWEST
 from utils.runtime.requirements import require
@@ -209,10 +209,34 @@ def words_from_file(path, options):
     return words
 
 
-def _has_other_severities(variant):
-    """Whether a text of `--variant` trains on images that are not all clean."""
-    words = variant.partition(":")[2].replace("=", " ").split()
-    return any(word == "--train_on" and value != "clean" for word, value in itertools.pairwise(words))
+def parse_variants(texts):
+    """Return the variants of a command line.
+
+    Args:
+        texts (list of str): the variants, each 'NAME: OPTIONS'.
+
+    Returns:
+        dict: name of a variant to its options.
+
+    Raises:
+        UserError: a text has another form, or a name comes twice.
+    """
+    variants = {}
+    for text in texts:
+        name, colon, options = text.partition(":")
+        name = name.strip()
+        if not colon or not name or name in variants:
+            raise UserError(f"--variant {text!r}: not of the form 'NAME: OPTIONS' with a name of its own")
+        parser = create_parser()
+        parser.prog += f": --variant {name}"
+        try:
+            variants[name] = cli.parse(parser, shlex.split(options))[1]
+        except ValueError as error:
+            raise UserError(f"--variant {text!r}: {str(error).lower()}; close it") from error
+        foreign = [option for option in variants[name] if option not in ("method", *METHOD_ARGUMENTS)]
+        if foreign:
+            raise UserError(f"--variant {name}: --{foreign[0]} is not an option of a method; give it for all runs")
+    return variants
 
 
 def apply_recipe(args, given):
@@ -231,7 +255,7 @@ def apply_recipe(args, given):
         if isinstance(given.get("dataset"), cli.MultipleValues) and recipe.data:
             print(f"warning: --recipe {args.recipe}: its options of the data ({' '.join(option_texts(recipe.data))}) "
                   f"are for -d {recipe.benchmark['dataset']} alone, and are left out", file=sys.stderr)
-        if any(map(_has_other_severities, args.variant)):
+        if any(named.get("train_on", "clean") != "clean" for named in parse_variants(args.variant).values()):
             options.pop("val_fraction", None)
         for option, value in options.items():
             vars(args)[option] = given.setdefault(option, value)

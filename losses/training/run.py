@@ -26,7 +26,6 @@ from losses.config.resolve import resolve
 from losses.evaluation.cells import EvaluationStep
 from losses.evaluation.predict import evaluate, predict
 from losses.evaluation.probes import sharpness
-from losses.methods import default_for_dataset
 from losses.optimizers import weight_decay_mask
 from losses.schedules import SCHEDULES, create_schedule
 from losses.training.data_strategy import apply_data_strategy
@@ -275,10 +274,9 @@ def describe_recipe(method, dataset):
 
     The numbers of epochs and of images in a batch are left out.
     """
-    recipe = resolve(method.method, dataset, recipe=method.recipe, objective=method.objective,
-                     perturbation=method.perturbation).training
-    parts = {**OPTIMIZERS[method.optimizer].defaults, **SCHEDULES[method.schedule].defaults}
-    recipe = {**{option: default_for_dataset(value, dataset) for option, value in parts.items()}, **recipe}
+    resolved = resolve(method.method, dataset, recipe=method.recipe, objective=method.objective,
+                       perturbation=method.perturbation)
+    recipe = {**OPTIMIZERS[method.optimizer].defaults, **SCHEDULES[method.schedule].defaults, **resolved.training}
     different = {option: value for option, value in method.training.items()
                  if recipe.get(option) != value and option not in ("total_epoch", "batch_size")}
     return f"recipe {method.recipe}{' with ' if different else ''}{' '.join(option_texts(different))}"

@@ -17,6 +17,8 @@ import torch.nn.functional as F
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(os.path.dirname(HERE)))
 
+from record_networks import rounded  # noqa: E402
+
 from tests.formula import formula_weight, method_batches  # noqa: E402
 from tests.step_errors import summarise_updates  # noqa: E402
 
@@ -201,7 +203,8 @@ def take_steps(objective, ascent=None, noise=None, parts=1):
         for name in weights:
             velocity[name] = MOMENTUM * velocity[name] + gradients[name] + WEIGHT_DECAY * weights[name]
             weights[name] = weights[name] - LR * velocity[name]
-    return [recorded, summarise_updates([(weights[name] - start[name]).numpy() for name in start]).tolist()]
+    updates = summarise_updates([(weights[name] - start[name]).numpy() for name in start])
+    return [rounded(recorded), [rounded(row) for row in updates]]
 
 
 def main():
@@ -214,10 +217,8 @@ def main():
         "daap": take_steps(Mean(), noise=add_noise(0.01, False)),
         "sharpdro --accumulate 2": take_steps(SharpDRO(), ascend(0.05), parts=2)}
     steps["sharpdro --amp"] = steps["sharpdro"]
-    rounded = {name: json.loads(json.dumps(values), parse_float=lambda text: float(f"{float(text):.9g}"))
-               for name, values in steps.items()}
     with open(os.path.join(HERE, "methods.json"), "w", encoding="utf-8") as file:
-        json.dump(rounded, file)
+        json.dump(steps, file)
         file.write("\n")
 
 

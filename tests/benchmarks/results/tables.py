@@ -45,6 +45,11 @@ def rows(folder):
         return {row["method"]: row for row in csv.DictReader(file)}
 
 
+def accuracies_by_run(folder):
+    """The accuracy of each run of a folder's comparison in percent, a DataFrame with a row for each run."""
+    return pd.read_csv(os.path.join(RESULTS_DIR, folder, "comparison_runs.csv"))
+
+
 def table(folders):
     """All rows of the folders, as in `TABLES`, as a Markdown table, those that are best at severity 5 first."""
     result = []
@@ -66,7 +71,7 @@ def table(folders):
 
 def paired_table(folder):
     """Differences from erm as a Markdown table, of runs with the same seed."""
-    runs = pd.read_csv(os.path.join(RESULTS_DIR, folder, "comparison_runs.csv"))
+    runs = accuracies_by_run(folder)
     rows = []
     for name, group in runs.groupby("method", sort=False):
         accuracies = group[[f"severity_{s}" for s in range(6)]].to_numpy() / 100
@@ -83,7 +88,7 @@ def differences_by_epochs():
     """
     result = {}
     for epochs, folder in ((10, ALL_OF_CIFAR10), (50, LONGER)):
-        runs = pd.read_csv(os.path.join(RESULTS_DIR, folder, "comparison_runs.csv")).query("seed == 0")
+        runs = accuracies_by_run(folder).query("seed == 0")
         accuracy = runs.set_index("method").filter(regex=r"^severity_\d$").loc[list(rows(LONGER))]
         result[epochs] = (accuracy - accuracy.loc["erm"]).drop("erm")
     return result

@@ -13,7 +13,8 @@ if not __package__:  # `python models/zoo.py` looks for modules in this file's f
 
 from corruptions.utils import cli
 from corruptions.utils.errors import UserError, exit_on_error
-from corruptions.utils.files import file_hash, file_lock, read_json, write_json
+from corruptions.utils.files import file_hash, read_json, write_json
+from corruptions.utils.locks import file_lock
 
 FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "weights")
 INDEX = "zoo.json"

@@ -12,7 +12,7 @@ from corruptions.jobs.arrays import is_partial, journal_path, partial_path, writ
 from corruptions.jobs.provenance import options_identity
 from corruptions.utils.checksums import array_digest
 from corruptions.utils.errors import UserError
-from corruptions.utils.files import file_lock
+from corruptions.utils.locks import file_lock
 from tests.corrupted_files import acting_as_nobody, contents, files_below, needs_root, one_line, with_records
 
 

@@ -18,7 +18,7 @@ from corruptions.generate import image_stream
 from corruptions.images import image_suffixes, list_images, read_image
 from corruptions.pictures import panel
 from corruptions.utils.errors import UserError
-from corruptions.utils.files import file_lock
+from corruptions.utils.locks import file_lock
 from tests.corrupted_files import acting_as_nobody, contents, files_below, make_images, needs_root, one_line
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

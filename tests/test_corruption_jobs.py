@@ -33,7 +33,7 @@ from corruptions.jobs.parallel import parallel_map
 from corruptions.jobs.shards import Shard, lock_target, shard_lock
 from corruptions.jobs.sources import read_sources
 from corruptions.utils.errors import UserError
-from corruptions.utils.files import file_lock
+from corruptions.utils.locks import file_lock
 from corruptions.utils.signals import Interrupted, block_signals, sigterm_interrupts
 from dataset import load_source
 from dataset.corrupted import load_corrupted

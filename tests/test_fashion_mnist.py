@@ -100,6 +100,7 @@ def test_where_there_is_none_the_ways_out_are_named(tmp_path):
         load_fashion_mnist(str(tmp_path / "data"))
     assert str(error.value).startswith("fashion_mnist: train-images-idx3-ubyte.gz is not in ")
     assert "t10k-labels-idx1-ubyte.gz from " in str(error.value) and "\n" not in str(error.value)
+    assert not os.path.exists(tmp_path / "data")  # a name with a typing error
 
 
 DAMAGES = {

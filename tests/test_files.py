@@ -7,9 +7,10 @@ import tempfile
 
 import pytest
 
-from corruptions.utils import files
+from corruptions.utils import files, locks
 from corruptions.utils.errors import UserError
-from corruptions.utils.files import atomic_write, file_lock, remove_temporary
+from corruptions.utils.files import atomic_write, new_folder, remove_temporary
+from corruptions.utils.locks import file_lock
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -54,7 +55,7 @@ def test_temporary_files_of_a_name_are_removed(tmp_path, name):
 
 def test_a_lock_names_its_owner_and_goes_with_it(tmp_path):
     path = str(tmp_path / ".lock")
-    code = (f"import sys; sys.path.insert(0, {ROOT!r}); from corruptions.utils.files import file_lock\n"
+    code = (f"import sys; sys.path.insert(0, {ROOT!r}); from corruptions.utils.locks import file_lock\n"
             f"with file_lock({path!r}, 'x'):\n print('held', flush=True); sys.stdin.read()")
     owner = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert owner.stdout.readline() == "held\n"
@@ -72,14 +73,14 @@ def test_a_lock_names_its_owner_and_goes_with_it(tmp_path):
 
 def test_a_lock_file_that_its_last_owner_has_removed_is_opened_anew(tmp_path, monkeypatch):
     path = str(tmp_path / ".lock")
-    real, calls = files.fcntl.flock, []
+    real, calls = locks.fcntl.flock, []
 
     def slow(file, operation):
         calls.append(operation)
         if len(calls) == 1:  # the last owner ends between opening and locking
             os.remove(path)
         real(file, operation)
-    monkeypatch.setattr(files.fcntl, "flock", slow)
+    monkeypatch.setattr(locks.fcntl, "flock", slow)
     with file_lock(path, "results"):
         assert len(calls) == 2 and os.path.exists(path)
 
@@ -87,7 +88,7 @@ def test_a_lock_file_that_its_last_owner_has_removed_is_opened_anew(tmp_path, mo
 OTHER_USERS = """
 import os
 from corruptions.utils.errors import UserError
-from corruptions.utils.files import file_lock
+from corruptions.utils.locks import file_lock
 os.seteuid(65534)  # nobody
 try:
     with file_lock(".lock", "results"):
@@ -126,7 +127,7 @@ def test_a_lock_file_of_another_user(lock_mode, folder_mode, message):
 def test_a_lock_that_needs_a_file_open_for_writing_is_one_line(tmp_path, monkeypatch):
     def flock(file, operation):
         raise OSError(errno.EBADF, "Bad file descriptor")  # as NFS says of one that is open for reading
-    monkeypatch.setattr(files.fcntl, "flock", flock)
+    monkeypatch.setattr(locks.fcntl, "flock", flock)
     with pytest.raises(UserError, match=r"\.lock: cannot be locked"), file_lock(str(tmp_path / ".lock"), "results"):
         pass
 
@@ -134,10 +135,26 @@ def test_a_lock_that_needs_a_file_open_for_writing_is_one_line(tmp_path, monkeyp
 def test_a_file_system_without_locks_is_a_warning(tmp_path, monkeypatch, capsys):
     def unsupported(file, operation):
         raise OSError(errno.ENOLCK, "No locks available")
-    monkeypatch.setattr(files.fcntl, "flock", unsupported)
+    monkeypatch.setattr(locks.fcntl, "flock", unsupported)
     with file_lock(str(tmp_path / ".lock"), "results"):
         pass
     assert "warning: results: cannot be locked" in capsys.readouterr().err
-    monkeypatch.setattr(files.fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "I/O error")))
+    monkeypatch.setattr(locks.fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "I/O error")))
     with pytest.raises(OSError, match="I/O error"), file_lock(str(tmp_path / ".lock"), "results"):
         pass
+
+
+def test_a_new_folder_goes_if_it_stays_empty(tmp_path):
+    (tmp_path / "old").mkdir()
+    for path in ("old", "new", "old/a/b"):
+        with pytest.raises(KeyError), new_folder(str(tmp_path / path)):
+            assert os.path.isdir(tmp_path / path)
+            raise KeyError
+        assert os.listdir(tmp_path) == ["old"] and os.listdir(tmp_path / "old") == []
+    with pytest.raises(KeyError), new_folder(str(tmp_path / "old" / "a" / "b")):
+        (tmp_path / "old" / "a" / "kept").touch()
+        raise KeyError
+    assert os.listdir(tmp_path / "old" / "a") == ["kept"]
+    with new_folder(str(tmp_path / "new")):
+        pass
+    assert os.listdir(tmp_path / "new") == []

@@ -18,15 +18,8 @@ from corruptions.jobs.parallel import parallel_map
 from corruptions.jobs.provenance import options_identity, recipe, recorded_pixels, write_record
 from corruptions.utils.checksums import array_digest
 from corruptions.utils.errors import UserError
-from corruptions.utils.files import (
-    TMP_MARK,
-    file_lock,
-    load_array,
-    read_json,
-    remove_temporary,
-    with_filename,
-    write_json,
-)
+from corruptions.utils.files import TMP_MARK, load_array, read_json, remove_temporary, with_filename, write_json
+from corruptions.utils.locks import file_lock
 
 CHUNK_PIXELS = 512 * 32 * 32  # a worker takes images of about this many pixels from an array at a time
 AGAIN = "remove it, and the same command makes it again"

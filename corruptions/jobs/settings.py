@@ -4,7 +4,8 @@ import os
 from corruptions.blur import uses_backend
 from corruptions.jobs.provenance import options_identity, textures_digest
 from corruptions.utils.errors import UserError
-from corruptions.utils.files import file_lock, is_writable, read_json, remove_temporary, write_json
+from corruptions.utils.files import is_writable, read_json, remove_temporary, write_json
+from corruptions.utils.locks import file_lock
 
 SETTINGS_FILE = "settings.json"
 # Settings that count only where both commands have them: one may use none of it, or be of an earlier version.

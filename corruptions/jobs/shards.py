@@ -10,7 +10,8 @@ import re
 from typing import NamedTuple
 
 from corruptions.utils.checksums import new_hash
-from corruptions.utils.files import file_lock, read_json, write_json
+from corruptions.utils.files import read_json, write_json
+from corruptions.utils.locks import file_lock
 
 LOCK_FILE = ".lock"
 ENDED_FILE = ".shards.json"  # the ended shards of a corruption at a severity, while others have not ended

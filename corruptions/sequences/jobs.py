@@ -15,7 +15,8 @@ from corruptions.sequences.constants import LAST, frame_count
 from corruptions.sequences.perturb import check_sequence, perturb_range
 from corruptions.utils.checksums import array_digest
 from corruptions.utils.errors import UserError
-from corruptions.utils.files import TMP_MARK, atomic_write, file_lock, remove_temporary
+from corruptions.utils.files import TMP_MARK, atomic_write, remove_temporary
+from corruptions.utils.locks import file_lock
 
 
 def write_sequences(images, path, made, name, seed, difficulty=1, crop=None, options=DEFAULTS, workers=1,

@@ -5,7 +5,8 @@ import shutil
 import tarfile
 
 from corruptions.utils.errors import DISK_ERRORS, UserError
-from corruptions.utils.files import TMP_MARK, file_lock, with_filename
+from corruptions.utils.files import TMP_MARK, new_folder, with_filename
+from corruptions.utils.locks import file_lock
 
 
 def download(url, md5, folder, missing, advice):
@@ -14,7 +15,7 @@ def download(url, md5, folder, missing, advice):
     Args:
         url (str): address of the file, which ends with its name.
         md5 (str): MD5 of the file.
-        folder (str): folder that the file goes into; made if needed.
+        folder (str): folder that the file goes into; made if needed, and removed again if the download fails.
         missing (str): name of what is missing, for the error.
         advice (str): what to do instead, for the error.
 
@@ -32,8 +33,7 @@ def download(url, md5, folder, missing, advice):
                         f"{advice}") from error
     pooch.get_logger().setLevel("WARNING")  # the progress bar is enough
     try:
-        with with_filename(folder):
-            os.makedirs(folder, exist_ok=True)
+        with with_filename(folder), new_folder(folder):
             return pooch.retrieve(url, "md5:" + md5, os.path.basename(url), folder,
                                   downloader=pooch.HTTPDownloader(progressbar=True, timeout=30))
     except (ValueError, OSError) as error:  # errors of requests, which pooch uses, are OSErrors

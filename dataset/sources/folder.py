@@ -11,7 +11,8 @@ import numpy as np
 from corruptions.images import check_header, said_of
 from corruptions.jobs.sources import read_sources, sources_lists
 from corruptions.utils.errors import UserError, one_line
-from corruptions.utils.files import file_lock, write_csv
+from corruptions.utils.files import write_csv
+from corruptions.utils.locks import file_lock
 from dataset.image_files import create_centre_crop
 from dataset.sources.base import ImageDataset
 from dataset.sources.class_folders import list_class_images, list_classes, require_all_classes

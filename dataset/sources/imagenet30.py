@@ -8,7 +8,8 @@ from functools import partial
 import numpy as np
 
 from corruptions.utils.errors import UserError
-from corruptions.utils.files import atomic_write, file_lock
+from corruptions.utils.files import atomic_write
+from corruptions.utils.locks import file_lock
 from dataset.image_files import exact, require_sizes, squash
 from dataset.poisson import Split, most_validation, poisson_counts, poisson_split
 from dataset.sources.base import ImageDataset

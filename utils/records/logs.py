@@ -9,7 +9,8 @@ import sys
 import numpy as np
 
 from utils.runtime.device import broadcast_text
-from corruptions.utils.files import TMP_MARK, file_lock, with_filename, write_csv
+from corruptions.utils.files import TMP_MARK, with_filename, write_csv
+from corruptions.utils.locks import file_lock
 from utils.metrics import group_means
 from utils.runtime.distributed import is_main_process
 

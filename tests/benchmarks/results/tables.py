@@ -80,29 +80,30 @@ def paired_table(folder):
 
 
 def differences_by_epochs():
-    """The test accuracy minus the accuracy of erm with seed 0, in percentage points.
+    """The test accuracy minus the accuracy of erm with the same seed, in percentage points.
 
     Returns:
-        dict: number of epochs to a DataFrame with a row for each other method of `LONGER` and a column for each
-        severity.
+        dict: number of epochs to a DataFrame with a row for each other method and seed of `LONGER` and a column for
+        each severity.
     """
+    longer = accuracies_by_run(LONGER).set_index(["method", "seed"]).index
     result = {}
     for epochs, folder in ((10, ALL_OF_CIFAR10), (50, LONGER)):
-        runs = accuracies_by_run(folder).query("seed == 0")
-        accuracy = runs.set_index("method").filter(regex=r"^severity_\d$").loc[list(rows(LONGER))]
-        result[epochs] = (accuracy - accuracy.loc["erm"]).drop("erm")
+        runs = accuracies_by_run(folder).set_index(["method", "seed"]).loc[longer]
+        accuracy = runs.filter(regex=r"^severity_\d$")
+        result[epochs] = (accuracy - accuracy.xs("erm").reindex(longer, level="seed")).drop("erm", level="method")
     return result
 
 
 def epochs_table():
-    """`differences_by_epochs` as a Markdown table."""
-    lines = ["| method | epochs | 0 | 1 | 2 | 3 | 4 | 5 | mean |", "| --- |" + " --- |" * 8]
-    differences = differences_by_epochs()
-    for name in differences[50].index:
-        for epochs, values in differences.items():
-            cells = [f"{value:+.1f}" for value in (*values.loc[name], values.loc[name].mean())]
-            lines.append(f"| {name} | {epochs} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    """Mean and standard deviation of `differences_by_epochs` over the seeds as a Markdown table."""
+    columns, differences = [*map(str, range(6)), "mean"], differences_by_epochs()
+    differences = {epochs: values.assign(mean=values.mean(axis=1)) for epochs, values in differences.items()}
+    groups = [(method, epochs) for method in differences[50].index.unique("method") for epochs in differences]
+    cells = texts(statistics([differences[epochs].loc[method].to_numpy() for method, epochs in groups], columns),
+                  digits=1, signed=True)
+    lines = [[method, str(epochs), *cells.loc[k]] for k, (method, epochs) in enumerate(groups)]
+    return "\n".join(markdown(["method", "epochs", *columns], lines)) + "\n"
 
 
 def unseen_means(folder, groups):

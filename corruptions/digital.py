@@ -218,12 +218,12 @@ def through_pil(images, function):
     """
     count, height, width, channels = images.shape
     if count == 1:
-        return np.asarray(function(to_pil(images[0]))).reshape(images.shape)
+        return np.array(function(to_pil(images[0]))).reshape(images.shape)
     tall = to_pil(images.reshape(count * height, width, channels))
     out = Image.new(tall.mode, tall.size)
     for top in range(0, count * height, height):
         out.paste(function(tall.crop((0, top, width, top + height))), (0, top))
-    return np.asarray(out).reshape(images.shape)
+    return np.array(out).reshape(images.shape)
 
 
 @register(is_random=False)

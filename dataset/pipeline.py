@@ -9,20 +9,16 @@ import contextlib
 import functools
 import itertools
 import mmap
-import os
-from multiprocessing import resource_tracker
 
 import mindspore as ms
 import numpy as np
 from joblib.externals import loky
 
-from corruptions.jobs.parallel import single_threaded, start_worker
+from corruptions.jobs.parallel import single_threaded, start_executor
 from corruptions.utils.errors import ResourceGoneError
-from corruptions.utils.signals import block_signals, interruptible
+from corruptions.utils.signals import interruptible
 from dataset.batches import ConcatBatches, EvaluationBatches
 from utils.runtime.distributed import rank_and_world_size
-
-IDLE_SECONDS = 60  # idle processes end after this time, and start again when there is work
 
 
 def load_batches(images, source, number, batch_size):
@@ -100,10 +96,7 @@ def reading_processes(workers):
 
     The processes that corrupt arrays are others, because they end with a job that is interrupted.
     """
-    with block_signals():  # they let Ctrl-C through again when they start, as in `ProcessPool`
-        resource_tracker.ensure_running()
-        return loky.ProcessPoolExecutor(workers, timeout=IDLE_SECONDS, initializer=start_worker,
-                                        initargs=(os.getpid(),))
+    return start_executor(workers)
 
 
 @contextlib.contextmanager

@@ -47,8 +47,8 @@ def scaled(image, pixels):
 
 def solarize_add(image, operation):
     values = np.asarray(image)
-    lighter = np.minimum(values + np.int64(110 * operation.strength), 255)
-    return Image.fromarray(np.where(values < THRESHOLD, lighter, values).astype(np.uint8))
+    lighter = values + np.uint8(110 * operation.strength)  # below the threshold, at most 237
+    return Image.fromarray(np.where(values < THRESHOLD, lighter, values))
 
 
 def cutout(image, operation):

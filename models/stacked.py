@@ -21,6 +21,7 @@ from mindspore import Parameter, ParameterTuple
 
 from corruptions.utils.errors import UserError
 from models import create_model
+from models.modes import evaluation_mode, training_modes
 
 HINT = "give --no-sync_bn (create_step: sync_bn=False), or another network"
 
@@ -167,14 +168,16 @@ def check_stackable(network, height, width, channels=3):
     """Check by trying that copies of a network can be laid side by side for images of a size.
 
     Raises:
-        UserError: `StackedNetwork` raises it, or the copies do not do what the network does.
+        UserError: `StackedNetwork` raises it, or the copies do not do what the network does, or a layer is frozen.
     """
     copies = StackedNetwork(network, 2)
     images = ms.Tensor(np.random.RandomState(0).standard_normal((4, channels, height, width)), ms.float32)
-    was_training = network.training
+    if len(set(training_modes(network))) > 1:
+        raise UserError(f"sync_bn: a layer of the network has a mode of its own, such as a frozen norm, which copies "
+                        f"of the network do not follow; {HINT}")
     # Compiled, because the process crashes at its end after MindSpore 2.8 has run small copies operator by operator.
-    expected_logits = network.set_train(False)(images).asnumpy()
-    network.set_train(was_training)
+    with evaluation_mode(network):
+        expected_logits = network(images).asnumpy()
     try:
         with _silence_compiler_reports():
             logits = copies.set_train(False)(images).asnumpy()

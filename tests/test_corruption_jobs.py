@@ -29,7 +29,7 @@ from corruptions.__main__ import main
 from corruptions.images import read_image
 from corruptions.jobs.cluster import check_workers, packages, worker_info
 from corruptions.jobs.folders import _corrupt_files
-from corruptions.jobs.parallel import parallel_map
+from corruptions.jobs.parallel import get_executor, parallel_map
 from corruptions.jobs.shards import Shard, lock_target, shard_lock
 from corruptions.jobs.sources import read_sources
 from corruptions.utils.errors import UserError
@@ -625,3 +625,20 @@ def test_joblib_works_beside_a_job():
     arguments = [(k,) for k in range(4)]
     assert list(parallel_map(2, abs, arguments)) == joblib.Parallel(2)(joblib.delayed(abs)(*a) for a in arguments)
     assert list(parallel_map(2, abs, arguments)) == list(range(4))
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_worker_that_was_killed_is_one_line_and_new_workers_follow(begun):
+    """Killed between two jobs, or while the caller works on a result: loky then raises its error for new work."""
+    arguments = [(k,) for k in range(20)]
+    results = parallel_map(2, abs, arguments)
+    assert next(results) == 0
+    executor = get_executor(2, os.getpid())
+    if not begun:
+        assert list(results) == list(range(1, 20))
+    os.kill(next(iter(executor._processes)), signal.SIGKILL)
+    while executor._flags.broken is None:
+        time.sleep(0.01)
+    with pytest.raises(UserError, match="was killed, perhaps because memory was full"):
+        list(results if begun else parallel_map(2, abs, arguments))
+    assert list(parallel_map(2, abs, arguments)) == list(range(20))

@@ -984,10 +984,27 @@ def test_what_a_step_is_given_is_looked_at(labels, groups, message):
 def test_a_norm_that_was_frozen_stays_frozen():
     network = Classifier()
     step = create_step(network, "erm", 3)
+
+    def batch(size):
+        return ops.ones((size, 3, 8, 8), ms.float32), *[ops.zeros((size,), ms.int32)] * 2
     network.norm.set_train(False)
     before = network.norm.moving_mean.asnumpy().copy()
-    step.train_batch(ops.ones((4, 3, 8, 8), ms.float32), ops.zeros((4,), ms.int32), ops.zeros((4,), ms.int32))
+    step.train_batch(*batch(4))
     assert (network.norm.moving_mean.asnumpy() == before).all() and network.training
+    network.set_train(False)
+    step.train_batch(*batch(6))  # of another size, so another graph
+    assert (network.norm.moving_mean.asnumpy() == before).all() and network.training and not network.norm.training
+    network.norm.set_train()
+    with pytest.raises(UserError, match="set_train: a layer of the network is in another mode than at the first step"):
+        step.train_batch(*batch(6))
+
+
+def test_a_frozen_norm_has_no_copies():
+    network = Classifier()
+    step = create_step(network, "sam", 3, num_sub_batches=2, sync_bn=True)
+    network.norm.set_train(False)
+    with pytest.raises(UserError, match="sync_bn: a layer of the network has a mode of its own"):
+        step.train_batch(ops.ones((4, 3, 8, 8), ms.float32), ops.zeros((4,), ms.int32), ops.zeros((4,), ms.int32))
 
 
 def test_exponents_at_the_edge_of_float32():

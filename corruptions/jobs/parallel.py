@@ -1,5 +1,6 @@
 """One loop for all kinds of workers: this process, several on this machine, or the workers of a Dask cluster."""
 import collections
+import contextlib
 import functools
 import os
 import signal
@@ -52,14 +53,21 @@ def single_threaded(function, *arguments):
         cv2.setNumThreads(threads)
 
 
-@functools.lru_cache(maxsize=1)
-def get_executor(number, parent):
-    """Return the executor of `number` processes whose parent has this process ID; the same one at every call.
+def start_executor(number):
+    """Return a new loky executor of `number` processes with one thread each, which end with this process.
 
     `loky.get_reusable_executor` is not used, because `joblib.Parallel` shares its processes and would fail.
     """
-    return loky.ProcessPoolExecutor(number, timeout=IDLE_SECONDS, initializer=start_worker, initargs=(parent,),
-                                    env=ONE_THREAD)
+    with block_signals():
+        resource_tracker.ensure_running()  # starts before the workers, because its start unblocks Ctrl-C
+        return loky.ProcessPoolExecutor(number, timeout=IDLE_SECONDS, initializer=start_worker,
+                                        initargs=(os.getpid(),), env=ONE_THREAD)
+
+
+@functools.lru_cache(maxsize=1)
+def get_executor(number, parent):
+    """Return the executor of `number` processes of the process `parent`, this one; the same executor at every call."""
+    return start_executor(number)
 
 
 class ProcessPool:
@@ -71,23 +79,21 @@ class ProcessPool:
 
     def __init__(self, number):
         self.max_pending = 2 * number  # this many fit into the executor's queue; `stop` relies on it
-        resource_tracker.ensure_running()  # starts before the workers, because its start unblocks Ctrl-C
         self.executor = get_executor(number, os.getpid())
 
     def submit(self, function, *arguments):
-        return self.executor.submit(function, *arguments)
-
-    def result(self, future):
-        """Return the result of a future from `submit`.
+        """Begin a call of a function, and return its future.
 
         Raises:
             UserError: a process was killed.
         """
-        try:
+        with report_killed_worker():
+            return self.executor.submit(function, *arguments)
+
+    def result(self, future):
+        """Return the result of a future from `submit`; errors as in `submit`, and those of the function."""
+        with report_killed_worker():
             return future.result()
-        except loky.process_executor.TerminatedWorkerError as error:
-            raise UserError("a process that corrupts images was killed, perhaps because memory was full; give the same "
-                            "command again, with fewer --workers") from error
 
     def stop(self, futures):
         """End the processes at once. Their work in progress is lost."""
@@ -95,6 +101,16 @@ class ProcessPool:
             time.sleep(0.01)  # loky's thread fails for a future that it has not queued yet
         get_executor.cache_clear()
         self.executor.shutdown(kill_workers=True)
+
+
+@contextlib.contextmanager
+def report_killed_worker():
+    """Raise a `UserError` in place of the error of loky if a process was killed."""
+    try:
+        yield
+    except loky.process_executor.TerminatedWorkerError as error:
+        raise UserError("a process that corrupts images was killed, perhaps because memory was full; give the same "
+                        "command again, with fewer --workers") from error
 
 
 def parallel_map(workers, function, arguments):
@@ -115,8 +131,7 @@ def parallel_map(workers, function, arguments):
         for call_arguments in arguments:
             yield single_threaded(function, *call_arguments)
         return
-    with block_signals():
-        pool = workers if isinstance(workers, Cluster) else ProcessPool(workers)
+    pool = workers if isinstance(workers, Cluster) else ProcessPool(workers)
     ahead = collections.deque()
 
     def next_result():

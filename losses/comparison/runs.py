@@ -242,9 +242,10 @@ def _free_options(spec, jobs, device):
 
 
 def _last_error_line(process, errors):
-    """Return why a process has failed, from the last line of the file `errors`; None if it has not failed."""
-    if not process.returncode:
-        return None
-    errors.seek(0)
-    lines = [line for line in errors.read().splitlines() if line.strip()] or ["no message"]
+    """Close the file `errors`, and return its last line if the process has failed; None if it has not failed."""
+    with errors:
+        if not process.returncode:
+            return None
+        errors.seek(0)
+        lines = [line for line in errors.read().splitlines() if line.strip()] or ["no message"]
     return f"{lines[-1].removeprefix('main.py: error: ')} (exit status {process.returncode})"

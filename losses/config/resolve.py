@@ -186,7 +186,7 @@ def load_or_resolve_config(args, given):
     if folder == NEWEST:
         defaults = {**defaults, **config.to_dict()}
         folder = newest_run(args.log_dir, defaults, given)
-        given["resume"] = folder
+        given = {**given, "resume": folder}
     if folder is not None:
         config = resume_config(folder, defaults, given)
         check_batches(config.method, config.compile_cache)

@@ -46,8 +46,8 @@ class FastGradientSign(nn.Cell):
         return self.network((ops.clamp(pixels, 0.0, 1.0) - self.mean) / self.std)
 
 
-def evaluate_fgsm(path, epsilons, model=None, dataset=None, data_dir=None, batch_size=128, workers=1,
-                  show_progress=False, **options):
+def evaluate_fgsm(path, epsilons, model=None, dataset=None, data_dir=None, eval_batch_size=None,
+                  num_workers=1, show_progress=False, **options):
     """Classify the clean test images after an attack of each strength, print a table, and write it beside the network.
 
     The files are `fgsm.json` and `fgsm.csv`. An attack of strength 0 leaves the images as they are.
@@ -55,7 +55,7 @@ def evaluate_fgsm(path, epsilons, model=None, dataset=None, data_dir=None, batch
     Args:
         path, model, dataset, data_dir: as in `evaluate_run`.
         epsilons (list of float): strengths, 0 to 1, for values in 0..1.
-        batch_size, workers, show_progress: as in `evaluate_run`.
+        eval_batch_size, num_workers, show_progress: as in `evaluate_run`.
         options: values of `dataset.SOURCE_OPTIONS`, for a network without a config.json.
 
     Returns:
@@ -73,7 +73,8 @@ def evaluate_fgsm(path, epsilons, model=None, dataset=None, data_dir=None, batch
     attack.set_train(False)
     labels, strengths = source.labels["test"], sorted({0.0, *epsilons})
     outputs = {epsilon: [] for epsilon in strengths}
-    [batches] = iterate_arrays([source.images["test"]], labels, source.mean, source.std, batch_size, workers)
+    [batches] = iterate_arrays([source.images["test"]], labels, source.mean, source.std,
+                               trained.eval_batch_size(eval_batch_size), num_workers)
     with tqdm(total=len(labels), desc="attacking", unit=" images", leave=False,
               disable=False if show_progress else None) as bar:
         for images, targets, count in batches:

@@ -45,14 +45,15 @@ class Classifier:
                 "mean": list(self.input.mean), "std": list(self.input.std),
                 "transform": self.input.images("", []).transform_name}
 
-    def logits(self, images, batch_size, workers, show_progress=False):
+    def logits(self, images, eval_batch_size=None, num_workers=1, show_progress=False):
         """Return the logits for images (`FileImages`), float32 (N, K).
 
         Args:
-            batch_size, workers, show_progress: as in `evaluate_run`.
+            eval_batch_size, num_workers, show_progress: as in `evaluate_run`.
         """
         labels, parts = np.zeros(len(images), np.int32), []
-        [batches] = iterate_arrays([images], labels, self.input.mean, self.input.std, batch_size, workers)
+        [batches] = iterate_arrays([images], labels, self.input.mean, self.input.std,
+                                   self.trained.eval_batch_size(eval_batch_size), num_workers)
         with tqdm(total=len(images), desc="classifying", unit=" images", leave=False,
                   disable=False if show_progress else None) as bar:
             for pixels, _, count in batches:

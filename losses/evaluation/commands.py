@@ -1,6 +1,7 @@
 """The evaluations of `main.py --evaluate`, by the options that choose one."""
 from corruptions.utils import cli
 from corruptions.utils.errors import UserError
+from corruptions.utils.signals import defer_signals
 from dataset import source_options
 from losses.config.table import EVALUATIONS, SHARED_EVALUATION_OPTIONS
 from losses.evaluation.adversarial import evaluate_fgsm
@@ -30,6 +31,7 @@ def check_evaluation(given):
     return kind
 
 
+@defer_signals()
 def evaluate(args, given):
     """Carry out the evaluation that a command line describes.
 
@@ -42,11 +44,12 @@ def evaluate(args, given):
 
     Raises:
         UserError: as in the functions of the evaluations.
+        Interrupted: a signal has stopped the evaluation between two batches; stored evaluations are not repeated.
     """
     kind, path = check_evaluation(given), args.evaluate
     named = {"model": given.get("model"), "dataset": given.get("dataset"), **source_options(given)}
-    work = {"workers": args.num_workers, "show_progress": args.show_progress,
-            "batch_size": given.get("eval_batch_size", args.eval_batch_size)}
+    work = {"eval_batch_size": given.get("eval_batch_size"), "num_workers": args.num_workers,
+            "show_progress": args.show_progress}
     if kind == "predict":
         if planned_runs(path) != [path]:
             raise UserError(f"--predict: {path} is a comparison; name one of its runs with --evaluate")
@@ -61,7 +64,6 @@ def evaluate(args, given):
             run, args.fgsm, data_dir=given.get("data_dir"), **named, **work))
         return len(done) == len(runs)
     return evaluate_runs(path, corruptions=given.get("corruption"), baseline=args.baseline,
-                         data_dir=given.get("data_dir"), eval_batch_size=given.get("eval_batch_size"),
-                         num_workers=args.num_workers, show_progress=args.show_progress,
-                         corrupted_from=args.corrupted_from, test_corrupted=args.test_corrupted,
-                         severities=args.severity and sorted(set(args.severity)), **named)
+                         data_dir=given.get("data_dir"), corrupted_from=args.corrupted_from,
+                         test_corrupted=args.test_corrupted,
+                         severities=args.severity and sorted(set(args.severity)), **named, **work)

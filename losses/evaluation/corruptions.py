@@ -126,8 +126,8 @@ def evaluate_run(path, corruptions=None, baseline=None, model=None, dataset=None
 
     source, data_dir = load_test_images(trained, model, dataset, data_dir, options)
     test = load_evaluation_set(source, data_dir, corruptions,
-                               eval_batch_size or trained.config.get("eval_batch_size", 128), num_workers,
-                               show_progress, corrupted_from, test_corrupted, severities)
+                               trained.eval_batch_size(eval_batch_size), num_workers, show_progress, corrupted_from,
+                               test_corrupted, severities)
     load_network(model, test.source.classes, trained.checkpoint)  # finds a wrong checkpoint now
     is_itself = os.path.realpath(trained.checkpoint) == os.path.realpath(getattr(reference, "checkpoint", None) or "")
     relative_to = None
@@ -168,7 +168,7 @@ def load_test_images(trained, model, dataset, data_dir, options):
         options (dict): values of `dataset.SOURCE_OPTIONS` on the command line.
 
     Returns:
-        tuple: the data set (Source); the folder of the data sets (str).
+        tuple: the data set (ImageDataset); the folder of the data sets (str).
 
     Raises:
         UserError: the data set is missing, or of other images than the run's, or does not fit the network.

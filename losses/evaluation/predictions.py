@@ -10,7 +10,7 @@ from losses.evaluation.classifier import load_classifier
 MOST_CLASSES = 5
 
 
-def write_predictions(path, folder, output, batch_size=128, workers=1, show_progress=False, **options):
+def write_predictions(path, folder, output, eval_batch_size=None, num_workers=1, show_progress=False, **options):
     """Classify all images below a folder, and write the most probable classes of each to a CSV file.
 
     A row has the image's path relative to the folder, and up to five pairs of a class and its probability, 0..1.
@@ -19,7 +19,7 @@ def write_predictions(path, folder, output, batch_size=128, workers=1, show_prog
         path (str): a run or a checkpoint, as in `evaluate_run`.
         folder (str): folder of the images, in any layout.
         output (str): the CSV file.
-        batch_size, workers, show_progress: as in `evaluate_run`.
+        eval_batch_size, num_workers, show_progress: as in `evaluate_run`.
         options: further arguments of `load_classifier`.
 
     Returns:
@@ -34,7 +34,7 @@ def write_predictions(path, folder, output, batch_size=128, workers=1, show_prog
     classifier = load_classifier(path, **options)
     names, left_out = list_images(folder)
     print(f"images read: {len(names)}{one_line(said_of(left_out))}", flush=True)
-    logits = classifier.logits(classifier.input.images(folder, names), batch_size, workers, show_progress)
+    logits = classifier.logits(classifier.input.images(folder, names), eval_batch_size, num_workers, show_progress)
     probabilities = np.exp(log_softmax(logits))
     order = np.argsort(-logits, axis=1, kind="stable")[:, :MOST_CLASSES]
     columns = {"file": names}

@@ -20,7 +20,8 @@ NAMES_SHOWN = 3
 GENERAL_NAMES = ("val", "validation", "test", "train", "images")  # these say nothing without the folder above
 
 
-def evaluate_test_images(path, folder, class_map=None, batch_size=128, workers=1, show_progress=False, **options):
+def evaluate_test_images(path, folder, class_map=None, eval_batch_size=None, num_workers=1, show_progress=False,
+                         **options):
     """Classify the images of a test set, print a table, and write it beside the network.
 
     Two protocols are measured: among all classes of the network, and among those that the test set has, as published
@@ -33,7 +34,7 @@ def evaluate_test_images(path, folder, class_map=None, batch_size=128, workers=1
         class_map (str or None): JSON file of folder names to lists of the classes that are right for them, names or
             numbers from 0; negative numbers count for nothing, as in the file of ImageNet-D. None stands for the class
             that has the name of the folder.
-        batch_size, workers, show_progress: as in `evaluate_run`.
+        eval_batch_size, num_workers, show_progress: as in `evaluate_run`.
         options: further arguments of `load_classifier`.
 
     Returns:
@@ -58,7 +59,7 @@ def evaluate_test_images(path, folder, class_map=None, batch_size=128, workers=1
     files = {name: list_files(os.path.join(folder, name)) for name in right}
     images = classifier.input.images(folder, [f"{name}/{file}" for name in right for file in files[name]])
     rows = np.repeat(np.arange(len(right)), [len(files[name]) for name in right])
-    logits = classifier.logits(images, batch_size, workers, show_progress)
+    logits = classifier.logits(images, eval_batch_size, num_workers, show_progress)
 
     sets = list(right.values())
     matched = sorted({number for numbers in sets for number in numbers})

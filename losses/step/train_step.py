@@ -8,6 +8,7 @@ import mindspore.ops as ops
 from utils.runtime.device import pynative_mode
 from corruptions.utils.errors import UserError
 from losses.collectives import AllGatherOutputs
+from models.modes import evaluation_mode, set_training_modes, training_modes
 from models.stacked import check_stackable
 from utils.runtime import distributed
 
@@ -72,6 +73,7 @@ class TrainStep(nn.Cell):
             self.gather_outputs = AllGatherOutputs()
         self.is_compiled = False  # whether a step was taken
         self.must_check_stacking = False  # set if copies of a network may compute something else than the network
+        self.modes = None  # `training_modes` of the network at the first step; compiled graphs keep them
         self.num_classes = self.num_groups = None  # `train_batch` checks labels and groups if known
         self.set_train()
 
@@ -103,7 +105,9 @@ class TrainStep(nn.Cell):
         return StepOutputs(*rows, norms.mean(), values.mean())
 
     def train_batch_async(self, images, labels, groups):
-        """Start one step on the device without waiting for it. The network is put into training mode.
+        """Start one step on the device without waiting for it. A network in evaluation mode goes into training mode.
+
+        Layers that are in evaluation mode by themselves at the first step, such as a frozen norm, stay so.
 
         Args:
             images (Tensor): float32 (N/W, C, H, W), normalised, the share of this rank; N must be a multiple of the
@@ -116,10 +120,10 @@ class TrainStep(nn.Cell):
                 another.
 
         Raises:
-            UserError: sizes do not go together, or copies of the network cannot be stacked.
+            UserError: sizes do not go together, or copies of the network cannot be stacked, or the mode of a layer has
+                changed since the first step.
         """
-        if not self.network.training:  # an evaluation has come between
-            self.set_train()
+        self.set_modes()
         self.check_sizes(images, labels, groups)
         if self.must_check_stacking:
             check_stackable(self.network, *images.shape[2:], channels=images.shape[1])
@@ -135,13 +139,29 @@ class TrainStep(nn.Cell):
         self.is_compiled = True
         return outs
 
+    def set_modes(self):
+        """Put the network back into the modes of the first step after an evaluation, and check these modes.
+
+        Raises:
+            UserError: a layer is in another mode than at the first step, which the compiled graph would not follow.
+        """
+        if not self.network.training:
+            self.set_train()
+            if self.modes is not None:
+                set_training_modes(self.network, self.modes)
+        modes = training_modes(self.network)
+        if self.modes not in (None, modes):
+            raise UserError("set_train: a layer of the network is in another mode than at the first step, whose graph "
+                            "keeps the modes; put it back, or create a new step")
+        self.modes = modes
+
     def accumulate(self, images, labels, groups):
         """Run the graph on one sub-batch of this rank after the other, then move the weights."""
         local_rows = distributed.rank_slice(len(labels), distributed.rank_and_world_size())
         # Not Tensor.split, which is documented for Ascend alone.
-        micro_batches = zip(*(ops.split(tensor, tensor.shape[0] // self.accumulation_steps)
-                              for tensor in (images, labels[local_rows], groups[local_rows])), strict=True)
-        *rows, norms, values = zip(*(self.graph(*micro_batch) for micro_batch in micro_batches), strict=True)
+        sub_batches = zip(*(ops.split(tensor, tensor.shape[0] // self.accumulation_steps)
+                            for tensor in (images, labels[local_rows], groups[local_rows])), strict=True)
+        *rows, norms, values = zip(*(self.graph(*sub_batch) for sub_batch in sub_batches), strict=True)
         outs = (*map(ops.concat, rows), ops.stack(norms), ops.stack(values))
         if self.gather_outputs is not None:
             outs = self.gather_outputs(*outs)
@@ -165,12 +185,8 @@ class TrainStep(nn.Cell):
     def classes_of(self, images):
         """Return the number of classes of the network, found once by running the network on one image."""
         if self.num_classes is None:
-            modes = [(cell, cell.training) for _, cell in self.network.cells_and_names()]
-            with pynative_mode():
-                self.num_classes = self.network.set_train(False)(images[:1]).shape[1]
-            self.network.set_train(modes[0][1])
-            for cell, is_training in modes:  # a user may have frozen the statistics of a norm
-                cell.add_flags(training=is_training)
+            with pynative_mode(), evaluation_mode(self.network):
+                self.num_classes = self.network(images[:1]).shape[1]
         return self.num_classes
 
     @staticmethod

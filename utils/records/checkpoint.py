@@ -221,11 +221,12 @@ def lasting_parameters(cell):
 @contextlib.contextmanager
 def _silent():
     """Keep MindSpore from logging the text that its exception also has."""
+    before = logging.root.manager.disable
     logging.disable()
     try:
         yield
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)
 
 
 def read_checkpoint(path):

@@ -44,6 +44,10 @@ class TrainedNetwork:
         """SHA-256 hash of the checkpoint."""
         return file_hash(self.checkpoint)
 
+    def eval_batch_size(self, given=None):
+        """Return the number of images in a batch of an evaluation: the given one, or the run's, or else 128."""
+        return given or self.config.get("eval_batch_size", 128)
+
     def setting(self, option, given, known=None):
         """Return the value of an option of `main.py`, from the settings of the run, or else from the command line.
 

@@ -11,9 +11,9 @@ from corruptions.jobs.arrays import check_finished, write_arrays
 from corruptions.jobs.cluster import connect
 from corruptions.jobs.folders import corrupt_folder
 from corruptions.jobs.layouts import (
+    array_paths,
     check_labels,
     check_stored_labels,
-    places,
     read_images,
     read_labels,
     store_labels,
@@ -94,7 +94,7 @@ def array_command(args):
         read = stored_labels if args.layout == "folders" else check_labels
         labels = read(labels, len(images), args.source)
     options = options_of(args)
-    paths = places(args.target, args.corruption, args.severity, args.layout)
+    paths = array_paths(args.target, args.corruption, args.severity, args.layout)
     settings = {"shape": list(images.shape), "seed": args.seed, **options_settings(options, args.corruption)}
     if args.layout == "stacked":
         if labels is None:

@@ -5,6 +5,7 @@ from PIL import Image
 from scipy import ndimage
 
 from corruptions.blur import to_pil
+from corruptions.images import JPEG_MOST_SIDE
 from corruptions.registry import register, to_uint8
 from corruptions.utils.errors import UserError
 
@@ -12,7 +13,6 @@ PIXELS_AT_A_TIME = 1 << 14
 LEVELS = np.arange(256) / 255.0
 
 LONGEST_IN_OPENCV = 32767  # sides of this length or more are too long for some OpenCV functions
-LONGEST_IN_JPEG = 65500
 
 
 def rgb_to_hsv(pixels):
@@ -249,8 +249,8 @@ def jpeg_compression(images, quality, rngs, options):
     OpenCV does, in a fraction of the time that PIL, which the published code has, takes for small images; the result is
     the same.
     """
-    if max(images.shape[1:3]) > LONGEST_IN_JPEG:
-        raise UserError(f"jpeg_compression: a JPEG image has at most {LONGEST_IN_JPEG} pixels a side, not "
+    if max(images.shape[1:3]) > JPEG_MOST_SIDE:
+        raise UserError(f"jpeg_compression: a JPEG image has at most {JPEG_MOST_SIDE} pixels a side, not "
                         f"{max(images.shape[1:3])}; leave it out, or cut the image")
     out = swap_red_and_blue(images)
     for image in out:

@@ -49,7 +49,7 @@ def corrupt_range(images, name, severity, seed, start, options=DEFAULTS):
     Args:
         images (numpy.ndarray): uint8 (N, H, W) or (N, H, W, C).
         name (str): a key of `CORRUPTIONS`.
-        severity (int): 1 to 5.
+        severity (float): 1 to 5.
         seed (int): seed of the data set, at least 0.
         start (int): number of the first image.
         options (Options): the other options.

@@ -17,6 +17,7 @@ SHEET = 7  # images in a row of a sheet
 # The largest side of an image in a picture, in pixels. More would not be visible, but would be kept for each of many
 # images.
 PANEL = 180
+TITLE_WIDTH = 20  # characters in a line of a title
 
 
 def check_picture_name(path):
@@ -57,9 +58,9 @@ def show(axis, image):
     axis.set_axis_off()
 
 
-def broken(name, width=20):
-    """Return a name in lines of at most `width` characters, broken after underscores."""
-    return "\n".join(line.replace("_ ", "_") for line in textwrap.wrap(name.replace("_", "_ "), width))
+def broken(name):
+    """Return a name in lines of at most `TITLE_WIDTH` characters, broken after underscores."""
+    return "\n".join(line.replace("_ ", "_") for line in textwrap.wrap(name.replace("_", "_ "), TITLE_WIDTH))
 
 
 def save_picture(figure, path, dpi=120):

@@ -97,7 +97,6 @@ class TrainBatches(Batches):
         UserError: `crop`, `sampling` or `sampler` is unknown, or two arguments exclude each other.
     """
 
-    columns = ("images", "labels", "groups", "severities")
 
     def __init__(self, images, labels, split, mean, std, batch_size, steps, seed, crop="none", sampling="uniform",
                  repeats=None, groups=None, corruption=None, probabilities=None, sampler="replacement", share=(0, 1),
@@ -187,7 +186,6 @@ class EvaluationBatches(Batches):
             the images, and all have the same number of batches. Batches of the last device may have no real image.
     """
 
-    columns = ("images", "labels", "counts")
 
     def __init__(self, images, labels, indices, mean, std, batch_size, share=(0, 1)):
         self.images, self.labels, self.indices = images, labels, indices
@@ -217,7 +215,7 @@ class ConcatBatches(Batches):
     """Sources of batches with the same columns, one after the other, so that the next source is prefetched, too."""
 
     def __init__(self, sources):
-        self.sources, self.columns = sources, sources[0].columns
+        self.sources = sources
         self.ends = np.cumsum([len(source) for source in sources])
         self.collate = sources[0].collate
         self.reads_files = any(source.reads_files for source in sources)

@@ -26,13 +26,13 @@ from corruptions.utils.files import read_json, write_array
 from corruptions.utils.signals import sigterm_interrupts
 from dataset.image_files import FileImages, LazyCorruptedFiles, exact, files_recipe, read_transformed
 from dataset.stored import (
-    check_labels,
     corrupted_folder,
     corrupted_path,
     files_of_classes,
     is_stored,
     missing_file,
     open_stored,
+    require_same_labels,
     severity_folder,
     stored_names,
 )
@@ -64,7 +64,7 @@ def generate(data_dir, source, part, name, workers, show_progress, shard=SINGLE_
                                   False, show_progress, images.path_of,
                                   partial(read_transformed, transform=images.transform), images.transform_name, shard)
         for severity in known:
-            stored, made_as = there(paths[severity], images), files_recipe(images, name, severity)
+            stored, made_as = existing_images(paths[severity], images), files_recipe(images, name, severity)
             is_recorded = read_made(paths[severity], stored.pixels) == made_as  # if so, the folder may be read-only
             if not is_recorded and is_made_of(folder, images, stored.names):
                 write_record(paths[severity], made_as, stored.pixels)
@@ -72,7 +72,7 @@ def generate(data_dir, source, part, name, workers, show_progress, shard=SINGLE_
     for severity in SEVERITIES:
         labels_path = corrupted_path(data_dir, source, part, severity, "labels")
         if os.path.exists(labels_path):
-            check_labels(labels_path, source.labels[part])
+            require_same_labels(labels_path, source.labels[part])
         else:
             write_array(labels_path, source.labels[part].astype(np.uint8 if source.classes <= 256 else np.int32))
     paths = {severity: corrupted_path(data_dir, source, part, severity, name) for severity in SEVERITIES}
@@ -80,7 +80,7 @@ def generate(data_dir, source, part, name, workers, show_progress, shard=SINGLE_
                         f"{source.name} {part} {name}")
 
 
-def there(folder, clean):
+def existing_images(folder, clean):
     """Return the corrupted versions of images in files that a folder has. The folder may lack some.
 
     Arguments are as in `stored_files`.
@@ -97,7 +97,7 @@ def is_known(folder, clean):
     Only in this case is a record written after more images have been made. Without a record the images may be anything:
     an interrupted command, or somebody else, may have left them.
     """
-    images = there(folder, clean)
+    images = existing_images(folder, clean)
     return not len(images) or read_made(folder, images.pixels) is not None
 
 

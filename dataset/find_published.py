@@ -14,7 +14,7 @@ from corruptions import ALIASES, CORRUPTIONS
 from corruptions.jobs.settings import SETTINGS_FILE
 from corruptions.severities import SEVERITIES
 from corruptions.utils.errors import UserError
-from dataset.published import ArrayLocation, CorruptedTestSet, map_array
+from dataset.published import ArrayLocation, CorruptedTestSet, map_published
 
 LABELS = "labels"
 CORRUPTION_FOLDERS = ("noise", "blur", "weather", "digital", "extra")  # the folders of corruptions in ImageNet-C
@@ -30,7 +30,7 @@ def count_label_copies(path, source):
     Raises:
         UserError: the file does not hold the labels.
     """
-    stored, labels = map_array(path), source.labels["test"]
+    stored, labels = map_published(path), source.labels["test"]
     if stored.ndim != 1 and stored.shape[1:] != (1,):
         raise UserError(f"{path}: labels of shape {stored.shape}, and it must be (M,) or (M, 1); name a corrupted test "
                         "set that has one label for each image")
@@ -56,7 +56,7 @@ def find_stacked(folder, source):
         return None
     number, times = len(source.labels["test"]), count_label_copies(_array(folder, LABELS), source)
     if times != len(SEVERITIES):
-        if map_array(_array(folder, names[0])).shape[:1] == (len(SEVERITIES) * number,):
+        if map_published(_array(folder, names[0])).shape[:1] == (len(SEVERITIES) * number,):
             raise UserError(f"{_array(folder, LABELS)}: {times * number} labels, but the arrays have five severities "
                             f"of {number} images; store {len(SEVERITIES) * number}, which np.tile(labels, 5) makes of "
                             "those of one severity")

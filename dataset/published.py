@@ -158,14 +158,19 @@ def _stem(name):
 def open_rows(place, source):
     """Return the rows of an array that an `ArrayLocation` describes."""
     shape = (place.rows, *source.images["test"].shape[1:])
-    array = map_array(place.path)
+    array = map_published(place.path)
     if array.shape != shape or array.dtype != np.uint8:
         raise UserError(f"{place.path}: {array.dtype} of shape {array.shape}, but the test images of {source.name} and "
                         f"the labels beside it need uint8 of {shape}; fetch it again, or name another --test_corrupted")
     return array[place.start:place.start + len(source.labels["test"])]
 
 
-def map_array(path):
+def map_published(path):
+    """Return a published array, memory-mapped.
+
+    Raises:
+        UserError: the file is missing or damaged; the error says to fetch it again.
+    """
     try:
         return load_array(path, "r")
     except FileNotFoundError as error:

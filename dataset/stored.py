@@ -51,7 +51,7 @@ def open_array(path, shape):
     return array
 
 
-def check_labels(path, labels):
+def require_same_labels(path, labels):
     """Check that a file holds `labels`, in this order.
 
     Raises:
@@ -93,7 +93,7 @@ def open_stored(data_dir, source, part, severity, name):
         _, made = images.identity
         check_made(path, made, files_recipe(source.images[part], name, severity))
         return images
-    check_labels(corrupted_path(data_dir, source, part, severity, "labels"), source.labels[part])
+    require_same_labels(corrupted_path(data_dir, source, part, severity, "labels"), source.labels[part])
     path = corrupted_path(data_dir, source, part, severity, name)
     array = open_array(path, source.images[part].shape)
     pixels = array_digest(array)

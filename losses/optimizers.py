@@ -79,6 +79,8 @@ class AdamW(nn.Optimizer):
         m = b1 m + (1 - b1) g,  v = b2 v + (1 - b2) g^2
         w = w - lr (m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps) + weight_decay w)
 
+    b1, b2 and eps have the defaults of PyTorch and optax, 0.9, 0.999 and 1e-8.
+
     MindSpore's `nn.AdamWeightDecay` leaves out the divisions by 1 - b^t, so that its first step is 3.2 times as long.
     `mint.optim.AdamW` is for Ascend alone. Here the divisions are moved into the scalars that the fused kernel of
     `nn.AdamWeightDecay` takes. This is three times as fast as the formula written with tensors.
@@ -87,21 +89,19 @@ class AdamW(nn.Optimizer):
         weights (list of Parameter): the weights to move.
         decay_mask (tuple of bool): mask of the weights that weight decay applies to.
         lr, weight_decay (float): as in the formula.
-        betas (tuple of float): b1 and b2, in [0, 1).
-        eps (float): above 0.
     """
 
-    def __init__(self, weights, decay_mask, lr, weight_decay, betas=(0.9, 0.999), eps=1e-8):
+    def __init__(self, weights, decay_mask, lr, weight_decay):
         super().__init__(lr, weights)
         self.decay_mask = decay_mask
         self.moment1 = self.parameters.clone(prefix="moment1", init="zeros")
         self.moment2 = self.parameters.clone(prefix="moment2", init="zeros")
         # Tensors, because a plain number in a graph is rounded to 8 decimals. The logarithms are taken of the betas
         # rounded to float32, so that the division takes out exactly what the kernel has put in.
-        rounded = [float(np.float32(beta)) for beta in betas]
+        rounded = [float(np.float32(beta)) for beta in (0.9, 0.999)]
         self.beta1, self.beta2 = (ms.Tensor(beta, ms.float32) for beta in rounded)
         self.log1, self.log2 = (ms.Tensor(math.log(beta), ms.float32) for beta in rounded)
-        self.eps = ms.Tensor(eps, ms.float32)
+        self.eps = ms.Tensor(1e-8, ms.float32)
         self.decay = ms.Tensor(weight_decay, ms.float32)
         self.no_decay = ms.Tensor(0, ms.float32)
         self.unit = ms.Tensor([1], ms.int32)

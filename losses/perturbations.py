@@ -146,8 +146,8 @@ class CounterBasedNormal(nn.Cell):
         positions = np.arange((size + 1) // 2, dtype=np.uint32) * np.uint32(0x9E3779B9)  # spread out
         self.positions = ms.Tensor(positions, integers)
         self.seed = ms.Tensor(seed, integers)
-        rank, workers = share
-        self.calls_per_rank, self.sub_batches = sub_batches // workers, sub_batches
+        rank, world_size = share
+        self.calls_per_rank, self.sub_batches = sub_batches // world_size, sub_batches
         self.rank_offset = ms.Tensor(rank * self.calls_per_rank, ms.int32)  # calls of the lower ranks in a batch
         # Checkpoints know the Parameter by the name of this attribute.
         self.calls = Parameter(ms.Tensor(0, ms.int32), name="noise_calls", requires_grad=False)

@@ -81,12 +81,12 @@ SCHEDULES = {
 }
 
 
-def warmup_epochs(text, batches):
+def warmup_epochs(text, steps_per_epoch):
     """Return the length of a warm-up in epochs.
 
     Args:
         text (str): a whole number of epochs or steps, such as '5epochs' or '10000steps'.
-        batches (int): steps in an epoch.
+        steps_per_epoch (int): batches in an epoch.
 
     Returns:
         float
@@ -97,17 +97,17 @@ def warmup_epochs(text, batches):
     match = re.fullmatch(r"(\d{1,9})(epoch|step)s?", text)
     if match is None:
         raise UserError(f"--warmup {text}: is no length; give epochs or steps, such as 5epochs or 10000steps")
-    return int(match[1]) / (batches if match[2] == "step" else 1)
+    return int(match[1]) / (steps_per_epoch if match[2] == "step" else 1)
 
 
-def create_schedule(name, base, total_epochs, batches, **options):
+def create_schedule(name, base, total_epochs, steps_per_epoch, **options):
     """Return a function that gives the learning rate of every step of a run.
 
     Args:
         name (str): a key of `SCHEDULES`.
         base (float): the learning rate of the settings, as in the functions of `SCHEDULES`.
         total_epochs (int): length of the run.
-        batches (int): steps in an epoch.
+        steps_per_epoch (int): batches in an epoch.
         options: options that the schedule reads; `warmup` as in `warmup_epochs`.
 
     Returns:
@@ -115,10 +115,10 @@ def create_schedule(name, base, total_epochs, batches, **options):
     """
     schedule = SCHEDULES[name]
     if "warmup" in options:
-        options["warmup"] = warmup_epochs(options["warmup"], batches)
+        options["warmup"] = warmup_epochs(options["warmup"], steps_per_epoch)
 
     def rate(epoch, batch):
-        done = epoch + batch / batches if schedule.by_step else epoch
+        done = epoch + batch / steps_per_epoch if schedule.by_step else epoch
         return schedule.rate(base, done, total_epochs, **options)
     return rate
 

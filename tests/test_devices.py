@@ -238,7 +238,7 @@ def test_a_run_of_two_workers_is_that_of_one(one_run, tmp_path):
     assert result.keys() == tables.keys()
     for name, table in tables.items():
         np.testing.assert_allclose(result[name], table, rtol=1e-4, atol=1e-4, err_msg=name)
-    assert json.loads((folder / "config.json").read_text())["workers"] == 2
+    assert json.loads((folder / "config.json").read_text())["world_size"] == 2
     assert output.count("report: ") == 1
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from corruptions.utils import files, locks
 from corruptions.utils.errors import UserError
-from corruptions.utils.files import atomic_write, new_folder, remove_temporary
+from corruptions.utils.files import atomic_write, make_folder, remove_temporary
 from corruptions.utils.locks import file_lock
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -147,14 +147,14 @@ def test_a_file_system_without_locks_is_a_warning(tmp_path, monkeypatch, capsys)
 def test_a_new_folder_goes_if_it_stays_empty(tmp_path):
     (tmp_path / "old").mkdir()
     for path in ("old", "new", "old/a/b"):
-        with pytest.raises(KeyError), new_folder(str(tmp_path / path)):
+        with pytest.raises(KeyError), make_folder(str(tmp_path / path)):
             assert os.path.isdir(tmp_path / path)
             raise KeyError
         assert os.listdir(tmp_path) == ["old"] and os.listdir(tmp_path / "old") == []
-    with pytest.raises(KeyError), new_folder(str(tmp_path / "old" / "a" / "b")):
+    with pytest.raises(KeyError), make_folder(str(tmp_path / "old" / "a" / "b")):
         (tmp_path / "old" / "a" / "kept").touch()
         raise KeyError
     assert os.listdir(tmp_path / "old" / "a") == ["kept"]
-    with new_folder(str(tmp_path / "new")):
+    with make_folder(str(tmp_path / "new")):
         pass
     assert os.listdir(tmp_path / "new") == []

@@ -664,7 +664,7 @@ def test_the_time_of_a_run_has_the_time_of_its_stage_one(tmp_path):
     write_json(tmp_path / "stage_one" / "results.json", {"seconds": 10000.0, "peak_memory_gib": 500.0})
     for _ in range(2):
         with RunFolder(str(tmp_path)) as folder:
-            records = RunRecorder(folder, step, 2, batches=5, keep_last=1, save_step=100)
+            records = RunRecorder(folder, step, 2, steps_per_epoch=5, keep_last=1, save_step=100)
             totals = records.cost.totals()
             assert 10000 <= totals["seconds"] < 10100 and totals["peak_memory_gib"] == 500
             assert 0.05 < peak_memory() < 100
@@ -694,7 +694,7 @@ def test_the_best_checkpoint_is_chosen_by_validation_images(tmp_path):
     step = create_step(crosscheck.Dense(np.eye(6, 4), np.zeros(4)), "erm", 2, recipe="sharpdro")
     best = []
     with RunFolder(str(tmp_path)) as folder:
-        records = RunRecorder(folder, step, 2, batches=5, best_by="mean", keep_last=1, save_step=100)
+        records = RunRecorder(folder, step, 2, steps_per_epoch=5, best_by="mean", keep_last=1, save_step=100)
         for epoch, accuracies in enumerate(([0.4, 0.5], [0.9, 0.2], [0.3, 0.6], [0.9, 0.3])):
             results = {"val": accuracies, "test": [1 - accuracy for accuracy in accuracies]}
             best_before = os.path.getmtime(tmp_path / "best_model.ckpt") if best else None

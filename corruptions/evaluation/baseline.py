@@ -29,7 +29,7 @@ class Baseline:
             path (str): path as the user named it, for errors.
             record (dict): the evaluation, as `to_dict` returns it or as read from its file.
             names (list of str): the needed corruptions.
-            severities (list of int): the needed severities.
+            severities (list of float): the needed severities.
             option (str): name of the option or argument, for errors.
 
         Raises:

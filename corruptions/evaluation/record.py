@@ -12,7 +12,7 @@ LONGEST_TAG = 210  # characters, which leaves room for the rest of a file name
 
 
 def severities_of(record):
-    """Return the severities of an evaluation, list of int. Published corrupted images need not have all five."""
+    """Return the severities of an evaluation, list of float. Published corrupted images need not have all five."""
     return list(record.get("severities", SEVERITIES))
 
 
@@ -35,7 +35,7 @@ def summary(clean, corrupted, severities=SEVERITIES):
     Args:
         clean (CalibrationScores): scores on the clean images.
         corrupted (dict): corruption to a list of `CalibrationScores`, one for each severity.
-        severities (list of int): a subset of 1 to 5.
+        severities (list of float): 1 to 5 each.
 
     Returns:
         dict: `by_severity` has for each metric a list over severity 0 (clean) and the given severities. `by_level` has

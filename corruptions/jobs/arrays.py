@@ -176,7 +176,7 @@ class PartialArray:
         images (numpy.ndarray): images to corrupt.
         path (str): final name of the array.
         settings (dict): settings for the journal.
-        severities (list of int): severities in the array, one after the other.
+        severities (list of float): severities in the array, one after the other.
         made (dict): description of how the images are made, as in `recipe`.
 
     Attributes:

@@ -17,7 +17,7 @@ LAYOUTS = {
 }
 
 
-def places(target, names, severities, layout):
+def array_paths(target, names, severities, layout):
     """Return the paths of the corrupted arrays.
 
     Args:

@@ -38,7 +38,7 @@ def recipe(clean, name, severity, seed, options=DEFAULTS, **more):
     Args:
         clean (str): hash of the clean images.
         name (str): a key of `CORRUPTIONS`.
-        severity (int): 1 to 5.
+        severity (float or list): 1 to 5; a list for an array that has several, one after the other.
         seed (int): seed of the random streams.
         options (Options): the options.
         more: other values that the pixels depend on, such as the format of a file.

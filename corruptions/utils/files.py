@@ -168,7 +168,7 @@ def write_csv(path, columns):
 
 
 @contextlib.contextmanager
-def new_folder(path):
+def make_folder(path):
     """Make the folder `path` if it is missing. If the body raises, remove the folders that this made and left empty."""
     made, parent = [], os.path.abspath(path)
     while not os.path.isdir(parent):

@@ -5,7 +5,7 @@ import shutil
 import tarfile
 
 from corruptions.utils.errors import DISK_ERRORS, UserError
-from corruptions.utils.files import TMP_MARK, new_folder, with_filename
+from corruptions.utils.files import TMP_MARK, make_folder, with_filename
 from corruptions.utils.locks import file_lock
 
 
@@ -33,7 +33,7 @@ def download(url, md5, folder, missing, advice):
                         f"{advice}") from error
     pooch.get_logger().setLevel("WARNING")  # the progress bar is enough
     try:
-        with with_filename(folder), new_folder(folder):
+        with with_filename(folder), make_folder(folder):
             return pooch.retrieve(url, "md5:" + md5, os.path.basename(url), folder,
                                   downloader=pooch.HTTPDownloader(progressbar=True, timeout=30))
     except (ValueError, OSError) as error:  # errors of requests, which pooch uses, are OSErrors

@@ -9,7 +9,7 @@ import time
 from utils.runtime.device import MINDSPORE_VERSION
 from corruptions.utils import cli, signals
 from corruptions.utils.errors import UserError
-from corruptions.utils.files import new_folder, safe_filename, write_json
+from corruptions.utils.files import make_folder, safe_filename, write_json
 from corruptions.utils.locks import file_lock
 from losses.comparison.checks import (
     check_begun_images,
@@ -58,7 +58,7 @@ def compare(planned, configs, folder, loader, device, jobs, program):
     Raises:
         UserError: the folder holds a comparison of other runs, or another process has locked it.
     """
-    with new_folder(folder), file_lock(os.path.join(folder, ".lock"), folder):
+    with make_folder(folder), file_lock(os.path.join(folder, ".lock"), folder):
         stored = read_plan(folder, planned)
         paths = [os.path.join(folder, run_folder(spec, config, stored))
                  for spec, config in zip(planned, configs, strict=True)]

@@ -70,7 +70,7 @@ def resolve(method="sharpdro", dataset="cifar10", sync_perturbation=None, **give
     for option, is_off in SWITCHED_OFF.items():
         if option in given and RECIPES[recipe].training.get(option) is not None and is_off(given[option]):
             values[option] = None
-    if values["accumulate"] == 1 and values["accumulate"] is not True:
+    if values["accumulate"] == 1:
         values["accumulate"] = None
     if values["amp"] is False:
         values["amp"] = None

@@ -245,7 +245,8 @@ EVALUATIONS = {None: ("baseline", "corruption", "data_dir", "corrupted_from", "t
                "predict": ("predict", "output", "class_names"),
                "fgsm": ("fgsm", "data_dir")}
 # Options that have an effect with --evaluate alone.
-EVALUATION_ONLY = ("baseline", "severity", "test_images", "class_map", "predict", "output", "class_names", "fgsm")
+EVALUATION_ONLY = tuple(dict.fromkeys(option for options in EVALUATIONS.values() for option in options
+                                      if option not in ("corruption", "data_dir", "corrupted_from", "test_corrupted")))
 # Options of the training that most recipes leave out; None stands for none, or for the default.
 EXTRA_TRAINING_OPTIONS = ("crop_area", "rand_augment", "mixup", "label_smoothing", "accumulate", "amp")
 AUTHORS_ALIASES = ("is_adaptive", "distribution_agnostic", "risk")

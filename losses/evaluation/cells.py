@@ -50,7 +50,7 @@ class GradientNorm(nn.Cell):
         self.total = ParameterTuple(network.trainable_params()).clone(prefix="saved.gradient", init="zeros")
         self.gradient = ops.grad(self.weighted_loss, None, ParameterTuple(network.trainable_params()))
         self.norm = L2Norm()
-        self.sum_over_workers = AllReduceSum(network.trainable_params()) if distributed.world_size() > 1 else None
+        self.all_reduce = AllReduceSum(network.trainable_params()) if distributed.world_size() > 1 else None
         self.hyper_map = ops.HyperMap()
 
     def weighted_loss(self, images, labels, shares):
@@ -58,7 +58,7 @@ class GradientNorm(nn.Cell):
 
     def construct(self, images, labels, shares, keep):
         gradients = self.gradient(images, labels, shares)
-        if self.sum_over_workers is not None:
-            gradients = self.sum_over_workers(gradients)
+        if self.all_reduce is not None:
+            gradients = self.all_reduce(gradients)
         self.hyper_map(ops.partial(_add_to_kept, keep), self.total, gradients)
         return self.norm(self.total)

@@ -41,7 +41,7 @@ def temporary_weights(weights):
 
 @contextlib.contextmanager
 def at_sam_perturbation(step, gradient_norm, batches, rho):
-    """Move the network's weights to theta + rho g / |g| in the body (Foret 2020, Eq. 2).
+    """Move the network's weights to theta + rho g / |g| in the body (Foret 2021, Eq. 2).
 
     g is the gradient of the mean loss over `batches`. To first order, the loss is highest there within a distance rho.
 
@@ -60,7 +60,7 @@ def at_sam_perturbation(step, gradient_norm, batches, rho):
 
 
 def sharpness(step, gradient_norm, batches, rho):
-    """Return the sharpness L(theta + rho g / |g|) - L(theta), a float (Foret 2020; SharpDRO paper, Eq. 7).
+    """Return the sharpness L(theta + rho g / |g|) - L(theta), a float (Foret 2021; SharpDRO paper, Eq. 7).
 
     To first order, this is how much the mean loss rises within a distance rho of the weights. Arguments are as in
     `at_sam_perturbation`.

@@ -64,14 +64,14 @@ class PendingLosses:
         return Progress(self.epoch, self.batch, float(self.loss))
 
 
-def train_epoch(step, loader, batches, start, records, schedule, weight_decay, decay_mask, gradient_norm=None,
+def train_epoch(step, loader, steps_per_epoch, start, records, schedule, weight_decay, decay_mask, gradient_norm=None,
                 reweighter=None, show_progress=False):
     """Take the steps of one epoch, or its remaining steps.
 
     Args:
         step (TrainStep): the train step.
         loader (iterator): tuples of tensors: images, labels, groups, severities.
-        batches (int): number of batches in an epoch.
+        steps_per_epoch (int): number of batches in an epoch.
         start (Progress): progress before.
         records (RunRecorder): writer of the rows of `train.csv`, and of checkpoints.
         schedule (callable): numbers of an epoch and of a batch in it, from 0, to the learning rate of the step.
@@ -92,14 +92,14 @@ def train_epoch(step, loader, batches, start, records, schedule, weight_decay, d
     epoch, rate, unread, ahead = start.epochs, None, PendingLosses(start, step.scaling), max_steps_in_flight()
     hidden = False if show_progress else None
     steps, started = 0, time.monotonic()
-    with tqdm(total=batches, initial=start.batches, desc=f"epoch {epoch + 1}", unit=" steps", leave=False,
+    with tqdm(total=steps_per_epoch, initial=start.batches, desc=f"epoch {epoch + 1}", unit=" steps", leave=False,
               disable=hidden) as bar:
-        for batch in range(start.batches, batches):
+        for batch in range(start.batches, steps_per_epoch):
             images, labels, groups, severities = next(loader)
             if rate != (rate := schedule(epoch, batch)):
                 set_learning_rate(step.optimizer, rate)
-            if reweighter is not None and reweighter.is_due(epoch * batches + batch):
-                reweighter(epoch * batches + batch)
+            if reweighter is not None and reweighter.is_due(epoch * steps_per_epoch + batch):
+                reweighter(epoch * steps_per_epoch + batch)
             norms = {}
             if gradient_norm is not None and records.logs_batch(batch):
                 norms = distribution_gradient_norms(gradient_norm, images, first_labels(labels), severities.asnumpy())
@@ -191,11 +191,12 @@ def warn_if_slow(loader, steps, log):
         yield batch
 
 
-def fit(step, loader, batches, total_epoch, schedule, records, evaluation, sharpness=(None, None), **epoch_options):
+def fit(step, loader, steps_per_epoch, total_epoch, schedule, records, evaluation, sharpness=(None, None),
+        **epoch_options):
     """Train from the epoch that the records have reached to the last epoch, and evaluate.
 
     Args:
-        step, loader, batches, records: as in `train_epoch`; the loader begins with the first batch to take.
+        step, loader, steps_per_epoch, records: as in `train_epoch`; the loader begins with the first batch to take.
         total_epoch (int): number of epochs, including epochs done before.
         schedule (callable): as in `train_epoch`.
         evaluation (tuple): callable that returns 'val' and 'test' to a list of `SeverityResult`; and N, to call it
@@ -212,16 +213,16 @@ def fit(step, loader, batches, total_epoch, schedule, records, evaluation, sharp
     evaluate, eval_every = evaluation
     measure_sharpness, sharpness_every = sharpness
     start, results = records.start, {}
-    loader = warn_if_slow(loader, batches * (total_epoch - start.epochs) - start.batches, records.folder.log)
+    loader = warn_if_slow(loader, steps_per_epoch * (total_epoch - start.epochs) - start.batches, records.folder.log)
     for epoch in range(start.epochs, total_epoch):
-        done, steps_per_second = train_epoch(step, loader, batches, start, records, schedule, **epoch_options)
+        done, steps_per_second = train_epoch(step, loader, steps_per_epoch, start, records, schedule, **epoch_options)
         with checkpoint_on_signal(step, records, lambda done=done: done):
             require_finite_parameters(step, done)
             results = evaluate() if due(epoch, eval_every) else {}
             require_finite_losses(results, done)
             risen = measure_sharpness() if sharpness_every and due(epoch, sharpness_every) else None
-        records.end_epoch(epoch, total_epoch, schedule(epoch, batches - 1), done.loss / batches, results, risen,
-                          steps_per_second)
+        rate, loss = schedule(epoch, steps_per_epoch - 1), done.loss / steps_per_epoch
+        records.end_epoch(epoch, total_epoch, rate, loss, results, risen, steps_per_second)
         start = Progress(epoch + 1)
     if not results:  # all epochs were done when the run was killed
         results = evaluate()

@@ -122,11 +122,12 @@ def write_config(folder, data, config, given, device):
         given (dict): the options that the command line names.
         device (str): device on which the run begins or resumes.
     """
-    stored, method = read_json(folder.file("config.json")), config.method
-    workers, before = distributed.world_size(), distributed.world_size() if stored is None else stored.get("workers", 1)
-    if before != workers and not method.sync_bn and model_has_batch_norm(config.model):
-        folder.log(f"warning: the number of workers was {before} and is {workers} now: BatchNorm takes the statistics "
-                   "of each one's part of a batch, so that from here on the run is another than it would have been")
+    stored, method, world_size = read_json(folder.file("config.json")), config.method, distributed.world_size()
+    before = world_size if stored is None else stored.get("world_size", stored.get("workers", 1))  # its earlier name
+    if before != world_size and not method.sync_bn and model_has_batch_norm(config.model):
+        folder.log(f"warning: the number of workers was {before} and is {world_size} now: BatchNorm takes the "
+                   "statistics of each one's part of a batch, so that from here on the run is another than it would "
+                   "have been")
     if stored is None:
         data.write_split(folder.file("split.csv"))
         values = {**config.to_dict(), "classes": list(data.source.class_names),
@@ -196,7 +197,7 @@ def train(config, data, folder, cells, **batch_options):
         reweighter, data = create_reweighter(step, evaluation, data, method.options["group_update_every"], config.seed)
     recorded_norm = gradient_norm if config.record_norm else None
     images, weights = sum(data.split.counts), sum(weight.size for weight in network.trainable_params())
-    batches = images // method.batch_size
+    steps_per_epoch = images // method.batch_size
     together = f", {distributed.world_size()} workers" if distributed.world_size() > 1 else ""
 
     def evaluate_now():
@@ -213,9 +214,9 @@ def train(config, data, folder, cells, **batch_options):
 
     def open_records():
         if not folder.is_writable:
-            return NullRecorder(folder, step, batches, config.log_train, config.checkpoint_every)
+            return NullRecorder(folder, step, steps_per_epoch, config.log_train, config.checkpoint_every)
         return RunRecorder(
-            folder, step, data.num_severity, batches, environments, config.log_train, config.checkpoint_every,
+            folder, step, data.num_severity, steps_per_epoch, environments, config.log_train, config.checkpoint_every,
             config.best_by if config.save_best else None, config.log_sharpness is not None, config.tensorboard,
             ProgressTable(method.total_epoch, method.batch_size, config.verbose),
             keep_last=config.keep_last, save_step=config.save_step, keep_epochs=config.keep_epochs,
@@ -224,7 +225,7 @@ def train(config, data, folder, cells, **batch_options):
         check_same_progress(records.start, folder.path)
         folder.log(f"{method.title} ({method.objective} x {method.perturbation}), "
                    f"{describe_recipe(method, config.dataset)}\n"
-                   f"{method.total_epoch} epochs of {batches} batches of {method.batch_size} images\n"
+                   f"{method.total_epoch} epochs of {steps_per_epoch} batches of {method.batch_size} images\n"
                    f"{config.model} ({weights:,} weights) on {config.dataset} with {config.corruption}\n"
                    f"{images:,} training images, device {device()}{together}\n"
                    f"folder: {folder.path}")
@@ -241,13 +242,14 @@ def train(config, data, folder, cells, **batch_options):
         if len(data.split.nonempty_severities) == 1 and OBJECTIVES[method.objective].reads_groups and not environments:
             folder.log(f"only severity {data.split.nonempty_severities[0]} has training images: {method.objective} has "
                        "no distributions to tell apart, and its averages over them reduce to the mean over the batch")
-        if config.checkpoint_every is not None and config.checkpoint_every >= batches:
-            folder.log(f"an epoch has {batches} batches, so that --checkpoint_every {config.checkpoint_every} adds "
-                       "no checkpoint to that at its end")
+        if config.checkpoint_every is not None and config.checkpoint_every >= steps_per_epoch:
+            folder.log(f"an epoch has {steps_per_epoch} batches, so that --checkpoint_every {config.checkpoint_every} "
+                       "adds no checkpoint to that at its end")
         if data.split.empty and not data.split.is_clean:
             folder.log(f"no training image has severity {', '.join(map(str, data.split.empty))}; more training "
                        "images give some")
-        steps = range(batches * records.start.epochs + records.start.batches, batches * method.total_epoch)
+        first_step = steps_per_epoch * records.start.epochs + records.start.batches
+        steps = range(first_step, steps_per_epoch * method.total_epoch)
         loader = data.train_batches(method.batch_size, steps, config.seed, config.num_workers,
                                     crop=method.crop, crop_area=method.crop_area, rand_augment=method.rand_augment,
                                     mixup=method.mixup, sampling=method.sampling, sampler=method.sampler,
@@ -256,8 +258,9 @@ def train(config, data, folder, cells, **batch_options):
             if not step.is_compiled:
                 folder.show("compiling the step (once) ...")
             cells.compile(config, (3, *data.source.image_size), folder.log)
-        schedule = create_schedule(method.schedule, method.lr, method.total_epoch, batches, **method.schedule_options)
-        results = fit(step, loader, batches, method.total_epoch, schedule, records,
+        schedule = create_schedule(method.schedule, method.lr, method.total_epoch, steps_per_epoch,
+                                   **method.schedule_options)
+        results = fit(step, loader, steps_per_epoch, method.total_epoch, schedule, records,
                       (evaluate_now, config.eval_every), (measure_sharpness, config.log_sharpness),
                       weight_decay=method.weight_decay,
                       decay_mask=weight_decay_mask(step.weights, method.weight_decay_on),

@@ -37,12 +37,15 @@ def subplots(rows=1, columns=1, height=2.4, width=WIDTH, **options):
     return plt.subplots(rows, columns, figsize=(width, height), layout="constrained", **options)
 
 
-def widen_percentages(axes, least=10):
-    """Widen a vertical axis of percentages to a span of at least `least`, so that small differences look small."""
+LEAST_SPAN = 10  # percentage points of an axis
+
+
+def widen_percentages(axes):
+    """Widen a vertical axis of percentages to at least `LEAST_SPAN`, so that small differences look small."""
     low, high = axes.get_ylim()
-    if high - low < least:
-        low = min(max(0, (low + high - least) / 2), 100 - least)
-        axes.set_ylim(low, low + least)
+    if high - low < LEAST_SPAN:
+        low = min(max(0, (low + high - LEAST_SPAN) / 2), 100 - LEAST_SPAN)
+        axes.set_ylim(low, low + LEAST_SPAN)
 
 
 def integer_ticks(axis):

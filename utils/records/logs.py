@@ -162,54 +162,54 @@ class CSVLog:
 
 
 class TrainLog(CSVLog):
-    """`train.csv`: statistics of batches, overall and for each distribution, with the authors' names of columns.
+    """`train.csv`: statistics of batches, overall and for each severity, with the authors' names of columns.
 
     Args:
         path (str): file name.
-        num_groups (int): number of distributions, including the clean one.
+        num_severity (int): number of severities, including the clean one.
         progress (Progress): progress up to which rows are kept, as in `CSVLog`.
-        environments (int): number of environments that the objective weights instead of the distributions; 0 if it
-            weights distributions.
+        environments (int): number of environments that the objective weights instead of the severities; 0 if it
+            weights severities.
         on_row (callable or None): as in `CSVLog`.
     """
 
-    def __init__(self, path, num_groups, progress, environments=0, on_row=None):
-        self.num_groups = num_groups
+    def __init__(self, path, num_severity, progress, environments=0, on_row=None):
+        self.num_severity = num_severity
         columns = ["epoch", "batch", "avg_acc", "avg_loss"]
-        for s in range(num_groups):
+        for s in range(num_severity):
             columns += [f"processed_distribution_counts_{s}", f"distribution_loss_{s}", f"adv_prob_{s}",
                         f"distribution_acc_{s}", f"gradnorm_{s}"]
-        self.weight_columns = [f"adv_prob_{s}" for s in range(num_groups)]
+        self.weight_columns = [f"adv_prob_{s}" for s in range(num_severity)]
         if environments:
             columns = [column for column in columns if column not in self.weight_columns]
             self.weight_columns = [f"adv_prob_environment_{e}" for e in range(environments)]
             columns += self.weight_columns
         super().__init__(path, [*columns, "grad_norm", "model_norm_sq", "reg_loss"], progress, on_row)
 
-    def write_batch(self, epoch, batch, losses, hits, groups, norm, gradient_norms, step, weight_decay, decay_mask):
+    def write_batch(self, epoch, batch, losses, hits, severities, norm, gradient_norms, step, weight_decay, decay_mask):
         """Write a row.
 
         Args:
             epoch, batch (int): number of the epoch, and number of the batch within the epoch, both from 0.
-            losses, hits, groups (numpy.ndarray): (N,) loss, correctness and distribution index of each sample.
+            losses, hits, severities (numpy.ndarray): (N,) loss, correctness and severity of each sample.
             norm (float): l2 norm of the gradient of the first pass.
-            gradient_norms (dict): distribution index to the norm of the gradient of its mean loss; may be empty.
+            gradient_norms (dict): severity to the norm of the gradient of its mean loss; may be empty.
             step (TrainStep): the train step, for its weights and, if the objective has them, its group weights.
             weight_decay (float): weight decay; the authors' `reg_loss` is half of it times the squared norm of the
                 weights that it applies to.
             decay_mask (tuple of bool): for each weight of the step, whether weight decay applies to it.
         """
-        group_loss, counts = group_means(losses, groups, self.num_groups)
-        group_hits, _ = group_means(hits, groups, self.num_groups)
+        severity_loss, counts = group_means(losses, severities, self.num_severity)
+        severity_hits, _ = group_means(hits, severities, self.num_severity)
         squares = [float(np.square(p.asnumpy(), dtype=np.float64).sum()) for p in step.weights]
         reg_loss = weight_decay / 2 * sum(square for square, is_decayed in zip(squares, decay_mask, strict=True)
                                           if is_decayed)
         row = {"epoch": epoch, "batch": batch, "avg_acc": hits.mean(), "avg_loss": losses.mean(), "grad_norm": norm,
                "model_norm_sq": sum(squares), "reg_loss": reg_loss}
-        for s in range(self.num_groups):
+        for s in range(self.num_severity):
             row[f"processed_distribution_counts_{s}"] = counts[s]
-            row[f"distribution_loss_{s}"] = group_loss[s]
-            row[f"distribution_acc_{s}"] = group_hits[s]
+            row[f"distribution_loss_{s}"] = severity_loss[s]
+            row[f"distribution_acc_{s}"] = severity_hits[s]
         row.update({f"gradnorm_{s}": value for s, value in gradient_norms.items()})
         if hasattr(step.objective, "group_weights"):
             row.update(zip(self.weight_columns, step.objective.group_weights.adv_probs.asnumpy(), strict=True))
@@ -224,15 +224,15 @@ class EvaluationLog:
     Args:
         folder (RunFolder): folder of the files.
         part (str): 'val' or 'test'.
-        num_groups (int): number of severities, including the clean one.
+        num_severity (int): number of severities, including the clean one.
         progress (Progress): progress up to which rows are kept, as in `CSVLog`.
     """
 
     COLUMNS = ("epoch", "batch", "avg_acc", "avg_loss", "processed_distribution_counts_0", "distribution_loss_0",
                "distribution_acc_0", "gradnorm_0")
 
-    def __init__(self, folder, part, num_groups, progress):
-        names = [f"{part}_clean.csv"] + [f"{part}_robust_{s}.csv" for s in range(1, num_groups)]
+    def __init__(self, folder, part, num_severity, progress):
+        names = [f"{part}_clean.csv"] + [f"{part}_robust_{s}.csv" for s in range(1, num_severity)]
         self._logs = [CSVLog(folder.file(name), self.COLUMNS, progress) for name in names]
 
     def write(self, epoch, batch, results):
@@ -269,12 +269,12 @@ class SharpnessLog(CSVLog):
 
     Args:
         path (str): file name.
-        num_groups (int): number of severities, including the clean one.
+        num_severity (int): number of severities, including the clean one.
         progress (Progress): progress up to which rows are kept, as in `CSVLog`.
     """
 
-    def __init__(self, path, num_groups, progress):
-        super().__init__(path, ["epoch", "images", "rho", *(f"sharpness_{s}" for s in range(num_groups))], progress)
+    def __init__(self, path, num_severity, progress):
+        super().__init__(path, ["epoch", "images", "rho", *(f"sharpness_{s}" for s in range(num_severity))], progress)
 
     def write_epoch(self, epoch, images, rho, values):
         """Write a row: the sharpness `values` at each severity, each over `images` images and within distance `rho`."""

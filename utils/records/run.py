@@ -19,7 +19,7 @@ class RunRecorder:
         folder (RunFolder): folder of the run, for all of these files.
         step (TrainStep): the train step.
         num_severity (int): number of distributions, including the clean one.
-        batches (int): number of batches in an epoch.
+        steps_per_epoch (int): number of batches in an epoch.
         environments (int): as in `TrainLog`.
         log_train (int): interval in batches of the rows of `train.csv`; the last batch of an epoch has a row, too.
         checkpoint_every (int or None): interval in batches of checkpoints within an epoch, besides the one at its end.
@@ -34,15 +34,17 @@ class RunRecorder:
         start (Progress): the progress when these records were opened.
     """
 
-    def __init__(self, folder, step, num_severity, batches, environments=0, log_train=100, checkpoint_every=None,
-                 best_by=None, measures_sharpness=False, tensorboard=False, table=None, **checkpoint_options):
-        self.folder, self.step, self.batches, self.log_train = folder, step, batches, log_train
+    def __init__(self, folder, step, num_severity, steps_per_epoch, environments=0, log_train=100,
+                 checkpoint_every=None, best_by=None, measures_sharpness=False, tensorboard=False, table=None,
+                 **checkpoint_options):
+        self.folder, self.step, self.log_train = folder, step, log_train
+        self.steps_per_epoch = steps_per_epoch
         self.checkpoint_every, self.best_by, self.table = checkpoint_every, best_by, table
         checkpoint = newest_checkpoint(folder.path)
         self.start = start = load_checkpoint(step, checkpoint) if checkpoint else Progress()
         self.skipped_steps = 0 if step.scaling is None else int(step.scaling.skipped_steps.asnumpy())
         self.cost = ResourceUsage(folder.file("cost.json"), checkpoint is not None, folder.file(STAGE_ONE_RESULTS))
-        self.tensorboard = tensorboard and TensorBoard(folder.file("tensorboard"), batches, start)
+        self.tensorboard = tensorboard and TensorBoard(folder.file("tensorboard"), steps_per_epoch, start)
         self.train_log = TrainLog(folder.file("train.csv"), num_severity, start, environments,
                                   self.tensorboard and self.tensorboard.write_batch)
         self.evaluation_logs = {part: EvaluationLog(folder, part, num_severity, start) for part in ("val", "test")}
@@ -63,11 +65,11 @@ class RunRecorder:
 
     def logs_batch(self, batch):
         """Whether batch number `batch` of an epoch has a row in `train.csv`."""
-        return batch % self.log_train == 0 or batch == self.batches - 1
+        return batch % self.log_train == 0 or batch == self.steps_per_epoch - 1
 
     def saves_batch(self, done):
         """Whether to write a checkpoint after `done` batches of an epoch. The end of the epoch does not count here."""
-        return self.checkpoint_every is not None and done % self.checkpoint_every == 0 and done < self.batches
+        return self.checkpoint_every is not None and done % self.checkpoint_every == 0 and done < self.steps_per_epoch
 
     def save(self, progress, is_best=False):
         """Write a checkpoint and the copies of it that are due. Return its path."""
@@ -91,13 +93,14 @@ class RunRecorder:
         message = f"epoch {epoch}  lr {rate:.4g}  loss {loss:.4f}"
         for part, log in self.evaluation_logs.items():
             if part in results:
-                log.write(epoch, self.batches, results[part])
+                log.write(epoch, self.steps_per_epoch, results[part])
                 message += f"  {part} {percentages(results[part])}"
         scaling, skipped = self.step.scaling, 0
         if scaling is not None:
             skipped = int(scaling.skipped_steps.asnumpy()) - self.skipped_steps
             self.skipped_steps += skipped
-            message += f"  loss scale {scaling.loss_scale.asnumpy():g}, {skipped} of {self.batches} steps skipped"
+            message += (f"  loss scale {scaling.loss_scale.asnumpy():g}, {skipped} of {self.steps_per_epoch} steps "
+                        "skipped")
         if sharpness:
             self.sharpness_log.write_epoch(epoch, *sharpness)
         is_best = False
@@ -111,15 +114,15 @@ class RunRecorder:
                     self.tensorboard.write_epoch(part, epoch, {f"{metric}_{s}": getattr(row, metric)
                                                                for s, row in enumerate(rows)})
             self.tensorboard.write_epoch("sharpness", epoch, dict(enumerate(sharpness[-1])) if sharpness else {})
-        done = epoch + 1 - self.start.epochs - self.start.batches / self.batches
-        seconds_left = self.cost.session_seconds / max(done, 1 / self.batches) * (total_epoch - epoch - 1)
+        done = epoch + 1 - self.start.epochs - self.start.batches / self.steps_per_epoch
+        seconds_left = self.cost.session_seconds / max(done, 1 / self.steps_per_epoch) * (total_epoch - epoch - 1)
         message += f"  {self.cost.totals()['seconds']:.0f} s"
         self.folder.note(f"{message}, {duration(seconds_left)} left" if seconds_left else message)
         if self.table is not None:
             self.folder.show(self.table.row(epoch, rate, loss, results, is_best, steps_per_second, seconds_left))
         if skipped:
-            self.folder.show(f"{skipped} of {self.batches} steps overflowed float16 and were skipped (--amp); the loss "
-                             f"scale is {scaling.loss_scale.asnumpy():g}")
+            self.folder.show(f"{skipped} of {self.steps_per_epoch} steps overflowed float16 and were skipped (--amp); "
+                             f"the loss scale is {scaling.loss_scale.asnumpy():g}")
         self.save(Progress(epoch + 1), is_best and self.best_by is not None)
 
 
@@ -128,14 +131,15 @@ class NullRecorder(RunRecorder):
 
     Args:
         folder (ReadOnlyRunFolder): folder into which rank 0 writes.
-        step, batches, log_train, checkpoint_every: as in `RunRecorder`.
+        step, steps_per_epoch, log_train, checkpoint_every: as in `RunRecorder`.
     """
 
     cost = None
 
-    def __init__(self, folder, step, batches, log_train, checkpoint_every):
+    def __init__(self, folder, step, steps_per_epoch, log_train, checkpoint_every):
         self.folder, self.train_log = folder, self
-        self.batches, self.log_train, self.checkpoint_every = batches, log_train, checkpoint_every
+        self.log_train, self.checkpoint_every = log_train, checkpoint_every
+        self.steps_per_epoch = steps_per_epoch
         checkpoint = newest_checkpoint(folder.path)
         self.start = load_checkpoint(step, checkpoint) if checkpoint else Progress()
 

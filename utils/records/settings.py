@@ -38,7 +38,7 @@ def write_run_settings(path, settings, title, given, **machine):
         given (dict): the options that the command line names.
         machine: further entries about the machine. The number of workers that train together is added to them.
     """
-    write_json(path, {**settings, "title": title, "given": given, "workers": world_size(), **machine})
+    write_json(path, {**settings, "title": title, "given": given, "world_size": world_size(), **machine})
 
 
 def has_same_basename(before, now):

@@ -16,24 +16,24 @@ class TensorBoard:
 
     Args:
         folder (str): folder for the files.
-        batches (int): number of batches in an epoch; the horizontal axis counts batches over the whole run.
+        steps_per_epoch (int): number of batches in an epoch; the horizontal axis counts batches over the whole run.
         progress (Progress): progress of the run.
     """
 
-    def __init__(self, folder, batches, progress):
-        self.batches = batches
-        self.writer = SummaryWriter(folder, purge_step=progress.epochs * batches + progress.batches or None)
+    def __init__(self, folder, steps_per_epoch, progress):
+        self.steps_per_epoch = steps_per_epoch
+        self.writer = SummaryWriter(folder, purge_step=progress.epochs * steps_per_epoch + progress.batches or None)
 
     def write_batch(self, row):
         """Write the numbers in a row of `train.csv` (dict), except for distributions that the batch lacks."""
         lacking = [s for s in range(len(row)) if row.get(f"processed_distribution_counts_{s}") == 0]
         without = {"epoch", "batch", *(f"distribution_{metric}_{s}" for metric in ("acc", "loss") for s in lacking)}
-        self._write("train", row["epoch"] * self.batches + row["batch"],
+        self._write("train", row["epoch"] * self.steps_per_epoch + row["batch"],
                     {column: value for column, value in row.items() if column not in without})
 
     def write_epoch(self, title, epoch, values):
         """Write numbers (dict of name to number) that were measured after an epoch. `title` is put before the names."""
-        self._write(title, (epoch + 1) * self.batches - 1, values)
+        self._write(title, (epoch + 1) * self.steps_per_epoch - 1, values)
 
     def _write(self, title, step, values):
         for name, value in values.items():

@@ -27,7 +27,7 @@ def statistics(rows, columns):
     return pd.DataFrame(lines.reshape(len(rows), -1), columns=pd.MultiIndex.from_product([columns, ["mean", "std"]]))
 
 
-def texts(table, digits=2, plus_minus=" ± ", missing="failed", signed=False):
+def texts(table, digits=2, plus_minus=" ± ", signed=False):
     """The cells of `statistics` as text, such as '80.00 ± 1.41', or '80.00' for one run, or '+0.50' if `signed`.
 
     Returns:
@@ -35,7 +35,7 @@ def texts(table, digits=2, plus_minus=" ± ", missing="failed", signed=False):
     """
     def cell(mean, deviation):
         if pd.isna(mean):
-            return missing
+            return "failed"
         text = f"{mean:{'+' if signed else ''}.{digits}f}"
         return text if pd.isna(deviation) else f"{text}{plus_minus}{deviation:.{digits}f}"
     names = table.columns.unique(0)

@@ -157,7 +157,7 @@ def open_image(path):
                 raise UserError(f"{path}: has more than 8 bits a channel; convert it to 8 bits first")
             if min(image.size) < SMALLEST_SIDE:
                 raise UserError(f"{path}: an image of {image.height}x{image.width} is too small: {SMALLEST_SIDE} "
-                                "pixels a side is the least that every corruption can work on")
+                                "pixels a side is the least")
             yield image
     except UserError:
         raise

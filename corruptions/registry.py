@@ -135,7 +135,7 @@ def check_images(images):
         kind = images.dtype if isinstance(images, np.ndarray) else type(images).__name__
         raise UserError(f"images must be arrays of uint8, 0 to 255, not {kind}; convert them first")
     if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)):
-        first = "; channels come last: numpy.moveaxis(images, -3, -1)" if images.shape[-3] in (1, 3) else ""
+        first = "; channels come last: numpy.moveaxis(images, -3, -1)" if images.shape[-3:-2] in ((1,), (3,)) else ""
         grey = "; a batch of grey images needs images[..., None]" if images.shape[-1] > 4 else ""
         raise UserError(f"an image must have shape (H, W), (H, W, 1) or (H, W, 3), not {images.shape[1:]}{first}{grey}")
     if min(images.shape[1:3]) < SMALLEST_SIDE:

@@ -18,6 +18,7 @@ from dataset.published import ArrayLocation, CorruptedTestSet, map_published
 
 LABELS = "labels"
 CORRUPTION_FOLDERS = ("noise", "blur", "weather", "digital", "extra")  # the folders of corruptions in ImageNet-C
+BETWEEN = re.compile(r"[1-5]\.\d+")  # folders of severities between whole numbers
 READABLE = "name a folder of corrupted test images in one of the layouts that dataset/README.md lists"
 
 
@@ -63,6 +64,9 @@ def find_stacked(folder, source):
         raise UserError(f"{_array(folder, LABELS)}: {times * number} labels are those of {times} of five severities, "
                         "and nothing says which; put arrays of severity 5 and their labels.npy into "
                         f"{os.path.join(folder, 'test', '5')}, and others likewise")
+    if severities_with_arrays(os.path.join(folder, "test")):
+        print(f"warning: {folder}: has arrays of all severities, and others in test/, which are left out; name "
+              f"{os.path.join(folder, 'test')} to take these", file=sys.stderr)
     places = {name: {severity: ArrayLocation(_array(folder, name), (severity - 1) * number, times * number)
                      for severity in SEVERITIES} for name in names}
     return CorruptedTestSet(folder, "arrays of 5 severities one after the other, as CIFAR-10-C is distributed", places,
@@ -76,13 +80,15 @@ def find_by_severity(folder, source):
     corruptions array` stores it.
     """
     inner = os.path.join(folder, "test")
-    having = [above for above in (inner, folder)
-              if any(array_names(os.path.join(above, str(severity))) for severity in SEVERITIES)]
+    having = [above for above in (inner, folder) if severities_with_arrays(above)]
     if not having:
         return None
     if len(having) > 1:
         raise UserError(f"--test_corrupted {folder}: has arrays in test/, and others beside it; name {inner}, or a "
                         "folder without test/")
+    between = sorted(name for name in os.listdir(having[0]) if BETWEEN.fullmatch(name))
+    if between:
+        warn_left_out(having[0], between)
     places = {}
     for severity in SEVERITIES:
         below = os.path.join(having[0], str(severity))
@@ -145,16 +151,25 @@ def severity_folders(folder):
     numbers = {severity: str(severity) for severity in SEVERITIES if str(severity) in names}
     strengths = sorted((name for name in names if re.fullmatch(r"\d+\.\d\d", name)), key=float)
     if os.path.exists(os.path.join(os.path.dirname(folder), SETTINGS_FILE)):  # made by this project
-        between = sorted(name for name in names if re.fullmatch(r"[1-5]\.\d+", name))
+        between = sorted(filter(BETWEEN.fullmatch, names))
         if between:
-            print(f"warning: {folder}: severity {', '.join(between)} is between whole numbers and left out",
-                  file=sys.stderr)
+            warn_left_out(folder, between)
     elif not numbers and strengths:
         if len(strengths) != len(SEVERITIES):
             raise UserError(f"{folder}: has {', '.join(strengths)}, and must have five strengths for severities 1 to 5"
                             "; complete it, or remove it")
         numbers = dict(zip(SEVERITIES, strengths, strict=True))
     return {severity: ArrayLocation(os.path.join(folder, name)) for severity, name in numbers.items()}
+
+
+def warn_left_out(folder, between):
+    """Warn that severities between whole numbers, the folders `between`, are left out."""
+    print(f"warning: {folder}: severity {', '.join(between)} is between whole numbers and left out", file=sys.stderr)
+
+
+def severities_with_arrays(folder):
+    """Return the severities whose folders in `folder` have arrays."""
+    return [severity for severity in SEVERITIES if array_names(os.path.join(folder, str(severity)))]
 
 
 def array_names(folder):

@@ -120,8 +120,8 @@ def poisson_split(labels, num_per_class, num_severity, seed, num_val=None, most=
         Split
 
     Raises:
-        UserError: K is larger than the smallest class, or so small that no severity has an image, or too few images are
-            left over.
+        UserError: K is larger than the smallest class, or so small that no severity above 0 has an image, or too few
+            images are left over.
     """
     if num_per_class is None:
         numbers, fewest = np.maximum(np.bincount(labels) * 4 // 5, 1), 1
@@ -139,6 +139,9 @@ def poisson_split(labels, num_per_class, num_severity, seed, num_val=None, most=
     train = [np.concatenate(indices) for indices in train]
     if not any(map(len, train)):
         raise UserError(f"-n {num_per_class}: leaves no training image at any severity; give more")
+    if not any(map(len, train[1:])):
+        raise UserError(f"--train_on poisson: {max(numbers)} training images of a class are too few for any severity "
+                        "but 0; give more images, or --train_on clean")
     validation, note = _draw_validation(labels, np.concatenate(train), rng, num_val, most, num_per_class)
     return Split(train, validation, note=note)
 

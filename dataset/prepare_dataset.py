@@ -1,6 +1,7 @@
 """Draw the severities of a training set and write them down: python dataset/prepare_dataset.py -d cifar10
 
-The result is a table of image index, label and severity that `main.py --split FILE` uses as it is.
+The result is a table of image index, label, and severity or the word validation or unused. `main.py --split FILE` uses
+it as it is.
 """
 import os
 import sys
@@ -35,7 +36,8 @@ def create_parser():
     parser.set_defaults(corruption=None)
     parser.add_argument("--train_on", choices=list(TRAIN_ON), default="poisson",
                         help=listing(TRAIN_ON))
-    parser.add_argument("-o", "--output", default="split.csv", help="table to write: index, label, severity")
+    parser.add_argument("-o", "--output", default="split.csv",
+                        help="table to write: index, label, and severity, validation or unused")
     return parser
 
 

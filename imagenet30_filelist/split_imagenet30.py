@@ -23,6 +23,7 @@ from dataset.poisson import poisson_split  # noqa: E402
 from dataset.sources.imagenet30 import (  # noqa: E402
     LISTS,
     NUM_PER_CLASS,
+    TESTS,
     find_test_list,
     has_lists,
     load_imagenet30,
@@ -59,6 +60,8 @@ def main(argv=None):
     parser.add_argument("-o", "--output_dir", default=LISTS, help="folder for the lists")
     args, given = cli.parse(parser, argv)
     with exit_on_error(parser.prog):
+        if args.index is not None and "data_dir" in given:
+            raise UserError(f"--data_dir {args.data_dir}: has no effect with --index; leave one of them out")
         if "output_dir" not in given and has_lists(args.output_dir):  # the lists may be the authors'
             raise UserError(f"--output_dir: there are lists in {args.output_dir} already; remove them, or name another "
                             "folder")
@@ -73,10 +76,11 @@ def main(argv=None):
         split = poisson_split(labels, args.num_per_class, args.num_severity, args.seed)
         write_lists(args.output_dir, split, names, labels, test)
         print("\n".join(f"severity {s}: {count} images" for s, count in enumerate(split.counts)))
-        print(f"validation: {len(split.validation)} images, test: {len(test[0]) if test else 'no list'}"
-              f"{' images' if test else ''}")
         path = find_test_list(args.output_dir)
-        if test is None and path is not None:
+        is_kept = path is not None and (test is None or os.path.exists(os.path.join(args.output_dir, TESTS[1])))
+        written = f"{len(test[0])} images" if test else "no list"
+        print(f"validation: {len(split.validation)} images, test: {'the earlier list' if is_kept else written}")
+        if is_kept:
             print(f"warning: {path}: was there before and is kept; remove it to test with all images", file=sys.stderr)
 
 

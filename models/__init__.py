@@ -17,7 +17,7 @@ from functools import partial
 
 from corruptions.utils import startup
 from corruptions.utils.cli import two_columns
-from corruptions.utils.errors import UserError
+from corruptions.utils.errors import UserError, reason_of
 from models.mindcv import mindcv_network
 from utils.lazy import import_on_call
 
@@ -148,7 +148,7 @@ def check_image_size(name, height, width):
             with pynative_mode():
                 network.create(2).set_train(False)(ms.ops.zeros((2, 3, height, width), ms.float32))
         except (RuntimeError, TypeError, ValueError) as error:  # MindSpore's operators raise any of these
-            reason = str(error).strip().partition("\n")[0]
+            reason = reason_of(error)
     if reason:
         raise UserError(f"-m {name}: cannot take these images of {width}x{height} pixels ({reason}); choose another "
                         "network, or with -d folder another --image_size")

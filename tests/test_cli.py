@@ -36,6 +36,30 @@ def test_a_full_disk_is_nothing_that_was_asked_for(number, status, capsys):
     assert capsys.readouterr().err == f"program: error: file: {os.strerror(number)}\n"
 
 
+NO_MEMORY = f"""
+{"-" * 52}
+- Memory not enough:
+{"-" * 52}
+Memory isn't enough and alloc failed, kernel name: 0_Default/Tile-op0, alloc size: 17592186044416B.
+
+{"-" * 52}
+- C++ Call Stack: (For framework developers)
+{"-" * 52}
+mindspore/ccsrc/backend/ms_backend/runtime/graph_scheduler/base/graph_scheduler.cc:1168 Run
+"""  # as MindSpore 2.8 says it
+
+
+def test_full_memory_is_one_line(capsys):
+    for error, reason in ((RuntimeError(NO_MEMORY), NO_MEMORY.splitlines()[4]), (MemoryError(), "no more is free")):
+        with pytest.raises(SystemExit) as stop, exit_on_error("program"):
+            raise error
+        assert stop.value.code == 1
+        assert capsys.readouterr().err == (f"program: error: not enough memory ({reason}); give smaller images or "
+                                           "batches, or fewer workers\n")
+    with pytest.raises(RuntimeError), exit_on_error("program"):
+        raise RuntimeError("a defect")
+
+
 def test_workers_are_never_more_than_processors(monkeypatch, capsys):
     monkeypatch.setattr(cli, "cpu_count", lambda: 3)
     assert cli.workers("2") == 2 and capsys.readouterr().err == ""

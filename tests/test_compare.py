@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import losses.comparison.runs
+import losses.evaluation.corruptions
 import main
 from corruptions import COMMON, SETS
 from corruptions.evaluation.metrics import CalibrationScores
@@ -29,10 +30,11 @@ from losses.config.options import create_parser, parse_variants
 from losses.config.published import read_published
 from losses.config.recipes import option_texts
 from losses.config.resolve import resolve, resolve_config
-from losses.evaluation.corruptions import evaluate_runs
+from losses.evaluation.corruptions import evaluate_each, evaluate_runs
 from losses.evaluation.network import IMAGENET_C_BAR, published_errors
 from tests.image_trees import make_classes
 from tests.published_files import stored_fingerprints
+from tests.test_cli import NO_MEMORY
 from tests.test_figures import make_run
 from tests.test_main import RECORDS, arguments, checkpoint_bytes, files, only_run, read_csv
 from utils.figures.__main__ import main as draw
@@ -620,6 +622,31 @@ def test_runs_that_were_begun_otherwise_are_not_mixed_in(option, value, reason, 
     before = files(run, *RECORDS)
     assert ends_with([*comparison[1], "--log_dir", str(tmp_path), "--desc", "x"]) == 2
     assert reason in capsys.readouterr().err and files(run, *RECORDS) == before
+
+
+@pytest.mark.parametrize("text, reason", [
+    ("warning: x\nmain.py: error: -m x: unknown\n", "-m x: unknown"), ("", "no message"),
+    (f"Traceback (most recent call last):\n  File\n    x = 1\nRuntimeError: {NO_MEMORY}", NO_MEMORY.splitlines()[4]),
+    ("Traceback (most recent call last):\n  File\nValueError: before\n\nAfter it\n\nTraceback (most recent call last):"
+     "\n  File\n    x\npkg.SomeError: why\nmore\n", "why")])
+def test_why_a_process_has_failed(text, reason, tmp_path):
+    with open(tmp_path / "stderr", "w+", encoding="utf-8") as errors:
+        errors.write(text)
+        assert losses.comparison.runs._last_error_line(SimpleNamespace(returncode=1), errors) == (
+            f"{reason} (exit status 1)")
+        assert errors.closed  # a comparison may have a thousand runs
+
+
+def test_a_network_that_runs_out_of_memory_does_not_stop_others(monkeypatch, capsys):
+    monkeypatch.setattr(losses.evaluation.corruptions, "planned_runs", lambda path: ["a", "b"])
+    monkeypatch.setattr(losses.evaluation.corruptions, "is_finished", lambda run: True)
+
+    def evaluate(run):
+        if run == "a":
+            raise RuntimeError(NO_MEMORY)
+        return "done"
+    assert evaluate_each("both", evaluate) == ({"b": "done"}, ["a", "b"])
+    assert f"failed: {NO_MEMORY.splitlines()[4]}\n" in capsys.readouterr().out
 
 
 def test_a_comparison_that_cannot_begin_leaves_its_name_free(cifar_dir, tmp_path, capsys):

@@ -488,7 +488,7 @@ def test_a_loop_that_is_left_leaves_no_process():
     assert not worker.is_running()
 
 
-INTERRUPTED = "python -m corruptions: interrupted"
+INTERRUPTED = "python -m corruptions: stopped by SIGINT; the same command resumes it"
 
 
 def interrupt(command, begun, seconds, send=os.killpg, number=signal.SIGINT, message=INTERRUPTED):

@@ -117,6 +117,13 @@ def test_every_size_and_grey_images(name, shape):
             assert not np.array_equal(out, image)
 
 
+@pytest.mark.parametrize("name", sorted(CORRUPTIONS))
+@pytest.mark.parametrize("count", [1, 2])
+def test_results_can_be_written(name, count):
+    images = np.random.RandomState(0).randint(0, 256, (count, 32, 32, 3)).astype(np.uint8)
+    assert CORRUPTIONS[name](images, 3, np.random.RandomState(0)).flags.writeable
+
+
 def test_grey_image_is_the_channel_of_an_equal_colour_image():
     image = np.random.RandomState(0).randint(0, 256, (32, 32)).astype(np.uint8)
     for name in ("brightness", "snow", "fog", "defocus_blur", "zoom_blur", "elastic_transform"):
@@ -163,6 +170,7 @@ def test_motion_blur_is_imagemagicks(angle):
     ([[0, 1], [2, 3]], "fog", 1, "int64"),
     (np.zeros((32, 32, 4), np.uint8), "fog", 1, "(32, 32, 4)"),
     (np.zeros((7, 32, 3), np.uint8), "fog", 1, "7x32"),
+    (np.zeros(64, np.uint8), "fog", 1, "must have shape (H, W)"),
     (np.zeros((32, 32, 3), np.uint8), "fog", 0, "severity 0"),
     (np.zeros((32, 32, 3), np.uint8), "fog", 6, "severity 6"),
     (np.zeros((32, 32, 3), np.uint8), "fog", 0.5, "severity 0.5"),

@@ -53,6 +53,8 @@ def test_split_is_read_back(tmp_path):
     labels = np.random.RandomState(3).randint(0, 4, 400)
     with pytest.raises(UserError, match="-n 1: leaves no training image at any severity"):
         poisson_split(labels, 1, 6, seed=5)
+    with pytest.raises(UserError, match="--train_on poisson: 2 training images of a class are too few for any"):
+        poisson_split(np.repeat([0, 1], 3), None, 6, seed=5)  # a training on clean images without a word
     split = poisson_split(labels, 60, 6, seed=5)
     path = str(tmp_path / "split.csv")
     write_split(path, split, labels)

@@ -46,6 +46,11 @@ def test_lists_share_out_every_image_once(tmp_path, capsys):
     training = [line for name, lines in lists.items() if name != "imagenet30_test.txt" for line in lines]
     assert len(set(training)) == 60 and "acorn/acorn_3.JPEG 0" in training and "barn/barn_3.JPEG 1" in training
     assert len(lists["imagenet30_test.txt"]) == 6
+    lists = tmp_path / "lists"
+    os.rename(lists / "imagenet30_test.txt", lists / "Imagenet30_test.txt")  # the name in the authors' repository
+    split_imagenet30.main(["--data_dir", str(tmp_path), "-n", "20", "-o", str(lists)])
+    printed = capsys.readouterr()
+    assert "test: the earlier list" in printed.out and "Imagenet30_test.txt: was there before" in printed.err
 
 
 def test_missing_images_are_one_line(tmp_path, capsys):
@@ -203,6 +208,9 @@ def test_lists_from_the_index_of_the_release(tmp_path, capsys, monkeypatch):
     (tmp_path / "lists" / "imagenet30_test.txt").write_text("acorn/x.JPEG 0\n")
     split_imagenet30.main(argv)
     assert "imagenet30_test.txt: was there before and is kept" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        split_imagenet30.main([*argv, "--data_dir", "./data"])
+    assert stop.value.code == 2 and "--data_dir ./data: has no effect with --index" in capsys.readouterr().err
     monkeypatch.setattr(split_imagenet30, "LISTS", str(tmp_path / "lists"))
     with pytest.raises(SystemExit) as stop:
         split_imagenet30.main(argv[:-2])

@@ -3,6 +3,7 @@ import csv
 import json
 import os
 import shutil
+import signal
 from types import SimpleNamespace
 
 import mindspore as ms
@@ -12,6 +13,8 @@ import pytest
 from PIL import Image
 from scipy.special import log_softmax, softmax
 
+import losses.evaluation.adversarial
+import losses.evaluation.classifier
 import main
 from corruptions.utils.errors import UserError
 from corruptions.utils.files import read_json, write_json
@@ -128,6 +131,30 @@ def test_predictions(run, folder, source, logits, tmp_path, capsys):
         file.write("\n".join(source.class_names) + "\n")
     main.main([*subject, "--class_names", str(tmp_path / "names.txt")])
     assert read_rows(output) == rows
+
+
+@pytest.mark.parametrize("flags", [["--predict", "{folder}", "-o", "{output}"], ["--test_images", "{folder}"],
+                                   ["--fgsm", "0.1", "--data_dir", "{data}"]])
+def test_other_evaluations_have_the_batches_of_the_run_and_stop_between_them(run, folder, cifar_dir, tmp_path, flags,
+                                                                             monkeypatch, capsys):
+    sizes, real = [], losses.evaluation.classifier.iterate_arrays
+
+    def iterate(arrays, labels, mean, std, batch_size, workers):
+        sizes.append(batch_size)
+        for batches in real(arrays, labels, mean, std, batch_size, workers):
+            os.kill(os.getpid(), signal.SIGTERM)
+            yield batches
+    for module in (losses.evaluation.classifier, losses.evaluation.adversarial):
+        monkeypatch.setattr(module, "iterate_arrays", iterate)
+    config = os.path.join(run, "config.json")
+    write_json(config, {**read_json(config), "eval_batch_size": 16})
+    words = [word.format(folder=folder[0], output=tmp_path / "p.csv", data=cifar_dir) for word in flags]
+    for given, expected in (([], 16), (["--eval_batch_size", "7"], 7)):
+        with pytest.raises(SystemExit) as stop:
+            main.main(["--evaluate", run, *words, *given])
+        assert stop.value.code == 143 and "main.py: stopped by SIGTERM" in capsys.readouterr().err
+        assert sizes.pop() == expected
+    assert not os.path.exists(tmp_path / "p.csv")
 
 
 def test_a_config_of_another_program_beside_weights_is_not_of_a_run(run, folder, tmp_path):

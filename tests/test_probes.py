@@ -3,6 +3,7 @@ import inspect
 import json
 import os
 import shutil
+import signal
 
 import matplotlib.pyplot as plt
 import mindspore as ms
@@ -12,6 +13,7 @@ import pytest
 from matplotlib.axes import Axes
 
 import losses.evaluation.measure
+import losses.evaluation.probes
 import losses.training.run
 import main
 from corruptions.evaluation.metrics import BINS
@@ -229,6 +231,19 @@ def test_the_centre_of_the_surface_is_the_loss_of_the_run(run, tmp_path):
     np.testing.assert_allclose(centre, read_json(run + "/results.json")["test"]["loss"], rtol=1e-6)
     assert np.ptp(result["loss"], axis=(1, 2)).min() > 1e-3
     assert sorted(os.listdir(tmp_path / "figures")) == ["surface.png", "surface.svg"]
+
+
+@pytest.mark.parametrize("name", ["surface", "sharpness", "calibration"])
+def test_a_measurement_stops_between_points(run, name, monkeypatch, capsys):
+    def predict(*_):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return np.zeros(25), np.zeros((25, 10)), np.zeros(25, int)
+    for module in (losses.evaluation.measure, losses.evaluation.probes):
+        monkeypatch.setattr(module, "predict", predict)
+    with pytest.raises(SystemExit) as stop:
+        draw([name, run, "--images", "25", *(["--rho", "0.2"] if name == "sharpness" else [])])
+    assert stop.value.code == 143 and "stopped by SIGTERM" in capsys.readouterr().err
+    assert not os.path.exists(os.path.join(run, f"{name}.json"))
 
 
 @pytest.mark.slow

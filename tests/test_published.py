@@ -123,6 +123,24 @@ def test_what_this_project_stores_is_read(cifar, tmp_path, cifar_dir):
         np.testing.assert_array_equal(images, ours)
 
 
+def test_arrays_of_all_severities_come_before_those_in_test(cifar, tmp_path, capsys):
+    """As where CIFAR-10-C is unpacked into the folder in which this project stores its own arrays."""
+    folder = tmp_path / "CIFAR-10-C"
+    arrays = make_stacked(str(folder), cifar.labels["test"], ["fog"])
+    make_by_severity(str(folder), cifar.labels["test"], ["snow"])
+    result = find_published(str(folder), cifar)
+    assert list(result.places) == ["fog"] and "are left out; name" in capsys.readouterr().err
+    np.testing.assert_array_equal(result.images("fog", [1])[0], arrays["fog"][:len(cifar.labels["test"])])
+    assert list(find_published(str(folder / "test"), cifar).places) == ["snow"]
+
+
+def test_arrays_of_severities_between_whole_numbers_are_left_out_with_a_warning(cifar, tmp_path, capsys):
+    make_by_severity(str(tmp_path), cifar.labels["test"], ["fog"], severities=(2, 3))
+    os.rename(tmp_path / "test" / "2", tmp_path / "test" / "2.5")
+    assert find_published(str(tmp_path), cifar).severities(["fog"]) == [3]
+    assert "severity 2.5 is between whole numbers and left out" in capsys.readouterr().err
+
+
 def check_greys(source, several):
     for severity, images in enumerate(several, 1):
         assert images.shape == source.images["test"].shape and images.names == source.images["test"].names

@@ -201,6 +201,8 @@ def test_distance_by_hand():
     (flip_rate, ({"tilt": [[1, 2], [3]]},), "tilt: no array"),
     (flip_rate, ({"tilt": np.zeros((2, 31))},), r"tilt: classes are float64; must be integers \(N, F\)"),
     (flip_rate, ({"tilt": np.full((1, 31, 3), np.nan)},), "without NaN"),
+    (flip_rate, ({"tilt": np.full((1, 31, 3), np.inf)},), "and finite at their maximum"),
+    (top5_distance, ({"tilt": np.full((1, 31, 9), -np.inf)},), "and finite at their maximum"),
     (flip_rate, ({"shot_noise_2": STILL},), "shot_noise_2: is of difficulty 2; give difficulty=2"),
     (flip_rate, ({"shot_noise": STILL, "shot_noise_2": STILL}, None, 2), "are the same perturbation; leave one out"),
     (flip_rate, ({"tilt_2": STILL}, None, 2), "perturbation tilt_2: unknown"),

@@ -64,8 +64,9 @@ def data_options(datasets, datasets_list, corruptions, places=None, corruption_s
         Option("show_progress", "show progress bars even without a terminal", bool, False),
     ]
     if places is not None:
-        options.insert(-3, Option("corrupted_from", "source of corrupted images; does not change results. " +
-                                  listing(places), default="auto", choices=list(places), metavar="WHERE"))
+        options.insert(-3, Option("corrupted_from", "source of corrupted images; results are the same, unless "
+                                  "--data_dir has arrays of others. " + listing(places), default="auto",
+                                  choices=list(places), metavar="WHERE"))
     return OptionGroup("data", options, "dataset/README.md says where the data sets lie.")
 
 

@@ -19,7 +19,7 @@ from corruptions.images import (
 )
 from corruptions.jobs.parallel import parallel_map
 from corruptions.jobs.progress import made_shares, mark_finished, mark_started, nothing_readable, require_made
-from corruptions.jobs.settings import has_settings, options_settings
+from corruptions.jobs.settings import has_settings, options_settings, require_folder_name
 from corruptions.jobs.shards import (
     SINGLE_SHARD,
     Shard,
@@ -193,6 +193,7 @@ def corrupt_folder(source, target, names, severities, seed, options, workers, im
             target was made with other settings or from other images, or another process is making it.
     """
     require_outside(target, source)
+    require_folder_name(target)
     hidden = False if show_progress else None
     left_out = None
     if files is None:

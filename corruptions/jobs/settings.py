@@ -73,14 +73,19 @@ def write_job_settings(folder, settings):
         write_json(os.path.join(folder, SETTINGS_FILE), both)
 
 
+def require_folder_name(path):
+    """Raise a `UserError` if a path is not a folder, and cannot become one."""
+    if os.path.lexists(path) and not os.path.isdir(path):
+        raise UserError(f"{path}: is a file, or a link that leads nowhere; name a folder")
+
+
 def use_settings(folder, settings):
     """Write settings to a folder, which is made if it is missing.
 
     Raises:
         UserError: as in `has_settings`; or the folder is a file, or has no settings and cannot be written.
     """
-    if os.path.lexists(folder) and not os.path.isdir(folder):
-        raise UserError(f"{folder}: is a file, or a link that leads nowhere; name a folder")
+    require_folder_name(folder)
     os.makedirs(folder, exist_ok=True)
     if not is_writable(folder):  # everything may exist nevertheless
         if not has_settings(folder, settings):

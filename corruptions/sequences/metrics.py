@@ -130,9 +130,10 @@ def _classes(name, frames):
 
 
 def _outputs(name, frames, least):
-    if frames.ndim != 2 or frames.dtype.kind != "f" or frames.shape[1] < least or np.isnan(frames).any():
+    if (frames.ndim != 2 or frames.dtype.kind != "f" or frames.shape[1] < least
+            or not np.isfinite(frames.max(axis=1)).all()):  # classes that are ruled out may have minus infinity
         raise UserError(f"{name}: {frames.dtype} of shape {frames.shape} for a sequence; must be logits or "
-                        f"probabilities of shape (F, K), K at least {least}, without NaN")
+                        f"probabilities of shape (F, K), K at least {least}, without NaN, and finite at their maximum")
     return frames
 
 

@@ -1,6 +1,7 @@
 """Errors that a user can cause and correct, and how a program reports them."""
 import contextlib
 import errno
+import re
 import sys
 
 from corruptions.utils.signals import Interrupted
@@ -39,6 +40,18 @@ def one_line(text):
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in str(text))
 
 
+def reason_of(error):
+    """Return the first line of the text of an error, without MindSpore's titles, which stand between rows of dashes."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next((line for line in lines if line and not re.match("-+( |$)", line)), type(error).__name__)
+
+
+def is_out_of_memory(error):
+    """Whether an error says that memory was full. MindSpore raises a RuntimeError then."""
+    return isinstance(error, MemoryError) or re.search(
+        "memory (isn't|is not|not) enough|not enough memory|out of memory", str(error), re.IGNORECASE) is not None
+
+
 @contextlib.contextmanager
 def exit_on_error(program):
     """Turn errors that a user can mend into one line on stderr and an exit status.
@@ -59,9 +72,11 @@ def exit_on_error(program):
         reason = f"{error.filename or 'input or output'}: {error.strerror or error}"
         print_error(f"{program}: error: {one_line(reason)}")
         sys.exit(1 if error.errno in DISK_ERRORS else 2)
-    except MemoryError as error:
-        print_error(f"{program}: error: not enough memory ({one_line(error) or 'no more is free'}); give smaller "
-                    "images or batches, or fewer workers")
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        reason = one_line(reason_of(error)) if str(error) else "no more is free"
+        print_error(f"{program}: error: not enough memory ({reason}); give smaller images or batches, or fewer workers")
         sys.exit(1)
     except Interrupted as stop:
         print_error("; ".join(filter(None, [f"{program}: stopped by {stop.signal.name}", stop.resume_hint])))

@@ -61,7 +61,7 @@ def sigterm_interrupts(resume_hint):
         resume_hint (str): how the user can continue, see `Interrupted`.
 
     Raises:
-        Interrupted: SIGTERM was received.
+        Interrupted: SIGTERM or Ctrl-C was received.
     """
     if (threading.current_thread() is not threading.main_thread()
             or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL):
@@ -73,6 +73,10 @@ def sigterm_interrupts(resume_hint):
     signal.signal(signal.SIGTERM, stop)
     try:
         yield
+    except Interrupted:
+        raise
+    except KeyboardInterrupt as interruption:
+        raise Interrupted(signal.SIGINT, resume_hint) from interruption
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 

@@ -1,6 +1,7 @@
 """The runs of a comparison, one after the other or in parallel. Each has its own folder in the comparison's folder."""
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -8,7 +9,7 @@ import time
 
 from utils.runtime.device import MINDSPORE_VERSION
 from corruptions.utils import cli, signals
-from corruptions.utils.errors import UserError
+from corruptions.utils.errors import UserError, reason_of
 from corruptions.utils.files import make_folder, safe_filename, write_json
 from corruptions.utils.locks import file_lock
 from losses.comparison.checks import (
@@ -192,7 +193,7 @@ def _run_sequentially(planned, configs, paths, waiting, loader, device, clock):
                 write_config(folder, data, configs[k], planned[k].given, device)
                 run(configs[k], data, folder, cells)
         except (UserError, OSError, RuntimeError) as error:  # MindSpore raises RuntimeError, for example out of memory
-            failures[k] = str(error).strip().partition("\n")[0]
+            failures[k] = reason_of(error)
             print(f"failed: {failures[k]}", flush=True)
             cells = StepCache()
         clock.end(k, k in failures)
@@ -242,10 +243,16 @@ def _free_options(spec, jobs, device):
 
 
 def _last_error_line(process, errors):
-    """Close the file `errors`, and return its last line if the process has failed; None if it has not failed."""
+    """Close the file `errors`, and return from it why the process has failed; None if it has not failed."""
     with errors:
         if not process.returncode:
             return None
         errors.seek(0)
-        lines = [line for line in errors.read().splitlines() if line.strip()] or ["no message"]
-    return f"{lines[-1].removeprefix('main.py: error: ')} (exit status {process.returncode})"
+        text = errors.read()
+    lines = [line for line in text.splitlines() if line.strip()] or ["no message"]
+    reason = lines[-1].removeprefix("main.py: error: ")
+    _, has_traceback, rest = text.rpartition("Traceback (most recent call last):\n")
+    unexpected = re.search(r"^[\w.]+: ?(.*)", rest, re.MULTILINE | re.DOTALL)  # the first line that is not indented
+    if has_traceback and unexpected:
+        reason = reason_of(unexpected[1])
+    return f"{reason} (exit status {process.returncode})"

@@ -174,7 +174,7 @@ RUN = OptionGroup("runs and records", [
            "--log_dir with the same settings. A larger --total_epoch makes the run longer",
            metavar="FOLDER", nargs="?", const=NEWEST),
     Option("init_checkpoint", "start from the weights in a .ckpt, in a state_dict of PyTorch (.pth, .safetensors), or "
-           "of zoo:NAME (models/README.md); a classifier for other classes is not read", weight_file, metavar="FILE"),
+           "of zoo:NAME (models/README.md), but no classifier of another size", weight_file, metavar="FILE"),
     Option("eval_every", "evaluate after every N-th epoch, and after the last", cli.positive_int, 1, metavar="N"),
     Option("eval_batch_size", "images in a batch of an evaluation", cli.positive_int, 128, metavar="N"),
     Option("log_train", "write a row of train.csv at every N-th batch of an epoch, and at its last", cli.positive_int,

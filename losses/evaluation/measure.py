@@ -19,6 +19,7 @@ from corruptions.evaluation.metrics import calibration_bins, log_softmax
 from corruptions.utils.cli import cpu_count
 from corruptions.utils.errors import UserError
 from corruptions.utils.files import file_hash, read_json, write_json
+from corruptions.utils.signals import interruptible, raise_if_interrupted
 from dataset import SOURCES, load_source, source_options
 from dataset.batches import EvaluationBatches
 from dataset.corrupted import open_corrupted
@@ -65,7 +66,7 @@ class TrainedRun:
 
         If `number` is None, yield an iterator over batches of all test images instead.
         """
-        for images in self.images:
+        for images in interruptible(self.images):
             if number is None:
                 yield from iterate_arrays([images], self.source.labels["test"], self.source.mean, self.source.std,
                                           self.config["eval_batch_size"], cpu_count())
@@ -179,7 +180,8 @@ def _sharpness(run, images, rho):
 
     def compute():
         batches, values = list(run.batches(images)), []
-        for path in tqdm(checkpoints.values(), desc="sharpness", unit=" checkpoints", leave=False, disable=None):
+        for path in interruptible(tqdm(checkpoints.values(), desc="sharpness", unit=" checkpoints", leave=False,
+                                       disable=None)):
             run.load(path)
             values.append([sharpness_of(run.step, run.gradient_norm, severity_batches, rho)
                            for severity_batches in batches])
@@ -204,9 +206,13 @@ def measure_surface(records, data_dir=None, images=SHARPNESS_IMAGES // 2, points
 
     def measure(run, _):
         weights = run.step.network.trainable_params()
+
+        def on_point():
+            bar.update()
+            raise_if_interrupted()
         with tqdm(total=points ** 2, desc=f"surface of {run.name}", unit=" points", leave=False, disable=None) as bar:
             loss = loss_surface(run.step, (random_direction(weights, 0), random_direction(weights, 1)),
-                                list(run.batches(images)), coefficients, bar.update)
+                                list(run.batches(images)), coefficients, on_point)
         return {"coefficients": coefficients, "loss": loss.tolist()}
     return [TrainedRun(record, data_dir).cached_measurement("surface", measure, images=images, points=points, span=span)
             for record in first_of_each_name(records)]

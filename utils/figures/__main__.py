@@ -14,6 +14,7 @@ if not __package__:  # for `python utils/figures`, Python searches this file's f
 from corruptions.utils import cli
 from corruptions.utils.errors import UserError, exit_on_error
 from corruptions.utils.files import require_writable_folder, safe_filename
+from corruptions.utils.signals import defer_signals
 from utils.figures import FIGURES
 from utils.figures.style import save
 from utils.options import OptionGroup
@@ -74,7 +75,7 @@ def main(argv=None):
         return cli.print_text(f"{overview()}\n\n{PROGRAM} --help lists the options.")
     parser = create_parser()
     args = parser.parse_args(argv)
-    with exit_on_error(parser.prog):
+    with exit_on_error(parser.prog), defer_signals():
         figure = FIGURES[args.name]
         given = {option: value for option, value in vars(args).items()
                  if value is not None and option not in ("name", "runs", "output")}

@@ -139,6 +139,13 @@ def test_preview_does_not_overwrite_its_image(tmp_path, capsys, monkeypatch, spe
     assert contents(".") == before and os.path.islink("link.png")
 
 
+def test_a_target_that_is_a_file_is_named_before_images_are_read(folder, tmp_path, capsys):
+    (tmp_path / "out").write_text("mine")
+    line = one_line(capsys, ["folder", folder, str(tmp_path / "out"), "-c", "contrast"])
+    assert f"{tmp_path / 'out'}: is a file, or a link that leads nowhere; name a folder" in line
+    assert (tmp_path / "out").read_text() == "mine"
+
+
 def test_bad_image_stops_before_anything_is_written_or_is_skipped(folder, tmp_path, capsys):
     bad = os.path.join(folder, "bee", "0.JPEG")
     with open(bad, "r+b") as file:

@@ -746,6 +746,7 @@ def test_corrupt_aug_changes_the_training_images(cifar_dir, tmp_path):
     (["--objective", "median"], "group_dro"),
     (["-b", "5000"], "-b 5000"),
     (["--aug_corruption", "rain"], "gaussian_noise"),
+    (["--method", "rare_aug", "--aug_severity", "uniform", "--num_severity", "2"], "--aug_severity uniform: with"),
     (["--method", "jtt", "--stage_one", "model.ckpt"], "model.ckpt"),
     (["--method", "jtt", "--stage_one", os.path.join(ROOT, "main.py")], "main.py: the name of a file"),
     (["--stage_one", os.path.join(ROOT, "main.py")], "--stage_one"),

@@ -222,6 +222,9 @@ def check_options(method, args, given):
                         "the batch size")
     if method.sync_bn and "sync_bn" in given and not model_has_batch_norm(args.model):
         raise UserError(f"--sync_bn: {args.model} has no BatchNorm; leave it out")
+    if "aug_severity" in given and args.num_severity == 2:
+        raise UserError(f"--aug_severity {given['aug_severity']}: with --num_severity 2 there is one severity to draw; "
+                        "leave it out")
     if "best_by" in given and not args.save_best:
         raise UserError(f"--best_by {given['best_by']}: needs --save_best; give that, too, or leave it out")
     check_batches(method, args.compile_cache)

@@ -1,6 +1,7 @@
 """Image files: listing the files below a folder, reading and writing."""
 import collections
 import contextlib
+import errno
 import os
 import re
 import sys
@@ -146,6 +147,12 @@ def check_header(path):
         pass
 
 
+def is_system_error(error):
+    """Whether an error of a file says that the machine lacks something, so that other files may fail, too."""
+    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO,
+                                                          errno.ESTALE)
+
+
 @contextlib.contextmanager
 def open_image(path):
     """Open an image file with PIL; raise a `UserError` as in `read_image`, also for errors in the body."""
@@ -159,12 +166,14 @@ def open_image(path):
                 raise UserError(f"{path}: an image of {image.height}x{image.width} is too small: {SMALLEST_SIDE} "
                                 "pixels a side is the least")
             yield image
-    except UserError:
+    except (UserError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
         raise UserError(f"{path}: has more than {2 * Image.MAX_IMAGE_PIXELS} pixels, the most that PIL reads; make it "
                         "smaller first") from error
     except Exception as error:  # PIL's decoders raise many kinds of errors for damaged files
+        if is_system_error(error):
+            raise
         missing = getattr(error, "strerror", None)  # the message of the operating system, not of PIL
         reason = missing or "; ".join(str(error).splitlines()) or type(error).__name__
         way_out = "repair or remove it" if os.path.lexists(path) else "name an image file"

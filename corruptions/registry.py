@@ -101,18 +101,26 @@ def pixels_of(image):
     return np.asarray(image.convert(mode))
 
 
+def check_depth(image):
+    """Raise a `UserError` if a PIL image has more than 8 bits a channel."""
+    if image.mode[0] in "IF":
+        raise UserError(f"a PIL image of mode {image.mode} has more than 8 bits a channel; convert it to 8 bits first")
+
+
 def as_array(images):
-    """Return one image or several (an array, a PIL image, or a list of these) as an array; an array stays as it is.
+    """Return one image or several (an array, a PIL image, or a list of these) as an array.
+
+    An array stays as it is, memory-mapped or not.
 
     Raises:
         UserError: the images have different shapes, or a PIL image has more than 8 bits a channel.
     """
     if isinstance(images, Image.Image):
-        if images.mode[0] in "IF":
-            raise UserError(f"a PIL image of mode {images.mode} has more than 8 bits a channel; convert it to 8 bits "
-                            "first")
+        check_depth(images)
         try:
             return pixels_of(images)
+        except MemoryError:
+            raise
         except Exception as error:  # PIL's decoders raise many kinds of errors, such as for a truncated file
             raise UserError(f"a PIL image of mode {images.mode} cannot be read ({error}); give one of mode RGB "
                             "or L") from error
@@ -123,8 +131,8 @@ def as_array(images):
             raise UserError(f"images of different shapes, {' and '.join(map(str, [*shapes][:2]))}; make them one "
                             "shape, or corrupt each in a call of its own")
     try:
-        return np.asarray(images)
-    except ValueError as error:
+        return images if isinstance(images, np.memmap) else np.asarray(images)
+    except (ValueError, TypeError, RuntimeError) as error:  # of tensors on a device, TypeError
         raise UserError(f"images are no array ({error}); give uint8 of shape (H, W), (H, W, C) or (N, H, W, C)"
                         ) from error
 

@@ -167,6 +167,11 @@ def nearest_preset(name, height, width):
                key=lambda size: abs(size - min(height, width)))
 
 
+def as_sequence(severities):
+    """Return one severity or several as a tuple. An array without axes is one."""
+    return tuple(severities) if hasattr(severities, "__iter__") and getattr(severities, "ndim", 1) else (severities,)
+
+
 def check_severity(severity):
     """Return a severity as int, or as float of six digits if it lies between two whole numbers.
 

@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from corruptions.generate import SEED, batch_keys, check_seed, corrupt_images, image_stream
-from corruptions.registry import DEFAULTS, as_array, check_images, check_options
-from corruptions.severities import SEVERITIES, check_constants, check_severity
+from corruptions.registry import DEFAULTS, as_array, check_depth, check_images, check_options
+from corruptions.severities import SEVERITIES, as_sequence, check_constants, check_severity
 from corruptions.table import CORRUPTIONS, check_usable, known_names
 from corruptions.utils.errors import UserError
 
@@ -117,10 +117,10 @@ class Corrupt:
                 sequence with a key for each image. None draws new random numbers.
 
         Returns:
-            numpy.ndarray or PIL.Image.Image: uint8, the shape of `images`. A PIL image has the mode of the given image;
-            its colours are corrupted as they look on white. Its transparency stays if the mode has a channel for it,
-            as RGBA and LA have. A transparent colour of a GIF or PNG, as in mode P, becomes white. Its `info`, such as
-            EXIF, stays. A list gives a list of images.
+            numpy.ndarray or PIL.Image.Image: uint8, the shape of `images`. A PIL image has the mode of the given
+            image; modes P, PA and 1, which have few colours, become RGB or L. Images are corrupted as they look on
+            white, so that a corrupted image is opaque, with any mode. Modes that PIL converts to and from RGB with a
+            loss, such as YCbCr, have rounded pixels. The `info`, such as EXIF, stays. A list gives a list of images.
 
         Raises:
             UserError: the images or the key are not as above.
@@ -128,14 +128,18 @@ class Corrupt:
         if isinstance(images, (list, tuple)):
             return [self._one(image, image_key) for image, image_key in
                     zip(images, self._keys(key, len(images)), strict=True)]
+        images = images if isinstance(images, Image.Image) else as_array(images)
         if isinstance(images, np.ndarray) and images.ndim == 4:
             return self._batch(images, self._keys(key, len(images)))
         [key] = self._keys(None if key is None else [key], 1)
         return self._one(images, key)
 
     def _one(self, image, key):
-        """Corrupt one image; an image that stays as it is is returned itself."""
-        if isinstance(image, np.ndarray):
+        """Corrupt one image, a PIL image or an array. An image that is not corrupted is returned itself."""
+        if isinstance(image, Image.Image):
+            check_depth(image)
+        else:
+            image = as_array(image)
             check_images(image[None])
         choice = self._choose(key)
         if choice is None:
@@ -193,7 +197,10 @@ def _known_names(names):
     if not hasattr(names, "__iter__"):
         raise UserError(f"names {names!r}: must be the name of a corruption, or several")
     _check_order("names", names)
-    known = known_names((names,) if isinstance(names, str) else names)
+    names = (names,) if isinstance(names, str) else tuple(names)
+    if not all(isinstance(name, str) for name in names):
+        raise UserError(f"names {names!r}: must be the name of a corruption, or several")
+    known = known_names(names)
     if not known:
         raise UserError("names: there is none; give the name of a corruption, or several")
     return known
@@ -212,31 +219,28 @@ def _severities(severities):
         UserError: a severity is not a number from 1 to 5, or there is none.
     """
     _check_order("severity", severities)
-    severities = tuple(severities) if hasattr(severities, "__iter__") else (severities,)
+    severities = as_sequence(severities)
     if not severities:
         raise UserError("severity: there is none; give a number from 1 to 5, or several")
     return tuple(map(check_severity, severities))
 
 
 def in_mode_of(image, pixels):
-    """Return pixels uint8 (H, W) or (H, W, 3) as a PIL image of the mode of `image`, with its alpha channel if any, and
-    its `info`.
+    """Return pixels uint8 (H, W) or (H, W, 3) as an opaque PIL image with the mode and the `info` of `image`.
+
+    Modes P, PA and 1 have too few colours for corrupted pixels, which are RGB or L then.
 
     Raises:
         UserError: PIL cannot convert to this mode.
     """
     made, mode = Image.fromarray(pixels), image.mode
-    try:
-        if mode in ("P", "PA"):
-            made = made.convert("RGB").convert("P", palette=Image.Palette.ADAPTIVE).convert(mode)
-        elif mode in ("RGBa", "La"):
-            made = made.convert(mode.upper())
-        elif mode != made.mode:
+    if mode not in ("P", "PA", "1", made.mode):
+        try:
+            if mode in ("RGBa", "La"):  # PIL converts from the mode with plain alpha alone
+                made = made.convert(mode.upper())
             made = made.convert(mode)
-        if mode in ("LA", "RGBA", "PA", "La", "RGBa"):
-            made.putalpha(image.convert(mode.upper()).getchannel("A"))
-        made = made.convert(mode)
-    except ValueError as error:
-        raise UserError(f"a PIL image of mode {mode} cannot be made ({error}); convert it to RGB or L first") from error
+        except ValueError as error:
+            raise UserError(f"a PIL image of mode {mode} cannot be made ({error}); convert it to RGB or L first"
+                            ) from error
     made.info = {name: value for name, value in image.info.items() if name != "transparency"}  # EXIF and others
     return made

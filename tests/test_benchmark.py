@@ -1,8 +1,11 @@
 """`benchmark`: any classifier under corruptions, against the corrupted images, closed forms and other libraries."""
 import json
+import multiprocessing
 import os
 import re
+import subprocess
 import sys
+import threading
 
 import cv2
 import numpy as np
@@ -13,10 +16,12 @@ from corruptions import SETS, Options, benchmark, corrupt
 from corruptions.evaluation.alexnet import ERRORS
 from corruptions.evaluation.metrics import CalibrationScores, scores
 from corruptions.evaluation.record import file_tag
+from corruptions.jobs.parallel import get_executor, single_threaded
 from corruptions.table import set_words
 from corruptions.utils.errors import UserError
 from corruptions.weather import FROST_FILES
 
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 RNG = np.random.RandomState(0)
 IMAGES = RNG.randint(0, 256, (10, 16, 16, 3)).astype(np.uint8)
 LABELS = RNG.randint(0, 4, 10)
@@ -244,7 +249,7 @@ def test_a_last_batch_of_one_image_as_a_list():
 def test_paths_and_numpy_numbers_can_be_written(tmp_path):
     result = benchmark(logits, IMAGES, LABELS, "fog", 1, workers=1, seed=np.int64(3), name=tmp_path,
                        options=Options(preset=np.int64(32)))
-    result.write(tmp_path / "new" / "result")
+    result.write(tmp_path / "new" / "result.json")
     result.plot(tmp_path / "other" / "result.png")
     assert (tmp_path / "new" / "result.json").exists() and (tmp_path / "other" / "result.png").exists()
     with pytest.raises(UserError, match="has no suffix of a picture"):
@@ -358,12 +363,77 @@ def test_outputs_of_other_libraries(wrap):
     ({"predict": lambda batch: batch.mean((1, 2, 3))}, "predict gives float64 of shape"),
     ({"predict": lambda batch: logits(batch)[:3]}, "predict gives float64 of shape"),
     ({"predict": lambda batch: logits(batch) * np.nan}, "not finite for the clean images"),
+    ({"predict": lambda batch: np.where(np.eye(4, dtype=bool)[LABELS], -np.inf, logits(batch))}, "not finite for the"),
+    ({"predict": lambda batch: (logits(batch).max(1), logits(batch).argmax(1))}, "predict gives a tuple of 2"),
+    ({"severities": np.array(7)}, "severity array.7.: must be a number"),
     ({"predict": logits, "outputs": "probabilities"}, "for the clean images that are no probabilities")])
 def test_bad_input_is_named(arguments, message):
     given = {"predict": logits, "images": IMAGES, "labels": LABELS, "corruptions": "contrast", "workers": 1}
     with pytest.raises(UserError, match=message) as error:
         benchmark(**{**given, **arguments})
     assert "\n" not in str(error.value)
+
+
+def test_logits_of_minus_infinity_rule_out_classes():
+    def predict(batch):
+        return np.concatenate([logits(batch), np.full((len(batch), 2), -np.inf)], axis=1)
+    first, second = (benchmark(function, IMAGES, LABELS, "contrast", 3, workers=1) for function in (logits, predict))
+    np.testing.assert_allclose(first.clean, second.clean)
+
+
+def test_benchmarks_in_threads_share_the_processes_and_leave_them():
+    """The one that ends first leaves the processes to the other; later ones need not start processes."""
+    ended, begun = threading.Event(), threading.Event()
+
+    def slow(batch):
+        begun.set()
+        ended.wait(60)
+        return logits(batch)
+    results = []
+    thread = threading.Thread(target=lambda: results.append(
+        benchmark(slow, IMAGES, LABELS, ["fog", "contrast"], (1, 2), batch_size=2, workers=2)))
+    thread.start()
+    begun.wait(60)
+    expected = benchmark(logits, IMAGES, LABELS, ["fog", "contrast"], (1, 2), batch_size=2, workers=2)
+    processes = set(get_executor(2, os.getpid())._processes)
+    ended.set()
+    thread.join()
+    assert results[0].corrupted == expected.corrupted and len(processes) == 2
+    with pytest.raises(ZeroDivisionError):  # an error ends its own work
+        benchmark(lambda batch: 1 / 0, IMAGES, LABELS, "contrast", 1, workers=2)
+
+
+def test_one_worker_in_threads_leaves_the_threads_of_opencv():
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(4)
+    try:
+        barrier = threading.Barrier(3)
+        threads = [threading.Thread(target=single_threaded, args=(barrier.wait, 60)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert cv2.getNumThreads() == 4
+    finally:
+        cv2.setNumThreads(before)
+
+
+def in_a_worker(_):
+    with pytest.raises(UserError, match="2 workers: this process is a worker itself and cannot start others; take 1"):
+        benchmark(logits, IMAGES, LABELS, "contrast", 1, workers=2)
+    return benchmark(logits, IMAGES, LABELS, "contrast", 1, workers=1).clean.accuracy
+
+
+def test_a_worker_of_multiprocessing_is_told_to_take_one_worker():
+    expected = benchmark(logits, IMAGES, LABELS, "contrast", 1, workers=1).clean.accuracy
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.map(in_a_worker, [0]) == [expected]
+
+
+def test_the_import_leaves_bars_of_others_as_they_are():
+    code = "import tqdm; before = tqdm.tqdm.monitor_interval; import corruptions.evaluation.benchmark as b; " \
+           "assert tqdm.tqdm.monitor_interval == before > 0"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 def test_an_error_of_the_classifier_is_its_own():

@@ -1,4 +1,5 @@
 """python -m corruptions folder: what it writes, how it resumes, which files it takes, how it reads them."""
+import errno
 import os
 import pathlib
 import shutil
@@ -12,10 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import corruptions.jobs.folders
 from corruptions import CORRUPTIONS
 from corruptions.__main__ import main
 from corruptions.generate import image_stream
 from corruptions.images import image_suffixes, list_images, read_image
+from corruptions.jobs.folders import ignores_case
 from corruptions.pictures import panel
 from corruptions.utils.errors import UserError
 from corruptions.utils.locks import file_lock
@@ -137,6 +140,37 @@ def test_preview_does_not_overwrite_its_image(tmp_path, capsys, monkeypatch, spe
         line = one_line(capsys, ["preview", image, "-o", output, "-c", "fog"])
         assert f"--output {output}: is the image itself" in line
     assert contents(".") == before and os.path.islink("link.png")
+
+
+@pytest.mark.parametrize("names, clash", [(("a/A.png", "a/a.PNG"), True), (("B/x.png", "b/x.png"), True),
+                                          (("caf\u00e9.png", "cafe\u0301.png"), True), (("c.png", "d.png"), False)])
+def test_names_that_the_target_does_not_tell_apart_are_named(tmp_path, capsys, monkeypatch, names, clash):
+    """As on macOS, where the second image would be taken for the first."""
+    for name in names:
+        os.makedirs((tmp_path / "in" / name).parent, exist_ok=True)
+        Image.new("RGB", (16, 16)).save(tmp_path / "in" / name)
+    argv = ["folder", str(tmp_path / "in"), str(tmp_path / "out"), "-c", "contrast", "--workers", "1"]
+    with monkeypatch.context() as patch:
+        patch.setattr(corruptions.jobs.folders, "ignores_case", lambda folder: True)
+        if clash:
+            assert "its corrupted image would have the same name as that of" in one_line(capsys, argv)
+            assert not os.path.exists(tmp_path / "out")
+            patch.setattr(corruptions.jobs.folders, "ignores_case", lambda folder: False)
+        main(argv)
+    assert sum(name.startswith("contrast/") for name in files_below(str(tmp_path / "out"))) == 10
+    assert not ignores_case(str(tmp_path))  # on Linux
+
+
+@pytest.mark.parametrize("error, status", [(OSError(errno.EMFILE, "Too many open files"), 2), (MemoryError(), 1),
+                                           (OSError(errno.ESTALE, "Stale file handle"), 2)])
+def test_what_the_machine_lacks_is_no_bad_image(folder, tmp_path, capsys, monkeypatch, error, status):
+    def fail(*_):
+        raise error
+    monkeypatch.setattr("PIL.Image.open", fail)
+    with pytest.raises(SystemExit) as stop:
+        main(["folder", folder, str(tmp_path / "out"), "-c", "contrast", "--skip_bad", "--workers", "1"])
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert stop.value.code == status and "not a readable image" not in line and not os.path.exists(tmp_path / "out")
 
 
 def test_a_target_that_is_a_file_is_named_before_images_are_read(folder, tmp_path, capsys):

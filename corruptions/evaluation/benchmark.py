@@ -22,7 +22,7 @@ from corruptions.jobs.arrays import chunk_of, corrupt_chunk
 from corruptions.jobs.parallel import parallel_map
 from corruptions.jobs.settings import SHARED_ONLY, options_settings
 from corruptions.registry import DEFAULTS, as_array, check_images, check_options
-from corruptions.severities import SEVERITIES, check_severity, nearest_preset
+from corruptions.severities import SEVERITIES, as_sequence, check_severity, nearest_preset
 from corruptions.table import check_usable, known_names, set_title, set_words
 from corruptions.utils.checksums import array_digest
 from corruptions.utils.cli import cpu_count
@@ -81,8 +81,7 @@ def benchmark(predict, images, labels, corruptions="common", severities=SEVERITI
     check_images(images)
     labels = _checked_labels(labels, len(images))
     names, title = _checked_names(corruptions)
-    severities = [check_severity(severity) for severity in
-                  (severities if hasattr(severities, "__iter__") else [severities])]
+    severities = [check_severity(severity) for severity in as_sequence(severities)]
     check_seed(seed)
     workers = cpu_count() if workers is None else workers
     for option, value in (("batch_size", batch_size), ("workers", workers)):
@@ -147,7 +146,7 @@ def _predict(predict, preprocess, batches, bar):
 def _checked_labels(labels, number):
     try:
         labels = np.asarray(labels)
-    except ValueError as error:
+    except (ValueError, TypeError, RuntimeError) as error:
         raise UserError(f"labels are no array ({error}); give integers, one for each image") from error
     if labels.shape != (number,) or labels.dtype.kind not in "iu" or number == 0:
         raise UserError(f"labels are {labels.dtype} of shape {labels.shape}: must be integers of shape {(number,)}, "
@@ -212,6 +211,8 @@ def _checked_outputs(outputs, number):
     """Return the outputs of a classifier as an array of numbers, (number, K)."""
     if isinstance(outputs, (list, tuple)) and len(outputs) == 1 and getattr(outputs[0], "ndim", 0) == 2:
         [outputs] = outputs  # ONNX Runtime gives a list of all outputs
+    if isinstance(outputs, tuple):  # such as values and classes
+        raise UserError(f"predict gives a tuple of {len(outputs)}: must give logits or probabilities alone")
     outputs = to_numpy(outputs, "predict gives")
     if outputs.ndim != 2 or len(outputs) != number or outputs.shape[1] < 2 or outputs.dtype.kind not in "fiu":
         raise UserError(f"predict gives {outputs.dtype} of shape {outputs.shape} for {number} images: must be logits "
@@ -243,11 +244,12 @@ def _are_probabilities(values):
 def _score(values, labels, outputs, place):
     """Return the `CalibrationScores` of logits or probabilities (N, K). `place` names the images, for errors."""
     values = values.astype(np.float64)
-    if not np.isfinite(values).all():
-        raise UserError(f"predict gives values that are not finite for {place}; they cannot be compared")
     if labels.max() >= values.shape[1]:
         raise UserError(f"labels: {labels.max()} is no class, because predict gives {values.shape[1]} values, 0 to "
                         f"{values.shape[1] - 1}")
+    # Logits of minus infinity rule out classes, which may not be the right ones.
+    if not np.isfinite([values.max(axis=1), values[np.arange(len(labels)), labels]]).all():
+        raise UserError(f"predict gives values that are not finite for {place}; they cannot be compared")
     if outputs == "probabilities":
         if not _are_probabilities(values):
             raise UserError(f"predict gives values for {place} that are no probabilities, which have the sum 1; pass "

@@ -58,14 +58,18 @@ class BenchmarkResult:
     def write(self, path):
         """Write the numbers as `PATH.json` and as `PATH.csv`, one row for each corruption and severity.
 
+        `path` may end with one of these suffixes.
+
         Raises:
             UserError: `path` ends in / and so names no file.
             OSError: its folder cannot be written.
         """
+        stem, suffix = os.path.splitext(os.fspath(path))
+        path = stem if suffix in (".json", ".csv") else os.fspath(path)
         if not os.path.basename(path):
             raise UserError(f"path {path}: is no name of a file; give one, without its suffix")
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        write_evaluation(os.fspath(path), self.record)
+        write_evaluation(path, self.record)
 
     def plot(self, path):
         """Draw the error of each corruption at each severity, as a heat map with its numbers.

@@ -65,6 +65,9 @@ class Cluster:
         """Cancel the tasks that the workers have not begun; the cluster keeps running."""
         self.client.cancel(list(futures))
 
+    def release(self):
+        """End the job. The cluster stays for others."""
+
 
 def remote_call(root):
     """Return a function for workers that unpickles a function and its arguments, and calls it.

@@ -4,6 +4,8 @@ import contextlib
 import os
 import socket
 import sys
+import tempfile
+import unicodedata
 
 from tqdm import tqdm
 
@@ -12,6 +14,7 @@ from corruptions.images import (
     JPEG_MOST_SIDE,
     BadImages,
     folders_below,
+    is_system_error,
     list_images,
     read_image,
     said_of,
@@ -37,7 +40,7 @@ from corruptions.severities import check_severity, nearest_preset
 from corruptions.table import CORRUPTIONS
 from corruptions.utils.checksums import file_checksum
 from corruptions.utils.errors import UserError, one_line
-from corruptions.utils.files import LONGEST_NAME, is_writable
+from corruptions.utils.files import LONGEST_NAME, is_writable, make_folder
 
 FILES_AT_A_TIME = 16
 
@@ -74,6 +77,8 @@ def check_image(path, read, image_format):
             problem = (f"{path}: an image of {height}x{width} is too large for JPEG, which has at most "
                        f"{JPEG_MOST_SIDE} pixels a side; pass --format png")
     except OSError as error:
+        if is_system_error(error):
+            raise
         problem = f"{path}: not a readable image ({error.strerror}); repair or remove it"
     except UnicodeEncodeError:
         problem = f"{path!a}: the name is not in UTF-8; rename the file"
@@ -104,7 +109,7 @@ def checksums_of(source, files, read, workers, image_format, skip_bad, hidden):
     if problems and not skip_bad:
         raise BadImages(f"{problems[0]} ({len(problems)} of {len(files)} files)")
     for problem in problems:
-        print(f"warning: skipped {problem}", file=sys.stderr)
+        print(f"warning: skipped {one_line(problem)}", file=sys.stderr)
     checksums = {file: checksum for file, (problem, checksum, _) in zip(files, results, strict=True) if not problem}
     return checksums, [size for problem, _, size in results if not problem]
 
@@ -117,9 +122,14 @@ def warn_if_tables_differ(sizes, names, preset):
         names (list of str): the corruptions.
         preset (int or None): as in `Options`.
     """
-    tables = {name: collections.Counter(nearest_preset(name, *size) for size in sizes) for name in names}
+    if preset is not None:
+        return
+    tables, numbers = {name: collections.Counter() for name in names}, collections.Counter(sizes)
+    for name, table in tables.items():
+        for size, number in numbers.items():
+            table[nearest_preset(name, *size)] += number
     name, counts = max(tables.items(), key=lambda item: len(item[1]))
-    if preset is None and len(counts) > 1:
+    if len(counts) > 1:
         parts = ", ".join(f"{number} those for {size}x{size}" for size, number in sorted(counts.items()))
         print(f"warning: by their size, images take different constants of {name}: {parts}; --preset takes one table "
               "for all", file=sys.stderr)
@@ -138,24 +148,37 @@ def require_outside(target, source):
             raise UserError(f"{target}: lies inside the source {folder}; name a folder outside of it")
 
 
-def reject_name_clashes(source, files, image_format):
+def ignores_case(folder):
+    """Whether a folder, which can be written, takes names in upper and in lower case for the same, as on macOS."""
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".Case-") as file:
+        return os.path.exists(os.path.join(folder, os.path.basename(file.name).swapcase()))
+
+
+def fold_case(name):
+    """Return a name without the differences that file systems on macOS ignore."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def reject_name_clashes(source, files, image_format, plain=lambda name: name):
     """Raise a `UserError` if the names of corrupted images clash.
 
     The names clash if the corrupted images of two files would have the same name. They also clash if the corrupted
-    image of one file would have the name of a folder that another file needs.
+    image of one file would have the name of a folder that another file needs. `plain` maps names that the target does
+    not tell apart to the same name.
     """
     origins = {}
     for file in files:
-        first_file = origins.setdefault(corrupted_name(file, image_format), file)
+        first_file = origins.setdefault(plain(corrupted_name(file, image_format)), file)
         if first_file != file:
             raise UserError(f"{os.path.join(source, file)}: its corrupted image would have the same name as that of "
                             f"{first_file}; rename one of them")
     for file in files:
         folder = file
         while folder := os.path.dirname(folder):
-            if folder in origins:
-                raise UserError(f"{os.path.join(source, origins[folder])}: its corrupted image would have the name "
-                                f"of the folder of {file}; rename one of them")
+            if plain(folder) in origins:
+                clashing = os.path.join(source, origins[plain(folder)])
+                raise UserError(f"{clashing}: its corrupted image would have the name of the folder of {file}; rename "
+                                "one of them")
 
 
 def corrupt_folder(source, target, names, severities, seed, options, workers, image_format, skip_bad, show_progress,
@@ -207,8 +230,11 @@ def corrupt_folder(source, target, names, severities, seed, options, workers, im
     if left_out is not None:
         share = f"{len(checksums)}" if shard == SINGLE_SHARD else f"{len(checksums)} of {len(files)}"
         print(f"images read: {share}{one_line(said_of(left_out))}", flush=True)
-    reject_name_clashes(source, checksums if shard == SINGLE_SHARD else files, image_format)
-    os.makedirs(target, exist_ok=True)
+    stored_files = checksums if shard == SINGLE_SHARD else files
+    reject_name_clashes(source, stored_files, image_format)
+    with make_folder(target):
+        if is_writable(target) and ignores_case(target):
+            reject_name_clashes(source, stored_files, image_format, fold_case)
     settings = {"seed": seed, **options_settings(options, names), "format": image_format, "transparency": "white",
                 **({"images": made_from} if made_from else {})}
     parts = [f"{name}/{severity}" for name in names for severity in severities]

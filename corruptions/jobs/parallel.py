@@ -2,6 +2,7 @@
 import collections
 import contextlib
 import functools
+import multiprocessing
 import os
 import signal
 import threading
@@ -10,18 +11,19 @@ from multiprocessing import resource_tracker
 
 import cv2
 from joblib.externals import loky
-from tqdm import tqdm
 
 from corruptions.jobs.cluster import Cluster
 from corruptions.utils.errors import UserError
 from corruptions.utils.signals import STOPPING, block_signals
 
-tqdm.monitor_interval = 0  # its thread that watches bars would get Ctrl-C in place of the main thread
-
 RESUME_HINT = "the same command resumes it"
 PARENT_SECONDS = 0.5  # interval at which a worker process checks that its parent exists
 IDLE_SECONDS = 300  # processes that are idle for this time end, and start again for new work
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
+
+_lock = threading.Lock()  # for the two counts
+_jobs = collections.Counter()  # the jobs that use an executor now; threads share one
+_single_threaded_calls, _threads_before = 0, 0
 
 
 def start_worker(parent):
@@ -44,13 +46,20 @@ def end_with(parent):
 
 
 def single_threaded(function, *arguments):
-    """Call a function in a process that shares the cores with others."""
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
+    """Call a function in a process that shares the cores with others. OpenCV has one thread until all calls end."""
+    global _single_threaded_calls, _threads_before
+    with _lock:
+        if not _single_threaded_calls:
+            _threads_before = cv2.getNumThreads()
+            cv2.setNumThreads(1)
+        _single_threaded_calls += 1
     try:
         return function(*arguments)
     finally:
-        cv2.setNumThreads(threads)
+        with _lock:
+            _single_threaded_calls -= 1
+            if not _single_threaded_calls:
+                cv2.setNumThreads(_threads_before)
 
 
 def start_executor(number):
@@ -75,11 +84,18 @@ class ProcessPool:
 
     Args:
         number (int): number of processes.
+
+    Raises:
+        UserError: this process is a worker of `multiprocessing`, which cannot start processes.
     """
 
     def __init__(self, number):
+        if multiprocessing.current_process().daemon:
+            raise UserError(f"{number} workers: this process is a worker itself and cannot start others; take 1")
         self.max_pending = 2 * number  # this many fit into the executor's queue; `stop` relies on it
-        self.executor = get_executor(number, os.getpid())
+        with _lock:
+            self.executor = get_executor(number, os.getpid())
+            _jobs[self.executor] += 1
 
     def submit(self, function, *arguments):
         """Begin a call of a function, and return its future.
@@ -96,11 +112,24 @@ class ProcessPool:
             return future.result()
 
     def stop(self, futures):
-        """End the processes at once. Their work in progress is lost."""
+        """End the processes at once, unless another job uses them. The work in progress is lost."""
+        with _lock:
+            is_shared = _jobs[self.executor] > 1
+        if is_shared:
+            for future in futures:
+                future.cancel()
+            return
         while any(not future.running() and not future.done() for future in futures):
             time.sleep(0.01)  # loky's thread fails for a future that it has not queued yet
         get_executor.cache_clear()
         self.executor.shutdown(kill_workers=True)
+
+    def release(self):
+        """End the job. The processes stay for the next one."""
+        with _lock:
+            _jobs[self.executor] -= 1
+            if not _jobs[self.executor]:
+                del _jobs[self.executor]
 
 
 @contextlib.contextmanager
@@ -109,8 +138,8 @@ def report_killed_worker():
     try:
         yield
     except loky.process_executor.TerminatedWorkerError as error:
-        raise UserError("a process that corrupts images was killed, perhaps because memory was full; give the same "
-                        "command again, with fewer --workers") from error
+        raise UserError("a process that corrupts images was killed, perhaps because memory was full; run it again, "
+                        "with fewer workers") from error
 
 
 def parallel_map(workers, function, arguments):
@@ -146,7 +175,10 @@ def parallel_map(workers, function, arguments):
                 yield next_result()
         while ahead:
             yield next_result()
-    except BaseException:
-        with block_signals():
-            pool.stop(ahead)
+    except BaseException as error:
+        if ahead or not isinstance(error, GeneratorExit):  # a generator whose results were all taken may be closed
+            with block_signals():
+                pool.stop(ahead)
         raise
+    finally:
+        pool.release()

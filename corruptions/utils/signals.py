@@ -51,6 +51,13 @@ def block_signals():
         signal.raise_signal(number)
 
 
+def stop_tqdm_monitor():
+    """Keep tqdm from starting its thread that watches bars, which would get Ctrl-C in place of the main thread."""
+    from tqdm import tqdm  # here, because the import takes long
+
+    tqdm.monitor_interval = 0
+
+
 @contextlib.contextmanager
 def sigterm_interrupts(resume_hint):
     """Make SIGTERM raise an exception in the body as Ctrl-C does. The body can then end the processes it has started.
@@ -67,6 +74,8 @@ def sigterm_interrupts(resume_hint):
             or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL):
         yield
         return
+
+    stop_tqdm_monitor()
 
     def stop(number, _):
         raise Interrupted(number, resume_hint)
@@ -98,6 +107,7 @@ def defer_signals(raises=True):
     if _pending is not None or threading.current_thread() is not threading.main_thread():
         yield
         return
+    stop_tqdm_monitor()
     _pending, _raises = [], raises
     handlers = {number: signal.getsignal(number) for number in STOPPING}
     handlers = {number: handler for number, handler in handlers.items() if handler != signal.SIG_IGN}

@@ -1,17 +1,20 @@
 """The images, labels and split that a run is trained and evaluated on."""
+import numbers
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
+from corruptions import CORRUPTIONS
+from corruptions.utils.errors import UserError
 from corruptions.utils.signals import interruptible
-from dataset import load_source
+from dataset import SOURCES, load_source
 from dataset.batches import EvaluationBatches, TrainBatches
-from dataset.corrupted import load_corrupted
+from dataset.corrupted import STORAGE_MODES, load_corrupted
 from dataset.find_published import find_published
 from dataset.fingerprints import joint_fingerprint
 from dataset.pipeline import prefetch, release_pages
-from dataset.poisson import Split
+from dataset.poisson import TRAIN_ON, Split
 from dataset.sources.base import ImageDataset
 from dataset.sources.imagenet30 import begin_lists
 from dataset.splits import check_split_options, make_split_for, write_split
@@ -135,6 +138,13 @@ def load_data(dataset, data_dir, corruption, num_severity, seed, num_per_class=N
     Raises:
         UserError: something is missing or damaged, or does not fit.
     """
+    for name, value, known in (("dataset", dataset, SOURCES), ("corruption", corruption, CORRUPTIONS),
+                               ("train_on", train_on, TRAIN_ON), ("corrupted_from", corrupted_from, STORAGE_MODES)):
+        if value not in known:
+            raise UserError(f"{name} {value!r}: unknown; there are {', '.join(known)}")
+    for name, value, low, high in (("num_severity", num_severity, 2, 6), ("seed", seed, 0, 2 ** 32 - 1)):
+        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not low <= value <= high:
+            raise UserError(f"{name} {value!r}: must be a whole number from {low} to {high}")
     check_split_options(num_per_class, split, num_val, train_on, val_fraction)
     source = load_source(dataset, data_dir, **options)
     chosen = make_split_for(source, num_severity, seed, num_per_class, split, num_val, train_on, val_fraction)

@@ -122,12 +122,14 @@ def create_model(name, num_classes, pretrained=None):
     from utils.runtime.device import collect_graphs
     collect_graphs()
     network = find_model(name).create(num_classes)
-    if pretrained:
+    if pretrained is not None and pretrained is not False:
         from models.loading import load_weights
         from models.zoo import PREFIX, weight_path
         path = f"{PREFIX}{pretrained}" if pretrained is True else os.fspath(pretrained)  # the error lists the names
-        load_weights(network, weight_path(path, "pretrained"), f"{name} with {num_classes} classes",
-                     fresh_classifier=True)
+        weights, _ = load_weights(network, weight_path(path, "pretrained"), f"{name} with {num_classes} classes",
+                                  fresh_classifier=True)
+        if weights.elsewhere:  # such as another network in the same file
+            print(f"{path}: {weights.prefix_description}")
     return network
 
 

@@ -49,6 +49,18 @@ def test_split_draws_what_the_release_draws():
     np.testing.assert_array_equal(np.sort(everything), np.arange(2000))
 
 
+@pytest.mark.parametrize("option, value, message", [
+    ("train_on", "cleen", "train_on 'cleen': unknown; there are poisson, clean"),
+    ("dataset", "phots", "'phots': unknown"),
+    ("corrupted_from", "ram", "'ram': unknown; there are auto"), ("corruption", "nois", "'nois': unknown"),
+    ("num_severity", 7, "num_severity 7: must be a whole number from 2 to 6"), ("seed", -1, "seed -1: must be")])
+def test_words_of_load_data_are_checked(tmp_path, option, value, message):
+    given = {"dataset": "photos", "data_dir": str(tmp_path), "corruption": "fog", "num_severity": 6, "seed": 0}
+    with pytest.raises(UserError, match=message):
+        load_data(**{**given, option: value})
+    assert os.listdir(tmp_path) == []
+
+
 def test_split_is_read_back(tmp_path):
     labels = np.random.RandomState(3).randint(0, 4, 400)
     with pytest.raises(UserError, match="-n 1: leaves no training image at any severity"):

@@ -1,5 +1,6 @@
 """The main job from the command line: what it writes, and what it says to bad input."""
 import csv
+import errno
 import json
 import math
 import os
@@ -34,7 +35,7 @@ from tests import crosscheck
 from tests.cifar_files import make_cifar
 from utils.errors import NotFiniteError
 from utils.metrics import SeverityResult
-from utils.records.checkpoint import Checkpoints, Progress
+from utils.records.checkpoint import Checkpoints, Progress, newest_checkpoint
 from utils.records.cost import peak_memory
 from utils.records.logs import RunFolder, TrainLog
 from utils.records.reading import read_record
@@ -448,6 +449,43 @@ def test_a_damaged_checkpoint_is_passed_over(run, tmp_path, capsys, damage):
     assert checkpoint_bytes(folder) == checkpoint_bytes(run[1]) and files(folder, *RECORDS) == before
 
 
+def test_a_run_whose_checkpoints_are_all_damaged_is_not_begun_anew(run, tmp_path, capsys):
+    folder = shutil.copytree(run[1], tmp_path / "run")
+    os.remove(folder / "results.json")
+    for name in epochs_of(folder):
+        os.chmod(folder / name, 0o644)
+        os.truncate(folder / name, 0)
+    before = files(folder, *RECORDS)
+    with pytest.raises(SystemExit) as stop:
+        main.main(["--resume", str(folder)])
+    assert stop.value.code == 2 and "all its checkpoints are damaged; put one back" in capsys.readouterr().err
+    assert files(folder, *RECORDS) == before
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EMFILE, "Too many open files"), MemoryError()])
+def test_a_checkpoint_that_cannot_be_read_now_is_not_damaged(run, monkeypatch, error):
+    def load(*_, **__):
+        try:
+            raise error
+        except (OSError, MemoryError) as cause:
+            raise ValueError("as MindSpore does") from cause
+    monkeypatch.setattr("mindspore.load_checkpoint", load)
+    with pytest.raises(type(error)):
+        newest_checkpoint(run[1])
+
+
+def test_checkpoints_within_an_epoch_take_no_place_of_others(tmp_path):
+    checkpoints = Checkpoints(str(tmp_path), keep_last=2, save_step=100)
+    kept = []
+    for progress in (Progress(1), Progress(2), Progress(3), Progress(3, 10), Progress(3, 20), Progress(3, 30),
+                     Progress(4)):
+        (tmp_path / progress.name).touch()
+        checkpoints.finish_and_prune(str(tmp_path / progress.name), progress)
+        kept.append(sorted(os.listdir(tmp_path)))
+    assert kept[-2:] == [["0_model.ckpt", "2_model.ckpt", "3_20_model.ckpt", "3_30_model.ckpt"],
+                         ["0_model.ckpt", "2_model.ckpt", "3_model.ckpt"]]
+
+
 def test_damaged_records_are_begun_anew_with_a_warning(run, tmp_path, capsys):
     folder = shutil.copytree(run[1], tmp_path / "run")
     (folder / "results.json").write_text("")  # as an interrupted copy may leave it
@@ -607,6 +645,11 @@ def test_jtt_takes_a_first_model_and_draws_its_errors_more_often(run, cifar_dir,
         return network(ms.Tensor(image)).asnumpy().argmax() != int(row["label"])
     check_found(folder, "error_set", "error", wrong)
     assert "severity  training images  error" in capsys.readouterr().out
+    for more in (["--seed", "1"], ["-n", "12"]):
+        with pytest.raises(SystemExit) as stop:
+            main.main(arguments(cifar_dir, tmp_path, "--method", "jtt", "--stage_one", first, *more))
+        assert stop.value.code == 2
+        assert f"--stage_one {first}: trained on other images or severities" in capsys.readouterr().err
     errors = [int(row["error"]) for row in read_csv(os.path.join(folder, "error_set.csv"))]
     assert 0 < sum(errors) < 120
 

@@ -955,6 +955,12 @@ def test_numbers_of_a_step_are_looked_at(options, message):
         create_step(Classifier(), "sharpdro", **{"num_groups": 3, **options})
 
 
+@pytest.mark.parametrize("option, value", [("group_loss", "last_seen"), ("group_adjustment", 2.0)])
+def test_weights_that_never_move_are_named(option, value):
+    with pytest.raises(UserError, match=f"--{option}: the weights of the distributions never move with --step_size 0"):
+        resolve("sharpdro", step_size=0.0, **{option: value})
+
+
 def test_an_annealing_between_equal_weights_is_named():
     with pytest.raises(UserError, match="--irm_anneal 3: lambda is 1 before and after"):
         create_step(Classifier(), "irm", 3, irm_anneal=3)

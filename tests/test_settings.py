@@ -5,7 +5,9 @@ import os
 import pytest
 
 import main
+from utils.runtime.device import MINDSPORE_VERSION
 from corruptions.utils import cli
+from corruptions.utils.cli import cpu_count
 from corruptions.utils.errors import UserError
 from corruptions.utils.files import read_json, write_json
 from losses.config.options import create_parser
@@ -18,7 +20,7 @@ from tests.test_main import arguments
 from utils.options import validate_values
 from utils.records.logs import RunFolder
 from utils.records.reading import is_finished, read_record
-from utils.records.settings import newest_run, path_independent, resumed_settings
+from utils.records.settings import newest_run, path_independent, read_settings, resumed_settings
 from utils.runtime import distributed
 
 
@@ -95,6 +97,36 @@ def test_another_number_of_workers_is_said_where_it_changes_results(tmp_path, mo
     assert log.startswith("warning: the number of workers was 1 and is 2 now") if warns else log == ""
 
 
+def test_crops_of_another_number_of_workers_are_other_crops(tmp_path, monkeypatch):
+    make_run(tmp_path / "run", 0, "-m", "vit_s16", "-d", "imagenet", "--train_on", "clean", "--crop", "random_resized")
+    values = read_json(tmp_path / "run" / "config.json")
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    assert "2 now: --crop random_resized draws the crops of each one's part" in logged(tmp_path / "run", values)
+
+
+def test_the_earlier_name_of_the_world_size_is_known(tmp_path):
+    make_run(tmp_path / "run", 0)
+    config = read_json(tmp_path / "run" / "config.json")
+    config["workers"] = config.pop("world_size", 1)
+    write_json(tmp_path / "run" / "config.json", config)
+    settings = read_settings(str(tmp_path / "run"))
+    assert settings["world_size"] == 1 and "workers" not in settings
+
+
+@pytest.mark.parametrize("stored, said", [
+    ({"processors": 64}, "began on CPU with 64 processors (MindSpore"), ({"mindspore": "2.6.0"}, "MindSpore 2.6.0"),
+    ({"device": "GPU", "processors": 64}, "began on GPU (MindSpore")])
+def test_a_run_that_rounds_otherwise_from_here_on_says_so(tmp_path, stored, said):
+    make_run(tmp_path / "run", 0)
+    path = tmp_path / "run" / "config.json"
+    same = {"device": "CPU", "mindspore": MINDSPORE_VERSION, "processors": cpu_count()}
+    write_json(path, {**read_json(path), **same})
+    values = resumed_settings(str(tmp_path / "run"), {}, {"device_target": "CPU"})
+    assert logged(tmp_path / "run", values) == ""
+    write_json(path, {**read_json(path), **same, **stored})
+    assert said in logged(tmp_path / "run", values) and "rounds otherwise" in logged(tmp_path / "run", values)
+
+
 def test_a_run_goes_on_on_another_device_and_says_so(tmp_path):
     make_run(tmp_path / "run", 0, "--fast_math", "--device_id", "3")
     path = tmp_path / "run" / "config.json"
@@ -103,8 +135,9 @@ def test_a_run_goes_on_on_another_device_and_says_so(tmp_path):
     assert (again["fast_math"], again["device_id"], again["device_target"]) == (True, None, "GPU")
     assert logged(tmp_path / "run", again, "GPU") == ""
     second = resumed_settings(str(tmp_path / "run"), {}, {"fast_math": False, "device_target": "CPU"})
-    assert logged(tmp_path / "run", second).startswith(
-        "warning: the run began on GPU with --fast_math and resumes on CPU, which rounds otherwise")
+    log = logged(tmp_path / "run", second)
+    assert log.startswith("warning: the run began on GPU with --fast_math (MindSpore ")
+    assert " resumes on CPU with " in log
 
 
 def test_runs_that_round_otherwise_are_told_apart(tmp_path):

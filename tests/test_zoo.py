@@ -80,6 +80,8 @@ def test_a_network_of_other_classes_gets_a_new_classifier():
 def test_true_is_no_name_and_a_path_is_a_file(tmp_path):
     with pytest.raises(UserError, match="zoo:True: no such network; there are zoo:"):
         create_model("wideresnet10", 10, pretrained=True)
+    with pytest.raises(UserError, match="by which the format is known"):  # such as an unset variable of a shell
+        create_model("wideresnet10", 10, pretrained="")
     path = pathlib.Path(zoo.FOLDER) / "rare_aug-photos.safetensors"
     ours, named = (create_model("wideresnet10", 10, pretrained=p) for p in (path, "zoo:rare_aug-photos"))
     assert np.array_equal(ours.fc.weight.asnumpy(), named.fc.weight.asnumpy())

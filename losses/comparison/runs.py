@@ -25,7 +25,7 @@ from losses.comparison.checks import (
 from losses.comparison.plan import BENCHMARK_KEYS
 from losses.config.published_run import DATA_OPTIONS, published_row
 from losses.config.recipes import option_texts
-from losses.training.run import run, write_config
+from losses.training.run import machine, run, write_config
 from losses.training.step_cache import StepCache
 from utils.figures.severity import accuracy
 from utils.figures.style import command, save
@@ -33,7 +33,7 @@ from utils.options import option_words
 from utils.records.cost import duration
 from utils.records.logs import RunFolder
 from utils.records.reading import PLAN_FILE, by_setting, is_finished, read_record
-from utils.records.settings import path_independent, read_settings
+from utils.records.settings import machine_text, path_independent, read_settings
 from utils.reports.comparison import write_comparison, write_comparison_page
 from utils.reports.comparison_rows import ComparisonRow, last_weights
 from utils.reports.page import next_steps
@@ -77,7 +77,7 @@ def compare(planned, configs, folder, loader, device, jobs, program):
         for k in runs_to_check:
             check_begun_images(planned, paths, k, loader.load(configs[k]), configs[k])
         write_json(os.path.join(folder, PLAN_FILE), plan)
-        _warn_mixed_devices(paths, device)
+        _warn_mixed_machines(paths, device)
         clock = EtaEstimator([estimated_cost(config) for config in configs], waiting)
         print(f"comparison of {len(planned)} runs, {len(planned) - len(waiting)} of them done, in {folder}", flush=True)
         try:
@@ -109,10 +109,13 @@ def compare(planned, configs, folder, loader, device, jobs, program):
         options = {spec.name: " ".join(option_texts({option: value for option, value in spec.given.items()
                                                      if option not in hidden})) for spec in planned}
         seeds = sorted({settings.seed for settings in configs})
+        versions, devices = ({record.config.get(key, now) for record in records}
+                             for key, now in (("mindspore", MINDSPORE_VERSION), ("device", device)))
         write_comparison_page(folder, list(rows.values()), _plot_accuracy(folder, records), options,
                               [os.path.basename(record.path) for record in records],
                               [f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}",
-                               f"MindSpore {MINDSPORE_VERSION}", f"device {device}"], command())
+                               f"MindSpore {', '.join(sorted(versions))}", f"device {', '.join(sorted(devices))}"],
+                              command())
         print("\n" + next_steps(folder))
         return not failures
 
@@ -169,12 +172,14 @@ class EtaEstimator:
         return f", about {duration((time.monotonic() - self.started) * self.left / self.done)} left"
 
 
-def _warn_mixed_devices(paths, device):
-    """Warn if some runs of the comparison began on a different device."""
-    devices = {config["device"] for config in map(read_settings, paths) if config and "device" in config} - {device}
-    if devices:
-        print(f"warning: some of the runs began on {', '.join(sorted(devices))}, and others are on {device}, which "
-              "rounds otherwise; --device_target says which to take", file=sys.stderr)
+def _warn_mixed_machines(paths, device):
+    """Warn if some runs of the comparison began on a different device, number of processors or MindSpore."""
+    now = machine(device)
+    others = {machine_text({**now, **config, "fast_math": False}) for config in map(read_settings, paths)
+              if config and "device" in config} - {machine_text(now)}
+    if others:
+        print(f"warning: some of the runs began on {'; '.join(sorted(others))}, and others are on {machine_text(now)}, "
+              "which rounds otherwise", file=sys.stderr)
 
 
 def _announce(number, total, spec, config, clock):
@@ -220,7 +225,9 @@ def _run_in_processes(planned, configs, paths, waiting, loader, device, jobs, pr
                 signals.raise_if_interrupted()
                 time.sleep(0.1)
                 for k in [k for k, (process, _) in running.items() if process.poll() is not None]:
-                    reason = _last_error_line(*running.pop(k))
+                    reason, warnings = _end_of(*running.pop(k))
+                    for line in warnings:
+                        print(f"run {k + 1} of {len(planned)}: {line}", file=sys.stderr, flush=True)
                     if reason is not None:
                         failures[k] = reason
                     clock.end(k, reason is not None)
@@ -242,17 +249,18 @@ def _free_options(spec, jobs, device):
     return [word for name, value in free.items() for word in option_words(name, value)]
 
 
-def _last_error_line(process, errors):
-    """Close the file `errors`, and return from it why the process has failed; None if it has not failed."""
+def _end_of(process, errors):
+    """Close the file `errors`. Return why the process has failed, None if it has not, and a list of its warnings."""
     with errors:
-        if not process.returncode:
-            return None
         errors.seek(0)
         text = errors.read()
+    warnings = [line for line in text.splitlines() if line.startswith("warning: ")]
+    if not process.returncode:
+        return None, warnings
     lines = [line for line in text.splitlines() if line.strip()] or ["no message"]
     reason = lines[-1].removeprefix("main.py: error: ")
     _, has_traceback, rest = text.rpartition("Traceback (most recent call last):\n")
     unexpected = re.search(r"^[\w.]+: ?(.*)", rest, re.MULTILINE | re.DOTALL)  # the first line that is not indented
     if has_traceback and unexpected:
         reason = reason_of(unexpected[1])
-    return f"{reason} (exit status {process.returncode})"
+    return f"{reason} (exit status {process.returncode})", warnings

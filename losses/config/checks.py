@@ -109,6 +109,10 @@ def check_has_effect(settings, given):
     if "irm_anneal" in given and settings.options["irm_lambda"] == 1:
         raise UserError(f"--irm_anneal {given['irm_anneal']}: lambda is 1 before and after; leave it out, or give "
                         "--irm_lambda, too")
+    still = [option for option in ("group_loss", "group_update_every", "group_adjustment") if option in given]
+    if still and settings.options.get("step_size") == 0:
+        raise UserError(f"--{still[0]}: the weights of the distributions never move with --step_size 0; leave one of "
+                        "them out")
     if "weight_decay_on" in given and settings.weight_decay == 0:
         raise UserError(f"--weight_decay_on {settings.weight_decay_on}: there is no weight decay; leave it out, or "
                         "give --weight_decay")

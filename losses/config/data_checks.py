@@ -1,14 +1,18 @@
 """Checks that the options of a run go with its images and its network."""
 import functools
+import os
 
 from corruptions.utils.errors import UserError
 from corruptions.utils.files import require_writable_folder
+from dataset.splits import read_split
 from losses.components import DATA_STRATEGIES, OBJECTIVES
 from losses.methods import default_for_dataset
 from losses.schedules import warmup_epochs
 from models import check_image_size, create_model
 from models.initial_weights import check_weights
 from models.stacked import check_stackable
+from utils.records.settings import read_settings
+from utils.runtime import distributed
 
 # These options of objectives weigh distributions, so they need several distributions.
 GROUP_OPTIONS = ("step_size", "worst_case", "group_loss", "group_adjustment", "rex_beta")
@@ -40,6 +44,30 @@ def _check_copies(model, height, width):
     check_stackable(create_model(model, 2), height, width)
 
 
+def check_first_model(path, source, split):
+    """Check that the run of a first model trained on the same images at the same severities, if it is known.
+
+    Args:
+        path (str): the checkpoint, in the folder of its run, or in `stage_one` of the folder.
+        source (ImageDataset), split (Split): as in `check_fits_data`.
+
+    Raises:
+        UserError: the images or the split differ.
+    """
+    folders = os.path.dirname(path), os.path.dirname(os.path.dirname(path))
+    folder = next(filter(read_settings, folders), None)
+    if folder is None:
+        return
+    source.check_run(read_settings(folder), folder, train=source.train_fingerprint)
+    table = os.path.join(folder, "split.csv")
+    if not os.path.exists(table):
+        return
+    trained = read_split(table, source.labels["train"], len(split.train))
+    if any(set(first) != set(now) for first, now in zip(trained.train, split.train, strict=True)):
+        raise UserError(f"--stage_one {path}: trained on other images or severities; give the --seed and the options "
+                        f"of {folder}, or --split {table}")
+
+
 def check_fits_data(config, source, split):
     """Check that the options of a run go with its data, before the run begins.
 
@@ -54,7 +82,8 @@ def check_fits_data(config, source, split):
     method, options = config.method, config.method.options
     images = len(split.indices)
     check_image_size(config.model, *source.image_size)
-    if method.sync_bn:
+    has_copies = method.perturbation != "none" and method.num_sub_batches > distributed.world_size()
+    if method.sync_bn and has_copies:
         _check_copies(config.model, *source.image_size)
     has_begun = config.has_begun  # then it is too late to leave an option out
     if has_begun:
@@ -96,5 +125,7 @@ def check_fits_data(config, source, split):
     # A resumed run may not need the file that it began with.
     init_checkpoint = None if config.resume else config.init_checkpoint
     check_weights(config.model, source.classes, init_checkpoint, options.get("stage_one"))
+    if options.get("stage_one") is not None and not has_begun:
+        check_first_model(options["stage_one"], source, split)
     if split.filelist_dir is not None:  # the run will write them
         require_writable_folder("--filelist_dir", split.filelist_dir)

@@ -75,7 +75,10 @@ class TrainStep(nn.Cell):
         self.must_check_stacking = False  # set if copies of a network may compute something else than the network
         self.modes = None  # `training_modes` of the network at the first step; compiled graphs keep them
         self.num_classes = self.num_groups = None  # `train_batch` checks labels and groups if known
+        frozen = training_modes(network) if network.training else None
         self.set_train()
+        if frozen is not None:
+            set_training_modes(network, frozen)
 
     def example_inputs(self, batch_size, shape):
         """Return images, labels and groups of the shapes and types with which `train_batch` calls the graph.

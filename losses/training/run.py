@@ -16,6 +16,7 @@ from utils.runtime.device import (
     broadcast_text,
     device,
 )
+from corruptions.utils.cli import cpu_count
 from corruptions.utils.errors import ResourceGoneError, UserError
 from corruptions.utils.files import read_json, write_json
 from corruptions.utils.signals import Interrupted, defer_signals, interruptible
@@ -44,7 +45,7 @@ from utils.records.logs import open_run_folder
 from utils.records.progress_table import ProgressTable
 from utils.records.reading import is_finished
 from utils.records.run import NullRecorder, RunRecorder
-from utils.records.settings import FAILED, write_run_settings
+from utils.records.settings import FAILED, machine_text, write_run_settings
 from utils.reports.run import report_results, run_title
 from utils.runtime import distributed
 
@@ -112,6 +113,11 @@ def marking_failure(folder):
         raise
 
 
+def machine(device):
+    """Return what the last bits of a run depend on besides its settings, as plain values for `config.json`."""
+    return {"device": device, "mindspore": MINDSPORE_VERSION, "processors": cpu_count()}
+
+
 def write_config(folder, data, config, given, device):
     """Write the split and the settings of a new run; for a run that has begun, write whether it has more epochs now.
 
@@ -124,20 +130,21 @@ def write_config(folder, data, config, given, device):
     """
     stored, method, world_size = read_json(folder.file("config.json")), config.method, distributed.world_size()
     before = world_size if stored is None else stored.get("world_size", stored.get("workers", 1))  # its earlier name
-    if before != world_size and not method.sync_bn and model_has_batch_norm(config.model):
-        folder.log(f"warning: the number of workers was {before} and is {world_size} now: BatchNorm takes the "
-                   "statistics of each one's part of a batch, so that from here on the run is another than it would "
-                   "have been")
+    each = [what for what, depends in (
+        ("BatchNorm takes the statistics", not method.sync_bn and model_has_batch_norm(config.model)),
+        ("--crop random_resized draws the crops", method.crop == "random_resized")) if depends]
+    if before != world_size and each:
+        folder.log(f"warning: the number of workers was {before} and is {world_size} now: {' and '.join(each)} of each "
+                   "one's part of a batch, so that from here on the run is another than it would have been")
     if stored is None:
         data.write_split(folder.file("split.csv"))
         values = {**config.to_dict(), "classes": list(data.source.class_names),
                   "fingerprints": {name: identity.to_dict() for name, identity in data.fingerprints.items()},
                   "train_on": data.split.train_on}  # as in `run`
-        write_run_settings(folder.file("config.json"), values, method.title, given, device=device,
-                           mindspore=MINDSPORE_VERSION)
+        write_run_settings(folder.file("config.json"), values, method.title, given, **machine(device))
         return
-    first, now = (f"{name}{' with --fast_math' if fast else ''}" for name, fast in (
-        (stored.get("device", device), stored.get("fast_math")), (device, config.fast_math)))
+    now = {**machine(device), "fast_math": config.fast_math}
+    first, now = machine_text({**now, **stored}), machine_text(now)
     if first != now:
         folder.log(f"warning: the run began on {first} and resumes on {now}, which rounds otherwise, so that from "
                    "here on the run is another than it would have been")

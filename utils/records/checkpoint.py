@@ -134,9 +134,11 @@ class Checkpoints:
                     shutil.copy(path, temporary)
         before = {old_path: old_progress for old_path in _checkpoints(self.folder)
                   if (old_progress := Progress.from_path(old_path)) and old_progress < progress}
-        # The checkpoint after an epoch replaces the checkpoints within the epoch.
-        newest = [old_path for old_path in before if progress.batches or not before[old_path].batches]
-        newest = sorted(newest, key=before.get, reverse=True)[:self.keep_last - 1]
+        # The checkpoint after an epoch replaces the checkpoints within the epoch, which take no place of others.
+        after, within = ([old_path for old_path in before if bool(before[old_path].batches) == is_within]
+                         for is_within in (False, True))
+        newest = [old_path for group in (after, within if progress.batches else [])
+                  for old_path in sorted(group, key=before.get, reverse=True)[:self.keep_last - 1]]
         for old_path, old_progress in before.items():
             if old_path not in newest and not self._is_protected(old_progress):
                 os.remove(old_path)
@@ -170,10 +172,13 @@ def load_checkpoint(cell, path):
 
 
 def newest_checkpoint(folder):
-    """Return the checkpoint in a run's folder with the most progress, or None.
+    """Return the checkpoint in a run's folder with the most progress, or None if there is none.
 
     Damaged checkpoints are skipped with a warning. Checkpoints are large and may be many, so only the necessary ones
     are read.
+
+    Raises:
+        UserError: all checkpoints are damaged.
     """
     paths = _checkpoints(folder)
     numbered = sorted(filter(Progress.from_path, paths), key=Progress.from_path, reverse=True)
@@ -187,6 +192,8 @@ def newest_checkpoint(folder):
         progress = _progress(path)
         if progress is not None and (furthest is None or progress > furthest):
             newest, furthest = path, progress
+    if paths and newest is None:
+        raise UserError(f"{folder}: all its checkpoints are damaged; put one back, or remove them to begin anew")
     return newest
 
 
@@ -234,6 +241,7 @@ def read_checkpoint(path):
 
     Raises:
         UserError: the file is missing or damaged.
+        OSError, MemoryError: the file cannot be read now.
     """
     if not os.path.isfile(path):
         raise UserError(f"{path}: no such checkpoint")
@@ -241,6 +249,9 @@ def read_checkpoint(path):
         with _silent():
             return ms.load_checkpoint(path, crc_check=True)
     except Exception as error:  # MindSpore has no exception type of its own for a damaged file
+        for cause in (error, error.__cause__, error.__context__):
+            if isinstance(cause, (OSError, MemoryError)):  # the file may be whole
+                raise cause from None
         raise UserError(f"{path}: damaged or not a checkpoint; delete it or name another") from error
 
 

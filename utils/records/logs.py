@@ -137,7 +137,7 @@ class CSVLog:
                     self.rows = [row for row in reader if None not in row.values() and
                                  (int(row["epoch"]), float(row.get("batch", math.inf))) <
                                  (progress.epochs, progress.batches)]
-            except (OSError, ValueError):
+            except (OSError, ValueError, csv.Error):
                 print(f"warning: {path}: missing or damaged; its rows of earlier epochs are lost", file=sys.stderr)
         write_csv(path, {column: [row[column] for row in self.rows] for column in columns})
         self._file = open(path, "a", newline="", encoding="utf-8")  # noqa: SIM115, stays open during the run

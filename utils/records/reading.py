@@ -19,9 +19,9 @@ SETTING_KEYS = ("dataset", "corruption", "model", "num_severity")
 # evaluated and stored, and settings that follow from other settings.
 AVERAGED_OVER = ("seed", "log_dir", "desc", "variant", "jobs", "evaluate", "baseline", "eval_every", "eval_batch_size",
                  "log_train", "log_sharpness", "record_norm", "tensorboard", "save_step", "keep_epochs", "save_last",
-                 "save_best", "best_by", "device", "mindspore", "given", "title", "classes", "is_adaptive",
-                 "distribution_agnostic", "risk", "augment_data", "init_checkpoint", "stage_one", "images_sha256",
-                 "fingerprints")
+                 "save_best", "best_by", "device", "mindspore", "processors", "given", "title", "classes",
+                 "is_adaptive", "distribution_agnostic", "risk", "augment_data", "init_checkpoint", "stage_one",
+                 "images_sha256", "fingerprints")
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class FinishedRun:
             with open(path, newline="", encoding="utf-8") as file:
                 header, *rows = csv.reader(file)
             cells = np.array([[float(cell or "nan") for cell in row] for row in rows]).reshape(len(rows), len(header))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, csv.Error) as error:
             raise UserError(f"{path}: missing or damaged; name another run, or run this one again") from error
         return dict(zip(header, cells.T, strict=True))
 

@@ -41,6 +41,13 @@ def write_run_settings(path, settings, title, given, **machine):
     write_json(path, {**settings, "title": title, "given": given, "world_size": world_size(), **machine})
 
 
+def machine_text(config):
+    """Return the entries of a `config.json` that the last bits of a run depend on, as text."""
+    processors = config.get("processors") if config.get("device") == "CPU" else None
+    return (f"{config.get('device')}{' with --fast_math' if config.get('fast_math') else ''}"
+            f"{f' with {processors} processors' if processors else ''} (MindSpore {config.get('mindspore')})")
+
+
 def has_same_basename(before, now):
     """Whether two paths may be one folder in two places: the last parts are the same, and neither path is None."""
     return None not in (before, now) and os.path.basename(before) == os.path.basename(now)
@@ -83,6 +90,8 @@ def read_settings(folder):
     if not isinstance(config, dict):
         raise UserError(f"{path}: damaged; put back the file that it was, or name another run")
     config = with_new_names(config)
+    if "workers" in config:  # the earlier name
+        config["world_size"] = config.pop("workers")
     if not is_run_config(config):
         return None
     if isinstance(config.get("given"), dict):

@@ -4,6 +4,7 @@ tensorboardX writes the format. It is maintained and needs neither PyTorch nor T
 viewer, had its last release with MindSpore 2.3.
 """
 import math
+import os
 
 from tensorboardX import SummaryWriter
 
@@ -22,7 +23,9 @@ class TensorBoard:
 
     def __init__(self, folder, steps_per_epoch, progress):
         self.steps_per_epoch = steps_per_epoch
-        self.writer = SummaryWriter(folder, purge_step=progress.epochs * steps_per_epoch + progress.batches or None)
+        first_step = progress.epochs * steps_per_epoch + progress.batches
+        has_begun = os.path.isdir(folder) and bool(os.listdir(folder))  # perhaps by a process that saved no checkpoint
+        self.writer = SummaryWriter(folder, purge_step=first_step if has_begun else None)
 
     def write_batch(self, row):
         """Write the numbers in a row of `train.csv` (dict), except for distributions that the batch lacks."""

@@ -19,8 +19,8 @@ LITERALS = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FL
 EMPTY = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple, "EMPTY_SET": set, "NONE": lambda: None,
          "NEWTRUE": lambda: True, "NEWFALSE": lambda: False}
 TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-SINCE_MARK = {"TUPLE": tuple, "LIST": list, "FROZENSET": frozenset,
-              "DICT": lambda items: dict(zip(items[::2], items[1::2], strict=True))}
+SINCE_MARK = {"TUPLE": tuple, "LIST": list, "FROZENSET": lambda items: frozenset(check_keys(items)),
+              "DICT": lambda items: dict(zip(check_keys(items[::2]), items[1::2], strict=True))}
 
 
 @dataclass(frozen=True, eq=False)  # compared and hashed by identity, as in PyTorch
@@ -61,6 +61,20 @@ class Placeholder:
         return self.name
 
 
+PLAIN_KEYS = (str, bytes, int, float, type(None), Placeholder, Tensor)
+
+
+def check_keys(keys):
+    """Return keys of a dict, after a check that they are plain or tuples of plain ones.
+
+    Tuples in tuples could take any time to be hashed, or crash.
+    """
+    for key in keys:
+        if not all(isinstance(part, PLAIN_KEYS) for part in (key if isinstance(key, tuple) else (key,))):
+            raise ValueError("the key of a dict is no plain value")
+    return keys
+
+
 def _called(function, arguments, storages):
     """Return the result of a known function. A call of or with a `Placeholder` gives another `Placeholder`."""
     unknown = next((part for part in (function, *arguments) if isinstance(part, Placeholder)), None)
@@ -69,7 +83,9 @@ def _called(function, arguments, storages):
     if not isinstance(function, GlobalName):
         raise ValueError(function)
     if function == ORDERED_DICT:
-        return dict(*arguments)
+        pairs = list(*arguments)
+        check_keys([key for key, _ in pairs])
+        return dict(pairs)
     if function == REBUILD_TENSOR and isinstance(arguments[0], Tensor):
         return storages.rebuild(*arguments)
     if function == REBUILD_PARAMETER and isinstance(arguments[0], Tensor):
@@ -102,14 +118,17 @@ def interpret(pickled, storages):
             return
         if type(target) is not dict or len(pairs) % 2:
             raise ValueError(target)
-        target.update(zip(pairs[::2], pairs[1::2], strict=True))
+        target.update(zip(check_keys(pairs[::2]), pairs[1::2], strict=True))
 
     def extend(kind, items):
         if isinstance(stack[-1], Placeholder):
             return
         if type(stack[-1]) is not kind:
             raise ValueError(stack[-1])
-        (stack[-1].extend if kind is list else stack[-1].update)(items)
+        if kind is list:
+            stack[-1].extend(items)
+        else:
+            stack[-1].update(check_keys(items))
 
     for instruction, argument, _ in pickletools.genops(pickled):
         name = instruction.name

@@ -1,6 +1,7 @@
 """Weights in files: .ckpt, .safetensors and .pth, read without running anything in the files."""
 import json
 import os
+import shlex
 
 import mindspore as ms
 import numpy as np
@@ -140,9 +141,9 @@ def keep_a_prefix(weights, network):
     if kind == ".safetensors":
         modules, stored = "torch, safetensors.torch", f"safetensors.torch.load_file({path!r})"
     stored += "".join(f"[{key!r}]" for key in weights.keys)
-    return (f'{text}, with PyTorch: python -c "import {modules}; found = {stored}; torch.save({{'
-            f"name.removeprefix({prefix!r}): value for name, value in found.items() if name.startswith({prefix!r})}}, "
-            f'{new!r})"')
+    code = (f"import {modules}; found = {stored}; torch.save({{name.removeprefix({prefix!r}): value for name, value in "
+            f"found.items() if name.startswith({prefix!r})}}, {new!r})")
+    return f"{text}, with PyTorch: python -c {shlex.quote(code)}"
 
 
 def read_options(path):

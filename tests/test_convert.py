@@ -8,6 +8,7 @@ import logging
 import os
 import pathlib
 import pickle
+import shlex
 import shutil
 import subprocess
 import sys
@@ -33,7 +34,7 @@ from models.initial_weights import load_initial_weights
 from models.loading import load_weights
 from models.state_dict import WRAPPERS
 from models.torch_names import mindspore_names, torch_name
-from models.unpickle import Placeholder
+from models.unpickle import Placeholder, interpret
 from models.weight_files import read_weights
 from tests.golden.record_state_dict import COUNTED, SHAPES, numbers
 from tests.test_main import arguments, only_run
@@ -266,7 +267,7 @@ def test_a_file_of_two_networks_says_how_to_take_one(prefixes, suffix, tmp_path,
     for options in ([], ["--classes", "10"]):
         line = fails(capsys, f"w{suffix}", "v.pth" if suffix == ".ckpt" else "v.ckpt", "-m", "wideresnet10", *options)
         assert all(f"{prefix} ({number})" in line.partition("its names begin with ")[2] for prefix in prefixes), line
-    text, _, code = line.partition(', with PyTorch: python -c "')
+    text, _, command = line.partition(", with PyTorch: ")
     assert text.endswith("; keep those of one prefix")
     if suffix != ".ckpt":  # what the code does, with a stand-in for PyTorch
         saved = {}
@@ -275,8 +276,30 @@ def test_a_file_of_two_networks_says_how_to_take_one(prefixes, suffix, tmp_path,
         monkeypatch.setitem(sys.modules, "torch", torch)
         monkeypatch.setitem(sys.modules, "safetensors.torch", torch)
         monkeypatch.setattr(safetensors, "torch", torch, raising=False)
-        exec(code.removesuffix('"'))
+        [*interpreter, code] = shlex.split(command)
+        assert interpreter == ["python", "-c"]
+        exec(code)
         assert set(saved) == {"w_weights.pth"} and same(saved["w_weights.pth"], torch_values(randomised()))
+
+
+def test_the_command_in_an_error_runs_nothing_that_a_file_names(tmp_path, capsys):
+    stored = {prefix + name: value for prefix in ("$(touch owned)", "`touch owned`.") for name, value
+              in torch_values(randomised()).items()}
+    torch_files.write_pth(str(tmp_path / "w.pth"), stored)
+    line = fails(capsys, str(tmp_path / "w.pth"), str(tmp_path / "v.ckpt"), "-m", "wideresnet10")
+    subprocess.run(line.partition(", with PyTorch: ")[2].replace("python -c", "echo", 1), shell=True, cwd=tmp_path,
+                   check=True)
+    assert sorted(os.listdir(tmp_path)) == ["w.pth"]
+
+
+@pytest.mark.parametrize("pickled", [
+    b"\x80\x02}(" + b")" + b"\x85" * 400_000 + b"K\x01u.",  # hashing this key would take the whole C stack
+    b"\x80\x02})" + b"2\x86" * 60 + b"K\x01s.",  # and this one would take for ever
+    b"\x80\x04(K\x01\x85\x85\x91.",
+    b"\x80\x02ccollections\nOrderedDict\n](K\x01\x85\x85K\x01\x86e\x85R."])
+def test_keys_of_a_pickle_are_plain(pickled):
+    with pytest.raises(ValueError, match="the key of a dict is no plain value"):
+        interpret(pickled, None)
 
 
 def test_a_network_whose_classifier_lies_elsewhere_says_which_prefixes_there_are(tmp_path, capsys):

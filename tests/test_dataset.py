@@ -21,7 +21,7 @@ from dataset.data import load_data
 from dataset.pipeline import load_batches, prefetch
 from dataset.poisson import Split, poisson_counts, poisson_split
 from dataset.prepare_dataset import main as prepare
-from dataset.sources.cifar import CIFAR, load_cifar
+from dataset.sources.cifar import CIFAR, load_cifar, read_python
 from dataset.splits import counts_table, make_split, make_split_for, read_split, write_split
 from dataset.stored import corrupted_path
 from tests.cifar_files import make_cifar, publish
@@ -649,3 +649,26 @@ def test_a_folder_that_cannot_be_written_says_what_to_give(cifar_dir, monkeypatc
     monkeypatch.setattr("dataset.corrupted.generate", locked)
     with pytest.raises(UserError, match="data/CIFAR-10-C: Read-only file system; .* --corrupted_from memory"):
         load_corrupted(cifar_dir, load_source("cifar10", cifar_dir), "spatter", 2)
+
+
+@pytest.mark.parametrize("protocol", range(5))
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_batch_in_the_python_layout_may_have_arrays_of_any_order(tmp_path, protocol, order):
+    rng = np.random.default_rng(0)
+    planes, labels = rng.integers(0, 256, (7, 3072), dtype=np.uint8), rng.integers(0, 100, 7).astype(">i4")
+    content = {b"data": np.array(planes, order=order), b"fine_labels": labels, b"coarse_labels": labels // 5}
+    (tmp_path / "train").write_bytes(pickle.dumps(content, protocol))
+    images, read = read_python(str(tmp_path / "train"), CIFAR["cifar100"])
+    np.testing.assert_array_equal(images.transpose(0, 3, 1, 2).reshape(7, -1), planes)
+    np.testing.assert_array_equal(read, labels)
+
+
+@pytest.mark.parametrize("content", [
+    # An array of pointers, the first of which would be followed.
+    b"cnumpy\nndarray\n(K\x01\x85cnumpy\ndtype\n(U\x01OtRU\x08\x41\x41\x41\x41\x41\x41\x41\x41tR",
+    b"cnumpy\ndtype\n(U\x02O8K\x00K\x01tR", b"cnumpy\ndtype\n(U\x03V99tR",
+    b"(" + b")" + b"\x85" * 100_000 + b"K\x01d", b"(" + b")" + b"2\x86" * 60 + b"K\x01d"])
+def test_a_batch_in_the_python_layout_cannot_harm(tmp_path, content):
+    (tmp_path / "data_batch_1").write_bytes(b"\x80\x02}(U\x04data" + content + b"U\x06labels]u.")
+    with pytest.raises(UserError, match="not a CIFAR batch in the python layout"):
+        read_python(str(tmp_path / "data_batch_1"), CIFAR["cifar10"])

@@ -74,14 +74,48 @@ CIFAR = {
 }
 
 
+# An array in a pickle has about six tuples. As the key of a dict, tuples in tuples could take any time or crash.
+MOST_TUPLES = 32
+
+
+class StoredDtype:
+    """A dtype of integers in a pickle. NumPy's own would take any state, also one that reads outside of an array."""
+
+    def __init__(self, name, *_):
+        self.dtype = np.dtype(name.decode() if isinstance(name, bytes) else name)
+        if self.dtype.kind not in "iu":
+            raise pickle.UnpicklingError(f"it has an array of {self.dtype}")
+
+    def __setstate__(self, state):
+        order = state[1].decode() if isinstance(state[1], bytes) else state[1]
+        self.dtype = self.dtype.newbyteorder(order)
+
+
+class StoredArray:
+    """An array of integers in a pickle.
+
+    Attributes:
+        array (numpy.ndarray): the array, once its content has been read.
+    """
+
+    def __init__(self, *_):
+        self.array = None
+
+    def __setstate__(self, state):
+        _, shape, stored, is_fortran, content = state
+        self.array = np.frombuffer(content, stored.dtype).reshape(shape, order="F" if is_fortran else "C")
+
+
 class ArrayUnpickler(pickle.Unpickler):
-    """An unpickler that builds only plain containers and NumPy arrays, so that a pickle cannot run code."""
+    """An unpickler that builds only plain containers and `StoredArray`, and calls nothing else that a file names."""
 
     def find_class(self, module, name):
         if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
-            return lambda *_: np.ndarray((0,), "b")  # like NumPy's function; the content follows
-        if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype")):
-            return getattr(np, name)
+            return StoredArray
+        if (module, name) == ("numpy", "ndarray"):
+            return name  # an argument of `_reconstruct`, which is not called
+        if (module, name) == ("numpy", "dtype"):
+            return StoredDtype
         if (module, name) == ("_codecs", "encode"):  # how Python 3 writes bytes for Python 2
             return lambda text, encoding: text.encode("latin1")
         raise pickle.UnpicklingError(f"it asks for {module}.{name}")
@@ -114,12 +148,16 @@ def read_python(path, spec):
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
+            tuples = 0
             for instruction, argument, _ in pickletools.genops(file):  # finds lengths beyond the end of the file
                 if instruction.name in ("PUT", "LONG_BINPUT") and argument > size:
                     raise pickle.UnpicklingError(f"it asks for room for {argument} objects")
+                tuples += instruction.name in ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "FROZENSET")
+            if tuples > MOST_TUPLES:
+                raise pickle.UnpicklingError(f"it has {tuples} tuples")
             file.seek(0)
             content = ArrayUnpickler(file, encoding="bytes").load()
-        images, labels = content[b"data"], content[spec.label_key]
+        images, labels = (getattr(part, "array", part) for part in (content[b"data"], content[spec.label_key]))
     except OSError:
         raise
     except Exception as error:  # a damaged pickle can raise nearly anything

@@ -3,7 +3,7 @@ import numbers
 
 import numpy as np
 
-from utils.runtime.device import collect_graphs
+from utils.runtime.device import collect_graphs, saturates
 from corruptions.utils.errors import UserError
 from losses.collectives import convert_sync_batchnorm
 from losses.components import DATA_STRATEGIES, OBJECTIVES, OPTIMIZERS, PERTURBATIONS
@@ -99,6 +99,9 @@ def create_optimizer(weights, settings):
 def build_step(network, settings, num_groups, seed, group_sizes=None):
     """Return the train step of a `MethodConfig`. Other arguments, result and errors are as in `create_step`."""
     check_world_size(settings)
+    if settings.amp and saturates():
+        raise UserError("--amp: this device gives the largest number where float16 overflows, so that no step could be "
+                        "skipped; leave it out, or unset MS_ASCEND_CHECK_OVERFLOW_MODE")
     optimizer = create_optimizer(network.trainable_params(), settings)
 
     def create(part, *arguments, **more):

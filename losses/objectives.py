@@ -12,6 +12,7 @@ from mindspore import Parameter
 
 from losses.cross_entropy import label_logits
 from losses.group_weights import GroupMeans, GroupWeights
+from losses.select import select_whole
 
 
 class Objective(nn.Cell):
@@ -222,11 +223,11 @@ def ood_weights(first_logits, logits, scaled=True):
     if not scaled:
         mean = scores.mean()
         usable = ops.abs(mean) > 1e-12
-        return ops.select(usable, scores / ops.select(usable, mean, ops.ones_like(mean)), ops.ones_like(scores))
+        return select_whole(usable, scores / ops.select(usable, mean, ops.ones_like(mean)), ops.ones_like(scores))
     lowest = ops.amin(scores)
     spread = ops.amax(scores) - lowest
     shares = (scores - lowest) / ops.select(spread > 0, spread, ops.ones_like(spread))
-    return ops.select(spread > 0, shares / ops.maximum(shares.mean(), 1e-12), ops.ones_like(shares))
+    return select_whole(spread > 0, shares / ops.maximum(shares.mean(), 1e-12), ops.ones_like(shares))
 
 
 class OODWeightedRisk(Mean):

@@ -30,6 +30,8 @@ from corruptions.utils.cli import Parser  # noqa: E402
 from corruptions.utils.errors import exit_on_error  # noqa: E402
 from corruptions.utils.files import write_json  # noqa: E402
 from losses import create_step  # noqa: E402
+from losses.evaluation.cells import GradientNorm  # noqa: E402
+from losses.evaluation.predict import mean_gradient_norm  # noqa: E402
 from losses.methods import METHODS  # noqa: E402
 from models import create_model  # noqa: E402
 from models.torch_names import torch_name  # noqa: E402
@@ -40,6 +42,7 @@ from tests.benchmarks.step import prepare_step  # noqa: E402
 from tests.formula import formula_weight, method_batches, random_batch  # noqa: E402
 from tests.graph_operators import list_operators  # noqa: E402
 from tests.step_errors import relative_error, step_limits, summarise_updates, update_error  # noqa: E402
+from utils.records.checkpoint import lasting_parameters  # noqa: E402
 from utils.records.cost import peak_memory  # noqa: E402
 from utils.runtime.plugins import TARGETS  # noqa: E402
 
@@ -145,6 +148,69 @@ def check_methods(_):
             continue
         results = take_steps(SmallNetwork(), method_batches(), recipe="sharpdro", seed=1, **options)
         yield comparison_line(name, *results, recorded[name], AMP_LIMITS if "amp" in options else METHOD_LIMITS)
+
+
+PATHS = {"damp, copies side by side": {"method": "damp", "num_sub_batches": 2, "sync_bn": True},
+         "asam, copies side by side": {"method": "asam", "num_sub_batches": 2, "sync_bn": True},
+         "sam, sub-batches one after the other": {"method": "sam", "num_sub_batches": 2, "sync_bn": False},
+         "erm, AdamW with clipping": {"method": "erm", "optimizer": "adamw", "lr": 0.001, "clip_norm": 1.0}}
+
+
+def check_paths(values):
+    """What the other checks leave out. `values` has the steps and norms of the CPU, or gets them."""
+    found = {name: take_steps(SmallNetwork(), method_batches(), recipe="sharpdro", seed=1, **options)
+             for name, options in PATHS.items()}
+    network = SmallNetwork()
+    for parameter in network.trainable_params():
+        parameter.set_data(ms.Tensor(formula_weight(torch_name(parameter.name), parameter.shape)))
+    images, labels, _ = example(16, 24)
+    norm = mean_gradient_norm(GradientNorm(network), [(images, labels, ms.Tensor(20, ms.int32))])
+    found["norm of a mean gradient"] = np.array([norm]), np.ones((1, 1))
+    for name, (outputs, updates) in found.items():
+        if device() == "CPU":
+            values[name] = outputs.tolist(), updates.tolist()
+            yield line(name, moves_weights(outputs, updates), "finite, moves all weights; other devices are compared")
+        elif name in values:
+            yield comparison_line(name, outputs, updates, values[name], METHOD_LIMITS)
+        else:
+            yield line(name, False, "not compared, because the CPU has no result")
+    yield check_overflow()
+    yield check_later_reading()
+
+
+def check_overflow():
+    """A step whose gradient overflows float16 leaves everything as it was, but for the loss scale."""
+    network = SmallNetwork()
+    step = create_step(network, "sharpdro", recipe="sharpdro", amp=True)
+    images, labels, groups = example(16, 24)
+    step.train_batch(images, labels, groups)
+    scale = {"loss_scale", "finite_steps", "skipped_steps"}
+    kept = [parameter for parameter in lasting_parameters(step) if parameter.name not in scale]
+    before = [parameter.asnumpy().copy() for parameter in kept]
+    step.train_batch(images * 1e8, labels, groups)
+    changed = [parameter.name for parameter, value in zip(kept, before, strict=True)
+               if parameter.asnumpy().tobytes() != value.tobytes()]
+    skipped = int(step.scaling.skipped_steps.asnumpy())
+    return line("a step that overflows float16", skipped == 1 and not changed,
+                f"{skipped} of 1 steps skipped; {', '.join(changed) if changed else 'all state as it was'}")
+
+
+def check_later_reading():
+    """Steps give the same numbers if these are read after all of them."""
+    readings = []
+    for reads_later in (False, True):
+        step, outputs = create_step(SmallNetwork(), "sharpdro", recipe="sharpdro"), []
+        for parameter in step.weights:
+            parameter.set_data(ms.Tensor(formula_weight(torch_name(parameter.name), parameter.shape)))
+        for seed in range(10):
+            images, labels, groups = example(16, 24)
+            taken = step.train_batch_async(images * (1 + seed / 10), labels, groups)
+            outputs.append(taken if reads_later else tuple(part.asnumpy().copy() for part in taken))
+        readings.append([np.asarray(part.asnumpy() if reads_later else part).tobytes()
+                         for taken in outputs for part in taken])
+    same = sum(first == second for first, second in zip(*readings, strict=True))
+    return line("ten steps, read one by one and at the end", readings[0] == readings[1],
+                f"{same} of {len(readings[0])} results are equal")
 
 
 def check_networks(values):
@@ -271,7 +337,8 @@ def describe_device(_):
 
 
 CHECKS = {"device": describe_device, "steps": check_published_steps, "perceptron": check_published_perceptron,
-          "methods": check_methods, "strategies": check_data_strategies, "networks": check_networks,
+          "methods": check_methods, "strategies": check_data_strategies, "paths": check_paths,
+          "networks": check_networks,
           "operators": check_operators, "bytes": check_same_bytes, "time": check_step_time}
 
 

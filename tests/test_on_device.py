@@ -141,6 +141,38 @@ def test_networks_are_compared_with_the_cpu(monkeypatch):
     assert not row["passed"] and "not compared" in row["result"]
 
 
+def test_paths_that_other_checks_leave_out(monkeypatch):
+    def failed(values):
+        return [row["name"] for row in device_checks.check_paths(values) if not row["passed"]]
+    monkeypatch.setattr(device_checks, "PATHS", {"erm": {"method": "erm"}})
+    values = {}
+    assert failed(values) == [] and sorted(values) == ["erm", "norm of a mean gradient"]
+    monkeypatch.setattr(device_checks, "device", lambda: "GPU")
+    monkeypatch.setattr(device_checks, "check_overflow", lambda: {"name": "overflow", "passed": True})
+    monkeypatch.setattr(device_checks, "check_later_reading", lambda: {"name": "later", "passed": True})
+    assert failed(values) == [] and failed({}) == sorted(values)
+    for name in values:
+        changed = json.loads(json.dumps(values))
+        changed[name][0][0] *= 1.001
+        assert failed(changed) == [name]
+
+
+def first_of(condition, x, y):
+    """In place of `select_whole`; a lambda would not do in a graph."""
+    return x
+
+
+def test_an_overflow_that_changes_state_fails(monkeypatch):
+    monkeypatch.setattr("losses.step.mixed_precision.select_whole", first_of)
+    row = device_checks.check_overflow()
+    assert not row["passed"] and "norm.moving_mean" in row["result"]
+
+
+def test_a_check_without_time_is_not_run(tmp_path):
+    [row] = on_device.carry_out("methods", "CPU", str(tmp_path), 0)
+    assert (row["name"], row["passed"]) == ("not run", None)
+
+
 @pytest.mark.slow
 def test_the_whole_report_on_cpu(tmp_path):
     assert on_device.main(["--device_target", "CPU", "-o", str(tmp_path)]) == 0

@@ -6,6 +6,7 @@ from mindspore import ParameterTuple
 from losses.collectives import AllReduceSum
 from losses.cross_entropy import cross_entropy
 from losses.perturbations import L2Norm
+from losses.select import select_whole
 from utils.runtime import distributed
 
 _add_to_kept = ops.MultitypeFuncGraph("add_to_kept")
@@ -14,7 +15,7 @@ _add_to_kept = ops.MultitypeFuncGraph("add_to_kept")
 @_add_to_kept.register("Tensor", "Tensor", "Tensor")
 def _add_to_kept_tensor(keep, total, gradient):
     # keep * total would not do: if the network has diverged, the total may be NaN, and 0 * NaN is NaN.
-    return ops.assign(total, ops.select(keep > 0, total, ops.zeros_like(total)) + gradient)
+    return ops.assign(total, select_whole(keep > 0, total, ops.zeros_like(total)) + gradient)
 
 
 class EvaluationStep(nn.Cell):

@@ -12,6 +12,7 @@ import mindspore.nn as nn
 import mindspore.ops as ops
 from mindspore import Parameter, ParameterTuple, amp
 
+from losses.select import select_whole
 from losses.step.weights import assign_tensor
 
 # The first three as in PyTorch's GradScaler. Far above the largest scale, its reciprocal would be 0 in float32.
@@ -28,7 +29,7 @@ def _add_number_tensor(number, tensor):
 
 @_put_back.register("Tensor", "Tensor", "Tensor")
 def _put_back_tensor(is_finite, parameter, saved):
-    return ops.assign(parameter, ops.select(is_finite, parameter, saved))
+    return ops.assign(parameter, select_whole(is_finite, parameter, saved))
 
 
 class Autocast(nn.Cell):

@@ -50,7 +50,7 @@ FULL_PRECISION = {"Ascend": {"op_precision.conv_allow_hf32": False, "op_precisio
                   "GPU": {"op_precision.conv_allow_tf32": False, "op_precision.matmul_allow_tf32": False}}
 
 # Devices that need 64-bit integers to compute a 32-bit hash. CANN documents its multiplication and bitwise operations
-# (aclnnMul, aclnnBitwiseXorTensor) for int64, not for uint32. MindSpore's library for GPUs has them for both.
+# for int64, not for uint32. MindSpore's library for GPUs has them for both.
 NO_UINT32 = ("Ascend",)
 
 
@@ -84,6 +84,19 @@ def arithmetic():
 def hash_dtype():
     """Return the integer dtype, ms.uint32 or ms.int64, with which the device can compute a 32-bit hash."""
     return ms.int64 if device() in NO_UINT32 else ms.uint32
+
+
+def saturates():
+    """Whether float16 overflows to its largest number on this device, and not to infinity.
+
+    The first generation of Ascend 910 does, and others do if the environment asks for it.
+    """
+    if device() != "Ascend":
+        return False
+    from mindspore._c_expression import MSContext  # not public
+
+    return (MSContext.get_instance().get_ascend_soc_version() == "ascend910"
+            or os.environ.get("MS_ASCEND_CHECK_OVERFLOW_MODE") == "SATURATION_MODE")
 
 
 def is_synchronous():
@@ -234,8 +247,8 @@ def set_up_device(device_target="auto", device_id=None, fast_math=False):
         ms.set_device(target, device_id)
     elif device() != target:  # once a graph has run, setting even the same device is an error
         ms.set_device(target)
-    for name, value in {**DETERMINISTIC.get(target, {}),
-                        **({} if fast_math else FULL_PRECISION.get(target, {}))}.items():
+    settings = {**DETERMINISTIC.get(target, {}), **({} if fast_math else FULL_PRECISION.get(target, {}))}
+    for name, value in ({} if distributed.is_scheduler() else settings).items():  # the scheduler has no device
         operator.attrgetter(f"{target.lower()}.{name}")(ms.device_context)(value)
     if distributed.world_size() > 1 and distributed.monitor is None:
         init_process_group()

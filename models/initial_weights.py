@@ -52,8 +52,9 @@ def normalisation_note(path, mean, std):
     """
     trained = read_options(weight_path(path))
     values = {option: trained.get(option) for option in ("mean", "std")}
-    if None in values.values() or all(per_channel(option, values[option]) == per_channel(option, own)
-                                      for option, own in (("mean", mean), ("std", std))):
+    is_known = all(isinstance(value, (list, tuple)) for value in values.values())
+    if not is_known or all(per_channel(option, values[option]) == per_channel(option, own)
+                           for option, own in (("mean", mean), ("std", std))):
         return ""
     words = " ".join(f"--{option} {' '.join(map(str, value))}" for option, value in values.items())
     return f"note: {path} was trained with {words}, and this run has other values"

@@ -7,6 +7,7 @@ import pathlib
 import re
 import shutil
 import signal
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -38,6 +39,8 @@ from tests.test_cli import NO_MEMORY
 from tests.test_figures import make_run
 from tests.test_main import RECORDS, arguments, checkpoint_bytes, files, only_run, read_csv
 from utils.figures.__main__ import main as draw
+from utils.figures.severity import accuracy
+from utils.figures.style import save
 from utils.records.cost import duration
 from utils.records.reading import PLAN_FILE, read_record
 from utils.records.settings import path_independent
@@ -380,17 +383,18 @@ def test_the_table_of_an_evaluation_is_of_the_set_that_was_asked_for(tmp_path, m
     assert "| erm | 50.00 ± 0.00 | 50.00 ± 35.36 |" in (tmp_path / "evaluation_fog.md").read_text()
 
 
-def evaluated(folder, plan, errors, severities=(1, 2, 3, 4, 5)):
+def evaluated(folder, plan, errors, severities=(1, 2, 3, 4, 5), hashes=None):
     """Write the table of a comparison. `plan` has rows of name, seed and settings; `errors` are those of the runs that
-    were evaluated."""
+    were evaluated, and `hashes` those of their baselines.
+    """
     entries = [{"name": name, "folder": f"{k}", "given": settings} for k, (name, _, settings) in enumerate(plan)]
     write_json(folder / PLAN_FILE, entries)
     runs = [make_run(folder / f"{k}", name, seed, **settings) for k, (name, seed, settings) in enumerate(plan)]
     evaluations = []
-    for error in errors:
+    for error, sha256 in zip(errors, hashes or ["0"] * len(errors), strict=True):
         rows = {"frost": [CalibrationScores(1 - error, 1.0, 0.5)] * len(severities)}
         baseline = SimpleNamespace(corruption_error=lambda name, rows, error=error: error / 0.9,
-                                   description={"name": "b"})
+                                   description={"name": "b", "checkpoint_sha256": sha256})
         description = {"set": "frost (1 corruption)", "severities": list(severities),
                        "fingerprints": stored_fingerprints(rows)}
         evaluations.append(to_dict(description, CalibrationScores(0.5, 0.1, 0.2), rows, baseline))
@@ -422,6 +426,14 @@ def test_the_table_of_an_evaluation_has_the_severities_that_were_asked_for_and_t
     assert [line.split() for line in text.splitlines()[2:5]] == [
         ["method", "severity", "0", "severity", "3", "mCE"], ["erm", "50.00", "76.78", "0.853"],
         ["sam", "50.00", "76.94", "0.855"]]
+
+
+def test_the_table_has_no_mce_relative_to_several_baselines(tmp_path):
+    """As if seeds had been evaluated relative to runs of one name in two comparisons."""
+    text = evaluated(tmp_path, [("erm", 0, {}), ("erm", 1, {})], [0.2, 0.3], severities=(3,), hashes=("1", "2"))
+    assert text.splitlines()[0].endswith("; without mCE, because not all evaluations have the same --baseline")
+    [table] = tmp_path.glob("evaluation_*.csv")
+    assert "mCE_mean" not in read_csv(table)[0]
 
 
 def test_the_page_says_if_the_comparison_has_more_runs_than_its_evaluation(tmp_path):
@@ -687,11 +699,29 @@ def test_an_error_of_a_library_in_one_run_does_not_stop_the_others(cifar_dir, tm
     assert "seed 1 (cifar10, gaussian noise, wideresnet10): Out of memory\n" in out and "No space left" in out
 
 
-def test_flags_of_other_processes_have_no_value():
+def test_flags_of_other_processes_have_no_value(monkeypatch):
     item = SimpleNamespace(given={"fast_math": True, "compile_cache": "kept", "num_workers": 1, "lr": 0.1})
-    words = losses.comparison.runs._free_options(item, 2, "GPU")
-    assert sorted(words) == ["--compile_cache", "--device_target", "--fast_math", "--num_workers", "1", "GPU", "kept"]
-    assert words[words.index("--compile_cache") + 1] == "kept"
+    monkeypatch.setattr(losses.comparison.runs, "device_count", lambda: 4)
+    words = losses.comparison.runs._free_options(item, 2, 5, "GPU")
+    assert sorted(words) == ["--compile_cache", "--device_id", "--device_target", "--fast_math", "--num_workers", "1",
+                             "1", "GPU", "kept"]
+    assert words[words.index("--compile_cache") + 1] == "kept" and words[words.index("--device_id") + 1] == "1"
+
+
+@pytest.mark.parametrize("name", ["cost $x_$", "a $b$ c"])
+def test_names_of_variants_may_have_dollar_signs(name, tmp_path):
+    """They are no mathematics, in a figure that is drawn after all runs."""
+    records = [read_record(make_run(tmp_path / str(seed), "erm", seed)) for seed in range(2)]
+    [(_, figure)] = accuracy([replace(record, name=name) for record in records])
+    save(figure, str(tmp_path / "figure"))
+    assert name in (tmp_path / "figure.svg").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("given, device, number", [({}, "GPU", "2"), ({"device_id": 3}, "GPU", "3"), ({}, "CPU", None)])
+def test_parallel_runs_are_spread_over_the_devices(given, device, number, monkeypatch):
+    monkeypatch.setattr(losses.comparison.runs, "device_count", lambda: 4)
+    words = losses.comparison.runs._free_options(SimpleNamespace(given=given), 8, 6, device)
+    assert (words[words.index("--device_id") + 1] if "--device_id" in words else None) == number
 
 
 def test_other_processes_get_the_free_options(cifar_dir, tmp_path, monkeypatch, capsys):

@@ -1,5 +1,6 @@
 """`--amp`: float16 operators, a loss scale that cancels, and steps that are skipped where a gradient overflows."""
 import re
+from types import SimpleNamespace
 
 import mindspore as ms
 import mindspore.nn as nn
@@ -7,6 +8,7 @@ import mindspore.ops as ops
 import numpy as np
 import pytest
 
+from utils.runtime.device import saturates
 from corruptions.utils.errors import UserError
 from losses import create_step
 from losses.config.resolve import resolve
@@ -250,3 +252,22 @@ def test_amp_is_true_or_false(value):
 
 def test_no_amp_is_the_default():
     assert resolve(amp=False) == resolve() and resolve(amp=True) != resolve()
+
+
+def test_a_device_that_saturates_is_an_error(monkeypatch):
+    monkeypatch.setattr("losses.create.saturates", lambda: True)
+    with pytest.raises(UserError, match="--amp: this device gives the largest number where float16 overflows"):
+        train("erm", steps=1, amp=True)
+
+
+@pytest.mark.parametrize("device, name, variable, expected", [
+    ("CPU", "ascend910", "SATURATION_MODE", False), ("Ascend", "ascend910", None, True),
+    ("Ascend", "ascend910b", None, False), ("Ascend", "ascend910b", "SATURATION_MODE", True)])
+def test_devices_that_saturate(device, name, variable, expected, monkeypatch):
+    monkeypatch.setattr("utils.runtime.device.device", lambda: device)
+    context = SimpleNamespace(get_instance=lambda: SimpleNamespace(get_ascend_soc_version=lambda: name))
+    monkeypatch.setattr("mindspore._c_expression.MSContext", context)
+    monkeypatch.delenv("MS_ASCEND_CHECK_OVERFLOW_MODE", raising=False)
+    if variable:
+        monkeypatch.setenv("MS_ASCEND_CHECK_OVERFLOW_MODE", variable)
+    assert saturates() is expected

@@ -39,7 +39,8 @@ class Baseline:
         try:
             description = {"name": os.path.basename(os.path.abspath(path)),
                            "model": record["model"],
-                           **{key: record[key] for key in ("checkpoint", "epochs") if key in record}}
+                           **{key: record[key] for key in ("checkpoint", "checkpoint_sha256", "epochs")
+                              if key in record}}
             places = {severity: k for k, severity in enumerate(severities_of(record))}
             lacking = [str(severity) for severity in severities if severity not in places]
             errors_by_corruption = {name: [1 - metrics["accuracy"][places[s]] for s in severities if s in places]

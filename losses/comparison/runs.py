@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 
-from utils.runtime.device import MINDSPORE_VERSION
+from utils.runtime.device import MINDSPORE_VERSION, device_count
 from corruptions.utils import cli, signals
 from corruptions.utils.errors import UserError, reason_of
 from corruptions.utils.files import make_folder, safe_filename, write_json
@@ -122,14 +122,19 @@ def compare(planned, configs, folder, loader, device, jobs, program):
 
 def _plot_accuracy(folder, records):
     """Draw accuracy over severity, a figure for each setting. Return a dict of caption to SVG file."""
-    drawn = {}
-    for suffix, group in by_setting(records).items():
+    drawn, groups = {}, by_setting(records)
+    if len(groups) > 1:  # the figures of several settings have other names than the figure of one
+        for suffix in (".png", ".svg"):
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(os.path.join(folder, f"accuracy{suffix}"))
+    for suffix, group in groups.items():
         [(name, figure)] = accuracy(group)
         path = os.path.join(folder, name + suffix)
         save(figure, path)
         dataset, corruption, model, _ = group[0].setting
-        drawn[f"{dataset}, {corruption.replace('_', ' ')}, {model}: mean and standard deviation over seeds"] = (
-            path + ".svg")
+        has_seeds = len({record.name for record in group}) < len(group)
+        over_seeds = ": mean and standard deviation over seeds" if has_seeds else ""
+        drawn[f"{dataset}, {corruption.replace('_', ' ')}, {model}{over_seeds}"] = path + ".svg"
     return drawn
 
 
@@ -211,21 +216,23 @@ def _run_in_processes(planned, configs, paths, waiting, loader, device, jobs, pr
         with RunFolder(paths[k]) as folder:
             write_config(folder, loader.load(configs[k]), configs[k], planned[k].given, device)
 
-    failures, running, queue = {}, {}, list(waiting)
+    failures, running, queue, slots = {}, {}, list(waiting), list(range(jobs))
     with signals.defer_signals(), contextlib.ExitStack() as outputs:
         try:
             while queue or running:
                 while queue and len(running) < jobs:
-                    k = queue.pop(0)
+                    k, slot = queue.pop(0), slots.pop(0)
                     _announce(k + 1, len(planned), planned[k], configs[k], clock)
                     errors = outputs.enter_context(tempfile.TemporaryFile("w+"))
                     running[k] = subprocess.Popen([sys.executable, program, "--resume", paths[k],
-                                                   *_free_options(planned[k], jobs, device)],
-                                                  stdout=subprocess.DEVNULL, stderr=errors), errors
+                                                   *_free_options(planned[k], jobs, slot, device)],
+                                                  stdout=subprocess.DEVNULL, stderr=errors), errors, slot
                 signals.raise_if_interrupted()
                 time.sleep(0.1)
-                for k in [k for k, (process, _) in running.items() if process.poll() is not None]:
-                    reason, warnings = _end_of(*running.pop(k))
+                for k in [k for k, (process, *_) in running.items() if process.poll() is not None]:
+                    process, errors, slot = running.pop(k)
+                    slots.append(slot)
+                    reason, warnings = _end_of(process, errors)
                     for line in warnings:
                         print(f"run {k + 1} of {len(planned)}: {line}", file=sys.stderr, flush=True)
                     if reason is not None:
@@ -234,17 +241,22 @@ def _run_in_processes(planned, configs, paths, waiting, loader, device, jobs, pr
                     end = "has ended" if reason is None else f"failed: {reason}"
                     print(f"run {k + 1} of {len(planned)} {end}", flush=True)
         finally:  # after an interruption or an error, the remaining processes save their progress and end
-            for process, _ in running.values():
+            for process, *_ in running.values():
                 process.terminate()
-            for process, _ in running.values():
+            for process, *_ in running.values():
                 process.wait()
     return failures
 
 
-def _free_options(spec, jobs, device):
-    """Return the command-line words for a run that is one of several parallel runs."""
+def _free_options(spec, jobs, slot, device):
+    """Return the command-line words for a run that is one of `jobs` parallel runs, in place `slot` of them.
+
+    If the command line gives no number of a device, the runs are spread over the devices of this machine.
+    """
     share = max(1, cli.cpu_count() // jobs)
     free = {**resumable_options(spec), "device_target": device}
+    if device != "CPU":
+        free.setdefault("device_id", slot % device_count())
     free["num_workers"] = min(share, free.get("num_workers", share))
     return [word for name, value in free.items() for word in option_words(name, value)]
 

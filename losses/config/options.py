@@ -227,6 +227,8 @@ def parse_variants(texts):
         name = name.strip()
         if not colon or not name or name in variants:
             raise UserError(f"--variant {text!r}: not of the form 'NAME: OPTIONS' with a name of its own")
+        if name.startswith("_"):
+            raise UserError(f"--variant {text!r}: a name that begins with _ has no place in a legend; give another")
         parser = create_parser()
         parser.prog += f": --variant {name}"
         try:

@@ -193,6 +193,8 @@ def run_options(trained, dataset, given):
     """
     given = {**dict.fromkeys(SOURCE_OPTIONS), **given}
     trained_options = source_options(trained.config)
+    stored = {option: value for option, value in trained_options.items() if value is not None}
+    validate_values([OPTIONS[option] for option in SOURCE_OPTIONS], stored, trained.path)
     if not trained.config:
         kept = read_options(trained.checkpoint)
         validate_values([OPTIONS[option] for option in SOURCE_OPTIONS], kept, trained.path)
@@ -277,6 +279,9 @@ def check_baseline(path, record, test):
         UserError: the evaluation used other images.
     """
     stored = record.get("fingerprints")
+    if stored is None and "images" in record:  # of `corruptions.benchmark`
+        raise UserError(f"--baseline {path}: is of corruptions.benchmark, which knows the images by other hashes; name "
+                        "a run or a checkpoint")
     if stored is None:
         print(f"warning: --baseline {path}: an earlier version wrote it, and it does not say which images it is of",
               file=sys.stderr)

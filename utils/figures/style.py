@@ -22,6 +22,7 @@ plt.rcParams.update({
     "font.size": 8, "axes.titlesize": 8, "legend.fontsize": 7, "legend.handlelength": 3, "axes.grid": True,
     "grid.alpha": 0.3, "lines.linewidth": 1.2, "lines.markersize": 3.5, "axes.spines.top": False,
     "axes.spines.right": False, "svg.hashsalt": "figures", "svg.fonttype": "none",
+    "text.parse_math": False,  # names of variants may have dollar signs
 })
 
 

@@ -41,7 +41,9 @@ def write_evaluation_table(folder, records, evaluations):
     planned = Counter(plan.values())
     totals = {(*record.setting[:3], record.name): planned[plan[os.path.basename(record.path)]] for record in records}
     names = list(_errors(evaluations[0]))
-    if not all("mCE" in errors for row in runs.values() for errors in row):
+    baselines = [evaluation.get("corruption_error", {}).get("baseline") for evaluation in evaluations]
+    has_one_baseline = all(baseline == baselines[0] for baseline in baselines) and baselines[0] is not None
+    if not has_one_baseline:  # without --baseline, evaluations may have those of earlier commands
         names = [name for name in names if name != "mCE"]
     table = statistics([[[errors[name] for name in names] for errors in row] for row in runs.values()], names)
 
@@ -51,8 +53,9 @@ def write_evaluation_table(folder, records, evaluations):
     write_csv(path + ".csv", {**columns, "runs": list(map(len, runs.values())), **csv_columns(table)})
     description = f"error in percent, {averaged_over(evaluations[0])}"
     if "mCE" in names:
-        baselines = dict.fromkeys(evaluation["corruption_error"]["baseline"]["name"] for evaluation in evaluations)
-        description += f"; mCE as a ratio, relative to {', '.join(baselines)}"
+        description += f"; mCE as a ratio, relative to {baselines[0]['name']}"
+    elif any(baselines):
+        description += "; without mCE, because not all evaluations have the same --baseline"
     header = ["method", *(name.replace("_", " ") for name in names)]
     cells = texts(table)
     if "mCE" in names:

@@ -19,7 +19,7 @@ import time
 
 import mindspore as ms
 
-from utils.runtime.device import MINDSPORE_VERSION, device
+from utils.runtime.device import MINDSPORE_VERSION, hardware
 from corruptions.utils.files import TMP_MARK, file_hash, read_json, write_json
 from utils.runtime import distributed
 
@@ -29,6 +29,8 @@ CODE_FOLDERS = ("corruptions", "dataset", "losses", "models", "utils")
 CODE = ("main.py", *(os.path.join(room, "**", "*.py") for room in CODE_FOLDERS))
 CHECKSUMS = "sha256.json"  # file with the hashes of a graph's files
 HOUR = 3600  # seconds; no compilation takes so long
+# The beginnings of names in the environment that change how MindSpore compiles.
+VARIABLES = ("MS_ASCEND", "MS_DEV", "MS_DISABLE", "MS_ENABLE")
 is_used = False  # whether this process has already asked for its graph
 
 
@@ -60,7 +62,8 @@ def compile_cached(cell, inputs, folder, key, log):
         return
     is_used = True
     identity = (key, [(tensor.shape, str(tensor.dtype)) for tensor in inputs], code(), MINDSPORE_VERSION,
-                platform.python_version(), platform.machine(), device(), distributed.rank_and_world_size())
+                platform.python_version(), platform.machine(), hardware(), distributed.rank_and_world_size(),
+                sorted(item for item in os.environ.items() if item[0].startswith(VARIABLES)))
     path = os.path.join(folder, hashlib.sha256(repr(identity).encode()).hexdigest()[:32])
     try:
         _remove_leftovers(path)

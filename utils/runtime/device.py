@@ -86,6 +86,19 @@ def hash_dtype():
     return ms.int64 if device() in NO_UINT32 else ms.uint32
 
 
+def device_count():
+    """Return the number of devices on this machine of the kind in use."""
+    return ms.hal.device_count(device())
+
+
+def hardware():
+    """Return the device in use, its model, and the folder of CANN, as text."""
+    if device() == "CPU":
+        return "CPU"
+    model = ms.hal.get_device_name(ms.get_context("device_id"), device())
+    return f"{device()} {model} {os.path.realpath(os.environ.get('ASCEND_HOME_PATH', ''))}"
+
+
 def saturates():
     """Whether float16 overflows to its largest number on this device, and not to infinity.
 

@@ -135,7 +135,7 @@ class Corrupt:
         return self._one(images, key)
 
     def _one(self, image, key):
-        """Corrupt one image, a PIL image or an array. An image that is not corrupted is returned itself."""
+        """Corrupt one image, a PIL image or an array. One that is not corrupted is returned itself."""
         if isinstance(image, Image.Image):
             check_depth(image)
         else:

@@ -97,7 +97,6 @@ class TrainBatches(Batches):
         UserError: `crop`, `sampling` or `sampler` is unknown, or two arguments exclude each other.
     """
 
-
     def __init__(self, images, labels, split, mean, std, batch_size, steps, seed, crop="none", sampling="uniform",
                  repeats=None, groups=None, corruption=None, probabilities=None, sampler="replacement", share=(0, 1),
                  crop_area=None, rand_augment=None, mixup=None):
@@ -185,7 +184,6 @@ class EvaluationBatches(Batches):
         share (tuple): rank and world size of the devices that evaluate together. Each device has its `rank_slice` of
             the images, and all have the same number of batches. Batches of the last device may have no real image.
     """
-
 
     def __init__(self, images, labels, indices, mean, std, batch_size, share=(0, 1)):
         self.images, self.labels, self.indices = images, labels, indices

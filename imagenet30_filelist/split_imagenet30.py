@@ -74,10 +74,10 @@ def main(argv=None):
         else:
             names, labels = read_index(args.index)
         split = poisson_split(labels, args.num_per_class, args.num_severity, args.seed)
-        write_lists(args.output_dir, split, names, labels, test)
-        print("\n".join(f"severity {s}: {count} images" for s, count in enumerate(split.counts)))
         path = find_test_list(args.output_dir)
         is_kept = path is not None and (test is None or os.path.exists(os.path.join(args.output_dir, TESTS[1])))
+        write_lists(args.output_dir, split, names, labels, test)
+        print("\n".join(f"severity {s}: {count} images" for s, count in enumerate(split.counts)))
         written = f"{len(test[0])} images" if test else "no list"
         print(f"validation: {len(split.validation)} images, test: {'the earlier list' if is_kept else written}")
         if is_kept:

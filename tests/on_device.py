@@ -140,7 +140,8 @@ def carry_out(check, target, folder, seconds):
             last lines of its errors as `log`.
     """
     if seconds <= 0:
-        return [{"name": "not run", "passed": None, "result": "the time was over; --limit gives more"}]
+        return [{"name": "the check runs", "passed": False,
+                 "result": "not begun, because the time was over; --limit gives more"}]
     path = os.path.join(folder, f"{check}_{target}.jsonl")
     command = [sys.executable, os.path.join(ROOT, "tests", "device_checks.py"), check, path, "--device_target", target]
     if check in COMPARED:

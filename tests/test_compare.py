@@ -640,7 +640,9 @@ def test_runs_that_were_begun_otherwise_are_not_mixed_in(option, value, reason, 
     ("warning: x\nmain.py: error: -m x: unknown\n", "-m x: unknown"), ("", "no message"),
     (f"Traceback (most recent call last):\n  File\n    x = 1\nRuntimeError: {NO_MEMORY}", NO_MEMORY.splitlines()[4]),
     ("Traceback (most recent call last):\n  File\nValueError: before\n\nAfter it\n\nTraceback (most recent call last):"
-     "\n  File\n    x\npkg.SomeError: why\nmore\n", "why")])
+     "\n  File\n    x\npkg.SomeError: why\nmore\n", "why"),
+    ("Exception ignored in: x\nTraceback (most recent call last):\n  File\nValueError: harmless\n"
+     "main.py: error: logs: No space left on device\n", "logs: No space left on device")])
 def test_why_a_process_has_failed(text, reason, tmp_path):
     with open(tmp_path / "stderr", "w+", encoding="utf-8") as errors:
         errors.write(text)
@@ -649,16 +651,18 @@ def test_why_a_process_has_failed(text, reason, tmp_path):
         assert errors.closed  # a comparison may have a thousand runs
 
 
-def test_a_network_that_runs_out_of_memory_does_not_stop_others(monkeypatch, capsys):
+@pytest.mark.parametrize("error, reason", [(RuntimeError(NO_MEMORY), NO_MEMORY.splitlines()[4]),
+                                           (MemoryError("Unable to allocate 9 GiB"), "Unable to allocate 9 GiB")])
+def test_a_network_that_runs_out_of_memory_does_not_stop_others(error, reason, monkeypatch, capsys):
     monkeypatch.setattr(losses.evaluation.corruptions, "planned_runs", lambda path: ["a", "b"])
     monkeypatch.setattr(losses.evaluation.corruptions, "is_finished", lambda run: True)
 
     def evaluate(run):
         if run == "a":
-            raise RuntimeError(NO_MEMORY)
+            raise error
         return "done"
     assert evaluate_each("both", evaluate) == ({"b": "done"}, ["a", "b"])
-    assert f"failed: {NO_MEMORY.splitlines()[4]}\n" in capsys.readouterr().out
+    assert f"failed: {reason}\n" in capsys.readouterr().out
 
 
 def test_a_comparison_that_cannot_begin_leaves_its_name_free(cifar_dir, tmp_path, capsys):

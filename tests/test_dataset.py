@@ -667,7 +667,9 @@ def test_a_batch_in_the_python_layout_may_have_arrays_of_any_order(tmp_path, pro
     # An array of pointers, the first of which would be followed.
     b"cnumpy\nndarray\n(K\x01\x85cnumpy\ndtype\n(U\x01OtRU\x08\x41\x41\x41\x41\x41\x41\x41\x41tR",
     b"cnumpy\ndtype\n(U\x02O8K\x00K\x01tR", b"cnumpy\ndtype\n(U\x03V99tR",
-    b"(" + b")" + b"\x85" * 100_000 + b"K\x01d", b"(" + b")" + b"2\x86" * 60 + b"K\x01d"])
+    b"(" + b")" + b"\x85" * 100_000 + b"K\x01d", b"(" + b")" + b"2\x86" * 60 + b"K\x01d",
+    b"(" + b")" + b"".join(b"q%ch%c\x86" % (k, k) for k in range(30)) + b"K\x01d",
+    b"]q\x00" + b"".join(b"]q%c(h%ch%ch%ce" % (k, k - 1, k - 1, k - 1) for k in range(1, 100))])
 def test_a_batch_in_the_python_layout_cannot_harm(tmp_path, content):
     (tmp_path / "data_batch_1").write_bytes(b"\x80\x02}(U\x04data" + content + b"U\x06labels]u.")
     with pytest.raises(UserError, match="not a CIFAR batch in the python layout"):

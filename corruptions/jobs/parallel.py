@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from concurrent.futures import wait
 from multiprocessing import resource_tracker
 
 import cv2
@@ -112,16 +113,15 @@ class ProcessPool:
             return future.result()
 
     def stop(self, futures):
-        """End the processes at once, unless another job uses them. The work in progress is lost."""
+        """End the processes at once; their work in progress is lost. If another job uses them, wait for the work."""
         with _lock:
             is_shared = _jobs[self.executor] > 1
+            get_executor.cache_clear()  # the next job gets new processes
         if is_shared:
-            for future in futures:
-                future.cancel()
+            wait([future for future in futures if not future.cancel()])
             return
         while any(not future.running() and not future.done() for future in futures):
             time.sleep(0.01)  # loky's thread fails for a future that it has not queued yet
-        get_executor.cache_clear()
         self.executor.shutdown(kill_workers=True)
 
     def release(self):
@@ -145,8 +145,9 @@ def report_killed_worker():
 def parallel_map(workers, function, arguments):
     """Call `function(*a)` for each tuple `a` of `arguments`; yield the results in the order of the tuples.
 
-    The tuples are taken as they are needed, so that memory does not grow with their number. No process remains if the
-    generator is closed before its end, such as by an error, Ctrl-C, or SIGTERM within `sigterm_interrupts`.
+    The tuples are taken as they are needed, so that memory does not grow with their number. No work goes on if the
+    generator is closed before its end, such as by an error, Ctrl-C, or SIGTERM within `sigterm_interrupts`. Then no
+    process remains either, unless another job in this process uses it.
 
     Args:
         workers (int or Cluster): number of processes, 1 for this process alone, or a cluster.

@@ -74,8 +74,36 @@ CIFAR = {
 }
 
 
-# An array in a pickle has about six tuples. As the key of a dict, tuples in tuples could take any time or crash.
+# An array in a pickle has about six tuples. More, in each other, could crash where one is the key of a dict.
 MOST_TUPLES = 32
+
+
+def check_instructions(instructions, size):
+    """Check the instructions of a pickle, as `pickletools.genops` gives them, before it is loaded.
+
+    This also finds lengths beyond the end of the file.
+
+    Args:
+        instructions (iterator): the instructions.
+        size (int): size of the file in bytes.
+
+    Raises:
+        pickle.UnpicklingError: the pickle could take any memory, or any time to hash a tuple that has itself in it many
+            times.
+    """
+    before, tuples, memo, tuples_in_memo = "", 0, 0, set()
+    for instruction, argument, _ in instructions:
+        name = instruction.name
+        if name in ("PUT", "LONG_BINPUT") and argument > size:
+            raise pickle.UnpicklingError(f"it asks for room for {argument} objects")
+        if name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            if before.startswith("TUPLE"):
+                tuples_in_memo.add(memo if argument is None else argument)
+            memo += 1
+        tuples += name.startswith("TUPLE")
+        if tuples > MOST_TUPLES or name in ("DUP", "FROZENSET") or name.endswith("GET") and argument in tuples_in_memo:
+            raise pickle.UnpicklingError("it has more tuples than arrays need")
+        before = name
 
 
 class StoredDtype:
@@ -147,17 +175,14 @@ def read_python(path, spec):
     """
     try:
         with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            tuples = 0
-            for instruction, argument, _ in pickletools.genops(file):  # finds lengths beyond the end of the file
-                if instruction.name in ("PUT", "LONG_BINPUT") and argument > size:
-                    raise pickle.UnpicklingError(f"it asks for room for {argument} objects")
-                tuples += instruction.name in ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "FROZENSET")
-            if tuples > MOST_TUPLES:
-                raise pickle.UnpicklingError(f"it has {tuples} tuples")
+            check_instructions(pickletools.genops(file), os.fstat(file.fileno()).st_size)
             file.seek(0)
             content = ArrayUnpickler(file, encoding="bytes").load()
         images, labels = (getattr(part, "array", part) for part in (content[b"data"], content[spec.label_key]))
+        if not isinstance(images, np.ndarray):
+            raise pickle.UnpicklingError("its data are no array")
+        if not isinstance(labels, np.ndarray) and not all(type(label) is int for label in labels):
+            raise pickle.UnpicklingError("its labels are no integers")
     except OSError:
         raise
     except Exception as error:  # a damaged pickle can raise nearly anything

@@ -202,7 +202,7 @@ def _run_sequentially(planned, configs, paths, waiting, loader, device, clock):
             with RunFolder(paths[k]) as folder:
                 write_config(folder, data, configs[k], planned[k].given, device)
                 run(configs[k], data, folder, cells)
-        except (UserError, OSError, RuntimeError) as error:  # MindSpore raises RuntimeError, for example out of memory
+        except (UserError, OSError, MemoryError, RuntimeError) as error:  # MindSpore has the last for full memory
             failures[k] = reason_of(error)
             print(f"failed: {failures[k]}", flush=True)
             cells = StepCache()
@@ -273,6 +273,6 @@ def _end_of(process, errors):
     reason = lines[-1].removeprefix("main.py: error: ")
     _, has_traceback, rest = text.rpartition("Traceback (most recent call last):\n")
     unexpected = re.search(r"^[\w.]+: ?(.*)", rest, re.MULTILINE | re.DOTALL)  # the first line that is not indented
-    if has_traceback and unexpected:
+    if has_traceback and unexpected and not re.search("^main.py: ", rest, re.MULTILINE):
         reason = reason_of(unexpected[1])
     return f"{reason} (exit status {process.returncode})", warnings

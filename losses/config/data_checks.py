@@ -54,15 +54,16 @@ def check_first_model(path, source, split):
     Raises:
         UserError: the images or the split differ.
     """
-    folders = os.path.dirname(path), os.path.dirname(os.path.dirname(path))
-    folder = next(filter(read_settings, folders), None)
+    above = os.path.dirname(os.path.abspath(path))
+    folder = next(filter(read_settings, (above, os.path.dirname(above))), None)
     if folder is None:
         return
-    source.check_run(read_settings(folder), folder, train=source.train_fingerprint)
     table = os.path.join(folder, "split.csv")
-    if not os.path.exists(table):
-        return
-    trained = read_split(table, source.labels["train"], len(split.train))
+    try:
+        source.check_run(read_settings(folder), folder, train=source.train_fingerprint)
+        trained = read_split(table, source.labels["train"], len(split.train)) if os.path.exists(table) else split
+    except UserError as error:
+        raise UserError(f"--stage_one {path}: {error}") from error
     if any(set(first) != set(now) for first, now in zip(trained.train, split.train, strict=True)):
         raise UserError(f"--stage_one {path}: trained on other images or severities; give the --seed and the options "
                         f"of {folder}, or --split {table}")

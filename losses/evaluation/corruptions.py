@@ -85,7 +85,7 @@ def evaluate_each(path, evaluate, baseline=None):
             if not is_finished(run):
                 raise UserError(f"{run}: this run has not ended; resume it with the command of the comparison")
             done[run] = evaluate(run)
-        except (UserError, OSError, RuntimeError) as error:  # as in a comparison
+        except (UserError, OSError, MemoryError, RuntimeError) as error:  # as in a comparison
             print(f"failed: {reason_of(error)}", flush=True)
     return done, runs
 
@@ -279,7 +279,7 @@ def check_baseline(path, record, test):
         UserError: the evaluation used other images.
     """
     stored = record.get("fingerprints")
-    if stored is None and "images" in record:  # of `corruptions.benchmark`
+    if stored is None and "images" in record:  # which only `corruptions.benchmark` writes
         raise UserError(f"--baseline {path}: is of corruptions.benchmark, which knows the images by other hashes; name "
                         "a run or a checkpoint")
     if stored is None:

@@ -73,12 +73,11 @@ class TrainStep(nn.Cell):
             self.gather_outputs = AllGatherOutputs()
         self.is_compiled = False  # whether a step was taken
         self.must_check_stacking = False  # set if copies of a network may compute something else than the network
-        self.modes = None  # `training_modes` of the network at the first step; compiled graphs keep them
         self.num_classes = self.num_groups = None  # `train_batch` checks labels and groups if known
-        frozen = training_modes(network) if network.training else None
+        self.modes = training_modes(network) if network.training else None  # of layers; compiled graphs keep them
         self.set_train()
-        if frozen is not None:
-            set_training_modes(network, frozen)
+        if self.modes is not None:
+            set_training_modes(network, self.modes)
 
     def example_inputs(self, batch_size, shape):
         """Return images, labels and groups of the shapes and types with which `train_batch` calls the graph.
@@ -143,7 +142,7 @@ class TrainStep(nn.Cell):
         return outs
 
     def set_modes(self):
-        """Put the network back into the modes of the first step after an evaluation, and check these modes.
+        """Put the network back into the modes of its layers after an evaluation, and check these modes.
 
         Raises:
             UserError: a layer is in another mode than at the first step, which the compiled graph would not follow.
@@ -153,7 +152,7 @@ class TrainStep(nn.Cell):
             if self.modes is not None:
                 set_training_modes(self.network, self.modes)
         modes = training_modes(self.network)
-        if self.modes not in (None, modes):
+        if self.is_compiled and self.modes != modes:
             raise UserError("set_train: a layer of the network is in another mode than at the first step, whose graph "
                             "keeps the modes; put it back, or create a new step")
         self.modes = modes

@@ -176,9 +176,6 @@ def newest_checkpoint(folder):
 
     Damaged checkpoints are skipped with a warning. Checkpoints are large and may be many, so only the necessary ones
     are read.
-
-    Raises:
-        UserError: all checkpoints are damaged.
     """
     paths = _checkpoints(folder)
     numbered = sorted(filter(Progress.from_path, paths), key=Progress.from_path, reverse=True)
@@ -192,7 +189,17 @@ def newest_checkpoint(folder):
         progress = _progress(path)
         if progress is not None and (furthest is None or progress > furthest):
             newest, furthest = path, progress
-    if paths and newest is None:
+    return newest
+
+
+def checkpoint_to_resume(folder):
+    """Return `newest_checkpoint` of a run that is to go on.
+
+    Raises:
+        UserError: all checkpoints are damaged.
+    """
+    newest = newest_checkpoint(folder)
+    if newest is None and _checkpoints(folder):
         raise UserError(f"{folder}: all its checkpoints are damaged; put one back, or remove them to begin anew")
     return newest
 

@@ -3,7 +3,7 @@ import os
 
 import numpy as np
 
-from utils.records.checkpoint import Checkpoints, Progress, load_checkpoint, newest_checkpoint
+from utils.records.checkpoint import Checkpoints, Progress, checkpoint_to_resume, load_checkpoint
 from utils.records.cost import ResourceUsage, duration, percentages
 from utils.records.logs import EvaluationLog, SharpnessLog, TrainLog
 from utils.records.tensorboard import TensorBoard
@@ -40,7 +40,7 @@ class RunRecorder:
         self.folder, self.step, self.log_train = folder, step, log_train
         self.steps_per_epoch = steps_per_epoch
         self.checkpoint_every, self.best_by, self.table = checkpoint_every, best_by, table
-        checkpoint = newest_checkpoint(folder.path)
+        checkpoint = checkpoint_to_resume(folder.path)
         self.start = start = load_checkpoint(step, checkpoint) if checkpoint else Progress()
         self.skipped_steps = 0 if step.scaling is None else int(step.scaling.skipped_steps.asnumpy())
         self.cost = ResourceUsage(folder.file("cost.json"), checkpoint is not None, folder.file(STAGE_ONE_RESULTS))
@@ -140,7 +140,7 @@ class NullRecorder(RunRecorder):
         self.folder, self.train_log = folder, self
         self.log_train, self.checkpoint_every = log_train, checkpoint_every
         self.steps_per_epoch = steps_per_epoch
-        checkpoint = newest_checkpoint(folder.path)
+        checkpoint = checkpoint_to_resume(folder.path)
         self.start = load_checkpoint(step, checkpoint) if checkpoint else Progress()
 
     def save(self, *_):

@@ -121,7 +121,7 @@ def test_every_size_and_grey_images(name, shape):
 @pytest.mark.parametrize("count", [1, 2])
 def test_results_can_be_written(name, count):
     images = np.random.RandomState(0).randint(0, 256, (count, 32, 32, 3)).astype(np.uint8)
-    assert CORRUPTIONS[name](images, 3, np.random.RandomState(0)).flags.writeable
+    assert CORRUPTIONS[name].batch(images, 3, [np.random.RandomState(k) for k in range(count)]).flags.writeable
 
 
 def test_grey_image_is_the_channel_of_an_equal_colour_image():

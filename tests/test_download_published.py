@@ -107,7 +107,7 @@ def test_an_archive_of_another_checksum_is_not_unpacked(server, tmp_path, capsys
     message = capsys.readouterr().err
     assert error.value.code == 2 and len(message.splitlines()) == 1 and "CIFAR-10-C.tar is not in" in message
     assert "put CIFAR-10-C.tar from https://zenodo.org/records/2535967 into" in message
-    assert os.listdir(tmp_path / "data" / "published") == []
+    assert os.listdir(tmp_path / "data") == []
 
 
 def test_what_is_interrupted_is_taken_up_with_the_archives_that_are_there(server, tmp_path, monkeypatch):

@@ -86,9 +86,7 @@ def find_by_severity(folder, source):
     if len(having) > 1:
         raise UserError(f"--test_corrupted {folder}: has arrays in test/, and others beside it; name {inner}, or a "
                         "folder without test/")
-    between = sorted(name for name in os.listdir(having[0]) if BETWEEN.fullmatch(name))
-    if between:
-        warn_left_out(having[0], between)
+    warn_left_out(having[0], os.listdir(having[0]))
     places = {}
     for severity in SEVERITIES:
         below = os.path.join(having[0], str(severity))
@@ -151,9 +149,7 @@ def severity_folders(folder):
     numbers = {severity: str(severity) for severity in SEVERITIES if str(severity) in names}
     strengths = sorted((name for name in names if re.fullmatch(r"\d+\.\d\d", name)), key=float)
     if os.path.exists(os.path.join(os.path.dirname(folder), SETTINGS_FILE)):  # made by this project
-        between = sorted(filter(BETWEEN.fullmatch, names))
-        if between:
-            warn_left_out(folder, between)
+        warn_left_out(folder, names)
     elif not numbers and strengths:
         if len(strengths) != len(SEVERITIES):
             raise UserError(f"{folder}: has {', '.join(strengths)}, and must have five strengths for severities 1 to 5"
@@ -162,9 +158,12 @@ def severity_folders(folder):
     return {severity: ArrayLocation(os.path.join(folder, name)) for severity, name in numbers.items()}
 
 
-def warn_left_out(folder, between):
-    """Warn that severities between whole numbers, the folders `between`, are left out."""
-    print(f"warning: {folder}: severity {', '.join(between)} is between whole numbers and left out", file=sys.stderr)
+def warn_left_out(folder, names):
+    """Warn that severities between whole numbers are left out, if some `names` in a folder are such."""
+    between = sorted(filter(BETWEEN.fullmatch, names))
+    if between:
+        print(f"warning: {folder}: severity {', '.join(between)} is between whole numbers and left out",
+              file=sys.stderr)
 
 
 def severities_with_arrays(folder):

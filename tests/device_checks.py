@@ -78,6 +78,12 @@ def example(side, number):
     return tuple(map(ms.Tensor, random_batch(side, number)))
 
 
+def set_weights(weights):
+    """Give weights (list of Parameter) the values that the formula has for their names."""
+    for parameter in weights:
+        parameter.set_data(ms.Tensor(formula_weight(torch_name(parameter.name), parameter.shape)))
+
+
 def take_steps(network, batches, **options):
     """Take a step with each batch, which is a tuple of arrays, from new weights.
 
@@ -85,8 +91,7 @@ def take_steps(network, batches, **options):
         tuple: outputs, float64 (n,), which are for each step the losses of both passes, the gradient norm and the
             objective; updates, as returned by `summarise_updates`.
     """
-    for parameter in network.trainable_params():
-        parameter.set_data(ms.Tensor(formula_weight(torch_name(parameter.name), parameter.shape)))
+    set_weights(network.trainable_params())
     before = {p.name: p.asnumpy().copy() for p in network.trainable_params()}
     step = create_step(network, **options)
     parts = []
@@ -117,6 +122,21 @@ def comparison_line(name, outputs, updates, reference, limits):
     return line(name, moves_weights(outputs, updates) and errors[0] <= limits[0] and errors[1] <= limits[1],
                 f"largest error {errors[0]:.1e} of outputs (at most {limits[0]:.0e}), {errors[1]:.1e} of updates (at "
                 f"most {limits[1]:.0e})")
+
+
+def cpu_line(name, outputs, updates, values, limits):
+    """Return the line of some steps that must agree with those of the CPU, which are added to `values` on the CPU.
+
+    Args:
+        name, outputs, updates, limits: as in `comparison_line`.
+        values (dict): name to outputs and updates of the CPU.
+    """
+    if device() == "CPU":
+        values[name] = outputs.tolist(), updates.tolist()
+        return line(name, moves_weights(outputs, updates), "finite, moves all weights; other devices are compared")
+    if name in values:
+        return comparison_line(name, outputs, updates, values[name], limits)
+    return line(name, False, "not compared, because the CPU has no result")
 
 
 def check_published_steps(_):
@@ -166,19 +186,12 @@ def check_paths(values):
     found = {name: take_steps(SmallNetwork(), method_batches(), recipe="sharpdro", seed=1, **options)
              for name, options in PATHS.items()}
     network = SmallNetwork()
-    for parameter in network.trainable_params():
-        parameter.set_data(ms.Tensor(formula_weight(torch_name(parameter.name), parameter.shape)))
+    set_weights(network.trainable_params())
     images, labels, _ = example(16, 24)
     norm = mean_gradient_norm(GradientNorm(network), [(images, labels, ms.Tensor(20, ms.int32))])
     found["norm of a mean gradient"] = np.array([norm]), np.ones((1, 1))
     for name, (outputs, updates) in found.items():
-        if device() == "CPU":
-            values[name] = outputs.tolist(), updates.tolist()
-            yield line(name, moves_weights(outputs, updates), "finite, moves all weights; other devices are compared")
-        elif name in values:
-            yield comparison_line(name, outputs, updates, values[name], METHOD_LIMITS)
-        else:
-            yield line(name, False, "not compared, because the CPU has no result")
+        yield cpu_line(name, outputs, updates, values, METHOD_LIMITS)
     yield line("a step that overflows float16", None, SATURATES) if saturates() else check_overflow()
     yield check_later_reading()
 
@@ -202,14 +215,12 @@ def check_overflow():
 
 def check_later_reading():
     """Steps give the same numbers if these are read after all of them."""
-    readings = []
+    readings, (images, labels, groups) = [], example(16, 24)
     for reads_later in (False, True):
         step, outputs = create_step(SmallNetwork(), "sharpdro", recipe="sharpdro"), []
-        for parameter in step.weights:
-            parameter.set_data(ms.Tensor(formula_weight(torch_name(parameter.name), parameter.shape)))
-        for seed in range(10):
-            images, labels, groups = example(16, 24)
-            taken = step.train_batch_async(images * (1 + seed / 10), labels, groups)
+        set_weights(step.weights)
+        for k in range(10):
+            taken = step.train_batch_async(images * (1 + k / 10), labels, groups)
             outputs.append(taken if reads_later else tuple(part.asnumpy().copy() for part in taken))
         readings.append([np.asarray(part.asnumpy() if reads_later else part).tobytes()
                          for taken in outputs for part in taken])
@@ -222,13 +233,7 @@ def check_networks(values):
     """One step of SharpDRO with every family of networks. `values` has the steps of the CPU, or gets them."""
     for name, side in NETWORKS.items():
         outputs, updates = take_steps(create_model(name, 10), [random_batch(side, 8)], method="sharpdro")
-        if device() == "CPU":
-            values[name] = outputs.tolist(), updates.tolist()
-            yield line(name, moves_weights(outputs, updates), "finite, moves all weights; other devices are compared")
-        elif name in values:
-            yield comparison_line(name, outputs, updates, values[name], NETWORK_LIMITS)
-        else:
-            yield line(name, False, "not compared, because the CPU has no result")
+        yield cpu_line(name, outputs, updates, values, NETWORK_LIMITS)
 
 
 def check_data_strategies(_):
@@ -343,8 +348,8 @@ def describe_device(_):
 
 CHECKS = {"device": describe_device, "steps": check_published_steps, "perceptron": check_published_perceptron,
           "methods": check_methods, "strategies": check_data_strategies, "paths": check_paths,
-          "networks": check_networks,
-          "operators": check_operators, "bytes": check_same_bytes, "time": check_step_time}
+          "networks": check_networks, "operators": check_operators, "bytes": check_same_bytes,
+          "time": check_step_time}
 
 
 def main():

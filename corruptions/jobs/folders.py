@@ -233,7 +233,8 @@ def corrupt_folder(source, target, names, severities, seed, options, workers, im
     stored_files = checksums if shard == SINGLE_SHARD else files
     reject_name_clashes(source, stored_files, image_format)
     with make_folder(target):
-        if is_writable(target) and ignores_case(target):
+        can_write = is_writable(target)
+        if can_write and ignores_case(target):
             reject_name_clashes(source, stored_files, image_format, fold_case)
     settings = {"seed": seed, **options_settings(options, names), "format": image_format, "transparency": "white",
                 **({"images": made_from} if made_from else {})}
@@ -242,7 +243,7 @@ def corrupt_folder(source, target, names, severities, seed, options, workers, im
     def stored(number):
         mine = checksums if number == shard.number else Shard(number, shard.count).of(list(files))
         return [corrupted_name(file, image_format) for file in mine]
-    if not is_writable(target):
+    if not can_write:
         require_made(target, settings, parts, stored, shard)
         check_decoding(source, files, target)
         check_sources(source, files, target, checksums, shard)

@@ -25,15 +25,16 @@ from losses.comparison.checks import (
 from losses.comparison.plan import BENCHMARK_KEYS
 from losses.config.published_run import DATA_OPTIONS, published_row
 from losses.config.recipes import option_texts
-from losses.training.run import machine, run, write_config
+from losses.training.run import run, write_config
 from losses.training.step_cache import StepCache
 from utils.figures.severity import accuracy
 from utils.figures.style import command, save
 from utils.options import option_words
 from utils.records.cost import duration
 from utils.records.logs import RunFolder
+from utils.records.machine import machine, machine_text
 from utils.records.reading import PLAN_FILE, by_setting, is_finished, read_record
-from utils.records.settings import machine_text, path_independent, read_settings
+from utils.records.settings import path_independent, read_settings
 from utils.reports.comparison import write_comparison, write_comparison_page
 from utils.reports.comparison_rows import ComparisonRow, last_weights
 from utils.reports.page import next_steps
@@ -217,13 +218,13 @@ def _run_in_processes(planned, configs, paths, waiting, loader, device, jobs, pr
             write_config(folder, loader.load(configs[k]), configs[k], planned[k].given, device)
 
     failures, running, queue, slots = {}, {}, list(waiting), list(range(jobs))
-    with signals.defer_signals(), contextlib.ExitStack() as outputs:
+    with signals.defer_signals():
         try:
             while queue or running:
                 while queue and len(running) < jobs:
                     k, slot = queue.pop(0), slots.pop(0)
                     _announce(k + 1, len(planned), planned[k], configs[k], clock)
-                    errors = outputs.enter_context(tempfile.TemporaryFile("w+"))
+                    errors = tempfile.TemporaryFile("w+")  # noqa: SIM115, closed with the end of the process
                     running[k] = subprocess.Popen([sys.executable, program, "--resume", paths[k],
                                                    *_free_options(planned[k], jobs, slot, device)],
                                                   stdout=subprocess.DEVNULL, stderr=errors), errors, slot
@@ -243,8 +244,9 @@ def _run_in_processes(planned, configs, paths, waiting, loader, device, jobs, pr
         finally:  # after an interruption or an error, the remaining processes save their progress and end
             for process, *_ in running.values():
                 process.terminate()
-            for process, *_ in running.values():
+            for process, errors, _ in running.values():
                 process.wait()
+                errors.close()
     return failures
 
 

@@ -55,12 +55,15 @@ def check_first_model(path, source, split):
         UserError: the images or the split differ.
     """
     above = os.path.dirname(os.path.abspath(path))
-    folder = next(filter(read_settings, (above, os.path.dirname(above))), None)
-    if folder is None:
+    for folder in (above, os.path.dirname(above)):
+        settings = read_settings(folder)
+        if settings:
+            break
+    else:
         return
     table = os.path.join(folder, "split.csv")
     try:
-        source.check_run(read_settings(folder), folder, train=source.train_fingerprint)
+        source.check_run(settings, folder, train=source.train_fingerprint)
         trained = read_split(table, source.labels["train"], len(split.train)) if os.path.exists(table) else split
     except UserError as error:
         raise UserError(f"--stage_one {path}: {error}") from error

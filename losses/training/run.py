@@ -9,14 +9,7 @@ from dataclasses import replace
 import numpy as np
 from tqdm import tqdm
 
-from utils.runtime.device import (
-    MINDSPORE_VERSION,
-    all_gather_bytes,
-    barrier,
-    broadcast_text,
-    device,
-)
-from corruptions.utils.cli import cpu_count
+from utils.runtime.device import all_gather_bytes, barrier, broadcast_text, device
 from corruptions.utils.errors import ResourceGoneError, UserError
 from corruptions.utils.files import read_json, write_json
 from corruptions.utils.signals import Interrupted, defer_signals, interruptible
@@ -42,10 +35,11 @@ from utils.errors import NotFiniteError, RunInterruptedError
 from utils.metrics import SHARPNESS_IMAGES, SHARPNESS_RHO
 from utils.records.checkpoint import LAST, Progress, newest_checkpoint
 from utils.records.logs import open_run_folder
+from utils.records.machine import machine, machine_text
 from utils.records.progress_table import ProgressTable
 from utils.records.reading import is_finished
 from utils.records.run import NullRecorder, RunRecorder
-from utils.records.settings import FAILED, machine_text, write_run_settings
+from utils.records.settings import FAILED, write_run_settings
 from utils.reports.run import report_results, run_title
 from utils.runtime import distributed
 
@@ -111,11 +105,6 @@ def marking_failure(folder):
         if folder.is_writable:
             folder.note(f"stopped: {error}")
         raise
-
-
-def machine(device):
-    """Return what the last bits of a run depend on besides its settings, as plain values for `config.json`."""
-    return {"device": device, "mindspore": MINDSPORE_VERSION, "processors": cpu_count()}
 
 
 def write_config(folder, data, config, given, device):

@@ -41,13 +41,6 @@ def write_run_settings(path, settings, title, given, **machine):
     write_json(path, {**settings, "title": title, "given": given, "world_size": world_size(), **machine})
 
 
-def machine_text(config):
-    """Return the entries of a `config.json` that the last bits of a run depend on, as text."""
-    processors = config.get("processors") if config.get("device") == "CPU" else None
-    return (f"{config.get('device')}{' with --fast_math' if config.get('fast_math') else ''}"
-            f"{f' with {processors} processors' if processors else ''} (MindSpore {config.get('mindspore')})")
-
-
 def has_same_basename(before, now):
     """Whether two paths may be one folder in two places: the last parts are the same, and neither path is None."""
     return None not in (before, now) and os.path.basename(before) == os.path.basename(now)

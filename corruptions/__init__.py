@@ -15,9 +15,10 @@ __version__ = "1.0.0"
 
 _MODULES = {
     "ALIASES": "bar_levels", "BenchmarkResult": "evaluation.result", "COMMON": "table", "CORRUPTIONS": "table",
-    "Corrupt": "transform", "ImageRng": "generate", "Options": "registry",
+    "Corrupt": "transform", "ImageRng": "rng", "Options": "registry",
     "PERTURBATIONS": "sequences.perturbations", "PERTURBATION_SETS": "sequences.perturbations", "SETS": "table",
-    "benchmark": "evaluation.benchmark", "corrupt": "generate", "flip_rate": "sequences.metrics",
+    "UserError": "utils.errors", "benchmark": "evaluation.benchmark", "corrupt": "generate",
+    "flip_rate": "sequences.metrics",
     "perturb": "sequences.perturb", "top5_distance": "sequences.metrics"}
 __all__ = [*_MODULES]
 

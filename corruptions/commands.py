@@ -146,7 +146,8 @@ def preview_command(args):
     require_writable_file("--output", args.output)
     require_another_file("--output", args.output, args.image)
     clean = panel(image)
-    rows = {name: [panel(corrupt(image, name, severity, args.seed, options, key=0)) for severity in args.severity]
+    key = os.path.basename(args.image)  # the pixels are those of the command image
+    rows = {name: [panel(corrupt(image, name, severity, args.seed, options, key)) for severity in args.severity]
             for name in args.corruption}
     if len(args.severity) == 1:
         plot_image_sheet(args.output, {"clean": clean, **{name: images[0] for name, images in rows.items()}})

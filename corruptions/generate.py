@@ -1,5 +1,4 @@
 """Corrupted versions of a whole array of images, the same bytes for any number of workers."""
-import hashlib
 import numbers
 import os
 import warnings
@@ -10,37 +9,13 @@ import numpy as np
 
 from corruptions.bar_levels import ALIASES
 from corruptions.registry import DEFAULTS, as_array, check_images
+from corruptions.rng import ImageRng
 from corruptions.severities import check_severity
 from corruptions.table import CORRUPTIONS
 from corruptions.utils.errors import UserError
 
 SEED = 0  # seed of a data set's corrupted images; the seed of a run does not change them
 BATCH_PIXELS = 16 * 32 * 32  # a corruption gets this many at once, few enough to stay in the processor's cache
-
-
-class ImageRng(np.random.Generator):
-    """A numpy generator with the method names of `numpy.random.RandomState` that the corruptions call."""
-
-    randint = np.random.Generator.integers
-    random_sample = np.random.Generator.random
-
-    def reseed(self, seed, name, severity, image):
-        """Start the random stream of an image; the stream depends on these four values and nothing else.
-
-        `image` is the number of the image in an array, or its relative name in a folder, with '/'.
-        """
-        text = f"{seed} {name} {severity} {image}".encode("utf-8", "surrogateescape")
-        key = hashlib.blake2b(text, digest_size=16).digest()
-        self.bit_generator.state = {
-            "bit_generator": "PCG64", "state": {"state": int.from_bytes(key, "little"), "inc": 1},
-            "has_uint32": 0, "uinteger": 0}
-
-
-def image_stream(seed, name, severity, image):
-    """Return a new random number generator for one image, an `ImageRng` at the start of its stream."""
-    stream = ImageRng(np.random.PCG64(0))
-    stream.reseed(seed, name, severity, image)
-    return stream
 
 
 def corrupt_range(images, name, severity, seed, start, options=DEFAULTS):
@@ -98,7 +73,7 @@ def stream_key(key):
     Raises:
         UserError: the key is none of these.
     """
-    if isinstance(key, np.ndarray) and key.ndim == 0:
+    if hasattr(key, "item") and getattr(key, "ndim", None) == 0:  # an array or a tensor
         key = key.item()
     if isinstance(key, tuple) and key:
         return "/".join(str(stream_key(part)).replace("%", "%25").replace("/", "%2F") for part in key)
@@ -115,11 +90,13 @@ def batch_keys(keys, number):
     """Return the `stream_key` of each image of a batch.
 
     Raises:
-        UserError: `keys` is no sequence with a key for each image.
+        UserError: `keys` is not a sequence with a key for each image.
     """
-    is_sequence = isinstance(keys, (Sequence, np.ndarray)) and not isinstance(keys, str)
-    if not is_sequence or len(keys) != number:
-        raise UserError(f"key {keys!r}: must be a sequence of {number} keys, one for each image of the batch")
+    keys = keys.tolist() if hasattr(keys, "tolist") else keys  # an array or a tensor
+    if isinstance(keys, tuple) or not isinstance(keys, Sequence) or isinstance(keys, str) or len(keys) != number:
+        size = f" with {len(keys)} keys" if hasattr(keys, "__len__") else ""
+        raise UserError(f"key of type {type(keys).__name__}{size}: must be a list of {number} keys, one for each image "
+                        "of the batch; a tuple is one key")
     return [stream_key(key) for key in keys]
 
 
@@ -180,12 +157,12 @@ def corrupt(images, name, severity=None, seed=0, options=DEFAULTS, key=None, fir
             BGR; `image[..., ::-1]` converts it to RGB. A PIL image is converted to RGB or, where it is grey, to (H, W).
             Its transparent parts are composited on white, and its EXIF data do not turn it.
         name (str): a key of `CORRUPTIONS`, or of `ALIASES`.
-        severity (int or float): 1 to 5. Between whole numbers, the constants are interpolated; whole constants, such as
-            a JPEG quality, are rounded.
+        severity (int or float): 1 to 5, needed unless `constants` are given. Between whole numbers, the constants are
+            interpolated; whole constants, such as a JPEG quality, are rounded.
         seed (int): at least 0. An image draws from the random stream of (seed, name, severity, key).
         options (Options): the other options.
-        key (int, str, os.PathLike or tuple of these): number, path or other name of the image. A batch takes a sequence
-            with a key for each image. None numbers the images from `first`.
+        key (int, str, os.PathLike or tuple of these): number, path or other name of the image. A batch takes a list, an
+            array or a tensor with a key for each image. None numbers the images from `first`.
         first (int): number of the first image, such as of a batch in the middle of a data set.
         constants (float or tuple of float): constants of the corruption instead of a severity, as
             `python -m corruptions list` explains them. The random stream is that of (seed, name, 'constants', key).
@@ -204,9 +181,11 @@ def corrupt(images, name, severity=None, seed=0, options=DEFAULTS, key=None, fir
     check_seed(seed)
     name = ALIASES.get(name, name)
     if name not in CORRUPTIONS:
-        raise UserError(f"corruption {name}: unknown; there are {', '.join(CORRUPTIONS)}")
+        raise UserError(f"corruption {name}: unknown; choose from {', '.join(CORRUPTIONS)}")
     if constants is not None and severity is not None:
         raise UserError(f"severity {severity!r}: has no effect beside constants; leave one of them out")
+    if constants is None and severity is None:
+        raise UserError("severity: is missing; give a number from 1 to 5, or constants")
     if constants is None:
         severity = check_severity(severity)
     images = as_array(images)

@@ -2,6 +2,7 @@
 import collections
 import contextlib
 import errno
+import io
 import os
 import re
 import sys
@@ -12,14 +13,15 @@ from PIL import Image, ImageOps
 
 from corruptions.registry import SMALLEST_SIDE, is_grey, pixels_of
 from corruptions.utils.errors import ResourceGoneError, UserError
-from corruptions.utils.files import atomic_write
+from corruptions.utils.files import write_bytes
 
 JPEG_OPTIONS = {"quality": 85, "optimize": True}  # the published scripts store images in this way
 SAVE_OPTIONS = {"JPEG": JPEG_OPTIONS, "MPO": JPEG_OPTIONS, "WEBP": {"lossless": True}}  # MPO holds JPEG
 JPEG_MOST_SIDE = 65500  # the limit of libjpeg
 # Formats that PIL opens but cannot read by itself, or that are not still images.
 NO_IMAGES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
-ICONS = "ICNS"  # PIL enlarges images to squares of a few sizes in it
+# Formats that PIL writes, but not for every size of colour images.
+UNFIT_FORMATS = {"BLP", "ICNS", "ICO", "MSP", "XBM"}
 SUFFIXES_SAID = 8
 
 
@@ -157,7 +159,7 @@ def is_system_error(error):
 def open_image(path):
     """Open an image file with PIL; raise a `UserError` as in `read_image`, also for errors in the body."""
     if os.path.exists(path) and not os.path.isfile(path):  # reading from a pipe would wait for ever
-        raise UserError(f"{path}: is no file; name an image file")
+        raise UserError(f"{path}: is not a file; name an image file")
     try:
         with Image.open(path) as image:
             if has_deep_channels(image):
@@ -200,8 +202,10 @@ def has_deep_channels(image):
 def write_image(path, pixels, image_format):
     """Write an image in a format of PIL, such as 'png', 'webp' without loss, or 'jpeg' as in the published scripts."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    with atomic_write(path) as temporary:
-        Image.fromarray(pixels).save(temporary, image_format.upper(), **SAVE_OPTIONS.get(image_format.upper(), {}))
+    # PIL's encoders do not notice if a full disk cuts a file short, so that they only write to memory here.
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, image_format.upper(), **SAVE_OPTIONS.get(image_format.upper(), {}))
+    write_bytes(path, file.getbuffer())
 
 
 def jpeg_roundtrip(pixels):
@@ -218,7 +222,8 @@ def jpeg_roundtrip(pixels):
 def writable_suffixes():
     """Return the suffixes of the image files that can be written, in lower case."""
     formats = Image.registered_extensions().items()
-    return {suffix for suffix, name in formats if name in Image.SAVE and name in Image.OPEN and name != ICONS}
+    fit = {*Image.SAVE} & {*Image.OPEN} - NO_IMAGES - UNFIT_FORMATS
+    return {suffix for suffix, name in formats if name in fit}
 
 
 def write_image_file(path, pixels):

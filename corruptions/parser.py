@@ -6,6 +6,7 @@ import re
 import sys
 from functools import partial
 
+from corruptions import __version__
 from corruptions.bar_levels import ALIASES
 from corruptions.commands import array_command, folder_command, image_command, list_command, preview_command
 from corruptions.images import writable_suffixes
@@ -67,6 +68,7 @@ def create_parser(program="python -m corruptions"):
     """Return the parser of all commands. `program` is the name of the program."""
     parser = cli.Parser(prog=program, description="Corrupt images as the published benchmarks do: "
                         f"{len(CORRUPTIONS)} corruptions, severities 1 to 5, any image size.")
+    parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=cli.Parser)
     add_list(commands)
     add_image(commands)
@@ -140,7 +142,7 @@ def add_array(commands):
     command.add_argument("target", help="folder for the corrupted arrays")
     command.add_argument("--labels", default=None, metavar="FILE",
                          help=".npy file of an integer for each image; stored as labels.npy beside the arrays, so that "
-                         "--test_corrupted of main.py reads them")
+                         "loaders of the published sets find them")
     add_part(command)
     command.add_argument("--layout", choices=LAYOUTS, default="folders",
                          help="; ".join(f"{name}: {form}" for name, form in LAYOUTS.items()) + ", which needs labels")
@@ -258,12 +260,14 @@ def run(program, argv=None):
         print(EXAMPLES.format(program=program))
         return
     parser = create_parser(program)
-    if argv[0].startswith("-") and argv[0] not in ("-h", "--help"):  # options before the image
+    own = ("-h", "--help", "--version")
+    if argv[0].startswith("-") and argv[0] not in own:  # options before the image
         argv = ["image", *argv]
-    if argv[0] not in ("-h", "--help", *command_names(parser)):
+    if argv[0] not in (*own, *command_names(parser)):
         # A word without a suffix, such as `foldr`, is rather a mistyped command than an image.
         if not os.path.exists(argv[0]) and not os.path.splitext(argv[0])[1]:
-            parser.error(f"unknown command {argv[0]!r}; there are {', '.join(command_names(parser))}, or an image file")
+            commands = ", ".join(command_names(parser))
+            parser.error(f"unknown command {argv[0]!r}; choose from {commands}, or name an image file")
         argv = ["image", *argv]
     args = parser.parse_args(argv)
     for option in ("corruption", "perturbation"):

@@ -1,4 +1,5 @@
 """Pictures that show images."""
+import io
 import os
 import textwrap
 
@@ -9,7 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from corruptions.utils.errors import UserError
-from corruptions.utils.files import atomic_write
+from corruptions.utils.files import write_bytes
 
 # The suffixes of pictures, without the dot; pgf needs LaTeX.
 PICTURE_TYPES = sorted(set(FigureCanvasBase.get_supported_filetypes()) - {"pgf"})
@@ -23,7 +24,7 @@ TITLE_WIDTH = 20  # characters in a line of a title
 def check_picture_name(path):
     """Raise a `UserError` unless a path has the suffix of a picture."""
     if os.path.splitext(path)[1].lower().removeprefix(".") not in PICTURE_TYPES:
-        raise UserError(f"{os.fspath(path)!r} has no suffix of a picture; there are {', '.join(PICTURE_TYPES)}")
+        raise UserError(f"{os.fspath(path)!r} does not end like a picture; choose from {', '.join(PICTURE_TYPES)}")
 
 
 def panel(image):
@@ -65,8 +66,10 @@ def broken(name):
 
 def save_picture(figure, path, dpi=120):
     """Write a figure, in the format of the suffix. The same figure has the same bytes, and text in SVG stays text."""
-    with matplotlib.rc_context({"svg.hashsalt": "figures", "svg.fonttype": "none"}), atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=dpi)
+    file = io.BytesIO()  # as in `images.write_image`
+    with matplotlib.rc_context({"svg.hashsalt": "figures", "svg.fonttype": "none"}):
+        figure.savefig(file, dpi=dpi, format=os.path.splitext(path)[1].removeprefix("."))
+    write_bytes(path, file.getbuffer())
 
 
 def plot_image_grid(path, rows, columns, clean=None):

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from corruptions.rng import with_old_names
 from corruptions.severities import (
     SEVERITY_CONSTANTS,
     check_constants,
@@ -65,7 +66,7 @@ def check_options(options, constants=None):
     """Check the options of a corruption, beside constants in place of the published ones, if they are given.
 
     Raises:
-        UserError: `options` is no `Options`, or its preset has no effect.
+        UserError: `options` is not an `Options`, or its preset has no effect.
     """
     if not isinstance(options, Options):
         raise UserError(f"options of type {type(options).__name__}: must be corruptions.Options, such as "
@@ -133,8 +134,8 @@ def as_array(images):
     try:
         return images if isinstance(images, np.memmap) else np.asarray(images)
     except (ValueError, TypeError, RuntimeError) as error:  # of tensors on a device, TypeError
-        raise UserError(f"images are no array ({error}); give uint8 of shape (H, W), (H, W, C) or (N, H, W, C)"
-                        ) from error
+        raise UserError(f"images cannot become an array ({error}); give uint8 of shape (H, W), (H, W, C) or "
+                        "(N, H, W, C)") from error
 
 
 def check_images(images):
@@ -145,7 +146,9 @@ def check_images(images):
     if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)):
         first = "; channels come last: numpy.moveaxis(images, -3, -1)" if images.shape[-3:-2] in ((1,), (3,)) else ""
         grey = "; a batch of grey images needs images[..., None]" if images.shape[-1] > 4 else ""
-        raise UserError(f"an image must have shape (H, W), (H, W, 1) or (H, W, 3), not {images.shape[1:]}{first}{grey}")
+        alpha = "; drop the alpha channel, images[..., :3], or give PIL images" if images.shape[3:] == (4,) else ""
+        raise UserError("an image must have shape (H, W), (H, W, 1) or (H, W, 3), not "
+                        f"{images.shape[1:]}{first}{grey}{alpha}")
     if min(images.shape[1:3]) < SMALLEST_SIDE:
         raise UserError(f"an image of {images.shape[1]}x{images.shape[2]} is too small: {SMALLEST_SIDE} pixels a side "
                         "is the least that every corruption can work on")
@@ -189,8 +192,8 @@ class Corruption:
         Args:
             image (numpy.ndarray or PIL.Image.Image): uint8 (H, W), (H, W, 1) or (H, W, 3) in RGB.
             severity (int or float): 1 to 5, as in `severities.severity_constants`; without effect beside constants.
-            rng (numpy.random.RandomState): random number generator; freshly seeded with k, it draws what the published
-                code draws after `numpy.random.seed(k)`.
+            rng (numpy.random.RandomState or numpy.random.Generator): random number generator. A RandomState that is
+                freshly seeded with k draws what the published code draws after `numpy.random.seed(k)`.
             options (Options): the other options.
             constants (float or tuple of float): constants in place of the published ones, one for each of
                 `severities.MEANINGS`.
@@ -208,6 +211,7 @@ class Corruption:
         """Corrupt a small batch (N, ...) of images of one size, image k with `rngs[k]`; otherwise as for one image."""
         check_images(images)
         check_options(options, constants)
+        rngs = [with_old_names(rng) for rng in rngs]
         if constants is not None:
             try:
                 return self._apply(images, check_constants(self.name, constants), rngs, options)

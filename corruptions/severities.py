@@ -206,15 +206,22 @@ def severity_constants(name, severity, preset):
     share, upper = severity - int(severity), table[int(severity)]
     pairs = list(zip(*([values] if isinstance(values, numbers.Real) else values for values in (lower, upper)),
                      strict=True))
-    if name in TURNS:
-        position, turn = TURNS[name]
-        if (pairs[position][0] - turn) * (pairs[position][1] - turn) < 0:
-            raise UserError(f"severity {severity}: {name} has another effect at {int(severity)} than at "
-                            f"{int(severity) + 1} ({MEANINGS[name][position]}); give a severity on one side")
+    if turns_at(name, severity, preset):
+        raise UserError(f"severity {severity}: {name} has another effect at {int(severity)} than at "
+                        f"{int(severity) + 1} ({MEANINGS[name][TURNS[name][0]]}); give a severity on one side")
     values = [(1 - share) * first + share * second for first, second in pairs]
     for position in WHOLE.get(name, ()):
         values[position] = math.floor(values[position] + 0.5)
     return values[0] if isinstance(lower, numbers.Real) else tuple(values)
+
+
+def turns_at(name, severity, preset):
+    """Whether a severity lies between two that have different effects. Arguments are as in `severity_constants`."""
+    if name not in TURNS or severity == int(severity):
+        return False
+    position, turn = TURNS[name]
+    lower, upper = SEVERITY_CONSTANTS[preset][name][int(severity) - 1:int(severity) + 1]
+    return (lower[position] - turn) * (upper[position] - turn) < 0
 
 
 def check_constants(name, constants):

@@ -29,7 +29,7 @@ def known_names(words):
     known = tuple(ALIASES.get(name, name) for word in words for name in SETS.get(word, (word,)))
     for name in known:
         if name not in CORRUPTIONS:
-            raise UserError(f"corruption {name}: unknown; there are {', '.join([*SETS, *CORRUPTIONS])}")
+            raise UserError(f"corruption {name}: unknown; choose from {', '.join([*SETS, *CORRUPTIONS])}")
     return known
 
 

@@ -5,13 +5,22 @@ import multiprocessing  # noqa: F401, `process_key` finds it among the loaded mo
 import numbers
 import os
 import sys
+import warnings
 
 import numpy as np
 from PIL import Image
 
-from corruptions.generate import SEED, batch_keys, check_seed, corrupt_images, image_stream
+from corruptions.generate import SEED, batch_keys, check_seed, corrupt_images
 from corruptions.registry import DEFAULTS, as_array, check_depth, check_images, check_options
-from corruptions.severities import SEVERITIES, as_sequence, check_constants, check_severity
+from corruptions.rng import image_stream
+from corruptions.severities import (
+    SEVERITIES,
+    as_sequence,
+    check_constants,
+    check_severity,
+    nearest_preset,
+    turns_at,
+)
 from corruptions.table import CORRUPTIONS, check_usable, known_names
 from corruptions.utils.errors import UserError
 
@@ -32,8 +41,12 @@ def _extend_lineage():
 
 os.register_at_fork(before=_count_fork, after_in_child=_extend_lineage)
 
-# Names in the environment of the rank of a program: torchrun, msrun, Slurm, Open MPI, MPICH.
-RANKS = ("RANK", "RANK_ID", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
+# Names in the environment of the rank of a program: torchrun, msrun, Slurm, Open MPI, MPICH, MVAPICH, Cray, Horovod.
+RANKS = ("RANK", "RANK_ID", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK", "PALS_RANKID",
+         "HOROVOD_RANK")
+
+_drawing = set()  # settings of the transforms that have drawn random numbers without a key in this process
+_has_warned = False
 
 
 def process_key():
@@ -58,23 +71,30 @@ class Corrupt:
     image depend on the key, the seed, the corruption and the severity alone. Then the order, the number of workers and
     threads have no effect, and integers give the pixels of `corrupt(images, ...)[key]`.
 
-    Processes are told apart as in `process_key`. Programs on several machines that have no rank need keys, or a seed
-    each.
+    Processes are told apart as in `process_key`. Programs on several machines that have no rank, such as the workers of
+    Dask or Ray, need keys, or a seed each.
 
     Args:
         names (str, sequence of str or callable): the corruption; or several, of which each image draws one; keys of
             `SETS` stand for all of a set; or a function of a random generator that returns the name for an image.
         severity (float, sequence of float or callable): 1 to 5, as in `corrupt`; or several, of which each image draws
             one; or a function of a random generator that returns the severity for an image. None stands for 1, 2, 3, 4
-            and 5.
+            and 5. A function's severity is rounded where the effect turns into another one, as between 2 and 3 of
+            `saturate`.
         seed (int): at least 0. Transforms of one corruption with the same seed draw the same random numbers, so that
-            transforms of different data sets, or one after the other, need different seeds.
-        p (float): probability with which an image is corrupted, 0 to 1. Other images are returned as they are.
+            transforms of different data sets, or one after the other, need different seeds. Likewise, a transform that
+            is made anew in every epoch repeats its random numbers.
+        p (float): probability with which an image is corrupted, 0 to 1. Other images keep their pixels. They are
+            copied, and a PIL image gets the mode and the white ground that a corrupted image has.
         options (Options): the other options.
         constants (float or tuple of float): constants of one corruption instead of a severity, as in `corrupt`.
 
     Raises:
         UserError: an argument is not as above.
+
+    Warns:
+        UserWarning: a second transform draws the same random numbers, or images of two sizes take the constants of two
+            sizes.
     """
 
     def __init__(self, names, severity=None, seed=SEED, p=1.0, options=DEFAULTS, constants=None):
@@ -87,18 +107,19 @@ class Corrupt:
         self.severity = levels if callable(levels) else _severities(levels)
         if constants is not None:
             if callable(names) or len(self.names) != 1 or severity is not None:
-                raise UserError(f"constants {constants!r}: are of one corruption, without a severity; give one name")
+                raise UserError(f"constants {constants!r}: belong to one corruption, without a severity; give one name")
             constants = check_constants(self.names[0], constants)
         if not callable(self.names):
             has_strengths = constants is None and not callable(self.severity)
             check_usable(self.names, self.severity if has_strengths else (), options)
         self.seed, self.p, self.options, self.constants = seed, p, options, constants
-        self._calls, self._is_copy = itertools.count(), False
+        self._calls, self._is_copy, self._has_drawn = itertools.count(), False, False
+        self._presets = {}  # corruption to the size whose constants its images take; None after a warning
 
     def __repr__(self):
-        hidden = ("severity" if self.constants is not None else "constants", "_calls", "_is_copy")
+        hidden = "severity" if self.constants is not None else "constants"
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()
-                  if name not in hidden and value is not DEFAULTS}
+                  if name != hidden and not name.startswith("_") and value is not DEFAULTS}
         return f"Corrupt({', '.join(f'{name}={value!r}' for name, value in values.items())})"
 
     def __getstate__(self):
@@ -135,24 +156,35 @@ class Corrupt:
         return self._one(images, key)
 
     def _one(self, image, key):
-        """Corrupt one image, a PIL image or an array. One that is not corrupted is returned itself."""
+        """Corrupt one image, a PIL image or an array. An image that is not corrupted is copied."""
         if isinstance(image, Image.Image):
             check_depth(image)
-        else:
-            image = as_array(image)
-            check_images(image[None])
+        pixels = as_array(image)
+        check_images(pixels[None])
         choice = self._choose(key)
-        if choice is None:
-            return image
-        pixels = self._apply(as_array(image)[None], choice, [key])[0]
+        pixels = np.array(pixels, order="C") if choice is None else self._apply(pixels[None], choice, [key])[0]
         return in_mode_of(image, pixels) if isinstance(image, Image.Image) else pixels
 
     def _keys(self, keys, number):
         """Return a key for each of `number` images."""
         if keys is None:
+            self._warn_if_drawn_before()
             process, word = process_key(), "call of a copy" if self._is_copy else "call"
             return [f"{word} {next(self._calls)}{process and f' in {process}'}" for _ in range(number)]
         return batch_keys(keys, number)
+
+    def _warn_if_drawn_before(self):
+        """Warn once if another transform with these settings has drawn the same random numbers in this process."""
+        global _has_warned
+        if self._has_drawn or self._is_copy or callable(self.names) or callable(self.severity):
+            return
+        self._has_drawn = True
+        if repr(self) in _drawing and not _has_warned:
+            _has_warned = True
+            warnings.warn(f"{self}: another transform with these settings has drawn the same random numbers; keep one "
+                          "transform for all epochs, give each a seed, or pass key=, the number or path of each image",
+                          stacklevel=4)
+        _drawing.add(repr(self))
 
     def _batch(self, images, keys):
         check_images(images)
@@ -169,7 +201,21 @@ class Corrupt:
         """Corrupt a batch with one corruption and severity."""
         name, severity = choice
         check_images(images)
+        preset = self.options.preset or nearest_preset(name, *images.shape[1:3])
+        if self.constants is None and self._presets is not None:
+            self._warn_of_presets(name, preset)
+        if callable(self.severity) and turns_at(name, severity, preset):
+            severity = round(severity)
         return corrupt_images(images, CORRUPTIONS[name], severity, self.seed, keys, self.options, self.constants)
+
+    def _warn_of_presets(self, name, preset):
+        """Warn once if images of two sizes take the constants that were published for two sizes."""
+        first = self._presets.setdefault(name, preset)
+        if first == preset:
+            return
+        self._presets = None
+        warnings.warn(f"Corrupt: by their size, images take different constants of {name}, for {first} and for "
+                      f"{preset} pixels; corrupt after the resizing, or give Options(preset=...)", stacklevel=5)
 
     def _choose(self, key):
         """Return the corruption and the severity of an image, or None if the image stays as it is."""

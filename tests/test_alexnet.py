@@ -102,14 +102,14 @@ def test_fewer_severities_are_compared_with_the_same(folder, tmp_path, monkeypat
 
 def test_other_corruptions_and_classes_are_refused(folder, tmp_path, monkeypatch, capsys):
     line = fails(capsys, *evaluate(folder, "-c", "fog"))
-    assert line.startswith("--baseline alexnet: its published errors are of 1000 classes, and imagenet has 3 here; ")
+    assert line.startswith("--baseline alexnet: its errors are published for 1000 classes, and imagenet has 3 here; ")
     monkeypatch.setattr(alexnet, "CLASSES", 3)
     places = corrupted(folder, tmp_path / "C-bar", ["fog", "plasma_noise", "sparkles"], "1")
     with pytest.raises(SystemExit) as stop:
         main.main(evaluate(folder, "--test_corrupted", places))
     captured = capsys.readouterr()
     assert stop.value.code == 2 and "accuracy" not in captured.out  # before anything is evaluated
-    assert "no errors of it are published under sparkles, plasma_noise; name another baseline" in captured.err
+    assert "has no published errors under sparkles, plasma_noise; name another baseline" in captured.err
     assert not os.path.exists(folder / "weights_evaluation_C-bar.json")
 
 

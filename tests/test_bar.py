@@ -12,7 +12,7 @@ from corruptions.__main__ import main
 from corruptions.bar.places import between, framed, inner_random
 from corruptions.bar.warps import rotation
 from corruptions.bar_levels import BAR
-from corruptions.generate import image_stream
+from corruptions.rng import image_stream
 from corruptions.severities import SEVERITY_CONSTANTS, nearest_preset
 from corruptions.utils.errors import UserError
 from tests.benchmarks import memory

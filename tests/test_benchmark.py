@@ -52,6 +52,19 @@ def test_scores_are_those_of_the_corrupted_images(workers, tmp_path):
     assert result.mean_corruption_error is None
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_images_that_were_changed_in_memory_are_those_that_are_measured(workers, tmp_path):
+    """A memory map may differ from its file."""
+    np.save(tmp_path / "images.npy", np.zeros_like(IMAGES))
+    for view in (slice(None), slice(2, 8)):
+        changed = np.load(tmp_path / "images.npy", mmap_mode="c")
+        changed[:] = IMAGES
+        result = benchmark(logits, changed[view], LABELS[view], "fog", 3, batch_size=4, workers=workers)
+        assert result.clean == scores(logits(IMAGES[view]), LABELS[view])
+        assert result.corrupted["fog"] == [scores(logits(corrupt(IMAGES[view], "fog", 3)), LABELS[view])]
+        np.testing.assert_array_equal(changed, IMAGES)
+
+
 def test_logits_and_probabilities_give_the_same_scores():
     first, second = (benchmark(predict, IMAGES, LABELS, "contrast", (1, 5), workers=1)
                      for predict in (logits, probabilities))
@@ -131,7 +144,7 @@ def test_the_published_baseline_is_compared_on_images_after_jpeg(tmp_path):
     assert (seen["AlexNet"][1] == fog).all() and not plain.record["jpeg"] and compressed.record["jpeg"]
     again = run(None, "x", baseline=plain, options=Options(preset=224))
     assert again.record["corruption_error"]["baseline"]["name"] == "AlexNet" and again.mean_corruption_error == 1
-    with pytest.raises(UserError, match="has other .*jpeg"):
+    with pytest.raises(UserError, match="was measured with other .*jpeg"):
         run(None, "x", baseline=compressed)
     assert run(False, "x", baseline="alexnet", options=Options(preset=224)).record["jpeg"] is False
 
@@ -154,7 +167,7 @@ def test_grey_images_have_a_channel_and_names_may_look_like_paths():
 def test_a_baseline_of_other_images_is_an_error(change, word):
     base = benchmark(logits, IMAGES, LABELS, "fog", workers=1)
     given = {"images": IMAGES, "labels": LABELS, **change}
-    with pytest.raises(UserError, match=f"baseline classifier: has other .*{word}; measure it on the same images"):
+    with pytest.raises(UserError, match=f"baseline classifier: was measured with other .*{word};"):
         benchmark(logits, corruptions="fog", workers=1, baseline=base, **given)
 
 
@@ -164,7 +177,7 @@ def test_a_baseline_with_other_frost_is_an_error(tmp_path):
         Image.fromarray(RNG.randint(0, 256, (60, 60, 3)).astype(np.uint8)).save(tmp_path / file)
     base = benchmark(logits, IMAGES, LABELS, ["fog", "frost"], 3, workers=1)
     other = Options(frost_dir=str(tmp_path))
-    with pytest.raises(UserError, match="baseline classifier: has other frost_textures; measure it on the same images"):
+    with pytest.raises(UserError, match="baseline classifier: was measured with other frost_textures;"):
         benchmark(logits, IMAGES, LABELS, ["fog", "frost"], 3, workers=1, baseline=base, options=other)
     result = benchmark(logits, IMAGES, LABELS, "fog", 3, workers=1, baseline=base, options=other)
     assert result.mean_corruption_error == 1
@@ -177,7 +190,7 @@ def test_a_baseline_with_blurs_of_another_program_is_an_error(monkeypatch):
     monkeypatch.setattr("corruptions.blur.magick_blur", lambda image, *_: image)
     base = benchmark(logits, IMAGES, LABELS, ["fog", "motion_blur"], 3, workers=1)
     given = {"severities": 3, "workers": 1, "baseline": base, "options": Options(backend="wand")}
-    with pytest.raises(UserError, match="baseline classifier: has other backend; measure it on the same images"):
+    with pytest.raises(UserError, match="baseline classifier: was measured with other backend;"):
         benchmark(logits, IMAGES, LABELS, "motion_blur", **given)
     assert benchmark(logits, IMAGES, LABELS, "fog", **given).mean_corruption_error == 1
 
@@ -198,7 +211,7 @@ def test_integers_are_logits_where_they_are_said_to_be():
 
 
 def test_alexnet_is_a_baseline_for_its_own_classes_and_constants():
-    with pytest.raises(UserError, match="is of 1000 classes, and predict gives 4"):
+    with pytest.raises(UserError, match="has 1000 classes, and predict gives 4"):
         benchmark(logits, IMAGES, LABELS, "fog", workers=1, baseline="alexnet", options=Options(preset=224))
     with pytest.raises(UserError, match="published for the constants for 224 pixels"):
         benchmark(logits, IMAGES, LABELS, "fog", workers=1, baseline="alexnet")
@@ -252,7 +265,7 @@ def test_paths_and_numpy_numbers_can_be_written(tmp_path):
     result.write(tmp_path / "new" / "result.json")
     result.plot(tmp_path / "other" / "result.png")
     assert (tmp_path / "new" / "result.json").exists() and (tmp_path / "other" / "result.png").exists()
-    with pytest.raises(UserError, match="has no suffix of a picture"):
+    with pytest.raises(UserError, match="does not end like a picture"):
         result.plot(str(tmp_path / "result"))
 
 
@@ -268,7 +281,7 @@ def test_a_set_of_corruptions_has_short_words_and_a_file_name_of_its_own():
 
 def test_a_path_without_a_file_name_is_an_error(tmp_path):
     result = benchmark(logits, IMAGES, LABELS, "contrast", 1, workers=1)
-    with pytest.raises(UserError, match="is no name of a file"):
+    with pytest.raises(UserError, match="is not a file name"):
         result.write(f"{tmp_path}/")
     assert not os.listdir(tmp_path)
 
@@ -340,8 +353,8 @@ def test_outputs_of_other_libraries(wrap):
 
 @pytest.mark.parametrize("arguments, message", [
     ({"labels": LABELS[:5]}, "labels are int64 of shape"), ({"labels": LABELS / 2}, "labels are float64"),
-    ({"labels": LABELS - 5}, "are no classes"), ({"labels": [[1], [2, 3]] * 5}, "labels are"),
-    ({"labels": np.full(10, 2 ** 63, np.uint64)}, "are no classes"), ({"predict": 5}, "predict of type int"),
+    ({"labels": LABELS - 5}, "are not classes"), ({"labels": [[1], [2, 3]] * 5}, "labels cannot become an array"),
+    ({"labels": np.full(10, 2 ** 63, np.uint64)}, "are not classes"), ({"predict": 5}, "predict of type int"),
     ({"preprocess": 5}, "preprocess of type int"), ({"corruptions": None}, "corruptions None: must be names"),
     ({"corruptions": 5}, "corruptions 5: must be names"),
     ({"corruptions": [["fog"]]}, "must be names"),
@@ -349,15 +362,15 @@ def test_outputs_of_other_libraries(wrap):
     ({"predict": lambda batch: [[1], [2, 3]] * 5}, "predict gives"),
     ({"predict": lambda batch: (255 * probabilities(batch)).astype(np.uint8)}, "gives integers, which may be logits"),
     ({"predict": lambda batch: logits(batch)[:, :4 - len(batch) // 8], "batch_size": 8},
-     "another number of classes"),
-    ({"labels": LABELS + 9}, "is no class, because predict gives 4 values"),
+     "a different number of classes"),
+    ({"labels": LABELS + 9}, "is not a class, because predict gives 4 values"),
     ({"corruptions": "smoke"}, "corruption smoke: unknown"), ({"corruptions": []}, "corruptions: there is none"),
     ({"severities": (1, 6)}, "severity 6: must be a number from 1 to 5"), ({"severities": ()}, "one at least"),
     ({"severities": (1, 1.0)}, "give each once"), ({"batch_size": 0}, "batch_size 0"),
     ({"workers": 1.5}, "workers 1.5"),
     ({"outputs": "classes"}, "outputs 'classes'"), ({"seed": -1}, "seed -1"), ({"options": None}, "options of type"),
     ({"images": IMAGES / 255}, "arrays of uint8"), ({"baseline": "nothing.json"}, "baseline nothing.json: must be"),
-    ({"baseline": "alexnet", "corruptions": "lines"}, "baseline alexnet: no errors of it are published under lines"),
+    ({"baseline": "alexnet", "corruptions": "lines"}, "baseline alexnet: has no published errors under lines"),
     ({"baseline": "alexnet", "severities": 2.5}, "published for whole severities"),
     ({"corruptions": "spatter", "severities": 3.5}, "spatter has another effect at 3"),
     ({"predict": lambda batch: batch.mean((1, 2, 3))}, "predict gives float64 of shape"),
@@ -366,7 +379,7 @@ def test_outputs_of_other_libraries(wrap):
     ({"predict": lambda batch: np.where(np.eye(4, dtype=bool)[LABELS], -np.inf, logits(batch))}, "not finite for the"),
     ({"predict": lambda batch: (logits(batch).max(1), logits(batch).argmax(1))}, "predict gives a tuple of 2"),
     ({"severities": np.array(7)}, "severity array.7.: must be a number"),
-    ({"predict": logits, "outputs": "probabilities"}, "for the clean images that are no probabilities")])
+    ({"predict": logits, "outputs": "probabilities"}, "for the clean images that are not probabilities")])
 def test_bad_input_is_named(arguments, message):
     given = {"predict": logits, "images": IMAGES, "labels": LABELS, "corruptions": "contrast", "workers": 1}
     with pytest.raises(UserError, match=message) as error:

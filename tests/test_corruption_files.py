@@ -1,9 +1,13 @@
 """python -m corruptions array, and what all commands say to bad input."""
 import json
 import os
+import shlex
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import corruptions.jobs.arrays
 from corruptions import Options, corrupt
@@ -14,6 +18,8 @@ from corruptions.utils.checksums import array_digest
 from corruptions.utils.errors import UserError
 from corruptions.utils.locks import file_lock
 from tests.corrupted_files import acting_as_nobody, contents, files_below, needs_root, one_line, with_records
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 @pytest.fixture
@@ -320,6 +326,22 @@ def test_full_disk_is_one_line_and_leaves_no_final_name(array, tmp_path, capsys,
     line = one_line(capsys, ["array", str(tmp_path / "images.npy"), str(tmp_path / "out"), "-c", "fog"], 1)
     assert "No space left on device" in line
     assert not [name for name in files_below(tmp_path / "out") if os.path.basename(name) == "fog.npy"]
+
+
+@pytest.mark.parametrize("argv", [["folder", "photos", "out", "-c", "contrast", "--workers", "1"],
+                                  ["photos/a.png", "out/a.jpg", "-c", "contrast"],
+                                  ["preview", "photos/a.png", "-o", "out/a.jpg", "-c", "contrast"]])
+def test_an_image_that_a_full_disk_cuts_short_keeps_no_name(tmp_path, argv):
+    """PIL's encoder of JPEG does not notice that its last bytes were not written."""
+    os.makedirs(tmp_path / "photos")
+    os.mkdir(tmp_path / "out")
+    noise = np.random.RandomState(0).randint(0, 256, (120, 120, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(tmp_path / "photos" / "a.png")
+    command = f"ulimit -f 4; {shlex.join([sys.executable, '-m', 'corruptions', *argv])}"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=120,
+                          env={**os.environ, "PYTHONPATH": ROOT, "MPLCONFIGDIR": str(tmp_path)})
+    assert done.returncode == 1 and "File too large" in done.stderr and "Traceback" not in done.stderr
+    assert not [name for name in files_below(tmp_path / "out") if name.endswith((".jpg", ".jpeg", ".png"))]
 
 
 @pytest.mark.parametrize("more, culprit", [

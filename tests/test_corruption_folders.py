@@ -16,10 +16,10 @@ from PIL import Image
 import corruptions.jobs.folders
 from corruptions import CORRUPTIONS
 from corruptions.__main__ import main
-from corruptions.generate import image_stream
 from corruptions.images import image_suffixes, list_images, read_image
 from corruptions.jobs.folders import ignores_case
 from corruptions.pictures import panel
+from corruptions.rng import image_stream
 from corruptions.utils.errors import UserError
 from corruptions.utils.locks import file_lock
 from tests.corrupted_files import acting_as_nobody, contents, files_below, make_images, needs_root, one_line

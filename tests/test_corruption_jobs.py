@@ -41,6 +41,7 @@ from dataset.stored import is_stored
 from tests.cifar_files import make_cifar
 from tests.corrupted_files import contents, files_below, make_images, one_line, with_records
 from tests.image_trees import make_imagenet30
+from tests.processes import terminate_self, wait_until
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 COMMAND = [sys.executable, "-m", "corruptions"]
@@ -240,8 +241,7 @@ def test_shards_that_run_at_the_same_time(folder, tmp_path):
     rest = ["-c", "frost", "contrast", "--severity", "1", "4", "--workers", "1"]
     argv = ["folder", folder, str(tmp_path / "out"), *rest, "--shard"]
     second = subprocess.Popen([*COMMAND, *argv, "1/2"], cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    while not (tmp_path / "out").exists():
-        time.sleep(0.01)
+    wait_until((tmp_path / "out").exists, second)
     main([*argv, "2/2"])
     assert (second.communicate()[1], second.returncode) == ("", 0)
     main(["folder", folder, str(tmp_path / "whole"), *rest])
@@ -401,8 +401,7 @@ def distributed_client(scheduler):
 
 def kill_when_begun(victim, folder):
     """Kill a process as soon as a corrupted image is in a folder."""
-    while not [name for name in files_below(folder) if ".npy.partial" in name or "glass_blur/1" in name]:
-        time.sleep(0.01)
+    wait_until(lambda: [name for name in files_below(folder) if ".npy.partial" in name or "glass_blur/1" in name])
     os.kill(victim, signal.SIGKILL)
 
 
@@ -413,7 +412,7 @@ def test_a_worker_that_dies_loses_nothing(scheduler, folder, array, tmp_path, mo
     monkeypatch.chdir(tmp_path)  # the workers are in another folder
     argv = ["-c", "glass_blur", "snow", "--severity", "1", "4"]
     victim = worker_ids(scheduler)[0]
-    killer = threading.Thread(target=kill_when_begun, args=(victim, "cluster"))
+    killer = threading.Thread(target=kill_when_begun, args=(victim, str(tmp_path / "cluster")), daemon=True)
     killer.start()
     main([command, source, "cluster", *argv, "--scheduler", scheduler])
     killer.join()
@@ -495,13 +494,16 @@ def interrupt(command, begun, seconds, send=os.killpg, number=signal.SIGINT, mes
     """Send a signal to a command and its processes, as a terminal does, or to it alone, `seconds` after there is a file
     like `begun`, and check what it says and leaves."""
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    while not glob.glob(begun):
-        time.sleep(0.01)
-    time.sleep(seconds)
-    send(process.pid, number)
-    assert process.communicate(timeout=30)[1] == message + "\n"
-    assert process.returncode == 128 + number
-    assert left_in(process.pid) == []
+    try:
+        wait_until(lambda: glob.glob(begun), process)
+        time.sleep(seconds)
+        send(process.pid, number)
+        assert process.communicate(timeout=30)[1] == message + "\n", f"{seconds} seconds after the beginning"
+        assert process.returncode == 128 + number
+        assert left_in(process.pid) == []
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     assert not [name for folder in ("/dev/shm", tempfile.gettempdir()) for name in os.listdir(folder)
                 if re.search(rf"(joblib|loky).*[_-]{process.pid}[_-]", name)]
 
@@ -536,7 +538,7 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path, command, tries):
     for k in range(tries):
         out = str(tmp_path / f"{k}")
         interrupt([*COMMAND, command, source, out, "-c", "all", "--workers", "2"],
-                  os.path.join(out, "*", ".*"), random.uniform(0, 2))
+                  os.path.join(out, "*", ".*"), random.Random(k).uniform(0, 2))
 
 
 @pytest.mark.parametrize("send", [os.kill, os.killpg])  # as `kill` does, and as Slurm
@@ -548,8 +550,8 @@ def test_sigterm_leaves_nothing_behind_and_the_same_command_goes_on(tmp_path, se
         out = str(tmp_path / f"{k}")
         argv = ["array", str(tmp_path / "images.npy"), out, "-c", "impulse_noise", "--severity", "1", "4",
                 "--workers", "2"]
-        interrupt([*COMMAND, *argv], os.path.join(out, "*", ".*"), random.uniform(0, 0.5), send, signal.SIGTERM,
-                  "python -m corruptions: stopped by SIGTERM; the same command resumes it")
+        interrupt([*COMMAND, *argv], os.path.join(out, "*", ".*"), random.Random(k).uniform(0, 0.5), send,
+                  signal.SIGTERM, "python -m corruptions: stopped by SIGTERM; the same command resumes it")
         journals = {path: json.loads(content) for path, content in contents(out).items() if path.endswith(".json")}
         assert any("done" in journal for journal in journals.values())
         main(argv)
@@ -574,8 +576,7 @@ def test_sigkill_of_the_command_ends_its_processes(tmp_path, script, begun):
     make_images(tmp_path / "in", 40, lambda _: ((300, 300, 3), "png"))
     process = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, start_new_session=True,
                                env={**os.environ, "PYTHONPATH": ROOT})
-    while not glob.glob(str(tmp_path / begun)) and process.poll() is None:
-        time.sleep(0.01)
+    wait_until(lambda: glob.glob(str(tmp_path / begun)), process)
     assert len(running_in(process.pid)) >= 3
     process.kill()
     process.wait()
@@ -592,7 +593,7 @@ def test_sigterm_ends_prepare_dataset(tmp_path):
 
 def test_sigterm_stops_a_run_that_makes_its_images(tmp_path, monkeypatch):
     make_cifar(str(tmp_path))
-    monkeypatch.setattr("corruptions.jobs.arrays.corrupt_range", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr("corruptions.jobs.arrays.corrupt_range", terminate_self)
     with pytest.raises(Interrupted):
         load_corrupted(str(tmp_path), load_source("cifar10", str(tmp_path)), "contrast", 6)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
@@ -637,8 +638,7 @@ def test_a_worker_that_was_killed_is_one_line_and_new_workers_follow(begun):
     if not begun:
         assert list(results) == list(range(1, 20))
     os.kill(next(iter(executor._processes)), signal.SIGKILL)
-    while executor._flags.broken is None:
-        time.sleep(0.01)
+    wait_until(lambda: executor._flags.broken is not None)
     with pytest.raises(UserError, match="was killed, perhaps because memory was full"):
         list(results if begun else parallel_map(2, abs, arguments))
     assert list(parallel_map(2, abs, arguments)) == list(range(20))

@@ -62,7 +62,8 @@ def test_a_seed_is_a_whole_number(seed):
     ((COLOUR, "fog", 1, 0, {"preset": 32}), "options of type dict"), ((COLOUR, "fog", 1, 0, None), "options"),
     (([COLOUR, COLOUR[:8]], "fog", 1), r"\(16, 20, 3\) and \(8, 20, 3\)"),
     (([Image.fromarray(COLOUR), Image.fromarray(GREY)], "fog", 1), r"\(16, 20, 3\) and \(16, 20\)"),
-    (([[1, 2], [3]], "fog", 1), "images are no array"), (([COLOUR, COLOUR[:9].tolist()], "fog", 1), "images")])
+    (([[1, 2], [3]], "fog", 1), "images cannot become an array"), (([COLOUR, COLOUR[:9].tolist()], "fog", 1),
+                                                                       "images")])
 def test_other_arguments_are_named(arguments, culprit):
     with pytest.raises(UserError, match=culprit) as error:
         corrupt(*arguments)

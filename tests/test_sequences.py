@@ -132,7 +132,7 @@ def test_difficulty_without_noise():
 
 @pytest.mark.parametrize("arguments, problem", [
     ({"name": "fog"}, "perturbation fog: unknown"),
-    ({"name": "common"}, "perturbation common: unknown; there are gaussian_noise, shot_noise"),
+    ({"name": "common"}, "perturbation common: unknown; choose from gaussian_noise, shot_noise"),
     ({"name": "tilt", "difficulty": 5}, "difficulty 5: must be 1, 2 or 3"),
     ({"name": "shot_noise", "difficulty": 4}, "difficulty 4: must be 1, 2 or 3"),
     ({"name": "shot_noise", "difficulty": 2.0}, "difficulty 2.0: must be 1, 2 or 3"),
@@ -203,7 +203,7 @@ def test_distance_by_hand():
     (flip_rate, ({"tilt": np.full((1, 31, 3), np.nan)},), "without NaN"),
     (flip_rate, ({"tilt": np.full((1, 31, 3), np.inf)},), "and finite at their maximum"),
     (top5_distance, ({"tilt": np.full((1, 31, 9), -np.inf)},), "and finite at their maximum"),
-    (flip_rate, ({"shot_noise_2": STILL},), "shot_noise_2: is of difficulty 2; give difficulty=2"),
+    (flip_rate, ({"shot_noise_2": STILL},), "shot_noise_2: has difficulty 2; give difficulty=2"),
     (flip_rate, ({"shot_noise": STILL, "shot_noise_2": STILL}, None, 2), "are the same perturbation; leave one out"),
     (flip_rate, ({"tilt_2": STILL}, None, 2), "perturbation tilt_2: unknown"),
     (top5_distance, ({"tilt": np.zeros((1, 31, 4))},), "K at least 5"),
@@ -211,7 +211,7 @@ def test_distance_by_hand():
     (flip_rate, ({"tilt": STILL}, {"tilt": True}), "baseline of tilt: True must be a number above 0"),
     (flip_rate, ({"tilt": STILL}, {"tilt": np.array([1, 2])}), "baseline of tilt: "),
     (flip_rate, ({"tilt": STILL}, {"snow": 1}), "baseline: has no tilt, only snow; measure it, too"),
-    (flip_rate, ({"tilt": None},), "tilt: no array .its items are no numbers"),
+    (flip_rate, ({"tilt": None},), "tilt: no array .its items are not numbers"),
     (flip_rate, ({"tilt": STILL}, [0.5]), "baseline of type list: must be a dict"),
     (flip_rate, ({"tilt": STILL}, None, 4), "difficulty 4")])
 def test_bad_metrics(function, arguments, problem):

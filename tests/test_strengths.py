@@ -172,7 +172,7 @@ def test_constants_exclude_a_severity():
     with pytest.raises(UserError, match="severity None: must be a number from 1 to 5"):
         corrupt(IMAGE, "fog")
     for arguments in ({"names": "common"}, {"names": ["fog", "snow"]}, {"names": "fog", "severity": 3}):
-        with pytest.raises(UserError, match="are of one corruption"):
+        with pytest.raises(UserError, match="belong to one corruption"):
             Corrupt(**arguments, constants=(1, 2))
 
 

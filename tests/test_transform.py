@@ -16,8 +16,11 @@ import pytest
 from PIL import Image
 
 import corruptions.generate
+import corruptions.transform
 from corruptions import SETS, Corrupt, Options, corrupt
-from corruptions.generate import image_stream, stream_key
+from corruptions.generate import stream_key
+from corruptions.registry import as_array
+from corruptions.rng import image_stream
 from corruptions.transform import RANKS
 from corruptions.utils.errors import UserError
 
@@ -45,6 +48,7 @@ def test_a_key_gives_the_image_of_the_batch():
         np.testing.assert_array_equal(corrupt(IMAGES[number], "gaussian_noise", 3, 5, key=number), batch[number])
         np.testing.assert_array_equal(transform(IMAGES[number], key=number), batch[number])
         np.testing.assert_array_equal(transform(IMAGES[number], np.array(number)), batch[number])
+    np.testing.assert_array_equal(transform(IMAGES, np.arange(6)), batch)
     np.testing.assert_array_equal(corrupt(IMAGES[2:4], "gaussian_noise", 3, 5, first=2), batch[2:4])
     np.testing.assert_array_equal(corrupt(IMAGES[::2], "gaussian_noise", 3, 5, key=[0, 2, 4]), batch[::2])
     np.testing.assert_array_equal(transform(IMAGES[::2], key=range(0, 6, 2)), batch[::2])
@@ -112,6 +116,65 @@ def test_every_call_draws_anew_and_a_new_transform_draws_the_same():
     assert not set(first) & {other_seed(GREY).tobytes() for _ in range(20)}
 
 
+def test_a_transform_that_is_made_anew_in_an_epoch_warns_once(monkeypatch):
+    monkeypatch.setattr(corruptions.transform, "_has_warned", False)
+    monkeypatch.setattr(corruptions.transform, "_drawing", set())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        first = Corrupt("gaussian_noise", 3)
+        for transform in (first, first, Corrupt("gaussian_noise", 3, seed=1), Corrupt("fog", 3),
+                          pickle.loads(pickle.dumps(first)), Corrupt("gaussian_noise", lambda rng: 3)):
+            transform(GREY)
+        Corrupt("gaussian_noise", 3)(GREY, key=5)
+    with pytest.warns(UserWarning, match="keep one transform for all epochs, give each a seed, or pass key=") as record:
+        made = Corrupt("gaussian_noise", 3)(GREY)
+    assert record[0].filename == __file__ and made.shape == GREY.shape
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Corrupt("gaussian_noise", 3)(GREY)
+
+
+def test_images_that_take_the_constants_of_two_sizes_warn_once():
+    transform, large = Corrupt(["fog", "gaussian_noise"], 3), np.zeros((150, 150), np.uint8)
+    with pytest.warns(UserWarning, match="take different constants of .*, for [0-9]+ and for [0-9]+ pixels") as record:
+        for key in range(8):  # both names are drawn
+            transform(GREY, key), transform(large, key)
+    assert len(record) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for chosen in (Corrupt("fog", 3, options=Options(preset=32)), Corrupt("fog", constants=(1, 2))):
+            chosen(GREY), chosen(large)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "LA", "P", "1", "CMYK"])
+def test_images_that_are_not_corrupted_differ_from_the_others_in_the_corruption_alone(mode):
+    """The mode, the ground of transparent parts, and the memory layout."""
+    image = Image.fromarray(IMAGES[0]).convert(mode)
+    image.info["dpi"] = (72, 72)
+    if mode in ("RGBA", "LA"):
+        image.putalpha(0)
+    never, always = Corrupt("brightness", 1, p=0)(image), Corrupt("brightness", 1)(image)
+    assert never.mode == always.mode and never is not image and never.info == always.info == {"dpi": (72, 72)}
+    np.testing.assert_array_equal(np.asarray(never.convert("RGB")), np.asarray(
+        Image.fromarray(as_array(image)).convert("RGB")))
+    if mode in ("RGBA", "LA"):
+        assert np.asarray(never.convert("L")).min() == 255
+    turned = Corrupt("fog", 3, p=0)(IMAGES[0][..., ::-1])
+    assert turned.flags.c_contiguous and turned.flags.owndata
+    np.testing.assert_array_equal(turned, IMAGES[0][..., ::-1])
+
+
+def test_a_severity_of_a_function_is_rounded_where_the_effect_turns():
+    transform = Corrupt("saturate", lambda rng: 2.75)
+    np.testing.assert_array_equal(transform(IMAGES[0]), corrupt(IMAGES[0], "saturate", 3))
+    np.testing.assert_array_equal(Corrupt("saturate", lambda rng: 3.5)(IMAGES[0]), corrupt(IMAGES[0], "saturate", 3.5))
+    with pytest.raises(UserError, match="saturate has another effect at 2 than at 3"):
+        corrupt(IMAGES[0], "saturate", 2.75)
+    every = Corrupt("all+bar", lambda rng: rng.uniform(1, 5))
+    for key in range(60):
+        every(IMAGES[0], key)
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_worker_processes_never_repeat(method):
     """A process that was forked has the parent's counter, and a process that was spawned has a counter of its own."""
@@ -142,8 +205,10 @@ def forked(transform, depth):
         reading, writing = os.pipe()
         child = os.fork()
         if child == 0:
-            os.write(writing, b"".join({call(transform)[:32], *forked(transform, depth - 1)}))
-            os._exit(0)
+            try:
+                os.write(writing, b"".join({call(transform)[:32], *forked(transform, depth - 1)}))
+            finally:  # it must not continue the tests
+                os._exit(0)
         os.close(writing)
         os.waitpid(child, 0)
         content = os.read(reading, 1 << 16)
@@ -266,13 +331,6 @@ def test_transforms_one_after_the_other_choose_for_themselves():
     assert len(set(choices)) == 4
 
 
-def test_images_that_are_not_corrupted_are_returned_themselves():
-    image = Image.fromarray(IMAGES[0]).convert("RGBA")
-    image.putalpha(Image.fromarray(GREY[..., 0]))
-    image.info["dpi"] = (72, 72)
-    assert Corrupt("fog", p=0)(image) is image and Corrupt("fog", p=0)([image])[0] is image
-
-
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "RGBa", "La"])
 def test_a_transparent_image_is_corrupted_on_white_and_becomes_opaque(mode):
     """With its transparency it would be drawn on white twice."""
@@ -333,9 +391,11 @@ def test_a_wrong_argument_is_named(arguments, message):
 
 
 @pytest.mark.parametrize("images, key, message", [
-    (GREY, 0.5, "key of type float"), (GREY, True, "key of type bool"), (IMAGES, 3, "sequence of 6 keys"),
-    (IMAGES, "abcdef", "sequence of 6 keys"), (IMAGES, set("abcdef"), "sequence of 6 keys"),
-    (IMAGES, [1], "sequence of 6 keys"), ([GREY], [1, 2], "sequence of 1"),
+    (GREY, 0.5, "key of type float"), (GREY, True, "key of type bool"),
+    (IMAGES, 3, "key of type int: must be a list of 6 keys"),
+    (IMAGES, "abcdef", "list of 6 keys"), (IMAGES, set("abcdef"), "list of 6 keys"),
+    (IMAGES, [1], "key of type list with 1 keys: must be a list of 6 keys"), ([GREY], [1, 2], "list of 1 keys"),
+    (IMAGES[:2], (3, 17), "a tuple is one key"),
     (GREY.astype(float), None, "uint8"), (Image.new("I;16", (9, 9)), None, "more than 8 bits")])
 def test_wrong_images_and_keys_are_named(images, key, message):
     with pytest.raises(UserError, match=message):

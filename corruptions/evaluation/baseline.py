@@ -48,19 +48,19 @@ class Baseline:
             if not all(0 <= error <= 1 for errors in errors_by_corruption.values() for error in errors):
                 raise TypeError
         except (LookupError, TypeError, AttributeError) as error:
-            raise UserError(f"{option} {path}: not an evaluation; name a run's folder, a checkpoint, or the JSON "
-                            "file of one") from error
+            kinds = "a run's folder, a checkpoint, or the JSON file of one" if option.startswith("--") else \
+                "the JSON file that BenchmarkResult.write has written"
+            raise UserError(f"{option} {path}: not an evaluation; name {kinds}") from error
+        way_out = "name its run, which is then evaluated again" if option.startswith("--") else "measure it with them"
         missing = [name for name in names if name not in errors_by_corruption]
         if lacking:
-            raise UserError(f"{option} {path}: lacks severity {', '.join(lacking)}; name the run that it is of, "
-                            "which is then evaluated again")
+            raise UserError(f"{option} {path}: lacks severity {', '.join(lacking)}; {way_out}")
         if missing:
-            raise UserError(f"{option} {path}: lacks {', '.join(missing)}; name the run that it is of, which is "
-                            "then evaluated again, or leave these corruptions out")
+            raise UserError(f"{option} {path}: lacks {', '.join(missing)}; {way_out}, or leave these corruptions out")
         perfect = [name for name in names if sum(errors_by_corruption[name]) == 0]
         if perfect:
-            raise UserError(f"{option} {path}: makes no error under {', '.join(perfect)}, so that nothing can be "
-                            "relative to it; name another, or leave these corruptions out")
+            raise UserError(f"{option} {path}: makes no error under {', '.join(perfect)}, and a corruption error "
+                            "is relative to these errors; name another, or leave these corruptions out")
         return cls(description, errors_by_corruption)
 
     @classmethod
@@ -72,7 +72,7 @@ class Baseline:
         """
         missing = [name for name in names if name not in alexnet.ERRORS]
         if missing:
-            raise UserError(f"{option} alexnet: no errors of it are published under {', '.join(missing)}; name "
+            raise UserError(f"{option} alexnet: has no published errors under {', '.join(missing)}; name "
                             "another baseline, or leave these corruptions out")
         return cls({"name": alexnet.NAME, "source": alexnet.SOURCE},
                    {name: [alexnet.ERRORS[name][severity - 1] for severity in severities] for name in names})

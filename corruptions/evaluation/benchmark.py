@@ -115,7 +115,8 @@ def benchmark(predict, images, labels, corruptions="common", severities=SEVERITI
         if outputs == "auto":
             outputs = _kind_of(values)
         if is_alexnet and values.shape[1] != CLASSES:
-            raise UserError(f"baseline alexnet: is of {CLASSES} classes, and predict gives {values.shape[1]}")
+            raise UserError(f"baseline alexnet: has {CLASSES} classes, and predict gives "
+                            f"{values.shape[1]} values")
         clean, results = _score(values, labels, outputs, "the clean images"), {}
         for corruption, severity in cells:
             values = outputs_for(itertools.islice(corrupted, len(starts)))
@@ -139,7 +140,7 @@ def _predict(predict, preprocess, batches, bar):
         parts.append(np.array(_checked_outputs(predict(preprocess(batch)), len(batch))))
         bar.update(len(batch))
     if len({part.shape[1] for part in parts}) > 1:
-        raise UserError("predict gives another number of classes for some batches")
+        raise UserError("predict gives a different number of classes for some batches")
     return np.concatenate(parts)
 
 
@@ -147,12 +148,12 @@ def _checked_labels(labels, number):
     try:
         labels = np.asarray(labels)
     except (ValueError, TypeError, RuntimeError) as error:
-        raise UserError(f"labels are no array ({error}); give integers, one for each image") from error
+        raise UserError(f"labels cannot become an array ({error}); give integers, one for each image") from error
     if labels.shape != (number,) or labels.dtype.kind not in "iu" or number == 0:
         raise UserError(f"labels are {labels.dtype} of shape {labels.shape}: must be integers of shape {(number,)}, "
                         "one for each image, and at least one")
     if labels.min() < 0 or labels.max() >= 2 ** 31:
-        raise UserError(f"labels: {labels.min()} to {labels.max()} are no classes, which count from 0")
+        raise UserError(f"labels: {labels.min()} to {labels.max()} are not classes, which are numbers from 0")
     return labels.astype(np.int64)
 
 
@@ -203,7 +204,7 @@ def _checked_baseline(path, record, names, severities, description):
     changed = [key for key, value in description.items() if record.get(key) != value
                and (key in record or key not in SHARED_ONLY)]
     if changed:
-        raise UserError(f"baseline {path}: has other {', '.join(changed)}; measure it on the same images")
+        raise UserError(f"baseline {path}: was measured with other {', '.join(changed)}; measure it on the same images")
     return checked
 
 
@@ -245,14 +246,14 @@ def _score(values, labels, outputs, place):
     """Return the `CalibrationScores` of logits or probabilities (N, K). `place` names the images, for errors."""
     values = values.astype(np.float64)
     if labels.max() >= values.shape[1]:
-        raise UserError(f"labels: {labels.max()} is no class, because predict gives {values.shape[1]} values, 0 to "
+        raise UserError(f"labels: {labels.max()} is not a class, because predict gives {values.shape[1]} values, 0 to "
                         f"{values.shape[1] - 1}")
     # Logits of minus infinity rule out classes, which may not be the right ones.
     if not np.isfinite([values.max(axis=1), values[np.arange(len(labels)), labels]]).all():
         raise UserError(f"predict gives values that are not finite for {place}; they cannot be compared")
     if outputs == "probabilities":
         if not _are_probabilities(values):
-            raise UserError(f"predict gives values for {place} that are no probabilities, which have the sum 1; pass "
+            raise UserError(f"predict gives values for {place} that are not probabilities with the sum 1; pass "
                             "outputs='logits'")
         values = np.log(np.maximum(values, LEAST))
     return scores(values, labels)

@@ -17,7 +17,7 @@ def to_numpy(outputs, what):
                 outputs = outputs.float()
         outputs = outputs.asnumpy() if hasattr(outputs, "asnumpy") else np.asarray(outputs)  # MindSpore; JAX and others
         if outputs.dtype == object:
-            raise ValueError("its items are no numbers")
+            raise ValueError("its items are not numbers")
     except (ValueError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{what} no array ({reason}); it must be one array of classes, logits or probabilities"

@@ -50,6 +50,7 @@ class BenchmarkResult:
     def __str__(self):
         names = list(self.corrupted)
         title = f"{self.record['model']}: {self.record['set']}, {self.record['test_images']} images"
+        title += ", corrupted ones after JPEG" if self.record.get("jpeg") else ""
         lines = [heading(title, self.record, names, self.baseline).lstrip("\n")]
         lines += [row(name, rows, self.record, names, self.baseline)
                   for name, rows in {CLEAN: [self.clean], **self.corrupted}.items()]
@@ -67,7 +68,7 @@ class BenchmarkResult:
         stem, suffix = os.path.splitext(os.fspath(path))
         path = stem if suffix in (".json", ".csv") else os.fspath(path)
         if not os.path.basename(path):
-            raise UserError(f"path {path}: is no name of a file; give one, without its suffix")
+            raise UserError(f"path {path}: is not a file name; give one without a suffix")
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         write_evaluation(path, self.record)
 

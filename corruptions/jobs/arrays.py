@@ -16,7 +16,7 @@ from corruptions.generate import corrupt_range
 from corruptions.jobs.cluster import Cluster
 from corruptions.jobs.parallel import parallel_map
 from corruptions.jobs.provenance import options_identity, recipe, recorded_pixels, write_record
-from corruptions.utils.checksums import array_digest
+from corruptions.utils.checksums import array_digest, is_read_only_memmap
 from corruptions.utils.errors import UserError
 from corruptions.utils.files import TMP_MARK, load_array, read_json, remove_temporary, with_filename, write_json
 from corruptions.utils.locks import file_lock
@@ -85,7 +85,7 @@ def write_arrays(images, paths, name, seed, options, workers, show_progress, tit
         seed (int): seed of the images' random streams.
         options (Options): the other options.
         workers (int or Cluster): number of processes, or a cluster.
-        show_progress (bool): show the progress bar even where the output is no terminal.
+        show_progress (bool): show the progress bar even where the output is not a terminal.
         title (str): text before the bar.
         images_digest (str): `corruptions.utils.checksums.array_digest(images)`, if it is known already.
 
@@ -243,7 +243,7 @@ def chunk_of(images, first, size):
         that selects the part.
     """
     part = slice(first, first + size)
-    if isinstance(images, np.memmap) and isinstance(images.base, mmap.mmap):  # the base of a view is another array
+    if is_read_only_memmap(images) and isinstance(images.base, mmap.mmap):  # the base of a view is another array
         order = "C" if images.flags.c_contiguous else "F"
         return (images.filename, images.dtype, "r", images.offset, images.shape, order), part
     return images[part], slice(None)

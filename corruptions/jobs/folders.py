@@ -9,7 +9,6 @@ import unicodedata
 
 from tqdm import tqdm
 
-from corruptions.generate import image_stream
 from corruptions.images import (
     JPEG_MOST_SIDE,
     BadImages,
@@ -36,6 +35,7 @@ from corruptions.jobs.sources import (
     check_decoding,
     check_sources,
 )
+from corruptions.rng import image_stream
 from corruptions.severities import check_severity, nearest_preset
 from corruptions.table import CORRUPTIONS
 from corruptions.utils.checksums import file_checksum
@@ -198,7 +198,7 @@ def corrupt_folder(source, target, names, severities, seed, options, workers, im
         workers (int or Cluster): number of processes, or a cluster.
         image_format (str): 'jpeg' or 'png'.
         skip_bad (bool): leave out files and folders that cannot be read, with a warning.
-        show_progress (bool): show progress bars even where the output is no terminal.
+        show_progress (bool): show progress bars even where the output is not a terminal.
         files (dict or None): 'CLASS/FILE' of an image to its path below `source`; None takes all images under their own
             paths.
         read (callable): map from a path to the pixels that are corrupted, uint8; other processes call it, too.

@@ -71,8 +71,7 @@ def read_images(path, part=None):
         try:
             images = load_array(path, "r")
         except (OSError, ValueError, EOFError) as error:
-            raise UserError(f"{path}: missing, truncated or not a numpy array; name a .npy or .npz file of images"
-                            ) from error
+            raise UserError(f"{path}: {_problem(error)}; name a .npy or .npz file of images") from error
     if images.ndim == 2 or (images.ndim == 3 and images.shape[2] in (1, 3)):
         raise UserError(f"{path}: has shape {images.shape}, as one image x, and must have (N, H, W, C) or (N, H, W); "
                         f"store x[None], of shape {(1, *images.shape)}")
@@ -83,6 +82,11 @@ def read_images(path, part=None):
     if len(images) == 0:
         raise UserError(f"{path}: has no images, its shape is {images.shape}; name an array of one or more")
     return images, labels
+
+
+def _problem(error):
+    """Return why `load_array` has failed: the message of the operating system, or what the file may be."""
+    return getattr(error, "strerror", None) or "truncated or not a numpy array"
 
 
 def _read_npz(path, part):
@@ -98,12 +102,13 @@ def _read_npz(path, part):
             [images, labels] = [next((file[name] for name in names if name in there), None) for names in (
                 wanted, [name.format(part=part or "test") for name in LABEL_NAMES])]
     except Exception as error:  # a damaged file raises many kinds of errors
-        raise UserError(f"{path}: missing, damaged or not an .npz file of arrays; name one") from error
+        raise UserError(f"{path}: {getattr(error, 'strerror', None) or 'damaged or not an .npz file of arrays'}; name "
+                        "an .npz file of arrays") from error
     if images is None:
         raise UserError(f"{path}: has {', '.join(there) or 'nothing'}, and none of {', '.join(wanted)}; store the "
                         "images under such a name, or name another part with --part")
     if not isinstance(images, np.ndarray) or not isinstance(labels, (np.ndarray, type(None))):
-        raise UserError(f"{path}: has something that is no array; name an .npz file of arrays")
+        raise UserError(f"{path}: holds more than arrays; name an .npz file of arrays")
     return images, labels
 
 
@@ -116,8 +121,7 @@ def read_labels(path, number):
     try:
         labels = load_array(path)
     except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"--labels {path}: missing, truncated or not a numpy array; name a .npy file of integers"
-                        ) from error
+        raise UserError(f"--labels {path}: {_problem(error)}; name a .npy file of integers") from error
     return check_labels(labels, number, f"--labels {path}")
 
 
@@ -149,7 +153,7 @@ def check_stored_labels(labels, target, place):
 
     Args:
         labels (numpy.ndarray): integers (N,).
-        target (str): target folder, as in `places`; it may be missing.
+        target (str): target folder, as in `array_paths`; it may be missing.
         place (str): where the labels come from, for the error.
 
     Raises:
@@ -167,7 +171,7 @@ def store_labels(labels, paths):
 
     Args:
         labels (numpy.ndarray): integers (N,).
-        paths (dict): severity to the path of its array, as for one corruption in `places`.
+        paths (dict): severity to the path of its array, as for one corruption in `array_paths`.
 
     Returns:
         int: number of files that were not there before.

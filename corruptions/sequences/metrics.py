@@ -83,10 +83,10 @@ def _check_names(names, difficulty):
     seen = {}
     for name in names:
         if name not in SEQUENCES:
-            raise UserError(f"perturbation {name}: unknown; there are {', '.join(SEQUENCES)}")
+            raise UserError(f"perturbation {name}: unknown; choose from {', '.join(SEQUENCES)}")
         perturbation, of_name = SEQUENCES[name]
         if of_name not in (None, 1, difficulty):  # without a number, the noise may have been made in memory
-            raise UserError(f"{name}: is of difficulty {of_name}; give difficulty={of_name}, or leave it out")
+            raise UserError(f"{name}: has difficulty {of_name}; give difficulty={of_name}, or leave it out")
         if perturbation in seen:
             raise UserError(f"{seen[perturbation]} and {name}: are the same perturbation; leave one out")
         seen[perturbation] = name

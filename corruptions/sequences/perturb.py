@@ -3,8 +3,9 @@ import numbers
 
 import numpy as np
 
-from corruptions.generate import SEED, check_seed, image_keys, image_stream, warn_if_repeated
+from corruptions.generate import SEED, check_seed, image_keys, warn_if_repeated
 from corruptions.registry import DEFAULTS, SMALLEST_SIDE, as_array, check_images, check_options
+from corruptions.rng import image_stream
 from corruptions.sequences.constants import check_difficulty, sequence_constants
 from corruptions.sequences.perturbations import PERTURBATIONS
 from corruptions.utils.errors import UserError
@@ -21,7 +22,7 @@ def check_sequence(name, height, width, difficulty, crop, options):
         UserError: an argument is not as in `perturb`.
     """
     if not isinstance(name, str) or name not in PERTURBATIONS:
-        raise UserError(f"perturbation {name}: unknown; there are {', '.join(PERTURBATIONS)}")
+        raise UserError(f"perturbation {name}: unknown; choose from {', '.join(PERTURBATIONS)}")
     check_difficulty(difficulty)
     longest_side = PERTURBATIONS[name].longest_side
     if longest_side is not None and max(height, width) > longest_side:

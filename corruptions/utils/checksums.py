@@ -45,12 +45,13 @@ def new_hash(content=b""):
 def array_digest(images):
     """Return the hash of an array's shape and of its bytes in C order, 32 hexadecimal digits.
 
-    A memory-mapped array is read in parts, and its hash is cached between runs.
+    An array that is memory-mapped for reading is read in parts, and its hash is cached between runs. The memory of
+    other arrays may differ from the file.
 
     Args:
         images (numpy.ndarray): an array of any shape and dtype.
     """
-    if not (isinstance(images, np.memmap) and isinstance(images._mmap, mmap.mmap) and images.filename):
+    if not is_read_only_memmap(images):
         return _digest(images)
     start = images.ctypes.data - np.frombuffer(images._mmap, np.uint8).ctypes.data
     path = os.path.realpath(images.filename)
@@ -59,12 +60,18 @@ def array_digest(images):
     return digest
 
 
+def is_read_only_memmap(images):
+    """Whether an array is mapped from a file for reading alone, so that its memory is the content of the file."""
+    return isinstance(images, np.memmap) and isinstance(images._mmap, mmap.mmap) and images.mode == "r" and bool(
+        images.filename)
+
+
 def _digest(images):
     digest = new_hash(repr(images.shape).encode())
     rows = max(1, BLOCK_BYTES // max(1, images[:1].nbytes))
     for first in range(0, len(images), rows):
         digest.update(np.ascontiguousarray(images[first:first + rows]))
-    if isinstance(images, np.memmap):  # the pages stay in the system's file cache
+    if is_read_only_memmap(images):  # the pages stay in the system's file cache
         images._mmap.madvise(mmap.MADV_DONTNEED)
     return digest.hexdigest()
 

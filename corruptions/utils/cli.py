@@ -48,7 +48,7 @@ class Parser(argparse.ArgumentParser):
 
     def _get_values(self, action, arg_strings):
         if action.option_strings and "--" in arg_strings:  # argparse would drop '--' and leave no value
-            raise argparse.ArgumentError(action, "'--' is no value; give another")
+            raise argparse.ArgumentError(action, "'--' is not a value; give another")
         return super()._get_values(action, arg_strings)
 
     def _get_value(self, action, arg_string):
@@ -112,8 +112,9 @@ def _number(kind, accepts, requirement):
 
 
 def cpu_count():
-    """Return the number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS lacks it
+    """Return the number of CPU cores that this process may use, also in a container with a quota of cores."""
+    import joblib  # here, so that what is missing can be reported first
+    return joblib.cpu_count()
 
 
 def workers(text):
@@ -219,7 +220,7 @@ def require_known(flag, value, known, sets):
 
 
 def _unknown(text, known, sets):
-    return f"unknown name {text!r}; there are {', '.join([*sets, *known])}"
+    return f"unknown name {text!r}; choose from {', '.join([*sets, *known])}"
 
 
 FLOAT32_MAX = 3.4e38  # networks are trained in float32

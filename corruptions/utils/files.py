@@ -138,6 +138,12 @@ def write_array(path, array):
         np.save(temporary, array)
 
 
+def write_bytes(path, content):
+    """Write a file atomically."""
+    with atomic_write(path) as temporary, open(temporary, "wb") as file:
+        file.write(content)
+
+
 def read_json(path):
     """Return the content of a JSON file, or None if it is missing or damaged."""
     try:
@@ -191,7 +197,7 @@ def require_writable_file(flag, path):
         UserError: `path` is a folder, or its folder cannot be written. The error names `flag`.
     """
     if not os.path.basename(path) or os.path.isdir(path):
-        raise UserError(f"{flag} {path}: is no name of a file; give one")
+        raise UserError(f"{flag} {path}: is not a file name; give one")
     require_writable_folder(flag, os.path.dirname(os.path.abspath(path)))
 
 

@@ -24,7 +24,7 @@ import psutil  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from corruptions import CORRUPTIONS  # noqa: E402
-from corruptions.generate import image_stream  # noqa: E402
+from corruptions.rng import image_stream  # noqa: E402
 from corruptions.jobs.parallel import single_threaded  # noqa: E402
 from dataset import load_source  # noqa: E402
 from dataset.batches import TrainBatches  # noqa: E402

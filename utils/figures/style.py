@@ -1,5 +1,6 @@
 """The code that all figures share: size, colours, files."""
 import importlib.metadata
+import io
 import itertools
 import math
 import shlex
@@ -12,7 +13,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.ticker import MaxNLocator  # noqa: E402
 
-from corruptions.utils.files import atomic_write  # noqa: E402
+from corruptions.utils.files import write_bytes  # noqa: E402
 
 # Okabe and Ito's colours, which people with any kind of colour vision can tell apart. Black is the last one.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -90,6 +91,7 @@ def save(figure, path):
     versions = f"matplotlib {matplotlib.__version__}, mindspore {importlib.metadata.version('mindspore')}"
     for suffix, metadata in (("png", {"Description": command(), "Software": versions}),
                              ("svg", {"Description": command(), "Creator": versions, "Date": None})):
-        with atomic_write(f"{path}.{suffix}") as temporary:
-            figure.savefig(temporary, dpi=300, metadata=metadata)
+        file = io.BytesIO()
+        figure.savefig(file, dpi=300, format=suffix, metadata=metadata)
+        write_bytes(f"{path}.{suffix}", file.getbuffer())
     plt.close(figure)

@@ -68,7 +68,7 @@ def source_options(values):
 def require_source_option(name, option):
     """Raise a `UserError` unless a data set reads an option, which is a key of `SOURCE_OPTIONS`."""
     if option not in SOURCE_OPTIONS:
-        raise UserError(f"{option}: no data set has this option; there are {', '.join(SOURCE_OPTIONS)}")
+        raise UserError(f"{option}: no data set has this option; choose from {', '.join(SOURCE_OPTIONS)}")
     if name not in SOURCE_OPTIONS[option]:
         others = " and ".join(SOURCE_OPTIONS[option])
         raise UserError(f"--{option}: has no effect on {name}, only on {others}; leave it out")

@@ -125,7 +125,7 @@ def load_corrupted(data_dir, source, name, num_severity, workers=1, show_progres
         name (str): corruption.
         num_severity (int): number of severities, including the clean one.
         workers (int or Cluster): number of processes for the generator, or a cluster.
-        show_progress (bool): whether to show the generator's progress bar even if the output is no terminal.
+        show_progress (bool): whether to show the generator's progress bar even if the output is not a terminal.
         where (str): a key of `STORAGE_MODES`. 'auto' means 'disk' for arrays. For files it means the images on disk, or
             if there are none, 'memory'.
         parts (tuple of str): parts that are needed.

@@ -99,7 +99,7 @@ def load_images(source, data_dir, corruption, num_severity, workers=1, show_prog
         corruption (str): a key of `corruptions.CORRUPTIONS`.
         num_severity (int): number of severities, including the clean one.
         workers (int): number of processes for the generator.
-        show_progress (bool): whether to show the generator's progress bar even if the output is no terminal.
+        show_progress (bool): whether to show the generator's progress bar even if the output is not a terminal.
         corrupted_from (str): source of corrupted images, a key of `dataset.corrupted.STORAGE_MODES`.
         test_corrupted (str or None): folder of published corrupted test images, which replace the program's own.
 
@@ -141,7 +141,7 @@ def load_data(dataset, data_dir, corruption, num_severity, seed, num_per_class=N
     for name, value, known in (("dataset", dataset, SOURCES), ("corruption", corruption, CORRUPTIONS),
                                ("train_on", train_on, TRAIN_ON), ("corrupted_from", corrupted_from, STORAGE_MODES)):
         if value not in known:
-            raise UserError(f"{name} {value!r}: unknown; there are {', '.join(known)}")
+            raise UserError(f"{name} {value!r}: unknown; choose from {', '.join(known)}")
     for name, value, low, high in (("num_severity", num_severity, 2, 6), ("seed", seed, 0, 2 ** 32 - 1)):
         if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not low <= value <= high:
             raise UserError(f"{name} {value!r}: must be a whole number from {low} to {high}")

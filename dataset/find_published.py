@@ -33,7 +33,7 @@ def count_label_copies(path, source):
     """
     stored, labels = map_published(path), source.labels["test"]
     if stored.ndim != 1 and stored.shape[1:] != (1,):
-        raise UserError(f"{path}: labels of shape {stored.shape}, and it must be (M,) or (M, 1); name a corrupted test "
+        raise UserError(f"{path}: labels of shape {stored.shape}, which must be (M,) or (M, 1); name a corrupted test "
                         "set that has one label for each image")
     stored = stored.reshape(-1)
     times, rest = divmod(stored.size, len(labels))
@@ -62,7 +62,7 @@ def find_stacked(folder, source):
                             f"of {number} images; store {len(SEVERITIES) * number}, which np.tile(labels, 5) makes of "
                             "those of one severity")
         raise UserError(f"{_array(folder, LABELS)}: {times * number} labels are those of {times} of five severities, "
-                        "and nothing says which; put arrays of severity 5 and their labels.npy into "
+                        "and nothing says of which ones; put arrays of severity 5 and their labels.npy into "
                         f"{os.path.join(folder, 'test', '5')}, and others likewise")
     if severities_with_arrays(os.path.join(folder, "test")):
         print(f"warning: {folder}: has arrays of all severities, and others in test/, which are left out; name "

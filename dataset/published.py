@@ -79,7 +79,7 @@ class CorruptedTestSet:
         """
         missing = [name for name in names if name not in self.places]
         if missing:
-            raise UserError(f"--test_corrupted {self.folder}: has no {', '.join(missing)}; there are "
+            raise UserError(f"--test_corrupted {self.folder}: has no {', '.join(missing)}; choose from "
                             f"{', '.join(self.places)}")
         shared = [s for s in SEVERITIES if all(s in self.places[name] for name in names)]
         if not shared:

@@ -27,4 +27,4 @@ def check_names(crop, sampling, sampler):
     for option, value, names in (("crop", crop, CROP_MODES), ("sampling", sampling, SAMPLINGS),
                                  ("sampler", sampler, SAMPLERS)):
         if value not in names:
-            raise UserError(f"{option} {value}: unknown; there are {', '.join(names)}")
+            raise UserError(f"{option} {value}: unknown; choose from {', '.join(names)}")

@@ -60,7 +60,7 @@ def read_split(path, labels, num_severity):
         UserError: the file is missing, damaged, or made for other data.
     """
     if os.path.exists(path) and not os.path.isfile(path):  # reading a pipe could wait for ever
-        raise UserError(f"--split {path}: is no file; make one with dataset/prepare_dataset.py")
+        raise UserError(f"--split {path}: is not a file; make one with dataset/prepare_dataset.py")
     try:
         with open(path, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))

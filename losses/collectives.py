@@ -174,11 +174,12 @@ def convert_sync_batchnorm(network, norms):
         norms (tuple): the classes of layers with batch statistics.
 
     Raises:
-        UserError: a layer of these classes is no `nn.BatchNorm2d`.
+        UserError: a layer of these classes is not an `nn.BatchNorm2d`.
     """
     for name, cell in network.cells_and_names():
         if isinstance(cell, norms):
             if type(cell) is not nn.BatchNorm2d:
-                raise UserError(f"sync_bn: {name or 'the network'} is a {type(cell).__name__}, of which several "
-                                "workers have no statistics together; give --no-sync_bn (create_step: sync_bn=False)")
+                raise UserError(f"sync_bn: {name or 'the network'} is a {type(cell).__name__}, which "
+                                "cannot share its statistics between workers; give --no-sync_bn (create_step: "
+                                "sync_bn=False)")
             cell.bn_train = SyncBatchNorm(cell)

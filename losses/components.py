@@ -73,7 +73,7 @@ GROUP_WEIGHT_OPTIONS = (
            "two thirds of the validation images"),
     Option("group_update_every", f"--group_loss validation: measure {VALIDATION_BATCH} images of each severity after "
            "every N-th batch", cli.positive_int, metavar="N",
-           requires=("group_loss", "validation", "is about --group_loss validation; leave it out, or give that, too")),
+           requires=("group_loss", "validation", "needs --group_loss validation; leave it out, or give that, too")),
     Option("group_adjustment", "add C / sqrt(n) to the loss of a severity with n training images before q "
            "moves", cli.non_negative_float, metavar="C"))
 GROUP_WEIGHT_DEFAULTS = {"worst_case": "weights", "step_size": 0.01, "group_loss": "batch", "group_update_every": 50,
@@ -81,7 +81,7 @@ GROUP_WEIGHT_DEFAULTS = {"worst_case": "weights", "step_size": 0.01, "group_loss
 
 OOD_WEIGHT_DEFAULTS = {"ood_weights": "scaled"}
 OOD_WEIGHT_OPTIONS = (choice("ood_weights", ("scaled", "plain"), "sharpdro_agnostic: how lost confidence "
-                             "becomes weights. scaled: to 0..1 in each batch, then to mean 1; plain: to mean 1 alone "
+                             "becomes weights. scaled: to 0..1 in each batch, then to mean 1; plain: only to mean 1 "
                              "(paper, Eq. 12)"),)
 
 OBJECTIVES = {
@@ -202,7 +202,7 @@ class Optimizer:
     defaults: dict
 
 
-# The betas and eps of adamw are no options, because all published experiments have the same values.
+# The betas and eps of adamw are not options, because all published experiments have the same values.
 OPTIMIZERS = {
     "sgd": Optimizer(import_on_call("losses.optimizers", "sgd"),
                      "gradient descent with --momentum; weight decay is added to the gradient",

@@ -193,7 +193,9 @@ class WorstGroupSharpness(GroupWeightedObjective):
     """SharpDRO (Huang 2023) with known distributions, as the authors' code computes it.
 
     First pass: L = mean loss at the weights. Second pass: R = sum_s q_s mean_s(loss at the perturbed weights - loss at
-    the weights), with q moved by the first pass's losses. The step follows the gradient of L + R.
+    the weights), with q moved by the first pass's losses. The losses at the weights are constants in R. So the step
+    follows the sum of two gradients: of L at the weights, and of sum_s q_s mean_s(loss) at the perturbed weights. It is
+    about twice as long as a step of one gradient.
     """
 
     compares_passes = adds_first_gradient = True
@@ -258,7 +260,8 @@ class OODWeightedRisk(Mean):
 class AgnosticSharpness(OODWeightedRisk):
     """SharpDRO without known distributions: the mean loss, and an OOD-weighted sharpness.
 
-    R = mean of w_i (loss at the perturbed weights - loss at the weights). The step follows the gradient of L + R.
+    R = mean of w_i (loss at the perturbed weights - loss at the weights), with the losses at the weights as constants.
+    As in `WorstGroupSharpness`, the step follows the sum of the two passes' gradients.
     """
 
     adds_first_gradient = True

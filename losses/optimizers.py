@@ -32,7 +32,7 @@ def _adamw_tensor(rate, beta1, beta2, eps, decay, no_decay, decay_mask, gradient
 def is_kernel(weight):
     """Whether a parameter is a weight of a convolution or a dense layer, not a bias, nor a norm's scale or shift.
 
-    The DAMP authors recognise such weights by the name `kernel`. Here they have several dimensions and are no bias.
+    The DAMP authors recognise such weights by the name `kernel`. Here they have several dimensions and are not biases.
     """
     return weight.ndim > 1 and is_weight_or_gamma(weight.name)
 

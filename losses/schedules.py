@@ -96,7 +96,7 @@ def warmup_epochs(text, steps_per_epoch):
     """
     match = re.fullmatch(r"(\d{1,9})(epoch|step)s?", text)
     if match is None:
-        raise UserError(f"--warmup {text}: is no length; give epochs or steps, such as 5epochs or 10000steps")
+        raise UserError(f"--warmup {text}: is not a length; give epochs or steps, such as 5epochs or 10000steps")
     return int(match[1]) / (steps_per_epoch if match[2] == "step" else 1)
 
 

@@ -92,7 +92,7 @@ def find_model(name, place=""):
         return Network(partial(wide_resnet, depth, width), f"WRN-{depth}-{width}")
     if name.startswith("mindcv:"):
         return Network(mindcv_network(name.removeprefix("mindcv:"), place), "of the package mindcv", any_size=False)
-    raise UserError(f"{place}{name}: unknown network; there are {', '.join(MODELS)}, {FAMILIES}")
+    raise UserError(f"{place}{name}: unknown network; choose from {', '.join(MODELS)}, {FAMILIES}")
 
 
 def is_model(name):

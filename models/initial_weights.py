@@ -69,7 +69,7 @@ def check_sha256(flag, path, sha256):
     if not os.path.isfile(path):
         raise UserError(f"{flag} {path}: no such file; put it back")
     if sha256 not in (None, file_hash(path)):
-        raise UserError(f"{flag} {path}: has changed since this run was begun; put the file back that it was, or begin "
+        raise UserError(f"{flag} {path}: has changed since this run began; put the old file back, or begin "
                         "another run")
 
 
@@ -88,8 +88,8 @@ def check_weights(model, classes, init_checkpoint=None, stage_one=None):
         if init_checkpoint.startswith(PREFIX):
             trained_model = find_zoo("--init_checkpoint", init_checkpoint)[1]["config"]["model"]
             if trained_model != model:
-                raise UserError(f"--init_checkpoint {init_checkpoint}: is of {trained_model}, and not of {model}; give "
-                                f"-m {trained_model}")
+                raise UserError(f"--init_checkpoint {init_checkpoint}: has weights of {trained_model}, not of {model}; "
+                                f"give -m {trained_model}")
         load_initial_weights(create_model(model, classes), init_checkpoint, f"{model} with {classes} classes")
     if stage_one is not None:
         load_network(model, classes, stage_one)

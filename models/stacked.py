@@ -138,8 +138,8 @@ class StackedNetwork(nn.Cell):
             if type(cell) in STACKED_LAYERS and usual:
                 replaced[id(cell)] = STACKED_LAYERS[type(cell)](cell, copies)
             elif list(cell.parameters_and_names(expand=False)):
-                raise UserError(f"sync_bn: {name or 'the network'} has weights and is a {type(cell).__name__}, of "
-                                f"which no copies can be laid side by side; {HINT}")
+                raise UserError(f"sync_bn: {name or 'the network'} has weights and is a {type(cell).__name__}, "
+                                f"whose copies cannot be laid side by side; {HINT}")
         # Wherever the network refers to a layer, its deep copy refers to the layer's replacement.
         self.network = copy.deepcopy(network, replaced)
         stacked = {parameter.name: parameter for parameter in self.get_parameters()}
@@ -186,4 +186,4 @@ def check_stackable(network, height, width, channels=3):
         same = False
     if not same:
         raise UserError(f"sync_bn: the network mixes channels in other places than convolutions and dense layers, so "
-                        f"that no copies of it can be laid side by side; {HINT}")
+                        f"copies of it cannot be laid side by side; {HINT}")

@@ -62,7 +62,7 @@ def part_names(names, *more_names):
 def find_state_dict(path, content, network):
     """Return the weights in the content of a file of PyTorch: a `state_dict`, or a dict that has one.
 
-    An entry that is no tensor is left out, unless it may be a weight. The network tells whether it may be. Without a
+    An entry that is not a tensor is left out, unless it may be a weight. The network tells whether it may be. Without a
     network, a dot in its name tells.
     """
     if isinstance(content, Placeholder):

@@ -71,7 +71,7 @@ def check_keys(keys):
     """
     for key in keys:
         if not all(isinstance(part, PLAIN_KEYS) for part in (key if isinstance(key, tuple) else (key,))):
-            raise ValueError("the key of a dict is no plain value")
+            raise ValueError("the key of a dict is not a plain value")
     return keys
 
 

@@ -117,10 +117,10 @@ class Block(nn.Cell):
 class VisionTransformer(nn.Cell):
     """A vision transformer for images with sides that are multiples of 16.
 
-    It is built as in the DAMP experiments. Positions are fixed: they are no parameters and fit every size. There is no
-    class token. LayerNorm has eps 1e-6, and the last LayerNorm comes before the mean over the tokens. GELU has its tanh
-    form, and there is no dropout. Layers start Xavier-uniform, and biases of the perceptrons start normal with 1e-6.
-    The classifier starts at 0.
+    It is built as in the DAMP experiments. Positions are fixed: they are not parameters, and fit every size. There is
+    no class token. LayerNorm has eps 1e-6, and the last LayerNorm comes before the mean over the tokens. GELU has its
+    tanh form, and there is no dropout. Layers start Xavier-uniform, and biases of the perceptrons start normal with
+    1e-6. The classifier starts at 0.
 
     Args:
         channels, depth, heads, hidden (int): channels of a token; number of blocks; heads of an attention; width of a

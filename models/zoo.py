@@ -63,7 +63,7 @@ def find_zoo(flag, name, folder=FOLDER):
     networks, key, place = zoo_networks(folder), name.removeprefix(PREFIX), f"{flag} {name}".strip()
     if key not in networks:
         known = ", ".join(f"{PREFIX}{known}" for known in networks) or f"none in {folder}; {RESTORE}"
-        raise UserError(f"{place}: no such network; there are {known}")
+        raise UserError(f"{place}: no such network; choose from {known}")
     path = os.path.join(folder, f"{key}.safetensors")
     if not os.path.isfile(path) or file_hash(path) != networks[key]["sha256"]:
         raise UserError(f"{place}: {path} is missing or damaged; {RESTORE}")
@@ -98,8 +98,8 @@ def add_run(name, run, folder=FOLDER):
         folder (str): folder of the zoo.
 
     Raises:
-        UserError: `run` is no folder of a run that has ended, or is of an earlier version, the checkpoint after its
-            last epoch is missing or damaged, or the name has other letters than names of files have.
+        UserError: `run` is not the folder of a run that has ended, an earlier version made it, the checkpoint after its
+            last epoch is missing or damaged, or the name has letters that a file name cannot have.
     """
     import utils.runtime.device  # noqa: F401, first: it sets the environment that MindSpore reads
     from models.convert import convert
@@ -108,19 +108,20 @@ def add_run(name, run, folder=FOLDER):
     from utils.records.reading import read_results
     from utils.records.trained import find_trained
     if not re.fullmatch(r"[A-Za-z0-9_.+-]+", name) or name.startswith("."):
-        raise UserError(f"{name}: is no name for a network; use letters, digits, _, + and -")
+        raise UserError(f"{name}: is not a name for a network; use letters, digits, _, + and -")
     if not os.path.isdir(run):
-        raise UserError(f"{run}: is no folder of a run; name one")
+        raise UserError(f"{run}: is not the folder of a run; name one")
     trained, results = find_trained("RUN", run), read_results(run)
     if results is None or trained.checkpoint is None:
         raise UserError(f"{run}: has not ended; --resume it")
     if progress_of(read_checkpoint(trained.checkpoint)) != Progress(results["epochs"]):
-        raise UserError(f"{run}: its results are of {results['epochs']} epochs, and the checkpoint after them is "
+        raise UserError(f"{run}: its results are after {results['epochs']} epochs, and the checkpoint after them is "
                         "missing or damaged; put it back, or repeat the run")
     evaluation = read_json(os.path.join(run, "evaluation_common.json")) or {}
     is_of_checkpoint = evaluation.get("checkpoint_sha256") == trained.sha256
     if not {"given", "fingerprints"} <= set(trained.config):
-        raise UserError(f"{run}: is of an earlier version, which did not store what the zoo needs; repeat the run")
+        raise UserError(f"{run}: was made by an earlier version, which did not store what the zoo needs; repeat "
+                        "the run")
     given = {option: value for option, value in trained.config["given"].items() if option not in LEFT_OUT}
     entry = {"config": {option: trained.config.get(option) for option in SETTINGS}, "command": command_line(given),
              "fingerprint": trained.config["fingerprints"]["test"], "accuracy": results["test"]["accuracy"],

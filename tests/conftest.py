@@ -2,12 +2,14 @@
 from utils.runtime.device import set_up_device  # noqa: I001, first: it sets the environment that MindSpore reads
 
 import os
+import signal
 import tempfile
 
 import pytest
 
 from tests.cifar_files import make_cifar
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell ignores for programs in the background
 set_up_device()  # whatever it is, it computes in full float32, as runs do
 
 

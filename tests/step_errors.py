@@ -1,4 +1,6 @@
 """Differences between training steps and the authors' steps, and their limits. Needs numpy alone."""
+import math
+
 import numpy as np
 
 # Float32 against the files' float64 drifts with every step, and the more the larger rho is; so does the authors' own.
@@ -16,10 +18,15 @@ MEASURES = {"first losses": "first_loss", "gradient norm": "grad_norm", "second 
             "q": "adv_probs"}
 
 
+def finite_or_inf(error):
+    """Return an error as a float, infinite if it is not a number, so that no comparison with a limit lets it pass."""
+    return float(error) if np.isfinite(error) else math.inf
+
+
 def relative_error(ours, theirs):
     """Largest difference over the largest value of the reference."""
     theirs = np.asarray(theirs, np.float64)
-    return float(np.abs(np.asarray(ours, np.float64) - theirs).max() / np.abs(theirs).max())
+    return finite_or_inf(np.abs(np.asarray(ours, np.float64) - theirs).max() / np.abs(theirs).max())
 
 
 def summarise_updates(updates):
@@ -43,7 +50,7 @@ def summarise_updates(updates):
 def update_error(ours, theirs):
     """Return the largest error of an update over its norm; both arguments are as returned by `summarise_updates`."""
     norms = np.maximum(theirs[:, 0], NEGLIGIBLE * theirs[:, 0].max())
-    return float((np.abs(ours - theirs).max(1) / norms).max())
+    return finite_or_inf((np.abs(ours - theirs).max(1) / norms).max())
 
 
 def largest_errors(measured, reference):
@@ -73,7 +80,7 @@ def step_errors(measured, reference):
     later["evaluation logits"] = relative_error(measured["eval_logits"], reference["eval_logits"])
     later["parameter sums"], later["parameter norms"] = largest_errors(measured["param_sums"], reference["param_sums"])
     later["running statistics"] = np.max(largest_errors(measured["running"], reference["running"]))
-    return tuple({title: float(error) for title, error in errors.items()} for errors in (first, later))
+    return tuple({title: finite_or_inf(error) for title, error in errors.items()} for errors in (first, later))
 
 
 def step_limits(entry):

@@ -144,7 +144,7 @@ def test_random_numbers_are_noticed_as_soon_as_logits_are_not_0():
 
 def test_random_numbers_of_other_cells_are_noticed_in_the_first_step():
     network = WithCell(OwnDropout())
-    before = network.dense.weight.asnumpy()
+    before = network.dense.weight.asnumpy().copy()
     step = create_step(network, "erm", 3, accumulate=2)
     with pytest.raises(UserError, match="other logits when it runs again"):
         step.train_batch(*example())
@@ -204,7 +204,7 @@ def test_one_part_is_the_whole_batch():
 
 def test_workers_do_not_accumulate(monkeypatch):
     monkeypatch.setattr("utils.runtime.distributed.world_size", lambda: 2)
-    with pytest.raises(UserError, match="--accumulate 4: is for one worker, and there are 2"):
+    with pytest.raises(UserError, match="--accumulate 4: works with one worker, and there are 2"):
         check_world_size(resolve("erm", accumulate=4), 100)
 
 

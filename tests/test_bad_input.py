@@ -147,7 +147,7 @@ def change_file(path, change):
     ("main.py", ["--lr=1e300"], "--lr"),
     ("main.py", ["--batch_size=--"], "--batch_size"),  # which argparse takes away
     ("main.py", ["--data_dir="], "--data_dir"),
-    ("main.py", ["--desc=\udcff"], "--desc"),  # of a byte that is no text
+    ("main.py", ["--desc=\udcff"], "--desc"),  # of a byte that is not text
     ("main.py", ["--init_checkpoint=a\nb"], "a\\nb: no such file"),
     ("main.py", ["-d", "imagenet30", "--data_dir", "trees", "-b", "2", "-n", "3", "--filelist_dir", "split.csv"],
      "--filelist_dir"),

@@ -6,7 +6,6 @@ import os
 import pathlib
 import re
 import shutil
-import signal
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -34,6 +33,7 @@ from losses.config.resolve import resolve, resolve_config
 from losses.evaluation.corruptions import evaluate_each, evaluate_runs
 from losses.evaluation.network import IMAGENET_C_BAR, published_errors
 from tests.image_trees import make_classes
+from tests.processes import terminate_self
 from tests.published_files import stored_fingerprints
 from tests.test_cli import NO_MEMORY
 from tests.test_figures import make_run
@@ -229,8 +229,8 @@ def test_variants_alone_are_all_there_is():
     ("--method jtt --sampler permutation --seed 0 1", [], "--sampler: no method of the comparison"),
     ("--method sharpdro_agnostic --sampling balanced --seed 0 1", [], "--sampling: no method of the comparison"),
     ("--method erm sam", ["erm: --method erm --lr 0.2"], "--variant erm: has the name of another row"),
-    ("--method erm sam", ["a: --lr 0.2"], "--variant a: is of one method, and the comparison has several"),
-    ("--method sam", ["a: --method erm sam"], "--variant a: is of one method, and the comparison has several"),
+    ("--method erm sam", ["a: --lr 0.2"], "--variant a: must have one method, and the comparison has several"),
+    ("--method sam", ["a: --method erm sam"], "--variant a: must have one method, and the comparison has several"),
     ("--method erm sam --objective rex --perturbation l2", [], "--method: erm and sam are both rex x l2"),
     ("--method erm", ["balanced --sampling balanced"], "not of the form 'NAME: OPTIONS'"),
     ("--method erm", ["a: --lr 1", "a: --lr 2"], "a name of its own"),
@@ -620,9 +620,9 @@ def test_a_comparison_that_has_ended_is_of_the_images_that_it_names(cifar_dir, t
 
 
 @pytest.mark.parametrize("option, value, reason", [
-    ("momentum", 0.5, "of the runs of group_dro some have momentum 0.9, others 0.5"),
+    ("momentum", 0.5, "some runs of group_dro have momentum 0.9, others 0.5"),
     ("init_sha256", "another", "--init_checkpoint: the file has changed"),
-    ("total_epoch", 9, "has been made longer, 9 epochs where the comparison has ")])
+    ("total_epoch", 9, "has been continued to 9 epochs, and the comparison has ")])
 def test_runs_that_were_begun_otherwise_are_not_mixed_in(option, value, reason, comparison, tmp_path, capsys):
     folder = shutil.copytree(comparison[0], tmp_path / "x_comparison")
     run = os.path.join(folder, "group_dro_cifar10_gaussian_noise_wideresnet10_seed1")
@@ -685,9 +685,9 @@ def test_runs_side_by_side_are_the_same_bytes(comparison, cifar_dir, tmp_path):
     (["--resume", "run", "--seed", "0", "1"], "--resume: continues one run"),
     (["--method", "erm", "sam", "--variant", "a: '"], "no closing quotation"),
     (["--method", "erm", "--variant", "best: --method nope"], "main.py: --variant best: error: argument --method"),
-    (["--method", "jtt", "--seed", "0", "1", "--stage_one", __file__], "--stage_one: is a first model of one seed"),
+    (["--method", "jtt", "--seed", "0", "1", "--stage_one", __file__], "--stage_one: its first model has one seed"),
     (["--method", "erm", "--seed", "0", "1", "--variant", f"a: --method jtt --stage_one {__file__}"],
-     "--stage_one: is a first model of one seed")])
+     "--stage_one: its first model has one seed")])
 def test_bad_input_is_one_line(capsys, argv, culprit):
     assert ends_with(argv) == 2
     [line] = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("warning")]
@@ -714,7 +714,7 @@ def test_flags_of_other_processes_have_no_value(monkeypatch):
 
 @pytest.mark.parametrize("name", ["cost $x_$", "a $b$ c"])
 def test_names_of_variants_may_have_dollar_signs(name, tmp_path):
-    """They are no mathematics, in a figure that is drawn after all runs."""
+    """They are not mathematics, in a figure that is drawn after all runs."""
     records = [read_record(make_run(tmp_path / str(seed), "erm", seed)) for seed in range(2)]
     [(_, figure)] = accuracy([replace(record, name=name) for record in records])
     save(figure, str(tmp_path / "figure"))
@@ -757,7 +757,7 @@ def test_a_signal_ends_all_runs_and_begins_no_other(cifar_dir, tmp_path, monkeyp
         def __init__(self, *_, **__):
             started.append(self)
             if len(started) == 2:
-                os.kill(os.getpid(), signal.SIGTERM)
+                terminate_self()
 
         def poll(self):
             return self.returncode

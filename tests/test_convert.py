@@ -298,7 +298,7 @@ def test_the_command_in_an_error_runs_nothing_that_a_file_names(tmp_path, capsys
     b"\x80\x04(K\x01\x85\x85\x91.",
     b"\x80\x02ccollections\nOrderedDict\n](K\x01\x85\x85K\x01\x86e\x85R."])
 def test_keys_of_a_pickle_are_plain(pickled):
-    with pytest.raises(ValueError, match="the key of a dict is no plain value"):
+    with pytest.raises(ValueError, match="the key of a dict is not a plain value"):
         interpret(pickled, None)
 
 
@@ -475,7 +475,8 @@ def test_whatever_python_pickles_may_lie_beside_weights(protocol, tmp_path):
         result = read_weights(path)
         assert result.left_out == ["note"] and result.tensors["a"].array.tolist() == [1], note
         stored = torch_files.read_pth(path)["note"]
-        assert stored == note or isinstance(stored, Placeholder) and (protocol < 5 or isinstance(note, WithOptions))
+        needs_calls = isinstance(note, (set, frozenset, bytearray)) and protocol < 5 or isinstance(note, WithOptions)
+        assert stored == note or needs_calls and isinstance(stored, Placeholder)
     short, long = ([],), ([], 1, 2, 3)
     for note in (short, long):
         note[0].append(note)
@@ -770,7 +771,7 @@ def test_a_run_starts_from_weights_and_does_not_read_them_again(pth, cifar_dir, 
     with open(path, "ab") as file:
         file.write(b" ")
     line = fails(capsys, "--resume", folder, program=main.main, prints=True)
-    assert line.startswith(f"--init_checkpoint {path}: has changed since this run was begun")
+    assert line.startswith(f"--init_checkpoint {path}: has changed since this run began")
     os.remove(path)
     line = fails(capsys, "--resume", folder, program=main.main, prints=True)
     assert line.startswith(f"--init_checkpoint {path}: no such file")

@@ -50,9 +50,9 @@ def test_split_draws_what_the_release_draws():
 
 
 @pytest.mark.parametrize("option, value, message", [
-    ("train_on", "cleen", "train_on 'cleen': unknown; there are poisson, clean"),
+    ("train_on", "cleen", "train_on 'cleen': unknown; choose from poisson, clean"),
     ("dataset", "phots", "'phots': unknown"),
-    ("corrupted_from", "ram", "'ram': unknown; there are auto"), ("corruption", "nois", "'nois': unknown"),
+    ("corrupted_from", "ram", "'ram': unknown; choose from auto"), ("corruption", "nois", "'nois': unknown"),
     ("num_severity", 7, "num_severity 7: must be a whole number from 2 to 6"), ("seed", -1, "seed -1: must be")])
 def test_words_of_load_data_are_checked(tmp_path, option, value, message):
     given = {"dataset": "photos", "data_dir": str(tmp_path), "corruption": "fog", "num_severity": 6, "seed": 0}
@@ -422,7 +422,7 @@ def example_batches(crop="none", size=8, **how):
 
 @pytest.mark.parametrize("option, value", [("crop", "big"), ("sampling", "uneven"), ("sampler", "none")])
 def test_an_unknown_way_of_making_batches_is_named(option, value):
-    with pytest.raises(UserError, match=f"{option} {value}: unknown; there are "):
+    with pytest.raises(UserError, match=f"{option} {value}: unknown; choose from "):
         example_batches(**{option: value})
 
 
@@ -432,7 +432,7 @@ def test_the_earlier_name_of_a_crop_crops():
 
 
 def test_an_unknown_option_of_a_data_set_is_named(cifar_dir):
-    with pytest.raises(UserError, match="corrupted: no data set has this option; there are image_size, filelist_dir"):
+    with pytest.raises(UserError, match="corrupted: no data set has this option; choose from image_size, filelist_dir"):
         load_data("cifar10", cifar_dir, "fog", 6, 0, corrupted="memory")
 
 

@@ -65,7 +65,7 @@ def trained(count, folder, *names):
 def assert_equal(result, wanted, tolerance=1e-5):
     """All weights, statistics, what objectives and optimisers remember, and all losses and logits of the batches."""
     for name, value in wanted.items():
-        np.testing.assert_allclose(result[name], value, rtol=0, atol=tolerance, err_msg=name)
+        np.testing.assert_allclose(result[name], value, rtol=0, atol=tolerance, err_msg=name, equal_nan=False)
 
 
 def show_differences(result, wanted):

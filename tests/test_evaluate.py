@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import signal
 
 import mindspore as ms
 import numpy as np
@@ -26,6 +25,7 @@ from models import create_model
 from models.convert import convert
 from tests.benchmarks import unseen
 from tests.image_trees import make_folder
+from tests.processes import terminate_self
 from tests.test_main import arguments, only_run
 from utils.figures.__main__ import main as draw
 
@@ -133,7 +133,7 @@ def test_a_comparison_is_evaluated_under_corruptions_that_it_was_not_trained_on(
         for score in ("accuracy", "nll", "ece"):
             assert float(row[score]) == pytest.approx(np.mean(expected[score]), abs=1e-6)
     for argv, culprit in (([str(tmp_path / "nothing"), "unseen.csv"], "nothing: not the folder of a run"),
-                          ([common, str(tmp_path)], f"FILE {tmp_path}: is no name of a file")):
+                          ([common, str(tmp_path)], f"FILE {tmp_path}: is not a file name")):
         with pytest.raises(SystemExit) as stop:
             unseen.main(argv)
         assert stop.value.code == 2 and culprit in capsys.readouterr().err
@@ -310,8 +310,8 @@ def test_a_run_may_be_called_alexnet(run, common, tmp_path, monkeypatch, capsys)
 @pytest.mark.parametrize("argv, message", [
     (["--evaluate", "nowhere"], "--evaluate nowhere: no such run or checkpoint"),
     (["--evaluate", "EMPTY"], "no run with a config.json is there"),
-    (["--evaluate", "RUN", "-m", "wideresnet"], "--model wideresnet: RUN is of wideresnet10"),
-    (["--evaluate", "RUN", "-d", "photos"], "--dataset photos: RUN is of cifar10"),
+    (["--evaluate", "RUN", "-m", "wideresnet"], "--model wideresnet: RUN was made with --model wideresnet10"),
+    (["--evaluate", "RUN", "-d", "photos"], "--dataset photos: RUN was made with --dataset cifar10"),
     (["--evaluate", "RUN", "-d", "cifar10", "photos"], "--dataset: takes one value with --evaluate"),
     (["--evaluate", "RUN", "--lr", "0.1"], "--lr: has no effect with --evaluate"),
     (["--evaluate", "RUN", "--method", "erm"], "--method: has no effect with --evaluate"),
@@ -326,11 +326,11 @@ def test_a_run_may_be_called_alexnet(run, common, tmp_path, monkeypatch, capsys)
     (["--evaluate", "RUN", "--baseline", "RUN/results.json"], "--baseline RUN/results.json: not an evaluation"),
     (["--evaluate", "RUN", "--baseline", "RUN/log.txt"], "--baseline RUN/log.txt: no such run or checkpoint"),
     (["--evaluate", "RUN", "--baseline", "COMMON", "-c", "spatter"], "lacks spatter"),
-    (["--evaluate", "RUN", "--baseline", "OTHER"], "is of cifar100, not of cifar10"),
+    (["--evaluate", "RUN", "--baseline", "OTHER"], "has results on cifar100, not on cifar10"),
     (["--evaluate", "RUN", "--baseline", "IMAGES"], "was evaluated on other test images"),
     (["--evaluate", "RUN", "--baseline", "PERFECT"], "makes no error under fog"),
     (["--evaluate", "RUN", "--baseline", "LIST"], "not an evaluation"),
-    (["--evaluate", "RUN", "--baseline", "alexnet"], "its published errors are of imagenet, not of cifar10; name a "),
+    (["--evaluate", "RUN", "--baseline", "alexnet"], "its errors are published for imagenet, not for cifar10; name a "),
 ])
 def test_bad_input_is_one_line(run, common, tmp_path, capsys, monkeypatch, argv, message):
     monkeypatch.setattr("dataset.sources.cifar.URL", "http://127.0.0.1:9/")  # nothing listens there
@@ -443,7 +443,7 @@ def test_a_signal_stops_an_evaluation_where_it_looks_for_one(monkeypatch):
     reached = []
 
     def evaluate(path, **options):
-        os.kill(os.getpid(), signal.SIGTERM)
+        terminate_self()
         reached.append(path)
         raise_if_interrupted()
     monkeypatch.setattr("losses.evaluation.corruptions.evaluate_run", evaluate)

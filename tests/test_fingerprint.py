@@ -159,7 +159,7 @@ def test_a_set_that_is_taken_for_another_is_named(data, capsys):
 def test_settings_that_cannot_be_read_are_named(data):
     source = load_source("cifar10", data)
     source.check_run({"fingerprints": {"test": source.test_fingerprint.to_dict()}}, "RUN")
-    with pytest.raises(UserError, match="RUN: its settings say of the test images what cannot be read"):
+    with pytest.raises(UserError, match="RUN: its entry about the test images is damaged"):
         source.check_run({"fingerprints": {"test": {**source.test_fingerprint.to_dict(), "more": 1}}}, "RUN")
 
 

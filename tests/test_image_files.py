@@ -708,7 +708,7 @@ def test_settings_of_the_data_are_those_of_the_published_experiment():
     ("--mean 0.5 0.5", "--mean 0.5 0.5: 2 numbers for red, green and blue; give one or three"),
     ("--crop_area 0.1 1", "--crop_area: needs --crop random_resized, and --crop is none"),
     ("-d imagenet --method damp --crop_area 0.5 0.1", "--crop_area 0.5 0.1: the first is above the second"),
-    ("-d imagenet --method damp --crop_area 0.5 1 --split FILE", "--crop_area: needs --crop random_resized, which the"),
+    ("-d imagenet --method damp --crop_area 0.5 1 --split FILE", "--crop_area: needs --crop random_resized, which is"),
     ("--std 0", "'0' is not a number from 0.001 to 1"), ("--mean 124", "'124' is not a number from 0 to 1")])
 def test_bad_settings_of_the_data(words, problem, cifar_dir, capsys):
     words = words.replace("FILE", os.path.abspath(__file__))

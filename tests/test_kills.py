@@ -17,6 +17,7 @@ import main
 from corruptions.utils.files import TMP_MARK, read_json
 from tests.cifar_files import make_cifar
 from tests.image_trees import make_classes
+from tests.processes import wait_until
 from tests.test_main import ROOT, arguments, files, only_run, read_csv
 from utils.records.checkpoint import Progress, newest_checkpoint, read_checkpoint
 from utils.records.logs import RunFolder, TrainLog
@@ -95,8 +96,7 @@ def test_a_kill_at_a_random_moment(number, whole, cifar_dir, tmp_path):
     argv = arguments(cifar_dir, tmp_path, *OPTIONS)
     process = subprocess.Popen([sys.executable, os.path.join(ROOT, "main.py"), *argv], stdout=subprocess.DEVNULL,
                                stderr=subprocess.DEVNULL)
-    while not list(tmp_path.glob("*/config.json")):
-        time.sleep(0.01)
+    wait_until(lambda: list(tmp_path.glob("*/config.json")), process)
     seconds = read_json(os.path.join(whole, "results.json"))["seconds"]
     time.sleep(random.Random(number).uniform(0, 1.2 * seconds))
     process.kill()

@@ -30,6 +30,7 @@ from losses.config.resolve import resolve
 from losses.schedules import SCHEDULES, Schedule, create_schedule
 from losses.training.data_strategy import apply_data_strategy
 from losses.training.loop import require_finite_losses
+from losses.training.validation_weights import ValidationReweighter
 from models import create_model
 from tests import crosscheck
 from tests.cifar_files import make_cifar
@@ -533,7 +534,7 @@ def test_a_run_is_resumed_with_its_own_command_line_and_from_another_folder(run,
     shutil.copy(os.path.join(run[1], "0_model.ckpt"), "first.ckpt")
     with pytest.raises(SystemExit):
         main.main(["--resume", cut])
-    assert f"--stage_one {os.path.abspath('first.ckpt')}: has changed since this run was begun" in (
+    assert f"--stage_one {os.path.abspath('first.ckpt')}: has changed since this run began" in (
         capsys.readouterr().err)
     os.replace("kept.ckpt", "first.ckpt")
     with monkeypatch.context() as patch:
@@ -627,8 +628,14 @@ def test_eiil_stopped_after_stage_one_does_not_train_it_again(cifar_dir, tmp_pat
     assert os.path.exists(os.path.join(cut, "stage_one", "results.json"))
 
 
-def test_jtt_takes_a_first_model_and_draws_its_errors_more_often(run, cifar_dir, tmp_path, capsys):
+def test_jtt_takes_a_first_model_and_draws_its_errors_more_often(run, cifar_dir, tmp_path, capsys, monkeypatch):
     first = os.path.join(run[1], "last_model.ckpt")
+    repeats, real = [], ExperimentData.train_batches
+
+    def record(*args, **how):
+        repeats.append(how["repeats"])
+        return real(*args, **how)
+    monkeypatch.setattr(ExperimentData, "train_batches", record)
     main.main(arguments(cifar_dir, tmp_path, "--method", "jtt", "--stage_one", first, "--jtt_lambda", "1000",
                         "--total_epoch", "1"))
     folder = only_run(tmp_path)
@@ -644,6 +651,9 @@ def test_jtt_takes_a_first_model_and_draws_its_errors_more_often(run, cifar_dir,
         image = ((image - source.mean) / source.std).transpose(0, 3, 1, 2).astype(np.float32)
         return network(ms.Tensor(image)).asnumpy().argmax() != int(row["label"])
     check_found(folder, "error_set", "error", wrong)
+    [drawn] = repeats
+    assert drawn.tolist() == [1000 if row["error"] == "1" else 1 for row in read_csv(f"{folder}/error_set.csv")]
+    assert {*drawn} == {1, 1000}
     assert "severity  training images  error" in capsys.readouterr().out
     for more in (["--seed", "1"], ["-n", "12"]):
         with pytest.raises(SystemExit) as stop:
@@ -700,6 +710,21 @@ def test_a_run_draws_its_batches_as_its_options_say(cifar_dir, tmp_path, monkeyp
     assert ("probabilities" in recorded) == ("rare_aug" in words) and recorded["steps"].start == 0
 
 
+def test_a_run_hands_what_validation_images_say_to_its_loop(cifar_dir, tmp_path, monkeypatch):
+    """And evaluates on the third of these images that does not move the weights."""
+    recorded = {}
+
+    def record(step, loader, steps_per_epoch, epochs, schedule, records, evaluation, sharpness, **how):
+        recorded.update(how)
+        results = evaluation[0]()
+        recorded["validation"] = [result.images for result in results["val"]]
+        raise Recorded
+    monkeypatch.setattr(losses.training.run, "fit", record)
+    with pytest.raises(Recorded):
+        main.main(arguments(cifar_dir, tmp_path, "--group_loss", "validation", "--group_update_every", "2"))
+    assert isinstance(recorded["reweighter"], ValidationReweighter) and recorded["validation"] == [26, 26, 26]
+
+
 def test_the_time_of_a_run_has_the_time_of_its_stage_one(tmp_path):
     """Also after the run was stopped and resumed, but once."""
     step = create_step(crosscheck.Dense(np.eye(6, 4), np.zeros(4)), "erm", 2, recipe="sharpdro")
@@ -732,12 +757,13 @@ def test_checkpoints_that_are_asked_for_are_kept(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["0_model.ckpt", "1_model.ckpt", "3_model.ckpt", "5_model.ckpt"]
 
 
-def test_the_best_checkpoint_is_chosen_by_validation_images(tmp_path):
-    """By default by the mean over severities; the test images say the opposite."""
+@pytest.mark.parametrize("best_by, expected", [("mean", [0, 1, 3]), ("worst", [0])])
+def test_the_best_checkpoint_is_chosen_by_validation_images(tmp_path, best_by, expected):
+    """By the mean over severities or by the worst severity; the test images say the opposite."""
     step = create_step(crosscheck.Dense(np.eye(6, 4), np.zeros(4)), "erm", 2, recipe="sharpdro")
     best = []
     with RunFolder(str(tmp_path)) as folder:
-        records = RunRecorder(folder, step, 2, steps_per_epoch=5, best_by="mean", keep_last=1, save_step=100)
+        records = RunRecorder(folder, step, 2, steps_per_epoch=5, best_by=best_by, keep_last=1, save_step=100)
         for epoch, accuracies in enumerate(([0.4, 0.5], [0.9, 0.2], [0.3, 0.6], [0.9, 0.3])):
             results = {"val": accuracies, "test": [1 - accuracy for accuracy in accuracies]}
             best_before = os.path.getmtime(tmp_path / "best_model.ckpt") if best else None
@@ -746,7 +772,7 @@ def test_the_best_checkpoint_is_chosen_by_validation_images(tmp_path):
             if best_before != os.path.getmtime(tmp_path / "best_model.ckpt"):
                 best.append(epoch)
         records.close()
-    assert best == [0, 1, 3]
+    assert best == expected
 
 
 def test_corrupt_aug_can_prefer_rare_severities():
@@ -799,7 +825,7 @@ def test_corrupt_aug_changes_the_training_images(cifar_dir, tmp_path):
     (["--split", "SPLIT", "--save_best"], "--save_best: no image is left for validation"),
     (["--split", "SPLIT", "-n", "10"], "-n 10: the table "),
     (["--split", "SPLIT", "--num_val", "10"], "--num_val 10: the table "),
-    (["--train_on", "clean", "--split", "split.csv"], "split.csv says which images are trained on"),
+    (["--train_on", "clean", "--split", "split.csv"], "split.csv lists the training images and their severities"),
     (["-n", "18", "--num_val", "6"], "--num_val 6: only"),
     (["--val_fraction", "0.2"], "--val_fraction 0.2: needs --train_on clean; with poisson"),
     (["--train_on", "clean", "--val_fraction", "0.2", "-n", "5"], "--val_fraction 0.2: -n 5"),
@@ -816,9 +842,9 @@ def test_corrupt_aug_changes_the_training_images(cifar_dir, tmp_path):
     (["--train_on", "clean", "--method", "rex", "--rex_beta", "9"], "--rex_beta 9.0: only severity 0"),
     (["--train_on", "clean", "-d", "imagenet30", "--filelist_dir", "/nowhere"], "has no list of test images"),
     (["--method", "corrupt_aug", "--aug_severity", "rare"], "--aug_severity rare: only severity 0"),
-    (["--method", "rare_aug", "--train_on", "clean"], "none of the others is rarer; give --aug_severity uniform"),
+    (["--method", "rare_aug", "--train_on", "clean"], "so no severity is rarer; give --aug_severity uniform"),
     (["--augment_data", "--crop", "zero_pad"], "--augment_data: means --crop reflect_pad, and --crop is zero_pad"),
-    (["--crop", "random_resized"], "--crop random_resized: is for clean training images that are read from files"),
+    (["--crop", "random_resized"], "--crop random_resized: needs clean training images that are read from files"),
     (["--sampler", "permutation", "--sampling", "balanced"], "--sampler permutation"),
     (["--method", "erm", "--rho", "0.1"], "--rho: erm does not use it, of the methods only sam, asam, sharpdro"),
     (["--distribution_agnostic", "--sampling", "balanced"], "--sampling balanced"),

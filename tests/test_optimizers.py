@@ -137,6 +137,18 @@ def test_a_run_with_another_option_has_a_step_of_its_own(second):
     assert cells.get(RunConfig(method=resolve("erm", **second), model="wideresnet10"), 10, [1])[1] is not step
 
 
+@pytest.mark.parametrize("method, first, second", [
+    ("sam", {"rho": 0.1}, {"rho": 0.9}), ("damp", {"sigma": 0.1}, {"sigma": 0.9}), ("damp", {"seed": 1}, {"seed": 2}),
+    ("group_dro", {"step_size": 0.1}, {"step_size": 0.9})])
+def test_a_run_with_another_radius_noise_or_step_size_has_a_step_of_its_own(method, first, second):
+    """They are constants of the graph."""
+    def settings(seed=0, **options):
+        return RunConfig(method=resolve(method, num_sub_batches=1, **options), model="wideresnet10", seed=seed)
+    cells = StepCache()
+    step = cells.get(settings(**first), 10, [1])[1]
+    assert cells.get(settings(**first), 10, [1])[1] is step and cells.get(settings(**second), 10, [1])[1] is not step
+
+
 class Dropping(nn.Cell):
     def __init__(self, classes):
         super().__init__()
@@ -188,7 +200,7 @@ def test_the_length_of_a_warm_up():
     assert [warmup_epochs(text, 40) for text in ("5epochs", "1epoch", "100steps", "1step", "0steps")] == [
         5, 1, 2.5, 0.025, 0]
     for text in ("5", "epochs", "-1steps", "2.5epochs", "5 epochs later"):
-        with pytest.raises(UserError, match=f"--warmup {text}: is no length"):
+        with pytest.raises(UserError, match=f"--warmup {text}: is not a length"):
             resolve("erm", schedule="cosine", warmup=text)
 
 

@@ -89,7 +89,7 @@ def test_the_settings_of_a_run_stand_for_what_it_was_asked_for(tmp_path):
     ("o.yaml", "lr: [", "cannot be read: while parsing"),
     ("o.json", "[1, 2]", "holds no options"),
     ("o.yaml", "", "holds no options"),
-    ("o.txt", "lr: 1", "is no .json, .yaml or .yml file"),
+    ("o.txt", "lr: 1", "is not a .json, .yaml or .yml file"),
     ("none.json", None, "no such file")])
 def test_bad_files_are_one_line(name, content, message, tmp_path, capsys):
     path = tmp_path / name

@@ -3,7 +3,6 @@ import csv
 import json
 import os
 import shutil
-import signal
 from types import SimpleNamespace
 
 import mindspore as ms
@@ -28,6 +27,7 @@ from losses.evaluation.test_images import match_classes, scores_of_sets, title_o
 from models import create_model
 from models.convert import convert
 from models.weight_files import read_options
+from tests.processes import terminate_self
 from tests.test_evaluate import fails
 from tests.test_main import arguments, only_run
 from utils.records.evaluation import run_evaluations
@@ -142,7 +142,7 @@ def test_other_evaluations_have_the_batches_of_the_run_and_stop_between_them(run
     def iterate(arrays, labels, mean, std, batch_size, workers):
         sizes.append(batch_size)
         for batches in real(arrays, labels, mean, std, batch_size, workers):
-            os.kill(os.getpid(), signal.SIGTERM)
+            terminate_self()
             yield batches
     for module in (losses.evaluation.classifier, losses.evaluation.adversarial):
         monkeypatch.setattr(module, "iterate_arrays", iterate)
@@ -182,7 +182,7 @@ def test_names_of_classes_are_as_many_as_the_network_has(run, source, tmp_path):
     path.write_text("\n".join(source.class_names) + "\n", encoding="utf-8-sig")
     assert load_classifier(weights, "wideresnet10", "cifar10", path).class_names == tuple(source.class_names)
     path.write_text("\n".join(source.class_names[:9]) + "\n")
-    with pytest.raises(UserError, match=f"{path}: has 9 names, and {weights} is of 10 classes"):
+    with pytest.raises(UserError, match=f"{path}: has 9 names, and {weights} has 10 classes"):
         load_classifier(weights, "wideresnet10", "cifar10", path)
 
 
@@ -364,7 +364,7 @@ def test_chosen_severities(run, capsys):
      "--output: belongs to --predict, and has no effect with --test_images"),
     (["-o", "p.csv"], "--output: belongs to --predict, and has no effect with --evaluate"),
     (["--fgsm", "2"], "'2' is not a number from 0 to 1, such as 2/255"),
-    (["--severity", "6"], "'6' is no severity"),
+    (["--severity", "6"], "'6' is not a severity"),
     (["--fgsm", "0.1", "--severity", "3"], "--severity: has no effect with --fgsm")])
 def test_bad_input_is_one_line(run, folder, capsys, words, problem):
     path, _ = folder

@@ -3,7 +3,6 @@ import inspect
 import json
 import os
 import shutil
-import signal
 
 import matplotlib.pyplot as plt
 import mindspore as ms
@@ -27,6 +26,7 @@ from losses.evaluation.measure import MEASUREMENTS
 from losses.evaluation.predict import distribution_gradient_norms, mean_gradient_norm
 from losses.evaluation.probes import filter_normalised, loss_surface, mean_loss, random_direction, sharpness
 from models import create_model
+from tests.processes import terminate_self
 from tests.published_files import stored_fingerprints
 from tests.test_figures import make_run
 from tests.test_main import arguments, only_run, read_csv
@@ -236,7 +236,7 @@ def test_the_centre_of_the_surface_is_the_loss_of_the_run(run, tmp_path):
 @pytest.mark.parametrize("name", ["surface", "sharpness", "calibration"])
 def test_a_measurement_stops_between_points(run, name, monkeypatch, capsys):
     def predict(*_):
-        os.kill(os.getpid(), signal.SIGTERM)
+        terminate_self()
         return np.zeros(25), np.zeros((25, 10)), np.zeros(25, int)
     for module in (losses.evaluation.measure, losses.evaluation.probes):
         monkeypatch.setattr(module, "predict", predict)
@@ -539,7 +539,7 @@ def test_tensorboard_files_hold_the_tables(logged):
     (["samples", "RUN", "--image", "50"], "--image 50: the test set has 50 images"),
     (["surface", "BARE"], "BARE: has no checkpoint; --resume it"),
     (["samples", "RUN", "--data_dir", "nowhere"], "nowhere"),
-    (["surface", "STRANGE"], "which is not known here"),
+    (["surface", "STRANGE"], "which this version does not know"),
     (["ce", "RUN"], "RUN: has no evaluation of its newest checkpoint; make one with main.py --evaluate RUN"),
     (["ce", "ONE", "OTHER"], "evaluate all with the same -c"),
     (["ce", "ONE", "ELSEWHERE"], "evaluate all with the same -c"),

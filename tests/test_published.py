@@ -252,8 +252,8 @@ def test_damaged_arrays_are_named(cifar, tmp_path, layout, file, damage, message
 @pytest.mark.parametrize("labels, message", [
     (np.zeros(240), "240 labels, but cifar10 has 50 test images, one to five times"),
     (np.zeros(300), "300 labels, but cifar10 has 50"),
-    (np.zeros((250, 10)), r"labels of shape \(250, 10\), and it must be \(M,\) or \(M, 1\)"),
-    (np.array(3), r"labels of shape \(\), and it must"),
+    (np.zeros((250, 10)), r"labels of shape \(250, 10\), which must be \(M,\) or \(M, 1\)"),
+    (np.array(3), r"labels of shape \(\), which must"),
     (np.zeros(250), "not the labels of the test images of cifar10"),
 ])
 def test_sets_of_other_data_are_named(cifar, tmp_path, labels, message):
@@ -503,12 +503,12 @@ def test_a_baseline_is_of_the_same_images(run, cifar, cifar_dir, tmp_path, capsy
 @pytest.mark.parametrize("argv, message", [
     (["--evaluate", "RUN", "--test_corrupted", "nowhere"], "nowhere: no such folder"),
     (["--evaluate", "RUN", "--test_corrupted", "SET", "--corrupted_from", "memory"],
-     "--corrupted_from memory: is about images"),
-    (["--evaluate", "RUN", "--test_corrupted", "SET", "-c", "ripple", "haze"], "SET: has no haze; there are fog, rip"),
+     "--corrupted_from memory: has no effect with --test_corrupted"),
+    (["--evaluate", "RUN", "--test_corrupted", "SET", "-c", "ripple", "haze"], "SET: has no haze; choose from fog, r"),
     (["--evaluate", "RUN", "--test_corrupted", "SET", "-c", "common"], "SET: has no gaussian_noise, shot_noise"),
-    (["--evaluate", "RUN", "-c", "fish_eye"], "--corruption: unknown name 'fish_eye'; there are common, all, b"),
+    (["--evaluate", "RUN", "-c", "fish_eye"], "--corruption: unknown name 'fish_eye'; choose from common, all, b"),
     (["--test_corrupted", "SET", "-c", "fog", "fish_eye"], "--corruption: unknown name 'fish_eye'"),
-    (["--test_corrupted", "SET", "-c", "snow"], "SET: has no snow; there are fog, ripple"),
+    (["--test_corrupted", "SET", "-c", "snow"], "SET: has no snow; choose from fog, ripple"),
     (["--test_corrupted", "FEW", "-c", "fog"], "FEW/labels.npy: 100 labels are those of 2 of five"),
     (["--test_corrupted", "OTHER", "-c", "fog"], "OTHER/labels.npy: not the labels of the test images of cifar10"),
 ])

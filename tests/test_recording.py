@@ -124,7 +124,7 @@ NO_TORCH = f'exec {sys.executable} -c "import sys; sys.modules[\'torch\'] = None
     ([], NO_TORCH, r"--python \S+: cannot import torch and numpy \(.*torch.*\); name a Python that has them"),
     (["nowhere/OUT.json"], "", "nowhere/OUT.json: cannot be written .*; name another file"),
     (["folder.json"], "", "folder.json: is a folder"),
-    (["--network", "alexnet"], "", "--network: unknown name 'alexnet'; there are wideresnet, resnet18, resnet50"),
+    (["--network", "alexnet"], "", "--network: unknown name 'alexnet'; choose from wideresnet, resnet18, resnet50"),
     (["--network", "resnet18", "--width", "2"], "", "--width: has no effect with --network resnet18"),
     (["--rho", "0.1", "-0.1"], "", "--rho: '-0.1' is not a finite number of 0 or more"),
     (["--seeds", "-1"], "", "--seeds: '-1' is not a whole number"),

@@ -188,5 +188,5 @@ def test_a_resumed_run_does_not_accumulate_with_several_workers(tmp_path, monkey
     make_run("run", 0, "-d", "photos", "--accumulate", "4")
     monkeypatch.setattr("utils.runtime.distributed.world_size", lambda: 2)
     args, given = cli.parse(create_parser(), ["--resume", "run"])
-    with pytest.raises(UserError, match="--accumulate 4: is for one worker"):
+    with pytest.raises(UserError, match="--accumulate 4: works with one worker"):
         load_or_resolve_config(args, given)

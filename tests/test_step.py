@@ -1,4 +1,5 @@
 """The train steps against the authors' results, and the properties that the method promises."""
+import math
 import os
 
 import mindspore as ms
@@ -16,7 +17,7 @@ from losses.group_weights import GroupWeights
 from losses.schedules import linear_schedule, set_learning_rate, step_schedule
 from models import create_model
 from tests import crosscheck
-from tests.step_errors import FIRST_STEP_TOLERANCES
+from tests.step_errors import FIRST_STEP_TOLERANCES, relative_error, step_errors, update_error
 from utils.records.checkpoint import Progress, load_checkpoint, save_checkpoint
 
 GOLDEN = os.path.join(os.path.dirname(__file__), "golden", "release_step.json")
@@ -29,6 +30,20 @@ def test_equals_the_release():
     tolerances = {"gradient norm": 5e-4, "evaluation logits": 5e-4, "parameter sums": 5e-4, "parameter norms": 1e-4,
                   "running statistics": 2e-5}  # a value lands on the other side of 0 in float32
     assert {name: error for name, error in later.items() if error > tolerances.get(name, 2e-4)} == {}
+
+
+def test_steps_that_are_not_numbers_are_infinitely_far_from_the_release():
+    """A comparison with a limit would let nan pass."""
+    entry = crosscheck.load_json(GOLDEN)[0]
+    measured = {**entry, "steps": [{**step, "second_loss": [math.nan] * len(step["second_loss"])}
+                                   for step in entry["steps"]], "running": {name: [math.nan] * 2
+                                                                            for name in entry["running"]}}
+    first, later = step_errors(measured, entry)
+    assert first["second losses"] == later["second losses"] == later["running statistics"] == math.inf
+    assert first["first losses"] == later["parameter sums"] == 0
+    assert relative_error([1, math.nan], [1, 2]) == math.inf
+    updates = np.ones((2, 5))
+    assert update_error(updates, updates) == 0 and update_error(updates * [[1], [math.nan]], updates) == math.inf
 
 
 @pytest.mark.slow

@@ -203,7 +203,7 @@ def test_sync_bn_is_the_damp_recipes_and_about_several_sub_batches():
     assert [settings.sync_bn for settings in ours] == [False, True]
     assert not resolve("damp", num_sub_batches=1).sync_bn and not resolve("sam", sync_bn=False).sync_bn
     for sync_bn, flag in ((True, "--sync_bn"), (False, "--no-sync_bn")):
-        with pytest.raises(UserError, match=f"{flag}: is about several sub-batches"):
+        with pytest.raises(UserError, match=f"{flag}: has no effect on one sub-batch"):
             resolve("sharpdro", sync_bn=sync_bn)
     assert not resolve_run(["--recipe", "damp", "--method", "damp", "-m", "vit_s16"]).sync_bn
     with pytest.raises(UserError, match="sync_bn: the network has no BatchNorm"):

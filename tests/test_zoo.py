@@ -78,7 +78,7 @@ def test_a_network_of_other_classes_gets_a_new_classifier():
 
 
 def test_true_is_no_name_and_a_path_is_a_file(tmp_path):
-    with pytest.raises(UserError, match="zoo:True: no such network; there are zoo:"):
+    with pytest.raises(UserError, match="zoo:True: no such network; choose from zoo:"):
         create_model("wideresnet10", 10, pretrained=True)
     with pytest.raises(UserError, match="by which the format is known"):  # such as an unset variable of a shell
         create_model("wideresnet10", 10, pretrained="")
@@ -122,7 +122,7 @@ def test_a_network_of_the_zoo_becomes_a_checkpoint(tmp_path, capsys):
     assert np.array_equal(ours.fc.weight.asnumpy(), named.fc.weight.asnumpy())
     with pytest.raises(SystemExit):
         convert.main(["zoo:none", str(tmp_path / "other.ckpt")])
-    assert "error: zoo:none: no such network; there are zoo:" in capsys.readouterr().err
+    assert "error: zoo:none: no such network; choose from zoo:" in capsys.readouterr().err
 
 
 def error_of(capsys, *words):
@@ -137,14 +137,15 @@ def error_of(capsys, *words):
                                    ["--evaluate", "zoo:rare_aug-photos", "--baseline", "zoo:none"]])
 def test_an_unknown_name_is_one_line_with_the_names(words, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert "zoo:none: no such network; there are zoo:" in error_of(capsys, *words)
+    assert "zoo:none: no such network; choose from zoo:" in error_of(capsys, *words)
     assert not os.path.exists("logs/zoo") or not os.listdir("logs/zoo")
 
 
 def test_another_network_is_an_error_that_names_the_right_one(capsys, cifar_dir, tmp_path):
     line = error_of(capsys, *arguments(cifar_dir, tmp_path, "-m", "resnet18_cifar", "--method", "erm",
                                        "--init_checkpoint", "zoo:rare_aug-photos"))
-    assert line.endswith("zoo:rare_aug-photos: is of wideresnet10, and not of resnet18_cifar; give -m wideresnet10")
+    assert line.endswith("zoo:rare_aug-photos: has weights of wideresnet10, not of resnet18_cifar; give -m "
+                         "wideresnet10")
 
 
 def test_a_damaged_file_is_an_error(tmp_path):
@@ -164,13 +165,13 @@ def test_a_run_becomes_a_network_of_the_zoo(cifar_dir, tmp_path):
     assert entry["accuracy"] == read_json(os.path.join(run, "results.json"))["test"]["accuracy"]
     assert "--data_dir" not in entry["command"] and "--method erm" in entry["command"]
     assert "| `erm-tiny` | erm | wideresnet10 |" in zoo.zoo_table(str(tmp_path / "zoo"))
-    for name, folder, message in (("../x", run, "is no name"), ("a b", run, "is no name"),
-                                  ("x", os.path.join(run, "last_model.ckpt"), "is no folder of a run")):
+    for name, folder, message in (("../x", run, "is not a name"), ("a b", run, "is not a name"),
+                                  ("x", os.path.join(run, "last_model.ckpt"), "is not the folder of a run")):
         with pytest.raises(UserError, match=message):
             zoo.add_run(name, folder, str(tmp_path / "zoo"))
     for checkpoint in ("1_model.ckpt", "last_model.ckpt"):
         os.remove(os.path.join(run, checkpoint))
-    with pytest.raises(UserError, match="its results are of 2 epochs, and the checkpoint after them is missing"):
+    with pytest.raises(UserError, match="its results are after 2 epochs, and the checkpoint after them is missing"):
         zoo.add_run("erm-tiny", run, str(tmp_path / "zoo"))
     assert len(os.listdir(tmp_path / "zoo")) == 2
 
@@ -180,7 +181,7 @@ def test_a_run_of_an_earlier_version_is_no_network_of_the_zoo(cifar_dir, tmp_pat
     main.main(arguments(cifar_dir, tmp_path / "logs", "-m", "wideresnet10", "--method", "erm", "--save_last"))
     path = os.path.join(only_run(tmp_path / "logs"), "config.json")
     write_json(path, {key: value for key, value in read_json(path).items() if key != entry})
-    with pytest.raises(UserError, match="is of an earlier version"):
+    with pytest.raises(UserError, match="was made by an earlier version"):
         zoo.add_run("erm-tiny", os.path.dirname(path), str(tmp_path / "zoo"))
     assert not os.path.exists(tmp_path / "zoo")
 

@@ -93,8 +93,8 @@ def require_same(before, now, path, advice):
             continue
         earlier = Fingerprint.from_dict(stored)
         if earlier is None:
-            raise UserError(f"{path}: its settings say of the {word} images what cannot be read; put back the "
-                            "config.json that it was, or begin another run")
+            raise UserError(f"{path}: its entry about the {word} images is damaged; put the old config.json back, or "
+                            "begin another run")
         changed = difference(earlier, now[name])
         if changed:
             raise UserError(f"{path}: had other {word} images than there are now ({changed}); {advice}")

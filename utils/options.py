@@ -177,4 +177,4 @@ def validate_values(options, values, place):
     for option in options:
         if option.name in values and not option.accepts(values[option.name]):
             raise UserError(f"{place}: has {option.name} {values[option.name]!r}, which --{option.name} does not take; "
-                            "put back the file that it was, or begin another run")
+                            "put the old file back, or begin another run")

@@ -171,7 +171,7 @@ def read_python(path, spec):
     """Read a pickled dictionary of `data` (N, 3072) and labels. The result is as in `read_binary`.
 
     Raises:
-        UserError: the file is no pickle of this form, or holds anything but arrays and plain containers.
+        UserError: the file is not a pickle of this form, or holds anything but arrays and plain containers.
     """
     try:
         with open(path, "rb") as file:
@@ -180,9 +180,9 @@ def read_python(path, spec):
             content = ArrayUnpickler(file, encoding="bytes").load()
         images, labels = (getattr(part, "array", part) for part in (content[b"data"], content[spec.label_key]))
         if not isinstance(images, np.ndarray):
-            raise pickle.UnpicklingError("its data are no array")
+            raise pickle.UnpicklingError("its data are not an array")
         if not isinstance(labels, np.ndarray) and not all(type(label) is int for label in labels):
-            raise pickle.UnpicklingError("its labels are no integers")
+            raise pickle.UnpicklingError("its labels are not integers")
     except OSError:
         raise
     except Exception as error:  # a damaged pickle can raise nearly anything

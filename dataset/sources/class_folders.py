@@ -49,7 +49,7 @@ def list_files(folder, left_out=None):
 
     Args:
         folder (str): folder of the files.
-        left_out (Counter or None): counter of the other files by their suffix. Files that are no regular files are
+        left_out (Counter or None): counter of the other files by their suffix. Files that are not regular files are
             counted as such.
 
     Raises:

@@ -166,7 +166,7 @@ def load_folder(data_dir, image_size=IMAGE_SIZE, interpolation="bilinear"):
         ImageDataset: data set in files; the labels are the positions of the class folders in alphabetical order.
 
     Raises:
-        UserError: something is missing, or a file is no image, according to its beginning.
+        UserError: something is missing, or a file does not begin like an image.
     """
     transform, left_out = create_centre_crop(image_size, image_size, interpolation), collections.Counter()
     train, test = (os.path.join(data_dir, part) for part in ("train", "test"))

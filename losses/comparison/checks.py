@@ -58,8 +58,8 @@ def check_plan(folder, planned, paths, stored):
                         "command, to which methods, seeds and variants may be added if it names --method and --seed, "
                         "or name another with --desc")
     if len(set(paths)) < len(paths):
-        raise UserError("--variant: the names of two rows differ in signs alone that a folder's name cannot have; "
-                        "change one of them")
+        raise UserError("--variant: the names of two rows differ only in characters that a folder's name cannot "
+                        "have; change one of them")
     return plan
 
 
@@ -89,7 +89,7 @@ def check_rows(folder, planned, configs):
         row_options = first.setdefault((spec.setting, spec.name), method_options)
         for option, value in row_options.items():
             if method_options[option] != value:
-                raise UserError(f"{folder}: of the runs of {spec.name} some have {option} {value}, others "
+                raise UserError(f"{folder}: some runs of {spec.name} have {option} {value}, others "
                                 f"{method_options[option]}, because another version began them; name another "
                                 "comparison with --desc")
 
@@ -103,8 +103,8 @@ def check_files(folder, planned, configs):
         for path, config in zip(paths, configs, strict=True):
             stored = getattr(config, sha256)
             if stored not in (None, now.setdefault(path, stored)):
-                raise UserError(f"--{option}: the file has changed since runs in {folder} began from it; put back what "
-                                "it was, or name another comparison with --desc")
+                raise UserError(f"--{option}: the file has changed since runs in {folder} began from it; put the "
+                                "old file back, or name another comparison with --desc")
 
 
 def check_begun_images(planned, paths, k, data, config):
@@ -131,7 +131,7 @@ def stored_config(spec, config, path):
     stored = resume_config(path, config.to_dict(), resumable_options(spec))
     epochs, planned_epochs = stored.method.total_epoch, config.method.total_epoch
     if epochs != planned_epochs:
-        raise UserError(f"{path}: has been made longer, {epochs} epochs where the comparison has {planned_epochs}; "
+        raise UserError(f"{path}: has been continued to {epochs} epochs, and the comparison has {planned_epochs}; "
                         f"name another comparison with --desc, or give --total_epoch {epochs} there")
     return stored
 

@@ -99,7 +99,7 @@ def expand_grid(given, variants):
     """
     varied = [option for option in (*BENCHMARK_KEYS, "seed") if isinstance(given.get(option), MultipleValues)]
     if varied and any("stage_one" in options for options in (given, *variants.values())):
-        raise UserError("--stage_one: is a first model of one seed, data set, corruption and network; give one of each")
+        raise UserError("--stage_one: its first model has one seed, data set, corruption and network; give one of each")
     common = {"recipe": "sharpdro", **given}
     rows = [(name, {**common, **named}, named) for name, named in variants.items()]
     if not variants or any(option in COMPONENT_OPTIONS for option in given):
@@ -109,8 +109,8 @@ def expand_grid(given, variants):
         if name is not None and "recipe" in named:
             _require_benchmark(name, named, given)
         if name is not None and isinstance(options.get("method"), MultipleValues):
-            raise UserError(f"--variant {name}: is of one method, and the comparison has several; name one there with "
-                            "--method")
+            raise UserError(f"--variant {name}: must have one method, and the comparison has several; give it "
+                            "--method NAME")
         for structure in _product(options, OUTER_OPTIONS):
             fixed = {**options, **structure}
             method = fixed.setdefault("method", "sharpdro")
@@ -160,7 +160,7 @@ def _require_benchmark(name, named, given):
     options = RECIPES[named["recipe"]].options_beside({**given, **named})
     lacking = {option: value for option, value in options.items() if option not in given}
     if lacking:
-        raise UserError(f"--variant {name}: --recipe {named['recipe']} is for {' '.join(option_texts(lacking))}; give "
+        raise UserError(f"--variant {name}: --recipe {named['recipe']} needs {' '.join(option_texts(lacking))}; give "
                         "that for all runs")
 
 

@@ -43,7 +43,7 @@ def check_value(option, value):
     """Raise a `UserError` unless the command line could have given `value`, which Python gives to an option (str)."""
     row, plain = OPTIONS[option], np.asarray(value).tolist()  # a list for a tuple, a plain number for one of NumPy
     if row.choices is not None and value not in row.choices:
-        raise UserError(f"--{option} {value}: unknown; there are {', '.join(row.choices)}")
+        raise UserError(f"--{option} {value}: unknown; choose from {', '.join(row.choices)}")
     if value is None or row.accepts(plain):
         return
     reason = f"is of a type that main.py does not give to --{option}"
@@ -73,12 +73,12 @@ def check_values(settings):
     for option, value in {**vars(settings), **settings.options}.items():
         is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
         if is_number and not (value == 0 or LEAST <= value <= FLOAT32_MAX):
-            raise UserError(f"--{option} {value}: is no number of float32, in which networks are trained; give one "
+            raise UserError(f"--{option} {value}: does not fit float32, in which networks are trained; give one "
                             f"from {LEAST} to {FLOAT32_MAX}")
     if settings.warmup is not None:
-        warmup_epochs(settings.warmup, 1)  # raises an error if the text is no length
+        warmup_epochs(settings.warmup, 1)  # raises an error if the text is not a length
     if settings.final_lr is not None and settings.final_lr > settings.lr:
-        raise UserError(f"--final_lr {settings.final_lr}: is above --lr {settings.lr}, from which it falls; give less")
+        raise UserError(f"--final_lr {settings.final_lr}: must not be above --lr {settings.lr}; give less")
 
 
 def check_images_and_labels(settings):
@@ -91,17 +91,17 @@ def check_images_and_labels(settings):
     if settings.mixup == 1:
         raise UserError("--mixup 1: mixes nothing; give less, or leave it out")
     if settings.mixup is not None and settings.mixup < 0.5:
-        raise UserError(f"--mixup {settings.mixup}: an image counts as of its own label and severity, so that its "
-                        "share is at least 0.5; give that or more")
+        raise UserError(f"--mixup {settings.mixup}: an image keeps its own severity, so that its share "
+                        " is at least 0.5; give that or more")
     for option in ("mixup", "label_smoothing"):
         if getattr(settings, option) is not None and settings.objective == "irm":
-            raise UserError(f"--{option}: irm's penalty is of one label for each image; leave it out")
+            raise UserError(f"--{option}: irm's penalty needs one label for each image; leave it out")
     if settings.label_smoothing == 0:
         raise UserError("--label_smoothing 0: smooths nothing; give more, or leave it out")
     if settings.rand_augment is not None and not (settings.rand_augment[0] >= 1 <= settings.rand_augment[1]
                                                   <= MAX_MAGNITUDE):
-        raise UserError(f"--rand_augment {' '.join(map(str, settings.rand_augment))}: takes one operation or more, of "
-                        f"strength 1 to {MAX_MAGNITUDE}; give such, or leave it out")
+        raise UserError(f"--rand_augment {' '.join(map(str, settings.rand_augment))}: needs one operation or more, of "
+                        f"strength 1 to {MAX_MAGNITUDE}; give these, or leave it out")
 
 
 def check_has_effect(settings, given):
@@ -118,7 +118,7 @@ def check_has_effect(settings, given):
                         "give --weight_decay")
     if "sync_bn" in given and settings.num_sub_batches == distributed.world_size() == 1:
         flag = "--sync_bn" if settings.sync_bn else "--no-sync_bn"
-        raise UserError(f"{flag}: is about several sub-batches, and there is one; leave it out, or give "
+        raise UserError(f"{flag}: has no effect on one sub-batch; leave it out, or give "
                         "--num_sub_batches")
     if "stage_one" in given and "stage_one_epochs" in given:
         raise UserError("--stage_one_epochs: no first model is trained where --stage_one names one; leave one out")
@@ -161,9 +161,10 @@ def check_ascents(sync_perturbation, perturbation, sub_batches):
     """Raise a `UserError` if the option about the ascents of several workers has no effect."""
     flag = "--sync_perturbation" if sync_perturbation else "--no-sync_perturbation"
     if distributed.world_size() == 1:
-        raise UserError(f"{flag}: is about the ascents of several workers, and there is one; leave it out")
+        raise UserError(f"{flag}: has no effect on one worker; leave it out")
     if "rho" not in PERTURBATIONS[perturbation].defaults:
-        raise UserError(f"{flag}: is about ascents, and --perturbation {perturbation} is none; leave it out")
+        raise UserError(f"{flag}: has no effect without an ascent, and --perturbation {perturbation} has none; leave "
+                        "it out")
     if sub_batches > 1:
         raise UserError(f"{flag}: each of {sub_batches} sub-batches has an ascent of its own; leave it out, or give "
                         "--num_sub_batches 1")
@@ -181,19 +182,19 @@ def check_world_size(settings, batch_size=None):
     """
     count, parts = distributed.world_size(), settings.num_sub_batches
     if settings.accumulate is not None and count > 1:
-        raise UserError(f"--accumulate {settings.accumulate}: is for one worker, and there are {count}; leave it out, "
-                        "or train with one")
+        raise UserError(f"--accumulate {settings.accumulate}: works with one worker, and there are {count}; leave it "
+                        "out, or train with one")
     if settings.mixup is not None and (batch_size or 0) % (2 * count):
-        raise UserError(f"--mixup: images are mixed in pairs, and -b {batch_size} is no multiple of {2 * count}; give "
-                        "one")
+        raise UserError(f"--mixup: images are mixed in pairs, and -b {batch_size} is not a multiple of {2 * count}; "
+                        "give one")
     if count == 1:
         return
     if (batch_size or count) % count:
-        raise UserError(f"-b {batch_size}: is the batch of all {count} workers, who do not divide it; give a multiple "
+        raise UserError(f"-b {batch_size}: is the batch of all workers, and {count} do not divide it; give a multiple "
                         "of their number")
     if parts == 1 and "sigma" in PERTURBATIONS[settings.perturbation].defaults:
-        raise UserError(f"--num_sub_batches 1: {count} workers have a noise each; give --num_sub_batches {count}, or "
-                        "a multiple of that")
+        raise UserError(f"--num_sub_batches 1: each of {count} workers draws its own noise; give --num_sub_batches "
+                        f"{count}, or a multiple of that")
     if parts > 1 and parts % count:
         raise UserError(f"--num_sub_batches {parts}: cannot be shared by {count} workers; give a multiple of their "
                         "number, or train with as many workers as divide it")
@@ -227,14 +228,14 @@ def check_options(method, args, given):
     if method.sync_bn and "sync_bn" in given and not model_has_batch_norm(args.model):
         raise UserError(f"--sync_bn: {args.model} has no BatchNorm; leave it out")
     if "aug_severity" in given and args.num_severity == 2:
-        raise UserError(f"--aug_severity {given['aug_severity']}: with --num_severity 2 there is one severity to draw; "
-                        "leave it out")
+        raise UserError(f"--aug_severity {given['aug_severity']}: with --num_severity 2 there is only one severity to "
+                        "draw; leave it out")
     if "best_by" in given and not args.save_best:
         raise UserError(f"--best_by {given['best_by']}: needs --save_best; give that, too, or leave it out")
     check_batches(method, args.compile_cache)
     late = [epoch for epoch in args.keep_epochs if epoch >= method.total_epoch]
     if late:
-        raise UserError(f"--keep_epochs {late[0]}: the last epoch is {method.total_epoch - 1}; give none above that")
+        raise UserError(f"--keep_epochs {late[0]}: the last epoch is {method.total_epoch - 1}; give no later epoch")
 
 
 def check_saved(values, path):
@@ -255,4 +256,4 @@ def check_saved(values, path):
         lacking = [option for part, table in TRAINING_PARTS.items() for option in table[values[part]].defaults
                    if values.get(option) is None]
     if lacking:
-        raise UserError(f"{path}: has no {lacking[0]}; put back the file that it was, or begin another run")
+        raise UserError(f"{path}: has no {lacking[0]}; put the old file back, or begin another run")

@@ -31,8 +31,8 @@ def check_reweighter(every, batches, validation, split=None):
         UserError: there are too few images, or the weights would never move.
     """
     if validation < 3:
-        raise UserError(f"--group_loss validation: {validation} images are left for validation, and it takes 3 at "
-                        f"least; give {'a --split that has more' if split else 'a smaller -n, or a --split'}")
+        raise UserError(f"--group_loss validation: {validation} images are left for validation, and 3 are "
+                        f"needed; give {'a --split that has more' if split else 'a smaller -n, or a --split'}")
     if every >= batches:
         raise UserError(f"--group_update_every {every}: the run has {batches} batches, so that the weights would never "
                         "move; give less, or more epochs")
@@ -110,8 +110,7 @@ def check_fits_data(config, source, split):
         for option in (option for option in GROUP_OPTIONS if option in defaults):
             value = options[option]
             if value not in (None, default_for_dataset(defaults[option], config.dataset)):
-                raise UserError(f"--{option} {value}: {alone}, so that there are no distributions to weigh; leave it "
-                                "out")
+                raise UserError(f"--{option} {value}: {alone}, so there are no distributions to weight; leave it out")
     steps = batches * method.total_epoch
     if options.get("irm_lambda") not in (None, 1) and options["irm_anneal"] >= steps and not has_begun:
         raise UserError(f"--irm_lambda {options['irm_lambda']}: acts after --irm_anneal {options['irm_anneal']} "
@@ -119,12 +118,12 @@ def check_fits_data(config, source, split):
     if options.get("group_loss") == "validation" and not has_begun:
         check_reweighter(options["group_update_every"], steps, len(split.validation), config.split)
     if len(split.nonempty_severities) == 1 and method.sampling == "balanced":
-        raise UserError(f"--sampling balanced: {alone}, and is all that is drawn; leave it out")
+        raise UserError(f"--sampling balanced: {alone}, so no severity is drawn more often; leave it out")
     if split.is_clean and options.get("aug_severity") == "rare":
-        raise UserError(f"--aug_severity rare: {alone}, so that none of the others is rarer; give "
+        raise UserError(f"--aug_severity rare: {alone}, so no severity is rarer; give "
                         "--aug_severity uniform")
     if method.crop == "random_resized" and not (source.is_file_backed and split.is_clean):
-        raise UserError("--crop random_resized: is for clean training images that are read from files; use --crop "
+        raise UserError("--crop random_resized: needs clean training images that are read from files; use --crop "
                         "zero_pad or reflect_pad")
     # A resumed run may not need the file that it began with.
     init_checkpoint = None if config.resume else config.init_checkpoint

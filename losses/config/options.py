@@ -123,7 +123,8 @@ def read_option_file(path):
             return super().construct_mapping(node, deep)
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in (".json", ".yaml", ".yml"):
-        raise UserError(f"--config {path}: is no .json, .yaml or .yml file; name one, such as the config.json of a run")
+        raise UserError(f"--config {path}: is not a .json, .yaml or .yml file; name one, such as the config.json "
+                        "of a run")
     if not os.path.isfile(path):
         raise UserError(f"--config {path}: no such file")
     try:

@@ -43,7 +43,7 @@ def resolve(method="sharpdro", dataset="cifar10", sync_perturbation=None, **give
     given = with_new_names(given)
     for option, value in {"method": method, **given}.items():
         if option != "method" and option not in METHOD_ARGUMENTS:
-            raise UserError(f"{option}: unknown; there are method, {', '.join(METHOD_ARGUMENTS)}")
+            raise UserError(f"{option}: unknown; choose from method, {', '.join(METHOD_ARGUMENTS)}")
         check_value(option, value)
     row = METHODS[method]
     objective, perturbation = _resolve_components(given.get("objective", row.objective),
@@ -120,7 +120,7 @@ def _resolve_components(objective, perturbation, given):
         perturbation = "adaptive"
     if (agnostic or "risk" in given) and objective not in WHOLLY_WEIGHTED:
         flag = "--distribution_agnostic" if agnostic else f"--risk {risk}"
-        raise UserError(f"{flag}: is a variant of sharpdro, not of {objective}; use --method sharpdro")
+        raise UserError(f"{flag}: belongs to sharpdro, not to {objective}; use --method sharpdro")
     if agnostic:
         objective = "sharpdro_agnostic"
     return WHOLLY_WEIGHTED[objective] if risk == "worst_case" else objective, perturbation
@@ -144,12 +144,12 @@ def resolve_config(args, given):
         raise UserError(f"--augment_data: means --crop reflect_pad, and --crop is {chosen['crop']}; leave out one of "
                         "them")
     if args.split is not None and "train_on" in given:
-        raise UserError(f"--train_on {given['train_on']}: the table {args.split} says which images are trained on at "
-                        "which severity; leave out --train_on, or --split")
+        raise UserError(f"--train_on {given['train_on']}: the table {args.split} lists the training images and their "
+                        "severities; leave out --train_on, or --split")
     method = resolve(args.method, args.dataset, args.sync_perturbation, **chosen)
     if args.split is not None and "crop" not in given and method.crop == "random_resized":
         if "crop_area" in given:
-            raise UserError("--crop_area: needs --crop random_resized, which the images of --split are not cropped by; "
+            raise UserError("--crop_area: needs --crop random_resized, which is off for the images of --split; "
                             "leave it out")
         # The table may have corrupted images, which are cropped before.
         method = replace(method, crop="none", crop_area=None)

@@ -35,7 +35,7 @@ TRAINING_PARTS = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES}
 def severity(text):
     """An argument type: a severity, 1 to 5."""
     if text not in map(str, SEVERITIES):
-        raise argparse.ArgumentTypeError(f"{text!r} is no severity, which are {', '.join(map(str, SEVERITIES))}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a severity; choose from {', '.join(map(str, SEVERITIES))}")
     return int(text)
 
 

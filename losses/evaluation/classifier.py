@@ -82,12 +82,13 @@ def load_classifier(path, model=None, dataset=None, class_names=None, **options)
     check_image_size(model, form.side, form.side)
     names = _read_names(class_names) if class_names is not None else trained.config.get("classes")
     if class_names is not None and trained.config.get("classes"):
-        raise UserError(f"--class_names {class_names}: the settings of {trained.path} have the names; leave it out")
+        raise UserError(f"--class_names {class_names}: the settings of {trained.path} already have the names; leave it "
+                        "out")
     probe = create_model(model, 2)
     stored_names = trained.config.get("classes")
     number = len(stored_names) if stored_names else classes_of(read_weights(trained.checkpoint, probe), model, probe)
     if names and len(names) != number:
-        raise UserError(f"--class_names {class_names}: has {len(names)} names, and {trained.checkpoint} is of {number} "
+        raise UserError(f"--class_names {class_names}: has {len(names)} names, and {trained.checkpoint} has {number} "
                         "classes; give a name for each")
     network, weights = load_network(model, number, trained.checkpoint)
     network.set_train(False)

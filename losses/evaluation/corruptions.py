@@ -225,8 +225,8 @@ def locate_baseline(path, dataset):
     """
     if path == ALEXNET:
         if dataset != alexnet.DATASET:
-            raise UserError(f"--baseline {path}: its published errors are of {alexnet.DATASET}, not of {dataset}; name "
-                            f"a run of {dataset} (a folder of that name is ./{path})")
+            raise UserError(f"--baseline {path}: its errors are published for {alexnet.DATASET}, not for {dataset}; "
+                            f"name a run of {dataset} (a folder of that name is ./{path})")
         return None
     if path.endswith(".json") and not os.path.isdir(path):
         if not os.path.isfile(path):
@@ -238,8 +238,8 @@ def locate_baseline(path, dataset):
         reference = find_trained("--baseline", path)
         settings = reference.config
     if settings.get("dataset", dataset) != dataset:
-        raise UserError(f"--baseline {path}: is of {settings['dataset']}, not of {dataset}; name one of the same data "
-                        "set")
+        raise UserError(f"--baseline {path}: has results on {settings['dataset']}, not on {dataset}; name a baseline "
+                        "on the same data set")
     return reference
 
 
@@ -253,8 +253,8 @@ def load_baseline(path, reference, model, test, is_shown=True):
     """
     if path == ALEXNET:
         if test.source.classes != alexnet.CLASSES:
-            raise UserError(f"--baseline {path}: its published errors are of {alexnet.CLASSES} classes, and "
-                            f"{test.source.name} has {test.source.classes} here; name a run of the same classes")
+            raise UserError(f"--baseline {path}: its errors are published for {alexnet.CLASSES} classes, "
+                            f"and {test.source.name} has {test.source.classes} here; name a run with the same classes")
         return Baseline.of_alexnet(test.names, test.severities)
     if isinstance(reference, dict):
         baseline = Baseline.of_record(path, reference, test.names, test.severities)
@@ -280,16 +280,16 @@ def check_baseline(path, record, test):
     """
     stored = record.get("fingerprints")
     if stored is None and "images" in record:  # which only `corruptions.benchmark` writes
-        raise UserError(f"--baseline {path}: is of corruptions.benchmark, which knows the images by other hashes; name "
-                        "a run or a checkpoint")
+        raise UserError(f"--baseline {path}: comes from corruptions.benchmark, which does not record the same hashes "
+                        "of images; name a run or a checkpoint")
     if stored is None:
-        print(f"warning: --baseline {path}: an earlier version wrote it, and it does not say which images it is of",
+        print(f"warning: --baseline {path}: an earlier version wrote it, without saying which images it measured",
               file=sys.stderr)
         return
     difference = first_difference(stored, test.fingerprints)
     if difference is not None:
         name, changed = difference
         images = "test images" if name == CLEAN else f"images of {name}"
-        raise UserError(f"--baseline {path}: was evaluated on other {images} ({changed}); name the run that it is of")
+        raise UserError(f"--baseline {path}: was evaluated on other {images} ({changed}); name its run")
 
 

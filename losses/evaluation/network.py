@@ -81,8 +81,7 @@ def load_evaluation_set(source, data_dir, corruptions, batch_size, workers, show
     chosen = [corruptions] if isinstance(corruptions, str) else corruptions
     if test_corrupted is not None:
         if corrupted_from != "auto":
-            raise UserError(f"--corrupted_from {corrupted_from}: is about images made here, not --test_corrupted; "
-                            "leave it out")
+            raise UserError(f"--corrupted_from {corrupted_from}: has no effect with --test_corrupted; leave it out")
         published = find_published(test_corrupted, source)
         print(published, flush=True)
         there = published.severities(chosen or published.places)

@@ -35,7 +35,7 @@ class StepOutputs(NamedTuple):
 
 
 class TrainStep(nn.Cell):
-    """A network, an objective, a perturbation and an optimizer, and the graph that joins them. It is no graph itself.
+    """A network, an objective, a perturbation and an optimizer, and the graph that joins them. It is not a graph.
 
     With several ranks, each rank has its own N/W images of a batch, in the order of ranks, and all labels and groups.
     An objective that takes the batch whole sees the logits of all ranks. Every gradient is summed over ranks before it
@@ -206,4 +206,4 @@ class TrainStep(nn.Cell):
         values = values.asnumpy()
         outside = [] if number is None else values[(values < 0) | (values >= number)]
         if len(outside):
-            raise UserError(f"{name}: has {outside[0]}, and must have numbers from 0 to {number - 1}")
+            raise UserError(f"{name}: has {outside[0]}, and must have values from 0 to {number - 1}")

@@ -79,7 +79,7 @@ def train_epoch(step, loader, steps_per_epoch, start, records, schedule, weight_
         decay_mask (tuple of bool): mask of the step's weights that weight decay applies to, for the same rows.
         gradient_norm (GradientNorm or None): measure of gradient norms, for the same rows.
         reweighter (ValidationReweighter or None): mover of the weights over distributions.
-        show_progress (bool): whether the progress bar is shown even if the output is no terminal.
+        show_progress (bool): whether the progress bar is shown even if the output is not a terminal.
 
     Returns:
         tuple: `Progress` with all batches of the epoch, and the sum of their mean losses in the first pass; steps per

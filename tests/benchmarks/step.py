@@ -79,7 +79,7 @@ def main():
     parser = Parser(prog="step.py", description=__doc__.splitlines()[0])
     parser.add_argument("-m", "--model", type=validated_by(find_model), default="wideresnet", help="network")
     parser.add_argument("--methods", nargs="+", default=["erm", "sharpdro"], metavar="METHOD",
-                        help="methods, the first being what the others are compared with; damp/4 is damp with four "
+                        help="methods, of which the first is the base of the ratios; damp/4 is damp with four "
                              "sub-batches, damp/4/sync_bn with BatchNorm over all of them; damp/own has MindSpore's "
                              "own gradients of convolutions")
     parser.add_argument("-b", "--batch_size", type=positive_int, default=100, help="images in a batch")

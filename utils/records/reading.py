@@ -237,7 +237,7 @@ def _differences(records, shown):
     def several(options):
         return len({json.dumps([settings.get(option) for option in options]) for settings in runs})
 
-    def differs(option):  # a run of an earlier version may lack the option, which is no difference
+    def differs(option):  # a run of an earlier version may lack the option, which does not count as a difference
         return len({json.dumps(settings[option]) for settings in runs if option in settings}) > 1
     different = [option for option in dict.fromkeys(option for settings in runs for option in settings)
                  if differs(option)]

@@ -56,7 +56,7 @@ def path_independent(given):
             if option in folders or option not in OVERRIDABLE_ON_RESUME or option == "fast_math" and value}
 
 
-# The types of entries of `config.json` that are no options, or that are read without the table of options.
+# The types of entries of `config.json` that are not options, or that are read without the table of options.
 CONFIG_TYPES = {
     "given": dict, "title": str, "classes": list, "images_sha256": dict, "fingerprints": dict, "dataset": str,
     "corruption": str, "model": str, "num_severity": int, "method": str, "seed": int, "data_dir": str,
@@ -81,7 +81,7 @@ def read_settings(folder):
         return None
     config = read_json(path)
     if not isinstance(config, dict):
-        raise UserError(f"{path}: damaged; put back the file that it was, or name another run")
+        raise UserError(f"{path}: damaged; put the old file back, or name another run")
     config = with_new_names(config)
     if "workers" in config:  # the earlier name
         config["world_size"] = config.pop("workers")
@@ -95,7 +95,7 @@ def read_settings(folder):
         value = config[option]
         is_damaged = not isinstance(value, kind) or isinstance(value, bool) or kind is int and value < 0
         if is_damaged or option == "classes" and not all(isinstance(name, str) for name in value):
-            raise UserError(f"{path}: damaged, it has {option} {value!r}; put back the file that it was, or name "
+            raise UserError(f"{path}: damaged, it has {option} {value!r}; put the old file back, or name "
                             "another run")
     return config
 

@@ -63,9 +63,9 @@ class TrainedNetwork:
         if value is None:
             raise UserError(f"{self.path}: no config.json beside it says what it is; give -m and -d")
         if given not in (None, value):
-            raise UserError(f"--{option} {given}: {self.path} is of {value}; leave the option out")
+            raise UserError(f"--{option} {given}: {self.path} was made with --{option} {value}; leave the option out")
         if known is not None and value not in known:
-            raise UserError(f"{self.path}: is of {option} {value}, and there are only {', '.join(known)}")
+            raise UserError(f"{self.path}: has {option} {value}, and this version has only {', '.join(known)}")
         return value
 
 

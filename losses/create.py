@@ -35,7 +35,7 @@ def create_step(network, method="sharpdro", num_groups=6, dataset="cifar10", see
         network (nn.Cell): float32 images (N, C, H, W) to float32 logits (N, K).
         method (str): a key of `losses.methods.METHODS`.
         num_groups (int): number of distributions, including the clean one.
-        dataset (str): the data set that selects the published defaults, 'cifar10' or 'cifar100'.
+        dataset (str): the data set that selects the published defaults, any name of `-d`.
         seed (int): seed of a noise, 0 to 2^32 - 1.
         group_sizes (list of int): numbers of training images of each distribution, which group_adjustment needs. If
             only one distribution has training images, it has all weight over distributions from the start.

@@ -128,8 +128,9 @@ def create_model(name, num_classes, pretrained=None):
         path = f"{PREFIX}{pretrained}" if pretrained is True else os.fspath(pretrained)  # the error lists the names
         weights, _ = load_weights(network, weight_path(path, "pretrained"), f"{name} with {num_classes} classes",
                                   fresh_classifier=True)
-        if weights.elsewhere:  # such as another network in the same file
-            print(f"{path}: {weights.prefix_description}")
+        if weights.elsewhere or weights.others:  # such as another network in the same file
+            for note in weights.notes:
+                print(f"{path}: {note}")
     return network
 
 

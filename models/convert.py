@@ -124,8 +124,7 @@ def report(weights, target, description):
         del changes["float16"]
     lines += [f"{count} tensors of {dtype} became {changes[dtype]}" for dtype, count in dtypes.items()
               if dtype in changes]
-    if weights.prefix:
-        lines.append(weights.prefix_description)
+    lines += weights.notes
     if weights.left_out:
         roots = Counter(name.partition(".")[0] for name in weights.left_out)
         lines.append("left out, not weights: " + ", ".join(

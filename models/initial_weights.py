@@ -2,7 +2,7 @@
 import os
 
 from corruptions.utils.errors import UserError
-from corruptions.utils.files import file_hash
+from corruptions.utils.files import file_hash, read_json
 from dataset.sources.base import per_channel
 from models import create_model
 from models.loading import load_network, load_weights
@@ -33,6 +33,8 @@ def load_initial_weights(network, path, title, sha256=None):
         line += f"; {weights.prefix_description}"
     elif weights.prefix:
         line += f", without the {weights.prefix} before every name"
+    if weights.others:
+        line += f"; {weights.notes[-1]}"
     if fresh:
         shapes = {parameter.name: parameter.shape for parameter in network.get_parameters()}
         line += (f"; its classifier has {len(weights.tensors[fresh[0]].array)} classes and here are "
@@ -50,7 +52,8 @@ def normalisation_note(path, mean, std):
     Returns:
         str: '' if the two are the same, or the file does not say with which values the weights were trained.
     """
-    trained = read_options(weight_path(path))
+    file = weight_path(path)
+    trained = read_options(file) or read_json(os.path.join(os.path.dirname(file), "config.json")) or {}
     values = {option: trained.get(option) for option in ("mean", "std")}
     is_known = all(isinstance(value, (list, tuple)) for value in values.values())
     if not is_known or all(per_channel(option, values[option]) == per_channel(option, own)

@@ -4,7 +4,8 @@ Each copy has its own weights and its own part of the batch. BatchNorm is comput
 
 The DAMP authors map their network over the sub-batches of a batch (trungtrinh44/DAMP, optimizers/optims.py,
 `jax.vmap`). They average BatchNorm's statistics over the sub-batches (`sync_batch_norm`). Here M copies of a network
-are one network with M times the channels, and its convolutions have M times the groups. An operation that treats every
+are one network with M times the channels, and its convolutions have M times the groups (see `StackedConv2d` for
+Ascend). An operation that treats every
 channel alike, such as an activation or a pooling, stays as it is.
 """
 import contextlib
@@ -19,6 +20,7 @@ import mindspore.ops as ops
 import numpy as np
 from mindspore import Parameter, ParameterTuple
 
+from utils.runtime.device import device
 from corruptions.utils.errors import UserError
 from models import create_model
 from models.modes import evaluation_mode, training_modes
@@ -37,16 +39,27 @@ class StackedConv2d(nn.Cell):
 
     def __init__(self, layer, copies):
         super().__init__(auto_prefix=False)
-        self.convolve = ops.Conv2D(copies * layer.out_channels, layer.kernel_size, pad_mode=layer.pad_mode,
+        # On Ascend, MindSpore has groups for depthwise convolutions alone. The others are M convolutions there.
+        is_depthwise = layer.group == layer.in_channels == layer.out_channels
+        self.parts = copies if device() == "Ascend" and not is_depthwise else 1
+        together = copies // self.parts
+        self.convolve = ops.Conv2D(together * layer.out_channels, layer.kernel_size, pad_mode=layer.pad_mode,
                                    pad=layer.padding, stride=layer.stride, dilation=layer.dilation,
-                                   group=copies * layer.group)
+                                   group=together * layer.group)
         self.weight = _stacked(layer.weight, copies)
         self.bias = _stacked(layer.bias, copies) if layer.has_bias else None
-        self.kernels = (-1, *layer.weight.shape[1:])
+        self.channels, self.kernels = layer.in_channels, (-1, *layer.weight.shape[1:])
         self.reshape = ops.Reshape()  # an operator, because a method would be compiled anew in each layer
 
     def construct(self, x):
-        y = self.convolve(x, self.reshape(self.weight, self.kernels))
+        if self.parts == 1:
+            y = self.convolve(x, self.reshape(self.weight, self.kernels))
+        else:
+            results = ()
+            for part in range(self.parts):
+                own = x[:, part * self.channels:(part + 1) * self.channels]
+                results += (self.convolve(own, self.weight[part]),)
+            y = ops.concat(results, 1)
         return y if self.bias is None else y + self.reshape(self.bias, (1, -1, 1, 1))
 
 

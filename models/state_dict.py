@@ -29,6 +29,7 @@ class Weights:
         elsewhere (list of str): names of tensors in the file that do not begin with the prefix. These are left out,
             too.
         keys (tuple of str): keys that lead to the `state_dict` from the outermost dict of a file of PyTorch.
+        others (list of str): keys of other dicts of tensors beside it, such as the weights of an exponential average.
         epochs (int or None): number of epochs that a checkpoint of this project was trained; None for other files.
     """
 
@@ -38,7 +39,16 @@ class Weights:
     prefix: str = ""
     elsewhere: list = field(default_factory=list)
     keys: tuple = ()
+    others: list = field(default_factory=list)
     epochs: int | None = None
+
+    @property
+    def notes(self):
+        """Lines of text about what was taken from the file, and what was not."""
+        lines = [self.prefix_description] if self.prefix else []
+        if self.others:
+            lines.append(f"taken are the weights in {'.'.join(self.keys)}; also there: {', '.join(self.others)}")
+        return lines
 
     @property
     def prefix_description(self):
@@ -67,7 +77,7 @@ def find_state_dict(path, content, network):
     """
     if isinstance(content, Placeholder):
         raise refusal(path, content)
-    outer, keys, tensors, network_names = [], (), {}, weight_names(network)
+    outer, others, keys, tensors, network_names = [], [], (), {}, weight_names(network)
 
     def may_be_weight(name, value):
         if not tensors:
@@ -78,7 +88,9 @@ def find_state_dict(path, content, network):
     if isinstance(content, dict):
         keys = _place(content)
         for wrapper in keys:
-            outer += [str(key) for key in content if key != wrapper]
+            for key, value in content.items():
+                if key != wrapper:
+                    (others if isinstance(value, dict) and _tensors(value) else outer).append(str(key))
             content = content[wrapper]
         tensors = _tensors(content)
         for name, value in content.items():
@@ -89,7 +101,8 @@ def find_state_dict(path, content, network):
     if not tensors:
         raise UserError(f"{path}: holds no state_dict, neither itself nor as {', '.join(WRAPPERS)}; save one with "
                         "torch.save(module.state_dict(), ...)")
-    return Weights(path, tensors, [*outer, *(str(name) for name in content if name not in tensors)], keys=keys)
+    return Weights(path, tensors, [*outer, *(str(name) for name in content if name not in tensors)], keys=keys,
+                   others=others)
 
 
 def _place(content, depth=DEPTH):

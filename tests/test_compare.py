@@ -68,6 +68,8 @@ def test_options_go_to_the_methods_that_read_them():
          {"method": "sharpdro", "objective": "group_dro", "perturbation": "l2", "step_size": 0.5, "rho": 0.1}),
         ("sharpdro objective=group_dro perturbation=l2 rho=0.2",
          {"method": "sharpdro", "objective": "group_dro", "perturbation": "l2", "step_size": 0.5, "rho": 0.2})]
+    assert rows("--method erm irm --label_smoothing 0.1") == [
+        ("erm", {"method": "erm", "label_smoothing": 0.1}), ("irm", {"method": "irm"})]
     assert rows("--method erm sharpdro --distribution_agnostic") == [
         ("erm", {"method": "erm"}), ("sharpdro_agnostic", {"method": "sharpdro", "distribution_agnostic": True})]
 
@@ -228,6 +230,7 @@ def test_variants_alone_are_all_there_is():
     ("--method sharpdro sharpdro_agnostic --distribution_agnostic --rho 0.1 0.2", [], "sharpdro rho=0.1 and sharp"),
     ("--method jtt --sampler permutation --seed 0 1", [], "--sampler: no method of the comparison"),
     ("--method sharpdro_agnostic --sampling balanced --seed 0 1", [], "--sampling: no method of the comparison"),
+    ("--method irm --mixup 0.7 --seed 0 1", [], "--mixup: no method of the comparison"),
     ("--method erm sam", ["erm: --method erm --lr 0.2"], "--variant erm: has the name of another row"),
     ("--method erm sam", ["a: --lr 0.2"], "--variant a: must have one method, and the comparison has several"),
     ("--method sam", ["a: --method erm sam"], "--variant a: must have one method, and the comparison has several"),
@@ -236,11 +239,11 @@ def test_variants_alone_are_all_there_is():
     ("--method erm", ["a: --lr 1", "a: --lr 2"], "a name of its own"),
     ("--method erm", ["a: --seed 3"], "--variant a: --seed"),
     ("--method erm", ["a: --recipe damp/imagenet"],
-     "--variant a: --recipe damp/imagenet is for --dataset imagenet --model resnet50_damp --val_fraction 0.0 "
+     "--variant a: --recipe damp/imagenet needs --dataset imagenet --model resnet50_damp --val_fraction 0.0 "
      "--interpolation bicubic; give that for all runs"),
     ("--method erm -d imagenet -m resnet50_damp -n 10", ["a: --recipe damp/imagenet"],
-     "is for --interpolation bicubic;"),
-    ("--method erm -d cifar100", ["a: --recipe damp/cifar10"], "is for --model resnet18_cifar;"),
+     "needs --interpolation bicubic;"),
+    ("--method erm -d cifar100", ["a: --recipe damp/cifar10"], "needs --model resnet18_cifar;"),
 ])
 def test_plans_that_make_no_sense(line, variants, culprit):
     with pytest.raises(UserError, match=culprit):
@@ -620,7 +623,7 @@ def test_a_comparison_that_has_ended_is_of_the_images_that_it_names(cifar_dir, t
 
 
 @pytest.mark.parametrize("option, value, reason", [
-    ("momentum", 0.5, "some runs of group_dro have momentum 0.9, others 0.5"),
+    ("momentum", 0.5, "another version has begun it with momentum 0.5, and this version gives 0.9"),
     ("init_sha256", "another", "--init_checkpoint: the file has changed"),
     ("total_epoch", 9, "has been continued to 9 epochs, and the comparison has ")])
 def test_runs_that_were_begun_otherwise_are_not_mixed_in(option, value, reason, comparison, tmp_path, capsys):
@@ -652,8 +655,9 @@ def test_why_a_process_has_failed(text, reason, tmp_path):
 
 
 @pytest.mark.parametrize("error, reason", [(RuntimeError(NO_MEMORY), NO_MEMORY.splitlines()[4]),
-                                           (MemoryError("Unable to allocate 9 GiB"), "Unable to allocate 9 GiB")])
-def test_a_network_that_runs_out_of_memory_does_not_stop_others(error, reason, monkeypatch, capsys):
+                                           (MemoryError("Unable to allocate 9 GiB"), "Unable to allocate 9 GiB"),
+                                           (TypeError("For 'MatMul', shapes"), "For 'MatMul', shapes")])
+def test_a_network_that_cannot_be_evaluated_does_not_stop_others(error, reason, monkeypatch, capsys):
     monkeypatch.setattr(losses.evaluation.corruptions, "planned_runs", lambda path: ["a", "b"])
     monkeypatch.setattr(losses.evaluation.corruptions, "is_finished", lambda run: True)
 

@@ -32,9 +32,9 @@ from losses.components import OBJECTIVES, PERTURBATIONS
 from models import convert, create_model, torch_files
 from models.initial_weights import load_initial_weights
 from models.loading import load_weights
-from models.state_dict import WRAPPERS
+from models.state_dict import WRAPPERS, find_state_dict
 from models.torch_names import mindspore_names, torch_name
-from models.unpickle import Placeholder, interpret
+from models.unpickle import Placeholder, Tensor, interpret
 from models.weight_files import read_weights
 from tests.golden.record_state_dict import COUNTED, SHAPES, numbers
 from tests.test_main import arguments, only_run
@@ -482,6 +482,16 @@ def test_whatever_python_pickles_may_lie_beside_weights(protocol, tmp_path):
         note[0].append(note)
         result = torch_files.read_pth(archive(tmp_path / "w.pth", pickle.dumps(note, protocol)))
         assert result[0][0] is result and result[1:] == note[1:]
+
+
+def test_other_networks_in_a_file_are_named():
+    """Published accuracies are often those of an exponential average of the weights, which lies beside them."""
+    network = create_model("wideresnet10", 10)
+    state = {torch_name(p.name): Tensor("float32", p.asnumpy()) for p in network.get_parameters()}
+    found = find_state_dict("w.pth", {"model_ema": dict(state), "model": state, "optimizer": {"state": {}}}, network)
+    assert (found.keys, found.others, found.left_out) == (("model",), ["model_ema"], ["optimizer"])
+    assert found.notes == ["taken are the weights in model; also there: model_ema"]
+    assert find_state_dict("w.pth", {"model": state}, network).notes == []
 
 
 def test_a_tensor_may_be_a_key_or_in_a_set(tmp_path):

@@ -660,6 +660,9 @@ def test_jtt_takes_a_first_model_and_draws_its_errors_more_often(run, cifar_dir,
             main.main(arguments(cifar_dir, tmp_path, "--method", "jtt", "--stage_one", first, *more))
         assert stop.value.code == 2
         assert f"--stage_one {first}: trained on other images or severities" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main.main(arguments(cifar_dir, tmp_path, "--method", "jtt", "--stage_one", first, "--mean", "0.5"))
+    assert f"--stage_one {first}: trained with another --mean, its data set's own; give" in capsys.readouterr().err
     errors = [int(row["error"]) for row in read_csv(os.path.join(folder, "error_set.csv"))]
     assert 0 < sum(errors) < 120
 
@@ -722,7 +725,7 @@ def test_a_run_hands_what_validation_images_say_to_its_loop(cifar_dir, tmp_path,
     monkeypatch.setattr(losses.training.run, "fit", record)
     with pytest.raises(Recorded):
         main.main(arguments(cifar_dir, tmp_path, "--group_loss", "validation", "--group_update_every", "2"))
-    assert isinstance(recorded["reweighter"], ValidationReweighter) and recorded["validation"] == [26, 26, 26]
+    assert isinstance(recorded["reweighter"], ValidationReweighter) and recorded["validation"] == [26] * 6
 
 
 def test_the_time_of_a_run_has_the_time_of_its_stage_one(tmp_path):

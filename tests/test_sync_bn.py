@@ -17,7 +17,7 @@ from losses.config.resolve import resolve, resolve_config
 from main import main
 from models import MODELS, Network, create_model
 from models.layers import batch_norm, conv
-from models.stacked import StackedNetwork, check_stackable
+from models.stacked import StackedConv2d, StackedNetwork, check_stackable
 from models.torch_names import torch_name
 from tests.formula import formula_batch, formula_weight
 
@@ -195,6 +195,25 @@ def test_shapes_that_do_not_go_together_are_refused_and_nothing_is_written(tmp_p
 def resolve_run(argv):
     """The settings of a command line."""
     return resolve_config(*parse(create_parser(), argv)).method
+
+
+def test_copies_of_convolutions_are_the_same_one_by_one_as_in_groups(monkeypatch):
+    """On Ascend, where MindSpore has no groups but for depthwise convolutions."""
+    results = []
+    for target in ("CPU", "Ascend"):
+        monkeypatch.setattr("models.stacked.device", lambda target=target: target)
+        copies = StackedNetwork(drawn(), 3).set_train(False)
+        convolutions = [cell for _, cell in copies.cells_and_names() if isinstance(cell, StackedConv2d)]
+        assert [cell.parts for cell in convolutions] == ([1, 1] if target == "CPU" else [3, 3])
+        assert {cell.convolve.group for cell in convolutions} == ({3} if target == "CPU" else {1})
+        for weight in copies.weights:  # of each copy its own
+            shift = np.arange(3, dtype=np.float32).reshape(-1, *[1] * (weight.ndim - 1))
+            ops.assign(weight, weight * ms.Tensor(1 + 0.1 * shift))
+        images = ms.Tensor(np.random.RandomState(0).standard_normal((6, 3, 8, 8)), ms.float32)
+        results.append(copies(images).asnumpy())
+    np.testing.assert_allclose(results[1], results[0], rtol=1e-5, atol=1e-6)
+    depthwise = nn.Conv2d(4, 4, 3, group=4, has_bias=False)
+    assert StackedConv2d(depthwise, 3).parts == 1
 
 
 def test_sync_bn_is_the_damp_recipes_and_about_several_sub_batches():

@@ -80,20 +80,6 @@ def check_begun_options(planned, paths, stored):
                             "name another comparison with --desc")
 
 
-def check_rows(folder, planned, configs):
-    """Check that the runs of a row, begun or not, differ only in the seed."""
-    first = {}
-    for spec, config in zip(planned, configs, strict=True):
-        method_options = config.method.to_dict()
-        del method_options["train_on"]  # begun runs have the value of their split, which a table decides
-        row_options = first.setdefault((spec.setting, spec.name), method_options)
-        for option, value in row_options.items():
-            if method_options[option] != value:
-                raise UserError(f"{folder}: some runs of {spec.name} have {option} {value}, others "
-                                f"{method_options[option]}, because another version began them; name another "
-                                "comparison with --desc")
-
-
 def check_files(folder, planned, configs):
     """Check that the files which begun runs have read are unchanged for the runs that begin now."""
     for option, sha256 in (("init_checkpoint", "init_sha256"), ("stage_one", "stage_one_sha256"),
@@ -125,7 +111,11 @@ def check_begun_images(planned, paths, k, data, config):
 
 
 def stored_config(spec, config, path):
-    """Return the settings of a run: if it has begun, its stored settings and its own split; otherwise `config`."""
+    """Return the settings of a run: if it has begun, its stored settings and its own split; otherwise `config`.
+
+    Raises:
+        UserError: the run has begun with other settings than this version gives it.
+    """
     if not os.path.exists(os.path.join(path, "config.json")):
         return config
     stored = resume_config(path, config.to_dict(), resumable_options(spec))
@@ -133,6 +123,12 @@ def stored_config(spec, config, path):
     if epochs != planned_epochs:
         raise UserError(f"{path}: has been continued to {epochs} epochs, and the comparison has {planned_epochs}; "
                         f"name another comparison with --desc, or give --total_epoch {epochs} there")
+    begun = stored.method.to_dict()
+    for option, value in config.method.to_dict().items():
+        # The split of a begun run, which a table may have decided, has its own value of `train_on`.
+        if option != "train_on" and begun[option] != value:
+            raise UserError(f"{path}: another version has begun it with {option} {begun[option]}, and this version "
+                            f"gives {value}; name another comparison with --desc")
     return stored
 
 

@@ -60,6 +60,8 @@ def uses_option(option, method, given):
         return given.get("objective", row.objective) in WHOLLY_WEIGHTED
     if option in AUTHORS_ALIASES:
         return given.get("objective", row.objective) == "sharpdro"
+    if option in ("mixup", "label_smoothing"):
+        return given.get("objective", row.objective) != "irm"
     for part, table in TRAINING_PARTS.items():
         users = used_by(table, option)
         if users:

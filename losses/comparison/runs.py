@@ -17,7 +17,6 @@ from losses.comparison.checks import (
     check_begun_options,
     check_files,
     check_plan,
-    check_rows,
     read_plan,
     resumable_options,
     stored_config,
@@ -68,7 +67,6 @@ def compare(planned, configs, folder, loader, device, jobs, program):
         check_begun_options(planned, paths, stored)
         waiting = [k for k, path in enumerate(paths) if not is_finished(path)]
         configs = [stored_config(*run) for run in zip(planned, configs, paths, strict=True)]
-        check_rows(folder, planned, configs)
         check_files(folder, planned, configs)
         # Errors in the data of later runs are found now, before anything is written. If all runs have ended, this
         # checks that their images are still the images that the command names.
@@ -203,7 +201,8 @@ def _run_sequentially(planned, configs, paths, waiting, loader, device, clock):
             with RunFolder(paths[k]) as folder:
                 write_config(folder, data, configs[k], planned[k].given, device)
                 run(configs[k], data, folder, cells)
-        except (UserError, OSError, MemoryError, RuntimeError) as error:  # MindSpore has the last for full memory
+        except (UserError, OSError, MemoryError, RuntimeError, TypeError, ValueError) as error:  # the last three are
+            # also errors of MindSpore, such as for full memory or a network that it cannot compile
             failures[k] = reason_of(error)
             print(f"failed: {failures[k]}", flush=True)
             cells = StepCache()

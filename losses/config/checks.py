@@ -92,7 +92,7 @@ def check_images_and_labels(settings):
         raise UserError("--mixup 1: mixes nothing; give less, or leave it out")
     if settings.mixup is not None and settings.mixup < 0.5:
         raise UserError(f"--mixup {settings.mixup}: an image keeps its own severity, so that its share "
-                        " is at least 0.5; give that or more")
+                        "is at least 0.5; give that or more")
     for option in ("mixup", "label_smoothing"):
         if getattr(settings, option) is not None and settings.objective == "irm":
             raise UserError(f"--{option}: irm's penalty needs one label for each image; leave it out")

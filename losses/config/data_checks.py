@@ -4,6 +4,7 @@ import os
 
 from corruptions.utils.errors import UserError
 from corruptions.utils.files import require_writable_folder
+from dataset.sources.base import per_channel
 from dataset.splits import read_split
 from losses.components import DATA_STRATEGIES, OBJECTIVES
 from losses.methods import default_for_dataset
@@ -44,15 +45,16 @@ def _check_copies(model, height, width):
     check_stackable(create_model(model, 2), height, width)
 
 
-def check_first_model(path, source, split):
+def check_first_model(path, given, source, split):
     """Check that the run of a first model trained on the same images at the same severities, if it is known.
 
     Args:
         path (str): the checkpoint, in the folder of its run, or in `stage_one` of the folder.
+        given (dict): `mean` and `std` of the run that takes the model, None for the data set's own.
         source (ImageDataset), split (Split): as in `check_fits_data`.
 
     Raises:
-        UserError: the images or the split differ.
+        UserError: the images, their normalisation or the split differ.
     """
     above = os.path.dirname(os.path.abspath(path))
     for folder in (above, os.path.dirname(above)):
@@ -62,6 +64,11 @@ def check_first_model(path, source, split):
     else:
         return
     table = os.path.join(folder, "split.csv")
+    for option in ("mean", "std"):
+        before, now = (values and per_channel(option, values) for values in (settings.get(option), given[option]))
+        if before != now:
+            words = "its data set's own" if before is None else " ".join(map(str, before))
+            raise UserError(f"--stage_one {path}: trained with another --{option}, {words}; give the same")
     try:
         source.check_run(settings, folder, train=source.train_fingerprint)
         trained = read_split(table, source.labels["train"], len(split.train)) if os.path.exists(table) else split
@@ -129,6 +136,6 @@ def check_fits_data(config, source, split):
     init_checkpoint = None if config.resume else config.init_checkpoint
     check_weights(config.model, source.classes, init_checkpoint, options.get("stage_one"))
     if options.get("stage_one") is not None and not has_begun:
-        check_first_model(options["stage_one"], source, split)
+        check_first_model(options["stage_one"], {"mean": config.mean, "std": config.std}, source, split)
     if split.filelist_dir is not None:  # the run will write them
         require_writable_folder("--filelist_dir", split.filelist_dir)

@@ -92,8 +92,8 @@ def load_classifier(path, model=None, dataset=None, class_names=None, **options)
                         "classes; give a name for each")
     network, weights = load_network(model, number, trained.checkpoint)
     network.set_train(False)
-    if weights.prefix:
-        print(f"{trained.checkpoint}: {weights.prefix_description}")
+    for note in weights.notes:
+        print(f"{trained.checkpoint}: {note}")
     return Classifier(trained, model, network, weights.epochs, tuple(names or map(str, range(number))), form)
 
 

@@ -85,7 +85,7 @@ def evaluate_each(path, evaluate, baseline=None):
             if not is_finished(run):
                 raise UserError(f"{run}: this run has not ended; resume it with the command of the comparison")
             done[run] = evaluate(run)
-        except (UserError, OSError, MemoryError, RuntimeError) as error:  # as in a comparison
+        except (UserError, OSError, MemoryError, RuntimeError, TypeError, ValueError) as error:  # as in a comparison
             print(f"failed: {reason_of(error)}", flush=True)
     return done, runs
 
@@ -106,7 +106,7 @@ def evaluate_run(path, corruptions=None, baseline=None, model=None, dataset=None
         model, dataset (str or None): network and data set of a checkpoint without a config.json beside it.
         data_dir (str or None): folder of the data sets; None takes the run's folder, or else ./data.
         eval_batch_size (int or None): images in a batch; None takes the run's batch size, or else 128.
-        num_workers (int): number of threads that read or make images.
+        num_workers (int): number of processes, or for arrays threads, that read or make images.
         show_progress (bool): whether to show the progress bar even if the output is not a terminal.
         corrupted_from (str): source of the corrupted images, a key of `dataset.corrupted.STORAGE_MODES`.
         test_corrupted (str or None): folder of published corrupted images to use instead, as in `find_published`.

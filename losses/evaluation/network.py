@@ -40,7 +40,7 @@ class EvaluationSet:
     Attributes:
         source (ImageDataset): the data set.
         images (dict): `CLEAN` to a list of the clean images, each corruption to a list over the severities.
-        batch_size, workers (int): images in a batch, threads that read or make images; do not change the result.
+        batch_size, workers (int): images in a batch, processes that read or make images; do not change the result.
         show_progress (bool): whether to show the progress bar even if the output is not a terminal.
         severities (list of int): severities of the corrupted images.
         published (CorruptedTestSet or None): source of the corrupted images if they were not made here.
@@ -100,9 +100,7 @@ def load_evaluation_set(source, data_dir, corruptions, batch_size, workers, show
     severities = severities or SEVERITIES
     for name in CORRUPTIONS:
         if name in (chosen or COMMON):
-            by_severity = dict(zip(SEVERITIES, open_corrupted(data_dir, source, "test", name, corrupted_from),
-                                   strict=True))
-            images[name] = [by_severity[severity] for severity in severities]
+            images[name] = open_corrupted(data_dir, source, "test", name, corrupted_from, severities)
     return EvaluationSet(source, images, batch_size, workers, show_progress, severities)
 
 
@@ -155,8 +153,8 @@ def evaluate_network(trained, model, test, baseline=None, stored=None, is_shown=
                    **describe_network(model, test.source),
                    "checkpoint": os.path.basename(trained.checkpoint), "checkpoint_sha256": trained.sha256,
                    "epochs": epochs}
-    if weights.prefix:
-        print(f"{trained.checkpoint}: {weights.prefix_description}")
+    for note in weights.notes:
+        print(f"{trained.checkpoint}: {note}")
     if stored is not None and is_shown:
         print(f"\nevaluated before; remove {trained.file('evaluation_*.json')} to evaluate again")
 
@@ -187,7 +185,8 @@ def evaluate_network(trained, model, test, baseline=None, stored=None, is_shown=
     results = read_results(trained.path)
     show("")
     if results is not None:  # the page of a run shows its evaluations, too
-        title = run_title(*(trained.config[option] for option in ("title", "dataset", "corruption")))
+        settings = {"title": trained.config.get("method"), **trained.config}  # an earlier version stored no title
+        title = run_title(*(settings[option] for option in ("title", "dataset", "corruption")))
         write_run_page(trained.path, title, results)
         show(f"report: {trained.file(PAGE)}")
     show(f"results are in {trained.file(f'evaluation_{tag}')}.json and .csv")

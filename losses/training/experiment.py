@@ -15,7 +15,7 @@ class ExperimentLoader:
 
     def __init__(self):
         self._load_source = functools.lru_cache(maxsize=1)(load_source)
-        self._load_images = functools.lru_cache(maxsize=1)(self._load_images)
+        self._cached_images = functools.lru_cache(maxsize=1)(self._load_images)
 
     def load_split(self, config):
         """Return the clean images of a run and its split. The options of the run are checked here.
@@ -55,7 +55,7 @@ class ExperimentLoader:
                 had other images.
         """
         source, split = self.load_split(config)
-        images = self._load_images(
+        images = self._cached_images(
             config.dataset, tuple(source_options(vars(config)).items()), config.data_dir, config.corruption,
             config.num_severity, config.num_workers, config.show_progress and is_main_process(), config.corrupted_from,
             config.test_corrupted)

@@ -130,7 +130,7 @@ def train_epoch(step, loader, steps_per_epoch, start, records, schedule, weight_
 
 
 def first_labels(labels):
-    """Return the labels (N,) of samples; of two for each, as mixup has them, the first."""
+    """Return the labels (N,) of samples. With mixup, whose labels are (N, 2), it is the first label of each sample."""
     return labels if labels.ndim == 1 else labels[:, 0]
 
 

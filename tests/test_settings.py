@@ -22,6 +22,7 @@ from utils.records.logs import RunFolder
 from utils.records.reading import is_finished, read_record
 from utils.records.settings import newest_run, path_independent, read_settings, resumed_settings
 from utils.runtime import distributed
+from utils.runtime.compile_cache import code
 
 
 def values_of(*words):
@@ -115,16 +116,17 @@ def test_the_earlier_name_of_the_world_size_is_known(tmp_path):
 
 @pytest.mark.parametrize("stored, said", [
     ({"processors": 64}, "began on CPU with 64 processors (MindSpore"), ({"mindspore": "2.6.0"}, "MindSpore 2.6.0"),
+    ({"code": "0123456789"}, ", code 0123456789) and resumes on CPU"),
     ({"device": "GPU", "processors": 64}, "began on GPU (MindSpore")])
 def test_a_run_that_rounds_otherwise_from_here_on_says_so(tmp_path, stored, said):
     make_run(tmp_path / "run", 0)
     path = tmp_path / "run" / "config.json"
-    same = {"device": "CPU", "mindspore": MINDSPORE_VERSION, "processors": cpu_count()}
+    same = {"device": "CPU", "mindspore": MINDSPORE_VERSION, "processors": cpu_count(), "code": code()[:10]}
     write_json(path, {**read_json(path), **same})
     values = resumed_settings(str(tmp_path / "run"), {}, {"device_target": "CPU"})
     assert logged(tmp_path / "run", values) == ""
     write_json(path, {**read_json(path), **same, **stored})
-    assert said in logged(tmp_path / "run", values) and "rounds otherwise" in logged(tmp_path / "run", values)
+    assert said in logged(tmp_path / "run", values) and "may give other numbers" in logged(tmp_path / "run", values)
 
 
 def test_a_run_goes_on_on_another_device_and_says_so(tmp_path):

@@ -177,13 +177,13 @@ class EtaEstimator:
 
 
 def _warn_mixed_machines(paths, device):
-    """Warn if some runs of the comparison began on a different device, number of processors or MindSpore."""
+    """Warn if some runs of the comparison began on another device, number of processors, MindSpore or code."""
     now = machine(device)
     others = {machine_text({**now, **config, "fast_math": False}) for config in map(read_settings, paths)
               if config and "device" in config} - {machine_text(now)}
     if others:
         print(f"warning: some of the runs began on {'; '.join(sorted(others))}, and others are on {machine_text(now)}, "
-              "which rounds otherwise", file=sys.stderr)
+              "which may give other numbers", file=sys.stderr)
 
 
 def _announce(number, total, spec, config, clock):

@@ -135,8 +135,8 @@ def write_config(folder, data, config, given, device):
     now = {**machine(device), "fast_math": config.fast_math}
     first, now = machine_text({**now, **stored}), machine_text(now)
     if first != now:
-        folder.log(f"warning: the run began on {first} and resumes on {now}, which rounds otherwise, so that from "
-                   "here on the run is another than it would have been")
+        folder.log(f"warning: the run began on {first} and resumes on {now}, which may give other numbers, so that "
+                   "from here on the run may differ from an uninterrupted one")
     if stored["total_epoch"] < method.total_epoch:
         folder.log(f"{method.total_epoch} epochs in place of {stored['total_epoch']}, with the learning rates "
                    "of so many from here on")

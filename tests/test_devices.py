@@ -306,10 +306,10 @@ def several(monkeypatch):
 
 
 @pytest.mark.parametrize("options, words", [
-    ({"method": "erm", "batch_size": 31}, "-b 31: is the batch of all 2 workers"),
+    ({"method": "erm", "batch_size": 31}, "-b 31: is the batch of all workers, and 2"),
     ({"method": "damp", "num_sub_batches": 1}, "give --num_sub_batches 2"),
     ({"method": "sam", "num_sub_batches": 3, "batch_size": 30}, "--num_sub_batches 3: cannot be shared by 2 workers"),
-    ({"method": "erm", "sync_perturbation": True}, "--perturbation none is none"),
+    ({"method": "erm", "sync_perturbation": True}, "--perturbation none has none"),
     ({"method": "sam", "sync_perturbation": False}, "each of 8 sub-batches has an ascent of its own")])
 def test_what_workers_cannot_share_is_refused(options, words, several):
     several(2)
@@ -318,7 +318,7 @@ def test_what_workers_cannot_share_is_refused(options, words, several):
 
 
 def test_ascents_of_workers_are_sub_batches(several):
-    with pytest.raises(UserError, match="there is one"):
+    with pytest.raises(UserError, match="has no effect on one worker"):
         resolve("sharpdro", sync_perturbation=True)
     several(4)
     assert resolve("sharpdro", sync_perturbation=False).num_sub_batches == 4

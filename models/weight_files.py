@@ -9,7 +9,7 @@ import safetensors
 import safetensors.numpy
 
 from corruptions.utils.errors import UserError
-from corruptions.utils.files import atomic_write
+from corruptions.utils.files import write_bytes
 from models.state_dict import Weights, find_state_dict, fitting_prefixes, part_names, weight_names, without_prefix
 from models.torch_files import read_pth, tensor, write_pth
 from models.torch_names import mindspore_names, torch_name
@@ -187,8 +187,7 @@ def write_weights(path, weights, network=None, options=None):
     if suffix == ".safetensors":
         content = safetensors.numpy.save(arrays, {"format": "pt", **(
             {OPTIONS_ENTRY: json.dumps(options)} if options else {})})
-        with atomic_write(path) as temporary, open(temporary, "wb") as file:
-            file.write(content)
+        write_bytes(path, content)
     elif suffix != ".ckpt":
         write_pth(path, arrays)
     else:

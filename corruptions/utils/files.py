@@ -144,6 +144,11 @@ def write_bytes(path, content):
         file.write(content)
 
 
+def write_text(path, text):
+    """Write a text file atomically, in UTF-8."""
+    write_bytes(path, text.encode())
+
+
 def read_json(path):
     """Return the content of a JSON file, or None if it is missing or damaged."""
     try:
@@ -155,9 +160,7 @@ def read_json(path):
 
 def write_json(path, value):
     """Write `value` atomically as indented JSON."""
-    with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        json.dump(value, file, indent=2)
-        file.write("\n")
+    write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def write_csv(path, columns):

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from corruptions.utils.errors import UserError
-from corruptions.utils.files import atomic_write
+from corruptions.utils.files import write_text
 from corruptions.utils.locks import file_lock
 from dataset.image_files import exact, require_sizes, squash
 from dataset.poisson import Split, most_validation, poisson_counts, poisson_split
@@ -239,5 +239,4 @@ def write_lists(folder, split, names, labels, test=None):
 
 
 def _write_list(path, names, labels, indices):
-    with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        file.writelines(f"{names[i]} {labels[i]}\n" for i in indices)
+    write_text(path, "".join(f"{names[i]} {labels[i]}\n" for i in indices))

@@ -3,7 +3,7 @@ import os
 
 import numpy as np
 
-from corruptions.utils.files import atomic_write, write_csv
+from corruptions.utils.files import write_csv, write_text
 from utils.reports.comparison_rows import (
     accuracy_statistics,
     beside_published,
@@ -155,8 +155,7 @@ def _by_setting(rows):
 
 
 def _write(folder, name, lines):
-    with atomic_write(os.path.join(folder, name)) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        file.write("\n".join(lines).rstrip() + "\n")
+    write_text(os.path.join(folder, name), "\n".join(lines).rstrip() + "\n")
 
 
 def _lines(names, cells, is_best=None, before="", after="", otherwise=""):

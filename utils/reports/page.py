@@ -10,7 +10,7 @@ from utils.runtime.requirements import require
 require("jinja2")
 import jinja2  # noqa: E402
 
-from corruptions.utils.files import atomic_write  # noqa: E402
+from corruptions.utils.files import write_text  # noqa: E402
 
 ENVIRONMENT = jinja2.Environment(loader=jinja2.FileSystemLoader(os.path.dirname(__file__)), autoescape=True,
                                  undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -127,8 +127,7 @@ def next_steps(folder):
 
 
 def _write(folder, page):
-    with atomic_write(os.path.join(folder, PAGE)) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        file.write(page)
+    write_text(os.path.join(folder, PAGE), page)
 
 
 def settings_section(config):

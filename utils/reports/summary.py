@@ -9,7 +9,7 @@ import numpy as np
 
 from corruptions.evaluation.metrics import SEVERITY_LEVELS, CalibrationScores
 from corruptions.evaluation.record import CLEAN, averaged_over, file_tag, severities_of
-from corruptions.utils.files import atomic_write, write_csv
+from corruptions.utils.files import write_csv, write_text
 from utils.records.evaluation import common_evaluations, network_title
 from utils.records.reading import SETTING_KEYS, failure, planned_runs, stored_plan
 from utils.reports.page import Cell, Section, Table, replace_evaluations
@@ -61,8 +61,7 @@ def write_evaluation_table(folder, records, evaluations):
     if "mCE" in names:
         cells["mCE"] = texts(table[["mCE"]], digits=3)["mCE"]
     lines = [[title, *numbers] for title, numbers in zip(_titles(runs, totals), cells.values.tolist(), strict=True)]
-    with atomic_write(path + ".md") as temporary, open(temporary, "w", encoding="utf-8") as file:
-        file.write("\n".join([description, "", *markdown(header, lines)]) + "\n")
+    write_text(path + ".md", "\n".join([description, "", *markdown(header, lines)]) + "\n")
     show_evaluations(folder)
     is_grouped = all(level in names for level in SEVERITY_LEVELS)
     shown = [k for k, name in enumerate(names, 1) if name.startswith("severity_") != is_grouped or name == "mCE"]

@@ -25,7 +25,7 @@ COMPARED = {**{name.replace("_", " "): [name] for name in (TRAINED_ON, *NOISE)},
 # Heading of a table, to the folders whose rows it has; each with the number of runs of a row, one for each seed.
 TABLES = {
     "All of CIFAR-10, gaussian noise": {ALL_OF_CIFAR10: 3, f"{ALL_OF_CIFAR10}_methods": 1},
-    "All of CIFAR-10, 50 epochs": {LONGER: 2},
+    "All of CIFAR-10, 50 epochs": {LONGER: 3},
     "All of CIFAR-10, SharpDRO with other options": {f"{ALL_OF_CIFAR10}_q": 1},
     "CIFAR-10, gaussian noise": {"cifar10_gaussian_noise": 3, "cifar10_gaussian_noise_methods": 3,
                                  "cifar10_gaussian_noise_cures": 3},

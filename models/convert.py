@@ -49,8 +49,8 @@ def classes_of(weights, name, network):
     if classifier_weight is None or classifier_weight.array.ndim != 2:
         way_out = keep_a_prefix(weights, network) or ("name another network with -m, or give --classes to see what "
                                                       "else differs")
-        raise UserError(f"{weights.path}: does not belong to {name}, because it has no {last}.weight with two axes; "
-                        f"{way_out}")
+        raise UserError(f"{weights.path}: does not belong to {name}, because it has no {last}.weight with two axes, "
+                        f"its classifier; {way_out}")
     return len(classifier_weight.array)
 
 

@@ -139,7 +139,7 @@ def test_labels_may_come_later_and_change_no_settings(source, tmp_path, capsys):
 
 @pytest.mark.parametrize("labels, culprit", [
     (np.zeros((50, 2), int), "shape (50, 2)"), (np.zeros(49, int), "shape (49,)"), (np.zeros(50), "float64"),
-    (np.zeros(50, bool), "bool"), (None, "missing, truncated")])
+    (np.zeros(50, bool), "bool"), (None, "truncated or not a numpy array")])
 def test_labels_that_are_none_are_named(source, tmp_path, capsys, labels, culprit):
     if labels is None:
         os.truncate(tmp_path / "labels.npy", 100)

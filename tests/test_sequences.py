@@ -139,7 +139,7 @@ def test_difficulty_without_noise():
     ({"name": "tilt", "images": np.zeros((1, 8, 40000, 3), np.uint8)}, "tilt: an image has at most 32766 pixels"),
     ({"name": "tilt", "crop": 17}, "crop 17: must be a whole number from 8 to 16"),
     ({"name": "tilt", "seed": -1}, "seed -1"), ({"name": "tilt", "first": -1}, "first -1"),
-    ({"name": "tilt", "key": [1]}, "a sequence of 3 keys"),
+    ({"name": "tilt", "key": [1]}, "a list of 3 keys"),
     ({"name": "tilt", "options": Options(frost_dir="x")}, "frost_dir: no perturbation uses it")])
 def test_bad_arguments(arguments, problem):
     with pytest.raises(UserError, match=problem):
@@ -370,7 +370,7 @@ def test_finished_targets_may_be_read_only(tmp_path, monkeypatch, capsys):
     (["photo.png", "new", "-p", "tilt", "--backend", "wand"], "--backend wand"),
     (["photo.png", "link", "-p", "tilt"], "link: is a file, or a link that leads nowhere"),
     (["photo.png", "new", "-p", "tilts"], "unknown name 'tilts'"),
-    (["set.npy", "new", "-p", "tilt"], "set.npy: missing"),
+    (["set.npy", "new", "-p", "tilt"], "set.npy: No such file"),
     (["other.npy", "made", "-p", "tilt"], "made: has files")])
 def test_command_errors(tmp_path, monkeypatch, capsys, words, problem):
     """One line, exit status 2, and nothing is written."""

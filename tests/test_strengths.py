@@ -169,7 +169,7 @@ def test_constants_exclude_a_severity():
             call(Options(preset=64))
     with pytest.raises(UserError, match="severity 3: has no effect beside constants"):
         corrupt(IMAGE, "fog", 3, constants=(1, 2))
-    with pytest.raises(UserError, match="severity None: must be a number from 1 to 5"):
+    with pytest.raises(UserError, match="severity: is missing; give a number from 1 to 5"):
         corrupt(IMAGE, "fog")
     for arguments in ({"names": "common"}, {"names": ["fog", "snow"]}, {"names": "fog", "severity": 3}):
         with pytest.raises(UserError, match="belong to one corruption"):

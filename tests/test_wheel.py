@@ -75,7 +75,7 @@ def test_licence_version_and_changes_are_those_of_the_project():
 
 def test_the_installed_command_works_from_any_folder(python, tmp_path):
     done = run(python, tmp_path, "corruptions", "--help")
-    assert done.returncode == 0 and done.stdout.startswith("usage: corruptions [-h] COMMAND")
+    assert done.returncode == 0 and done.stdout.startswith("usage: corruptions [-h] [--version] COMMAND")
     assert "dataset" not in done.stdout  # a command of the whole project
     done = run(python, tmp_path, "corruptions", "preview", "nothing.png")
     assert done.returncode == 2 and done.stderr.startswith("corruptions: error: nothing.png")

@@ -179,6 +179,9 @@ class Corrupt:
         if self._has_drawn or self._is_copy or callable(self.names) or callable(self.severity):
             return
         self._has_drawn = True
+        choices = len(self.names) * (len(self.severity) if self.constants is None else 1)
+        if choices == 1 and self.p in (0, 1) and not CORRUPTIONS[self.names[0]].is_random:
+            return
         if repr(self) in _drawing and not _has_warned:
             _has_warned = True
             warnings.warn(f"{self}: another transform with these settings has drawn the same random numbers; keep one "
@@ -202,7 +205,7 @@ class Corrupt:
         name, severity = choice
         check_images(images)
         preset = self.options.preset or nearest_preset(name, *images.shape[1:3])
-        if self.constants is None and self._presets is not None:
+        if self.constants is None:
             self._warn_of_presets(name, preset)
         if callable(self.severity) and turns_at(name, severity, preset):
             severity = round(severity)
@@ -210,7 +213,8 @@ class Corrupt:
 
     def _warn_of_presets(self, name, preset):
         """Warn once if images of two sizes take the constants that were published for two sizes."""
-        first = self._presets.setdefault(name, preset)
+        presets = self._presets  # which another thread may change
+        first = preset if presets is None else presets.setdefault(name, preset)
         if first == preset:
             return
         self._presets = None

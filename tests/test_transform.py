@@ -126,6 +126,8 @@ def test_a_transform_that_is_made_anew_in_an_epoch_warns_once(monkeypatch):
                           pickle.loads(pickle.dumps(first)), Corrupt("gaussian_noise", lambda rng: 3)):
             transform(GREY)
         Corrupt("gaussian_noise", 3)(GREY, key=5)
+        for _ in range(2):  # without random numbers
+            Corrupt("contrast", 3)(GREY)
     with pytest.warns(UserWarning, match="keep one transform for all epochs, give each a seed, or pass key=") as record:
         made = Corrupt("gaussian_noise", 3)(GREY)
     assert record[0].filename == __file__ and made.shape == GREY.shape

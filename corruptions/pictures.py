@@ -64,11 +64,14 @@ def broken(name):
     return "\n".join(line.replace("_ ", "_") for line in textwrap.wrap(name.replace("_", "_ "), TITLE_WIDTH))
 
 
-def save_picture(figure, path, dpi=120):
-    """Write a figure, in the format of the suffix. The same figure has the same bytes, and text in SVG stays text."""
+def save_picture(figure, path, dpi=120, metadata=None):
+    """Write a figure, in the format of the suffix. The same figure has the same bytes, and text in SVG stays text.
+
+    `metadata` is as in `Figure.savefig`.
+    """
     file = io.BytesIO()  # as in `images.write_image`
     with matplotlib.rc_context({"svg.hashsalt": "figures", "svg.fonttype": "none"}):
-        figure.savefig(file, dpi=dpi, format=os.path.splitext(path)[1].removeprefix("."))
+        figure.savefig(file, dpi=dpi, format=os.path.splitext(path)[1].removeprefix("."), metadata=metadata)
     write_bytes(path, file.getbuffer())
 
 

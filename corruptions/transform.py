@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from corruptions.generate import SEED, batch_keys, check_seed, corrupt_images
-from corruptions.registry import DEFAULTS, as_array, check_depth, check_images, check_options
+from corruptions.registry import DEFAULTS, as_array, check_images, check_options
 from corruptions.rng import image_stream
 from corruptions.severities import (
     SEVERITIES,
@@ -157,8 +157,6 @@ class Corrupt:
 
     def _one(self, image, key):
         """Corrupt one image, a PIL image or an array. An image that is not corrupted is copied."""
-        if isinstance(image, Image.Image):
-            check_depth(image)
         pixels = as_array(image)
         check_images(pixels[None])
         choice = self._choose(key)

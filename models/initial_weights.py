@@ -8,6 +8,7 @@ from models import create_model
 from models.loading import load_network, load_weights
 from models.weight_files import read_options
 from models.zoo import PREFIX, find_zoo, weight_path
+from utils.records.settings import is_run_config
 
 
 def load_initial_weights(network, path, title, sha256=None):
@@ -34,7 +35,7 @@ def load_initial_weights(network, path, title, sha256=None):
     elif weights.prefix:
         line += f", without the {weights.prefix} before every name"
     if weights.others:
-        line += f"; {weights.notes[-1]}"
+        line += f"; {weights.others_description}"
     if fresh:
         shapes = {parameter.name: parameter.shape for parameter in network.get_parameters()}
         line += (f"; its classifier has {len(weights.tensors[fresh[0]].array)} classes and here are "
@@ -53,7 +54,8 @@ def normalisation_note(path, mean, std):
         str: '' if the two are the same, or the file does not say with which values the weights were trained.
     """
     file = weight_path(path)
-    trained = read_options(file) or read_json(os.path.join(os.path.dirname(file), "config.json")) or {}
+    config = read_json(os.path.join(os.path.dirname(file), "config.json"))
+    trained = read_options(file) or (config if is_run_config(config) else {})
     values = {option: trained.get(option) for option in ("mean", "std")}
     is_known = all(isinstance(value, (list, tuple)) for value in values.values())
     if not is_known or all(per_channel(option, values[option]) == per_channel(option, own)

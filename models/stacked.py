@@ -5,8 +5,7 @@ Each copy has its own weights and its own part of the batch. BatchNorm is comput
 The DAMP authors map their network over the sub-batches of a batch (trungtrinh44/DAMP, optimizers/optims.py,
 `jax.vmap`). They average BatchNorm's statistics over the sub-batches (`sync_batch_norm`). Here M copies of a network
 are one network with M times the channels, and its convolutions have M times the groups (see `StackedConv2d` for
-Ascend). An operation that treats every
-channel alike, such as an activation or a pooling, stays as it is.
+Ascend). An operation that treats every channel alike, such as an activation or a pooling, stays as it is.
 """
 import contextlib
 import copy

@@ -45,10 +45,13 @@ class Weights:
     @property
     def notes(self):
         """Lines of text about what was taken from the file, and what was not."""
-        lines = [self.prefix_description] if self.prefix else []
-        if self.others:
-            lines.append(f"taken are the weights in {'.'.join(self.keys)}; also there: {', '.join(self.others)}")
-        return lines
+        return [*([self.prefix_description] if self.prefix else []),
+                *([self.others_description] if self.others else [])]
+
+    @property
+    def others_description(self):
+        """A line of text about other networks in the file."""
+        return f"taken are the weights in {'.'.join(self.keys)}; also there: {', '.join(self.others)}"
 
     @property
     def prefix_description(self):

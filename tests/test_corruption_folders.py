@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import cv2
 import numpy as np
@@ -23,6 +22,7 @@ from corruptions.rng import image_stream
 from corruptions.utils.errors import UserError
 from corruptions.utils.locks import file_lock
 from tests.corrupted_files import acting_as_nobody, contents, files_below, make_images, needs_root, one_line
+from tests.processes import wait_until
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -62,9 +62,7 @@ def test_folder_that_was_killed_goes_on(folder, tmp_path):
     whole, killed = str(tmp_path / "whole"), str(tmp_path / "killed")
     command = [sys.executable, "-m", "corruptions", "folder", folder, killed, "-c", "all", "--workers", "2"]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
-    deadline = time.time() + 60
-    while not os.path.isdir(os.path.join(killed, "gaussian_noise")) and time.time() < deadline:
-        time.sleep(0.02)
+    wait_until(lambda: os.path.isdir(os.path.join(killed, "gaussian_noise")), process)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     for name in files_below(killed):

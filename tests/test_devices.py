@@ -23,6 +23,7 @@ from dataset.poisson import Split
 from losses.config.checks import check_world_size
 from losses.config.resolve import resolve
 from losses.perturbations import CounterBasedNormal
+from tests.processes import wait_until
 from tests.together import APART, EQUAL, HALF, OUTPUTS, SYNCHRONISED, train
 from utils.runtime.distributed import rank_slice
 
@@ -248,9 +249,8 @@ def test_when_one_worker_dies_the_others_say_so_and_the_run_goes_on(dies, goes_o
     _, wanted, _ = run_of(one_run / "logs")
     data = ("--data_dir", one_run / "data")
     with started(2, tmp_path, *RUN, *data, "--log_dir", tmp_path / "logs") as process:
-        while not list(tmp_path.glob("logs/*/last_model.ckpt")):  # the second epoch has begun
-            time.sleep(0.2)
-            assert process.poll() is None
+        # until the second epoch has begun
+        wait_until(lambda: list(tmp_path.glob("logs/*/last_model.ckpt")), process, seconds=600)
         workers = [child for child in psutil.Process(process.pid).children() if "together.py" in " ".join(
             child.cmdline()) and child.environ().get("MS_ROLE") == "MS_WORKER"]
         [victim] = [worker for worker in workers if worker.environ()["RANK_ID"] == str(dies)]
@@ -280,9 +280,7 @@ def test_when_one_worker_dies_the_others_say_so_and_the_run_goes_on(dies, goes_o
 def test_a_signal_to_all_stops_them_after_a_step_and_the_run_goes_on(one_run, tmp_path):
     data = ("--data_dir", one_run / "data")
     with started(2, tmp_path, *RUN, *data, "--log_dir", tmp_path / "logs") as process:
-        while not list(tmp_path.glob("logs/*/last_model.ckpt")):
-            time.sleep(0.2)
-            assert process.poll() is None
+        wait_until(lambda: list(tmp_path.glob("logs/*/last_model.ckpt")), process, seconds=600)
         for worker in psutil.Process(process.pid).children():
             if worker.environ().get("MS_ROLE") == "MS_WORKER":
                 worker.terminate()

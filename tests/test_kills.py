@@ -266,9 +266,8 @@ def test_memory_and_open_files_do_not_grow(cifar_dir, tmp_path):
     process = subprocess.Popen([sys.executable, os.path.join(ROOT, "main.py"), *argv], stdout=subprocess.DEVNULL)
 
     def after(steps):
-        while not any(len(read_csv(table)) >= steps for table in tmp_path.glob("*/train.csv")):
-            assert process.poll() is None
-            time.sleep(0.2)
+        wait_until(lambda: any(len(read_csv(table)) >= steps for table in tmp_path.glob("*/train.csv")), process,
+                   seconds=3600)
         with open(f"/proc/{process.pid}/status") as file:
             memory = next(int(line.split()[1]) for line in file if line.startswith("VmRSS"))
         return memory, len(os.listdir(f"/proc/{process.pid}/fd"))

@@ -148,6 +148,15 @@ def test_another_network_is_an_error_that_names_the_right_one(capsys, cifar_dir,
                          "wideresnet10")
 
 
+def test_the_run_of_a_checkpoint_tells_its_normalisation(tmp_path):
+    path, settings = str(tmp_path / "last_model.ckpt"), {"dataset": "cifar10", "model": "wideresnet10", "method": "erm"}
+    for content, note in (({**settings, "mean": [0.5], "std": [0.5]}, "trained with --mean 0.5 --std 0.5, and"),
+                          (settings, ""), ([1], ""), ({"mean": [0.5], "std": [0.5]}, "")):
+        write_json(tmp_path / "config.json", content)
+        found = normalisation_note(path, (0.4,) * 3, (0.4,) * 3)
+        assert note in found and bool(found) == bool(note)
+
+
 def test_a_damaged_file_is_an_error(tmp_path):
     folder = shutil.copytree(zoo.FOLDER, tmp_path / "weights")
     with open(folder / "rare_aug-photos.safetensors", "ab") as file:

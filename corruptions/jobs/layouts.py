@@ -84,9 +84,9 @@ def read_images(path, part=None):
     return images, labels
 
 
-def _problem(error):
-    """Return why `load_array` has failed: the message of the operating system, or what the file may be."""
-    return getattr(error, "strerror", None) or "truncated or not a numpy array"
+def _problem(error, otherwise="truncated or not a numpy array"):
+    """Return why a file cannot be loaded: the message of the operating system, or `otherwise`."""
+    return getattr(error, "strerror", None) or otherwise
 
 
 def _read_npz(path, part):
@@ -102,8 +102,8 @@ def _read_npz(path, part):
             [images, labels] = [next((file[name] for name in names if name in there), None) for names in (
                 wanted, [name.format(part=part or "test") for name in LABEL_NAMES])]
     except Exception as error:  # a damaged file raises many kinds of errors
-        raise UserError(f"{path}: {getattr(error, 'strerror', None) or 'damaged or not an .npz file of arrays'}; name "
-                        "an .npz file of arrays") from error
+        raise UserError(f"{path}: {_problem(error, 'damaged or not an .npz file of arrays')}; name an .npz file of "
+                        "arrays") from error
     if images is None:
         raise UserError(f"{path}: has {', '.join(there) or 'nothing'}, and none of {', '.join(wanted)}; store the "
                         "images under such a name, or name another part with --part")

@@ -40,6 +40,11 @@ def one_line(text):
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in str(text))
 
 
+# Errors of one of several networks or runs, after which the others continue. A `UserError` is a ValueError. MindSpore
+# has RuntimeError, TypeError and ValueError for full memory and for networks that it cannot compile.
+FAILURES = (OSError, MemoryError, RuntimeError, TypeError, ValueError)
+
+
 def reason_of(error):
     """Return the first line of the text of an error, without MindSpore's titles, which stand between rows of dashes."""
     lines = [line.strip() for line in str(error).splitlines()]

@@ -9,7 +9,7 @@ import time
 
 from utils.runtime.device import MINDSPORE_VERSION, device_count
 from corruptions.utils import cli, signals
-from corruptions.utils.errors import UserError, reason_of
+from corruptions.utils.errors import FAILURES, reason_of
 from corruptions.utils.files import make_folder, safe_filename, write_json
 from corruptions.utils.locks import file_lock
 from losses.comparison.checks import (
@@ -201,8 +201,7 @@ def _run_sequentially(planned, configs, paths, waiting, loader, device, clock):
             with RunFolder(paths[k]) as folder:
                 write_config(folder, data, configs[k], planned[k].given, device)
                 run(configs[k], data, folder, cells)
-        except (UserError, OSError, MemoryError, RuntimeError, TypeError, ValueError) as error:  # the last three are
-            # also errors of MindSpore, such as for full memory or a network that it cannot compile
+        except FAILURES as error:
             failures[k] = reason_of(error)
             print(f"failed: {failures[k]}", flush=True)
             cells = StepCache()

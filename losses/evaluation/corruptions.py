@@ -8,7 +8,7 @@ import sys
 from corruptions.evaluation import alexnet
 from corruptions.evaluation.baseline import Baseline
 from corruptions.evaluation.record import CLEAN
-from corruptions.utils.errors import UserError, reason_of
+from corruptions.utils.errors import FAILURES, UserError, reason_of
 from corruptions.utils.files import read_json, require_writable_folder
 from corruptions.utils.signals import defer_signals
 from dataset import (
@@ -85,7 +85,7 @@ def evaluate_each(path, evaluate, baseline=None):
             if not is_finished(run):
                 raise UserError(f"{run}: this run has not ended; resume it with the command of the comparison")
             done[run] = evaluate(run)
-        except (UserError, OSError, MemoryError, RuntimeError, TypeError, ValueError) as error:  # as in a comparison
+        except FAILURES as error:
             print(f"failed: {reason_of(error)}", flush=True)
     return done, runs
 

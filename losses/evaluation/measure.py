@@ -50,12 +50,11 @@ class TrainedRun:
     """
 
     def __init__(self, record, data_dir):
-        config = record.config
-        if config["dataset"] not in SOURCES or not is_model(config["model"]):
-            raise UserError(f"{record.path}: has {config['model']} on {config['dataset']}, which this version does "
-                            "not know")
+        config, dataset = record.config, record.config["dataset"]
+        if dataset not in SOURCES or not is_model(config["model"]):
+            raise UserError(f"{record.path}: has {config['model']} on {dataset}, which this version does not know")
         self.path, self.name, self.config = record.path, record.name, config
-        self.source, self.images = _test_images(config["dataset"], data_dir or config["data_dir"], config["corruption"],
+        self.source, self.images = _test_images(dataset, data_dir or config["data_dir"], config["corruption"],
                                                 config["num_severity"], config.get("test_corrupted"),
                                                 **source_options(config))
         self.fingerprints = {"test": self.source.test_fingerprint, "test_corrupted": joint_fingerprint(self.images[1:])}

@@ -1,6 +1,5 @@
 """The code that all figures share: size, colours, files."""
 import importlib.metadata
-import io
 import itertools
 import math
 import shlex
@@ -13,7 +12,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.ticker import MaxNLocator  # noqa: E402
 
-from corruptions.utils.files import write_bytes  # noqa: E402
+from corruptions.pictures import save_picture  # noqa: E402
 
 # Okabe and Ito's colours, which people with any kind of colour vision can tell apart. Black is the last one.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -22,7 +21,7 @@ WIDTH = 3.5  # inches, the width of a column of text
 plt.rcParams.update({
     "font.size": 8, "axes.titlesize": 8, "legend.fontsize": 7, "legend.handlelength": 3, "axes.grid": True,
     "grid.alpha": 0.3, "lines.linewidth": 1.2, "lines.markersize": 3.5, "axes.spines.top": False,
-    "axes.spines.right": False, "svg.hashsalt": "figures", "svg.fonttype": "none",
+    "axes.spines.right": False,
     "text.parse_math": False,  # names of variants may have dollar signs
 })
 
@@ -91,7 +90,5 @@ def save(figure, path):
     versions = f"matplotlib {matplotlib.__version__}, mindspore {importlib.metadata.version('mindspore')}"
     for suffix, metadata in (("png", {"Description": command(), "Software": versions}),
                              ("svg", {"Description": command(), "Creator": versions, "Date": None})):
-        file = io.BytesIO()
-        figure.savefig(file, dpi=300, format=suffix, metadata=metadata)
-        write_bytes(f"{path}.{suffix}", file.getbuffer())
+        save_picture(figure, f"{path}.{suffix}", dpi=300, metadata=metadata)
     plt.close(figure)

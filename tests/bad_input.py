@@ -83,7 +83,7 @@ def in_begun(work):
 def without_work(monkeypatch):
     """Have the programs stop where everything has been read and the work would begin, and no download succeed."""
     for target in ("losses.comparison.runs.write_json", "losses.evaluation.corruptions.evaluate_network",
-                   "dataset.corrupted.generate",
+                   "losses.evaluation.baselines.evaluate_network", "dataset.corrupted.generate",
                    "dataset.store_corrupted.generate", "dataset.store_corrupted.open_corrupted",
                    "corruptions.commands.write_image_file", "corruptions.commands.plot_image_grid",
                    "corruptions.commands.connect"):

@@ -14,7 +14,7 @@ from corruptions.evaluation.metrics import CalibrationScores
 from corruptions.evaluation.record import averages, to_dict
 from corruptions.utils.files import read_json
 from dataset import load_source
-from losses.evaluation.corruptions import load_baseline
+from losses.evaluation.baselines import load_baseline
 from models import create_model
 from tests.image_trees import make_imagenet
 from tests.published_files import make_class_folders, same_files

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import losses.comparison.runs
-import losses.evaluation.corruptions
+import losses.evaluation.runs
 import main
 from corruptions import COMMON, SETS
 from corruptions.evaluation.metrics import CalibrationScores
@@ -30,8 +30,8 @@ from losses.config.options import create_parser, parse_variants
 from losses.config.published import read_published
 from losses.config.recipes import option_texts
 from losses.config.resolve import resolve, resolve_config
-from losses.evaluation.corruptions import evaluate_each, evaluate_runs
 from losses.evaluation.network import IMAGENET_C_BAR, published_errors
+from losses.evaluation.runs import evaluate_each, evaluate_runs
 from tests.image_trees import make_classes
 from tests.processes import terminate_self
 from tests.published_files import stored_fingerprints
@@ -372,7 +372,7 @@ def test_the_table_of_an_evaluation_is_of_the_set_that_was_asked_for(tmp_path, m
         record = to_dict(description, CalibrationScores(0.5, 0.1, 0.2), rows)
         write_evaluation(f"{run}/evaluation_{len(corruptions)}", record)
         return record
-    monkeypatch.setattr("losses.evaluation.corruptions.evaluate_run", evaluate_run)
+    monkeypatch.setattr("losses.evaluation.runs.evaluate_run", evaluate_run)
     assert evaluate_runs(str(tmp_path), corruptions=["fog", "snow"], baseline=runs[1])
     assert order == [runs[1], runs[0]]
     capsys.readouterr()
@@ -658,8 +658,8 @@ def test_why_a_process_has_failed(text, reason, tmp_path):
                                            (MemoryError("Unable to allocate 9 GiB"), "Unable to allocate 9 GiB"),
                                            (TypeError("For 'MatMul', shapes"), "For 'MatMul', shapes")])
 def test_a_network_that_cannot_be_evaluated_does_not_stop_others(error, reason, monkeypatch, capsys):
-    monkeypatch.setattr(losses.evaluation.corruptions, "planned_runs", lambda path: ["a", "b"])
-    monkeypatch.setattr(losses.evaluation.corruptions, "is_finished", lambda run: True)
+    monkeypatch.setattr(losses.evaluation.runs, "planned_runs", lambda path: ["a", "b"])
+    monkeypatch.setattr(losses.evaluation.runs, "is_finished", lambda run: True)
 
     def evaluate(run):
         if run == "a":

@@ -19,8 +19,8 @@ from dataset import SOURCES
 from dataset.batches import normalise
 from dataset.corrupted import load_corrupted
 from dataset.stored import corrupted_path
-from losses.evaluation.corruptions import evaluate_runs
 from losses.evaluation.network import corruption_set_name
+from losses.evaluation.runs import evaluate_runs
 from models import create_model
 from models.convert import convert
 from tests.benchmarks import unseen
@@ -446,7 +446,7 @@ def test_a_signal_stops_an_evaluation_where_it_looks_for_one(monkeypatch):
         terminate_self()
         reached.append(path)
         raise_if_interrupted()
-    monkeypatch.setattr("losses.evaluation.corruptions.evaluate_run", evaluate)
+    monkeypatch.setattr("losses.evaluation.runs.evaluate_run", evaluate)
     with pytest.raises(Interrupted):
         evaluate_runs("weights.ckpt")
     assert reached == ["weights.ckpt"]

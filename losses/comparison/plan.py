@@ -102,48 +102,72 @@ def expand_grid(given, variants):
     varied = [option for option in (*BENCHMARK_KEYS, "seed") if isinstance(given.get(option), MultipleValues)]
     if varied and any("stage_one" in options for options in (given, *variants.values())):
         raise UserError("--stage_one: its first model has one seed, data set, corruption and network; give one of each")
-    common = {"recipe": "sharpdro", **given}
-    rows = [(name, {**common, **named}, named) for name, named in variants.items()]
-    if not variants or any(option in COMPONENT_OPTIONS for option in given):
-        rows.insert(0, (None, common, given))
-    runs, read, rows_of = {}, set(), {}
-    for name, options, named in rows:
-        if name is not None and "recipe" in named:
-            _require_benchmark(name, named, given)
-        if name is not None and isinstance(options.get("method"), MultipleValues):
-            raise UserError(f"--variant {name}: must have one method, and the comparison has several; give it "
-                            "--method NAME")
-        for structure in _product(options, OUTER_OPTIONS):
-            fixed = {**options, **structure}
-            method = fixed.setdefault("method", "sharpdro")
-            mine = {option: value for option, value in fixed.items()
-                    if uses_option(option, method, fixed) or name is not None and option in named}
-            read.update(mine)
-            titled = [option for option in mine if isinstance(options.get(option), MultipleValues)
-                      and option not in ("method", "seed", *BENCHMARK_KEYS)]
-            for values in _product(mine, sorted(mine, key=lambda option: option == "seed")):  # seeds change fastest
-                single = {**mine, **values}
-                values_shown = [f"{option}={single[option]}" for option in titled]
-                pair = _pair(single)
-                is_pair_shown = name is None and not any(option in titled for option in PARTS)
-                title = " ".join([name or (pair if is_pair_shown else method), *values_shown])
-                if name is None and (is_pair_shown or pair in METHODS):
-                    _require_new(rows_of, " ".join([method, *values_shown]), pair, single)
-                namesakes = runs.setdefault((title, *(single.get(option) for option in (*BENCHMARK_KEYS, "seed"))), [])
-                if single not in namesakes:
-                    namesakes.append(single)
-    unread = [option for option in given if option not in read]
-    if unread == ["sync_bn"]:
-        raise UserError("--sync_bn: no run of the comparison has several sub-batches; leave it out, or give "
-                        "--num_sub_batches or --recipe damp")
-    if unread:
-        raise UserError(f"--{unread[0]}: no method of the comparison uses it; leave it out")
-    twice = [key[0] for key, namesakes in runs.items() if len(namesakes) > 1]
-    if twice:
-        raise UserError(f"--variant {twice[0]}: has the name of another row; give it another")
-    planned = [RunSpec(key[0], namesakes[0]) for key, namesakes in runs.items()]
+    runs, used, words_of_rows = {}, set(), {}
+    for variant, options, own in _rows(given, variants):
+        for parts in _combinations(options, OUTER_OPTIONS):
+            parts = {"method": "sharpdro", **parts}
+            mine = {option: value for option, value in parts.items()
+                    if option in own or uses_option(option, parts["method"], parts)}
+            used.update(mine)
+            shown = [option for option in mine if isinstance(options.get(option), MultipleValues)
+                     and option not in ("method", "seed", *BENCHMARK_KEYS)]
+            for run in _combinations(mine, sorted(mine, key=lambda option: option == "seed")):  # seeds change fastest
+                if variant is None:
+                    _require_new(words_of_rows, run, shown)
+                name = _row_name(variant, run, shown)
+                key = (name, *(run.get(option) for option in (*BENCHMARK_KEYS, "seed")))
+                if runs.setdefault(key, run) != run:
+                    raise UserError(f"--variant {name}: has the name of another row; give it another")
+    _require_used(given, used)
+    planned = [RunSpec(key[0], run) for key, run in runs.items()]
     order = {key: k for k, key in enumerate(dict.fromkeys(run.setting for run in planned))}
     return sorted(planned, key=lambda run: order[run.setting])
+
+
+def _rows(given, variants):
+    """Yield all rows of `--method` together, and each variant.
+
+    Yields:
+        tuple: name of the variant, or None; all options; the options that a variant's runs have even if their method
+        does not use them.
+
+    Raises:
+        UserError: a variant has another benchmark than the other rows, or several methods.
+    """
+    common = {"recipe": "sharpdro", **given}
+    if not variants or any(option in COMPONENT_OPTIONS for option in given):
+        yield None, common, {}
+    for name, own in variants.items():
+        options = {**common, **own}
+        if "recipe" in own:
+            _require_benchmark(name, own, given)
+        if isinstance(options.get("method"), MultipleValues):
+            raise UserError(f"--variant {name}: must have one method, and the comparison has several; give it "
+                            "--method NAME")
+        yield name, options, own
+
+
+def _combinations(options, names):
+    """Yield `options` with one value for each option in `names`, for every combination of their values."""
+    varied = [option for option in names if isinstance(options.get(option), MultipleValues)]
+    for values in itertools.product(*(options[option] for option in varied)):
+        yield {**options, **dict(zip(varied, values, strict=True))}
+
+
+def _row_name(variant, run, shown):
+    """Return the name of a run's row in the table.
+
+    Args:
+        variant (str or None): name of the variant, which is used unless it is None.
+        run (dict): options of the run.
+        shown (list of str): options that have several values in the comparison; the name has the run's values.
+    """
+    pair_or_method = run["method"] if any(option in PARTS for option in shown) else _pair(run)
+    return " ".join([variant or pair_or_method, *_texts(run, shown)])
+
+
+def _texts(run, shown):
+    return [f"{option}={run[option]}" for option in shown]
 
 
 def _require_benchmark(name, named, given):
@@ -171,23 +195,29 @@ def _pair(given):
     return resolve(given["method"], **{option: given[option] for option in PARTS if option in given}).title
 
 
-def _require_new(rows, words, pair, given):
+def _require_new(words_of_rows, run, shown):
     """Check that a row is not an earlier row of another method under a second name.
 
     Args:
-        rows (dict): pairs and options of the earlier rows, to their words; the row is added.
-        words (str): method of the row, and its options that have several values.
-        pair (str): as `_pair` returns it.
-        given (dict): options of a run in the row.
+        words_of_rows (dict): pairs and options of the earlier rows, to their words; the row is added.
+        run (dict): options of a run in the row.
+        shown (list of str): options that have several values in the comparison.
     """
-    options = sorted((option, str(value)) for option, value in given.items() if option not in (*PARTS, "method"))
-    first = rows.setdefault((pair, *options), words)
+    pair = _pair(run)
+    if any(option in PARTS for option in shown) and pair not in METHODS:
+        return
+    words = " ".join([run["method"], *_texts(run, shown)])
+    others = sorted((option, str(value)) for option, value in run.items() if option not in (*PARTS, "method"))
+    first = words_of_rows.setdefault((pair, *others), words)
     if first != words:
         raise UserError(f"--method: {first} and {words} are both {pair} with the same options; leave one of them out")
 
 
-def _product(options, names):
-    """Yield every combination of one value for each of the options `names` that have several values, as a dict."""
-    varied = [option for option in names if isinstance(options.get(option), MultipleValues)]
-    for values in itertools.product(*(options[option] for option in varied)):
-        yield dict(zip(varied, values, strict=True))
+def _require_used(given, used):
+    """Raise a `UserError` unless a row uses each of the options that are given for all rows."""
+    unused = [option for option in given if option not in used]
+    if unused == ["sync_bn"]:
+        raise UserError("--sync_bn: no run of the comparison has several sub-batches; leave it out, or give "
+                        "--num_sub_batches or --recipe damp")
+    if unused:
+        raise UserError(f"--{unused[0]}: no method of the comparison uses it; leave it out")

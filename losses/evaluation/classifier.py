@@ -9,7 +9,7 @@ from tqdm import tqdm
 from corruptions.utils.errors import UserError
 from dataset.inputs import InputFormat, input_format
 from dataset.pipeline import iterate_arrays
-from losses.evaluation.corruptions import find_network, run_options
+from losses.evaluation.inputs import find_network, run_options
 from losses.evaluation.network import require_finite
 from models import check_image_size, create_model
 from models.convert import classes_of

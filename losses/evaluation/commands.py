@@ -5,8 +5,8 @@ from corruptions.utils.signals import defer_signals
 from dataset import source_options
 from losses.config.table import EVALUATIONS, SHARED_EVALUATION_OPTIONS
 from losses.evaluation.adversarial import evaluate_fgsm
-from losses.evaluation.corruptions import evaluate_each, evaluate_runs
 from losses.evaluation.predictions import write_predictions
+from losses.evaluation.runs import evaluate_each, evaluate_runs
 from losses.evaluation.test_images import evaluate_test_images
 from utils.records.reading import planned_runs
 

@@ -60,8 +60,11 @@ def test_the_table_has_the_published_means():
 
 def test_alexnet_relative_to_itself_is_one():
     rows = {name: [CalibrationScores(1 - error, 1, 0) for error in alexnet.ERRORS[name]] for name in COMMON}
-    result = to_dict({}, CalibrationScores(0.57, 1, 0), rows, Baseline.of_alexnet(COMMON))["corruption_error"]
-    assert list(result["by_corruption"].values()) == pytest.approx([1] * 15) and result["mean"] == pytest.approx(1)
+    clean = CalibrationScores(1 - alexnet.CLEAN_ERROR, 1, 0)
+    result = to_dict({}, clean, rows, Baseline.of_alexnet(COMMON))["corruption_error"]
+    for kind in ("", "relative_"):
+        assert list(result[f"{kind}by_corruption"].values()) == pytest.approx([1] * 15)
+        assert result[f"{kind}mean"] == pytest.approx(1)
 
 
 def test_the_mean_is_that_of_ratios_to_the_published_means():
@@ -71,6 +74,30 @@ def test_the_mean_is_that_of_ratios_to_the_published_means():
     ratios = {name: (0.4 + 0.02 * k) / MEANS[name] for k, name in enumerate(COMMON)}
     assert result["by_corruption"] == pytest.approx(ratios)
     assert result["mean"] == pytest.approx(sum(ratios.values()) / 15)
+
+
+@pytest.mark.parametrize("clean, errors, mean, relative", [
+    (23.9, [80, 82, 83, 75, 89, 78, 80, 78, 75, 66, 57, 71, 85, 77, 77], 76.7, 105.0),  # ResNet-50
+    (30.2, [87, 88, 91, 84, 91, 87, 89, 86, 84, 78, 69, 78, 90, 80, 85], 84.7, 103.9),  # ResNet-18
+    (25.8, [82, 83, 88, 82, 94, 84, 86, 80, 78, 69, 61, 74, 94, 85, 83], 81.6, 111.1)])  # VGG-19 with BatchNorm
+def test_published_corruption_errors_give_the_published_relative_mce(clean, errors, mean, relative):
+    """Hendrycks 2019, Table 1, in percent. Its errors are rounded to whole numbers, so the means agree to half a point.
+    """
+    rows = {name: [CalibrationScores(1 - error / 100 * MEANS[name], 1, 0)] * 5
+            for name, error in zip(COMMON, errors, strict=True)}
+    record = to_dict({"set": "common"}, CalibrationScores(1 - clean / 100, 1, 0), rows, Baseline.of_alexnet(COMMON))
+    result = record["corruption_error"]
+    assert 100 * result["mean"] == pytest.approx(mean, abs=0.5)
+    assert 100 * result["relative_mean"] == pytest.approx(relative, abs=0.5)
+    assert averages(record).endswith(f"add to clean errors: {result['relative_mean']:.3f}")
+
+
+def test_a_corruption_that_costs_the_baseline_nothing_has_no_relative_error():
+    baseline = Baseline({"name": "b"}, {"fog": [0.3] * 5, "snow": [0.5] * 5}, clean_error=0.3)
+    rows = {name: [CalibrationScores(0.6, 1, 0)] * 5 for name in ("fog", "snow")}
+    record = to_dict({"set": "fog, snow"}, CalibrationScores(0.8, 1, 0), rows, baseline)
+    assert record["corruption_error"]["relative_by_corruption"] == {"fog": None, "snow": pytest.approx(0.2 / 0.2)}
+    assert record["corruption_error"]["relative_mean"] is None and "relative mCE" not in averages(record)
 
 
 def test_a_network_of_known_errors(folder, tmp_path, monkeypatch, capsys):
@@ -97,7 +124,8 @@ def test_fewer_severities_are_compared_with_the_same(folder, tmp_path, monkeypat
     record = read_json(folder / "weights_evaluation_some.json")
     mean = 2 / 3 / np.mean([0.7605, 0.8726])
     assert record["corruption_error"]["by_corruption"] == pytest.approx({"fog": mean})
-    assert averages(record).endswith(f"over some (1 corruption), severity 2, 4 alone: {mean:.3f}, relative to AlexNet")
+    line = f"mean corruption error over some (1 corruption), severity 2, 4 alone: {mean:.3f}, relative to AlexNet"
+    assert averages(record).splitlines()[-2] == line
 
 
 def test_other_corruptions_and_classes_are_refused(folder, tmp_path, monkeypatch, capsys):

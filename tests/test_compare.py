@@ -16,6 +16,7 @@ import losses.comparison.runs
 import losses.evaluation.runs
 import main
 from corruptions import COMMON, SETS
+from corruptions.evaluation.baseline import Baseline
 from corruptions.evaluation.metrics import CalibrationScores
 from corruptions.evaluation.record import to_dict, write_evaluation
 from corruptions.utils import cli
@@ -396,8 +397,7 @@ def evaluated(folder, plan, errors, severities=(1, 2, 3, 4, 5), hashes=None):
     evaluations = []
     for error, sha256 in zip(errors, hashes or ["0"] * len(errors), strict=True):
         rows = {"frost": [CalibrationScores(1 - error, 1.0, 0.5)] * len(severities)}
-        baseline = SimpleNamespace(corruption_error=lambda name, rows, error=error: error / 0.9,
-                                   description={"name": "b", "checkpoint_sha256": sha256})
+        baseline = Baseline({"name": "b", "checkpoint_sha256": sha256}, {"frost": [0.9] * len(severities)}, 0.5)
         description = {"set": "frost (1 corruption)", "severities": list(severities),
                        "fingerprints": stored_fingerprints(rows)}
         evaluations.append(to_dict(description, CalibrationScores(0.5, 0.1, 0.2), rows, baseline))

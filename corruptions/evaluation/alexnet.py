@@ -7,6 +7,7 @@ table also has the four corruptions that are meant for validation.
 """
 NAME = "AlexNet"
 SOURCE = "README.md of github.com/hendrycks/robustness, commit 76d9393"
+CLEAN_ERROR = 0.43478  # on clean images: torchvision's accuracy of its AlexNet is 56.522 %
 DATASET, CLASSES = "imagenet", 1000  # data set and number of classes of the test images
 ERRORS = {
     "gaussian_noise": (0.69528, 0.82542, 0.93554, 0.98138, 0.99452),

@@ -71,7 +71,7 @@ def benchmark(predict, images, labels, corruptions="common", severities=SEVERITI
         UserError: an argument is not as above, or the classifier gives outputs of another form.
 
     Sources:
-        error and mCE: Hendrycks and Dietterich (2019); ECE: Guo et al. (2017), Eq. 3, with 15 bins.
+        error, mCE and relative mCE: Hendrycks and Dietterich (2019); ECE: Guo et al. (2017), Eq. 3, with 15 bins.
     """
     preprocess = (lambda batch: batch) if preprocess is None else preprocess
     for option, value in (("predict", predict), ("preprocess", preprocess)):

@@ -90,3 +90,21 @@ def corruption_error(errors, baseline_errors):
     baseline. It is below 1 if the network is better. The baseline makes at least one error.
     """
     return float(np.sum(errors, dtype=np.float64) / np.sum(baseline_errors, dtype=np.float64))
+
+
+def relative_corruption_error(errors, clean_error, baseline_errors, baseline_clean_error):
+    """Return the relative corruption error of a network (Hendrycks 2019, Sec. 4.1).
+
+    It is the corruption error of what a corruption adds to the error on clean images. It is below 1 if the network
+    loses less accuracy than the baseline.
+
+    Args:
+        errors, baseline_errors (array_like): errors, 0..1, at the severities of one corruption.
+        clean_error, baseline_clean_error (float): errors on clean images, 0..1.
+
+    Returns:
+        float or None: the ratio; None if the corruption adds nothing to the errors of the baseline.
+    """
+    added, baseline_added = (np.sum(np.subtract(values, clean, dtype=np.float64))
+                             for values, clean in ((errors, clean_error), (baseline_errors, baseline_clean_error)))
+    return float(added / baseline_added) if baseline_added > 0 else None

@@ -70,8 +70,12 @@ def to_dict(description, clean, corrupted, baseline=None):
               **summary(clean, corrupted, severities_of(description))}
     if baseline is not None:
         ratios = {name: baseline.corruption_error(name, rows) for name, rows in corrupted.items()}
+        relative = {name: baseline.relative_corruption_error(name, rows, clean) for name, rows in corrupted.items()}
+        has_all = None not in relative.values()
         record["corruption_error"] = {"baseline": baseline.description, "by_corruption": ratios,
-                                      "mean": float(np.mean(list(ratios.values())))}
+                                      "mean": float(np.mean(list(ratios.values()))),
+                                      "relative_by_corruption": relative,
+                                      "relative_mean": float(np.mean(list(relative.values()))) if has_all else None}
     return record
 
 
@@ -131,6 +135,9 @@ def averages(record):
         only = "" if severities == list(SEVERITIES) else f", severity {', '.join(map(str, severities))} alone"
         lines.append(f"mean corruption error over {record['set']}{only}: {corruption_errors['mean']:.3f}, relative to "
                      f"{corruption_errors['baseline']['name']}")
+        if corruption_errors.get("relative_mean") is not None:  # earlier versions stored none
+            lines.append(f"relative mCE, of what the corruptions add to clean errors: "
+                         f"{corruption_errors['relative_mean']:.3f}")
     return "\n".join(lines)
 
 

@@ -18,7 +18,8 @@ class BenchmarkResult:
 
     Attributes:
         record (dict): all numbers as plain values: `clean` and `corrupted` (accuracy, nll, ece), averages
-            `by_severity` and `by_level`, and with a baseline `corruption_error`, whose `mean` is the mCE.
+            `by_severity` and `by_level`, and with a baseline `corruption_error`, whose `mean` is the mCE and whose
+            `relative_mean` is the relative mCE.
         baseline (Baseline or None): the baseline of the corruption errors.
     """
 
@@ -46,6 +47,14 @@ class BenchmarkResult:
     def mean_corruption_error(self):
         """The mean over corruptions of the corruption error (mCE), relative to the baseline; None without one."""
         return self.record["corruption_error"]["mean"] if "corruption_error" in self.record else None
+
+    @property
+    def relative_mean_corruption_error(self):
+        """The relative mCE, of what the corruptions add to the clean error.
+
+        It is None without a baseline, or if a corruption adds nothing to the baseline's error.
+        """
+        return self.record["corruption_error"]["relative_mean"] if "corruption_error" in self.record else None
 
     def __str__(self):
         names = list(self.corrupted)

@@ -38,64 +38,92 @@ def create_train_step(network, objective, perturbation, optimizer, sub_batches=1
     Raises:
         UserError: `micro_batches` is above 1, and the network draws random numbers.
     """
+    loss = loss or TrainingLoss()
     weights, world_size = optimizer.parameters, distributed.world_size()
     local_sub_batches = max(1, sub_batches // world_size)
     chunks = local_sub_batches if sync_bn else 1
     accumulation_steps = local_sub_batches // chunks
     is_whole = sub_batches == 1
-    is_accumulating = accumulation_steps > 1 or not is_whole and world_size > 1
-
-    is_noise = perturbation is not None and not perturbation.needs_gradient
-    is_two_pass = objective.compares_passes or perturbation is not None and perturbation.needs_gradient
     is_stacked = chunks > 1 and perturbation is not None
-    algorithm = TwoPassStep if is_two_pass else NoisyStep if is_noise and not is_stacked else OnePassStep
 
-    # A pass at perturbed weights must leave the weights as they were, and a second pass the running statistics, too.
-    # Copies of the network share only the running statistics.
-    restored = list(weights) if algorithm is not OnePassStep and not is_stacked else []
-    if is_two_pass:
-        restored += network.untrainable_params()
-    if is_stacked:
-        model = Stacked(StackedNetwork(network, chunks), weights, restored)
-    else:
-        gather_logits = AllGatherRows() if is_whole and world_size > 1 else nn.Identity()
-        model = InPlace(network, weights, restored, gather_logits)
+    algorithm = choose_algorithm(objective, perturbation, is_stacked)
+    model = create_model(network, weights, algorithm, chunks if is_stacked else 1, is_whole and world_size > 1)
     presampled_noise = None
     graph_perturbation = NoPerturbation() if perturbation is None else perturbation
-    if is_stacked and is_noise:
-        points = model.perturbed_weights
-        noisy_weights = points.clone(prefix="saved.noisy", init="zeros") if is_two_pass else points
-        graph_perturbation = presampled_noise = PresampledNoise(perturbation, weights, noisy_weights, chunks)
+    if is_stacked and not perturbation.needs_gradient:
+        graph_perturbation = presampled_noise = presample(perturbation, model, algorithm, chunks)
 
     scaling, move_weights = None, optimizer
     if mixed_precision:
         model.network = Autocast(model.network)
         scaling = LossScaling([*network.untrainable_params(), *objective.get_parameters()])
         move_weights = SkipOnOverflow(optimizer, scaling)
-        if is_two_pass:
+        if algorithm is TwoPassStep:
             graph_perturbation = NanOnOverflow(graph_perturbation)
 
-    # A graph that accumulates gradients leaves their all-reduce to the end of the batch.
+    if micro_batches > 1:
+        used = None if algorithm is OnePassStep else graph_perturbation
+        graph = AccumulatedStep(model, objective, used, move_weights, loss, algorithm is TwoPassStep, micro_batches,
+                                scaling)
+        return TrainStep(network, objective, perturbation, optimizer, graph, 1, 1, None, None, scaling)
+
     all_reduce = all_reduce_second = nn.Identity()
     if world_size > 1:
         all_reduce = AllReduceGradients(weights, [] if sync_bn else running_statistics(network))
         all_reduce_second = AllReduceGradients(weights, [])
-    if is_accumulating:
+    apply_accumulated = None
+    if accumulation_steps > 1 or not is_whole and world_size > 1:
         accumulated = weights.clone(prefix="saved.accumulated", init="zeros")
-        apply_accumulated = ApplyAccumulated(objective, move_weights, accumulated, all_reduce)
         update = AccumulateGradients(accumulated, 1 / (accumulation_steps * world_size))
+        # The gradients are summed over ranks once, after the last sub-batch.
+        apply_accumulated = ApplyAccumulated(objective, move_weights, accumulated, all_reduce)
         all_reduce = all_reduce_second = nn.Identity()
     else:
-        apply_accumulated = None
         update = ApplyGradients(move_weights) if is_whole else ApplyChunked(objective, move_weights)
 
-    if micro_batches > 1:
-        used = graph_perturbation if algorithm is not OnePassStep else None
-        graph = AccumulatedStep(model, objective, used, move_weights, loss or TrainingLoss(), is_two_pass,
-                                micro_batches, scaling)
-        return TrainStep(network, objective, perturbation, optimizer, graph, 1, 1, None, None, scaling)
-    graph_objective = objective if is_whole else MeanOverChunks(objective, chunks)
-    graph = algorithm(model, graph_objective, graph_perturbation, all_reduce, all_reduce_second, update,
-                      loss or TrainingLoss(), scaling)
+    graph = algorithm(model, objective if is_whole else MeanOverChunks(objective, chunks), graph_perturbation,
+                      all_reduce, all_reduce_second, update, loss, scaling)
     return TrainStep(network, objective, perturbation, optimizer, graph, sub_batches, accumulation_steps,
                      apply_accumulated, presampled_noise, scaling)
+
+
+def choose_algorithm(objective, perturbation, is_stacked):
+    """Return the class of the step: two passes only if a gradient moves the weights, or if the passes are compared.
+
+    Copies of the network (`is_stacked`) have their noisy weights before the graph runs, so the graph perturbs nothing.
+    """
+    if objective.compares_passes or perturbation is not None and perturbation.needs_gradient:
+        return TwoPassStep
+    return OnePassStep if perturbation is None or is_stacked else NoisyStep
+
+
+def create_model(network, weights, algorithm, num_copies, gathers_logits):
+    """Return the model of a step: the network itself, or copies of it, each with perturbed weights of its own.
+
+    Args:
+        network (nn.Cell): map from images to logits.
+        weights (ParameterTuple): the weights that are trained.
+        algorithm (type): the class of the step.
+        num_copies (int): number of copies; 1 for the network itself.
+        gathers_logits (bool): whether the risk takes the logits of all ranks.
+
+    Returns:
+        InPlace or Stacked: the model.
+    """
+    # A pass at perturbed weights must leave the weights as they were, and a second pass the running statistics, too.
+    restored = network.untrainable_params() if algorithm is TwoPassStep else []
+    if num_copies > 1:  # copies share only the running statistics
+        return Stacked(StackedNetwork(network, num_copies), weights, restored)
+    if algorithm is not OnePassStep:
+        restored = [*weights, *restored]
+    return InPlace(network, weights, restored, AllGatherRows() if gathers_logits else nn.Identity())
+
+
+def presample(noise, model, algorithm, num_copies):
+    """Return the `PresampledNoise` of the copies of a `Stacked` model.
+
+    A second pass needs its noisy weights beside the copies, whose weights are those of the first pass until then.
+    """
+    points = model.perturbed_weights
+    noisy_weights = points.clone(prefix="saved.noisy", init="zeros") if algorithm is TwoPassStep else points
+    return PresampledNoise(noise, model.weights, noisy_weights, num_copies)

@@ -15,6 +15,9 @@ from utils.reports.tables import markdown, statistics, texts  # noqa: E402
 
 ALL_OF_CIFAR10 = "cifar10_full"  # the comparison with unseen corruptions
 LONGER = f"{ALL_OF_CIFAR10}_longer"  # some of its runs, with 50 epochs in place of 10
+CONTROL = f"{ALL_OF_CIFAR10}_control"  # erm with steps as long as the steps of sharpdro, otherwise as `LONGER`
+# Pairs of methods in the two folders whose difference `control_table` has.
+CONTROL_PAIRS = (("erm, doubled", "erm"), ("sharpdro", "erm, doubled"), ("rare_aug", "erm, doubled"))
 PAIRED = (ALL_OF_CIFAR10, "photos_gaussian_noise")  # the comparisons with differences that are paired by seed
 TRAINED_ON, NOISE = "gaussian_noise", ("shot_noise", "impulse_noise")
 OTHERS = {"other common": [name for name in COMMON if name not in (TRAINED_ON, *NOISE)], "C-bar": SETS["bar"]}
@@ -25,7 +28,7 @@ COMPARED = {**{name.replace("_", " "): [name] for name in (TRAINED_ON, *NOISE)},
 # Heading of a table, to the folders whose rows it has; each with the number of runs of a row, one for each seed.
 TABLES = {
     "All of CIFAR-10, gaussian noise": {ALL_OF_CIFAR10: 3, f"{ALL_OF_CIFAR10}_methods": 1},
-    "All of CIFAR-10, 50 epochs": {LONGER: 3},
+    "All of CIFAR-10, 50 epochs": {LONGER: 3, CONTROL: 3},
     "All of CIFAR-10, SharpDRO with other options": {f"{ALL_OF_CIFAR10}_q": 1},
     "CIFAR-10, gaussian noise": {"cifar10_gaussian_noise": 3, "cifar10_gaussian_noise_methods": 3,
                                  "cifar10_gaussian_noise_cures": 3},
@@ -106,6 +109,26 @@ def epochs_table():
     return "\n".join(markdown(["method", "epochs", *columns], lines)) + "\n"
 
 
+def control_differences():
+    """Differences of test accuracy between runs with the same seed, in percentage points.
+
+    Returns:
+        dict: each pair of `CONTROL_PAIRS` to a DataFrame with a row for each seed and a column for each severity.
+    """
+    runs = pd.concat([accuracies_by_run(folder) for folder in (LONGER, CONTROL)]).set_index(["method", "seed"])
+    accuracy = runs.filter(regex=r"^severity_\d$")
+    return {(method, other): accuracy.xs(method) - accuracy.xs(other) for method, other in CONTROL_PAIRS}
+
+
+def control_table():
+    """Mean and standard deviation of `control_differences` over the seeds as a Markdown table."""
+    columns = [*map(str, range(6)), "mean"]
+    differences = [values.assign(mean=values.mean(axis=1)).to_numpy() for values in control_differences().values()]
+    cells = texts(statistics(differences, columns), digits=1, signed=True)
+    lines = [[*pair, *cells.loc[k]] for k, pair in enumerate(CONTROL_PAIRS)]
+    return "\n".join(markdown(["method", "minus", *columns], lines)) + "\n"
+
+
 def unseen_means(folder, groups):
     """Scores of `unseen.csv`, averaged over corruptions and severities.
 
@@ -170,7 +193,7 @@ if __name__ == "__main__":
         for folder in filter(PAIRED.__contains__, folders):
             print(paired_table(folder))
         if LONGER in folders:
-            print(f"{epochs_table()}\n{unseen_table(LONGER)}")
+            print("\n".join([epochs_table(), control_table(), unseen_table(LONGER), unseen_table(CONTROL)]))
         if ALL_OF_CIFAR10 in folders:
             print("\n".join(make(ALL_OF_CIFAR10) for make in (unseen_table, unseen_paired_table)))
             print(unseen_table(f"{ALL_OF_CIFAR10}_methods"))

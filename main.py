@@ -92,9 +92,9 @@ def evaluate_command(args, given):
     with startup.late_imports():
         from utils.runtime.device import set_up_device
         from losses.evaluation.commands import check_evaluation, evaluate
-    check_evaluation(given)
+    kind = check_evaluation(given)
     set_up_device(**device_options(vars(args)))
-    if not evaluate(args, given):
+    if not evaluate(kind, args, given):
         sys.exit(1)
 
 

@@ -108,8 +108,8 @@ def _defaults(method, quote=""):
 
 def methods_table():
     """Return the methods as a Markdown table, for the README."""
-    lines = ["| `--method` | objective | perturbation | data | passes | defaults on CIFAR-10 / CIFAR-100 | `--recipe` "
-             "| source |",
+    lines = ["| `--method` | objective | perturbation | data | passes | defaults on CIFAR-10 and others / CIFAR-100 "
+             "| `--recipe` | source |",
              "| --- | --- | --- | --- | --- | --- | --- | --- |"]
     lines += [f"| `{name}` | {method.objective} | {method.perturbation} | {method.data} | {method.cost} "
               f"| {_defaults(method, '`')} | {method.recipe} | {method.source} |" for name, method in METHODS.items()]

@@ -19,7 +19,7 @@ from dataset import SOURCES
 from dataset.batches import normalise
 from dataset.corrupted import load_corrupted
 from dataset.stored import corrupted_path
-from losses.evaluation.network import corruption_set_name
+from losses.evaluation.evaluation_set import corruption_set_name
 from losses.evaluation.runs import evaluate_runs
 from models import create_model
 from models.convert import convert

@@ -16,6 +16,7 @@ from utils.figures.__main__ import main
 from utils.figures.severity import accuracy_and_images
 from utils.figures.style import command
 from utils.figures.training import binned
+from utils.records.machine import machine
 from utils.records.reading import first_of_each_name, read_records
 
 
@@ -273,6 +274,13 @@ def test_networks_are_not_averaged(tmp_path, capsys):
     main(["accuracy", str(tmp_path), "-o", str(tmp_path / "out")])
     assert set(os.listdir(tmp_path / "out")) == {f"accuracy_cifar10_fog_{model}_6.{kind}" for kind in ("png", "svg")
                                                  for model in ("wideresnet", "wideresnet10")}
+
+
+def test_runs_of_several_machines_and_versions_of_the_code_are_averaged(tmp_path):
+    """A comparison may grow over days. Each entry that a run records about its machine may differ."""
+    paths = [make_run(tmp_path / f"{seed}", seed=seed, **{key: f"{key} {seed}" for key in machine("CPU")})
+             for seed in range(2)]
+    assert [record.name for record in read_records(paths)] == ["erm", "erm"]
 
 
 def test_a_run_of_a_comparison_keeps_its_name(tmp_path):

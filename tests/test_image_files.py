@@ -36,7 +36,7 @@ from dataset.sources.folder import draw, load_folder, split_test, split_test_for
 from dataset.sources.imagenet30 import NUM_PER_CLASS
 from losses.config.options import apply_recipe, parse_command_line
 from losses.config.resolve import resolve, resolve_config
-from losses.evaluation.inputs import run_options
+from losses.evaluation.trained_network import run_options
 from tests.image_trees import CLASSES, TREES, make_classes, make_folder, make_imagenet30, picture, save
 from tests.test_main import only_run, read_csv
 from utils.fingerprint import difference

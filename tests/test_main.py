@@ -663,6 +663,9 @@ def test_jtt_takes_a_first_model_and_draws_its_errors_more_often(run, cifar_dir,
     with pytest.raises(SystemExit):
         main.main(arguments(cifar_dir, tmp_path, "--method", "jtt", "--stage_one", first, "--mean", "0.5"))
     assert f"--stage_one {first}: trained with another --mean, its data set's own; give" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main.main(arguments(cifar_dir, tmp_path, "--method", "jtt", "--stage_one", first, "-c", "fog"))
+    assert f"--stage_one {first}: trained with another --corruption, gaussian_noise; give" in capsys.readouterr().err
     errors = [int(row["error"]) for row in read_csv(os.path.join(folder, "error_set.csv"))]
     assert 0 < sum(errors) < 120
 
@@ -750,6 +753,14 @@ def test_a_row_has_the_squared_norm_of_the_weights(tmp_path):
     log.close()
     [row] = read_csv(tmp_path / "train.csv")
     assert (float(row["model_norm_sq"]), float(row["reg_loss"])) == (36, pytest.approx(1.8))
+
+
+def test_an_error_of_the_program_leaves_its_traceback_in_the_log(tmp_path):
+    """A comparison prints one line of it, and continues."""
+    with pytest.raises(RuntimeError), RunFolder(str(tmp_path)) as folder, losses.training.run.marking_failure(folder):
+        raise RuntimeError("the graph of this network")
+    log = (tmp_path / "log.txt").read_text()
+    assert "test_main.py" in log and log.endswith("RuntimeError: the graph of this network\n\n")
 
 
 def test_checkpoints_that_are_asked_for_are_kept(tmp_path):

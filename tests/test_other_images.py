@@ -23,7 +23,7 @@ from dataset.image_files import squash
 from dataset.inputs import NORMALISATIONS, input_format
 from losses.evaluation.adversarial import FastGradientSign
 from losses.evaluation.classifier import load_classifier
-from losses.evaluation.test_images import match_classes, scores_of_sets, title_of, write_records
+from losses.evaluation.labelled_images import match_classes, scores_of_sets, title_of, write_records
 from models import create_model
 from models.convert import convert
 from models.weight_files import read_options

@@ -162,8 +162,9 @@ def _row_name(variant, run, shown):
         run (dict): options of the run.
         shown (list of str): options that have several values in the comparison; the name has the run's values.
     """
-    pair_or_method = run["method"] if any(option in PARTS for option in shown) else _pair(run)
-    return " ".join([variant or pair_or_method, *_texts(run, shown)])
+    if variant is None:
+        variant = run["method"] if any(option in PARTS for option in shown) else _pair(run)
+    return " ".join([variant, *_texts(run, shown)])
 
 
 def _texts(run, shown):

@@ -46,15 +46,16 @@ def _check_copies(model, height, width):
 
 
 def check_first_model(path, given, source, split):
-    """Check that the run of a first model trained on the same images at the same severities, if it is known.
+    """Check that the run of a first model trained on the same images, equally corrupted, if the run is known.
 
     Args:
         path (str): the checkpoint, in the folder of its run, or in `stage_one` of the folder.
-        given (dict): `mean` and `std` of the run that takes the model, None for the data set's own.
+        given (dict): `corruption`, `mean` and `std` of the run that takes the model; None for the data set's own
+            normalisation.
         source (ImageDataset), split (Split): as in `check_fits_data`.
 
     Raises:
-        UserError: the images, their normalisation or the split differ.
+        UserError: the images, their corruption, their normalisation or the split differ.
     """
     above = os.path.dirname(os.path.abspath(path))
     for folder in (above, os.path.dirname(above)):
@@ -63,6 +64,9 @@ def check_first_model(path, given, source, split):
             break
     else:
         return
+    if not split.is_clean and settings.get("corruption", given["corruption"]) != given["corruption"]:
+        raise UserError(f"--stage_one {path}: trained with another --corruption, {settings['corruption']}; give the "
+                        "same")
     table = os.path.join(folder, "split.csv")
     for option in ("mean", "std"):
         before, now = (values and per_channel(option, values) for values in (settings.get(option), given[option]))
@@ -136,6 +140,7 @@ def check_fits_data(config, source, split):
     init_checkpoint = None if config.resume else config.init_checkpoint
     check_weights(config.model, source.classes, init_checkpoint, options.get("stage_one"))
     if options.get("stage_one") is not None and not has_begun:
-        check_first_model(options["stage_one"], {"mean": config.mean, "std": config.std}, source, split)
+        given = {option: getattr(config, option) for option in ("corruption", "mean", "std")}
+        check_first_model(options["stage_one"], given, source, split)
     if split.filelist_dir is not None:  # the run will write them
         require_writable_folder("--filelist_dir", split.filelist_dir)

@@ -10,10 +10,10 @@ from tqdm import tqdm
 from corruptions.utils.files import require_writable_folder, write_csv, write_json
 from dataset.pipeline import iterate_arrays
 from losses.cross_entropy import cross_entropy
-from losses.evaluation.inputs import find_network, load_test_images
+from losses.evaluation.labelled_images import scores_of_sets
 from losses.evaluation.network import require_finite
 from losses.evaluation.predict import describe_network
-from losses.evaluation.test_images import scores_of_sets
+from losses.evaluation.trained_network import find_network, load_test_images
 from models.loading import load_network
 
 

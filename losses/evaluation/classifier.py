@@ -9,8 +9,8 @@ from tqdm import tqdm
 from corruptions.utils.errors import UserError
 from dataset.inputs import InputFormat, input_format
 from dataset.pipeline import iterate_arrays
-from losses.evaluation.inputs import find_network, run_options
 from losses.evaluation.network import require_finite
+from losses.evaluation.trained_network import find_network, run_options
 from models import check_image_size, create_model
 from models.convert import classes_of
 from models.loading import load_network

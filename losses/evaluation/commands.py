@@ -5,9 +5,9 @@ from corruptions.utils.signals import defer_signals
 from dataset import source_options
 from losses.config.table import EVALUATIONS, SHARED_EVALUATION_OPTIONS
 from losses.evaluation.adversarial import evaluate_fgsm
+from losses.evaluation.labelled_images import evaluate_test_images
 from losses.evaluation.predictions import write_predictions
 from losses.evaluation.runs import evaluate_each, evaluate_runs
-from losses.evaluation.test_images import evaluate_test_images
 from utils.records.reading import planned_runs
 
 
@@ -32,10 +32,11 @@ def check_evaluation(given):
 
 
 @defer_signals()
-def evaluate(args, given):
+def evaluate(kind, args, given):
     """Carry out the evaluation that a command line describes.
 
     Args:
+        kind (str or None): as `check_evaluation` returns it.
         args (argparse.Namespace): all options.
         given (dict): the options that the command line names.
 
@@ -46,7 +47,7 @@ def evaluate(args, given):
         UserError: as in the functions of the evaluations.
         Interrupted: a signal has stopped the evaluation between two batches; stored evaluations are not repeated.
     """
-    kind, path = check_evaluation(given), args.evaluate
+    path = args.evaluate
     named = {"model": given.get("model"), "dataset": given.get("dataset"), **source_options(given)}
     work = {"eval_batch_size": given.get("eval_batch_size"), "num_workers": args.num_workers,
             "show_progress": args.show_progress}

@@ -8,8 +8,9 @@ from functools import partial
 from corruptions.utils.files import require_writable_folder
 from dataset import load_source
 from losses.evaluation.baselines import load_baseline, locate_baseline
-from losses.evaluation.inputs import find_network, load_test_images, run_options
-from losses.evaluation.network import evaluate_network, load_evaluation_set
+from losses.evaluation.evaluation_set import load_evaluation_set
+from losses.evaluation.network import evaluate_network
+from losses.evaluation.trained_network import find_network, load_test_images, run_options
 from models.loading import load_network
 from utils.records.trained import TrainedNetwork
 

@@ -3,9 +3,9 @@
 They are separate from the run. The settings of the run name the network and the data.
 
 `MEASUREMENTS` is the table of measurements: the name of a figure to a function. The function maps records
-(`utils/records/reading.py`) to the data that the figure draws, one item for each record. The requested number of test
-images of the run's corruption is used, spread evenly over the test set. Results are stored in the run's folder. Other
-checkpoints, test images or settings are measured again.
+(`utils/records/reading.py`) to the data that the figure draws. All but `samples` and `xi` measure networks on the
+requested number of test images of the run's corruption, spread evenly over the test set. They store the results in the
+run's folder, and measure other checkpoints, test images or settings again.
 """
 import contextlib
 import functools

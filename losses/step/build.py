@@ -47,11 +47,12 @@ def create_train_step(network, objective, perturbation, optimizer, sub_batches=1
     is_stacked = chunks > 1 and perturbation is not None
 
     algorithm = choose_algorithm(objective, perturbation, is_stacked)
-    model = create_model(network, weights, algorithm, chunks if is_stacked else 1, is_whole and world_size > 1)
+    model = create_perturbable_model(network, weights, algorithm, num_copies=chunks if is_stacked else 1,
+                                     gathers_logits=is_whole and world_size > 1)
     presampled_noise = None
     graph_perturbation = NoPerturbation() if perturbation is None else perturbation
     if is_stacked and not perturbation.needs_gradient:
-        graph_perturbation = presampled_noise = presample(perturbation, model, algorithm, chunks)
+        graph_perturbation = presampled_noise = create_presampled_noise(perturbation, model, algorithm, chunks)
 
     scaling, move_weights = None, optimizer
     if mixed_precision:
@@ -65,7 +66,7 @@ def create_train_step(network, objective, perturbation, optimizer, sub_batches=1
         used = None if algorithm is OnePassStep else graph_perturbation
         graph = AccumulatedStep(model, objective, used, move_weights, loss, algorithm is TwoPassStep, micro_batches,
                                 scaling)
-        return TrainStep(network, objective, perturbation, optimizer, graph, 1, 1, None, None, scaling)
+        return TrainStep(network, objective, perturbation, optimizer, graph, scaling=scaling)
 
     all_reduce = all_reduce_second = nn.Identity()
     if world_size > 1:
@@ -83,8 +84,9 @@ def create_train_step(network, objective, perturbation, optimizer, sub_batches=1
 
     graph = algorithm(model, objective if is_whole else MeanOverChunks(objective, chunks), graph_perturbation,
                       all_reduce, all_reduce_second, update, loss, scaling)
-    return TrainStep(network, objective, perturbation, optimizer, graph, sub_batches, accumulation_steps,
-                     apply_accumulated, presampled_noise, scaling)
+    return TrainStep(network, objective, perturbation, optimizer, graph, sub_batches=sub_batches,
+                     accumulation_steps=accumulation_steps, apply_accumulated=apply_accumulated,
+                     presampled_noise=presampled_noise, scaling=scaling)
 
 
 def choose_algorithm(objective, perturbation, is_stacked):
@@ -97,7 +99,7 @@ def choose_algorithm(objective, perturbation, is_stacked):
     return OnePassStep if perturbation is None or is_stacked else NoisyStep
 
 
-def create_model(network, weights, algorithm, num_copies, gathers_logits):
+def create_perturbable_model(network, weights, algorithm, num_copies, gathers_logits):
     """Return the model of a step: the network itself, or copies of it, each with perturbed weights of its own.
 
     Args:
@@ -119,7 +121,7 @@ def create_model(network, weights, algorithm, num_copies, gathers_logits):
     return InPlace(network, weights, restored, AllGatherRows() if gathers_logits else nn.Identity())
 
 
-def presample(noise, model, algorithm, num_copies):
+def create_presampled_noise(noise, model, algorithm, num_copies):
     """Return the `PresampledNoise` of the copies of a `Stacked` model.
 
     A second pass needs its noisy weights beside the copies, whose weights are those of the first pass until then.

@@ -54,8 +54,8 @@ class TrainStep(nn.Cell):
         scaling (LossScaling or None): the loss scale of mixed precision.
     """
 
-    def __init__(self, network, objective, perturbation, optimizer, graph, sub_batches, accumulation_steps,
-                 apply_accumulated, presampled_noise, scaling=None):
+    def __init__(self, network, objective, perturbation, optimizer, graph, *, sub_batches=1, accumulation_steps=1,
+                 apply_accumulated=None, presampled_noise=None, scaling=None):
         super().__init__(auto_prefix=False)  # the network keeps the parameter names it has on its own
         self.weights = optimizer.parameters
         self.network = network

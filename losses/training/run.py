@@ -4,6 +4,7 @@ The run includes a stage one if the method has one.
 """
 import contextlib
 import os
+import traceback
 from dataclasses import replace
 
 import numpy as np
@@ -104,6 +105,10 @@ def marking_failure(folder):
     except UserError as error:  # such as a damaged image
         if folder.is_writable:
             folder.note(f"stopped: {error}")
+        raise
+    except (RuntimeError, TypeError, ValueError):  # MindSpore's, of which a comparison prints one line
+        if folder.is_writable:
+            folder.note(f"failed:\n{traceback.format_exc()}")
         raise
 
 

@@ -22,7 +22,7 @@ from corruptions.utils.errors import UserError, exit_on_error  # noqa: E402
 from corruptions.utils.files import require_writable_file, write_csv  # noqa: E402
 from dataset import source_options  # noqa: E402
 from losses.evaluation.corruptions import evaluate_run  # noqa: E402
-from losses.evaluation.inputs import find_network  # noqa: E402
+from losses.evaluation.trained_network import find_network  # noqa: E402
 from utils.records.reading import read_records  # noqa: E402
 
 SCORES = ("accuracy", "nll", "ece")

@@ -1,6 +1,7 @@
 """What the numbers of a run depend on besides its settings: device, precision, processors, MindSpore, and the code."""
 from utils.runtime.device import MINDSPORE_VERSION
 from corruptions.utils.cli import cpu_count
+from utils.records.settings import MACHINE_KEYS
 from utils.runtime.compile_cache import code
 
 DIGITS = 10  # of the hash of the code
@@ -8,7 +9,7 @@ DIGITS = 10  # of the hash of the code
 
 def machine(device):
     """Return a dict of plain values for the `config.json` of a run on a device."""
-    return {"device": device, "mindspore": MINDSPORE_VERSION, "processors": cpu_count(), "code": code()[:DIGITS]}
+    return dict(zip(MACHINE_KEYS, (device, MINDSPORE_VERSION, cpu_count(), code()[:DIGITS]), strict=True))
 
 
 def machine_text(config):

@@ -10,18 +10,25 @@ import numpy as np
 
 from corruptions.utils.errors import UserError
 from corruptions.utils.files import read_json, safe_filename
-from utils.records.settings import FAILED, FOLDER_OPTIONS, LEGACY_DEFAULTS, OVERRIDABLE_ON_RESUME, read_settings
+from utils.records.settings import (
+    FAILED,
+    FOLDER_OPTIONS,
+    LEGACY_DEFAULTS,
+    MACHINE_KEYS,
+    OVERRIDABLE_ON_RESUME,
+    read_settings,
+)
 
 PLAN_FILE = "comparison.json"  # the runs of a comparison, in its folder
 SETTING_KEYS = ("dataset", "corruption", "model", "num_severity")
 
-# Settings in which averaged runs may differ, besides OVERRIDABLE_ON_RESUME: the seed, settings of how a run is named,
-# evaluated and stored, and settings that follow from other settings.
+# Settings in which averaged runs may differ, besides OVERRIDABLE_ON_RESUME: the seed, the machine, settings of how a
+# run is named, evaluated and stored, and settings that follow from other settings.
 AVERAGED_OVER = ("seed", "log_dir", "desc", "variant", "jobs", "evaluate", "baseline", "eval_every", "eval_batch_size",
                  "log_train", "log_sharpness", "record_norm", "tensorboard", "save_step", "keep_epochs", "save_last",
-                 "save_best", "best_by", "device", "mindspore", "processors", "given", "title", "classes",
-                 "is_adaptive", "distribution_agnostic", "risk", "augment_data", "init_checkpoint", "stage_one",
-                 "images_sha256", "fingerprints")
+                 "save_best", "best_by", *MACHINE_KEYS, "given", "title", "classes", "is_adaptive",
+                 "distribution_agnostic", "risk", "augment_data", "init_checkpoint", "stage_one", "images_sha256",
+                 "fingerprints")
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,9 @@ OVERRIDABLE_ON_RESUME = ("resume", "data_dir", "corrupted_from", "num_workers", 
 # Results depend on these folders. A resumed run may have them in another place, but with the same names.
 FOLDER_OPTIONS = ("test_corrupted", "filelist_dir")
 
+# Entries of `config.json` about the machine and the program, as `utils.records.machine.machine` gives them.
+MACHINE_KEYS = ("device", "mindspore", "processors", "code")
+
 FAILED = "failed.json"  # file in the folder of a run, with the reason why the run has failed
 
 NEWEST = "newest"  # the value of `--resume` without a folder: the newest run of the settings on the command line

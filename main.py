@@ -36,7 +36,7 @@ def train_command(args, given):
         from dataset.splits import counts_table
         from losses.config.resolve import load_or_resolve_config
         from losses.training.experiment import ExperimentLoader
-        from losses.training.run import run, write_config
+        from losses.training.run import begin_or_resume, run
         from utils.records.logs import create_run_folder, open_run_folder
         from utils.reports.page import next_steps
     with contextlib.ExitStack() as stack:
@@ -49,7 +49,7 @@ def train_command(args, given):
         if config.resume is None:
             folder = stack.enter_context(create_run_folder(config.log_dir, config.folder_name()))
         if folder.is_writable:
-            write_config(folder, data, config, given, device)
+            begin_or_resume(folder, data, config, given, device)
         set_resume_hint(f"--resume {folder.path} resumes it, with any number of workers")
         folder.log(counts_table(data.split, data.source.labels["train"]))
         run(local, data, folder)

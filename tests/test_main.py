@@ -720,9 +720,9 @@ def test_a_run_hands_what_validation_images_say_to_its_loop(cifar_dir, tmp_path,
     """And evaluates on the third of these images that does not move the weights."""
     recorded = {}
 
-    def record(step, loader, steps_per_epoch, epochs, schedule, records, evaluation, sharpness, **how):
+    def record(step, loader, steps_per_epoch, epochs, schedule, records, evaluate, *intervals, **how):
         recorded.update(how)
-        results = evaluation[0]()
+        results = evaluate()
         recorded["validation"] = [result.images for result in results["val"]]
         raise Recorded
     monkeypatch.setattr(losses.training.run, "fit", record)

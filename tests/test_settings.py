@@ -15,7 +15,7 @@ from losses.config.resolve import load_or_resolve_config, resolve_config
 from losses.config.settings import MethodConfig, RunConfig
 from losses.config.table import EVALUATION_ONLY, OPTIONS
 from losses.methods import METHOD_OPTIONS
-from losses.training.run import write_config
+from losses.training.run import begin_or_resume
 from tests.test_main import arguments
 from utils.options import validate_values
 from utils.records.logs import RunFolder
@@ -81,7 +81,7 @@ def test_a_run_that_was_made_longer_has_not_ended(tmp_path):
 def logged(folder, values, device="CPU"):
     """The log of a run of these settings that is resumed."""
     with RunFolder(str(folder)) as opened:
-        write_config(opened, None, RunConfig.from_dict(values), {}, device)
+        begin_or_resume(opened, None, RunConfig.from_dict(values), {}, device)
     return (folder / "log.txt").read_text()
 
 

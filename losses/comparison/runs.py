@@ -24,7 +24,7 @@ from losses.comparison.checks import (
 from losses.comparison.plan import BENCHMARK_KEYS
 from losses.config.published_run import DATA_OPTIONS, published_row
 from losses.config.recipes import option_texts
-from losses.training.run import run, write_config
+from losses.training.run import begin_or_resume, run
 from losses.training.step_cache import StepCache
 from utils.figures.severity import accuracy
 from utils.figures.style import command, save
@@ -60,22 +60,7 @@ def compare(planned, configs, folder, loader, device, jobs, program):
         UserError: the folder holds a comparison of other runs, or another process has locked it.
     """
     with make_folder(folder), file_lock(os.path.join(folder, ".lock"), folder):
-        stored = read_plan(folder, planned)
-        paths = [os.path.join(folder, run_folder(spec, config, stored))
-                 for spec, config in zip(planned, configs, strict=True)]
-        plan = check_plan(folder, planned, paths, stored)
-        check_begun_options(planned, paths, stored)
-        waiting = [k for k, path in enumerate(paths) if not is_finished(path)]
-        configs = [stored_config(*run) for run in zip(planned, configs, paths, strict=True)]
-        check_files(folder, planned, configs)
-        # Errors in the data of later runs are found now, before anything is written. If all runs have ended, this
-        # checks that their images are still the images that the command names.
-        runs_to_check = waiting or range(len(planned))
-        for k in runs_to_check:  # first all checks that need no corrupted images
-            loader.load_split(configs[k])
-        for k in runs_to_check:
-            check_begun_images(planned, paths, k, loader.load(configs[k]), configs[k])
-        write_json(os.path.join(folder, PLAN_FILE), plan)
+        configs, paths, waiting = _prepare(planned, configs, folder, loader)
         _warn_mixed_machines(paths, device)
         clock = EtaEstimator([estimated_cost(config) for config in configs], waiting)
         print(f"comparison of {len(planned)} runs, {len(planned) - len(waiting)} of them done, in {folder}", flush=True)
@@ -87,36 +72,84 @@ def compare(planned, configs, folder, loader, device, jobs, program):
         except signals.Interrupted as stop:
             stop.resume_hint = "the same command resumes it"
             raise
-        rows, records = {}, []
-        for k, (spec, settings) in enumerate(zip(planned, configs, strict=True)):
-            setting = tuple(getattr(settings, option) for option in BENCHMARK_KEYS)
-            # A run that has begun has its split in place of the options that made it.
-            values = {**settings.to_dict(), **{name: spec.given[name] for name in DATA_OPTIONS if name in spec.given}}
-            published = published_row(values, settings.method.title, settings.corruption)
-            row = rows.setdefault((setting, spec.name), ComparisonRow(setting, spec.name, {}, {}, published=published))
-            if k in failures:
-                row.failures[settings.seed] = failures[k]
-            else:
-                records.append(read_record(paths[k], spec.name))
-                row.accuracies[settings.seed] = records[-1].results["test"]["accuracy"]
-                row.validation[settings.seed] = records[-1].results["val"]["accuracy"]
-                weights = last_weights(records[-1])
-                if weights is not None:
-                    row.weights[settings.seed] = weights
-        print("\n" + write_comparison(folder, list(rows.values()), configs[0].verbose))
-        hidden = (*BENCHMARK_KEYS, "seed", "save_last")
-        options = {spec.name: " ".join(option_texts({option: value for option, value in spec.given.items()
-                                                     if option not in hidden})) for spec in planned}
-        seeds = sorted({settings.seed for settings in configs})
-        versions, devices = ({record.config.get(key, now) for record in records}
-                             for key, now in (("mindspore", MINDSPORE_VERSION), ("device", device)))
-        write_comparison_page(folder, list(rows.values()), _plot_accuracy(folder, records), options,
-                              [os.path.basename(record.path) for record in records],
-                              [f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}",
-                               f"MindSpore {', '.join(sorted(versions))}", f"device {', '.join(sorted(devices))}"],
-                              command())
+        rows, records = _collect_rows(planned, configs, paths, failures)
+        print("\n" + write_comparison(folder, rows, configs[0].verbose))
+        _write_page(folder, planned, rows, records, device)
         print("\n" + next_steps(folder))
         return not failures
+
+
+def _prepare(planned, configs, folder, loader):
+    """Check all runs of a comparison before one begins, and write the plan. Arguments are as in `compare`.
+
+    Returns:
+        tuple: settings of each run, which are the stored ones if it has begun (list of RunConfig); the folder of each
+        run (list of str); the numbers of the runs that have not ended (list of int).
+
+    Raises:
+        UserError: as in `compare`, or a run does not fit its data.
+    """
+    stored = read_plan(folder, planned)
+    paths = [os.path.join(folder, run_folder(spec, config, stored))
+             for spec, config in zip(planned, configs, strict=True)]
+    plan = check_plan(folder, planned, paths, stored)
+    check_begun_options(planned, paths, stored)
+    waiting = [k for k, path in enumerate(paths) if not is_finished(path)]
+    configs = [stored_config(*run) for run in zip(planned, configs, paths, strict=True)]
+    check_files(folder, planned, configs)
+    # Errors in the data of later runs are found now, before anything is written. If all runs have ended, this checks
+    # that their images are still the images that the command names.
+    runs_to_check = waiting or range(len(planned))
+    for k in runs_to_check:  # first all checks that need no corrupted images
+        loader.load_split(configs[k])
+    for k in runs_to_check:
+        check_begun_images(planned, paths, k, loader.load(configs[k]), configs[k])
+    write_json(os.path.join(folder, PLAN_FILE), plan)
+    return configs, paths, waiting
+
+
+def _collect_rows(planned, configs, paths, failures):
+    """Return the rows of the table, and the records of the runs that ended.
+
+    Args:
+        planned, configs, paths: as in `compare` and `_prepare`.
+        failures (dict): number of a run to the reason of its failure.
+
+    Returns:
+        tuple: list of ComparisonRow; list of FinishedRun.
+    """
+    rows, records = {}, []
+    for k, (spec, settings) in enumerate(zip(planned, configs, strict=True)):
+        setting = tuple(getattr(settings, option) for option in BENCHMARK_KEYS)
+        # A run that has begun has its split in place of the options that made it.
+        values = {**settings.to_dict(), **{name: spec.given[name] for name in DATA_OPTIONS if name in spec.given}}
+        published = published_row(values, settings.method.title, settings.corruption)
+        row = rows.setdefault((setting, spec.name), ComparisonRow(setting, spec.name, {}, {}, published=published))
+        if k in failures:
+            row.failures[settings.seed] = failures[k]
+            continue
+        records.append(read_record(paths[k], spec.name))
+        row.accuracies[settings.seed] = records[-1].results["test"]["accuracy"]
+        row.validation[settings.seed] = records[-1].results["val"]["accuracy"]
+        weights = last_weights(records[-1])
+        if weights is not None:
+            row.weights[settings.seed] = weights
+    return list(rows.values()), records
+
+
+def _write_page(folder, planned, rows, records, device):
+    """Draw the figures of a comparison, and write its page."""
+    hidden = (*BENCHMARK_KEYS, "seed", "save_last")
+    options = {spec.name: " ".join(option_texts({option: value for option, value in spec.given.items()
+                                                 if option not in hidden})) for spec in planned}
+    seeds = sorted({seed for row in rows for seed in (*row.accuracies, *row.failures)})
+    versions, devices = ({record.config.get(key, now) for record in records}
+                         for key, now in (("mindspore", MINDSPORE_VERSION), ("device", device)))
+    write_comparison_page(folder, rows, _plot_accuracy(folder, records), options,
+                          [os.path.basename(record.path) for record in records],
+                          [f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}",
+                           f"MindSpore {', '.join(sorted(versions))}", f"device {', '.join(sorted(devices))}"],
+                          command())
 
 
 def _plot_accuracy(folder, records):
@@ -156,24 +189,24 @@ class EtaEstimator:
     """An estimator of the time of the remaining runs, from the time of the finished runs.
 
     Args:
-        works (list of float): estimated cost of each run, in any unit.
+        costs (list of float): estimated cost of each run, in any unit.
         waiting (list of int): numbers of the runs that remain.
     """
 
-    def __init__(self, works, waiting):
-        self.works, self.left, self.done = works, sum(works[k] for k in waiting), 0.0
+    def __init__(self, costs, waiting):
+        self.costs, self.remaining, self.finished = costs, sum(costs[k] for k in waiting), 0.0
         self.started = time.monotonic()
 
     def end(self, k, failed=False):
         """Record that run number `k` has ended. The time of a failed run does not predict the time of another run."""
-        self.left -= self.works[k]
+        self.remaining -= self.costs[k]
         if not failed:
-            self.done += self.works[k]
+            self.finished += self.costs[k]
 
     def __str__(self):
-        if not self.done:
+        if not self.finished:
             return ""
-        return f", about {duration((time.monotonic() - self.started) * self.left / self.done)} left"
+        return f", about {duration((time.monotonic() - self.started) * self.remaining / self.finished)} left"
 
 
 def _warn_mixed_machines(paths, device):
@@ -199,7 +232,7 @@ def _run_sequentially(planned, configs, paths, waiting, loader, device, clock):
         try:
             data = loader.load(configs[k])
             with RunFolder(paths[k]) as folder:
-                write_config(folder, data, configs[k], planned[k].given, device)
+                begin_or_resume(folder, data, configs[k], planned[k].given, device)
                 run(configs[k], data, folder, cells)
         except FAILURES as error:
             failures[k] = reason_of(error)
@@ -213,7 +246,7 @@ def _run_in_processes(planned, configs, paths, waiting, loader, device, jobs, pr
     """Carry out runs in `jobs` processes at a time. Return the failures, a dict of run number to reason."""
     for k in waiting:  # begun here, so that the processes only resume the runs and find all images
         with RunFolder(paths[k]) as folder:
-            write_config(folder, loader.load(configs[k]), configs[k], planned[k].given, device)
+            begin_or_resume(folder, loader.load(configs[k]), configs[k], planned[k].given, device)
 
     failures, running, queue, slots = {}, {}, list(waiting), list(range(jobs))
     with signals.defer_signals():

@@ -51,42 +51,17 @@ def resolve(method="sharpdro", dataset="cifar10", sync_perturbation=None, **give
     recipe = given.get("recipe", row.recipe)
     method_defaults = RECIPES[recipe].methods.get(method, {})
     values = _resolve_training(recipe, method_defaults, dataset, given)
-    if perturbation == "none" and "num_sub_batches" not in given:
-        values["num_sub_batches"] = 1
-    if values["num_sub_batches"] == 1 and distributed.world_size() == 1 and "sync_bn" not in given:
-        values["sync_bn"] = False
-    if sync_perturbation is not None:
-        check_ascents(sync_perturbation, perturbation, values["num_sub_batches"])
-        if not sync_perturbation:
-            values["num_sub_batches"] = distributed.world_size()
-    if values["nesterov"] and values["momentum"] == 0:
-        if "nesterov" in given:
-            raise UserError("--nesterov: is a form of momentum, and --momentum is 0; leave one of them out")
-        values["nesterov"] = False
-    if "crop" not in given and values["crop"] == "random_resized" and values["train_on"] != "clean":
-        values["crop"] = "none"  # corrupted images are cropped before they are corrupted
-    if objective == "irm":  # its penalty is of one label for each image
-        values.update({option: None for option in ("mixup", "label_smoothing") if option not in given})
-    for option, is_off in SWITCHED_OFF.items():
-        if option in given and RECIPES[recipe].training.get(option) is not None and is_off(given[option]):
-            values[option] = None
-    if values["accumulate"] == 1:
-        values["accumulate"] = None
-    if values["amp"] is False:
-        values["amp"] = None
-    if "crop_area" not in given and values["crop"] != "random_resized":
-        values["crop_area"] = None
-    if "sampler" not in given and (values["sampling"] == "balanced" or DATA_STRATEGIES[row.data].oversamples):
-        values["sampler"] = "replacement"
+    _adapt_to_workers(values, given, perturbation, sync_perturbation)
+    _adapt_to_each_other(values, given, row, recipe, objective)
     defaults = default_options(method, objective, perturbation)
     if perturbation == row.perturbation:
         defaults.update({option: value for option, value in method_defaults.items()
                          if option in defaults})
     options = {option: given.get(option, default_for_dataset(value, dataset)) for option, value in defaults.items()}
-    settings = MethodConfig(method, objective, perturbation, recipe, options=options, **values)
-    check_method(settings, given)
     if DATA_STRATEGIES[row.data].stage_one and options["stage_one"] is None and options["stage_one_epochs"] is None:
         options["stage_one_epochs"] = max(1, values["total_epoch"] // 10)
+    settings = MethodConfig(method, objective, perturbation, recipe, options=options, **values)
+    check_method(settings, given)
     return settings
 
 
@@ -109,6 +84,55 @@ def _resolve_training(recipe, method_defaults, dataset, given):
     values.update({option: value for option, value in given.items() if option in values}, sampling=given.get(
         "sampling", "uniform"))
     return values
+
+
+def _adapt_to_workers(values, given, perturbation, sync_perturbation):
+    """Set the number of sub-batches that the workers share, and whether BatchNorm is synchronised, in `values`.
+
+    Raises:
+        UserError: `sync_perturbation` has no effect.
+    """
+    if perturbation == "none" and "num_sub_batches" not in given:
+        values["num_sub_batches"] = 1
+    if values["num_sub_batches"] == 1 and distributed.world_size() == 1 and "sync_bn" not in given:
+        values["sync_bn"] = False
+    if sync_perturbation is not None:
+        check_ascents(sync_perturbation, perturbation, values["num_sub_batches"])
+        if not sync_perturbation:
+            values["num_sub_batches"] = distributed.world_size()
+
+
+def _adapt_to_each_other(values, given, row, recipe, objective):
+    """Change training settings in `values` that were not given, where other settings exclude them or switch them off.
+
+    Args:
+        values (dict): training settings, as `_resolve_training` returns them.
+        given (dict): options that were given.
+        row (Method): the method's row of `METHODS`.
+        recipe, objective (str): names of the recipe and of the objective.
+
+    Raises:
+        UserError: two given options exclude each other.
+    """
+    if values["nesterov"] and values["momentum"] == 0:
+        if "nesterov" in given:
+            raise UserError("--nesterov: is a form of momentum, and --momentum is 0; leave one of them out")
+        values["nesterov"] = False
+    if "crop" not in given and values["crop"] == "random_resized" and values["train_on"] != "clean":
+        values["crop"] = "none"  # corrupted images are cropped before they are corrupted
+    if objective == "irm":  # its penalty is of one label for each image
+        values.update({option: None for option in ("mixup", "label_smoothing") if option not in given})
+    for option, is_off in SWITCHED_OFF.items():
+        if option in given and RECIPES[recipe].training.get(option) is not None and is_off(given[option]):
+            values[option] = None
+    if values["accumulate"] == 1:
+        values["accumulate"] = None
+    if values["amp"] is False:
+        values["amp"] = None
+    if "crop_area" not in given and values["crop"] != "random_resized":
+        values["crop_area"] = None
+    if "sampler" not in given and (values["sampling"] == "balanced" or DATA_STRATEGIES[row.data].oversamples):
+        values["sampler"] = "replacement"
 
 
 def _resolve_components(objective, perturbation, given):

@@ -191,18 +191,18 @@ def warn_if_slow(loader, steps, log):
         yield batch
 
 
-def fit(step, loader, steps_per_epoch, total_epoch, schedule, records, evaluation, sharpness=(None, None),
-        **epoch_options):
+def fit(step, loader, steps_per_epoch, total_epoch, schedule, records, evaluate, eval_every, measure_sharpness,
+        sharpness_every, **epoch_options):
     """Train from the epoch that the records have reached to the last epoch, and evaluate.
 
     Args:
         step, loader, steps_per_epoch, records: as in `train_epoch`; the loader begins with the first batch to take.
         total_epoch (int): number of epochs, including epochs done before.
         schedule (callable): as in `train_epoch`.
-        evaluation (tuple): callable that returns 'val' and 'test' to a list of `SeverityResult`; and N, to call it
-            after every N-th epoch and after the last.
-        sharpness (tuple): callable that returns the sharpness for `RunRecorder.end_epoch`; and N as above, or None for
-            never.
+        evaluate (callable): function that returns 'val' and 'test' to a list of `SeverityResult`.
+        eval_every (int): N, to evaluate after every N-th epoch and after the last.
+        measure_sharpness (callable): function that returns the sharpness for `RunRecorder.end_epoch`.
+        sharpness_every (int or None): N as above, or None for never.
         epoch_options: further arguments of `train_epoch`.
 
     Returns:
@@ -210,8 +210,6 @@ def fit(step, loader, steps_per_epoch, total_epoch, schedule, records, evaluatio
     """
     def due(epoch, every):
         return epoch + 1 == total_epoch or (epoch + 1) % every == 0
-    evaluate, eval_every = evaluation
-    measure_sharpness, sharpness_every = sharpness
     start, results = records.start, {}
     loader = warn_if_slow(loader, steps_per_epoch * (total_epoch - start.epochs) - start.batches, records.folder.log)
     for epoch in range(start.epochs, total_epoch):

@@ -6,6 +6,7 @@ import contextlib
 import os
 import traceback
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from tqdm import tqdm
@@ -112,8 +113,8 @@ def marking_failure(folder):
         raise
 
 
-def write_config(folder, data, config, given, device):
-    """Write the split and the settings of a new run; for a run that has begun, write whether it has more epochs now.
+def begin_or_resume(folder, data, config, given, device):
+    """Write the split and the settings of a new run; for a run that has begun, note what is different now.
 
     Args:
         folder (RunFolder): folder of the run.
@@ -122,21 +123,30 @@ def write_config(folder, data, config, given, device):
         given (dict): the options that the command line names.
         device (str): device on which the run begins or resumes.
     """
-    stored, method, world_size = read_json(folder.file("config.json")), config.method, distributed.world_size()
-    before = world_size if stored is None else stored.get("world_size", stored.get("workers", 1))  # its earlier name
+    stored = read_json(folder.file("config.json"))
+    if stored is not None:
+        note_differences(folder, stored, config, device)
+        return
+    data.write_split(folder.file("split.csv"))
+    values = {**config.to_dict(), "classes": list(data.source.class_names),
+              "fingerprints": {name: identity.to_dict() for name, identity in data.fingerprints.items()},
+              "train_on": data.split.train_on}  # as in `run`
+    write_run_settings(folder.file("config.json"), values, config.method.title, given, **machine(device))
+
+
+def note_differences(folder, stored, config, device):
+    """Warn if a run resumes with other workers or on another machine, and store the number of epochs of a longer run.
+
+    `stored` is its `config.json` (dict); the others are as in `begin_or_resume`.
+    """
+    method, world_size = config.method, distributed.world_size()
+    before = stored.get("world_size", stored.get("workers", 1))  # its earlier name
     each = [what for what, depends in (
         ("BatchNorm takes the statistics", not method.sync_bn and model_has_batch_norm(config.model)),
         ("--crop random_resized draws the crops", method.crop == "random_resized")) if depends]
     if before != world_size and each:
         folder.log(f"warning: the number of workers was {before} and is {world_size} now: {' and '.join(each)} of each "
                    "one's part of a batch, so that from here on the run is another than it would have been")
-    if stored is None:
-        data.write_split(folder.file("split.csv"))
-        values = {**config.to_dict(), "classes": list(data.source.class_names),
-                  "fingerprints": {name: identity.to_dict() for name, identity in data.fingerprints.items()},
-                  "train_on": data.split.train_on}  # as in `run`
-        write_run_settings(folder.file("config.json"), values, method.title, given, **machine(device))
-        return
     now = {**machine(device), "fast_math": config.fast_math}
     first, now = machine_text({**now, **stored}), machine_text(now)
     if first != now:
@@ -197,58 +207,15 @@ def train(config, data, folder, cells, **batch_options):
     if method.options.get("group_loss") == "validation":
         reweighter, data = create_reweighter(step, evaluation, data, method.options["group_update_every"], config.seed)
     recorded_norm = gradient_norm if config.record_norm else None
-    images, weights = sum(data.split.counts), sum(weight.size for weight in network.trainable_params())
-    steps_per_epoch = images // method.batch_size
-    together = f", {distributed.world_size()} workers" if distributed.world_size() > 1 else ""
-
-    def evaluate_now():
-        is_hidden = not folder.is_writable or (False if config.show_progress else None)  # None: without a terminal
-        with tqdm(total=2 * data.num_severity, desc="evaluating", unit=" sets", leave=False, disable=is_hidden) as bar:
-            return {part: evaluate(evaluation, data, part, config.eval_batch_size, config.num_workers, recorded_norm,
-                                   bar.update) for part in ("val", "test")}
-
-    def measure_sharpness():
-        number = min(SHARPNESS_IMAGES, len(data.source.labels["test"]))
-        batches = (load_batches(images, data.source, SHARPNESS_IMAGES, config.eval_batch_size)
-                   for images in interruptible(data.images["test"]))
-        return number, SHARPNESS_RHO, [sharpness(evaluation, gradient_norm, batch, SHARPNESS_RHO) for batch in batches]
-
-    def open_records():
-        if not folder.is_writable:
-            return NullRecorder(folder, step, steps_per_epoch, config.log_train, config.checkpoint_every)
-        return RunRecorder(
-            folder, step, data.num_severity, steps_per_epoch, environments, config.log_train, config.checkpoint_every,
-            config.best_by if config.save_best else None, config.log_sharpness is not None, config.tensorboard,
-            ProgressTable(method.total_epoch, method.batch_size, config.verbose),
-            keep_last=config.keep_last, save_step=config.save_step, keep_epochs=config.keep_epochs,
-            save_last=config.save_last)
-    with contextlib.closing(open_records()) as records:
+    steps_per_epoch = sum(data.split.counts) // method.batch_size
+    with contextlib.closing(open_records(config, data, folder, step, steps_per_epoch, environments)) as records:
         check_same_progress(records.start, folder.path)
-        folder.log(f"{method.title} ({method.objective} x {method.perturbation}), "
-                   f"{describe_recipe(method, config.dataset)}\n"
-                   f"{method.total_epoch} epochs of {steps_per_epoch} batches of {method.batch_size} images\n"
-                   f"{config.model} ({weights:,} weights) on {config.dataset} with {config.corruption}\n"
-                   f"{images:,} training images, device {device()}{together}\n"
-                   f"folder: {folder.path}")
-        folder.note(" ".join(option_texts(method.training)))
-        dropout = find_dropout(network)
-        if dropout is not None:
-            folder.log(f"warning: {dropout}, and no checkpoint has the state of its random numbers: if this run is "
-                       "resumed, it ends with other weights than a run without interruption")
+        log_start(config, data, folder, network, steps_per_epoch, environments)
         if config.init_checkpoint is not None and records.start == Progress():
             folder.log(load_initial_weights(network, config.init_checkpoint, config.model, config.init_sha256))
             note = normalisation_note(config.init_checkpoint, data.source.mean, data.source.std)
             if note:
                 folder.log(note)
-        if len(data.split.nonempty_severities) == 1 and OBJECTIVES[method.objective].reads_groups and not environments:
-            folder.log(f"only severity {data.split.nonempty_severities[0]} has training images: {method.objective} has "
-                       "no distributions to tell apart, and its averages over them reduce to the mean over the batch")
-        if config.checkpoint_every is not None and config.checkpoint_every >= steps_per_epoch:
-            folder.log(f"an epoch has {steps_per_epoch} batches, so that --checkpoint_every {config.checkpoint_every} "
-                       "adds no checkpoint to that at its end")
-        if data.split.empty and not data.split.is_clean:
-            folder.log(f"no training image has severity {', '.join(map(str, data.split.empty))}; more training "
-                       "images give some")
         first_step = steps_per_epoch * records.start.epochs + records.start.batches
         steps = range(first_step, steps_per_epoch * method.total_epoch)
         loader = data.train_batches(method.batch_size, steps, config.seed, config.num_workers,
@@ -262,7 +229,8 @@ def train(config, data, folder, cells, **batch_options):
         schedule = create_schedule(method.schedule, method.lr, method.total_epoch, steps_per_epoch,
                                    **method.schedule_options)
         results = fit(step, loader, steps_per_epoch, method.total_epoch, schedule, records,
-                      (evaluate_now, config.eval_every), (measure_sharpness, config.log_sharpness),
+                      partial(evaluate_parts, config, data, folder, evaluation, recorded_norm), config.eval_every,
+                      partial(measure_sharpness, config, data, evaluation, gradient_norm), config.log_sharpness,
                       weight_decay=method.weight_decay,
                       decay_mask=weight_decay_mask(step.weights, method.weight_decay_on),
                       gradient_norm=recorded_norm, reweighter=reweighter,
@@ -271,6 +239,67 @@ def train(config, data, folder, cells, **batch_options):
         report_results(folder, run_title(method.title, config.dataset, config.corruption), method.total_epoch,
                        data.split, results, records.cost)
     barrier()  # other ranks may read the files that this rank has written
+
+
+def open_records(config, data, folder, step, steps_per_epoch, environments):
+    """Return the `RunRecorder` of a run; on ranks other than 0, a recorder that writes nothing."""
+    if not folder.is_writable:
+        return NullRecorder(folder, step, steps_per_epoch, config.log_train, config.checkpoint_every)
+    return RunRecorder(
+        folder, step, data.num_severity, steps_per_epoch, environments, config.log_train, config.checkpoint_every,
+        config.best_by if config.save_best else None, config.log_sharpness is not None, config.tensorboard,
+        ProgressTable(config.method.total_epoch, config.method.batch_size, config.verbose),
+        keep_last=config.keep_last, save_step=config.save_step, keep_epochs=config.keep_epochs,
+        save_last=config.save_last)
+
+
+def log_start(config, data, folder, network, steps_per_epoch, environments):
+    """Print what a run trains, and notes about options that have no effect on its data or network."""
+    method, split = config.method, data.split
+    weights = sum(weight.size for weight in network.trainable_params())
+    together = f", {distributed.world_size()} workers" if distributed.world_size() > 1 else ""
+    folder.log(f"{method.title} ({method.objective} x {method.perturbation}), "
+               f"{describe_recipe(method, config.dataset)}\n"
+               f"{method.total_epoch} epochs of {steps_per_epoch} batches of {method.batch_size} images\n"
+               f"{config.model} ({weights:,} weights) on {config.dataset} with {config.corruption}\n"
+               f"{sum(split.counts):,} training images, device {device()}{together}\n"
+               f"folder: {folder.path}")
+    folder.note(" ".join(option_texts(method.training)))
+    dropout = find_dropout(network)
+    if dropout is not None:
+        folder.log(f"warning: {dropout}, and no checkpoint has the state of its random numbers: if this run is "
+                   "resumed, it ends with other weights than a run without interruption")
+    if len(split.nonempty_severities) == 1 and OBJECTIVES[method.objective].reads_groups and not environments:
+        folder.log(f"only severity {split.nonempty_severities[0]} has training images: {method.objective} has "
+                   "no distributions to tell apart, and its averages over them reduce to the mean over the batch")
+    if config.checkpoint_every is not None and config.checkpoint_every >= steps_per_epoch:
+        folder.log(f"an epoch has {steps_per_epoch} batches, so that --checkpoint_every {config.checkpoint_every} "
+                   "adds no checkpoint to that at its end")
+    if split.empty and not split.is_clean:
+        folder.log(f"no training image has severity {', '.join(map(str, split.empty))}; more training "
+                   "images give some")
+
+
+def evaluate_parts(config, data, folder, evaluation, gradient_norm):
+    """Return 'val' and 'test' to a list of `SeverityResult` of the present weights (dict).
+
+    Args:
+        config, data, folder: as in `run`.
+        evaluation (EvaluationStep): the network in evaluation mode.
+        gradient_norm (GradientNorm or None): measure of gradient norms.
+    """
+    is_hidden = not folder.is_writable or (False if config.show_progress else None)  # None: without a terminal
+    with tqdm(total=2 * data.num_severity, desc="evaluating", unit=" sets", leave=False, disable=is_hidden) as bar:
+        return {part: evaluate(evaluation, data, part, config.eval_batch_size, config.num_workers, gradient_norm,
+                               bar.update) for part in ("val", "test")}
+
+
+def measure_sharpness(config, data, evaluation, gradient_norm):
+    """Return the sharpness of the present weights at every severity, as arguments of `SharpnessLog.write_epoch`."""
+    number = min(SHARPNESS_IMAGES, len(data.source.labels["test"]))
+    batches = (load_batches(images, data.source, SHARPNESS_IMAGES, config.eval_batch_size)
+               for images in interruptible(data.images["test"]))
+    return number, SHARPNESS_RHO, [sharpness(evaluation, gradient_norm, batch, SHARPNESS_RHO) for batch in batches]
 
 
 def describe_recipe(method, dataset):

@@ -195,7 +195,7 @@ class WorstGroupSharpness(GroupWeightedObjective):
     First pass: L = mean loss at the weights. Second pass: R = sum_s q_s mean_s(loss at the perturbed weights - loss at
     the weights), with q moved by the first pass's losses. The losses at the weights are constants in R. So the step
     follows the sum of two gradients: of L at the weights, and of sum_s q_s mean_s(loss) at the perturbed weights. It is
-    about twice as long as a step of one gradient.
+    about twice as large as a step of one gradient.
     """
 
     compares_passes = adds_first_gradient = True

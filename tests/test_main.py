@@ -748,8 +748,8 @@ def test_the_time_of_a_run_has_the_time_of_its_stage_one(tmp_path):
 
 def test_a_row_has_the_squared_norm_of_the_weights(tmp_path):
     step = create_step(crosscheck.Dense(3 * np.eye(6, 4), np.zeros(4)), "erm", 2, recipe="sharpdro")
-    log = TrainLog(str(tmp_path / "train.csv"), 2, Progress(0))
-    log.write_batch(0, 0, np.ones(4), np.ones(4), np.arange(4) % 2, 1.0, {}, step, 0.1, (True, True))
+    log = TrainLog(str(tmp_path / "train.csv"), 2, Progress(0), weight_decay=0.1)
+    log.write_batch(0, 0, np.ones(4), np.ones(4), np.arange(4) % 2, 1.0, {}, step)
     log.close()
     [row] = read_csv(tmp_path / "train.csv")
     assert (float(row["model_norm_sq"]), float(row["reg_loss"])) == (36, pytest.approx(1.8))

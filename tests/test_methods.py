@@ -520,7 +520,7 @@ def test_the_reweighter_moves_q_in_the_loop():
         def __call__(self, number):
             moves.append(number)
     batches = iter([(*example(), example()[2])] * 7)
-    train_epoch(step, batches, 7, Progress(1), records, lambda epoch, batch: 0.1, 0.0, (), reweighter=Reweighter())
+    train_epoch(step, batches, 7, Progress(1), records, lambda epoch, batch: 0.1, reweighter=Reweighter())
     assert moves == [8, 12]
 
 

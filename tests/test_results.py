@@ -17,12 +17,16 @@ from models.zoo import zoo_networks
 from tests.benchmarks import cifar10_from_jpeg
 from tests.benchmarks.results.tables import (
     ALL_OF_CIFAR10,
+    CONTROL,
+    CONTROL_PAIRS,
     LONGER,
     PAIRED,
     RESULTS_DIR,
     TABLES,
     UNSEEN,
     accuracies_by_run,
+    control_differences,
+    control_table,
     differences_by_epochs,
     epochs_table,
     paired_table,
@@ -43,8 +47,9 @@ CURES = rows("cifar10_gaussian_noise_cures")
 METHODS = rows("cifar10_gaussian_noise_methods")
 FULL = rows(ALL_OF_CIFAR10)
 FULL_METHODS = rows(f"{ALL_OF_CIFAR10}_methods")
+LONGER_ROWS = {**rows(LONGER), **rows(CONTROL)}
 # What the main README calls a row of `comparison.csv`.
-NAMES = {"`erm --sampling balanced`": "erm, balanced"}
+NAMES = {"`erm --sampling balanced`": "erm, balanced", "`erm --lr 0.2 --weight_decay 0.00025`": "erm, doubled"}
 
 
 def value(name, dataset, column):
@@ -54,17 +59,19 @@ def value(name, dataset, column):
 
 def readme_table():
     """Return the rows of the table of results in the main README."""
-    results = {"cifar10": {**FULL, **FULL_METHODS}, "photos": RESULTS["photos"]}
-    columns = [*(("cifar10", f"severity_{s}") for s in (0, 3, 5)), ("photos", "severity_5")]
-    names = sorted([*FULL, *NAMES.values()], key=lambda name: -float(results["cifar10"][name]["severity_5_mean"]))
-    statistics = pd.DataFrame({(f"{data} {column}", kind): [float(results[data][name][f"{column}_{kind}"] or "nan")
-                                                            for name in names]
-                               for data, column in columns for kind in ("mean", "std")}, index=names)
+    results = {"10": {**FULL, **FULL_METHODS}, "50": LONGER_ROWS, "photos": RESULTS["photos"]}
+    columns = [*((epochs, f"severity_{s}") for epochs in ("10", "50") for s in (0, 3, 5)), ("photos", "severity_5")]
+    names = sorted([*FULL, "erm, balanced"], key=lambda name: -float(results["10"][name]["severity_5_mean"]))
+    names.insert(names.index("erm") + 1, "erm, doubled")
+    statistics = pd.DataFrame({(f"{data} {column}", kind): [
+        float(results[data].get(name, {}).get(f"{column}_{kind}") or "nan") for name in names]
+        for data, column in columns for kind in ("mean", "std")}, index=names)
     is_marked = best(statistics, [3] * len(names))  # a row of one seed has no deviation
     labels, lines = {name: label for label, name in NAMES.items()}, []
     for name in names:
         means = [(column, statistics.at[name, (column, "mean")]) for column in map(" ".join, columns)]
-        cells = [f"**{mean:.1f}**" if is_marked.at[name, column] else f"{mean:.1f}" for column, mean in means]
+        cells = ["" if np.isnan(mean) else f"**{mean:.1f}**" if is_marked.at[name, column] else f"{mean:.1f}"
+                 for column, mean in means]
         lines.append(f"| {labels.get(name, f'`{name}`')} | {' | '.join(cells)} |")
     return lines
 
@@ -73,9 +80,10 @@ def test_the_main_readme_has_the_numbers_of_the_comparisons():
     assert "\n".join(readme_table()) in text("README.md")
     images = [10 * count for count in poisson_counts(4000, 6)]
     words = " ".join(text("README.md").split())
-    assert f"{sum(images)} training images, {images[5]} of severity 5" in words and "10 epochs, images" in words
-    assert {row["runs"] for row in FULL.values()} == {"3"} and FULL_METHODS["erm, balanced"]["runs"] == "1"
-    assert "mean of three seeds" in words and "On it, `erm --sampling balanced` has one seed" in words
+    assert f"{sum(images)} training images, {images[5]} of severity 5" in words and "10 and 50 epochs, images" in words
+    assert {row["runs"] for row in (*FULL.values(), *LONGER_ROWS.values())} == {"3"}
+    assert "means of three seeds" in words and FULL_METHODS["erm, balanced"]["runs"] == "1"
+    assert "`erm --sampling balanced` has one seed on CIFAR-10" in words
 
 
 def test_no_other_form_of_a_convolution_is_clearly_faster():
@@ -213,7 +221,8 @@ def test_the_page_of_results_says_what_became_of_the_weights(says, name, columns
 
 def test_where_an_image_has_one_severity_for_good_no_method_is_clearly_above_erm():
     words = words_of_results()
-    assert "On a tenth of CIFAR-10, the best of them at severity 5 is `daap`, with 52.8" in words
+    assert ("On a tenth of CIFAR-10, none of these methods is clearly above plain ERM, and the best of them at "
+            "severity 5 is `daap`, with 52.8") in words
     assert "five methods that were tried on `photos`, ERM with balanced sampling is best" in words
     rest = [name for name in {**RESULTS["cifar10"], **CURES, **METHODS} if not name.endswith("_aug")]
     best = {column: max(rest, key=lambda name, column=column: value(name, "cifar10", column))
@@ -262,8 +271,8 @@ def test_the_page_of_results_says_what_is_best_on_clean_images():
                                    ("cifar10", {**RESULTS["cifar10"], **CURES, **METHODS}, "erm"),
                                    ("snow", SNOW, "erm")):
         assert max(names, key=lambda name, dataset=dataset: value(name, dataset, "severity_0")) == method
-    assert ("On clean images, plain ERM is best on CIFAR-10, and ERM with balanced sampling on `photos`"
-            ) in words_of_results()
+    assert ("In these comparisons, plain ERM is best on clean images of CIFAR-10, and ERM with balanced sampling on "
+            "those of `photos`") in words_of_results()
 
 
 def test_the_page_of_results_says_what_the_paper_found():
@@ -328,17 +337,17 @@ def test_the_pages_say_what_all_of_cifar10_gave():
 
 def test_the_pages_say_what_more_epochs_change():
     words, readme, page = words_of_results(), " ".join(text("README.md").split()), page_of_results()
-    assert epochs_table() in page and unseen_table(LONGER) in page
+    assert epochs_table() in page and unseen_table(LONGER, CONTROL) in page
     by_seed = differences_by_epochs()
     few, many = (values.groupby("method", sort=False).mean() for values in by_seed.values())
     assert (by_seed[10].loc["sharpdro"] < 0).all(axis=None) and (by_seed[50].loc["sharpdro"] > 0).all(axis=None)
     bounds = f"{many.loc['sharpdro'].min():.1f} to {many.loc['sharpdro'].max():.1f}"
     assert f"after 50 epochs it is {bounds} points above ERM. Both hold with each seed" in words
-    assert f"SharpDRO is then above ERM, too, by {bounds} points" in words
+    assert f"SharpDRO is then above ERM, too, by {bounds} points, but" in words
     mean = by_seed[50].loc["sharpdro"].mean(axis=1)
     assert (f"In the mean over severities it is then {mean.mean():.1f} points above ERM, or "
             f"{mean.mean() / mean.sem():.1f} standard errors") in words and len(mean) == 3
-    assert f"After 50 epochs (three seeds), `sharpdro` is {bounds} points above it, with each seed" in readme
+    assert f"After 50 epochs, `sharpdro` is {bounds} points above it, with each seed" in readme
     assert (few.loc["rare_aug"] < 0).tolist() == [True, True, True, False, False, False]
     by_severity = by_seed[50].loc["rare_aug"]
     assert (by_severity.drop(columns="severity_0") > 0).all(axis=None) and (by_severity["severity_0"] < 0).sum() == 1
@@ -381,22 +390,51 @@ def test_the_pages_say_what_more_epochs_change():
     assert (f"Under the other common corruptions it is {common.mean():.1f} points above ERM, but not with each seed"
             ) in words and (common < 0).any()
     earlier = unseen_means(ALL_OF_CIFAR10, UNSEEN)["C-bar"].loc[means["C-bar"].index]
-    assert "All three methods are less well calibrated under C-bar than after 10 epochs" in words
+    assert "ERM, SharpDRO and `rare_aug` are less well calibrated under C-bar than after 10 epochs" in words
     assert (means["C-bar"]["ece"] > earlier["ece"]).all() and len(earlier) == 9
+
+
+def test_the_pages_say_what_steps_as_large_as_those_of_sharpdro_give():
+    words, readme, page = words_of_results(), " ".join(text("README.md").split()), page_of_results()
+    assert control_table() in page
+    differences = control_differences()
+    larger, sharp, rare = (differences[pair] for pair in CONTROL_PAIRS)
+    mean, rest = larger.mean(axis=1), sharp.mean(axis=1)
+    assert (f"`erm, doubled` is {mean.mean():.1f} points above ERM in the mean over severities, or "
+            f"{mean.mean() / mean.sem():.1f} standard errors. SharpDRO is {-rest.mean():.1f} points below `erm, "
+            f"doubled`, or {-rest.mean() / rest.sem():.1f} standard errors") in words and (mean > 0).all()
+    assert f"At no severity do the means of the two differ by more than {sharp.mean().abs().max():.1f} points" in words
+    assert "`erm` with steps of this size is as accurate, with half the passes" in readme
+    assert "no more than ERM with steps of the same size" in words
+    assert (rare.iloc[:, 2:] > 0).all(axis=None)
+    assert (f"`rare_aug` is above `erm, doubled` at severities 2 to 5 with each seed, by "
+            f"{rare['severity_5'].mean():.1f} points at severity 5. At severities 0 and 1 it is "
+            f"{-rare['severity_0'].mean():.1f} and {-rare['severity_1'].mean():.1f} points below it in the mean, but not with each seed") in words
+    assert ((rare[["severity_0", "severity_1"]] >= 0).sum() > 0).all()
+    flat, doubled = (unseen_means(folder, UNSEEN) for folder in (LONGER, CONTROL))
+    change = {group: flat[group].xs("sharpdro") - doubled[group].xs("erm, doubled") for group in flat}
+    assert all((values["ece"] < 0).all() for values in change.values())
+    unlike = change.pop("C-bar")
+    assert (unlike["accuracy"] > 0).all() and (unlike["nll"] < 0).all()
+    assert (f"by {-unlike['ece'].mean():.3f} under C-bar. There its NLL is {-unlike['nll'].mean():.2f} lower, and it "
+            f"is {unlike['accuracy'].mean():.1f} points above `erm, doubled`, both with each seed") in words
+    others = max(abs(values["accuracy"].mean()) for values in change.values())
+    assert f"the accuracies of the two differ by at most {others:.1f} points in the mean" in words
 
 
 def test_the_page_of_results_says_what_other_options_of_sharpdro_gave():
     runs = accuracies_by_run(ALL_OF_CIFAR10)
     first, words = runs[runs["seed"] == 0].set_index("method"), words_of_results()
     tried = {name: {column.removesuffix("_mean"): float(row[column]) for column in row if column.endswith("_mean")}
-             for name, row in rows(f"{ALL_OF_CIFAR10}_q").items()}
+             for part in ("q", "algorithm") for name, row in rows(f"{ALL_OF_CIFAR10}_{part}").items()}
     assert "With this seed it is {:.1f} for `sharpdro`, {:.1f} for `erm` and {:.1f} for `rare_aug`".format(
         *first.loc[["sharpdro", "erm", "rare_aug"], "val_severity_5"]) in words
     best = max(row["val_severity_5"] for row in tried.values())
     assert best < first.at["rare_aug", "val_severity_5"] and "So no row here is better than `rare_aug`" in words
     balanced, both, argmax = map(tried.pop, ("sharpdro, balanced", "rare_aug, sharpdro", "sharpdro, argmax"))
     sign, ascents = tried.pop("sharpdro, sign"), [tried.pop(f"sharpdro, rho {rho}") for rho in ("0.5", "1")]
-    worst_case = tried.pop("sharpdro, worst_case")
+    worst_case, whole = tried.pop("sharpdro, worst_case"), tried.pop("sharpdro, Algorithm 1")
+    short_sign = tried.pop("sharpdro, sign, rho 0.00018")
     assert not tried
     assert ("It has {severity_0:.1f} on clean test images and {severity_5:.1f} at severity 5".format(**worst_case)
             in words)
@@ -405,11 +443,15 @@ def test_the_page_of_results_says_what_other_options_of_sharpdro_gave():
             "severity 5").format(**ascents[0]) in words and 0.5 / resolve("sharpdro").options["rho"] == 10
     assert "It has {severity_0:.1f} and {severity_5:.1f}".format(**sign) in words
     assert f"each of 77 850 weights by ρ. So at the default ρ of 0.05 it is {np.sqrt(77850):.0f} times as long" in words
+    assert "With `--rho 0.00018` the ascent along the sign is as long as by default" in words
+    assert f"{resolve('sharpdro').options['rho'] / np.sqrt(77850):.5f}" == "0.00018"
+    difference = max(abs(short_sign[f"severity_{s}"] - first.at["sharpdro", f"severity_{s}"]) for s in range(6))
+    assert f"This row is within {difference:.1f} points of `sharpdro` at every severity" in words
     assert "| `wideresnet10` | WRN-10-1 | 77 850 |" in text("models", "README.md")
     for name in ("severity_0", "severity_5"):
         assert max(row[name] for row in (sign, worst_case, *ascents)) < first.at["sharpdro", name]
     reached = "It reaches {severity_0:.1f} on clean test images and {severity_5:.1f} at severity 5"
-    assert reached.format(**argmax) in words
+    assert reached.format(**argmax) in words and reached.format(**whole) in words
     gains = [balanced[f"severity_{s}"] - first.at["sharpdro", f"severity_{s}"] for s in (5, 0)]
     assert ("raises the validation accuracy of `sharpdro` to {:.1f}. On test images it gains {:.1f} points at severity "
             "5, and {:.1f} on clean images").format(balanced["val_severity_5"], *gains) in words
@@ -419,8 +461,8 @@ def test_the_page_of_results_says_what_other_options_of_sharpdro_gave():
     losses = [first.at["rare_aug", f"severity_{s}"] - both[f"severity_{s}"] for s in (5, 0)]
     assert ("reaches {:.1f}. On test images it is {:.1f} points below `rare_aug` at severity 5, and {:.1f} points "
             "below it on clean images").format(both["val_severity_5"], *losses) in words
-    assert all(f"{row[f'q_{s}']:.2f}" == "0.00" for row in (balanced, both, argmax, sign, worst_case, *ascents)
-               for s in (4, 5))
+    assert all(f"{row[f'q_{s}']:.2f}" == "0.00" for row in (balanced, both, argmax, sign, short_sign, worst_case, whole,
+                                                            *ascents) for s in (4, 5))
 
 
 def test_the_page_of_results_says_what_carries_over_to_other_corruptions():
@@ -526,7 +568,7 @@ def test_the_page_of_results_describes_the_runs_as_their_commands_do():
     commands = re.findall(r"^python main\.py .*", page, re.MULTILINE)
     epochs = {(dataset, epochs) for line in commands for epochs, dataset in
               re.findall(r"-m wideresnet10 .*--total_epoch (\d+) .*-d (\w+) ", line)}
-    assert len(commands) == 11
+    assert len(commands) == 13
     assert epochs == {("cifar10", "10"), ("cifar10", "20"), ("cifar10", "50"), ("photos", "15")}
     assert "train WRN-10-1 with three seeds: 20 epochs on a tenth of CIFAR-10, and 15 epochs on the data" in words
     counts = [10 * count for count in poisson_counts(500, 6)]

@@ -73,7 +73,7 @@ def train(monkeypatch, ahead, step, records):
     monkeypatch.setattr(losses.training.loop, "max_steps_in_flight", lambda: ahead)
     monkeypatch.setattr(losses.training.loop, "set_learning_rate", lambda *_: None)
     batch = tuple(map(Out, (np.zeros((4, 1)), LABELS, LABELS, LABELS)))
-    return train_epoch(step, iter([batch] * BATCHES), BATCHES, Progress(3), records, lambda *_: 0.1, 0, ())
+    return train_epoch(step, iter([batch] * BATCHES), BATCHES, Progress(3), records, lambda *_: 0.1)
 
 
 @pytest.mark.parametrize("ahead, waited", [(1, [1, 2, 3, 4, 5, 6]), (3, [1, 4]), (50, [1])])

@@ -64,8 +64,8 @@ class PendingLosses:
         return Progress(self.epoch, self.batch, float(self.loss))
 
 
-def train_epoch(step, loader, steps_per_epoch, start, records, schedule, weight_decay, decay_mask, gradient_norm=None,
-                reweighter=None, show_progress=False):
+def train_epoch(step, loader, steps_per_epoch, start, records, schedule, gradient_norm=None, reweighter=None,
+                show_progress=False):
     """Take the steps of one epoch, or its remaining steps.
 
     Args:
@@ -75,9 +75,7 @@ def train_epoch(step, loader, steps_per_epoch, start, records, schedule, weight_
         start (Progress): progress before.
         records (RunRecorder): writer of the rows of `train.csv`, and of checkpoints.
         schedule (callable): numbers of an epoch and of a batch in it, from 0, to the learning rate of the step.
-        weight_decay (float): weight decay, for the rows of `train.csv`.
-        decay_mask (tuple of bool): mask of the step's weights that weight decay applies to, for the same rows.
-        gradient_norm (GradientNorm or None): measure of gradient norms, for the same rows.
+        gradient_norm (GradientNorm or None): measure of gradient norms, for the rows of `train.csv`.
         reweighter (ValidationReweighter or None): mover of the weights over distributions.
         show_progress (bool): whether the progress bar is shown even if the output is not a terminal.
 
@@ -118,7 +116,7 @@ def train_epoch(step, loader, steps_per_epoch, start, records, schedule, weight_
                 hits = outs.logits.asnumpy().argmax(1) == first_labels(labels.asnumpy())
                 gradient_norm_of_batch = outs.gradient_norm.asnumpy().mean()
                 records.train_log.write_batch(epoch, batch, outs.losses.asnumpy(), hits, severities.asnumpy(),
-                                              gradient_norm_of_batch, norms, step, weight_decay, decay_mask)
+                                              gradient_norm_of_batch, norms, step)
             if records.saves_batch(batch + 1):
                 done = unread.read()
                 require_finite_parameters(step, done)

@@ -231,8 +231,6 @@ def train(config, data, folder, cells, **batch_options):
         results = fit(step, loader, steps_per_epoch, method.total_epoch, schedule, records,
                       partial(evaluate_parts, config, data, folder, evaluation, recorded_norm), config.eval_every,
                       partial(measure_sharpness, config, data, evaluation, gradient_norm), config.log_sharpness,
-                      weight_decay=method.weight_decay,
-                      decay_mask=weight_decay_mask(step.weights, method.weight_decay_on),
                       gradient_norm=recorded_norm, reweighter=reweighter,
                       show_progress=config.show_progress and folder.is_writable)
     if folder.is_writable:
@@ -249,6 +247,8 @@ def open_records(config, data, folder, step, steps_per_epoch, environments):
         folder, step, data.num_severity, steps_per_epoch, environments, config.log_train, config.checkpoint_every,
         config.best_by if config.save_best else None, config.log_sharpness is not None, config.tensorboard,
         ProgressTable(config.method.total_epoch, config.method.batch_size, config.verbose),
+        weight_decay=config.method.weight_decay,
+        decay_mask=weight_decay_mask(step.weights, config.method.weight_decay_on),
         keep_last=config.keep_last, save_step=config.save_step, keep_epochs=config.keep_epochs,
         save_last=config.save_last)
 

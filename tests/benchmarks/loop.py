@@ -17,7 +17,6 @@ import time  # noqa: E402
 
 from dataset.data import load_data  # noqa: E402
 from losses.methods import METHODS  # noqa: E402
-from losses.optimizers import weight_decay_mask  # noqa: E402
 from losses.config.resolve import resolve  # noqa: E402
 from losses.config.settings import RunConfig  # noqa: E402
 from losses.training.step_cache import StepCache  # noqa: E402
@@ -46,14 +45,12 @@ def main():
         data = load_data("cifar10", folder, "gaussian_noise", 6, 0, num_per_class=11 * args.steps, num_val=1)
         _, step, _, _ = StepCache().get(RunConfig(method, model=args.model), 10, data.split.counts)
         records = RunRecorder(run_folder, step, 6, args.steps, log_train=args.log_train, keep_last=1, save_step=1)
-        decay_mask = weight_decay_mask(step.weights, method.weight_decay_on)
         batch = next(data.train_batches(100, range(1), 0, 1))[:3]
 
         def loop(epoch):
             steps = range(args.steps * epoch, args.steps * (epoch + 1))
             loader = data.train_batches(100, steps, 0, cpu_count())
-            train_epoch(step, loader, args.steps, Progress(epoch), records, lambda *_: 0.1, method.weight_decay,
-                        decay_mask)
+            train_epoch(step, loader, args.steps, Progress(epoch), records, lambda *_: 0.1)
 
         def bare(_):
             for _ in range(args.steps):

@@ -171,10 +171,14 @@ class TrainLog(CSVLog):
         environments (int): number of environments that the objective weights instead of the severities; 0 if it
             weights severities.
         on_row (callable or None): as in `CSVLog`.
+        weight_decay (float): weight decay; the authors' `reg_loss` is half of it times the squared norm of the weights
+            that it applies to.
+        decay_mask (tuple of bool or None): for each weight of the step, whether weight decay applies to it; None stands
+            for all.
     """
 
-    def __init__(self, path, num_severity, progress, environments=0, on_row=None):
-        self.num_severity = num_severity
+    def __init__(self, path, num_severity, progress, environments=0, on_row=None, weight_decay=0.0, decay_mask=None):
+        self.num_severity, self.weight_decay, self.decay_mask = num_severity, weight_decay, decay_mask
         columns = ["epoch", "batch", "avg_acc", "avg_loss"]
         for s in range(num_severity):
             columns += [f"processed_distribution_counts_{s}", f"distribution_loss_{s}", f"adv_prob_{s}",
@@ -186,7 +190,7 @@ class TrainLog(CSVLog):
             columns += self.weight_columns
         super().__init__(path, [*columns, "grad_norm", "model_norm_sq", "reg_loss"], progress, on_row)
 
-    def write_batch(self, epoch, batch, losses, hits, severities, norm, gradient_norms, step, weight_decay, decay_mask):
+    def write_batch(self, epoch, batch, losses, hits, severities, norm, gradient_norms, step):
         """Write a row.
 
         Args:
@@ -195,15 +199,13 @@ class TrainLog(CSVLog):
             norm (float): l2 norm of the gradient of the first pass.
             gradient_norms (dict): severity to the norm of the gradient of its mean loss; may be empty.
             step (TrainStep): the train step, for its weights and, if the objective has them, its group weights.
-            weight_decay (float): weight decay; the authors' `reg_loss` is half of it times the squared norm of the
-                weights that it applies to.
-            decay_mask (tuple of bool): for each weight of the step, whether weight decay applies to it.
         """
         severity_loss, counts = group_means(losses, severities, self.num_severity)
         severity_hits, _ = group_means(hits, severities, self.num_severity)
         squares = [float(np.square(p.asnumpy(), dtype=np.float64).sum()) for p in step.weights]
-        reg_loss = weight_decay / 2 * sum(square for square, is_decayed in zip(squares, decay_mask, strict=True)
-                                          if is_decayed)
+        decay_mask = self.decay_mask or (True,) * len(squares)
+        reg_loss = self.weight_decay / 2 * sum(square for square, is_decayed in zip(squares, decay_mask, strict=True)
+                                               if is_decayed)
         row = {"epoch": epoch, "batch": batch, "avg_acc": hits.mean(), "avg_loss": losses.mean(), "grad_norm": norm,
                "model_norm_sq": sum(squares), "reg_loss": reg_loss}
         for s in range(self.num_severity):

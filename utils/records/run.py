@@ -28,6 +28,7 @@ class RunRecorder:
         measures_sharpness (bool): whether to write `sharpness.csv`.
         tensorboard (bool): whether to write TensorBoard's format, too.
         table (ProgressTable or None): the table on the terminal; None prints nothing after an epoch.
+        weight_decay, decay_mask: as in `TrainLog`.
         checkpoint_options: further arguments of `Checkpoints`.
 
     Attributes:
@@ -36,7 +37,7 @@ class RunRecorder:
 
     def __init__(self, folder, step, num_severity, steps_per_epoch, environments=0, log_train=100,
                  checkpoint_every=None, best_by=None, measures_sharpness=False, tensorboard=False, table=None,
-                 **checkpoint_options):
+                 weight_decay=0.0, decay_mask=None, **checkpoint_options):
         self.folder, self.step, self.log_train = folder, step, log_train
         self.steps_per_epoch = steps_per_epoch
         self.checkpoint_every, self.best_by, self.table = checkpoint_every, best_by, table
@@ -46,7 +47,7 @@ class RunRecorder:
         self.cost = ResourceUsage(folder.file("cost.json"), checkpoint is not None, folder.file(STAGE_ONE_RESULTS))
         self.tensorboard = tensorboard and TensorBoard(folder.file("tensorboard"), steps_per_epoch, start)
         self.train_log = TrainLog(folder.file("train.csv"), num_severity, start, environments,
-                                  self.tensorboard and self.tensorboard.write_batch)
+                                  self.tensorboard and self.tensorboard.write_batch, weight_decay, decay_mask)
         self.evaluation_logs = {part: EvaluationLog(folder, part, num_severity, start) for part in ("val", "test")}
         self.sharpness_log = measures_sharpness and SharpnessLog(folder.file("sharpness.csv"), num_severity, start)
         self.logs = [log for log in (self.train_log, *self.evaluation_logs.values(), self.sharpness_log) if log]

@@ -29,7 +29,7 @@ COMPARED = {**{name.replace("_", " "): [name] for name in (TRAINED_ON, *NOISE)},
 TABLES = {
     "All of CIFAR-10, gaussian noise": {ALL_OF_CIFAR10: 3, f"{ALL_OF_CIFAR10}_methods": 1},
     "All of CIFAR-10, 50 epochs": {LONGER: 3, CONTROL: 3},
-    "All of CIFAR-10, SharpDRO with other options": {f"{ALL_OF_CIFAR10}_q": 1},
+    "All of CIFAR-10, SharpDRO with other options": {f"{ALL_OF_CIFAR10}_q": 1, f"{ALL_OF_CIFAR10}_algorithm": 1},
     "CIFAR-10, gaussian noise": {"cifar10_gaussian_noise": 3, "cifar10_gaussian_noise_methods": 3,
                                  "cifar10_gaussian_noise_cures": 3},
     "CIFAR-10, gaussian noise, over ρ": {"cifar10_gaussian_noise_rho": 1},
@@ -147,10 +147,11 @@ def unseen_means(folder, groups):
         ["accuracy", "nll", "ece"]].mean() for group, names in groups.items()}
 
 
-def unseen_table(folder):
-    """The scores of `UNSEEN` as a Markdown table, averaged over the seeds; a row for each method."""
-    means = {group: values.groupby("method", sort=False).mean()
-             for group, values in unseen_means(folder, {"clean": ["none"], **UNSEEN}).items()}
+def unseen_table(*folders):
+    """The scores of `UNSEEN` as a Markdown table, averaged over the seeds; a row for each method of the folders."""
+    means = [unseen_means(folder, {"clean": ["none"], **UNSEEN}) for folder in folders]
+    means = {group: pd.concat([values[group] for values in means]).groupby("method", sort=False).mean()
+             for group in means[0]}
     lines = ["| method | clean |" + "".join(f" {group} | NLL | ECE |" for group in UNSEEN), "| --- |" + " --- |" * 10]
     for method in means["clean"].index:
         cells = [f"{means['clean'].at[method, 'accuracy']:.1f}"]
@@ -193,7 +194,7 @@ if __name__ == "__main__":
         for folder in filter(PAIRED.__contains__, folders):
             print(paired_table(folder))
         if LONGER in folders:
-            print("\n".join([epochs_table(), control_table(), unseen_table(LONGER), unseen_table(CONTROL)]))
+            print("\n".join([epochs_table(), control_table(), unseen_table(LONGER, CONTROL)]))
         if ALL_OF_CIFAR10 in folders:
             print("\n".join(make(ALL_OF_CIFAR10) for make in (unseen_table, unseen_paired_table)))
             print(unseen_table(f"{ALL_OF_CIFAR10}_methods"))

@@ -409,7 +409,8 @@ def test_the_pages_say_what_steps_as_large_as_those_of_sharpdro_give():
     assert (rare.iloc[:, 2:] > 0).all(axis=None)
     assert (f"`rare_aug` is above `erm, doubled` at severities 2 to 5 with each seed, by "
             f"{rare['severity_5'].mean():.1f} points at severity 5. At severities 0 and 1 it is "
-            f"{-rare['severity_0'].mean():.1f} and {-rare['severity_1'].mean():.1f} points below it in the mean, but not with each seed") in words
+            f"{-rare['severity_0'].mean():.1f} and {-rare['severity_1'].mean():.1f} points below it in the mean, "
+            "but not with each seed") in words
     assert ((rare[["severity_0", "severity_1"]] >= 0).sum() > 0).all()
     flat, doubled = (unseen_means(folder, UNSEEN) for folder in (LONGER, CONTROL))
     change = {group: flat[group].xs("sharpdro") - doubled[group].xs("erm, doubled") for group in flat}

@@ -10,7 +10,7 @@ import main
 from corruptions import COMMON, SETS
 from corruptions.evaluation import alexnet
 from corruptions.evaluation.baseline import Baseline
-from corruptions.evaluation.metrics import CalibrationScores
+from corruptions.evaluation.metrics import CalibrationScores, relative_corruption_error
 from corruptions.evaluation.record import averages, to_dict
 from corruptions.utils.files import read_json
 from dataset import load_source
@@ -89,7 +89,8 @@ def test_published_corruption_errors_give_the_published_relative_mce(clean, erro
     result = record["corruption_error"]
     assert 100 * result["mean"] == pytest.approx(mean, abs=0.5)
     assert 100 * result["relative_mean"] == pytest.approx(relative, abs=0.5)
-    assert averages(record).endswith(f"add to clean errors: {result['relative_mean']:.3f}")
+    line = f"mean relative corruption error, of what they add to clean errors: {result['relative_mean']:.3f}"
+    assert averages(record).endswith(line)
 
 
 def test_a_corruption_that_costs_the_baseline_nothing_has_no_relative_error():
@@ -97,7 +98,13 @@ def test_a_corruption_that_costs_the_baseline_nothing_has_no_relative_error():
     rows = {name: [CalibrationScores(0.6, 1, 0)] * 5 for name in ("fog", "snow")}
     record = to_dict({"set": "fog, snow"}, CalibrationScores(0.8, 1, 0), rows, baseline)
     assert record["corruption_error"]["relative_by_corruption"] == {"fog": None, "snow": pytest.approx(0.2 / 0.2)}
-    assert record["corruption_error"]["relative_mean"] is None and "relative mCE" not in averages(record)
+    assert record["corruption_error"]["relative_mean"] is None and "mean relative" not in averages(record)
+
+
+@pytest.mark.parametrize("errors", [
+    [0.1, 0.2, 0.3, 0.4, 0.5], [0.29, 0.31, 0.28, 0.32, 0.3], [0.7, 0.1, 0.2, 0.2, 0.3]])
+def test_a_corruption_that_adds_only_rounding_has_no_relative_error(errors):
+    assert relative_corruption_error([0.4] * 5, 0.2, errors, 1 - 0.7) is None
 
 
 def test_a_network_of_known_errors(folder, tmp_path, monkeypatch, capsys):

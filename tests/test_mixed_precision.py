@@ -32,7 +32,7 @@ CASES = [("group_dro", {"step_size": 0.5}), ("sharpdro", {"rho": 0.5, "momentum"
          pytest.param("erm", {"perturbation": "sign", "rho": 0.1}, marks=pytest.mark.slow),
          ("damp", {"num_sub_batches": 1, "sigma": 0.3}),
          ("sharpdro", {"num_sub_batches": 4, "sync_bn": False, "clip_norm": 1.0}),
-         ("sharpdro", {"accumulate": 4}), ("irm", {"irm_anneal": 1})]  # irm counts batches, in a scalar
+         ("sharpdro", {"accumulate": 4}), ("irm", {"irm_anneal": 1, "irm_lambda": 2})]  # irm counts batches
 OVERFLOWING = 2.0 ** 120
 
 

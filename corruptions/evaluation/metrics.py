@@ -4,6 +4,7 @@ from typing import NamedTuple
 import numpy as np
 
 BINS = 15  # number of bins of the calibration error
+ROUNDING = 1e-9  # a sum of errors below this is 0; one image of a million is more
 SEVERITY_LEVELS = {"none": (0,), "mild": (1, 2, 3), "severe": (4, 5)}  # as DAMP groups them (Trinh 2024, Fig. 2)
 
 
@@ -103,8 +104,8 @@ def relative_corruption_error(errors, clean_error, baseline_errors, baseline_cle
         clean_error, baseline_clean_error (float): errors on clean images, 0..1.
 
     Returns:
-        float or None: the ratio; None if the corruption adds nothing to the errors of the baseline.
+        float or None: the ratio; None if the corruption adds nothing to the errors of the baseline, up to rounding.
     """
     added, baseline_added = (np.sum(np.subtract(values, clean, dtype=np.float64))
                              for values, clean in ((errors, clean_error), (baseline_errors, baseline_clean_error)))
-    return float(added / baseline_added) if baseline_added > 0 else None
+    return float(added / baseline_added) if baseline_added > ROUNDING else None

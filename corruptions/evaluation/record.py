@@ -136,7 +136,7 @@ def averages(record):
         lines.append(f"mean corruption error over {record['set']}{only}: {corruption_errors['mean']:.3f}, relative to "
                      f"{corruption_errors['baseline']['name']}")
         if corruption_errors.get("relative_mean") is not None:  # earlier versions stored none
-            lines.append(f"relative mCE, of what the corruptions add to clean errors: "
+            lines.append(f"mean relative corruption error, of what they add to clean errors: "
                          f"{corruption_errors['relative_mean']:.3f}")
     return "\n".join(lines)
 

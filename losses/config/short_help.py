@@ -12,7 +12,7 @@ a first run, in a few minutes:
   {QUICK}
 the setting of the paper, a comparison, an evaluation, a run that was stopped:
   python main.py --num_severity 6 -c gaussian_noise -d cifar10
-  python main.py -d photos -m wideresnet10 --total_epoch 15 --method erm sam sharpdro --seed 0 1 2
+  python main.py -d photos -m wideresnet10 --total_epoch 9 --method erm sharpdro
   python main.py --evaluate logs/RUN -c common
   python main.py --resume logs/RUN"""
 END = """\

@@ -345,7 +345,7 @@ def test_the_pages_say_what_more_epochs_change():
     assert f"after 50 epochs it is {bounds} points above ERM. Both hold with each seed" in words
     assert f"SharpDRO is then above ERM, too, by {bounds} points, but" in words
     mean = by_seed[50].loc["sharpdro"].mean(axis=1)
-    assert (f"In the mean over severities it is then {mean.mean():.1f} points above ERM, or "
+    assert (f"In the mean over severities SharpDRO is then {mean.mean():.1f} points above ERM, or "
             f"{mean.mean() / mean.sem():.1f} standard errors") in words and len(mean) == 3
     errors = by_seed[50].loc["sharpdro"].mean() / by_seed[50].loc["sharpdro"].sem()
     assert (errors < 4.3).tolist() == [True, False, False, True, False, True]

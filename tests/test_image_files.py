@@ -710,10 +710,10 @@ def test_settings_of_the_data_are_those_of_the_published_experiment():
     ("-d imagenet --method damp --crop_area 0.5 0.1", "--crop_area 0.5 0.1: the first is above the second"),
     ("-d imagenet --method damp --crop_area 0.5 1 --split FILE", "--crop_area: needs --crop random_resized, which is"),
     ("--std 0", "'0' is not a number from 0.001 to 1"), ("--mean 124", "'124' is not a number from 0 to 1")])
-def test_bad_settings_of_the_data(words, problem, cifar_dir, capsys):
+def test_bad_settings_of_the_data(words, problem, cifar_dir, tmp_path, capsys):
     words = words.replace("FILE", os.path.abspath(__file__))
     with pytest.raises(SystemExit) as stop:
-        main.main(["--data_dir", cifar_dir, *words.split()])
+        main.main(["--data_dir", cifar_dir, "--log_dir", str(tmp_path), *words.split()])
     assert stop.value.code == 2 and problem in capsys.readouterr().err
 
 

@@ -423,6 +423,26 @@ def test_a_worker_that_dies_loses_nothing(scheduler, folder, array, tmp_path, mo
     assert victim not in worker_ids(scheduler)
 
 
+def test_an_array_whose_header_is_damaged_begins_anew(array, tmp_path, monkeypatch):
+    """Its journal counts images as done, but the file could not be read when the last image is."""
+    monkeypatch.setattr("corruptions.jobs.arrays.CHUNK_PIXELS", 70 * 16 * 16)
+    argv = ["array", array, str(tmp_path / "out"), "-c", "snow", "--severity", "3", "--workers", "1"]
+    real = corruptions.jobs.arrays.parallel_map
+
+    def stops_early(workers, function, arguments):
+        for done, result in enumerate(real(workers, function, arguments)):
+            if done == 2:
+                raise KeyboardInterrupt
+            yield result
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr("corruptions.jobs.arrays.parallel_map", stops_early)
+        main(argv)
+    with open(tmp_path / "out" / "3" / ".snow.npy.partial", "r+b") as file:
+        file.write(b"?")
+    main(argv)
+    np.testing.assert_array_equal(np.load(tmp_path / "out" / "3" / "snow.npy"), corrupt(np.load(array), "snow", 3))
+
+
 def test_a_job_goes_on_with_or_without_a_cluster(scheduler, array, tmp_path, monkeypatch):
     monkeypatch.setattr("corruptions.jobs.arrays.CHUNK_PIXELS", 70 * 16 * 16)
     real = corruptions.jobs.arrays.parallel_map

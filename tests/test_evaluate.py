@@ -13,7 +13,7 @@ import main
 from corruptions import COMMON, SETS, corrupt
 from corruptions.evaluation.metrics import CalibrationScores, scores
 from corruptions.evaluation.record import summary, to_dict
-from corruptions.utils.files import read_json
+from corruptions.utils.files import file_hash, read_json
 from corruptions.utils.signals import Interrupted, raise_if_interrupted
 from dataset import SOURCES
 from dataset.batches import normalise
@@ -194,7 +194,8 @@ def test_a_baseline_is_evaluated_where_it_has_no_evaluation_of_its_checkpoint(ru
     record, second = (read_json(path) for path in (run + "/0_model_evaluation_fog+contrast.json",
                                                    base + "/evaluation_common.json"))
     result = record["corruption_error"]
-    assert result["baseline"] == {"name": "base", "model": "wideresnet10", "checkpoint": "last_model.ckpt", "epochs": 2}
+    checkpoint = {"checkpoint": "last_model.ckpt", "checkpoint_sha256": file_hash(base + "/last_model.ckpt")}
+    assert result["baseline"] == {"name": "base", "model": "wideresnet10", **checkpoint, "epochs": 2}
     for name in ("fog", "contrast"):
         ratio = (5 - sum(record["corrupted"][name]["accuracy"])) / (5 - sum(second["corrupted"][name]["accuracy"]))
         assert result["by_corruption"][name] == pytest.approx(ratio)

@@ -650,6 +650,11 @@ def test_other_classes_and_options_than_those_of_the_run_are_refused(trees):
     assert run_options(listed, "imagenet30", {"filelist_dir": "/new/lists"})["filelist_dir"] == "/new/lists"
     with pytest.raises(UserError, match="--filelist_dir /new/others: RUN was trained with /old/lists"):
         run_options(listed, "imagenet30", {"filelist_dir": "/new/others"})
+    stored = TrainedNetwork("RUN", "RUN", None, "", {"mean": [0.5], "std": [0.3, 0.4, 0.5]})
+    assert {**run_options(stored, "photos", {}), "interpolation": None} == {
+        **dict.fromkeys(SOURCE_OPTIONS), "mean": (0.5,), "std": (0.3, 0.4, 0.5)}
+    with pytest.raises(UserError, match="--mean 0.4: RUN was trained with 0.5"):
+        run_options(stored, "photos", {"mean": (0.4,)})
     bare = TrainedNetwork("some.ckpt", ".", "some.ckpt", "", {})
     assert run_options(bare, "folder", {"image_size": 32}) == {**dict.fromkeys(SOURCE_OPTIONS), "image_size": 32}
 

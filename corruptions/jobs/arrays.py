@@ -169,7 +169,7 @@ class PartialArray:
     """An array that is being made, under its temporary name.
 
     The array is resumed from the place in its journal, which an earlier run with the same settings has written. The
-    images that the journal counts as done are on disk.
+    images that the journal counts as done are on disk. An array with another header begins anew.
 
     Args:
         file (file): file under the temporary name, open for appending.
@@ -196,7 +196,9 @@ class PartialArray:
         self.file, self.path, self.made = file, path, made
         self.record = read_json(journal_path(path))
         bytes_there = os.fstat(file.fileno()).st_size - len(header)
-        is_continued = is_resumable(self.record, settings, bytes_there, self.length, images[:1].nbytes)
+        with open(partial_path(path), "rb") as begun:
+            is_continued = begun.read(len(header)) == header and is_resumable(
+                self.record, settings, bytes_there, self.length, images[:1].nbytes)
         # A journal with nothing done does not show whether the steps that follow here were completed.
         if not is_continued or self.record["done"] == 0:
             self.record = {**settings, "done": 0}

@@ -69,9 +69,10 @@ def run_options(trained, dataset, given):
         UserError: a given option differs from the training.
     """
     given = {**dict.fromkeys(SOURCE_OPTIONS), **given}
-    trained_options = source_options(trained.config)
-    stored = {option: value for option, value in trained_options.items() if value is not None}
+    stored = {option: value for option, value in trained.config.items()
+              if option in SOURCE_OPTIONS and value is not None}
     validate_values([OPTIONS[option] for option in SOURCE_OPTIONS], stored, trained.path)
+    trained_options = source_options(stored)
     if not trained.config:
         kept = read_options(trained.checkpoint)
         validate_values([OPTIONS[option] for option in SOURCE_OPTIONS], kept, trained.path)

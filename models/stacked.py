@@ -188,14 +188,14 @@ def check_stackable(network, height, width, channels=3):
         raise UserError(f"sync_bn: a layer of the network has a mode of its own, such as a frozen norm, which copies "
                         f"of the network do not follow; {HINT}")
     # Compiled, because the process crashes at its end after MindSpore 2.8 has run small copies operator by operator.
-    with evaluation_mode(network):
+    with evaluation_mode(network):  # the copies, too, because they share cells with it, such as a SyncBatchNorm
         expected_logits = network(images).asnumpy()
-    try:
-        with _silence_compiler_reports():
-            logits = copies.set_train(False)(images).asnumpy()
-        same = np.allclose(logits, expected_logits, rtol=1e-3, atol=1e-3 * np.abs(expected_logits).max())
-    except (RuntimeError, TypeError, ValueError):  # shapes that do not fit together, which MindSpore reports
-        same = False
+        try:
+            with _silence_compiler_reports():
+                logits = copies.set_train(False)(images).asnumpy()
+            same = np.allclose(logits, expected_logits, rtol=1e-3, atol=1e-3 * np.abs(expected_logits).max())
+        except (RuntimeError, TypeError, ValueError):  # shapes that do not fit together, which MindSpore reports
+            same = False
     if not same:
         raise UserError(f"sync_bn: the network mixes channels in other places than convolutions and dense layers, so "
                         f"copies of it cannot be laid side by side; {HINT}")

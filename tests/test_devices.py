@@ -30,7 +30,7 @@ from utils.runtime.distributed import rank_slice
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TOGETHER = os.path.join(ROOT, "tests", "together.py")
 # For every change; the others are slow.
-FIRST = ("sharpdro", "sharpdro_agnostic", "sam, own ascents")
+FIRST = ("sharpdro", "sharpdro_agnostic", "sam, own ascents", "damp, sync_bn")
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from losses.config.resolve import resolve, resolve_config
 from main import main
 from models import MODELS, Network, create_model
 from models.layers import batch_norm, conv
+from models.modes import training_modes
 from models.stacked import StackedConv2d, StackedNetwork, check_stackable
 from models.torch_names import torch_name
 from tests.formula import formula_batch, formula_weight
@@ -152,6 +153,17 @@ def test_without_batch_norm_sub_batches_side_by_side_are_those_one_after_the_oth
 @pytest.mark.parametrize("name", ["wideresnet10", "resnet18_cifar", "preactresnet18"])
 def test_copies_of_our_networks_do_what_the_network_does(name):
     check_stackable(create_model(name, 10), 32, 32)
+
+
+def test_a_check_leaves_the_modes_of_cells_that_copies_share():
+    """Such as a SyncBatchNorm of several devices. If its mode changed, the second step would be an error."""
+    network = create_model("wideresnet10", 10)
+    for _, cell in network.cells_and_names():
+        if isinstance(cell, nn.BatchNorm2d):
+            cell.bn_train = nn.ReLU()  # stands for it; an evaluation calls neither
+    network.set_train()
+    check_stackable(network, 32, 32)
+    assert set(training_modes(network)) == {True}
 
 
 class Joined(Small):

@@ -35,8 +35,9 @@ def train_command(args, given):
         from utils.runtime.device import main_process_first, per_process, set_up_device, shutdown
         from dataset.splits import counts_table
         from losses.config.resolve import load_or_resolve_config
+        from losses.training.begin import begin_or_resume
         from losses.training.experiment import ExperimentLoader
-        from losses.training.run import begin_or_resume, run
+        from losses.training.run import run
         from utils.records.logs import create_run_folder, open_run_folder
         from utils.reports.page import next_steps
     with contextlib.ExitStack() as stack:

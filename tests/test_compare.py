@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import losses.comparison.eta
 import losses.comparison.runs
 import losses.evaluation.runs
 import main
@@ -26,7 +27,7 @@ from dataset import prepare_dataset
 from dataset.splits import make_split
 from losses.comparison.checks import check_plan, read_plan
 from losses.comparison.plan import expand_grid
-from losses.comparison.runs import EtaEstimator, run_folder
+from losses.comparison.runs import run_folder
 from losses.config.options import create_parser, parse_variants
 from losses.config.published import read_published
 from losses.config.recipes import option_texts
@@ -861,8 +862,8 @@ def test_the_best_of_a_column_is_bold_and_names_are_escaped(tmp_path):
 
 def test_the_time_that_is_left_is_that_of_the_work_that_is_left(monkeypatch):
     times = iter([0.0, 10.0, 10.0])
-    monkeypatch.setattr(losses.comparison.runs, "time", SimpleNamespace(monotonic=lambda: next(times)))
-    clock = EtaEstimator([1, 3, 5], [0, 1])
+    monkeypatch.setattr(losses.comparison.eta, "time", SimpleNamespace(monotonic=lambda: next(times)))
+    clock = losses.comparison.eta.EtaEstimator([1, 3, 5], [0, 1])
     assert str(clock) == ""
     clock.end(0)
     assert str(clock) == ", about 30 s left"

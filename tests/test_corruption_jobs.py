@@ -423,10 +423,8 @@ def test_a_worker_that_dies_loses_nothing(scheduler, folder, array, tmp_path, mo
     assert victim not in worker_ids(scheduler)
 
 
-def test_an_array_whose_header_is_damaged_begins_anew(array, tmp_path, monkeypatch):
-    """Its journal counts images as done, but the file could not be read when the last image is."""
-    monkeypatch.setattr("corruptions.jobs.arrays.CHUNK_PIXELS", 70 * 16 * 16)
-    argv = ["array", array, str(tmp_path / "out"), "-c", "snow", "--severity", "3", "--workers", "1"]
+def stop_after_two_chunks(monkeypatch, argv):
+    """Run a command that makes an array, and interrupt it when two of the chunks are done."""
     real = corruptions.jobs.arrays.parallel_map
 
     def stops_early(workers, function, arguments):
@@ -437,6 +435,13 @@ def test_an_array_whose_header_is_damaged_begins_anew(array, tmp_path, monkeypat
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
         patch.setattr("corruptions.jobs.arrays.parallel_map", stops_early)
         main(argv)
+
+
+def test_an_array_whose_header_is_damaged_begins_anew(array, tmp_path, monkeypatch):
+    """Its journal counts images as done, but the file could not be read when the last image is."""
+    monkeypatch.setattr("corruptions.jobs.arrays.CHUNK_PIXELS", 70 * 16 * 16)
+    argv = ["array", array, str(tmp_path / "out"), "-c", "snow", "--severity", "3", "--workers", "1"]
+    stop_after_two_chunks(monkeypatch, argv)
     with open(tmp_path / "out" / "3" / ".snow.npy.partial", "r+b") as file:
         file.write(b"?")
     main(argv)
@@ -445,20 +450,11 @@ def test_an_array_whose_header_is_damaged_begins_anew(array, tmp_path, monkeypat
 
 def test_a_job_goes_on_with_or_without_a_cluster(scheduler, array, tmp_path, monkeypatch):
     monkeypatch.setattr("corruptions.jobs.arrays.CHUNK_PIXELS", 70 * 16 * 16)
-    real = corruptions.jobs.arrays.parallel_map
-
-    def stops_early(workers, function, arguments):
-        for done, result in enumerate(real(workers, function, arguments)):
-            if done == 2:
-                raise KeyboardInterrupt
-            yield result
     crews = (["--scheduler", scheduler], ["--workers", "1"])
     for first, then in (crews, crews[::-1]):
         out = tmp_path / first[0]
         argv = ["array", array, str(out), "-c", "snow", "--severity", "3"]
-        with monkeypatch.context() as patch, pytest.raises(SystemExit):
-            patch.setattr("corruptions.jobs.arrays.parallel_map", stops_early)
-            main([*argv, *first])
+        stop_after_two_chunks(monkeypatch, [*argv, *first])
         assert json.loads((out / "3" / ".snow.npy.partial.json").read_text())["done"] == 140
         main([*argv, *then])
         np.testing.assert_array_equal(np.load(out / "3" / "snow.npy"), corrupt(np.load(array), "snow", 3))

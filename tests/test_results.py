@@ -48,6 +48,8 @@ METHODS = rows("cifar10_gaussian_noise_methods")
 FULL = rows(ALL_OF_CIFAR10)
 FULL_METHODS = rows(f"{ALL_OF_CIFAR10}_methods")
 LONGER_ROWS = {**rows(LONGER), **rows(CONTROL)}
+NOISE_LIKE = {"blue_noise_sample", "cocentric_sine_waves", "single_frequency_greyscale"}
+UNLIKE_NOISE = sorted(set(SETS["bar"]) - NOISE_LIKE)  # the corruptions of C-bar that add neither noise nor waves
 # What the main README calls a row of `comparison.csv`.
 NAMES = {"`erm --sampling balanced`": "erm, balanced", "`erm --lr 0.2 --weight_decay 0.00025`": "erm, doubled"}
 
@@ -384,8 +386,7 @@ def test_the_pages_say_what_more_epochs_change():
     accuracy = 100 * scores.pivot_table(index="corruption", columns="method", values="accuracy")
     fog = (accuracy["rare_aug"] - accuracy["erm"]).drop("none")
     assert fog.idxmin() == "fog" and f"Single corruptions lose, fog most, by {-fog['fog']:.1f} points" in words
-    waves = {"blue_noise_sample", "cocentric_sine_waves", "single_frequency_greyscale"}
-    twelve = unseen_means(LONGER, {"twelve": sorted(set(SETS["bar"]) - waves)})["twelve"]["accuracy"]
+    twelve = unseen_means(LONGER, {"twelve": UNLIKE_NOISE})["twelve"]["accuracy"]
     gain = twelve.xs("rare_aug") - twelve.xs("erm")
     assert (gain > 0).all() and f"add neither noise nor waves, `rare_aug` is {gain.mean():.1f} points above" in words
     flat = means["C-bar"].xs("sharpdro") - means["C-bar"].xs("erm")
@@ -444,8 +445,7 @@ def test_the_pages_say_what_steps_as_large_as_those_of_sharpdro_give():
     assert ("`rare_aug` gains {:.1f} points under shot and impulse noise, and {:.1f} points under C-bar, with each "
             "seed. Under the other common corruptions it gains {:.1f} points, but not with each seed").format(
         *(gain[group]["accuracy"].mean() for group in ("shot and impulse noise", "C-bar", "other common"))) in words
-    waves = {"blue_noise_sample", "cocentric_sine_waves", "single_frequency_greyscale"}
-    twelve = [unseen_means(folder, {"twelve": sorted(set(SETS["bar"]) - waves)})["twelve"]["accuracy"].xs(name)
+    twelve = [unseen_means(folder, {"twelve": UNLIKE_NOISE})["twelve"]["accuracy"].xs(name)
               for folder, name in ((LONGER, "rare_aug"), (CONTROL, "erm, doubled"))]
     gain = twelve[0] - twelve[1]
     assert f"It is {gain.mean():.1f} points above `erm, doubled`, but not with each seed" in words and (gain < 0).any()
@@ -512,14 +512,13 @@ def test_the_page_of_results_says_what_carries_over_to_other_corruptions():
     impulse = differences["impulse noise"].loc[names]
     assert ("Under impulse noise `corrupt_aug` is {:.1f} points above ERM, and `rare_aug` is {:.1f} points above it"
             ).format(*impulse.mean(axis=1)) in words
-    waves = {"blue_noise_sample", "cocentric_sine_waves", "single_frequency_greyscale"}
-    assert all(f"`{name}`" in words for name in waves)
+    assert all(f"`{name}`" in words for name in NOISE_LIKE)
     means = unseen_means(ALL_OF_CIFAR10, {"clean": ["none"], **UNSEEN, "gaussian noise": ["gaussian_noise"],
-                                          "twelve": sorted(set(SETS["bar"]) - waves)})
+                                          "twelve": UNLIKE_NOISE})
     change = {(group, score): np.subtract(*(means[group].loc[name, score] for name in ("rare_aug", "erm")))
               for group in means for score in ("accuracy", "nll", "ece")}
     assert (f"Under the other twelve, `rare_aug` is {-change['twelve', 'accuracy'].mean():.1f} points below ERM"
-            ) in words and (change["twelve", "accuracy"] < 0).all() and len(set(SETS["bar"]) - waves) == 12
+            ) in words and (change["twelve", "accuracy"] < 0).all() and len(UNLIKE_NOISE) == 12
     ratio = {key: abs(values.mean()) / (values.std(ddof=1) / np.sqrt(3)) for key, values in change.items()}
     nll, ece, clean, noise = ("C-bar", "nll"), ("C-bar", "ece"), ("clean", "nll"), ("gaussian noise", "ece")
     assert (f"the NLL of `rare_aug` is {-change[nll].mean():.2f} lower than the NLL of ERM, or {ratio[nll]:.1f} "

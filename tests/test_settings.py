@@ -15,7 +15,7 @@ from losses.config.resolve import load_or_resolve_config, resolve_config
 from losses.config.settings import MethodConfig, RunConfig
 from losses.config.table import EVALUATION_ONLY, OPTIONS
 from losses.methods import METHOD_OPTIONS
-from losses.training.run import begin_or_resume
+from losses.training.begin import begin_or_resume
 from tests.test_main import arguments
 from utils.options import validate_values
 from utils.records.logs import RunFolder

@@ -21,15 +21,16 @@ from losses.comparison.checks import (
     resumable_options,
     stored_config,
 )
+from losses.comparison.eta import EtaEstimator, estimated_cost
 from losses.comparison.plan import BENCHMARK_KEYS
 from losses.config.published_run import DATA_OPTIONS, published_row
 from losses.config.recipes import option_texts
-from losses.training.run import begin_or_resume, run
+from losses.training.begin import begin_or_resume
+from losses.training.run import run
 from losses.training.step_cache import StepCache
 from utils.figures.severity import accuracy
 from utils.figures.style import command, save
 from utils.options import option_words
-from utils.records.cost import duration
 from utils.records.logs import RunFolder
 from utils.records.machine import machine, machine_text
 from utils.records.reading import PLAN_FILE, by_setting, is_finished, read_record
@@ -177,36 +178,6 @@ def run_folder(spec, config, stored):
         if (entry["name"], entry["given"]) == (spec.name, given):
             return entry["folder"]
     return safe_filename(f"{spec.name}_{config.dataset}_{config.corruption}_{config.model}_seed{config.seed}")
-
-
-def estimated_cost(config):
-    """Return a rough estimate of a run's time, in passes over the data of one epoch."""
-    method = config.method
-    return method.total_epoch * method.passes + (method.options.get("stage_one_epochs") or 0)
-
-
-class EtaEstimator:
-    """An estimator of the time of the remaining runs, from the time of the finished runs.
-
-    Args:
-        costs (list of float): estimated cost of each run, in any unit.
-        waiting (list of int): numbers of the runs that remain.
-    """
-
-    def __init__(self, costs, waiting):
-        self.costs, self.remaining, self.finished = costs, sum(costs[k] for k in waiting), 0.0
-        self.started = time.monotonic()
-
-    def end(self, k, failed=False):
-        """Record that run number `k` has ended. The time of a failed run does not predict the time of another run."""
-        self.remaining -= self.costs[k]
-        if not failed:
-            self.finished += self.costs[k]
-
-    def __str__(self):
-        if not self.finished:
-            return ""
-        return f", about {duration((time.monotonic() - self.started) * self.remaining / self.finished)} left"
 
 
 def _warn_mixed_machines(paths, device):

@@ -15,7 +15,7 @@ from utils.reports.tables import markdown, statistics, texts  # noqa: E402
 
 ALL_OF_CIFAR10 = "cifar10_full"  # the comparison with unseen corruptions
 LONGER = f"{ALL_OF_CIFAR10}_longer"  # some of its runs, with 50 epochs in place of 10
-CONTROL = f"{ALL_OF_CIFAR10}_control"  # erm with steps as long as the steps of sharpdro, otherwise as `LONGER`
+CONTROL = f"{ALL_OF_CIFAR10}_control"  # erm with steps as large as the steps of sharpdro, otherwise as `LONGER`
 # Pairs of methods in the two folders whose difference `control_table` has.
 CONTROL_PAIRS = (("erm, doubled", "erm"), ("sharpdro", "erm, doubled"), ("rare_aug", "erm, doubled"))
 PAIRED = (ALL_OF_CIFAR10, "photos_gaussian_noise")  # the comparisons with differences that are paired by seed
@@ -82,6 +82,26 @@ def paired_table(folder):
     return "\n".join(markdown(*paired_differences(rows, digits=1))) + "\n"
 
 
+def accuracies_by_severity(*folders):
+    """The test accuracy of each run in percent, a DataFrame with a row for each method and seed of the folders."""
+    runs = pd.concat([accuracies_by_run(folder) for folder in folders]).set_index(["method", "seed"])
+    return runs.filter(regex=r"^severity_\d$")
+
+
+def differences_table(header, differences):
+    """Mean and standard deviation of differences over the seeds as a Markdown table.
+
+    Args:
+        header (list of str): headings of the words of a row.
+        differences (dict): the words of a row (tuple of str) to a DataFrame as in `control_differences`.
+    """
+    columns = [*map(str, range(6)), "mean"]
+    runs = [values.assign(mean=values.mean(axis=1)).to_numpy() for values in differences.values()]
+    cells = texts(statistics(runs, columns), digits=1, signed=True)
+    lines = [[*words, *cells.loc[k]] for k, words in enumerate(differences)]
+    return "\n".join(markdown([*header, *columns], lines)) + "\n"
+
+
 def differences_by_epochs():
     """The test accuracy minus the accuracy of erm with the same seed, in percentage points.
 
@@ -89,24 +109,20 @@ def differences_by_epochs():
         dict: number of epochs to a DataFrame with a row for each other method and seed of `LONGER` and a column for
         each severity.
     """
-    longer = accuracies_by_run(LONGER).set_index(["method", "seed"]).index
+    longer = accuracies_by_severity(LONGER).index
     result = {}
     for epochs, folder in ((10, ALL_OF_CIFAR10), (50, LONGER)):
-        runs = accuracies_by_run(folder).set_index(["method", "seed"]).loc[longer]
-        accuracy = runs.filter(regex=r"^severity_\d$")
+        accuracy = accuracies_by_severity(folder).loc[longer]
         result[epochs] = (accuracy - accuracy.xs("erm").reindex(longer, level="seed")).drop("erm", level="method")
     return result
 
 
 def epochs_table():
     """Mean and standard deviation of `differences_by_epochs` over the seeds as a Markdown table."""
-    columns, differences = [*map(str, range(6)), "mean"], differences_by_epochs()
-    differences = {epochs: values.assign(mean=values.mean(axis=1)) for epochs, values in differences.items()}
-    groups = [(method, epochs) for method in differences[50].index.unique("method") for epochs in differences]
-    cells = texts(statistics([differences[epochs].loc[method].to_numpy() for method, epochs in groups], columns),
-                  digits=1, signed=True)
-    lines = [[method, str(epochs), *cells.loc[k]] for k, (method, epochs) in enumerate(groups)]
-    return "\n".join(markdown(["method", "epochs", *columns], lines)) + "\n"
+    differences = differences_by_epochs()
+    return differences_table(["method", "epochs"], {
+        (method, str(epochs)): differences[epochs].loc[method]
+        for method in differences[50].index.unique("method") for epochs in differences})
 
 
 def control_differences():
@@ -115,18 +131,13 @@ def control_differences():
     Returns:
         dict: each pair of `CONTROL_PAIRS` to a DataFrame with a row for each seed and a column for each severity.
     """
-    runs = pd.concat([accuracies_by_run(folder) for folder in (LONGER, CONTROL)]).set_index(["method", "seed"])
-    accuracy = runs.filter(regex=r"^severity_\d$")
+    accuracy = accuracies_by_severity(LONGER, CONTROL)
     return {(method, other): accuracy.xs(method) - accuracy.xs(other) for method, other in CONTROL_PAIRS}
 
 
 def control_table():
     """Mean and standard deviation of `control_differences` over the seeds as a Markdown table."""
-    columns = [*map(str, range(6)), "mean"]
-    differences = [values.assign(mean=values.mean(axis=1)).to_numpy() for values in control_differences().values()]
-    cells = texts(statistics(differences, columns), digits=1, signed=True)
-    lines = [[*pair, *cells.loc[k]] for k, pair in enumerate(CONTROL_PAIRS)]
-    return "\n".join(markdown(["method", "minus", *columns], lines)) + "\n"
+    return differences_table(["method", "minus"], control_differences())
 
 
 def unseen_means(folder, groups):
